@@ -1,0 +1,58 @@
+# Each target does all of its own set-up in .venv; `make demo` and `make test` work as the only command on a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+.DEFAULT_GOAL := help
+.PHONY: help system install demo test test-all lint types imports check clean
+
+help:
+	@echo "make demo       prepare, train, generate and score the built-in chairs and cars (15 minutes, no GPU)"
+	@echo "make test       the test suite (make test-all: with the slow tests)"
+	@echo "make check      lint, types and import direction"
+	@echo "make install    the von command in $(VENV);  make system: missing system libraries through apt"
+
+system:
+	@PYTHON=$(PYTHON) scripts/system_libraries.sh install
+
+$(VENV)/.installed: pyproject.toml
+	@PYTHON=$(PYTHON) scripts/system_libraries.sh check
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(BIN)/von demo $(DEMO)
+	cd $(DEMO) && ../$(BIN)/von prepare shapenet
+	cd $(DEMO) && ../$(BIN)/von prepare images
+	cd $(DEMO) && ../$(BIN)/von train --class chair
+	cd $(DEMO) && ../$(BIN)/von evaluate --fid
+	cd $(DEMO) && ../$(BIN)/von generate
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+check: lint types imports
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info

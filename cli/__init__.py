@@ -1,0 +1,1 @@
+"""The von command: one module per verb; the only place that prints."""

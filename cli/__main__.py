@@ -1,0 +1,5 @@
+"""`python -m voncli`, for launchers that start modules."""
+
+from .main import main
+
+main()

@@ -1,0 +1,18 @@
+"""The `von` command: its verbs and what all of them share."""
+
+from __future__ import annotations
+
+import click
+
+from .settings import load_settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VON"})
+@click.version_option(package_name="von", prog_name="von")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Visual Object Networks: raw 3D models and photos in; trained shape, viewpoint and texture out.
+
+    Folders and defaults come from options, VON_* variables or von.toml in the current folder, in this order.
+    """
+    context.default_map = load_settings(main)

@@ -1,0 +1,28 @@
+"""Where the tests find what lies beside the repository; what is absent skips with a reason."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        pytest.skip(f"{path.name} is not there: this check needs the reference data beside the repository")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    return _folder(SHARED)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    return _folder(SHARED / "golden")
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    return _folder(SHARED / "realdata")

@@ -1,0 +1,1 @@
+"""The embedded default input: procedural chairs and cars with ray cast photos."""

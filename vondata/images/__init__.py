@@ -1,0 +1,1 @@
+"""Photos become square cut-outs with a mask and, where known, a viewpoint."""

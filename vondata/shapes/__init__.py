@@ -1,0 +1,1 @@
+"""Meshes and voxel files become prepared shapes."""

@@ -1,0 +1,1 @@
+"""Visual Object Networks: geometry, projection, networks, training, synthesis and scores."""

@@ -1,0 +1,1 @@
+"""The seven networks of a Visual Object Network."""

@@ -1,0 +1,1 @@
+"""What one training iteration does in the shape, texture and joint stage."""

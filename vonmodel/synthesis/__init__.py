@@ -1,0 +1,1 @@
+"""What a trained model makes: images, sketches and shapes."""
