@@ -1,0 +1,112 @@
+"""What preparation works on: one item of a collection, and how it can turn out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Kind = Literal["shapes", "images"]
+Stage = Literal["planning", "running", "finished", "writing"]
+
+MAX_ID_LENGTH = 120
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Rejected(Exception):
+    """Raised by a work function when an item cannot be used; becomes a row, never stops a run.
+
+    Args:
+        reason: a name from `manifests/reasons.toml`.
+        detail: what was found, in words.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Item:
+    """One model or photo of a collection; one row of the manifest to be. Picklable.
+
+    Attributes:
+        id: stable and safe as file name (see `file_safe`), unique within class and kind, never a list index.
+        class_name: the class it belongs to.
+        source: the path as shown to the user.
+        inputs: the files whose bytes decide the result; the first one's SHA-256 is the row's `sha256`.
+        fields: JSON-able facts for the work function (annotation, axes, ...); they decide the result too.
+        rejected: reason and detail when planning already knows that the item is of no use; no work is done then.
+        collection: where the item comes from, such as `shapenet /data/ShapeNetCore.v2`; planning a collection anew
+            drops the rows whose items have vanished from it.
+    """
+
+    id: str
+    class_name: str
+    source: str
+    inputs: tuple[str, ...]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    rejected: tuple[str, str] | None = None
+    collection: str = ""
+
+
+# (item, settings, output path) -> values for the row's columns. Top level or functools.partial, since it travels to
+# other processes; raises Rejected; writes its output atomically.
+Work = Callable[[Item, Any, Path], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run, which never changes what comes out.
+
+    Attributes:
+        workers: processes; 0 works in this process, without time and memory limits.
+        item_timeout_s: seconds after which an item is given up.
+        memory_limit: per process, such as "4GB"; "auto" shares the machine's memory between the processes.
+        limit: at most this many items of each class, in the order of planning; None takes all.
+        force: do everything anew, whatever the journal says.
+    """
+
+    workers: int = 0
+    item_timeout_s: float = 600.0
+    memory_limit: str = "auto"
+    limit: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress of a run.
+
+    Attributes:
+        stage: planning (items are being found), running (before the first item), finished (one item is done), writing.
+        done: items planned so far, or finished in this run.
+        total: items that this run has to work on; None while planning.
+        row: the finished item's row.
+    """
+
+    stage: Stage
+    done: int
+    total: int | None = None
+    row: Mapping[str, Any] | None = None
+
+
+def file_safe(text: str) -> str:
+    """A file name made of `text`, at most 120 characters of A-Z a-z 0-9 . _ -.
+
+    Text that had to be changed gets a hash of the original appended, so that different texts stay different.
+    """
+    safe = _UNSAFE.sub("_", text).lstrip(".-")
+    if safe == text and 0 < len(text) <= MAX_ID_LENGTH:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{safe[: MAX_ID_LENGTH - 9]}-{digest}".lstrip("-")
+
+
+def printable(text: str) -> str:
+    """`text` as valid Unicode: bytes of a file name that are not UTF-8 come out as `\\xNN`."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
