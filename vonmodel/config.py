@@ -1,0 +1,308 @@
+"""The one home of every training default: frozen dataclasses and their way in and out of JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+Representation = Literal["occupancy", "distance"]
+DepthRange = Literal["item", "batch"]
+StageName = Literal["shape", "texture", "joint"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+
+
+class ConfigError(ValueError):
+    """A configuration that names an unknown field or holds a value that its field cannot take."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the networks and the projection look like; the defaults are the published model.
+
+    Attributes:
+        resolution: voxels along an edge of the cube.
+        image_size: pixels along an edge of sketch and image.
+        shape_code_size: length of the shape code z_shape.
+        texture_code_size: length of the texture code z_texture.
+        shape_base_channels: width of the shape networks next to the volume.
+        texture_base_channels: width of the 2D generators, encoders and critics next to the image.
+        representation: shapes as occupancy or as exp(-8 d) of the unsigned distance d in cube edges.
+        depth_range: depth is normalised over each item or over the whole batch (published).
+        resampled: the published two-pass projection instead of sampling the volume once.
+    """
+
+    resolution: int = 128
+    image_size: int = 128
+    shape_code_size: int = 200
+    texture_code_size: int = 8
+    shape_base_channels: int = 64
+    texture_base_channels: int = 64
+    representation: Representation = "occupancy"
+    depth_range: DepthRange = "batch"
+    resampled: bool = True
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How photos and viewpoints reach a step.
+
+    Attributes:
+        hue_jitter: largest shift of the hue, as a fraction of the colour circle.
+        shift_px: largest shift of a photo and its mask on each axis, in pixels.
+        mirror: mirror every second photo; only classes with mirror symmetry are mirrored, and the azimuth with them.
+        viewpoints: where photos without annotation draw theirs: from the annotated photos of the dataset (the
+            class file where there is none), or always from the class file.
+    """
+
+    hue_jitter: float = 0.1
+    shift_px: int = 2
+    mirror: bool = True
+    viewpoints: Literal["dataset", "class"] = "dataset"
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """What all stages share: length, batch, optimiser.
+
+    Attributes:
+        batch_size: items a step.
+        steady: length at the full learning rate, in `unit`.
+        decaying: length over which the learning rate falls linearly to zero, in `unit`.
+        unit: whether lengths count steps or passes over the larger of the stage's datasets.
+        learning_rate: Adam's step size for the networks of this stage.
+        beta1: Adam's decay of the mean gradient.
+        beta2: Adam's decay of the mean squared gradient.
+        average: decay of the running average of the generators' weights that samples are drawn with; 0 keeps none.
+    """
+
+    batch_size: int
+    steady: float
+    decaying: float
+    unit: Literal["steps", "epochs"] = "epochs"
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    average: float = 0.0
+
+    def steps(self, items: int) -> tuple[int, int]:
+        """Steady and decaying steps of the stage on a dataset of this many items; an epoch has at least one step."""
+        per_unit = 1 if self.unit == "steps" else max(1, items // self.batch_size)
+        return round(self.steady * per_unit), round(self.decaying * per_unit)
+
+
+@dataclass(frozen=True)
+class ShapeStageConfig(StageConfig):
+    """Shape generator against its critic, WGAN-GP.
+
+    Attributes:
+        critic_steps: updates of the critic for each update of the generator.
+        gradient_penalty: weight of the penalty on the critic's gradient norm.
+    """
+
+    batch_size: int = 8
+    steady: float = 250
+    decaying: float = 250
+    learning_rate: float = 1e-4
+    beta2: float = 0.9
+    critic_steps: int = 1
+    gradient_penalty: float = 10.0
+
+
+@dataclass(frozen=True)
+class TextureStageConfig(StageConfig):
+    """Texture generator, sketch encoder and texture encoder against the critics of image and sketch.
+
+    The weights are those of the terms of the paper's objective; the joint stage uses them too.
+
+    Attributes:
+        generated_share: last fraction of the stage that renders generated shapes in place of prepared ones.
+        image_pool: how many past fakes a critic is shown again; 0 shows it only the newest.
+        sketch_cycle: weight of sketch -> image -> sketch.
+        image_cycle: weight of image -> sketch and texture code -> image.
+        texture_cycle: weight of texture code -> image -> texture code.
+        kl: weight of the texture encoder's divergence from the normal distribution.
+        mask: weight of the fake sketch staying inside the photo's mask.
+    """
+
+    batch_size: int = 12
+    steady: float = 100
+    decaying: float = 100
+    generated_share: float = 0.5
+    image_pool: int = 50
+    sketch_cycle: float = 10.0
+    image_cycle: float = 25.0
+    texture_cycle: float = 1.0
+    kl: float = 0.001
+    mask: float = 2.5
+
+
+@dataclass(frozen=True)
+class JointStageConfig(StageConfig):
+    """All networks on the sum of the shape and the texture objective.
+
+    Attributes:
+        shape_weight: weight of the shape terms against the texture terms.
+        shape_learning_rate: Adam's step size for the shape networks.
+        shape_beta2: Adam's decay of the mean squared gradient for the shape networks.
+    """
+
+    batch_size: int = 6
+    steady: float = 100
+    decaying: float = 100
+    shape_weight: float = 0.05
+    shape_learning_rate: float = 1e-4
+    shape_beta2: float = 0.9
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """When the run writes what; may differ between a run and its continuation.
+
+    Attributes:
+        log_every: steps between two lines of losses.
+        sample_every: steps between two sample sheets; 0 draws one at the end of each stage only.
+        save_every: steps between two checkpoints; 0 saves at the end of each stage only.
+        keep: checkpoints of a stage that stay, counted from the newest.
+        workers: threads that decode shapes and photos ahead of the step.
+        cache_mb: memory for decoded shapes and photos, in MB.
+    """
+
+    log_every: int = 50
+    sample_every: int = 500
+    save_every: int = 500
+    keep: int = 2
+    workers: int = 2
+    cache_mb: int = 2048
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run."""
+
+    class_name: str = "chair"
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    shape: ShapeStageConfig = field(default_factory=ShapeStageConfig)
+    texture: TextureStageConfig = field(default_factory=TextureStageConfig)
+    joint: JointStageConfig = field(default_factory=JointStageConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    def stage(self, name: StageName) -> ShapeStageConfig | TextureStageConfig | JointStageConfig:
+        """The configuration of one stage."""
+        match name:
+            case "shape":
+                return self.shape
+            case "texture":
+                return self.texture
+            case "joint":
+                return self.joint
+
+
+def save_config(config: TrainConfig, path: Path) -> None:
+    """Writes the configuration as JSON, every field named."""
+    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def load_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
+    """Reads a JSON configuration; fields it does not name keep their value in `base`.
+
+    Raises:
+        ConfigError: the file cannot be read, names an unknown field or holds a value of the wrong type.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}") from error
+    return update(base or TrainConfig(), values, str(path))
+
+
+def update(config: Any, values: Any, place: str) -> Any:
+    """The configuration with some fields replaced by (nested) JSON values.
+
+    Args:
+        config: a configuration dataclass.
+        values: what to replace; nested mappings for nested configurations.
+        place: what to call the source of the values in an error.
+
+    Raises:
+        ConfigError: an unknown field, or a value of the wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{place}: expected a table of fields, not {values!r}")
+    types = typing.get_type_hints(type(config))
+    changes = {}
+    for name, value in values.items():
+        _check_known(name, list(types), place)
+        current = getattr(config, name)
+        if dataclasses.is_dataclass(current):
+            changes[name] = update(current, value, f"{place}: {name}")
+        else:
+            changes[name] = _typed(value, types[name], f"{place}: {name}")
+    return dataclasses.replace(config, **changes)
+
+
+def apply_setting(config: TrainConfig, setting: str) -> TrainConfig:
+    """The configuration with one `stage.field=value` of the command line applied.
+
+    Raises:
+        ConfigError: not of this form, an unknown field, or a value of the wrong type.
+    """
+    path, equals, text = setting.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {setting}: write it as stage.field=value, for example shape.learning_rate=1e-4")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    for name in reversed(path.strip().split(".")):
+        value = {name: value}
+    changed: TrainConfig = update(config, value, f"--set {path.strip()}")
+    return changed
+
+
+def difference(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
+    """Dotted names of the fields that differ and matter: what a run writes and when (`output`) does not."""
+    before, after = dict(_flat(ours)), dict(_flat(theirs))
+    return [name for name, value in before.items() if value != after[name] and not name.startswith("output.")]
+
+
+def value_of(config: TrainConfig, dotted: str) -> Any:
+    """The value of a field by its dotted name, as `difference` gives it."""
+    return dict(_flat(config))[dotted]
+
+
+def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        if dataclasses.is_dataclass(value):
+            yield from _flat(value, f"{prefix}{each.name}.")
+        else:
+            yield prefix + each.name, value
+
+
+def _check_known(name: str, known: list[str], place: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(known)}"
+        raise ConfigError(f"{place}: unknown field {name!r}; {hint}")
+
+
+def _typed(value: Any, wanted: Any, place: str) -> Any:
+    if get_origin(wanted) is Literal:
+        if value not in get_args(wanted):
+            raise ConfigError(f"{place}: {value!r} is not one of {', '.join(get_args(wanted))}")
+        return value
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not wanted:
+        raise ConfigError(f"{place}: {value!r} is not of type {wanted.__name__}")
+    return value

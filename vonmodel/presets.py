@@ -1,0 +1,46 @@
+"""Named configurations: the paper's, today's and one that learns on two CPU cores in minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from .config import (
+    DataConfig,
+    JointStageConfig,
+    ModelConfig,
+    ShapeStageConfig,
+    TextureStageConfig,
+    TrainConfig,
+)
+
+PresetName = Literal["demo", "published", "modern"]
+
+PRESETS: Mapping[PresetName, TrainConfig] = {
+    "published": TrainConfig(),
+    "modern": TrainConfig(
+        model=ModelConfig(depth_range="item", resampled=False),
+        shape=ShapeStageConfig(average=0.999),
+        texture=TextureStageConfig(average=0.999),
+        joint=JointStageConfig(average=0.999),
+    ),
+    "demo": TrainConfig(
+        model=ModelConfig(
+            resolution=32,
+            image_size=32,
+            shape_code_size=32,
+            shape_base_channels=16,
+            texture_base_channels=16,
+            depth_range="item",
+            resampled=False,
+        ),
+        data=DataConfig(shift_px=1),
+        shape=ShapeStageConfig(
+            batch_size=16, steady=1200, decaying=400, unit="steps", learning_rate=1e-3, average=0.99
+        ),
+        texture=TextureStageConfig(
+            batch_size=8, steady=600, decaying=200, unit="steps", learning_rate=5e-4, average=0.99
+        ),
+        joint=JointStageConfig(batch_size=8, steady=150, decaying=50, unit="steps", learning_rate=2e-4, average=0.99),
+    ),
+}

@@ -1,0 +1,63 @@
+"""Training's randomness as a function of (seed, stage, step): a resumed run repeats an uninterrupted one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def derived_seed(seed: int, *purpose: str | int) -> int:
+    """A 63-bit seed of its own for every (seed, purpose); equal on every machine and in every process."""
+    digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def numpy_generator(seed: int, *purpose: str | int) -> np.random.Generator:
+    """The NumPy generator of this purpose, for choices made on data."""
+    return np.random.default_rng(derived_seed(seed, *purpose))
+
+
+def torch_generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """The torch generator of this purpose; on the CPU, so that every device trains on the same draws."""
+    return torch.Generator().manual_seed(derived_seed(seed, *purpose))
+
+
+@contextmanager
+def seeded(seed: int, *purpose: str | int) -> Iterator[None]:
+    """Gives torch's global generator the seed of this purpose, and its old state back afterwards.
+
+    For constructors of networks, which draw their weights from the global generator.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, *purpose))
+        yield
+
+
+def epoch_positions(step: int, batch_size: int, items: int, *, seed: int, purpose: str) -> list[int]:
+    """Which items step `step` trains on: every epoch visits every item once, in an order of its own.
+
+    Batches run on across the end of an epoch, so none is smaller than the others.
+
+    Args:
+        step: the step, from 0.
+        batch_size: items a step.
+        items: size of the dataset, at least 1.
+        seed: the run's seed.
+        purpose: what the order is for; datasets with different purposes are ordered independently.
+
+    Returns:
+        `batch_size` positions in [0, items).
+    """
+    positions: list[int] = []
+    place = step * batch_size
+    while len(positions) < batch_size:
+        epoch, start = divmod(place, items)
+        order = numpy_generator(seed, purpose, "epoch", epoch).permutation(items)
+        taken = order[start : start + batch_size - len(positions)]
+        positions.extend(int(each) for each in taken)
+        place += len(taken)
+    return positions
