@@ -1,0 +1,112 @@
+"""The convolutions, residual blocks and content encoder that the networks on images share."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .normalisation import WholeSampleNorm
+
+Norm = Callable[[int], nn.Module]
+
+
+class ConvBlock(nn.Module):
+    """Reflection padding, convolution, normalisation, activation.
+
+    Args:
+        in_channels: channels read, those of a texture code included.
+        out_channels: channels written.
+        kernel_size: side of the kernel; the padding keeps the size at stride 1 and halves it at stride 2.
+        stride: 1 or 2.
+        norm: builds the normalisation for a number of channels; None leaves it out.
+        activation: None leaves the result linear.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        norm: Norm | None = None,
+        activation: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        padding = (kernel_size - 1) // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, padding_mode="reflect")
+        self.norm = norm(out_channels) if norm else nn.Identity()
+        self.activation = activation or nn.Identity()
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d p q"]:
+        """Applies the block."""
+        result: Tensor = self.activation(self.norm(self.conv(features)))
+        return result
+
+
+class ResidualBlock(nn.Module):
+    """x + f(x), f two 3x3 convolutions with instance norm and a ReLU between them.
+
+    Args:
+        channels: channels between the two convolutions.
+        code_size: channels of a texture code that the block carries along beside them.
+    """
+
+    def __init__(self, channels: int, code_size: int = 0) -> None:
+        super().__init__()
+        carried = channels + code_size
+        self.first = ConvBlock(carried, channels, 3, norm=nn.InstanceNorm2d, activation=nn.ReLU(inplace=True))
+        self.second = ConvBlock(channels, carried, 3, norm=nn.InstanceNorm2d)
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Applies the block."""
+        change: Tensor = self.second(self.first(features))
+        return features + change
+
+
+class UpBlock(nn.Module):
+    """Twice the size by nearest neighbours, then a 5x5 convolution, whole-sample normalisation and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.block = ConvBlock(in_channels, out_channels, 5, norm=WholeSampleNorm, activation=nn.ReLU(inplace=True))
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d 2*h 2*w"]:
+        """Applies the block."""
+        result: Tensor = self.block(functional.interpolate(features, scale_factor=2.0, mode="nearest"))
+        return result
+
+
+class ContentEncoder(nn.Module):
+    """An image to features at a quarter of its size: 7x7 convolution, two strided convolutions, residual blocks."""
+
+    def __init__(self, in_channels: int, base_channels: int, residual_blocks: int) -> None:
+        super().__init__()
+        self.out_channels = 4 * base_channels
+        self.stem = _normalised(in_channels, base_channels, 7, 1)
+        self.down = nn.Sequential(
+            _normalised(base_channels, 2 * base_channels, 4, 2),
+            _normalised(2 * base_channels, 4 * base_channels, 4, 2),
+        )
+        self.residual = nn.Sequential(*(ResidualBlock(self.out_channels) for _ in range(residual_blocks)))
+
+    def forward(self, image: Float[Tensor, "n c 4*h 4*w"]) -> Float[Tensor, "n d h w"]:
+        """Encodes a batch of images."""
+        features: Tensor = self.residual(self.down(self.stem(image)))
+        return features
+
+
+def append_code(features: Float[Tensor, "n c h w"], code: Float[Tensor, "n k"]) -> Float[Tensor, "n c+k h w"]:
+    """Appends a code to every pixel, as constant channels after those of `features`."""
+    height, width = features.shape[-2:]
+    spread = code.to(features.dtype)[:, :, None, None].expand(-1, -1, height, width)
+    return torch.cat([features, spread], dim=1)
+
+
+def _normalised(in_channels: int, out_channels: int, kernel_size: int, stride: int) -> ConvBlock:
+    activation = nn.ReLU(inplace=True)
+    return ConvBlock(
+        in_channels, out_channels, kernel_size, stride=stride, norm=nn.InstanceNorm2d, activation=activation
+    )

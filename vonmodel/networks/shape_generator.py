@@ -1,0 +1,56 @@
+"""Shape generator: a shape code to a voxel grid."""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .sizes import shape_levels, shape_width
+
+
+class ShapeGenerator(nn.Module):
+    """Grows a grid from a code, G_shape in the paper: z_shape -> v.
+
+    Args:
+        resolution: voxels on a side; one of `sizes.SHAPE_SIZES`.
+        code_size: numbers in a shape code.
+        base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
+    """
+
+    def __init__(self, resolution: int, code_size: int = 200, base_channels: int = 64) -> None:
+        super().__init__()
+        self.resolution, self.code_size, self.base_channels = resolution, code_size, base_channels
+        widths = [shape_width(level, base_channels) for level in range(shape_levels(resolution))]
+        self.stages = nn.Sequential(
+            GrowingStage(code_size, widths[0], stride=1, padding=0),
+            *(GrowingStage(coarse, fine, stride=2, padding=1) for coarse, fine in pairwise(widths)),
+        )
+        self.to_volume = nn.ConvTranspose3d(widths[-1], 1, 4, stride=2, padding=1, bias=False)
+
+    def forward(self, codes: Float[Tensor, "n k"]) -> Float[Tensor, "n 1 r r r"]:
+        """Generates a batch of shapes.
+
+        Args:
+            codes: standard normal codes.
+
+        Returns:
+            Occupancy probability, or exp(-8 d) of the distance d to the surface, in [0, 1], indexed [x, y, z].
+        """
+        logits = self.to_volume(self.stages(codes[:, :, None, None, None]))
+        return torch.sigmoid(logits / 2)
+
+
+class GrowingStage(nn.Module):
+    """Transposed 4x4x4 convolution, batch norm, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, padding: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose3d(in_channels, out_channels, 4, stride, padding, bias=False)
+        self.norm = nn.BatchNorm3d(out_channels)
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, features: Float[Tensor, "n c s s s"]) -> Float[Tensor, "n d t t t"]:
+        """Applies the stage."""
+        result: Tensor = self.activation(self.norm(self.conv(features)))
+        return result
