@@ -1,1 +1,15 @@
 """The differentiable projection of a volume to a 2.5D sketch."""
+
+from vonmodel.projection.dispatch import Implementation, project
+from vonmodel.projection.framing import DepthRange, frame_sketch
+from vonmodel.projection.sketch import FramedSketch, Sketch, distance_to_opacity
+
+__all__ = [
+    "DepthRange",
+    "FramedSketch",
+    "Implementation",
+    "Sketch",
+    "distance_to_opacity",
+    "frame_sketch",
+    "project",
+]

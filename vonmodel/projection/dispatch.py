@@ -1,0 +1,68 @@
+"""The projection's front door: checks the input and picks the implementation."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vonmodel.geometry import Camera
+from vonmodel.projection.reference import project_reference
+from vonmodel.projection.sketch import Sketch
+
+Implementation = Literal["auto", "reference", "fused"]
+
+_log = logging.getLogger(__name__)
+
+
+def project(
+    volumes: Float[Tensor, "n 1 N N N"],
+    rotations: Float[Tensor, "n 3 3"],
+    *,
+    camera: Camera = Camera(),  # noqa: B008  # frozen
+    image_size: int | None = None,
+    resampled: bool = False,
+    implementation: Implementation = "auto",
+) -> Sketch:
+    """Projects volumes to 2.5D sketches, differentiable with respect to volumes and rotations.
+
+    Args:
+        volumes: opacity in [0, 1], indexed [x, y, z] in the object frame; any N from 2. Half-precision volumes are
+            projected in float32.
+        rotations: camera frame to object frame, as `viewpoint_rotation` makes them.
+        camera: the camera, the same for all items.
+        image_size: rows and columns R of the sketch; N when not given.
+        resampled: rotate the volume onto a grid first and then sample that grid, as the published model does, instead
+            of sampling the volume once along turned rays (sharper).
+        implementation: the plain PyTorch one, the fused one (float32, not resampled), or the fastest that fits.
+
+    Returns:
+        The sketch, (n, 1, R, R) each, in float64 for float64 volumes and in float32 otherwise.
+
+    Raises:
+        ValueError: shapes do not fit each other, or the chosen implementation cannot do what is asked.
+    """
+    _check(volumes, rotations, camera, image_size)
+    size = volumes.shape[-1] if image_size is None else image_size
+    dtype = torch.float64 if volumes.dtype == torch.float64 else torch.float32
+    with torch.autocast(volumes.device.type, enabled=False):
+        volumes, rotations = volumes.to(dtype), rotations.to(dtype)
+        return project_reference(volumes, rotations, camera, size, resampled)
+
+
+def _check(volumes: Tensor, rotations: Tensor, camera: Camera, image_size: int | None) -> None:
+    n, *shape = volumes.shape
+    resolution = shape[-1] if shape else 0
+    if shape != [1, resolution, resolution, resolution] or resolution < 2:
+        raise ValueError(f"volumes are {tuple(volumes.shape)}; they must be (n, 1, N, N, N) with N at least 2")
+    if rotations.shape != (n, 3, 3):
+        raise ValueError(f"rotations are {tuple(rotations.shape)}; {n} volumes need ({n}, 3, 3)")
+    if image_size is not None and image_size < 2:
+        raise ValueError(f"image_size {image_size} must be at least 2")
+    if camera.samples(resolution) < 2:
+        raise ValueError(
+            f"samples_per_voxel {camera.samples_per_voxel} leaves a ray fewer than 2 samples at N = {resolution}"
+        )

@@ -1,0 +1,103 @@
+"""Framing: the object's largest piece, centred in a square with a margin, its depth normalised to [-1, 1].
+
+Everything works on the whole batch on the device of the sketch, so nothing waits for the host.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vonmodel.geometry import Camera
+from vonmodel.projection.components import largest_component
+from vonmodel.projection.sketch import FramedSketch, Sketch
+
+DepthRange = Literal["item", "batch"]
+
+SOLID_SILHOUETTE = 0.8
+# The margin on every side, in hundredths of the square's side.
+MARGIN_PERCENT = 3
+
+
+def frame_sketch(sketch: Sketch, *, depth_range: DepthRange, far: float = Camera().far) -> FramedSketch:
+    """Cuts the object out of a sketch and scales it to fill the image.
+
+    The largest 4-connected component of silhouette >= 0.8 is kept (of equals the one that starts first, row by row).
+    Its tight box is padded to a square, the shorter side by half the difference rounded down on both ends, then by
+    3 % of the side, rounded down, on every side, and resized bilinearly to the size of the sketch. Outside the
+    component the silhouette is 0 and the depth `far`. A sketch without such a component gives an empty frame: silhouette 0, depth
+    `far`, normalised depth -1, and no gradient.
+
+    Args:
+        sketch: silhouette and depth (n, 1, R, R); R at least 2.
+        depth_range: whether the nearest point and the background of each item or of the whole batch become 1 and -1.
+            Only "item" keeps items independent of each other; "batch" is what the published model does.
+        far: depth of the background.
+
+    Returns:
+        The framed sketch, differentiable with respect to silhouette and depth inside the component chosen.
+    """
+    component = largest_component(sketch.silhouette.detach().squeeze(1) >= SOLID_SILHOUETTE).unsqueeze(1)
+    # Both channels are 0 outside the object, so that whatever the frame adds beyond the image is 0 as well.
+    nearness = far - sketch.depth
+    channels = torch.where(component, torch.cat([sketch.silhouette, nearness], dim=1), 0.0)
+    rows, columns = _frame_positions(component.squeeze(1))
+    framed = _resample(_resample(channels, rows, dim=-2), columns, dim=-1)
+    silhouette, depth = framed[:, :1], far - framed[:, 1:]
+    return FramedSketch(silhouette, depth, normalize_depth(depth, depth_range))
+
+
+def normalize_depth(depth: Float[Tensor, "n 1 R R"], depth_range: DepthRange) -> Float[Tensor, "n 1 R R"]:
+    """Maps the nearest depth to 1 and the farthest to -1, per item or over the batch; constant depth gives -1."""
+    if depth.numel() == 0:
+        return depth
+    axes = (-3, -2, -1) if depth_range == "item" else tuple(range(depth.dim()))
+    nearest, farthest = depth.amin(axes, keepdim=True), depth.amax(axes, keepdim=True)
+    extent = torch.where(farthest > nearest, farthest - nearest, 1.0)
+    return 2.0 * (farthest - depth) / extent - 1.0
+
+
+def _frame_positions(component: Bool[Tensor, "n R R"]) -> tuple[Float[Tensor, "n R"], Float[Tensor, "n R"]]:
+    """Pixel indices, with fractions, of the frame's rows and columns; those of the image where it is empty."""
+    (top, height), (left, width) = _extent(component.any(-1)), _extent(component.any(-2))
+    side = torch.maximum(height, width)
+    rows = _positions(top, height, side, component.shape[-2])
+    return rows, _positions(left, width, side, component.shape[-1])
+
+
+def _extent(occupied: Bool[Tensor, "n R"]) -> tuple[Tensor, Tensor]:
+    """First occupied index and the length up to the last; the full length where nothing is."""
+    flags = occupied.int()
+    first = flags.argmax(-1)
+    return first, occupied.shape[-1] - flags.flip(-1).argmax(-1) - first
+
+
+def _positions(first: Tensor, length: Tensor, side: Tensor, count: int) -> Float[Tensor, "n R"]:
+    """`count` positions from end to end of [first, first + length) padded to `side` and by the margin."""
+    padding = (side - length) // 2 + side * MARGIN_PERCENT // 100
+    step = (length + 2 * padding - 1) / (count - 1)
+    steps = torch.arange(count, device=first.device, dtype=torch.float32)
+    return (first - padding).unsqueeze(-1) + steps * step.unsqueeze(-1)
+
+
+def _resample(images: Tensor, positions: Float[Tensor, "n R"], dim: Literal[-2, -1]) -> Tensor:
+    """Linear interpolation along one axis, 0 beyond its ends.
+
+    Gathers, because its gradient has a deterministic form on every device.
+    """
+    size = images.shape[dim]
+    lower = positions.floor().clamp(0, size - 2)
+    result = torch.zeros_like(images)
+    for neighbour in (lower, lower + 1):
+        weight = (1.0 - (positions - neighbour).abs()).clamp(min=0.0)
+        index = _along(neighbour.long(), dim).expand_as(images)
+        result = result + _along(weight, dim).to(images.dtype) * images.gather(dim, index)
+    return result
+
+
+def _along(values: Tensor, dim: Literal[-2, -1]) -> Tensor:
+    """(n, R) as (n, 1, R, 1) or (n, 1, 1, R)."""
+    return values[:, None, :, None] if dim == -2 else values[:, None, None, :]
