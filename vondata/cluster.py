@@ -1,0 +1,72 @@
+"""The Dask cluster that items run on: a local one of spawned processes, or a running one by address."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distributed import Client, LocalCluster
+
+# The processes share the cores already; threads inside them would only get in each other's way.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
+)
+LOCAL_SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,  # the engine tries again itself, for it knows what was running
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    # Ctrl-C reaches the whole process group; the client alone answers it, by closing the cluster.
+    "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
+    "distributed.nanny.pre-spawn-environ": ONE_THREAD | {"MALLOC_TRIM_THRESHOLD_": "65536"},
+}
+KILL_AFTER_S = 0.5
+
+
+@contextmanager
+def connect(workers: int, memory_limit: str, scheduler: str | None = None) -> Iterator[Client]:
+    """A client of the scheduler at an address, or of a local cluster that ends with the block.
+
+    Args:
+        workers: processes of the local cluster, one thread each.
+        memory_limit: of each process, such as "4GB"; one that exceeds it is killed and replaced. "auto" shares the
+            machine's memory between them.
+        scheduler: address of a running scheduler; None starts a local cluster.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        with Client(scheduler, set_as_default=False) as client:
+            yield client
+        return
+    with (
+        dask.config.set(LOCAL_SETTINGS),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=memory_limit,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        try:
+            yield client
+        finally:
+            cluster.sync(_kill_workers, cluster)
+
+
+async def _kill_workers(cluster: LocalCluster) -> None:
+    """Ends the processes at once, whatever they are doing; closing the cluster would wait for their items."""
+    await asyncio.gather(*(nanny.close(timeout=KILL_AFTER_S) for nanny in cluster.workers.values()))
