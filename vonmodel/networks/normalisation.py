@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..precision import at_least_single
+
 
 class WholeSampleNorm(nn.Module):
     """y = gamma (x - m) / (s + 1e-5) + beta, with m and s the mean and standard deviation of each sample.
@@ -21,7 +23,7 @@ class WholeSampleNorm(nn.Module):
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Normalises each sample of the batch by itself; the result has the dtype of `features`."""
-        precise = features.to(torch.promote_types(features.dtype, torch.float32))
+        precise = at_least_single(features)
         deviation, mean = torch.std_mean(precise, dim=(1, 2, 3), keepdim=True)
         scaled = (precise - mean) / (deviation + self.eps)
         return (scaled * self.gamma[:, None, None] + self.beta[:, None, None]).to(features.dtype)
