@@ -28,8 +28,8 @@ def frame_sketch(sketch: Sketch, *, depth_range: DepthRange, far: float = Camera
     The largest 4-connected component of silhouette >= 0.8 is kept (of equals the one that starts first, row by row).
     Its tight box is padded to a square, the shorter side by half the difference rounded down on both ends, then by
     3 % of the side, rounded down, on every side, and resized bilinearly to the size of the sketch. Outside the
-    component the silhouette is 0 and the depth `far`. A sketch without such a component gives an empty frame: silhouette 0, depth
-    `far`, normalised depth -1, and no gradient.
+    component the silhouette is 0 and the depth `far`. A sketch without such a component gives an empty frame:
+    silhouette 0, depth `far`, normalised depth -1, and no gradient.
 
     Args:
         sketch: silhouette and depth (n, 1, R, R); R at least 2.
@@ -44,7 +44,7 @@ def frame_sketch(sketch: Sketch, *, depth_range: DepthRange, far: float = Camera
     # Both channels are 0 outside the object, so that whatever the frame adds beyond the image is 0 as well.
     nearness = far - sketch.depth
     channels = torch.where(component, torch.cat([sketch.silhouette, nearness], dim=1), 0.0)
-    rows, columns = _frame_positions(component.squeeze(1))
+    rows, columns = _frame_positions(component.squeeze(1), channels.dtype)
     framed = _resample(_resample(channels, rows, dim=-2), columns, dim=-1)
     silhouette, depth = framed[:, :1], far - framed[:, 1:]
     return FramedSketch(silhouette, depth, normalize_depth(depth, depth_range))
@@ -60,12 +60,14 @@ def normalize_depth(depth: Float[Tensor, "n 1 R R"], depth_range: DepthRange) ->
     return 2.0 * (farthest - depth) / extent - 1.0
 
 
-def _frame_positions(component: Bool[Tensor, "n R R"]) -> tuple[Float[Tensor, "n R"], Float[Tensor, "n R"]]:
+def _frame_positions(
+    component: Bool[Tensor, "n R R"], dtype: torch.dtype
+) -> tuple[Float[Tensor, "n R"], Float[Tensor, "n R"]]:
     """Pixel indices, with fractions, of the frame's rows and columns; those of the image where it is empty."""
     (top, height), (left, width) = _extent(component.any(-1)), _extent(component.any(-2))
     side = torch.maximum(height, width)
-    rows = _positions(top, height, side, component.shape[-2])
-    return rows, _positions(left, width, side, component.shape[-1])
+    steps = torch.arange(component.shape[-1], device=component.device, dtype=dtype)
+    return _positions(top, height, side, steps), _positions(left, width, side, steps)
 
 
 def _extent(occupied: Bool[Tensor, "n R"]) -> tuple[Tensor, Tensor]:
@@ -75,12 +77,11 @@ def _extent(occupied: Bool[Tensor, "n R"]) -> tuple[Tensor, Tensor]:
     return first, occupied.shape[-1] - flags.flip(-1).argmax(-1) - first
 
 
-def _positions(first: Tensor, length: Tensor, side: Tensor, count: int) -> Float[Tensor, "n R"]:
-    """`count` positions from end to end of [first, first + length) padded to `side` and by the margin."""
+def _positions(first: Tensor, length: Tensor, side: Tensor, steps: Float[Tensor, " R"]) -> Float[Tensor, "n R"]:
+    """Even positions from end to end of [first, first + length) padded to `side` and by the margin."""
     padding = (side - length) // 2 + side * MARGIN_PERCENT // 100
-    step = (length + 2 * padding - 1) / (count - 1)
-    steps = torch.arange(count, device=first.device, dtype=torch.float32)
-    return (first - padding).unsqueeze(-1) + steps * step.unsqueeze(-1)
+    last = (length + 2 * padding - 1).unsqueeze(-1)
+    return (first - padding).unsqueeze(-1) + steps * last / (len(steps) - 1)
 
 
 def _resample(images: Tensor, positions: Float[Tensor, "n R"], dim: Literal[-2, -1]) -> Tensor:
@@ -94,7 +95,7 @@ def _resample(images: Tensor, positions: Float[Tensor, "n R"], dim: Literal[-2, 
     for neighbour in (lower, lower + 1):
         weight = (1.0 - (positions - neighbour).abs()).clamp(min=0.0)
         index = _along(neighbour.long(), dim).expand_as(images)
-        result = result + _along(weight, dim).to(images.dtype) * images.gather(dim, index)
+        result = result + _along(weight, dim) * images.gather(dim, index)
     return result
 
 
