@@ -57,6 +57,11 @@ def object_to_shapenet(points: Floats) -> Floats:
     return points @ SHAPENET_TO_OBJECT
 
 
+def object_to_gltf(points: Floats) -> Floats:
+    """Turns points (..., 3) of the object frame into glTF's frame (y up, front +z)."""
+    return points @ axes_to_object(up="y", front="z")
+
+
 def camera_direction(azimuth: Floats, elevation: Floats) -> Floats:
     """Where the camera stands, seen from the object: unit vectors (..., 3) in the object frame; angles in radians."""
     return np.stack(

@@ -1,0 +1,127 @@
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+
+from vonmodel.evaluation import weights
+from vonmodel.evaluation.inception import Inception
+from vonmodel.evaluation.random_network import fill_uniform
+from vonmodel.evaluation.weights import WeightsError, download_weights, file_sha256, find_weights, load_inception
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(weights.VARIABLE, raising=False)
+    return tmp_path / "cache" / "von"
+
+
+@pytest.fixture(scope="module")
+def state():
+    network = Inception()
+    fill_uniform(network, seed=1)
+    return network.state_dict()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server on this machine, its folder, and its address."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_missing_weights_say_where_to_get_them_and_what_works_without(cache):
+    with pytest.raises(WeightsError) as error:
+        find_weights()
+    for hint in (weights.URL, str(cache / weights.FILE_NAME), "--inception-weights", "--features random"):
+        assert hint in str(error.value)
+
+
+def test_option_beats_variable_beats_cache(cache, tmp_path, monkeypatch):
+    cache.mkdir(parents=True)
+    (cache / weights.FILE_NAME).write_bytes(b"cached")
+    assert find_weights() == cache / weights.FILE_NAME
+    (tmp_path / "named").write_bytes(b"by variable")
+    monkeypatch.setenv(weights.VARIABLE, str(tmp_path / "named"))
+    assert find_weights() == tmp_path / "named"
+    (tmp_path / "given").write_bytes(b"by option")
+    assert find_weights(tmp_path / "given") == tmp_path / "given"
+    with pytest.raises(WeightsError, match="--inception-weights: there is no file"):
+        find_weights(tmp_path / "nowhere")
+    monkeypatch.setenv(weights.VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(WeightsError, match=weights.VARIABLE):
+        find_weights()
+
+
+def test_a_state_dict_loads_with_and_without_batch_counters(tmp_path, state):
+    for name, content in {
+        "with": state,
+        "without": {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")},
+    }.items():
+        path = tmp_path / f"{name}.pth"
+        torch.save(content, path)
+        network = load_inception(path, sha256=file_sha256(path))
+        assert not network.training
+        assert torch.equal(network.fc.weight, state["fc.weight"])
+        assert torch.equal(network.state_dict()["Mixed_5b.branch1x1.bn.bias"], state["Mixed_5b.branch1x1.bn.bias"])
+
+
+def test_a_state_dict_of_another_network_is_refused(tmp_path, state):
+    path = tmp_path / "other.pth"
+    torch.save({key: value for key, value in state.items() if key != "fc.bias"} | {"extra": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match=r"missing \['fc.bias'\], unknown \['extra'\]"):
+        load_inception(path, sha256=file_sha256(path))
+
+
+def test_a_file_with_another_hash_is_never_opened(tmp_path):
+    path = tmp_path / weights.FILE_NAME
+    path.write_bytes(b"not a model")
+    with pytest.raises(WeightsError, match=r"SHA-256 is [0-9a-f]{64}, not 6726825d"):
+        load_inception(path)
+
+
+def test_the_published_hash_begins_as_the_file_name_ends():
+    assert weights.SHA256[:8] == weights.FILE_NAME.removesuffix(".pth")[-8:]
+
+
+def test_download_lands_in_the_cache_with_progress(cache, server):
+    folder, address = server
+    content = bytes(range(256)) * 10_000
+    (folder / "weights.pth").write_bytes(content)
+    seen = []
+    sha256 = file_sha256(folder / "weights.pth")
+    path = download_weights(
+        lambda done, total: seen.append((done, total)), url=f"{address}/weights.pth", sha256=sha256
+    )
+    assert path == find_weights() == cache / weights.FILE_NAME
+    assert path.read_bytes() == content
+    assert seen[-1] == (len(content), len(content))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_wrong_download_leaves_nothing_behind(cache, server):
+    folder, address = server
+    (folder / "weights.pth").write_bytes(b"tampered")
+    with pytest.raises(WeightsError, match="SHA-256"):
+        download_weights(url=f"{address}/weights.pth")
+    assert list(cache.iterdir()) == []
+
+
+def test_a_failed_download_names_the_address_and_the_place(cache, server):
+    _, address = server
+    with pytest.raises(WeightsError, match=rf"cannot fetch {address}/absent.pth.*put it at"):
+        download_weights(url=f"{address}/absent.pth")

@@ -1,0 +1,126 @@
+"""The Inception weights: a file the user names, the cache, or an asked-for download; always checked."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from vondata.storage import atomic_path
+
+from .inception import Inception
+
+FILE_NAME = "pt_inception-2015-12-05-6726825d.pth"
+URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE_NAME}"
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+VARIABLE = "VON_INCEPTION_WEIGHTS"
+_CHUNK = 1 << 20
+
+logger = logging.getLogger(__name__)
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes so far and, where known, the total."""
+
+
+class WeightsError(RuntimeError):
+    """The Inception weights are not there or are not the published ones."""
+
+
+def cache_folder() -> Path:
+    """VON's cache: `$XDG_CACHE_HOME/von`, usually ~/.cache/von."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "von"
+
+
+def find_weights(named: Path | None = None) -> Path:
+    """The file of Inception weights: the one named, else `$VON_INCEPTION_WEIGHTS`, else the one in the cache.
+
+    Raises:
+        WeightsError: there is none; the message says where to get it and what works without it.
+    """
+    variable = os.environ.get(VARIABLE)
+    chosen = named or (Path(variable) if variable else None)
+    if chosen is not None:
+        if not chosen.is_file():
+            origin = "--inception-weights" if named else VARIABLE
+            raise WeightsError(f"{origin}: there is no file {chosen}")
+        return chosen
+    cached = cache_folder() / FILE_NAME
+    if not cached.is_file():
+        raise WeightsError(
+            f"the Inception weights are missing. Let --download fetch them, or fetch {URL} and put it at {cached} or "
+            f"name it with --inception-weights or {VARIABLE}. Without them, --features random scores with a fixed "
+            "random network: its numbers compare models with each other, but not with published ones"
+        )
+    return cached
+
+
+def download_weights(progress: Progress | None = None, *, url: str = URL, sha256: str = SHA256) -> Path:
+    """Fetches the weights into the cache, unless they are there.
+
+    Args:
+        progress: told of every piece that has arrived.
+        url: where to fetch from.
+        sha256: what the file must hash to; anything else is thrown away.
+
+    Raises:
+        WeightsError: the file cannot be fetched or is not the published one.
+    """
+    target = cache_folder() / FILE_NAME
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with atomic_path(target) as temporary:
+            _fetch(url, temporary, progress)
+            _check(temporary, sha256)
+    except OSError as error:
+        raise WeightsError(f"cannot fetch {url}: {error}; fetch it elsewhere and put it at {target}") from error
+    logger.info("fetched %s into %s", url, target)
+    return target
+
+
+def load_inception(path: Path, *, sha256: str = SHA256) -> Inception:
+    """The Inception network with the weights of a file, in evaluation mode.
+
+    Raises:
+        WeightsError: the file is not the published one, or does not fit the network.
+    """
+    _check(path, sha256)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    network = Inception()
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise WeightsError(f"{path} does not fit the network: missing {missing[:3]}, unknown {list(unexpected)[:3]}")
+    return network.eval().requires_grad_(False)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(path: Path, sha256: str) -> None:
+    found = file_sha256(path)
+    if found != sha256:
+        raise WeightsError(
+            f"{path} is not {FILE_NAME}: its SHA-256 is {found}, not {sha256}. The download may be incomplete; fetch "
+            f"{URL} again"
+        )
+
+
+def _fetch(url: str, target: Path, progress: Progress | None) -> None:
+    with urllib.request.urlopen(url, timeout=60) as response, target.open("wb") as file:
+        length = response.headers.get("Content-Length")
+        total = int(length) if length else None
+        done = 0
+        while piece := response.read(_CHUNK):
+            file.write(piece)
+            done += len(piece)
+            if progress is not None:
+                progress(done, total)
