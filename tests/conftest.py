@@ -4,6 +4,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# Shapes in annotations are checked at every call of these modules, which must not be imported before.
+install_import_hook(
+    ["vonmodel.interpolation", "vonmodel.losses", "vonmodel.networks", "vonmodel.precision"], "beartype.beartype"
+)
 
 # Machines differ and are shared: how long one example takes says nothing about its being right.
 settings.register_profile("suite", deadline=None)

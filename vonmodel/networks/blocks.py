@@ -92,7 +92,7 @@ class ContentEncoder(nn.Module):
         )
         self.residual = nn.Sequential(*(ResidualBlock(self.out_channels) for _ in range(residual_blocks)))
 
-    def forward(self, image: Float[Tensor, "n c 4*h 4*w"]) -> Float[Tensor, "n d h w"]:
+    def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h//4 w//4"]:
         """Encodes a batch of images."""
         features: Tensor = self.residual(self.down(self.stem(image)))
         return features
