@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
-from vondata.item import Kind
+import numpy as np
+
+from vondata.item import Kind, printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,6 +60,13 @@ class UnknownColumnError(ValueError):
 
     def __init__(self, kind: Kind, names: Iterable[str]) -> None:
         super().__init__(f"manifests/columns.toml describes no column {', '.join(sorted(names))} of {kind}")
+
+
+class ColumnTypeError(TypeError):
+    """A work function returned a value of another type than its column's."""
+
+    def __init__(self, column: Column, value: object) -> None:
+        super().__init__(f"column {column.name} holds {column.dtype}, not {type(value).__name__}: {value!r}")
 
 
 class UnknownReasonError(ValueError):
@@ -106,15 +116,35 @@ def manifest_schema(kind: Kind) -> pa.Schema:
     return pa.schema([(column.name, types[column.dtype]) for column in known_columns(kind)])
 
 
-def check_columns(kind: Kind, names: Iterable[str]) -> None:
-    """Sees that every name is a column of this kind.
+def plain_row(kind: Kind, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A full row of plain Python values: every column of the kind, None where `values` has none, NaN or infinity.
 
     Raises:
-        UnknownColumnError: one is not.
+        UnknownColumnError: a value has no column.
+        ColumnTypeError: a value is not of its column's type.
     """
-    unknown = set(names) - {column.name for column in known_columns(kind)}
+    columns = known_columns(kind)
+    unknown = values.keys() - {column.name for column in columns}
     if unknown:
         raise UnknownColumnError(kind, unknown)
+    return {column.name: _plain_value(column, values.get(column.name)) for column in columns}
+
+
+def _plain_value(column: Column, value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    match column.dtype, value:
+        case _, None:
+            return None
+        case "string", str():
+            return printable(value)
+        case "bool", bool():
+            return value
+        case "int", int() if not isinstance(value, bool):
+            return value
+        case "float", int() | float() if not isinstance(value, bool):
+            return float(value) if math.isfinite(value) else None
+    raise ColumnTypeError(column, value)
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import queue
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -66,17 +66,19 @@ class Failure:
         detail: what happened, in one line.
         error: the exception.
         trace: its traceback as text.
+        seconds: time after which it was given up, 0 when unknown.
     """
 
     reason: Literal["timed_out", "worker_died", "internal_error"]
     detail: str
     error: BaseException | None = None
     trace: str = ""
+    seconds: float = 0.0
 
 
 def run_tasks(
     call: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], options: EngineOptions
-) -> Iterator[tuple[TaskT, ResultT | Failure]]:
+) -> Generator[tuple[TaskT, ResultT | Failure], None, None]:
     """Applies `call` to every task, in parallel and without order, and yields each task with its result or failure.
 
     Tasks are taken from the iterable as workers get free. Closing the iterator, as an exception in the loop around it
@@ -246,7 +248,7 @@ class _Crew(Generic[TaskT, ResultT]):
             if worker.queue and now - worker.head_since > self.options.timeout_s:
                 head, *waiting = self._dismiss(worker)
                 detail = f"gave up after {self.options.timeout_s:g} s"
-                self.results.append((head.task, Failure("timed_out", detail)))
+                self.results.append((head.task, Failure("timed_out", detail, seconds=self.options.timeout_s)))
                 self.again.extend(waiting)
                 self.retired.add(worker.address)
                 self.restarter.submit(self._restart, worker.address)

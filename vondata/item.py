@@ -83,7 +83,8 @@ class Event:
     """Progress of a run.
 
     Attributes:
-        stage: planning (items are being found), running (before the first item), finished (one item is done), writing.
+        stage: planning (items are being found), running (the first one is about to start), finished (one item is
+            done), writing (the manifests).
         done: items planned so far, or finished in this run.
         total: items that this run has to work on; None while planning.
         row: the finished item's row.
@@ -108,5 +109,5 @@ def file_safe(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` as valid Unicode: bytes of a file name that are not UTF-8 come out as `\\xNN`."""
+    r"""`text` as valid Unicode: bytes of a file name that are not UTF-8 come out as `\xNN`."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,7 +1,206 @@
-"""Preparation as a ledger: plan, run what is not done yet, record each item, write the manifests."""
+"""Preparation as a ledger: plan, run what is not done yet, record each item, write the manifests.
+
+An item is done when the journal has a line for it with the same content and settings, and its output is there.
+Content is compared by size and time of the files first, so that a resume reads no file; when those differ, by hash.
+An id belongs to the item that had it first: a second file that claims it becomes a row `duplicate` under an id of its
+own and overwrites nothing. Rows of classes and collections that are not planned this time stay as they are; an item
+that has vanished from a collection leaves the manifest when that collection is planned to its end.
+"""
 
 from __future__ import annotations
 
-from vondata.item import Event, Item, Kind, Rejected, RunOptions, Work, file_safe, printable
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Event", "Item", "Kind", "Rejected", "RunOptions", "Work", "file_safe", "printable"]
+from vondata.columns import load_reason, plain_row
+from vondata.dataset import PartRecord, plain_settings, read_dataset, record_part
+from vondata.engine import EngineOptions, Failure, run_tasks
+from vondata.item import Event, Item, Kind, Rejected, RunOptions, Work, file_safe, printable
+from vondata.manifest import manifest_is_current, split_of, write_manifest
+from vondata.plan import ClassCount, Plan, SettingsKey
+from vondata.task import Outcome, Task, hash_content, run_task
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = [
+    "ClassCount",
+    "Event",
+    "Item",
+    "Kind",
+    "PreparationResult",
+    "Rejected",
+    "RunOptions",
+    "Work",
+    "file_safe",
+    "prepare",
+    "printable",
+]
+
+PLANNING_EVENTS_EVERY = 64
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+Tell = Callable[[Event], None]
+
+logger = logging.getLogger(__name__)
+
+
+class DataFolderError(RuntimeError):
+    """The data folder takes no more files."""
+
+
+@dataclass(frozen=True)
+class PreparationResult:
+    """What a run found and did, by class."""
+
+    kind: Kind
+    classes: dict[str, ClassCount]
+    seconds: float
+
+
+def prepare(
+    kind: Kind,
+    items: Iterable[Item],
+    work: Work,
+    settings: DataclassInstance,
+    data: Path,
+    options: RunOptions,
+    on_event: Tell | None = None,
+) -> PreparationResult:
+    """Prepares items that are not done yet and brings the manifests of their classes up to date.
+
+    Args:
+        kind: shapes or images.
+        items: in any order; taken one by one, never held in memory together.
+        work: prepares one item.
+        settings: for `work`; their hash is part of every item's key.
+        data: folder of the dataset, created if need be.
+        options: how to run.
+        on_event: told of the progress, in this thread.
+
+    Raises:
+        DatasetBusyError: another process prepares the same class and kind.
+        DatasetFormatError: the folder was written by a newer version.
+        DataFolderError: the disk is full or read-only.
+        NoWorkersError: all workers are gone and none comes back.
+        UnknownColumnError, ColumnTypeError, UnknownReasonError: `work` broke the contract of the manifests.
+    """
+    started = time.perf_counter()
+    read_dataset(data)  # before anything is written
+    tell = on_event or (lambda event: None)
+    with ExitStack() as stack:
+        plan = Plan(kind, data, SettingsKey.of(kind, settings, options), options, stack)
+        for number, item in enumerate(items):
+            if number % PLANNING_EVENTS_EVERY == 0:
+                tell(Event("planning", number))
+            plan.add(item)
+        plan.forget_vanished()
+        try:
+            _work_off(plan, work, settings, tell)
+        except KeyboardInterrupt:  # what is done so far is a dataset too
+            _write_manifests(plan, settings, tell)
+            raise
+        _write_manifests(plan, settings, tell)
+    return PreparationResult(kind, plan.counts, time.perf_counter() - started)
+
+
+def _work_off(plan: Plan, work: Work, settings: DataclassInstance, tell: Tell) -> None:
+    """Runs the planned tasks and records each as it ends."""
+    call = partial(run_task, work=work, settings=settings)
+    options = EngineOptions(plan.options.workers, plan.options.item_timeout_s, plan.options.memory_limit)
+    total, done = len(plan.verdicts) + len(plan.tasks), 0
+    tell(Event("running", 0, total))
+    # Verdicts cost no more than reading a file: no processes are started for them alone.
+    for spool, where in ((plan.verdicts, replace(options, workers=0)), (plan.tasks, options)):
+        if not len(spool):
+            continue
+        with closing(run_tasks(call, spool, where)) as results:
+            for task, result in results:
+                done += 1
+                tell(Event("finished", done, total, _settle(plan, task, result)))
+
+
+def _settle(plan: Plan, task: Task, result: Outcome | Failure) -> dict[str, Any]:
+    """Records what became of a task; returns its row."""
+    item, journal = task.item, plan.journals[task.item.class_name]
+    outcome = _outcome_of_failure(task, result) if isinstance(result, Failure) else result
+    if outcome.unchanged:
+        row = {**journal.line(item.id)["row"], "source": printable(item.source), "collection": item.collection}
+    else:
+        row = _row(plan, item, outcome)
+    reason = row["reason"] or ""
+    if reason:
+        task.output.unlink(missing_ok=True)  # of an earlier run that had other content or settings
+    journal.record(
+        item.id,
+        stamp=task.stamp,
+        content=outcome.content,
+        settings=plan.key.for_reason(reason),
+        input=item.inputs[0] if item.inputs else "",
+        row=row,
+    )
+    plan.counts[item.class_name].add(reason)
+    return row
+
+
+def _row(plan: Plan, item: Item, outcome: Outcome) -> dict[str, Any]:
+    reason, detail = outcome.rejected or (None, None)
+    if reason is not None and plan.kind not in load_reason(reason).kinds:
+        raise ValueError(f"manifests/reasons.toml does not list {reason} for {plan.kind}")
+    return plain_row(
+        plan.kind,
+        {
+            **outcome.values,
+            "id": item.id,
+            "class": item.class_name,
+            "source": item.source,
+            "sha256": outcome.sha256,
+            "status": "prepared" if reason is None else "rejected",
+            "reason": reason,
+            "detail": detail,
+            "split": split_of(item.id),
+            "seconds": round(outcome.seconds, 4),
+            "collection": item.collection,
+            "settings": plan.key.output,
+        },
+    )
+
+
+def _outcome_of_failure(task: Task, failure: Failure) -> Outcome:
+    """The outcome of a task that ended without one.
+
+    Raises:
+        DataFolderError: it ended because the data folder takes no more files, and so would all others.
+    """
+    if isinstance(failure.error, OSError) and failure.error.errno in DISK_ERRORS:
+        raise DataFolderError(
+            f"{task.output.parent} takes no more files ({failure.error.strerror}): make room or choose another "
+            "--data folder, then run the same command again: what is done stays done"
+        ) from failure.error
+    if failure.reason == "internal_error":
+        logger.error("%s %s: internal error\n%s", task.item.class_name, task.item.id, failure.trace)
+    try:
+        hashes: tuple[str | None, str | None] = hash_content(task.item)
+    except Rejected:
+        hashes = (None, None)
+    return Outcome(*hashes, rejected=(failure.reason, failure.detail), seconds=failure.seconds)
+
+
+def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell) -> None:
+    for class_name, journal in plan.journals.items():
+        entries = [entry for entry in journal.entries.values() if entry.present]
+        made = [entry for entry in entries if not entry.reason]
+        plan.counts[class_name].other_settings = sum(entry.settings != plan.key.output for entry in made)
+        if manifest_is_current(plan.data, class_name, plan.kind, journal.path):
+            continue
+        tell(Event("writing", len(entries)))
+        write_manifest(plan.data, class_name, plan.kind, journal.rows())
+        record = PartRecord(plain_settings(settings), plan.key.output, len(made), len(entries) - len(made))
+        record_part(plan.data, class_name, plan.kind, record)

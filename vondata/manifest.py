@@ -1,16 +1,25 @@
-"""The tables of a prepared dataset and where its files lie."""
+"""The tables of a prepared dataset: one row per item found, as Parquet and CSV, and where the files lie."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
-
+from vondata.columns import manifest_schema
 from vondata.item import Kind
+from vondata.storage import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 Split = Literal["train", "val", "test"]
 SUFFIX: dict[Kind, str] = {"shapes": ".npz", "images": ".png"}
+SPLIT_SHARES: dict[Split, float] = {"train": 0.9, "val": 0.05, "test": 0.05}
+BATCH_ROWS = 8192
 
 
 class ManifestMissingError(FileNotFoundError):
@@ -35,20 +44,28 @@ def manifest_path(data: Path, class_name: str, kind: Kind) -> Path:
 
 def dataset_classes(data: Path, kind: Kind | None = None) -> list[str]:
     """The classes with a manifest (of this kind), by name."""
-    pattern = "*/*.parquet" if kind is None else f"*/{kind}.parquet"
-    return sorted({path.parent.name for path in data.glob(pattern) if path.stem in SUFFIX})
+    kinds: list[Kind] = ["shapes", "images"] if kind is None else [kind]
+    return sorted({path.parent.name for each in kinds for path in data.glob(f"*/{each}.parquet")})
 
 
 def read_manifest(data: Path, class_name: str, kind: Kind) -> pd.DataFrame:
     """All rows of a class, prepared and rejected, ordered by id.
 
+    Column types do not depend on the values: str, float64 (NaN where empty), Int64 and boolean (NA where empty).
+
     Raises:
         ManifestMissingError: nothing of this class and kind has been prepared.
     """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = manifest_path(data, class_name, kind)
     if not path.is_file():
         raise ManifestMissingError(data, class_name, kind)
-    return pd.read_parquet(path)
+    types = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    frame: pd.DataFrame = pq.read_table(path).to_pandas(types_mapper=types.get)
+    return frame
 
 
 def prepared(frame: pd.DataFrame, split: Split | None = None) -> pd.DataFrame:
@@ -57,3 +74,51 @@ def prepared(frame: pd.DataFrame, split: Split | None = None) -> pd.DataFrame:
     if split is not None:
         chosen &= frame["split"] == split
     return frame[chosen]
+
+
+def split_of(id: str) -> Split:
+    """The split of an item: a hash of its id, so that it never moves when others come or go."""
+    point = int.from_bytes(hashlib.sha256(id.encode("utf-8")).digest()[:8], "big") / 2**64
+    for split, share in SPLIT_SHARES.items():
+        if point < share:
+            return split
+        point -= share
+    return "test"  # the shares add up to 1 but for rounding
+
+
+def write_manifest(data: Path, class_name: str, kind: Kind, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes the Parquet and CSV manifests, each whole or not at all; memory does not grow with the rows."""
+    from pyarrow import csv
+    from pyarrow import parquet as pq
+
+    path = manifest_path(data, class_name, kind)
+    schema = manifest_schema(kind)
+    with (
+        atomic_path(path) as parquet_path,
+        atomic_path(path.with_suffix(".csv")) as csv_path,
+        pq.ParquetWriter(parquet_path, schema, compression="zstd") as parquet_writer,
+        csv.CSVWriter(csv_path, schema) as csv_writer,
+    ):
+        for batch in _batches(rows, schema):
+            parquet_writer.write_batch(batch)
+            csv_writer.write_batch(batch)
+
+
+def manifest_is_current(data: Path, class_name: str, kind: Kind, journal: Path) -> bool:
+    """Whether the manifests are newer than the journal they are made from and have today's columns."""
+    from pyarrow import parquet as pq
+
+    path = manifest_path(data, class_name, kind)
+    table = path.with_suffix(".csv")
+    if not path.is_file() or not table.is_file():
+        return False
+    written = min(path.stat().st_mtime_ns, table.stat().st_mtime_ns)
+    return written > journal.stat().st_mtime_ns and pq.read_schema(path).equals(manifest_schema(kind))
+
+
+def _batches(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, BATCH_ROWS)):
+        yield pa.RecordBatch.from_pylist(chunk, schema=schema)
