@@ -1,0 +1,140 @@
+"""Items on real processes: what hangs, dies or raises is told apart, and its neighbours come through unharmed."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import cloudpickle
+import psutil
+import pytest
+
+from vondata.engine import EngineOptions, Failure, run_tasks
+
+LOCAL = EngineOptions(workers=2, timeout_s=3.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _functions_travel_by_value() -> Iterator[None]:
+    """Worker processes cannot import test modules."""
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
+
+
+def square(task: int | str) -> int:
+    match task:
+        case "hang":
+            time.sleep(1000)
+        case "exit":
+            os._exit(3)
+        case "raise":
+            raise ZeroDivisionError("no luck")
+        case "eat":
+            hog = [bytearray(1 << 20) for _ in range(100_000)]
+            return len(hog)
+    time.sleep(0.01)
+    return int(task) ** 2
+
+
+def outcomes(
+    call: Callable[..., object], tasks: Iterable[object], options: EngineOptions
+) -> dict[object, object | Failure]:
+    results = list(run_tasks(call, tasks, options))
+    assert len(results) == len({task for task, _ in results})
+    return dict(results)
+
+
+def test_bad_items_harm_only_themselves() -> None:
+    good = range(40)
+    tasks = [*good[:10], "exit", "hang", *good[10:20], "raise", *good[20:], "exit2"]
+    results = outcomes(_exit_at_any_exit, tasks, LOCAL)
+
+    assert {task: results[task] for task in good} == {task: task**2 for task in good}
+    failures = {task: results[task] for task in ("exit", "exit2", "hang", "raise")}
+    reasons = {task: failure.reason for task, failure in failures.items() if isinstance(failure, Failure)}
+    assert reasons == {"exit": "worker_died", "exit2": "worker_died", "hang": "timed_out", "raise": "internal_error"}
+    raised = failures["raise"]
+    assert isinstance(raised, Failure)
+    assert raised.detail == "ZeroDivisionError: no luck"
+    assert "in square" in raised.trace
+
+
+def _exit_at_any_exit(task: int | str) -> int:
+    return square("exit" if str(task).startswith("exit") else task)
+
+
+def test_memory_limit_ends_the_process_and_not_the_run() -> None:
+    options = EngineOptions(workers=1, timeout_s=60.0, memory_limit="300MB")
+    results = outcomes(square, [1, "eat", 2], options)
+    assert results[1] == 1
+    assert results[2] == 4
+    eaten = results["eat"]
+    assert isinstance(eaten, Failure)
+    assert eaten.reason == "worker_died"
+
+
+def test_tasks_are_taken_as_they_are_needed() -> None:
+    taken: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for task in range(1000):
+            taken.append(task)
+            yield task
+
+    with closing(run_tasks(square, tasks(), LOCAL)) as results:
+        next(results)
+    assert len(taken) <= 20  # two workers, two tasks each, and a few finished meanwhile
+
+
+def test_an_abandoned_run_leaves_no_process() -> None:
+    before = set(psutil.Process().children(recursive=True))
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt_at_the_first_result()
+    assert time.monotonic() - started < 30
+    time.sleep(0.2)
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not [each for each in left if "resource_tracker" not in " ".join(each.cmdline())]
+
+
+def _interrupt_at_the_first_result() -> None:
+    with closing(run_tasks(square, ["hang", *range(10)], EngineOptions(2, 1000.0))) as results:
+        for _ in results:
+            raise KeyboardInterrupt
+
+
+def test_workers_use_one_thread() -> None:
+    (environment,) = outcomes(_environment, ["look"], EngineOptions(1, 60.0)).values()
+    assert isinstance(environment, dict)
+    assert environment["OMP_NUM_THREADS"] == environment["NUMBA_NUM_THREADS"] == "1"
+
+
+def _environment(_: str) -> dict[str, str]:
+    return dict(os.environ)
+
+
+def test_in_this_process_nothing_is_started(tmp_path: Path) -> None:
+    results = outcomes(_process_id, [1, "raise", 2], EngineOptions(0, 1.0))
+    assert results[1] == results[2] == os.getpid()
+    raised = results["raise"]
+    assert isinstance(raised, Failure)
+    assert raised.reason == "internal_error"
+    assert isinstance(raised.error, ZeroDivisionError)
+
+
+def _process_id(task: int | str) -> int:
+    square(task)
+    return os.getpid()
+
+
+def test_a_running_scheduler_can_be_used() -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        results = outcomes(square, range(5), EngineOptions(0, 60.0, scheduler=address))
+    assert results == {task: task**2 for task in range(5)}
