@@ -1,0 +1,128 @@
+"""The camera of the demo's photos, in Pix3D's conventions.
+
+camera = rotation @ model + translation; the camera sits at its origin and looks along +z, +y is up and +x is to the
+LEFT in the image. The model frame is Pix3D's and ShapeNet's: y up, front -z. The sensor is 32 mm wide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vondata.demo.mesh import Floats
+from vondata.frames import camera_direction, object_to_shapenet
+
+SENSOR_WIDTH_MM = 32.0
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera.
+
+    Attributes:
+        rotation: (3, 3) Pix3D's rot_mat.
+        translation: (3,) Pix3D's trans_mat.
+        focal_length_mm: on a sensor 32 mm wide.
+        width: of the image in pixels.
+        height: of the image in pixels.
+    """
+
+    rotation: Floats
+    translation: Floats
+    focal_length_mm: float
+    width: int
+    height: int
+
+    @property
+    def focal_px(self) -> float:
+        """The focal length in pixels."""
+        return self.focal_length_mm / SENSOR_WIDTH_MM * self.width
+
+    @property
+    def position(self) -> Floats:
+        """(3,) where the camera is, in the model frame: Pix3D's cam_position."""
+        return -self.rotation.T @ self.translation
+
+    @property
+    def inplane_rotation(self) -> float:
+        """Pix3D's in-plane rotation: the camera's roll, clockwise positive, in radians.
+
+        It is that of a camera at the same place which is turned the shortest way to look at the model's origin.
+        """
+        towards = self.translation / np.linalg.norm(self.translation)
+        turned = shortest_rotation(towards, np.array([0.0, 0.0, 1.0])) @ self.rotation
+        level = look_at(self.position, np.zeros(3))
+        left, up = level @ turned[0], level @ turned[1]
+        return float(np.arctan2(left[1] - up[0], left[0] + up[1]))
+
+    def project(self, points: Floats) -> tuple[Floats, Floats]:
+        """Pixel coordinates (..., 2) as (column, row) and depths (...) of points (..., 3) of the model frame.
+
+        Pixel (i, j) covers columns j to j + 1 and rows i to i + 1.
+        """
+        x, y, z = np.moveaxis(points @ self.rotation.T + self.translation, -1, 0)
+        columns = self.width / 2 - self.focal_px * x / z
+        rows = self.height / 2 - self.focal_px * y / z
+        return np.stack([columns, rows], axis=-1), z
+
+    def directions(self, pixels: Floats) -> Floats:
+        """(..., 3) unit vectors of the model frame from the camera through pixel coordinates (..., 2)."""
+        across = (self.width / 2 - pixels[..., 0]) / self.focal_px
+        upwards = (self.height / 2 - pixels[..., 1]) / self.focal_px
+        rays = np.stack([across, upwards, np.ones_like(across)], axis=-1)
+        return (rays / np.linalg.norm(rays, axis=-1, keepdims=True)) @ self.rotation
+
+
+def look_at(position: Floats, target: Floats) -> Floats:
+    """(3, 3) rotation of a level camera: rows are its left, up and forward directions in the model frame."""
+    forward = target - position
+    forward = forward / np.linalg.norm(forward)
+    left = np.cross(np.array([0.0, 1.0, 0.0]), forward)
+    left /= np.linalg.norm(left)
+    return np.stack([left, np.cross(forward, left), forward])
+
+
+def shortest_rotation(start: Floats, end: Floats) -> Floats:
+    """(3, 3) the rotation by the smallest angle that takes one unit vector to another, not opposite, one."""
+    axis = np.cross(start, end)
+    skew = np.array([[0.0, -axis[2], axis[1]], [axis[2], 0.0, -axis[0]], [-axis[1], axis[0], 0.0]])
+    return np.eye(3) + skew + skew @ skew / (1.0 + start @ end)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How a photo is taken.
+
+    Attributes:
+        azimuth: of the viewpoint, radians.
+        elevation: of the viewpoint, radians.
+        distance: from the model's origin, model units (the bounding box's diagonal is 1).
+        shift: where the model's origin lies in the image, as fractions of its width to the right and downwards.
+        roll: in-plane rotation, clockwise positive, radians.
+        focal_length_mm: on a sensor 32 mm wide.
+        size: width and height in pixels.
+    """
+
+    azimuth: float
+    elevation: float
+    distance: float
+    shift: tuple[float, float]
+    roll: float
+    focal_length_mm: float
+    size: tuple[int, int]
+
+
+def camera_of(pose: Pose) -> Camera:
+    """The camera at a viewpoint; looking past the origin moves the object in the image, never the viewpoint."""
+    direction = camera_direction(np.float64(pose.azimuth), np.float64(pose.elevation))
+    position = pose.distance * object_to_shapenet(np.asarray(direction))
+    level = look_at(position, np.zeros(3))
+    cos, sin = np.cos(pose.roll), np.sin(pose.roll)
+    # A camera rolled clockwise sees the world turned counterclockwise; its x axis points to the left.
+    rolled = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ level
+    width, height = pose.size
+    per_width = SENSOR_WIDTH_MM / pose.focal_length_mm
+    wanted = np.array([-pose.shift[0] * per_width, -pose.shift[1] * per_width, 1.0])
+    panned = shortest_rotation(np.array([0.0, 0.0, 1.0]), wanted / np.linalg.norm(wanted)) @ rolled
+    return Camera(panned, -panned @ position, pose.focal_length_mm, width, height)

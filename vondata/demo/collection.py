@@ -1,0 +1,77 @@
+"""The objects of the demo: which design and which flaw the n-th chair or car has, and its normalised parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never
+
+import numpy as np
+
+from vondata.demo.chair_design import draw_chair
+from vondata.demo.chairs import build_chair, chair_finishes
+from vondata.demo.flaws import Flaw, flaw_of, with_flaw
+from vondata.demo.mesh import Mesh, concatenated
+from vondata.demo.textures import Material, make_material
+
+DemoClass = Literal["chair", "car"]
+# Multiples of these irrational numbers, modulo 1, spread evenly over any number of objects.
+FAMILY_STEP = 0.6180339887498949
+FLAW_STEP = 0.7548776662466927
+
+
+@dataclass(frozen=True, eq=False)
+class DemoObject:
+    """A textured object in the object frame, its bounding box centred, the box's diagonal 1.
+
+    Attributes:
+        class_name: the object class.
+        id: 32 hexadecimal digits, as ShapeNet's models have.
+        family: the kind of chair or car.
+        flaw: what is wrong with its mesh.
+        parts: meshes, their texture coordinates still in metres.
+        materials: what the parts' material names mean.
+    """
+
+    class_name: DemoClass
+    id: str
+    family: str
+    flaw: Flaw
+    parts: tuple[Mesh, ...]
+    materials: Mapping[str, Material]
+
+    def whole(self) -> Mesh:
+        """All parts as one mesh."""
+        return concatenated(self.parts)
+
+
+def make_object(class_name: DemoClass, index: int, seed: int) -> DemoObject:
+    """Makes the index-th object of a class; it depends on nothing else than these three."""
+    rng = np.random.default_rng([seed, 0 if class_name == "chair" else 1, index])
+    start = np.random.default_rng(seed).random(2)
+    quantile = (start[0] + index * FAMILY_STEP) % 1.0
+    flaw = flaw_of((start[1] + index * FLAW_STEP) % 1.0)
+    match class_name:
+        case "chair":
+            chair = draw_chair(rng, quantile)
+            family, parts, finishes = chair.family, build_chair(chair), chair_finishes(chair)
+        case _:
+            assert_never(class_name)
+    used = {part.material for part in parts}
+    return DemoObject(
+        class_name,
+        hashlib.md5(f"von demo {class_name} {seed} {index}".encode(), usedforsecurity=False).hexdigest(),
+        family,
+        flaw,
+        tuple(normalized(with_flaw(parts, flaw, rng))),
+        {name: make_material(finish, rng) for name, finish in finishes.items() if name in used},
+    )
+
+
+def normalized(parts: Sequence[Mesh]) -> list[Mesh]:
+    """Moves and scales parts together so that the box around their faces is centred and its diagonal is 1."""
+    used = np.concatenate([part.vertices[part.faces.reshape(-1)] for part in parts])
+    low, high = used.min(axis=0), used.max(axis=0)
+    scale = 1.0 / np.linalg.norm(high - low)
+    return [replace(part, vertices=(part.vertices - (low + high) / 2) * scale) for part in parts]

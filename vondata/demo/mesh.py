@@ -1,0 +1,130 @@
+"""Triangle meshes of the demo's objects: parts with texture coordinates in metres, and what can be asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Triangles of one material.
+
+    Attributes:
+        vertices: (v, 3) metres; object frame (z up, the front faces +y).
+        faces: (f, 3) vertex indices, counterclockwise seen from outside.
+        uvs: (f, 3, 2) texture coordinates of the corners in metres; the grain of a texture runs along v.
+        material: key of the object's materials.
+    """
+
+    vertices: Floats
+    faces: Integers
+    uvs: Floats
+    material: str = ""
+
+    def of(self, material: str) -> Mesh:
+        """The same mesh in another material."""
+        return replace(self, material=material)
+
+    def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Mesh:
+        """The mesh, shifted."""
+        return replace(self, vertices=self.vertices + np.array([x, y, z]))
+
+    def turned(self, rotation: Floats, about: Sequence[float] = (0.0, 0.0, 0.0)) -> Mesh:
+        """The mesh, rotated by a (3, 3) matrix about a point."""
+        return replace(self, vertices=(self.vertices - about) @ rotation.T + about)
+
+    def mirrored(self) -> Mesh:
+        """The mirror image at the plane x = 0, still facing outwards."""
+        return replace(
+            self, vertices=self.vertices * [-1.0, 1.0, 1.0], faces=self.faces[:, ::-1], uvs=self.uvs[:, ::-1]
+        )
+
+    def flipped(self) -> Mesh:
+        """The mesh inside out."""
+        return replace(self, faces=self.faces[:, ::-1], uvs=self.uvs[:, ::-1])
+
+    def keeping(self, faces: Flags) -> Mesh:
+        """The mesh with only some of its faces; their vertices stay."""
+        return replace(self, faces=self.faces[faces], uvs=self.uvs[faces])
+
+
+def mirrored_pair(mesh: Mesh) -> list[Mesh]:
+    """A part and its mirror image at x = 0."""
+    return [mesh, mesh.mirrored()]
+
+
+def concatenated(meshes: Iterable[Mesh], material: str = "") -> Mesh:
+    """Several meshes as one."""
+    parts = list(meshes)
+    starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
+    return Mesh(
+        np.concatenate([part.vertices for part in parts]),
+        np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=True)]),
+        np.concatenate([part.uvs for part in parts]),
+        material,
+    )
+
+
+def face_vectors(mesh: Mesh) -> Floats:
+    """(f, 3) normals whose length is twice the face's area."""
+    corners = mesh.vertices[mesh.faces]
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
+
+def face_normals(mesh: Mesh) -> Floats:
+    """(f, 3) unit normals; zero for faces without area."""
+    vectors = face_vectors(mesh)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+
+
+def signed_volume(mesh: Mesh) -> float:
+    """The enclosed volume of a closed mesh: positive when its faces look outwards."""
+    corners = mesh.vertices[mesh.faces]
+    return float(np.einsum("ij,ij->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
+
+
+def boundary_edges(mesh: Mesh) -> int:
+    """How many directed edges lack their opposite: 0 for a closed, consistently oriented mesh."""
+    edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
+    forward = edges[:, 0] * len(mesh.vertices) + edges[:, 1]
+    backward = edges[:, 1] * len(mesh.vertices) + edges[:, 0]
+    return int((~np.isin(forward, backward)).sum())
+
+
+def corner_normals(mesh: Mesh, crease: float = np.radians(40.0)) -> Floats:
+    """Shading normals: at every corner the mean of the adjacent faces that bend by less than the crease.
+
+    Args:
+        mesh: the mesh; vertices at the same place count as one.
+        crease: angle in radians above which an edge stays sharp.
+
+    Returns:
+        (f, 3, 3) unit vectors.
+    """
+    vectors, normals = face_vectors(mesh), face_normals(mesh)
+    _, place = np.unique(mesh.vertices.round(6), axis=0, return_inverse=True)
+    corner_place = place.reshape(-1)[mesh.faces.reshape(-1)]
+    order = np.argsort(corner_place, kind="stable")
+    counts = np.bincount(corner_place)
+    starts = np.cumsum(counts) - counts
+    # All pairs of corners at the same place, as two flat lists.
+    repeats = counts[corner_place[order]]
+    first = np.repeat(order, repeats)
+    within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    second = order[np.repeat(starts[corner_place[order]], repeats) + within]
+    smooth = np.einsum("ij,ij->i", normals[first // 3], normals[second // 3]) > np.cos(crease)
+    total = np.zeros((mesh.faces.size, 3))
+    for axis in range(3):
+        weights = vectors[second[smooth] // 3, axis]
+        total[:, axis] = np.bincount(first[smooth], weights, minlength=mesh.faces.size)
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    total = np.where(length > 0.0, total / np.maximum(length, 1e-30), [0.0, 0.0, 1.0])
+    return total.reshape(-1, 3, 3)
