@@ -1,0 +1,22 @@
+"""How the numba kernels of this package are compiled: without the interpreter lock, and kept on disk between runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """Compiles a function at its first call; machine code is cached beside the source or in the user's cache folder.
+
+    An installation where neither can be written compiles anew in every process, rather than failing.
+    """
+    options = {"nogil": True, "boundscheck": False}
+    try:
+        return cast(Function, numba.njit(cache=True, **options)(function))
+    except RuntimeError:  # numba found no folder to cache in
+        return cast(Function, numba.njit(**options)(function))

@@ -1,0 +1,188 @@
+"""How a prepared shape lies on disk: one .npz of compressed arrays, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from vondata.shapes.codec import EncodedField, coarse_count, decode_distance, encode_distance
+
+Bools = npt.NDArray[np.bool_]
+FORMAT_VERSION = 1
+_COMPRESSION_LEVEL = 9
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
+
+
+class ShapeFileError(ValueError):
+    """A file that is not a prepared shape, or a damaged one."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path} is not a prepared shape: {what}; prepare it again with --force")
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedShape:
+    """A shape on an N^3 grid of the object frame, and the way back to its source.
+
+    A point of the source's coordinates is p_source = rotation^T @ p_object / scale + centre.
+
+    Attributes:
+        occupancy: (N, N, N) solid including its surface, indexed [x, y, z].
+        surface: (N, N, N) voxels whose cell the surface touches; part of the occupancy.
+        distance: (N, N, N) float32 unsigned distance to the surface in cube edges (object units / 2); one voxel is
+            1 / (N - 1).
+        scale: object units per source unit.
+        centre: the middle of the source's bounding box, in source coordinates.
+        rotation: (3, 3) from source axes to object axes.
+    """
+
+    occupancy: Bools
+    surface: Bools
+    distance: npt.NDArray[np.float32]
+    scale: float
+    centre: tuple[float, float, float]
+    rotation: npt.NDArray[np.float64]
+
+    @property
+    def resolution(self) -> int:
+        """Voxels along an edge."""
+        return int(self.occupancy.shape[0])
+
+    def to_source(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Points (..., 3) of the object frame in the coordinates of the source file."""
+        return np.asarray(points @ self.rotation / self.scale + np.array(self.centre), dtype=np.float64)
+
+    def to_object(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Points (..., 3) of the source file in the object frame; inverse of `to_source`."""
+        return np.asarray((points - np.array(self.centre)) * self.scale @ self.rotation.T, dtype=np.float64)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with its suffix, that takes its place when the block ends without error.
+
+    The file is on the disk before it gets its name, so that whoever sees `path` sees a whole file, also after a power
+    cut. On an error the temporary file is removed and `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_shape(path: Path, shape: PreparedShape) -> None:
+    """Writes a shape atomically; the same shape always gives the same bytes."""
+    encoded = encode_distance(shape.distance)
+    members = {
+        "format_version": np.array(FORMAT_VERSION),
+        "resolution": np.array(shape.resolution),
+        "surface": _compress(np.packbits(shape.surface)),
+        "interior": _compress(np.packbits(shape.occupancy & ~shape.surface)),
+        "distance_coarse": _compress(encoded.coarse),
+        "distance_fine": _compress(encoded.fine),
+        "distance_fine_bytes": np.array(encoded.fine.itemsize),
+        "scale": np.array(shape.scale),
+        "centre": np.array(shape.centre),
+        "rotation": np.asarray(shape.rotation, dtype=np.float64),
+    }
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in members.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy", _EPOCH), "w") as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def load_shape(path: Path) -> PreparedShape:
+    """Reads a prepared shape.
+
+    Raises:
+        ShapeFileError: the file is not one, is damaged, or was written by a newer version.
+    """
+    with _open(path) as shape:
+        return PreparedShape(
+            occupancy=shape.bits("surface", "interior"),
+            surface=shape.bits("surface"),
+            distance=shape.distance(),
+            scale=float(shape.members["scale"]),
+            centre=tuple(shape.members["centre"].tolist()),
+            rotation=shape.members["rotation"],
+        )
+
+
+def load_occupancy(path: Path) -> Bools:
+    """Reads the (N, N, N) occupancy of a prepared shape alone; errors as `load_shape`."""
+    with _open(path) as shape:
+        return shape.bits("surface", "interior")
+
+
+def load_distance(path: Path) -> npt.NDArray[np.float32]:
+    """Reads the (N, N, N) distance, in cube edges, of a prepared shape alone; errors as `load_shape`."""
+    with _open(path) as shape:
+        return shape.distance()
+
+
+@dataclass(frozen=True)
+class _ShapeFile:
+    members: Any  # the arrays of the file by name, read when asked for
+    resolution: int
+
+    def bits(self, *names: str) -> Bools:
+        """The union of these voxel sets."""
+        size = -(-(self.resolution**3) // 8)
+        packed = np.bitwise_or.reduce([np.frombuffer(self._expand(name, size), np.uint8) for name in names])
+        return np.unpackbits(packed, count=self.resolution**3).view(np.bool_).reshape((self.resolution,) * 3)
+
+    def distance(self) -> npt.NDArray[np.float32]:
+        """The distance field in cube edges."""
+        count, width = coarse_count(self.resolution), int(self.members["distance_fine_bytes"])
+        coarse = self._expand("distance_coarse", 2 * count)
+        fine = self._expand("distance_fine", (self.resolution**3 - count) * width)
+        codes = np.frombuffer(fine, np.int8) if width == 1 else np.frombuffer(fine, np.int16)
+        return decode_distance(EncodedField(np.frombuffer(coarse, np.int16), codes), self.resolution)
+
+    def _expand(self, name: str, size: int) -> bytes:
+        packed = self.members[name]
+        if zstandard.frame_content_size(packed) != size:
+            raise ValueError(f"{name} does not hold {size} bytes")
+        return zstandard.ZstdDecompressor().decompress(packed)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[_ShapeFile]:
+    try:
+        with np.load(path, allow_pickle=False) as members:
+            version, resolution = int(members["format_version"]), int(members["resolution"])
+            if version != FORMAT_VERSION:
+                raise ShapeFileError(path, f"its format is {version}, this program reads {FORMAT_VERSION}")
+            yield _ShapeFile(members, resolution)
+    except ShapeFileError:
+        raise
+    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zstandard.ZstdError) as error:
+        raise ShapeFileError(path, str(error)) from error
+
+
+def _compress(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    packed = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL).compress(np.ascontiguousarray(array).tobytes())
+    return np.frombuffer(packed, dtype=np.uint8)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
