@@ -57,9 +57,9 @@ def gradient_penalty(
         mixed = (share * real + (1.0 - share) * fake).requires_grad_()
         scores = critic(mixed)
         (slopes,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
-    # The published code adds 1e-16 to the slope; it keeps the norm differentiable where the slope vanishes.
-    norms = torch.linalg.vector_norm(slopes.flatten(1) + 1e-16, dim=1)
-    penalty: Tensor = (norms - 1.0).square().mean()
+        # The published code adds 1e-16 to the slope; it keeps the norm differentiable where the slope vanishes.
+        norms = torch.linalg.vector_norm(slopes.flatten(1) + 1e-16, dim=1)
+        penalty: Tensor = (norms - 1.0).square().mean()
     return penalty
 
 

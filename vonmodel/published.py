@@ -1,6 +1,7 @@
 """Weights of the 2018 release: its state dicts to and from the networks of this package."""
 
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +24,20 @@ PUBLISHED_NAMES: tuple[PublishedName, ...] = (
     "net_E",
     "net_D_A",
     "net_D_B",
+)
+# What the readers raise at damaged files; torch's walks through them without looking ahead.
+UNREADABLE = (
+    SafetensorError,
+    UnpicklingError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
 )
 RESIDUAL = "enc_content.model.3.model."
 
@@ -95,8 +110,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
-    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
-        raise PublishedWeightsError(f"{path} cannot be read as a state dict: {error}") from error
+    except UNREADABLE as error:
+        reason = str(error) or type(error).__name__
+        raise PublishedWeightsError(f"{path} cannot be read as a state dict: {reason}") from error
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise PublishedWeightsError(f"{path} does not hold a state dict: names with tensors")
     return dict(content)
