@@ -19,7 +19,7 @@ class PatchCritic(nn.Module):
     Args:
         in_channels: 3 for images, 1 for normalised depth.
         image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
-        base_channels: channels after the first convolution of the first scale; an even number.
+        base_channels: channels after the first convolution of the first scale; at least 2.
     """
 
     def __init__(self, in_channels: int, image_size: int, base_channels: int = 64) -> None:
@@ -27,7 +27,7 @@ class PatchCritic(nn.Module):
         halvings = image_levels(image_size) - 5
         self.in_channels, self.image_size, self.base_channels = in_channels, image_size, base_channels
         self.scales = nn.ModuleList(
-            PatchScale(in_channels, width, halvings) for width in (base_channels, base_channels // 2)
+            PatchScale(in_channels, width, halvings) for width in (base_channels, round(base_channels / 2))
         )
 
     def forward(self, image: Float[Tensor, "n c r r"]) -> list[Float[Tensor, "n 1 _ _"]]:
