@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vondata.demo.mesh import Floats
+from vondata.demo.mesh import Floats, Singles
 from vondata.frames import camera_direction, object_to_shapenet
 
 SENSOR_WIDTH_MM = 32.0
@@ -66,12 +66,13 @@ class Camera:
         rows = self.height / 2 - self.focal_px * y / z
         return np.stack([columns, rows], axis=-1), z
 
-    def directions(self, pixels: Floats) -> Floats:
+    def directions(self, pixels: Singles) -> Singles:
         """(..., 3) unit vectors of the model frame from the camera through pixel coordinates (..., 2)."""
-        across = (self.width / 2 - pixels[..., 0]) / self.focal_px
-        upwards = (self.height / 2 - pixels[..., 1]) / self.focal_px
-        rays = np.stack([across, upwards, np.ones_like(across)], axis=-1)
-        return (rays / np.linalg.norm(rays, axis=-1, keepdims=True)) @ self.rotation
+        across = (self.width / 2 - pixels[..., 0]) / np.float32(self.focal_px)
+        upwards = (self.height / 2 - pixels[..., 1]) / np.float32(self.focal_px)
+        length = np.sqrt(across**2 + upwards**2 + 1.0)
+        rays = np.stack([across / length, upwards / length, 1.0 / length], axis=-1)
+        return rays @ self.rotation.astype(np.float32)
 
 
 def look_at(position: Floats, target: Floats) -> Floats:

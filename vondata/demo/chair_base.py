@@ -11,7 +11,6 @@ from vondata.demo.mesh import Floats, Mesh, mirrored_pair
 from vondata.demo.primitives import box, circle, column, cushion, lathe, rectangle, rounded_path, tube
 
 
-
 def build_base(chair: Chair) -> list[Mesh]:
     """The parts below the seat; with four legs also the posts that carry the back."""
     match chair.base:

@@ -9,7 +9,7 @@ import numpy as np
 from vondata.demo.chair_base import leg_line, leg_section
 from vondata.demo.chair_design import Chair
 from vondata.demo.mesh import Floats, Mesh, mirrored_pair
-from vondata.demo.primitives import box, column, cushion, lathe, loft, rounded_path, swept, rectangle, tube
+from vondata.demo.primitives import box, column, cushion, lathe, loft, rectangle, rounded_path, swept, tube
 
 
 def build_seat(chair: Chair) -> list[Mesh]:
@@ -83,8 +83,10 @@ def build_arms(chair: Chair) -> list[Mesh]:
             )
             return mirrored_pair(tube(bar, 0.024).of("frame"))
         case "pad":
-            bar = rounded_path([(0.1, 0.0, chair.under_seat - 0.02), (x + 0.05, 0.0, chair.under_seat - 0.02),
-                                (x + 0.05, 0.0, top)], radius=0.05)
+            bar = rounded_path(
+                [(0.1, 0.0, chair.under_seat - 0.02), (x + 0.05, 0.0, chair.under_seat - 0.02), (x + 0.05, 0.0, top)],
+                radius=0.05,
+            )
             pad = cushion((0.075, 0.26, 0.045), (x + 0.05, 0.02, top + 0.015), 0.018, 0.03)
             return [*mirrored_pair(tube(bar, 0.024, 8).of("frame")), *mirrored_pair(pad.of("trim"))]
         case "panel":
@@ -139,8 +141,17 @@ def _slab(
     soft = min(0.3 * thickness, 0.02)
     rise = np.array([0.0, 0.0, soft])
     rings = np.stack(
-        [bottom + rise + back, bottom + back * 0.4, bottom - back * 0.4, bottom + rise - back,
-         top - rise - back, top - back * 0.4, top + back * 0.4, top - rise + back], axis=1,
+        [
+            bottom + rise + back,
+            bottom + back * 0.4,
+            bottom - back * 0.4,
+            bottom + rise - back,
+            top - rise - back,
+            top - back * 0.4,
+            top + back * 0.4,
+            top - rise + back,
+        ],
+        axis=1,
     )
     return loft(rings)
 

@@ -107,6 +107,11 @@ def make_material(finish: Finish, rng: np.random.Generator) -> Material:
             assert_never(surface)
 
 
+def linear_colour(encoded: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Linear light of sRGB values in [0, 1]; a square is near enough to sRGB's curve, and quick to undo."""
+    return np.square(encoded)
+
+
 def pick(rng: np.random.Generator, palette: dict[str, Colour], names: Sequence[str] | None = None) -> Colour:
     """One colour of a palette, a little lighter or darker than its name says."""
     chosen = palette[str(rng.choice(list(names or palette)))]

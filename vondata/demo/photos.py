@@ -1,0 +1,239 @@
+"""Photos of the demo's objects: how each is taken, and how it is filed, as Pix3D does or as a catalogue page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vondata.classes import ObjectClass
+from vondata.demo.backdrop import draw_room
+from vondata.demo.camera import Camera, Pose, camera_of
+from vondata.demo.caster import OCCLUDER, Caster
+from vondata.demo.collection import DemoObject
+from vondata.demo.mesh import Floats, Mesh
+from vondata.demo.primitives import box, lathe
+from vondata.demo.render import Light, Picture, render
+from vondata.demo.textures import DYES, WOODS, Finish, make_material, pick
+from vondata.frames import shapenet_to_object
+
+ROOM_SIZES = ((224, 168), (168, 224), (192, 192))
+WHITE_SIZES = ((192, 192), (216, 162), (162, 216))
+MARGIN_PX = 4.0
+# Of the room photos: cut by the border, with something in front, with a tilted and with a badly tilted camera.
+TRUNCATED, HIDDEN, TILTED, TOPPLED = 0.07, 0.09, 0.15, 0.02
+# Shares of the object hidden above which Pix3D would call it slightly occluded, and occluded.
+SLIGHTLY, MUCH = 0.02, 0.15
+ALPHA_SHARE = 0.125
+
+
+@dataclass(frozen=True, eq=False)
+class RoomPhoto:
+    """A photo in a room with what Pix3D's annotation says of it.
+
+    Attributes:
+        picture: the photo.
+        camera: the camera.
+        hidden: the share of the object that something in front of it hides.
+    """
+
+    picture: Picture
+    camera: Camera
+    hidden: float
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """(h, w) the visible part of the object."""
+        return self.picture.coverage >= 0.5
+
+
+def take_room_photo(item: DemoObject, caster: Caster, about: ObjectClass, rng: np.random.Generator) -> RoomPhoto:
+    """Draws viewpoint, framing, room and light, and takes the photo.
+
+    Args:
+        item: the object.
+        caster: the same, ready for rays.
+        about: its class, whose prior the viewpoint is drawn from.
+        rng: source of every choice.
+    """
+    truncated, hidden = rng.random() < TRUNCATED, rng.random() < HIDDEN
+    pose = _draw_pose(about, rng, ROOM_SIZES, fill=(0.72, 0.92))
+    pose = replace(
+        pose, roll=_draw_roll(rng), shift=(float(rng.uniform(-0.06, 0.06)), float(rng.uniform(-0.03, 0.05)))
+    )
+    if truncated:
+        pose = replace(pose, shift=(float(rng.choice([-1, 1]) * rng.uniform(0.32, 0.45)), pose.shift[1]))
+        camera = camera_of(pose)
+    else:
+        camera = _wholly_inside(pose, caster)
+    floor = float(caster.vertices[:, 1].min())
+    room = draw_room(rng, floor, camera.position)
+    light = _draw_light(rng, camera, key=(0.6, 0.8), fill=(0.35, 0.5))
+    scene = Caster(_with_occluder(item, camera, floor, rng)) if hidden else caster
+    picture = render(scene, camera, light, room, rng)
+    whole = _silhouette_area(caster, camera)
+    visible = float((picture.coverage >= 0.5).sum())
+    return RoomPhoto(picture, camera, max(0.0, 1.0 - visible / max(whole, 1.0)) if hidden else 0.0)
+
+
+def take_white_photo(caster: Caster, about: ObjectClass, rng: np.random.Generator) -> Picture:
+    """A catalogue photo: the object alone on white, evenly lit."""
+    camera = _wholly_inside(_draw_pose(about, rng, WHITE_SIZES, fill=(0.8, 1.0)), caster)
+    light = _draw_light(rng, camera, key=(0.55, 0.7), fill=(0.5, 0.62))
+    return render(caster, camera, light, None, rng, samples=3)
+
+
+def annotation(photo: RoomPhoto, name: str, category: str, model: str) -> Mapping[str, Any]:
+    """The photo's entry of pix3d.json.
+
+    Args:
+        photo: the photo.
+        name: file name without ending.
+        category: Pix3D's category.
+        model: path of the mesh, relative to the folder of pix3d.json.
+    """
+    camera, mask = photo.camera, photo.mask
+    rows, columns = np.nonzero(mask)
+    return {
+        "img": f"img/{category}/{name}.jpg",
+        "category": category,
+        "img_size": [camera.width, camera.height],
+        "mask": f"mask/{category}/{name}.png",
+        "img_source": "render",
+        "model": model,
+        "model_source": "procedural",
+        "rot_mat": camera.rotation.tolist(),
+        "trans_mat": camera.translation.tolist(),
+        "focal_length": camera.focal_length_mm,
+        "cam_position": camera.position.tolist(),
+        "inplane_rotation": camera.inplane_rotation,
+        "truncated": bool(
+            rows.min() == 0
+            or columns.min() == 0
+            or rows.max() == camera.height - 1
+            or columns.max() == camera.width - 1
+        ),
+        "occluded": photo.hidden > MUCH,
+        "slightly_occluded": SLIGHTLY < photo.hidden <= MUCH,
+        "bbox": [int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())],
+    }
+
+
+def write_room_photo(photo: RoomPhoto, entry: Mapping[str, Any], root: Path, rng: np.random.Generator) -> None:
+    """Writes photo (with a little sensor noise) and mask where the entry says."""
+    noisy = photo.picture.image + rng.normal(0.0, 1.5, photo.picture.image.shape)
+    _write_jpeg(root / entry["img"], np.clip(noisy + 0.5, 0, 255).astype(np.uint8), rng)
+    _write(root / entry["mask"], ".png", np.where(photo.mask, 255, 0).astype(np.uint8))
+
+
+def write_white_photo(picture: Picture, stem: Path, rng: np.random.Generator) -> Path:
+    """Writes a catalogue photo as JPEG, now and then as PNG with an alpha channel.
+
+    Returns:
+        The path written.
+    """
+    if rng.random() < ALPHA_SHARE:
+        alpha = (255.0 * picture.coverage + 0.5).astype(np.uint8)
+        path = stem.with_suffix(".png")
+        _write(path, ".png", np.dstack([picture.cut_out[..., ::-1], alpha]))
+    else:
+        path = stem.with_suffix(".jpg")
+        _write_jpeg(path, picture.image, rng)
+    return path
+
+
+def _draw_pose(
+    about: ObjectClass, rng: np.random.Generator, sizes: tuple[tuple[int, int], ...], fill: tuple[float, float]
+) -> Pose:
+    azimuth, elevation = np.radians(about.sample_viewpoints(1, rng)[0])
+    width, height = sizes[int(rng.integers(len(sizes)))]
+    focal_length_mm = float(rng.uniform(30.0, 55.0))
+    focal_px = focal_length_mm / 32.0 * width
+    distance = focal_px / (rng.uniform(*fill) * min(width, height))
+    return Pose(
+        azimuth=float(azimuth),
+        elevation=float(elevation),
+        distance=max(float(distance), 1.1),
+        shift=(0.0, 0.0),
+        roll=0.0,
+        focal_length_mm=focal_length_mm,
+        size=(width, height),
+    )
+
+
+def _draw_roll(rng: np.random.Generator) -> float:
+    kind, side = rng.random(), rng.choice([-1.0, 1.0])
+    if kind < TOPPLED:
+        return float(side * np.radians(rng.uniform(15.0, 25.0)))
+    return float(side * np.radians(rng.uniform(0.5, 4.0))) if kind < TOPPLED + TILTED else 0.0
+
+
+def _wholly_inside(pose: Pose, caster: Caster) -> Camera:
+    """The camera of a pose, moved away from the object until all of it is in the picture."""
+    while True:
+        camera = camera_of(pose)
+        pixels, _ = camera.project(caster.vertices)
+        if pixels.min() >= MARGIN_PX and (pixels.max(axis=0) <= np.array(pose.size) - MARGIN_PX).all():
+            return camera
+        pose = replace(pose, distance=1.05 * pose.distance)
+
+
+def _draw_light(
+    rng: np.random.Generator, camera: Camera, key: tuple[float, float], fill: tuple[float, float]
+) -> Light:
+    """A light above and to one side of the camera."""
+    position = camera.position
+    azimuth = np.arctan2(position[0], position[2]) + rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 1.2)
+    elevation = rng.uniform(0.6, 1.1)
+    towards = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
+    warmth = rng.uniform(-0.06, 0.06)
+    return Light(
+        towards=towards.astype(np.float32),
+        width=float(rng.choice([0.0, 0.05, 0.12, 0.25])),
+        key=float(rng.uniform(*key)),
+        fill=float(rng.uniform(*fill)),
+        tint=np.array([1.0 + warmth, 1.0, 1.0 - warmth], dtype=np.float32),
+    )
+
+
+def _with_occluder(item: DemoObject, camera: Camera, floor: float, rng: np.random.Generator) -> DemoObject:
+    """The object with a crate or a pot on the floor between it and the camera."""
+    position = shapenet_to_object(camera.position)
+    towards = position * [1.0, 1.0, 0.0] / np.hypot(position[0], position[1])
+    beside = np.array([-towards[1], towards[0], 0.0])
+    place = rng.uniform(0.50, 0.60) * towards + rng.uniform(-0.22, 0.22) * beside
+    tall, wide = rng.uniform(0.22, 0.38), rng.uniform(0.16, 0.26)
+    if rng.random() < 0.5:
+        turn = rng.uniform(0.0, np.pi / 2)
+        spin = np.array([[np.cos(turn), -np.sin(turn), 0.0], [np.sin(turn), np.cos(turn), 0.0], [0.0, 0.0, 1.0]])
+        thing: Mesh = box((wide, wide, tall)).turned(spin).moved(z=tall / 2)
+        finish = Finish("wood", pick(rng, WOODS))
+    else:
+        thing = lathe([(0.38 * wide, 0.0), (0.5 * wide, 0.9 * tall), (0.55 * wide, tall)])
+        finish = Finish("leather", pick(rng, DYES))
+    there: Floats = np.array([place[0], place[1], floor])
+    part = thing.of(OCCLUDER).moved(*there)
+    return replace(
+        item, parts=(*item.parts, part), materials={**item.materials, OCCLUDER: make_material(finish, rng)}
+    )
+
+
+def _silhouette_area(caster: Caster, camera: Camera) -> float:
+    """How many pixels the object would cover with nothing in front of it."""
+    pixels = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1).astype(np.float32)
+    return float(len(caster.cast(camera.position, camera.directions(pixels + 0.5).reshape(-1, 3)).rays))
+
+
+def _write_jpeg(path: Path, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
+    _write(path, ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(84, 96))])
+
+
+def _write(path: Path, ending: str, image: npt.NDArray[np.uint8], options: list[int] | None = None) -> None:
+    done, data = cv2.imencode(ending, np.ascontiguousarray(image), options or [])
+    assert done
+    path.write_bytes(data.tobytes())

@@ -1,0 +1,180 @@
+"""Renders an object: soft key light with shadow, sky and floor light with occlusion, highlights, reflections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vondata.demo.backdrop import Room
+from vondata.demo.camera import Camera
+from vondata.demo.caster import Caster, Hits
+from vondata.demo.mesh import Flags, Singles
+
+# Shadow rays of a background point; a point of the object has one per sample of its pixel.
+BACKGROUND_SHADOW_RAYS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Light:
+    """The light of a photo.
+
+    Attributes:
+        towards: (3,) unit vector of the model frame to the middle of the key light.
+        width: radius of the key light as seen from the object, radians; 0 casts hard shadows.
+        key: strength of the key light.
+        fill: strength of light from everywhere.
+        tint: (3,) colour of the key light.
+    """
+
+    towards: Singles
+    width: float
+    key: float
+    fill: float
+    tint: Singles
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A rendered photo.
+
+    Attributes:
+        image: (h, w, 3) sRGB; white or the room behind the object.
+        cut_out: (h, w, 3) sRGB of the object alone, its colour carried on under the anti-aliased edge.
+        coverage: (h, w) share of each pixel that shows the object, in [0, 1].
+    """
+
+    image: npt.NDArray[np.uint8]
+    cut_out: npt.NDArray[np.uint8]
+    coverage: Singles
+
+
+def render(
+    caster: Caster, camera: Camera, light: Light, room: Room | None, rng: np.random.Generator, samples: int = 2
+) -> Picture:
+    """Takes a photo.
+
+    Args:
+        caster: the object.
+        camera: the camera.
+        light: the light.
+        room: what is around; None leaves white.
+        rng: jitters the soft shadows.
+        samples: rays along each side of a pixel that may show the object.
+    """
+    image = np.ones((camera.height, camera.width, 3), dtype=np.float32)
+    if room is not None:
+        image = _background(caster, camera, light, room, rng)
+    rows, columns = _window(caster, camera)
+    shape = (rows.stop - rows.start, columns.stop - columns.start)
+    directions = camera.directions(_pixel_centres(rows, columns, samples)).reshape(-1, 3)
+    hits = caster.cast(camera.position, directions)
+    radiance = np.zeros((len(directions), 5), dtype=np.float32)
+    radiance[hits.rays, :3] = np.clip(_radiance(caster, camera, light, hits, rng), 0.0, 1.0)
+    radiance[hits.rays, 3] = 1.0
+    radiance[hits.rays, 4] = ~hits.occluder
+    averaged = _averaged(radiance.reshape(shape[0] * samples, shape[1] * samples, 5), samples)
+    colour, anything, shown = averaged[..., :3], averaged[..., 3:4], averaged[..., 4]
+    image[rows, columns] = image[rows, columns] * (1.0 - anything) + colour
+    cut_out = np.ones_like(image)
+    cut_out[rows, columns] = np.where(anything > 0.0, colour / np.maximum(anything, 1e-6), 1.0)
+    coverage = np.zeros(image.shape[:2], dtype=np.float32)
+    coverage[rows, columns] = shown
+    return Picture(_encoded(image), _encoded(cut_out), coverage)
+
+
+def _window(caster: Caster, camera: Camera) -> tuple[slice, slice]:
+    """Rows and columns of the picture around all that the caster holds."""
+    corners, _ = camera.project(caster.everything)
+    limit = np.array([camera.width, camera.height])
+    low = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, limit - 1)
+    high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, low + 1, limit)
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
+
+def _pixel_centres(rows: slice, columns: slice, samples: int) -> Singles:
+    """(h * samples, w * samples, 2) the sample positions of a window as (column, row)."""
+    across = columns.start + (np.arange((columns.stop - columns.start) * samples) + 0.5) / samples
+    down = rows.start + (np.arange((rows.stop - rows.start) * samples) + 0.5) / samples
+    return np.stack(np.meshgrid(across.astype(np.float32), down.astype(np.float32)), axis=-1)
+
+
+def _background(caster: Caster, camera: Camera, light: Light, room: Room, rng: np.random.Generator) -> Singles:
+    """(h, w, 3) the room without the object, but with the shadow it casts."""
+    centres = _pixel_centres(slice(0, camera.height), slice(0, camera.width), 1)
+    points, normals, albedo = room.hit(camera.position, camera.directions(centres).reshape(-1, 3))
+    sight = np.linalg.norm(points - camera.position.astype(np.float32), axis=1)
+    shade = _diffuse(caster, points, normals, light, rng, BACKGROUND_SHADOW_RAYS)
+    fading = 1.0 - 0.08 * np.clip(sight - 2.0, 0.0, 3.0)
+    return (albedo * shade * fading[:, None]).reshape(camera.height, camera.width, 3)
+
+
+def _radiance(caster: Caster, camera: Camera, light: Light, hits: Hits, rng: np.random.Generator) -> Singles:
+    """(n, 3) light that comes from the points hit."""
+    viewer = camera.position.astype(np.float32) - hits.points
+    viewer /= np.linalg.norm(viewer, axis=1, keepdims=True)
+    facing = np.einsum("ij,ij->i", hits.normals, viewer)
+    gloss = hits.gloss
+    # Schlick: reflection rises with (1 - n . v)^5 towards grazing angles.
+    grazing = (1.0 - np.clip(facing, 0.0, 1.0)) ** 5
+    strength = gloss * (0.04 + 0.5 * gloss**2 + 0.5 * grazing)
+    reflected = 2.0 * facing[:, None] * hits.normals - viewer
+    matt = hits.albedo * _diffuse(caster, hits.points, hits.normals, light, rng, 1)
+    return matt * (1.0 - 0.5 * gloss[:, None] ** 2) + (strength * _surroundings(reflected, light))[:, None]
+
+
+def _diffuse(
+    caster: Caster, points: Singles, normals: Singles, light: Light, rng: np.random.Generator, rays: int
+) -> Singles:
+    """(n, 3) light that matt points receive; as many shadow rays a point as asked."""
+    facing = np.clip(normals @ light.towards, 0.0, 1.0)
+    asked = np.flatnonzero((facing > 0.0) & _may_be_shadowed(caster, points, light))
+    visible = np.ones(len(points), dtype=np.float32)
+    if light.width == 0.0:
+        rays = 1
+    start, upright = np.repeat(points[asked], rays, axis=0), np.repeat(normals[asked], rays, axis=0)
+    lit = caster.lit(start, upright, _light_directions(light, len(start), rng))
+    visible[asked] = lit.reshape(-1, rays).mean(axis=1)
+    ambient = light.fill * (0.75 + 0.25 * normals[:, 1]) * caster.openness(points, normals)
+    return ambient[:, None] + (light.key * facing * visible)[:, None] * light.tint
+
+
+def _may_be_shadowed(caster: Caster, points: Singles, light: Light) -> Flags:
+    """Whether the way to the light passes through the sphere around all that is there."""
+    along = np.maximum(-points @ light.towards, 0.0)
+    nearest = points + along[:, None] * light.towards
+    reach = caster.radius + np.tan(light.width) * along
+    return np.asarray(np.einsum("ij,ij->i", nearest, nearest) < reach**2)
+
+
+def _light_directions(light: Light, count: int, rng: np.random.Generator) -> Singles:
+    """(count, 3) unit vectors to points of the key light; each four in a row fall into different quarters of it."""
+    radius = np.tan(light.width) * np.sqrt(rng.random(count, dtype=np.float32))
+    angle = np.float32(np.pi / 2) * (np.arange(count) % 4 + rng.random(count, dtype=np.float32))
+    side = np.cross(light.towards, [0.0, 0.0, 1.0] if abs(light.towards[2]) < 0.9 else [1.0, 0.0, 0.0])
+    side /= np.linalg.norm(side)
+    plane = np.stack([side, np.cross(light.towards, side)]).astype(np.float32)
+    directions = light.towards + np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1) @ plane
+    return np.asarray(directions / np.linalg.norm(directions, axis=1, keepdims=True), dtype=np.float32)
+
+
+def _surroundings(directions: Singles, light: Light) -> Singles:
+    """(n,) what a mirror would show: a bright sky over a dark ground, and the key light."""
+    sky = 0.18 + 0.82 / (1.0 + np.exp(-8.0 * (directions[:, 1] - 0.05)))
+    lamp = 2.5 * np.clip(directions @ light.towards, 0.0, 1.0) ** 60
+    return np.asarray(light.fill * sky + light.key * lamp, dtype=np.float32)
+
+
+def _averaged(fine: Singles, samples: int) -> Singles:
+    """Means over blocks of samples x samples; slices are summed, which is far quicker than a reduction."""
+    total = np.zeros((fine.shape[0] // samples, fine.shape[1] // samples, fine.shape[2]), dtype=np.float32)
+    for row in range(samples):
+        for column in range(samples):
+            total += fine[row::samples, column::samples]
+    return total / np.float32(samples**2)
+
+
+def _encoded(linear: Singles) -> npt.NDArray[np.uint8]:
+    """Linear light to 8 bits; the square root stands in for sRGB's curve, as the square does in linear_colour."""
+    return (255.0 * np.sqrt(np.clip(linear, 0.0, 1.0)) + 0.5).astype(np.uint8)

@@ -1,0 +1,195 @@
+"""Writes the demo: meshes, photos and a von.toml, all at once or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vondata.classes import load_class
+from vondata.demo.caster import Caster
+from vondata.demo.collection import DemoClass, make_object
+from vondata.demo.photos import annotation, take_room_photo, take_white_photo, write_room_photo, write_white_photo
+from vondata.demo.shapenet_files import write_model
+
+MARKER = "von-demo.json"
+FORMAT = 1
+SHAPENET, PIX3D, PHOTOS = "ShapeNetCore.v2", "pix3d", "photos"
+TOML = f"""\
+# Read by every von command started in this folder; options and VON_* variables come first.
+[paths]
+shapenet = "{SHAPENET}"
+pix3d = "{PIX3D}"
+photos = "{PHOTOS}"
+data = "data"
+runs = "runs"
+
+[train]
+preset = "demo"         # small networks, minutes on two processor cores
+
+[evaluate]
+features = "random"     # scores without downloaded Inception weights; comparable only with each other
+"""
+
+
+class DemoFolderError(ValueError):
+    """The demo cannot be written into this folder."""
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What a demo consists of.
+
+    Attributes:
+        chairs: number of chairs.
+        cars: number of cars.
+        photos_per_object: half of them in Pix3D's layout, half on white.
+        seed: of every random choice.
+    """
+
+    chairs: int = 80
+    cars: int = 40
+    photos_per_object: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """What a demo folder holds."""
+
+    folder: Path
+    settings: DemoSettings
+    models: dict[str, int]
+    room_photos: dict[str, int]
+    white_photos: dict[str, int]
+    written: bool
+
+
+def write_demo(
+    folder: Path, settings: DemoSettings | None = None, on_object: Callable[[], None] | None = None
+) -> DemoSummary:
+    """Writes the demo into a new or empty folder; a folder that holds the same demo is left as it is.
+
+    Args:
+        folder: where to.
+        settings: what to write.
+        on_object: called after every object.
+
+    Raises:
+        DemoFolderError: the folder holds something else, or a demo with other settings.
+    """
+    settings = settings or DemoSettings()
+    there = _already_there(folder, settings)
+    if there is not None:
+        return there
+    with _new_folder(folder) as work:
+        summary = _write_all(work, folder, settings, on_object)
+        (work / "von.toml").write_text(TOML, "utf-8")
+        marker = {"format": FORMAT, "settings": asdict(settings)} | _counts(summary)
+        (work / MARKER).write_text(json.dumps(marker, indent=2) + "\n", "utf-8")
+    return summary
+
+
+def _already_there(folder: Path, settings: DemoSettings) -> DemoSummary | None:
+    if not folder.exists() and not folder.is_symlink():
+        return None
+    if not folder.is_dir():
+        raise DemoFolderError(f"{folder} is not a folder; name a new or an empty one")
+    marker = folder / MARKER
+    if not marker.is_file():
+        if any(folder.iterdir()):
+            raise DemoFolderError(f"{folder} is not empty and holds no demo; name a new or an empty folder")
+        return None
+    try:
+        found = json.loads(marker.read_text("utf-8"))
+        summary = DemoSummary(
+            folder,
+            DemoSettings(**found["settings"]),
+            found["models"],
+            found["room_photos"],
+            found["white_photos"],
+            written=False,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DemoFolderError(f"{marker} cannot be read ({error}); name a new or an empty folder") from error
+    if found.get("format") != FORMAT or summary.settings != settings:
+        differing = ", ".join(
+            f"{name} {value}" for name, value in asdict(summary.settings).items() if value != asdict(settings)[name]
+        )
+        raise DemoFolderError(
+            f"{folder} holds a demo made with {differing or 'another version'}; name another folder, or remove it"
+        )
+    return summary
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside the wanted one, renamed to it at the end, removed on failure."""
+    target = folder.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        work.chmod(0o755)
+        yield work
+        os.rename(work, target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def _write_all(work: Path, folder: Path, settings: DemoSettings, on_object: Callable[[], None] | None) -> DemoSummary:
+    wanted: list[tuple[DemoClass, int]] = [("chair", settings.chairs), ("car", settings.cars)]
+    entries: list[Any] = []
+    white: dict[str, int] = {}
+    for name, count in wanted:
+        for folder_name in (f"{PIX3D}/img/{name}", f"{PIX3D}/mask/{name}", f"{PHOTOS}/{name}"):
+            (work / folder_name).mkdir(parents=True)
+        white[name] = 0
+        for index in range(count):
+            made, on_white = _write_object(work, name, index, settings)
+            entries += made
+            white[name] += on_white
+            if on_object is not None:
+                on_object()
+    (work / PIX3D / "pix3d.json").write_text(json.dumps(entries, indent=1) + "\n", "utf-8")
+    rooms = {name: sum(entry["category"] == name for entry in entries) for name, _ in wanted}
+    return DemoSummary(folder, settings, dict(wanted), rooms, white, written=True)
+
+
+def _write_object(work: Path, name: DemoClass, index: int, settings: DemoSettings) -> tuple[list[Any], int]:
+    """Writes an object and its photos; returns the annotations and the number of photos on white."""
+    about = load_class(name)
+    item = make_object(name, index, settings.seed)
+    model = write_model(item, work / SHAPENET / about.synset)
+    caster = Caster(item)
+    entries = []
+    on_white = 0
+    for number in range(settings.photos_per_object):
+        rng = np.random.default_rng([settings.seed, 2 if name == "chair" else 3, index, number])
+        stem = f"{item.id[:8]}_{number:02d}"
+        # Alternating from object to object, so that odd numbers of photos split evenly, too.
+        if (number + index) % 2 == 0:
+            photo = take_room_photo(item, caster, about, rng)
+            entry = annotation(photo, stem, about.pix3d_category, f"../{model.relative_to(work).as_posix()}")
+            write_room_photo(photo, entry, work / PIX3D, rng)
+            entries.append(entry)
+        else:
+            write_white_photo(take_white_photo(caster, about, rng), work / PHOTOS / name / stem, rng)
+            on_white += 1
+    return entries, on_white
+
+
+def _counts(summary: DemoSummary) -> dict[str, Any]:
+    return {
+        "models": summary.models,
+        "room_photos": summary.room_photos,
+        "white_photos": summary.white_photos,
+    }
