@@ -9,11 +9,15 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Representation = Literal["occupancy", "distance"]
 DepthRange = Literal["item", "batch"]
 StageName = Literal["shape", "texture", "joint"]
+Config = TypeVar("Config", bound="DataclassInstance")
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
@@ -225,7 +229,7 @@ def load_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     return update(base or TrainConfig(), values, str(path))
 
 
-def update(config: Any, values: Any, place: str) -> Any:
+def update(config: Config, values: Any, place: str) -> Config:
     """The configuration with some fields replaced by (nested) JSON values.
 
     Args:
@@ -243,7 +247,7 @@ def update(config: Any, values: Any, place: str) -> Any:
     for name, value in values.items():
         _check_known(name, list(types), place)
         current = getattr(config, name)
-        if dataclasses.is_dataclass(current):
+        if dataclasses.is_dataclass(current) and not isinstance(current, type):
             changes[name] = update(current, value, f"{place}: {name}")
         else:
             changes[name] = _typed(value, types[name], f"{place}: {name}")
@@ -265,8 +269,7 @@ def apply_setting(config: TrainConfig, setting: str) -> TrainConfig:
         value = text
     for name in reversed(path.strip().split(".")):
         value = {name: value}
-    changed: TrainConfig = update(config, value, f"--set {path.strip()}")
-    return changed
+    return update(config, value, f"--set {path.strip()}")
 
 
 def difference(ours: TrainConfig, theirs: TrainConfig) -> list[str]:

@@ -17,8 +17,9 @@ from .networks import (
     TextureEncoder,
     TextureGenerator,
 )
-from .projection import FramedSketch, distance_to_opacity, frame_sketch, project
-from .seeding import seeded
+from .networks.initialisation import initialise_kaiming
+from .projection import DepthRange, FramedSketch, distance_to_opacity, frame_sketch, project
+from .seeding import torch_generator
 
 GENERATORS = ("shape_generator", "texture_generator", "sketch_encoder", "texture_encoder")
 
@@ -62,15 +63,23 @@ class VonModel(nn.Module):
             return volumes
         return distance_to_opacity(volumes, threshold=opaque_above(self.config.resolution))
 
-    def sketch(self, volumes: Float[Tensor, "n 1 r r r"], rotations: Float[Tensor, "n 3 3"]) -> FramedSketch:
-        """The framed 2.5D sketches of volumes in the model's representation, at the model's image size.
+    def sketch(
+        self,
+        volumes: Float[Tensor, "n 1 r r r"],
+        rotations: Float[Tensor, "n 3 3"],
+        *,
+        depth_range: DepthRange | None = None,
+    ) -> FramedSketch:
+        """The framed 2.5D sketches of volumes at the model's image size.
 
         Args:
             volumes: in the model's representation, [0, 1].
             rotations: from the camera's frame to the object's, see `geometry.viewpoint_rotation`.
+            depth_range: what shares one range of depth; the model's own choice where None.
         """
-        seen = project(self.opacity(volumes), rotations, resampled=self.config.resampled)
-        return frame_sketch(seen, depth_range=self.config.depth_range)
+        config = self.config
+        seen = project(self.opacity(volumes), rotations, image_size=config.image_size, resampled=config.resampled)
+        return frame_sketch(seen, depth_range=depth_range or config.depth_range)
 
     def paint(self, framed: FramedSketch, texture_codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 3 size size"]:
         """Images of framed sketches in these textures, in [-1, 1], composed on white by the silhouette."""
@@ -79,8 +88,9 @@ class VonModel(nn.Module):
 
 def build_model(config: ModelConfig, seed: int) -> VonModel:
     """A model whose initial weights are a function of the seed."""
-    with seeded(seed, "initial weights"):
-        return VonModel(config)
+    model = VonModel(config)
+    initialise_kaiming(model, torch_generator(seed, "initial weights"))
+    return model
 
 
 def on_background(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -24,17 +22,6 @@ def numpy_generator(seed: int, *purpose: str | int) -> np.random.Generator:
 def torch_generator(seed: int, *purpose: str | int) -> torch.Generator:
     """The torch generator of this purpose; on the CPU, so that every device trains on the same draws."""
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))
-
-
-@contextmanager
-def seeded(seed: int, *purpose: str | int) -> Iterator[None]:
-    """Gives torch's global generator the seed of this purpose, and its old state back afterwards.
-
-    For constructors of networks, which draw their weights from the global generator.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, *purpose))
-        yield
 
 
 def epoch_positions(step: int, batch_size: int, items: int, *, seed: int, purpose: str) -> list[int]:

@@ -1,1 +1,18 @@
-"""What one training iteration does in the shape, texture and joint stage."""
+"""What one training step does in the shape, texture and joint stage."""
+
+from .joint import JointStage
+from .phase import Phase, Stage, Step, learning_rate_share, run_phase, set_learning_rate
+from .shape import ShapeStage
+from .texture import TextureStage
+
+__all__ = [
+    "JointStage",
+    "Phase",
+    "ShapeStage",
+    "Stage",
+    "Step",
+    "TextureStage",
+    "learning_rate_share",
+    "run_phase",
+    "set_learning_rate",
+]

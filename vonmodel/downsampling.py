@@ -1,0 +1,88 @@
+"""Prepared shapes and photos at a lower training resolution, without losing thin parts."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+
+
+class ResolutionError(ValueError):
+    """Training asks for more voxels or pixels than were prepared."""
+
+
+def coarser_occupancy(occupancy: Bools, resolution: int) -> Bools:
+    """Occupancy on a coarser grid: a coarse voxel is filled where any fine voxel nearest to it is.
+
+    This is what preparing at the coarse resolution gives (a voxel is filled where the object touches its cell) up to
+    one fine voxel. Averages or samples would lose chair legs thinner than a coarse voxel; here they stay, and pieces
+    that hang together still do.
+
+    Args:
+        occupancy: (N, N, N).
+        resolution: M of the (M, M, M) result, at most N.
+
+    Raises:
+        ResolutionError: the coarse grid is finer than the fine one.
+    """
+    fine = len(occupancy)
+    _check_not_finer("model.resolution", resolution, "--resolution", fine)
+    # Both grids span [-1, 1] from their first to their last voxel.
+    nearest = np.rint(np.arange(fine) * ((resolution - 1) / (fine - 1))).astype(np.intp)
+    starts = np.searchsorted(nearest, np.arange(resolution))
+    return reduce(lambda filled, axis: np.logical_or.reduceat(filled, starts, axis=axis), range(3), occupancy)
+
+
+def coarser_distance(distance: Floats, resolution: int) -> Floats:
+    """Distance to the surface at the points of a coarser grid, linear between the fine ones.
+
+    A distance changes by no more than the way between two points, so sampling it loses nothing: what is thin stays in
+    the field, `model.opaque_above` sees to it that it stays opaque.
+
+    Args:
+        distance: (N, N, N).
+        resolution: M of the (M, M, M) result, at most N.
+
+    Raises:
+        ResolutionError: the coarse grid is finer than the fine one.
+    """
+    fine = len(distance)
+    _check_not_finer("model.resolution", resolution, "--resolution", fine)
+    position = np.linspace(0.0, fine - 1.0, resolution)
+    below = np.minimum(position.astype(np.intp), fine - 2)
+    share = (position - below).astype(np.float32)
+    for axis in range(3):
+        weight = share.reshape([-1 if each == axis else 1 for each in range(3)])
+        low, high = np.take(distance, below, axis), np.take(distance, below + 1, axis)
+        distance = low + weight * (high - low)
+    return distance
+
+
+def smaller_photo(photo: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+    """A prepared photo (RGBA, already on white) at a smaller size; every new pixel is the mean of what it covers.
+
+    Returns:
+        (size, size, 4) colours and mask.
+
+    Raises:
+        ResolutionError: the photo is smaller than that.
+    """
+    _check_not_finer("model.image_size", size, "--size", photo.width)
+    if photo.width == size:
+        return np.asarray(photo)
+    # Channels one by one: Pillow would weigh colours with alpha, but these are composed on white already.
+    channels = [each.resize((size, size), Image.Resampling.BOX) for each in photo.split()]
+    return np.stack([np.asarray(each) for each in channels], axis=-1)
+
+
+def _check_not_finer(field: str, wanted: int, option: str, prepared: int) -> None:
+    if wanted > prepared:
+        raise ResolutionError(
+            f"{field} is {wanted}, but the data was prepared at {prepared}: prepare it again with {option} {wanted}, "
+            f"or train with --set {field}={prepared}"
+        )

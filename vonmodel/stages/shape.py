@@ -1,0 +1,70 @@
+"""The shape stage: the shape generator against its critic, WGAN-GP on volumes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..batches import Batch, ShapeSource
+from ..config import ShapeStageConfig, StageName
+from ..losses import gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss
+from ..model import VonModel
+from .phase import Losses, Phase, Stage, Step, adam
+
+
+class ShapeStage(Stage):
+    """Learns to generate shapes; see `phase.Stage` for the attributes."""
+
+    config: ShapeStageConfig
+    name: StageName = "shape"
+    averaged = ("shape_generator",)
+
+    def __init__(self, model: VonModel, config: ShapeStageConfig, shapes: ShapeSource) -> None:
+        self.config = config
+        self.pools = {}
+        self._model, self._shapes = model, shapes
+        betas = (config.beta1, config.beta2)
+        critic, generator = (model.shape_critic,), (model.shape_generator,)
+        self.phases = (
+            Phase("critic", critic, adam([(critic, config.learning_rate, betas)]), self._critic, config.critic_steps),
+            Phase("generator", generator, adam([(generator, config.learning_rate, betas)]), self._generator),
+        )
+
+    def load(self, step: int) -> Batch:
+        """Shapes for all updates of the critic."""
+        return self._shapes.load(step, self.config.critic_steps * self.config.batch_size)
+
+    def _critic(self, step: Step, repeat: int) -> Losses:
+        assert step.batch.volumes is not None
+        size = self.config.batch_size
+        real = step.batch.volumes[repeat * size : (repeat + 1) * size]
+        with torch.no_grad():
+            fake = generate(self._model, step, size, real.device)
+        return shape_critic_losses(self._model, real, fake, step, self.config.gradient_penalty)
+
+    def _generator(self, step: Step, repeat: int) -> Losses:
+        assert step.batch.volumes is not None
+        fake = generate(self._model, step, self.config.batch_size, step.batch.volumes.device)
+        return {"shape_adversarial": wasserstein_generator_loss(self._model.shape_critic(fake))}
+
+
+def generate(model: VonModel, step: Step, count: int, device: torch.device) -> Float[Tensor, "n 1 r r r"]:
+    """Volumes from codes of this step."""
+    return model.generate_shapes(step.normal(count, model.config.shape_code_size, device))
+
+
+def shape_critic_losses(
+    model: VonModel,
+    real: Float[Tensor, "n 1 r r r"],
+    fake: Float[Tensor, "n 1 r r r"],
+    step: Step,
+    penalty_weight: float,
+) -> dict[str, Tensor]:
+    """What the shape critic minimises; scores and penalty are both means over the batch."""
+    critic = model.shape_critic
+    penalty = gradient_penalty(critic, real, fake, step.uniform(len(real), real.device))
+    return {
+        "shape_critic": wasserstein_critic_loss(critic(real), critic(fake)),
+        "shape_penalty": penalty_weight * penalty,
+    }

@@ -1,0 +1,170 @@
+"""The training loop, one for all stages: set up, restore, then batch, phases, average, report, sample and save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .averaging import WeightAverage
+from .batches import loaded_ahead
+from .checkpoint import (
+    CheckpointInfo,
+    CheckpointState,
+    checkpoint_name,
+    load_weights,
+    prune_checkpoints,
+    read_state,
+    save_checkpoint,
+)
+from .config import STAGES, StageName, TrainConfig
+from .model import VonModel, build_model
+from .monitor import Monitor, Progress
+from .run_folder import RunError, RunFolder
+from .seeding import torch_generator
+from .sheets import draw_sheet, sheet_codes
+from .stages import Stage, Step, learning_rate_share, run_phase, set_learning_rate
+from .training_data import build_stage, open_data
+from .training_state import restore_training, training_tensors
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What to train, where, and who is told.
+
+    Attributes:
+        run: the run folder, started with `config`.
+        config: the configuration.
+        data: the prepared dataset.
+        device: where to compute.
+        on_progress: told of every report.
+        should_stop: asked between steps; once true, the stage is saved and training ends.
+    """
+
+    run: RunFolder
+    config: TrainConfig
+    data: Path
+    device: torch.device
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def train(job: TrainingJob, stages: Sequence[StageName] = STAGES) -> CheckpointInfo:
+    """Trains stages in their order, each from where it stands; a finished one is left alone.
+
+    Returns:
+        The newest checkpoint; its stage is not finished where training was stopped.
+
+    Raises:
+        RunError: a stage before the first of these is not finished.
+        EmptyDatasetError, ManifestMissingError, ResolutionError: the data does not serve.
+        NonFiniteLossError: a loss became infinite or not a number.
+    """
+    info: CheckpointInfo | None = None
+    for stage in stages:
+        info = train_stage(job, stage)
+        if not info.finished:
+            break
+    assert info is not None
+    return info
+
+
+def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
+    """Trains one stage from its last checkpoint to its end; arguments and errors as in `train`."""
+    config, output = job.config, job.config.output
+
+    # What there is to learn from, and for how long.
+    reached = job.run.latest_checkpoint(name)
+    if reached is not None and reached.finished:
+        return reached
+    data = open_data(config, job.data, name)
+    steady, decaying = config.stage(name).steps(data.items)
+    steps = steady + decaying
+
+    # The model as the stage before left it, or as this stage left it when it was stopped.
+    model = build_model(config.model, config.seed).to(job.device).eval().requires_grad_(False)
+    stage = build_stage(config, name, model, data, steps)
+    average = WeightAverage(model, stage.averaged, stage.config.average)
+    if reached is None:
+        _take_over(job, name, model)
+        average.restart()
+    else:
+        state = read_state(job.run.path, reached)
+        load_weights(model, state, reached, averaged=False)
+        average.restore(state.average)
+        restore_training(stage, state.training, job.device)
+    for network in {network for phase in stage.phases for network in phase.networks}:
+        network.train()
+    codes = sheet_codes(model, data.viewpoints, seed=config.seed)
+    start = done = reached.step if reached is not None else 0
+    stopping = False
+
+    with (
+        loaded_ahead(stage.load, range(start, steps), workers=output.workers, pin=_pins(job.device)) as batches,
+        Monitor(job.run, stage, start, job.on_progress) as monitor,
+    ):
+        while done < steps and not stopping:
+            # The randomness of a step is a function of the seed, the stage and the step alone.
+            step = Step(done, next(batches).to(job.device), torch_generator(config.seed, name, "step", done))
+            share = learning_rate_share(done, steady, decaying)
+            losses = {}
+            for phase in stage.phases:
+                set_learning_rate(phase.optimiser, share)
+                losses[phase.name] = run_phase(phase, step)
+            monitor.add(step, losses)
+            average.update(done)
+            done += 1
+
+            stopping = job.should_stop()
+            last = done == steps or stopping
+            saving = last or _due(done, output.save_every)
+            if saving or _due(done, output.log_every):
+                monitor.report(done, steps, share)
+            if last or _due(done, output.sample_every):
+                with average.applied(model):
+                    monitor.sheet(done, draw_sheet(model, codes, images=name != "shape"))
+            if saving:
+                reached = _save(job, stage, model, average, done, steps)
+    return reached if reached is not None else _save(job, stage, model, average, done, steps)
+
+
+def _take_over(job: TrainingJob, name: StageName, model: VonModel) -> None:
+    """Starts a stage from the weights that the one before would be sampled with."""
+    before = STAGES[: STAGES.index(name)]
+    if not before:
+        return
+    latest = job.run.latest_checkpoint(before[-1])
+    if latest is None or not latest.finished:
+        raise RunError(
+            f"stage {name} goes on from the finished stage {before[-1]}, and {job.run.path} has none; train all "
+            f"stages in their order by leaving --stage away, or first --stage {before[-1]}"
+        )
+    load_weights(model, read_state(job.run.path, latest), latest)
+
+
+def _save(
+    job: TrainingJob, stage: Stage, model: VonModel, average: WeightAverage, done: int, steps: int
+) -> CheckpointInfo:
+    """Saves the stage after `done` steps and removes checkpoints that are no longer kept."""
+    info = CheckpointInfo(
+        name=checkpoint_name(stage.name, done),
+        stage=stage.name,
+        step=done,
+        steps=steps,
+        images_seen=done * stage.config.batch_size,
+        sha256="",
+    )
+    state = CheckpointState(model.state_dict(), average.values, training_tensors(stage))
+    info = save_checkpoint(job.run.path, info, state)
+    prune_checkpoints(job.run.path, stage.name, job.config.output.keep)
+    return info
+
+
+def _due(done: int, every: int) -> bool:
+    return every > 0 and done % every == 0
+
+
+def _pins(device: torch.device) -> bool:
+    return device.type == "cuda"
