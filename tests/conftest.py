@@ -37,3 +37,71 @@ def golden() -> Path:
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     return _folder(SHARED / "realdata")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """A prepared dataset of chairs, written as it would be prepared: 8 shapes of 32^3 and 24 photos of 32 pixels."""
+    import numpy as np
+    import pandas as pd
+    from PIL import Image
+    from scipy.ndimage import distance_transform_edt
+
+    from vondata.manifest import manifest_path, output_path
+    from vondata.storage import PreparedShape, save_shape
+
+    data = tmp_path_factory.mktemp("tiny") / "data"
+    rng = np.random.default_rng(0)
+    shapes, images = [f"shape{index}" for index in range(8)], [f"photo{index}" for index in range(24)]
+    for id in shapes:
+        solid = np.zeros((32, 32, 32), dtype=bool)
+        low, high = rng.integers(4, 12, 3), rng.integers(18, 28, 3)
+        solid[low[0] : high[0], low[1] : high[1], low[2] : high[2]] = True
+        distance = np.where(solid, distance_transform_edt(solid), distance_transform_edt(~solid)) / 31
+        shape = PreparedShape(
+            solid, solid & (distance < 1.5 / 31), distance.astype(np.float32), 1.0, (0.0,) * 3, np.eye(3)
+        )
+        save_shape(output_path(data, "chair", "shapes", id), shape)
+    for id in images:
+        rgba = np.full((32, 32, 4), 255, dtype=np.uint8)
+        rgba[..., 3] = 0
+        top, left = rng.integers(2, 10, 2)
+        rgba[top : 32 - top, left : 32 - left] = [*rng.integers(0, 200, 3), 255]
+        path = output_path(data, "chair", "images", id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rgba).save(path)
+    same = {"class": "chair", "status": "prepared", "split": "train"}
+    pd.DataFrame({"id": shapes, **same}).to_parquet(manifest_path(data, "chair", "shapes"))
+    azimuths = np.where(np.arange(24) % 2, np.nan, np.linspace(-90, 90, 24))
+    frame = pd.DataFrame({"id": images, **same, "azimuth_deg": azimuths, "elevation_deg": azimuths * 0 + 20})
+    frame.to_parquet(manifest_path(data, "chair", "images"))
+    return data
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A configuration of the smallest model there is."""
+    from vonmodel.config import ModelConfig, TrainConfig
+
+    return TrainConfig(
+        seed=3,
+        model=ModelConfig(
+            resolution=32, image_size=32, shape_code_size=8, shape_base_channels=2, texture_base_channels=4
+        ),
+    )
+
+
+@pytest.fixture
+def tiny_run(tmp_path, tiny_config) -> Path:
+    """A run folder of the class chair with two checkpoints, weights as they were drawn."""
+    from vonmodel.checkpoint import CheckpointInfo, CheckpointState, checkpoint_name, save_checkpoint
+    from vonmodel.model import build_model
+    from vonmodel.run_folder import RunFolder
+
+    run = RunFolder(tmp_path / "runs" / "chair")
+    run.start(tiny_config)
+    for step, seed in ((10, 1), (20, 2)):
+        info = CheckpointInfo(checkpoint_name("joint", step), "joint", step, 20, 8 * step, "")
+        state = CheckpointState(build_model(tiny_config.model, seed).state_dict(), {}, {})
+        save_checkpoint(run.path, info, state)
+    return run.path

@@ -63,7 +63,8 @@ class FeatureStatistics:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Reads what `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves a damaged file open when it opened it itself.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             covariance, root = file["covariance"], file["root"]
             return cls(
                 int(file["count"]), file["mean"], covariance if covariance.size else None, root if root.size else None

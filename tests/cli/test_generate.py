@@ -1,0 +1,81 @@
+import json
+
+import pytest
+import trimesh
+from click.testing import CliRunner
+from voncli.main import main
+
+
+@pytest.fixture
+def von(tiny_run, tiny_data, tmp_path, monkeypatch):
+    """Runs the command in a folder with the tiny run and the tiny dataset."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VON_DATA", str(tiny_data))
+
+    def run(*arguments):
+        return CliRunner().invoke(main, list(arguments))
+
+    return run
+
+
+SMALL = ("generate", "--shapes", "1", "--views", "1", "--textures", "1")
+
+
+def test_the_last_line_is_the_page_to_open(von, tmp_path):
+    result = von(*SMALL)
+    assert result.exit_code == 0, result.output
+    page = result.stdout.splitlines()[-1]
+    assert page == "runs/chair/generated/joint-00000020-seed0/index.html"
+    assert (tmp_path / page).is_file()
+    assert "1 images and 1 meshes of checkpoint joint-00000020" in result.stdout
+    mesh = trimesh.load((tmp_path / page).parent / "shape-01" / "mesh.glb", force="mesh")
+    assert len(mesh.faces)
+
+
+def test_json_goes_to_standard_output_alone(von, tmp_path):
+    result = von(*SMALL, "--json", "--output", "out", "--azimuth", "30", "--elevation", "10", "--seed", "4")
+    said = json.loads(result.stdout)
+    assert said["folder"] == "out"
+    assert said["viewpoints_deg"] == [[30.0, 10.0]]
+    assert said["seed"] == 4
+    assert json.loads((tmp_path / "out" / "generated.json").read_text())["shapes"] == said["shapes"]
+
+
+def test_run_class_and_checkpoint_choose_the_model(von):
+    first = json.loads(von(*SMALL, "--json", "--class", "chair", "--checkpoint", "joint-00000010").stdout)
+    assert first["checkpoint"]["step"] == 10
+    second = json.loads(von(*SMALL, "--json", "--run", "runs/chair").stdout)
+    assert second["checkpoint"]["step"] == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--run", "nowhere"), 1, "nowhere is no run"),
+        (("--runs", "nowhere"), 1, "nowhere holds no run with a checkpoint"),
+        (("--checkpoint", "joint-7"), 1, "no checkpoint 'joint-7'; it has: joint-00000010, joint-00000020"),
+        (("--class", "chiar"), 2, "did you mean 'chair'?"),
+        (("--class", "car"), 1, "car is no run"),
+        (("--class", "chair", "--run", "runs/chair"), 2, "give one of them"),
+        (("--level", "1"), 2, "--level"),
+        (("--shapes", "0"), 2, "--shapes"),
+        (("--device", "tpu"), 2, "use auto, cpu, cuda or cuda:N"),
+        (("--device", "cuda:99"), 2, "CUDA devices"),
+        (("--output", "."), 1, "did not write; name another folder"),
+    ],
+)
+def test_mistakes_are_named(von, arguments, code, message):
+    result = von(*SMALL, *arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+
+
+def test_the_class_file_serves_where_there_is_no_data(von):
+    result = von(*SMALL, "--data", "nowhere")
+    assert result.exit_code == 0, result.output
+
+
+def test_defaults_come_from_the_settings_file(von, tmp_path):
+    (tmp_path / "von.toml").write_text('[generate]\nshapes = 2\nclass = "chair"\n')
+    said = json.loads(von("generate", "--views", "1", "--textures", "1", "--json", "--run", "runs/chair").stdout)
+    assert len(said["shapes"]) == 2

@@ -1,0 +1,78 @@
+import json
+
+import pytest
+
+from vonmodel.evaluation import weights
+from vonmodel.evaluation.score import ScoreSettings, score
+from vonmodel.evaluation.weights import WeightsError
+from vonmodel.run_folder import RunFolder
+
+
+def settings(**changes):
+    return ScoreSettings(**{"features": "random", "batch_size": 8, "shape_samples": 3} | changes)
+
+
+def recorded(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_every_line_says_where_its_number_comes_from(tiny_run, tiny_data):
+    lines = score(RunFolder(tiny_run), tiny_data, settings(samples=10, seed=4))
+    assert recorded(tiny_run) == lines
+    fid, shapes = lines
+    for line in lines:
+        assert line["class"] == "chair"
+        assert line["checkpoint"]["name"] == "joint-00000020"
+        assert len(line["checkpoint"]["sha256"]) == 64
+        assert line["seed"] == 4
+        assert set(line["versions"]) == {"von", "torch", "numpy"}
+    assert (fid["generated"], fid["real"], fid["split"]) == (10, 24, "train")
+    assert (fid["resize"], fid["comparable"]) == ("antialiased", False)
+    assert len(fid["dataset_sha256"]) == len(fid["features_sha256"]) == 64
+    assert fid["value"] > 0
+    assert len(shapes["nearest_iou"]) == 3
+    assert shapes["training"] == 8
+
+
+def test_one_metric_at_a_time_and_one_checkpoint_at_will(tiny_run, tiny_data):
+    run = RunFolder(tiny_run)
+    (line,) = score(run, tiny_data, settings(fid=False), checkpoint="joint-00000010")
+    assert (line["metric"], line["checkpoint"]["step"]) == ("shapes", 10)
+    (line,) = score(run, tiny_data, settings(shapes=False, samples=4))
+    assert line["metric"] == "fid"
+    assert len(recorded(tiny_run)) == 2
+
+
+def test_the_untrained_model_is_that_of_the_configuration(tiny_run, tiny_data, tiny_config):
+    """Scored as a checkpoint of its own, it gets the number that stands beside the trained one's."""
+    import dataclasses
+
+    from vonmodel.checkpoint import CheckpointInfo, CheckpointState, save_checkpoint
+    from vonmodel.model import build_model
+
+    run = RunFolder(tiny_run)
+    (line,) = score(run, tiny_data, settings(shapes=False, samples=6))
+    initial = CheckpointState(build_model(tiny_config.model, tiny_config.seed).state_dict(), {}, {})
+    save_checkpoint(tiny_run, CheckpointInfo("shape-00000000", "shape", 0, 20, 0, ""), initial)
+    (alone,) = score(run, tiny_data, settings(shapes=False, samples=6, untrained=False), checkpoint="shape-00000000")
+    assert line["untrained"] == pytest.approx(alone["value"])
+    assert alone["untrained"] is None
+    assert dataclasses.asdict(run.config()) == dataclasses.asdict(tiny_config)
+
+
+@pytest.mark.parametrize(
+    ("samples", "maximum", "expected"), [(None, None, (24, 24)), (None, 9, (9, 9)), (30, 9, (9, 9)), (5, 9, (5, 9))]
+)
+def test_max_images_limits_both_sides(tiny_run, tiny_data, samples, maximum, expected):
+    (line,) = score(
+        RunFolder(tiny_run), tiny_data, settings(shapes=False, samples=samples, max_images=maximum, untrained=False)
+    )
+    assert (line["generated"], line["real"]) == expected
+
+
+def test_missing_weights_are_found_before_any_work(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(weights.VARIABLE, raising=False)
+    with pytest.raises(WeightsError, match="--features random"):
+        score(RunFolder(tiny_run), tmp_path / "nowhere", settings(features="inception"))
+    assert not (tiny_run / "metrics.jsonl").exists()

@@ -1,0 +1,100 @@
+"""What generated shapes are like: how much they overlap training shapes, and each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vonmodel.datasets import ShapeDataset
+from vonmodel.export import surface_level
+from vonmodel.model import VonModel
+from vonmodel.synthesis.draw import draw_codes
+
+Bits = npt.NDArray[np.uint64]
+"""(n, words) solid voxels, one bit each."""
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class ShapeOverlap:
+    """Intersection over union of generated shapes.
+
+    Attributes:
+        nearest_iou: for each shape, with the training shape it overlaps most.
+        nearest: the ids of these training shapes.
+        pairwise_iou_max: of the two generated shapes most alike; 0 for a single shape.
+        training: how many training shapes there were.
+    """
+
+    nearest_iou: tuple[float, ...]
+    nearest: tuple[str, ...]
+    pairwise_iou_max: float
+    training: int
+
+    @property
+    def over_half(self) -> int:
+        """How many shapes overlap a training shape with IoU over 0.5."""
+        return sum(overlap > 0.5 for overlap in self.nearest_iou)
+
+
+def shape_overlap(model: VonModel, dataset: ShapeDataset, *, count: int, seed: int) -> ShapeOverlap:
+    """Compares generated shapes with the training shapes and with each other.
+
+    A voxel counts as solid where the volume exceeds the level of its surface.
+
+    Args:
+        model: in evaluation mode.
+        dataset: the training shapes, in the model's resolution and representation.
+        count: how many shapes to generate.
+        seed: what their codes are drawn with; `von generate` shows the same shapes for the same seed.
+    """
+    config = model.config
+    level = surface_level(config.representation, config.resolution)
+    codes = draw_codes(count, config.shape_code_size, seed=seed, purpose="shape")
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        drawn = (model.generate_shapes(some.to(device)) for some in torch.split(codes, _BATCH))
+        generated = pack_solids(drawn, level)
+    training = pack_solids((dataset[index][None] for index in range(len(dataset))), level)
+    return overlap_of(generated, training, dataset.ids)
+
+
+def overlap_of(generated: Bits, training: Bits, ids: Sequence[str]) -> ShapeOverlap:
+    """The overlaps of packed shapes; `ids` name the training shapes."""
+    with_training = intersection_over_union(generated, training)
+    nearest = with_training.argmax(axis=1)
+    each_other = intersection_over_union(generated, generated)
+    pairs = each_other[np.triu_indices(len(generated), k=1)]
+    return ShapeOverlap(
+        nearest_iou=tuple(float(overlap) for overlap in with_training.max(axis=1)),
+        nearest=tuple(ids[index] for index in nearest),
+        pairwise_iou_max=float(pairs.max(initial=0.0)),
+        training=len(training),
+    )
+
+
+def pack_solids(volumes: Iterable[Tensor], level: float) -> Bits:
+    """Packs the solid voxels of batches of volumes (n, 1, N, N, N) into bits."""
+    rows = []
+    for batch in volumes:
+        solid = (batch > level).flatten(1).cpu().numpy()
+        packed = np.packbits(solid, axis=1)
+        padding = -packed.shape[1] % 8
+        rows.append(np.pad(packed, ((0, 0), (0, padding))).view(np.uint64))
+    return np.concatenate(rows)
+
+
+def intersection_over_union(first: Bits, second: Bits) -> npt.NDArray[np.float64]:
+    """IoU (n, m) of every packed shape with every other; two empty shapes count as equal."""
+    result = np.empty((len(first), len(second)))
+    for row, shape in enumerate(first):
+        intersection = np.bitwise_count(shape & second).sum(axis=1, dtype=np.int64)
+        union = np.bitwise_count(shape | second).sum(axis=1, dtype=np.int64)
+        result[row] = np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
+    return result

@@ -1,0 +1,62 @@
+"""What chance decides of a picture (shape code, texture code, viewpoint), and the picture itself.
+
+Draws are functions of the seed and of their place in the row: the first ten of a hundred are the ten drawn alone.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vonmodel.datasets import ViewpointSampler
+from vonmodel.geometry import viewpoint_rotation
+from vonmodel.model import VonModel
+from vonmodel.projection import FramedSketch
+from vonmodel.seeding import numpy_generator
+
+Viewpoints = npt.NDArray[np.float64]
+"""(n, 2) azimuth and elevation in radians."""
+
+
+class Rendering(NamedTuple):
+    """Sketches and the images painted on them, n of each."""
+
+    sketch: FramedSketch
+    images: Float[Tensor, "n 3 R R"]
+
+
+def draw_codes(count: int, size: int, *, seed: int, purpose: Literal["shape", "texture"]) -> Float[Tensor, "n size"]:
+    """Codes from the standard normal distribution."""
+    rng = numpy_generator(seed, "use", purpose)
+    return torch.from_numpy(rng.standard_normal((count, size)).astype(np.float32))
+
+
+def draw_viewpoints(count: int, sampler: ViewpointSampler, *, seed: int) -> Viewpoints:
+    """Viewpoints from a class's distribution."""
+    return sampler(count, numpy_generator(seed, "use", "viewpoint"))
+
+
+def sketch_views(model: VonModel, volumes: Float[Tensor, "n 1 r r r"], viewpoints: Viewpoints) -> FramedSketch:
+    """The sketches of volumes, each from its viewpoint.
+
+    Depth is normalised for each sketch by itself, whatever the model was trained with: what a picture looks like must
+    not depend on its neighbours in a batch.
+    """
+    azimuth, elevation = torch.from_numpy(viewpoints).to(volumes.device, volumes.dtype).unbind(-1)
+    return model.sketch(volumes, viewpoint_rotation(azimuth, elevation), depth_range="item")
+
+
+def render(
+    model: VonModel,
+    volumes: Float[Tensor, "n 1 r r r"],
+    viewpoints: Viewpoints,
+    texture_codes: Float[Tensor, "n code"],
+) -> Rendering:
+    """Sketches and images of volumes, each from its viewpoint and in its texture."""
+    sketch = sketch_views(model, volumes, viewpoints)
+    return Rendering(sketch, model.paint(sketch, texture_codes))
