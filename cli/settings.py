@@ -26,6 +26,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def load_settings(group: click.Group, file: Path = SETTINGS_FILE) -> dict[str, Any]:
     """Reads von.toml as click's default map: `[paths]` holds folders, every other table the options of a verb.
 
+    Options are named as on the command line, `item-timeout` or `item_timeout` for `--item-timeout`.
+
     Raises:
         click.UsageError: the file is not TOML, or names a verb or an option that does not exist.
     """
@@ -35,13 +37,19 @@ def load_settings(group: click.Group, file: Path = SETTINGS_FILE) -> dict[str, A
         tables = tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{file} is not valid TOML: {error}") from error
-    _check_names(tables.get("paths", {}), list(FOLDERS), f"{file} [paths]")
-    _check_tables({name: table for name, table in tables.items() if name != "paths"}, group, str(file))
-    return tables
+    paths = _table(tables.pop("paths", {}), f"{file}: paths")
+    _check_names(paths, list(FOLDERS), f"{file} [paths]")
+    return {"paths": paths, **_verb_defaults(tables, group, str(file))}
 
 
-def folder_option(folder: Folder, flag: str | None = None, *, help: str) -> Callable[[Command], Command]:
-    """An option for one of the folders of von.toml's `[paths]`, also read from `VON_<FOLDER>`."""
+def folder_option(folder: Folder, *flags: str, help: str) -> Callable[[Command], Command]:
+    """An option for one of the folders of von.toml's `[paths]`, also read from `VON_<FOLDER>`.
+
+    Args:
+        folder: also the name of the command's parameter.
+        flags: how the option is spelt; `--<folder>` if none is given.
+        help: for `--help`.
+    """
 
     def default() -> str | None:
         settings = click.get_current_context().find_root().default_map or {}
@@ -49,7 +57,7 @@ def folder_option(folder: Folder, flag: str | None = None, *, help: str) -> Call
         return None if named is None else str(named)
 
     return click.option(
-        flag or f"--{folder}",
+        *(flags or (f"--{folder}",)),
         folder,
         type=click.Path(path_type=Path),
         envvar=f"VON_{folder.upper()}",
@@ -69,17 +77,49 @@ def print_json(result: Any) -> None:
     click.echo(json.dumps(result, indent=2, default=str))
 
 
-def _check_tables(tables: dict[str, Any], group: click.Group, place: str) -> None:
+def _verb_defaults(tables: dict[str, Any], group: click.Group, place: str) -> dict[str, Any]:
+    """The tables with options under the names of their parameters."""
     _check_names(tables, list(group.commands), place)
-    for name, table in tables.items():
-        command = group.commands[name]
-        if isinstance(command, click.Group):
-            _check_tables(table, command, f"{place} [{name}]")
-        elif not isinstance(table, dict):
-            raise click.UsageError(f"{place}: {name} must be a table")
-        else:
-            options = [each.name for each in command.params if isinstance(each, click.Option) and each.name]
-            _check_names(table, options, f"{place} [{name}]")
+    return {
+        name: _command_defaults(_table(table, f"{place}: {name}"), group.commands[name], f"{place} [{name}]")
+        for name, table in tables.items()
+    }
+
+
+def _command_defaults(table: dict[str, Any], command: click.Command, place: str) -> dict[str, Any]:
+    if not isinstance(command, click.Group):
+        names = _option_names(command)
+        _check_names(table, list(names), place)
+        return {names[key]: value for key, value in table.items()}
+    # An option beside the sub-verbs' tables, `[prepare] workers = 2`, holds for every sub-verb that has it.
+    options = {name: _option_names(each) for name, each in command.commands.items()}
+    _check_names(table, [*command.commands, *(key for names in options.values() for key in names)], place)
+    shared = {key: value for key, value in table.items() if key not in command.commands}
+    return {
+        name: _command_defaults(
+            {key: value for key, value in shared.items() if key in options[name]}
+            | _table(table.get(name, {}), f"{place}: {name}"),
+            each,
+            f"{place} [{name}]",
+        )
+        for name, each in command.commands.items()
+    }
+
+
+def _table(value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise click.UsageError(f"{place} must be a table")
+    return value
+
+
+def _option_names(command: click.Command) -> dict[str, str]:
+    """Every way to spell an option in the file, with the name of its parameter."""
+    names: dict[str, str] = {}
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name:
+            spelt = [flag.removeprefix("--") for flag in option.opts if flag.startswith("--")]
+            names |= dict.fromkeys([option.name, *spelt, *(flag.replace("-", "_") for flag in spelt)], option.name)
+    return names
 
 
 def _check_names(given: dict[str, Any], known: list[str], place: str) -> None:

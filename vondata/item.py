@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["shapes", "images"]
-Stage = Literal["planning", "running", "finished", "writing"]
+Stage = Literal["planning", "running", "finished", "writing", "drawing"]
 
 MAX_ID_LENGTH = 120
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -84,9 +84,9 @@ class Event:
 
     Attributes:
         stage: planning (items are being found), running (the first one is about to start), finished (one item is
-            done), writing (the manifests).
-        done: items planned so far, or finished in this run.
-        total: items that this run has to work on; None while planning.
+            done), writing (the manifests), drawing (the page's pictures).
+        done: items planned or finished so far, rows to write, or pictures drawn.
+        total: items that this run has to work on, or pictures to draw; None while planning and writing.
         row: the finished item's row.
     """
 

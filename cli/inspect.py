@@ -1,0 +1,93 @@
+"""`von inspect`: what a prepared dataset holds, in numbers and as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .settings import folder_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from vondata.item import Kind
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@folder_option("data", help="Folder of the prepared dataset, when it is not given as argument.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that draw pictures. [default: one per core]")
+@click.option("--page/--no-page", default=True, show_default=True, help="Write the page to look at.")
+@json_option
+def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, as_json: bool) -> None:
+    """Show what the prepared dataset in FOLDER holds and write its page, report/index.html."""
+    from vondata.manifest import dataset_classes
+
+    folder = folder or data
+    if not dataset_classes(folder):
+        raise click.UsageError(
+            f"{folder} holds no prepared dataset (no <class>/shapes.parquet or <class>/images.parquet): "
+            "name the folder that von prepare wrote"
+        )
+    parts = [_describe(folder, name, kind) for name in dataset_classes(folder) for kind in _kinds(folder, name)]
+    path = _write_page(folder, workers) if page else None
+    if as_json:
+        print_json({"data": str(folder), "report": None if path is None else str(path), "parts": parts})
+    else:
+        _print(folder, parts, path)
+
+
+def _kinds(data: Path, class_name: str) -> list[Kind]:
+    from vondata.manifest import SUFFIX, manifest_path
+
+    return [kind for kind in SUFFIX if manifest_path(data, class_name, kind).is_file()]
+
+
+def _describe(data: Path, class_name: str, kind: Kind) -> dict[str, Any]:
+    from vondata.dataset import read_dataset
+    from vondata.manifest import SPLIT_SHARES, prepared, read_manifest
+
+    frame = read_manifest(data, class_name, kind)
+    good = prepared(frame)
+    record = read_dataset(data).get(class_name, {}).get(kind)
+    return {
+        "class": class_name,
+        "kind": kind,
+        "found": len(frame),
+        "prepared": len(good),
+        "rejected": len(frame) - len(good),
+        "reasons": {str(reason): int(count) for reason, count in frame["reason"].value_counts().items()},
+        "splits": {split: int((good["split"] == split).sum()) for split in SPLIT_SHARES},
+        "settings": None if record is None else record.settings,
+    }
+
+
+def _write_page(data: Path, workers: int | None) -> Path:
+    from dask.system import CPU_COUNT
+
+    from vondata.report import write_report
+
+    from .console import ProgressReporter
+
+    with ProgressReporter() as progress:
+        return write_report(data, workers=CPU_COUNT if workers is None else workers, on_event=progress)
+
+
+def _print(data: Path, parts: list[dict[str, Any]], page: Path | None) -> None:
+    from .console import print_table
+
+    rows = [
+        [
+            part["class"],
+            part["kind"],
+            f"{part['found']:,}",
+            f"{part['prepared']:,}",
+            f"{part['rejected']:,}",
+            " ".join(f"{name} {count:,}" for name, count in part["splits"].items()),
+            ", ".join(f"{reason} {count:,}" for reason, count in part["reasons"].items()),
+        ]
+        for part in parts
+    ]
+    print_table(f"Dataset {data}", ["class", "kind", "found", "prepared", "rejected", "splits", "reasons"], rows)
+    if page is not None:
+        click.echo(f"\n{page}  is the page to look at.")

@@ -1,0 +1,135 @@
+"""`von prepare`: raw meshes and photos become a dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .running import Running, run_options, run_preparation
+from .settings import folder_option
+
+if TYPE_CHECKING:
+    from vondata.frames import Axis
+    from vondata.item import Item
+
+AXES = ("x", "-x", "y", "-y", "z", "-z")
+SHOWN_ENTRIES = 8
+
+
+def _explain(context: click.Context, option: click.Parameter, name: str | None) -> None:
+    """Prints what a reason means, or all of them, and ends the program."""
+    if name is None or context.resilient_parsing:
+        return
+    from vondata.columns import UnknownReasonError, known_reasons, load_reason
+
+    try:
+        reasons = known_reasons() if name == "all" else (load_reason(name),)
+    except UnknownReasonError as error:
+        raise click.BadParameter(str(error), context, option) from error
+    for reason in reasons:
+        click.echo(f"{reason.name} ({', '.join(reason.kinds)})")
+        click.echo(click.formatting.wrap_text(reason.explain, initial_indent="  ", subsequent_indent="  "))
+    context.exit()
+
+
+@click.group()
+@click.option(
+    "--explain",
+    metavar="REASON",
+    is_flag=False,
+    flag_value="all",
+    expose_value=False,
+    is_eager=True,
+    callback=_explain,
+    help="Say what a reason of rejection means and what to do; without a name, all of them.",
+)
+def prepare() -> None:
+    """Turn raw meshes and photos into a dataset, with one row per item found and a reason for each one left out.
+
+    Runs can be stopped and repeated: what is done is not done again.
+    """
+
+
+@prepare.command()
+@folder_option("shapenet", "--root", "--shapenet", help="ShapeNetCore v1 or v2: a folder with one folder per synset.")
+@click.option(
+    "--resolution", type=click.IntRange(32, 256), default=128, show_default=True, help="Voxels on each axis."
+)
+@click.option(
+    "--binvox", is_flag=True, help="Take the voxels of the collection's .binvox files instead of its meshes."
+)
+@run_options
+def shapenet(shapenet: Path | None, resolution: int, binvox: bool, running: Running) -> None:
+    """Prepare the shapes of ShapeNetCore."""
+    from vondata.shapes.prepare import ShapeSettings, prepare_shape
+
+    from vondata.shapes.sources import shapenet_items
+
+    root = _given_folder(shapenet, "shapenet", "--root")
+    items = shapenet_items(root, running.classes(), source="binvox" if binvox else "mesh")
+    run_preparation(running, "shapes", _found(items, root), prepare_shape, ShapeSettings(resolution=resolution))
+
+
+@prepare.command()
+@click.option(
+    "--root", type=click.Path(path_type=Path), required=True, help="Folder of OBJ, OFF, PLY, STL or GLB files."
+)
+@click.option("--up", type=click.Choice(AXES), default="y", show_default=True, help="The axis that points up.")
+@click.option(
+    "--front", type=click.Choice(AXES), default="-z", show_default=True, help="The axis that the front faces."
+)
+@click.option(
+    "--resolution", type=click.IntRange(32, 256), default=128, show_default=True, help="Voxels on each axis."
+)
+@click.option("--binvox", is_flag=True, help="Take .binvox files instead of meshes.")
+@run_options
+def meshes(root: Path, up: Axis, front: Axis, resolution: int, binvox: bool, running: Running) -> None:
+    """Prepare the meshes in any folder, which all are of one --class."""
+    from vondata.shapes.prepare import ShapeSettings, prepare_shape
+
+    from vondata.shapes.sources import mesh_folder_items
+
+    if len(running.class_names) != 1:
+        raise click.UsageError("--class: name the one class that the meshes of this folder are of")
+    if up[-1] == front[-1]:
+        raise click.UsageError(f"--up {up} and --front {front} lie on the same axis")
+    (known,) = running.classes()
+    root = _given_folder(root, "", "--root")
+    items = mesh_folder_items(root, known.name, up, front, source="binvox" if binvox else "mesh")
+    run_preparation(running, "shapes", _found(items, root), prepare_shape, ShapeSettings(resolution=resolution))
+
+
+def _given_folder(folder: Path | None, name: str, flag: str) -> Path:
+    """The folder as an absolute path, so that ids and resumes do not depend on where the command is run."""
+    if folder is None:
+        raise click.UsageError(
+            f'{flag}: which folder? Name it, set VON_{name.upper()} or write {name} = "..." under [paths] in von.toml'
+        )
+    if not folder.is_dir():
+        raise click.UsageError(f"{flag}: {folder} is not {'a folder' if folder.exists() else 'there'}")
+    return Path(os.path.abspath(folder))
+
+
+def _found(items: Iterator[Item], root: Path) -> Iterator[Item]:
+    """The items, or an error that says what is in the folder instead."""
+    from vondata.shapes.sources import CollectionMissingError
+
+    try:
+        yield from items
+    except CollectionMissingError as error:
+        raise click.UsageError(f"{error}. {_what_is_in(root)}") from error
+
+
+def _what_is_in(folder: Path) -> str:
+    from vondata.item import printable
+
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    if not entries:
+        return f"{folder} is empty."
+    names = [printable(entry.name) + ("/" if entry.is_dir() else "") for entry in entries[:SHOWN_ENTRIES]]
+    more = f" and {len(entries) - SHOWN_ENTRIES:,} more" if len(entries) > SHOWN_ENTRIES else ""
+    return f"It holds: {', '.join(names)}{more}."

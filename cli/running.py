@@ -1,0 +1,270 @@
+"""What all `von prepare` commands share: their options, one run of the ledger, and how it is told."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .settings import folder_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from vondata.classes import ObjectClass
+    from vondata.item import Item, Kind, RunOptions, Work
+    from vondata.ledger import PreparationResult
+
+    from .console import ProgressReporter
+
+DONE_WITH_REJECTS = 3
+LOG_FILE = "prepare.log"
+
+
+@dataclass(frozen=True)
+class RejectLimit:
+    """How many rejected items are still fine: a number, or a share of those found."""
+
+    number: float
+    is_share: bool
+
+    def is_exceeded(self, rejected: int, found: int) -> bool:
+        """Whether there are more rejected items than that."""
+        return rejected > (self.number * found / 100 if self.is_share else self.number)
+
+
+class RejectLimitType(click.ParamType[RejectLimit]):
+    """Reads `20` or `5%`."""
+
+    name = "N or N%"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> RejectLimit:
+        """Parses the option's text."""
+        text = str(value)
+        is_share = text.endswith("%")
+        digits = text.removesuffix("%")
+        if not digits.isdecimal() or (is_share and int(digits) > 100):
+            self.fail(f"{text!r} is neither a number such as 20 nor a share such as 5%", param, ctx)
+        return RejectLimit(float(digits), is_share)
+
+
+@dataclass(frozen=True)
+class Running:
+    """The options that all preparation commands have."""
+
+    class_names: tuple[str, ...]
+    data: Path
+    workers: int | None
+    limit: int | None
+    force: bool
+    item_timeout: float
+    memory_limit: str
+    max_rejected: RejectLimit | None
+    report: bool
+    as_json: bool
+
+    def classes(self) -> tuple[ObjectClass, ...]:
+        """The classes asked for, or all known ones."""
+        from vondata.classes import UnknownClassError, known_classes, load_class
+
+        try:
+            return tuple(load_class(name) for name in dict.fromkeys(self.class_names)) or known_classes()
+        except UnknownClassError as error:
+            raise click.UsageError(f"--class: {error}") from error
+
+    def options(self) -> RunOptions:
+        """How the ledger is to run."""
+        from dask.system import CPU_COUNT
+        from dask.utils import parse_bytes
+
+        from vondata.item import RunOptions
+
+        try:
+            if self.memory_limit != "auto":
+                parse_bytes(self.memory_limit)
+        except ValueError as error:
+            raise click.UsageError(f"--memory-limit: {error}; write it as 4GB, or auto") from error
+        workers = CPU_COUNT if self.workers is None else self.workers
+        return RunOptions(workers, self.item_timeout, self.memory_limit, self.limit, self.force)
+
+
+def run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the common options to a command, which gets them together as `running`."""
+
+    @folder_option("data", help="Folder of the prepared dataset.")
+    @click.option(
+        "--class",
+        "class_names",
+        multiple=True,
+        metavar="NAME",
+        help="Class to prepare; repeat for more. [default: all known classes found]",
+    )
+    @click.option(
+        "--workers", type=click.IntRange(min=0), help="Processes; 0 works in this one. [default: one per core]"
+    )
+    @click.option("--limit", type=click.IntRange(min=1), help="At most this many items of each class.")
+    @click.option("--force", is_flag=True, help="Prepare again what is done already.")
+    @click.option(
+        "--item-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=300.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Give an item up after this time.",
+    )
+    @click.option(
+        "--memory-limit",
+        default="auto",
+        show_default=True,
+        metavar="SIZE",
+        help="Memory of each process, such as 4GB; an item that takes more is given up.",
+    )
+    @click.option(
+        "--max-rejected",
+        type=RejectLimitType(),
+        help="Exit with code 3 when more items are rejected: a number, or a share such as 5%.",
+    )
+    @click.option("--report/--no-report", default=True, show_default=True, help="Write the page to look at.")
+    @json_option
+    @functools.wraps(command)
+    def wrapper(
+        data: Path,
+        class_names: tuple[str, ...],
+        workers: int | None,
+        limit: int | None,
+        force: bool,
+        item_timeout: float,
+        memory_limit: str,
+        max_rejected: RejectLimit | None,
+        report: bool,
+        as_json: bool,
+        **own: Any,
+    ) -> None:
+        command(
+            running=Running(
+                class_names, data, workers, limit, force, item_timeout, memory_limit, max_rejected, report, as_json
+            ),
+            **own,
+        )
+
+    return wrapper
+
+
+def run_preparation(
+    running: Running, kind: Kind, items: Iterable[Item], work: Work, settings: DataclassInstance
+) -> None:
+    """Runs the ledger with progress, writes the page, and tells the result.
+
+    Ends the program with the exit code that the result calls for.
+    """
+    from vondata.dataset import DatasetFormatError
+    from vondata.engine import NoWorkersError
+    from vondata.journal import DatasetBusyError
+    from vondata.ledger import DataFolderError, prepare
+
+    from .console import ProgressReporter, logs_to
+
+    log = running.data / "journal" / LOG_FILE
+    try:
+        with logs_to(log), ProgressReporter() as progress:
+            result = prepare(kind, items, work, settings, running.data, running.options(), progress)
+            page = _write_report(running, progress) if running.report and result.classes else None
+    except KeyboardInterrupt:
+        click.echo("\nStopped. What is done stays done; the same command goes on from here.", err=True)
+        raise click.exceptions.Exit(1) from None
+    except (DatasetFormatError, DatasetBusyError, DataFolderError, NoWorkersError) as error:
+        raise click.ClickException(str(error)) from error
+    if running.as_json:
+        print_json(_as_json(result, running.data, page))
+    else:
+        _print_result(result, running.data, page)
+    _end(result, running, log)
+
+
+def _write_report(running: Running, progress: ProgressReporter) -> Path:
+    from vondata.report import write_report
+
+    return write_report(running.data, workers=running.options().workers, on_event=progress)
+
+
+def _as_json(result: PreparationResult, data: Path, page: Path | None) -> dict[str, Any]:
+    from vondata.manifest import manifest_path
+
+    return {
+        "kind": result.kind,
+        "data": str(data),
+        "seconds": round(result.seconds, 3),
+        "report": None if page is None else str(page),
+        "classes": {
+            name: {
+                "found": count.found,
+                "worked": count.worked,
+                "prepared": count.prepared,
+                "rejected": count.rejected,
+                "reasons": dict(count.reasons.most_common()),
+                "vanished": count.vanished,
+                "other_settings": count.other_settings,
+                "manifest": str(manifest_path(data, name, result.kind)),
+            }
+            for name, count in result.classes.items()
+        },
+    }
+
+
+def _print_result(result: PreparationResult, data: Path, page: Path | None) -> None:
+    from vondata.manifest import manifest_path
+
+    from .console import print_table
+
+    rows = [
+        [name, *(f"{number:,}" for number in (count.found, count.worked, count.prepared, count.rejected))]
+        for name, count in sorted(result.classes.items())
+    ]
+    print_table(
+        f"{result.kind.capitalize()} in {data}", ["class", "found", "worked on", "prepared", "rejected"], rows
+    )
+    reasons = [
+        [name, reason, f"{number:,}"]
+        for name, count in sorted(result.classes.items())
+        for reason, number in count.reasons.most_common()
+    ]
+    if reasons:
+        click.echo()
+        print_table("Rejected", ["class", "reason", "items"], reasons)
+        click.echo(f"von prepare --explain {reasons[0][1]} says what a reason means.")
+    click.echo()
+    for name, count in sorted(result.classes.items()):
+        click.echo(f"{manifest_path(data, name, result.kind)}")
+        if count.vanished:
+            click.echo(f"  {count.vanished:,} rows left it: their items are not in the collection any more.")
+        if count.other_settings:
+            click.echo(
+                f"  {count.other_settings:,} of its items were prepared with other settings, outside of this run."
+            )
+    if page is not None:
+        click.echo(f"{page}  is the page to look at.")
+    click.echo(f"Done in {_duration(result.seconds)}.")
+
+
+def _end(result: PreparationResult, running: Running, log: Path) -> None:
+    counts: Sequence[Any] = list(result.classes.values())
+    bugs = sum(count.reasons["internal_error"] for count in counts)
+    if bugs:
+        click.echo(f"VON failed on {bugs} items, which is a bug; {log} has the tracebacks.", err=True)
+        raise click.exceptions.Exit(1)
+    found, rejected = sum(count.found for count in counts), sum(count.rejected for count in counts)
+    if running.max_rejected is not None and running.max_rejected.is_exceeded(rejected, found):
+        click.echo(f"{rejected} of {found} items were rejected, more than --max-rejected allows.", err=True)
+        raise click.exceptions.Exit(DONE_WITH_REJECTS)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
