@@ -8,6 +8,7 @@ import logging
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .features import FeatureNetwork
@@ -119,7 +120,7 @@ def frechet_inception_distance(
     """
 
     def report(what: str) -> Callable[[int, int], None] | None:
-        return None if progress is None else lambda done, total: progress(what, done, total)
+        return None if progress is None else partial(progress, what)
 
     photos = real_statistics(real, network, cache, batch_size, report("photos"))
     drawn = measure(generated, network, batch_size, report("generated images"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -102,7 +103,7 @@ def score(
         lines.append(_fid_line(subject, network, settings, progress))
         run.append_metric(lines[-1])
     if settings.shapes:
-        lines.append(_shapes_line(subject, settings))
+        lines.append(_shapes_line(subject, settings, progress))
         run.append_metric(lines[-1])
     return lines
 
@@ -158,7 +159,7 @@ def _fid_line(
     }
 
 
-def _shapes_line(subject: Subject, settings: ScoreSettings) -> dict[str, Any]:
+def _shapes_line(subject: Subject, settings: ScoreSettings, progress: Progress | None) -> dict[str, Any]:
     config = subject.config
     dataset = ShapeDataset(
         subject.data,
@@ -166,7 +167,13 @@ def _shapes_line(subject: Subject, settings: ScoreSettings) -> dict[str, Any]:
         resolution=config.model.resolution,
         representation=config.model.representation,
     )
-    overlap = shape_overlap(subject.model, dataset, count=settings.shape_samples, seed=settings.seed)
+    overlap = shape_overlap(
+        subject.model,
+        dataset,
+        count=settings.shape_samples,
+        seed=settings.seed,
+        progress=None if progress is None else partial(progress, "training shapes"),
+    )
     return {
         "metric": "shapes",
         "nearest_iou": list(overlap.nearest_iou),

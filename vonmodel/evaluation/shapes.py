@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,14 @@ class ShapeOverlap:
         return sum(overlap > 0.5 for overlap in self.nearest_iou)
 
 
-def shape_overlap(model: VonModel, dataset: ShapeDataset, *, count: int, seed: int) -> ShapeOverlap:
+def shape_overlap(
+    model: VonModel,
+    dataset: ShapeDataset,
+    *,
+    count: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> ShapeOverlap:
     """Compares generated shapes with the training shapes and with each other.
 
     A voxel counts as solid where the volume exceeds the level of its surface.
@@ -53,6 +60,7 @@ def shape_overlap(model: VonModel, dataset: ShapeDataset, *, count: int, seed: i
         dataset: the training shapes, in the model's resolution and representation.
         count: how many shapes to generate.
         seed: what their codes are drawn with; `von generate` shows the same shapes for the same seed.
+        progress: told after every training shape.
     """
     config = model.config
     level = surface_level(config.representation, config.resolution)
@@ -61,22 +69,28 @@ def shape_overlap(model: VonModel, dataset: ShapeDataset, *, count: int, seed: i
     with torch.inference_mode():
         drawn = (model.generate_shapes(some.to(device)) for some in torch.split(codes, _BATCH))
         generated = pack_solids(drawn, level)
-    training = pack_solids((dataset[index][None] for index in range(len(dataset))), level)
-    return overlap_of(generated, training, dataset.ids)
+
+    def training() -> Iterator[tuple[str, Bits]]:
+        for index, id in enumerate(dataset.ids):
+            yield id, pack_solids([dataset[index][None]], level)
+            if progress is not None:
+                progress(index + 1, len(dataset))
+
+    return overlap_of(generated, training())
 
 
-def overlap_of(generated: Bits, training: Bits, ids: Sequence[str]) -> ShapeOverlap:
-    """The overlaps of packed shapes; `ids` name the training shapes."""
-    with_training = intersection_over_union(generated, training)
-    nearest = with_training.argmax(axis=1)
-    each_other = intersection_over_union(generated, generated)
-    pairs = each_other[np.triu_indices(len(generated), k=1)]
-    return ShapeOverlap(
-        nearest_iou=tuple(float(overlap) for overlap in with_training.max(axis=1)),
-        nearest=tuple(ids[index] for index in nearest),
-        pairwise_iou_max=float(pairs.max(initial=0.0)),
-        training=len(training),
-    )
+def overlap_of(generated: Bits, training: Iterable[tuple[str, Bits]]) -> ShapeOverlap:
+    """The overlaps of packed shapes; the training shapes come one by one, each with its id, and are not kept."""
+    best = np.full(len(generated), -1.0)
+    nearest = [""] * len(generated)
+    count = 0
+    for id, shape in training:
+        count += 1
+        overlap = intersection_over_union(generated, shape)[:, 0]
+        for index in np.flatnonzero(overlap > best):
+            best[index], nearest[index] = overlap[index], id
+    pairs = intersection_over_union(generated, generated)[np.triu_indices(len(generated), k=1)]
+    return ShapeOverlap(tuple(best.tolist()), tuple(nearest), float(pairs.max(initial=0.0)), count)
 
 
 def pack_solids(volumes: Iterable[Tensor], level: float) -> Bits:

@@ -38,7 +38,8 @@ def boxes(*corners):
 
 
 def test_the_nearest_training_shape_is_named_and_measured():
-    overlap = overlap_of(boxes((0, 4), (2, 8)), boxes((2, 7), (0, 4), (5, 8)), ["middle", "corner", "end"])
+    training = {"middle": (2, 7), "corner": (0, 4), "end": (5, 8)}
+    overlap = overlap_of(boxes((0, 4), (2, 8)), ((id, boxes(corners)) for id, corners in training.items()))
     assert overlap.nearest == ("corner", "middle")
     assert overlap.nearest_iou == pytest.approx((1.0, 125 / 216))
     assert overlap.pairwise_iou_max == pytest.approx(8 / (64 + 216 - 8))
@@ -47,7 +48,7 @@ def test_the_nearest_training_shape_is_named_and_measured():
 
 
 def test_a_single_shape_has_no_pair():
-    assert overlap_of(boxes((0, 4)), boxes((0, 2)), ["a"]).pairwise_iou_max == 0.0
+    assert overlap_of(boxes((0, 4)), [("a", boxes((0, 2)))]).pairwise_iou_max == 0.0
 
 
 def test_a_model_that_copies_is_found_out(tiny_data, tiny_config):
@@ -55,7 +56,9 @@ def test_a_model_that_copies_is_found_out(tiny_data, tiny_config):
     model = build_model(tiny_config.model, 0).eval()
     copied = torch.stack([dataset[index] for index in (2, 5, 5)])
     model.generate_shapes = lambda codes: copied[: len(codes)]
-    overlap = shape_overlap(model, dataset, count=3, seed=0)
+    told = []
+    overlap = shape_overlap(model, dataset, count=3, seed=0, progress=lambda *each: told.append(each))
+    assert told == [(done, 8) for done in range(1, 9)]
     assert overlap.nearest_iou == (1.0, 1.0, 1.0)
     assert overlap.nearest == (dataset.ids[2], dataset.ids[5], dataset.ids[5])
     assert overlap.pairwise_iou_max == 1.0
