@@ -37,6 +37,7 @@ preset = "demo"         # small networks, minutes on two processor cores
 
 [evaluate]
 features = "random"     # scores without downloaded Inception weights; comparable only with each other
+shapes = true           # besides the images: how much the generated shapes are like the training shapes
 """
 
 
