@@ -1,0 +1,244 @@
+"""What Pix3D's annotation says of each photo; nothing in it is believed before it has been checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vondata.classes import ObjectClass, known_classes
+from vondata.folders import CollectionMissingError, why_not_usable
+from vondata.images.settings import ImageSettings
+from vondata.images.viewpoints import Viewpoint, ViewpointError, viewpoint_of_pix3d
+from vondata.item import Item, file_safe, printable
+
+ANNOTATION_FILE = "pix3d.json"
+MAX_ANNOTATION_BYTES = 256 * 2**20  # the published file has 17 MB
+UNKNOWN_CLASS = "unknown"  # whose manifest holds the entries of no class
+SHOWN_CHARACTERS = 60
+
+
+class AnnotationFileError(ValueError):
+    """`pix3d.json` as a whole cannot be used."""
+
+
+class _BadEntryError(ValueError):
+    """A field of an entry is missing or makes no sense; the message says which."""
+
+
+def pix3d_items(root: Path, classes: Sequence[ObjectClass], settings: ImageSettings) -> Iterator[Item]:
+    """The photos of these classes in a folder with Pix3D's layout, one item per entry of `pix3d.json`.
+
+    Entries whose category no class has, and entries without one, are rejected rows of a class called `unknown`; they
+    are left out when only some of the known classes are asked for.
+
+    Args:
+        root: the folder that holds `pix3d.json`, `img/` and `mask/`.
+        classes: the classes to take.
+        settings: which truncated, occluded and tilted photos are taken.
+
+    Yields:
+        items in the order of the file; rejected ones for entries that are wrong or not wanted.
+
+    Raises:
+        CollectionMissingError: root holds no `pix3d.json`.
+        AnnotationFileError: it is too large, is no JSON or holds something other than a list.
+    """
+    wanted = {each.pix3d_category: each.name for each in classes}
+    everything = {each.name for each in known_classes()} <= {each.name for each in classes}
+    reader = _Reader(root, settings, f"pix3d {printable(str(root))}")
+    for entry in _read_entries(root):
+        category = entry.get("category") if isinstance(entry, dict) else None
+        class_name = wanted.get(category) if isinstance(category, str) else None
+        if class_name is not None:
+            yield reader.item(entry, class_name)
+        elif everything:
+            yield reader.stray(entry, category)
+
+
+def _read_entries(root: Path) -> list[Any]:
+    path = root / ANNOTATION_FILE
+    try:
+        size = path.stat().st_size
+        if size > MAX_ANNOTATION_BYTES:
+            raise AnnotationFileError(
+                f"{path} has {size / 2**20:,.0f} MB, more than the {MAX_ANNOTATION_BYTES >> 20} that are read; "
+                "split the collection into several folders"
+            )
+        entries = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CollectionMissingError(f"{root} holds no {ANNOTATION_FILE}: give the folder Pix3D lies in") from error
+    except OSError as error:
+        raise AnnotationFileError(f"{path} cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, AnnotationFileError):
+            raise
+        raise AnnotationFileError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(entries, list):
+        raise AnnotationFileError(f"{path} must hold a list of annotations, not {_kind_of(entries)}")
+    return entries
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Turns entries into items."""
+
+    root: Path
+    settings: ImageSettings
+    collection: str
+
+    def item(self, entry: Mapping[str, Any], class_name: str) -> Item:
+        """The item of an entry, rejected when the entry is wrong or not wanted."""
+        item = Item(_id_of(entry), class_name, self._source_of(entry), (), collection=self.collection)
+        try:
+            if verdict := self._why_not_readable(entry):
+                return replace(item, rejected=verdict)
+            item = replace(item, inputs=(str(self.root / entry["img"]), str(self.root / entry["mask"])))
+            if verdict := self._why_not_wanted(entry):
+                return replace(item, rejected=verdict)
+            viewpoint = _viewpoint(entry)
+            if abs(viewpoint.roll) > math.radians(self.settings.max_roll_deg):
+                detail = f"the camera is rolled by {math.degrees(viewpoint.roll):.1f} degrees"
+                return replace(item, rejected=("in_plane_rotation", detail))
+            return replace(item, fields=_facts(entry, viewpoint))
+        except _BadEntryError as error:
+            return replace(item, rejected=("annotation_invalid", str(error)))
+
+    def stray(self, entry: object, category: object) -> Item:
+        """The rejected item of an entry that belongs to no class."""
+        if not isinstance(entry, dict):
+            verdict = "annotation_invalid", f"the entry is {_kind_of(entry)}: {_shown(entry)}"
+        elif not isinstance(category, str):
+            verdict = "annotation_invalid", f"category is {_kind_of(category)}: {_shown(category)}"
+        else:
+            verdict = "category_unknown", f"no file of manifests/classes has the category {_shown(category)}"
+        known = entry if isinstance(entry, dict) else {"entry": entry}
+        return Item(
+            _id_of(known), UNKNOWN_CLASS, self._source_of(known), (), rejected=verdict, collection=self.collection
+        )
+
+    def _why_not_readable(self, entry: Mapping[str, Any]) -> tuple[str, str] | None:
+        for field, missing in (("img", "source_missing"), ("mask", "mask_missing")):
+            path = _relative_path(entry, field)
+            if path is None:
+                return "outside_root", f"{field} names {_shown(entry[field])}"
+            if verdict := why_not_usable(self.root / path, self.root):
+                reason, detail = verdict
+                return (missing if reason == "source_missing" else reason), f"{field}: {detail}"
+        return None
+
+    def _why_not_wanted(self, entry: Mapping[str, Any]) -> tuple[str, str] | None:
+        keep = self.settings
+        kept = {
+            "truncated": keep.keep_truncated,
+            "occluded": keep.keep_occluded,
+            "slightly_occluded": keep.keep_slightly_occluded,
+        }
+        flags = {name: _boolean(entry, name) for name in kept}  # all are read, so that none is wrong
+        for name, is_set in flags.items():
+            if is_set and not kept[name]:
+                return name, f"the annotation says {name}"
+        return None
+
+    def _source_of(self, entry: Mapping[str, Any]) -> str:
+        named = entry.get("img")
+        if not isinstance(named, str):
+            return printable(str(self.root / ANNOTATION_FILE))
+        return printable(str(self.root / named.encode("utf-8", "backslashreplace").decode()))
+
+
+def _id_of(entry: Mapping[str, Any]) -> str:
+    """`pix3d-0001` for `img/chair/0001.png`; anything unusual about the paths adds a hash."""
+    image, mask = entry.get("img"), entry.get("mask")
+    if not isinstance(image, str):
+        return f"pix3d-{_digest(entry)}"
+    path = PurePosixPath(image)
+    usual = len(path.parts) == 3 and mask == f"mask/{path.parts[1]}/{path.stem}.png"
+    return file_safe(f"pix3d-{path.stem}" if usual else f"pix3d-{path.stem}-{_digest([image, mask])}")
+
+
+def _facts(entry: Mapping[str, Any], viewpoint: Viewpoint) -> dict[str, Any]:
+    """What the work needs to know of the entry."""
+    width, height = _numbers(entry, "img_size", (2,)).tolist()
+    left, top, right, bottom = box = _numbers(entry, "bbox", (4,)).tolist()
+    if not (0 <= left <= right <= width and 0 <= top <= bottom <= height):
+        raise _BadEntryError(f"bbox {_shown(box)} does not lie in a picture of {width:g} x {height:g}")
+    return {
+        "azimuth_deg": math.degrees(viewpoint.azimuth),
+        "elevation_deg": math.degrees(viewpoint.elevation),
+        "roll_deg": math.degrees(viewpoint.roll),
+        "bbox": box,
+        "img_size": [width, height],
+    }
+
+
+def _viewpoint(entry: Mapping[str, Any]) -> Viewpoint:
+    rotation, translation = _numbers(entry, "rot_mat", (3, 3)), _numbers(entry, "trans_mat", (3,))
+    try:
+        return viewpoint_of_pix3d(rotation, translation, _numbers(entry, "cam_position", (3,)))
+    except ViewpointError as error:
+        raise _BadEntryError(str(error)) from error
+
+
+def _numbers(entry: Mapping[str, Any], field: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """A field as an array of finite numbers of this shape."""
+    value = _field(entry, field)
+    if not _is_nested(value, shape):
+        raise _BadEntryError(f"{field} must be {' x '.join(map(str, shape))} finite numbers, not {_shown(value)}")
+    return np.array(value, dtype=np.float64)
+
+
+def _is_nested(value: object, shape: tuple[int, ...]) -> bool:
+    if not shape:
+        # Beyond a million every one of these numbers is nonsense, and squares stay finite below.
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
+    return isinstance(value, list) and len(value) == shape[0] and all(_is_nested(each, shape[1:]) for each in value)
+
+
+def _boolean(entry: Mapping[str, Any], field: str) -> bool:
+    """A flag, which Pix3D writes as a boolean or as a string."""
+    value = _field(entry, field)
+    match value.strip().lower() if isinstance(value, str) else value:
+        case bool(flag):
+            return flag
+        case "true":
+            return True
+        case "false":
+            return False
+    raise _BadEntryError(f'{field} must be true, false, "true" or "false", not {_shown(value)}')
+
+
+def _relative_path(entry: Mapping[str, Any], field: str) -> PurePosixPath | None:
+    """A field that names a file below the root; None when it leads elsewhere by its words alone."""
+    value = _field(entry, field)
+    if not isinstance(value, str) or not value.strip():
+        raise _BadEntryError(f"{field} must be a path, not {_shown(value)}")
+    path = PurePosixPath(value)
+    return None if path.is_absolute() or ".." in path.parts else path
+
+
+def _field(entry: Mapping[str, Any], field: str) -> Any:
+    if field not in entry:
+        raise _BadEntryError(f"{field} is missing")
+    return entry[field]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _kind_of(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -1,0 +1,28 @@
+"""What can be chosen when photos are prepared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """Settings of `prepare_image` and of the planning of Pix3D.
+
+    Attributes:
+        size: side of the prepared square in pixels.
+        margin: free border on every side, as a fraction of the side that the object's box would have without it.
+        max_pixels: a photo with more is rejected before it is decoded.
+        keep_truncated: take photos whose object is cut by the border.
+        keep_occluded: take photos whose object is hidden in good part.
+        keep_slightly_occluded: take photos whose object is hidden a little.
+        max_roll_deg: the largest in-plane rotation of an annotated camera.
+    """
+
+    size: int = 128
+    margin: float = 0.03
+    max_pixels: int = 100_000_000
+    keep_truncated: bool = field(default=False, metadata={"planning": True})
+    keep_occluded: bool = field(default=False, metadata={"planning": True})
+    keep_slightly_occluded: bool = field(default=False, metadata={"planning": True})
+    max_roll_deg: float = field(default=10.0, metadata={"planning": True})
