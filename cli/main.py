@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .demo import demo
 from .settings import load_settings
 
 
@@ -16,3 +17,6 @@ def main(context: click.Context) -> None:
     Folders and defaults come from options, VON_* variables or von.toml in the current folder, in this order.
     """
     context.default_map = load_settings(main)
+
+
+main.add_command(demo)

@@ -72,7 +72,7 @@ class Camera:
         upwards = (self.height / 2 - pixels[..., 1]) / np.float32(self.focal_px)
         length = np.sqrt(across**2 + upwards**2 + 1.0)
         rays = np.stack([across / length, upwards / length, 1.0 / length], axis=-1)
-        return rays @ self.rotation.astype(np.float32)
+        return np.asarray(rays @ self.rotation.astype(np.float32), dtype=np.float32)
 
 
 def look_at(position: Floats, target: Floats) -> Floats:
@@ -88,7 +88,7 @@ def shortest_rotation(start: Floats, end: Floats) -> Floats:
     """(3, 3) the rotation by the smallest angle that takes one unit vector to another, not opposite, one."""
     axis = np.cross(start, end)
     skew = np.array([[0.0, -axis[2], axis[1]], [axis[2], 0.0, -axis[0]], [-axis[1], axis[0], 0.0]])
-    return np.eye(3) + skew + skew @ skew / (1.0 + start @ end)
+    return np.asarray(np.eye(3) + skew + skew @ skew / (1.0 + start @ end))
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Pose:
 
 def camera_of(pose: Pose) -> Camera:
     """The camera at a viewpoint; looking past the origin moves the object in the image, never the viewpoint."""
-    direction = camera_direction(np.float64(pose.azimuth), np.float64(pose.elevation))
-    position = pose.distance * object_to_shapenet(np.asarray(direction))
+    direction = camera_direction(np.array(pose.azimuth), np.array(pose.elevation))
+    position = np.asarray(pose.distance * object_to_shapenet(direction), dtype=np.float64)
     level = look_at(position, np.zeros(3))
     cos, sin = np.cos(pose.roll), np.sin(pose.roll)
     # A camera rolled clockwise sees the world turned counterclockwise; its x axis points to the left.

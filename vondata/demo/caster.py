@@ -10,7 +10,7 @@ import open3d
 from scipy import ndimage
 
 from vondata.demo.collection import DemoObject
-from vondata.demo.mesh import Flags, Floats, Singles, corner_normals
+from vondata.demo.mesh import Flags, Floats, Singles
 from vondata.demo.textures import TEXTURE_SIZE, Material, linear_colour
 from vondata.frames import object_to_shapenet
 
@@ -53,7 +53,7 @@ class Caster:
         self._threads = threads
         names = list(item.materials)
         self._faces = np.concatenate([object_to_shapenet(part.vertices)[part.faces] for part in item.parts])
-        normals = np.concatenate([object_to_shapenet(corner_normals(part)) for part in item.parts])
+        normals = object_to_shapenet(item.normals)
         uvs = np.concatenate([part.uvs / item.materials[part.material].tile_m for part in item.parts])
         # Everything known of a face's three corners: normal and texture coordinates.
         self._corners = np.concatenate([normals, uvs * TEXTURE_SIZE], axis=-1).astype(np.float32)
@@ -68,7 +68,7 @@ class Caster:
     @property
     def vertices(self) -> Floats:
         """(v, 3) corners of the object's faces."""
-        return self._faces[~self._in_front].reshape(-1, 3)
+        return np.asarray(self._faces[~self._in_front].reshape(-1, 3))
 
     @property
     def everything(self) -> Floats:
@@ -110,11 +110,9 @@ class Caster:
 
     def openness(self, points: Singles, normals: Singles) -> Singles:
         """How much of the surroundings a point sees, about 1 on open surfaces and less in corners."""
-        darkness = np.zeros(len(points), dtype=np.float32)
-        for reach, share in ((0.05, 0.55), (0.12, 0.45)):
-            position = (points + np.float32(reach) * normals + GRID_REACH) * (GRID / (2.0 * GRID_REACH)) - 0.5
-            darkness += share * ndimage.map_coordinates(self._occupied, position.T, order=1, mode="constant")
-        return np.clip(1.12 - 1.5 * darkness, 0.25, 1.0)
+        position = (points + np.float32(0.08) * normals + GRID_REACH) * (GRID / (2.0 * GRID_REACH)) - 0.5
+        darkness = ndimage.map_coordinates(self._occupied, position.T, order=1, mode="constant")
+        return np.asarray(np.clip(1.12 - 1.5 * darkness, 0.25, 1.0))
 
 
 def _linear_texture(material: Material) -> Singles:
@@ -132,17 +130,18 @@ def _blurred_surface(faces: Floats) -> Singles:
     points = (faces[chosen] * weights[:, :, None]).sum(axis=1)
     edges = np.linspace(-GRID_REACH, GRID_REACH, GRID + 1)
     counts, _ = np.histogramdd(points, bins=(edges, edges, edges))
-    return ndimage.gaussian_filter((counts > 0).astype(np.float32), 1.6, mode="constant")
+    return np.asarray(ndimage.gaussian_filter((counts > 0).astype(np.float32), 1.6, mode="constant"))
 
 
 def _scene(faces: Floats) -> open3d.t.geometry.RaycastingScene:
     scene = open3d.t.geometry.RaycastingScene()
     vertices = faces.reshape(-1, 3).astype(np.float32)
-    scene.add_triangles(vertices, np.arange(len(vertices), dtype=np.uint32).reshape(-1, 3))
+    triangles = np.arange(len(vertices), dtype=np.uint32).reshape(-1, 3)
+    scene.add_triangles(open3d.core.Tensor.from_numpy(vertices), open3d.core.Tensor.from_numpy(triangles))
     return scene
 
 
-def _rays(origins: Floats | Singles, directions: Singles) -> Singles:
+def _rays(origins: Floats | Singles, directions: Singles) -> open3d.core.Tensor:
     rays = np.empty((len(directions), 6), dtype=np.float32)
     rays[:, :3], rays[:, 3:] = origins, directions
-    return rays
+    return open3d.core.Tensor.from_numpy(rays)

@@ -48,6 +48,7 @@ def leg_at(chair: Chair, height: float, *, rear: bool) -> Floats:
 def leg_section(chair: Chair, height: float) -> Floats:
     """(k, 2) outline of a leg at a height above the floor."""
     size = chair.leg_size
+    round_section = circle(12, size / 2)
     t = float(np.clip(height / chair.under_seat, 0.0, 1.0))
     match chair.leg:
         case "square":
@@ -55,9 +56,10 @@ def leg_section(chair: Chair, height: float) -> Floats:
         case "tapered":
             return rectangle(size, size) * (0.62 + 0.38 * t)
         case "round":
-            return circle(12, size / 2) * (0.78 + 0.22 * t)
+            return round_section * (0.78 + 0.22 * t)
         case "turned":
-            return circle(12, size / 2) * (0.80 + 0.22 * np.sin(2.0 * np.pi * 2.5 * t) * (1.0 - t) + 0.15 * t)
+            beads = 0.22 * float(np.sin(5.0 * np.pi * t)) * (1.0 - t)
+            return round_section * (0.80 + beads + 0.15 * t)
         case _:
             assert_never(chair.leg)
 

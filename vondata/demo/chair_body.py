@@ -35,29 +35,27 @@ def build_seat(chair: Chair) -> list[Mesh]:
 
 
 def build_back(chair: Chair) -> list[Mesh]:
-    """The back, with the posts that carry it."""
+    """The back, with what carries it."""
     match chair.back:
         case "ladder":
-            return _posts(chair) + _ladder(chair)
+            panels = _ladder(chair)
         case "spindles":
-            return _posts(chair) + _spindles(chair)
-        case "panel":
-            return [*_posts(chair), _slab(chair, (-1.0, 1.0), (0.16, 1.0), 0.035).of(_solid(chair))]
+            panels = _spindles(chair)
         case "cross":
-            return _posts(chair) + _cross(chair)
-        case "padded":
-            thick = 0.14 if chair.base == "block" else 0.075
-            low = 0.0 if chair.base == "block" else 0.10
-            wide = 1.0 if chair.base in {"block", "star"} else 0.98
-            return _carriers(chair) + [_slab(chair, (-wide, wide), (low, 1.0), thick, rounding=0.10).of("cover")]
-        case "curved":
-            low = 0.08 if chair.base in {"star", "sled", "cantilever"} else -0.06
-            shell = _slab(chair, (-1.0, 1.0), (low, 1.0), 0.04, rounding=0.35)
-            return _carriers(chair) + [shell.of(_solid(chair))]
+            panels = _cross(chair)
         case "hoop":
-            return _hoop(chair)
+            panels = _hoop(chair)
+        case "panel":
+            panels = [_slab(chair, (-1.0, 1.0), (0.16, 1.0), 0.035).of(_solid(chair))]
+        case "padded":
+            low, thick = (0.0, 0.14) if chair.base == "block" else (0.10, 0.075)
+            panels = [_slab(chair, (-0.98, 0.98), (low, 1.0), thick, rounding=0.10).of("cover")]
+        case "curved":
+            low = -0.06 if chair.base in {"legs", "pedestal"} else 0.08
+            panels = [_slab(chair, (-1.0, 1.0), (low, 1.0), 0.04, rounding=0.35).of(_solid(chair))]
         case _:
             assert_never(chair.back)
+    return [*_carriers(chair), *panels]
 
 
 def build_arms(chair: Chair) -> list[Mesh]:
@@ -166,19 +164,14 @@ def _posts(chair: Chair) -> list[Mesh]:
 
 
 def _carriers(chair: Chair) -> list[Mesh]:
-    """What holds a back that needs no posts of its own: posts, or one bracket behind a swivel chair."""
-    match chair.base:
-        case "legs" if chair.back == "padded":
-            return _posts(chair)
-        case "sled" | "cantilever":
-            return _posts(chair)
-        case "star":
-            seat = np.array([0.0, 0.0, chair.under_seat + 0.01])
-            behind = _back_point(chair, 0.0, 0.5) - [0.0, 0.05, 0.0]
-            path = rounded_path([seat, (0.0, behind[1] - 0.01, seat[2]), behind], radius=0.08)
-            return [swept(path, rectangle(0.09, 0.03)[None], up=(0.0, -0.6, 0.8)).of("frame")]
-        case _:
-            return []
+    """What holds the back: posts, one bracket on a swivel chair, or nothing where it stands on the seat."""
+    if chair.base == "star":
+        seat = np.array([0.0, 0.0, chair.under_seat + 0.01])
+        behind = _back_point(chair, 0.0, 0.5) - [0.0, 0.05, 0.0]
+        path = rounded_path([seat, (0.0, behind[1] - 0.01, seat[2]), behind], radius=0.08)
+        return [swept(path, rectangle(0.09, 0.03)[None], up=(0.0, -0.6, 0.8)).of("frame")]
+    standing = chair.back == "hoop" or (chair.base == "legs" and chair.back == "curved")
+    return [] if standing or chair.base in {"pedestal", "block"} else _posts(chair)
 
 
 def _ladder(chair: Chair) -> list[Mesh]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 
+from vondata.demo.draws import one_of, quantile_choice
 from vondata.demo.textures import DYES, LACQUERS, WOODS, Finish, Surface, pick
 
 Base = Literal["legs", "sled", "cantilever", "star", "pedestal", "block"]
@@ -15,7 +16,6 @@ Stretchers = Literal["none", "sides", "h", "box"]
 Seat = Literal["plank", "padded", "cushioned", "round"]
 Back = Literal["ladder", "spindles", "panel", "curved", "padded", "cross", "hoop"]
 Arms = Literal["none", "rest", "bent", "pad", "panel"]
-Choice = TypeVar("Choice")
 Family = Literal["dining", "windsor", "upholstered", "stool", "tubular", "office", "tulip", "club"]
 
 # How often a family is drawn; the wooden chairs with four legs are the bulk, as in real collections.
@@ -96,31 +96,31 @@ def draw_chair(rng: np.random.Generator, quantile: float) -> Chair:
         rng: source of everything but the family.
         quantile: chooses the family, in [0, 1); evenly spread quantiles give the families' exact shares.
     """
-    family = _family(quantile)
+    family = quantile_choice(FAMILIES, quantile)
     kinds = _KINDS[family]
     frame, cover = _finishes(rng, family)
     stool, club = family == "stool", family == "club"
-    seat = _one_of(rng, kinds.seats)
+    seat = one_of(rng, kinds.seats)
     return Chair(
         family=family,
-        base=_one_of(rng, kinds.bases),
+        base=one_of(rng, kinds.bases),
         width=float(rng.uniform(*kinds.width)),
         depth=float(rng.uniform(*kinds.depth)),
         seat_height=float(rng.uniform(*kinds.seat_height)),
         seat_thickness=float(rng.uniform(0.10, 0.14) if club else rng.uniform(*_THICKNESS[seat])),
         seat=seat,
-        leg=_one_of(rng, kinds.legs),
+        leg=one_of(rng, kinds.legs),
         leg_size=float(rng.uniform(*kinds.leg_size)),
         splay=float(np.radians(rng.uniform(*kinds.splay_deg))),
         apron=family in {"dining", "upholstered"} and bool(rng.random() < 0.6),
-        stretchers=_one_of(rng, kinds.stretchers),
+        stretchers=one_of(rng, kinds.stretchers),
         stretcher_height=float(rng.uniform(0.24, 0.32) if stool else rng.uniform(0.10, 0.2)),
-        back=_one_of(rng, kinds.backs),
+        back=one_of(rng, kinds.backs),
         back_height=float(rng.uniform(*kinds.back_height)),
         rake=float(np.radians(rng.uniform(4.0, 15.0))),
         bow=float(rng.uniform(*kinds.bow)),
         rails=int(rng.integers(2, 5)),
-        arms=_one_of(rng, kinds.arms),
+        arms=one_of(rng, kinds.arms),
         arm_height=float(rng.uniform(0.19, 0.25)),
         frame=frame,
         cover=cover,
@@ -237,20 +237,10 @@ _KINDS: dict[Family, _Kinds] = {
 }
 
 
-def _family(quantile: float) -> Family:
-    names = list(FAMILIES)
-    edges = np.cumsum(list(FAMILIES.values()))
-    return names[min(int(np.searchsorted(edges, quantile, side="right")), len(names) - 1)]
-
-
-def _one_of(rng: np.random.Generator, choices: tuple[Choice, ...]) -> Choice:
-    return choices[int(rng.integers(len(choices)))]
-
-
 def _finishes(rng: np.random.Generator, family: Family) -> tuple[Finish, Finish]:
     """Frame and cover; a painted or plastic chair is of one colour, a wooden one may have a seat of its wood."""
     cloths: tuple[Surface, ...] = ("cloth", "cloth", "stripes", "checks", "leather")
-    cover = Finish(_one_of(rng, cloths), pick(rng, DYES))
+    cover = Finish(one_of(rng, cloths), pick(rng, DYES))
     if family in {"tubular", "office"}:
         frame = Finish("metal", pick(rng, LACQUERS, ["silver", "graphite", "black"]))
     elif family == "tulip":

@@ -9,11 +9,13 @@ from typing import Literal, assert_never
 
 import numpy as np
 
+from vondata.demo.car_design import draw_car
+from vondata.demo.cars import build_car, car_materials
 from vondata.demo.chair_design import draw_chair
-from vondata.demo.chairs import build_chair, chair_finishes
+from vondata.demo.chairs import build_chair, chair_materials
 from vondata.demo.flaws import Flaw, flaw_of, with_flaw
-from vondata.demo.mesh import Mesh, concatenated
-from vondata.demo.textures import Material, make_material
+from vondata.demo.mesh import Floats, Mesh, concatenated, corner_normals
+from vondata.demo.textures import Material
 
 DemoClass = Literal["chair", "car"]
 # Multiples of these irrational numbers, modulo 1, spread evenly over any number of objects.
@@ -32,6 +34,7 @@ class DemoObject:
         flaw: what is wrong with its mesh.
         parts: meshes, their texture coordinates still in metres.
         materials: what the parts' material names mean.
+        normals: (f, 3, 3) shading normals of the corners of all parts' faces, in the order of the parts.
     """
 
     class_name: DemoClass
@@ -40,10 +43,16 @@ class DemoObject:
     flaw: Flaw
     parts: tuple[Mesh, ...]
     materials: Mapping[str, Material]
+    normals: Floats
 
-    def whole(self) -> Mesh:
-        """All parts as one mesh."""
-        return concatenated(self.parts)
+    def with_part(self, part: Mesh, material: Material) -> DemoObject:
+        """The object with one more part, whose material it brings along."""
+        return replace(
+            self,
+            parts=(*self.parts, part),
+            materials={**self.materials, part.material: material},
+            normals=np.concatenate([self.normals, corner_normals(part)]),
+        )
 
 
 def make_object(class_name: DemoClass, index: int, seed: int) -> DemoObject:
@@ -52,20 +61,26 @@ def make_object(class_name: DemoClass, index: int, seed: int) -> DemoObject:
     start = np.random.default_rng(seed).random(2)
     quantile = (start[0] + index * FAMILY_STEP) % 1.0
     flaw = flaw_of((start[1] + index * FLAW_STEP) % 1.0)
+    family: str
     match class_name:
         case "chair":
             chair = draw_chair(rng, quantile)
-            family, parts, finishes = chair.family, build_chair(chair), chair_finishes(chair)
+            family, parts, materials = chair.family, build_chair(chair), chair_materials(chair, rng)
+        case "car":
+            car = draw_car(rng, quantile)
+            family, parts, materials = car.body, build_car(car), car_materials(car)
         case _:
             assert_never(class_name)
-    used = {part.material for part in parts}
+    made = tuple(normalized(with_flaw(parts, flaw, rng)))
+    used = {part.material for part in made}
     return DemoObject(
         class_name,
         hashlib.md5(f"von demo {class_name} {seed} {index}".encode(), usedforsecurity=False).hexdigest(),
         family,
         flaw,
-        tuple(normalized(with_flaw(parts, flaw, rng))),
-        {name: make_material(finish, rng) for name, finish in finishes.items() if name in used},
+        made,
+        {name: material for name, material in materials.items() if name in used},
+        corner_normals(concatenated(made)),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal, assert_never
 
 import numpy as np
 
+from vondata.demo.draws import quantile_choice
 from vondata.demo.mesh import Mesh, concatenated, face_normals
 
 Flaw = Literal["none", "bottomless", "single_sided", "holes", "double_sided", "inside_out"]
@@ -24,8 +25,7 @@ SHARES: dict[Flaw, float] = {
 
 def flaw_of(quantile: float) -> Flaw:
     """The flaw for a quantile in [0, 1)."""
-    edges = np.cumsum(list(SHARES.values()))
-    return list(SHARES)[min(int(np.searchsorted(edges, quantile, side="right")), len(edges) - 1)]
+    return quantile_choice(SHARES, quantile)
 
 
 def with_flaw(parts: Sequence[Mesh], flaw: Flaw, rng: np.random.Generator) -> list[Mesh]:
@@ -34,7 +34,7 @@ def with_flaw(parts: Sequence[Mesh], flaw: Flaw, rng: np.random.Generator) -> li
     Args:
         parts: closed parts.
         flaw: `bottomless` drops what looks down, as many modellers do; `single_sided` leaves every thin upright
-            board only its front; `holes` drops one face in fifty; `double_sided` doubles every face the other way
+            board only its front; `holes` drops one face in eighty; `double_sided` doubles every face the other way
             round; `inside_out` turns a third of the parts.
         rng: chooses faces and parts.
     """
@@ -46,7 +46,7 @@ def with_flaw(parts: Sequence[Mesh], flaw: Flaw, rng: np.random.Generator) -> li
         case "single_sided":
             return [_front_only(part) if _is_board(part) else part for part in parts]
         case "holes":
-            return [part.keeping(rng.random(len(part.faces)) > 0.02) for part in parts]
+            return [part.keeping(rng.random(len(part.faces)) > 1 / 80) for part in parts]
         case "double_sided":
             return [concatenated([part, part.flipped()], part.material) for part in parts]
         case "inside_out":

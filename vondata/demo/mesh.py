@@ -13,6 +13,9 @@ Singles = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+# Faces that bend by more are shaded as an edge.
+CREASE = float(np.radians(40.0))
+
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
@@ -83,7 +86,7 @@ def face_vectors(mesh: Mesh) -> Floats:
 def face_normals(mesh: Mesh) -> Floats:
     """(f, 3) unit normals; zero for faces without area."""
     vectors = face_vectors(mesh)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30))
 
 
 def signed_volume(mesh: Mesh) -> float:
@@ -100,7 +103,7 @@ def boundary_edges(mesh: Mesh) -> int:
     return int((~np.isin(forward, backward)).sum())
 
 
-def corner_normals(mesh: Mesh, crease: float = np.radians(40.0)) -> Floats:
+def corner_normals(mesh: Mesh, crease: float = CREASE) -> Floats:
     """Shading normals: at every corner the mean of the adjacent faces that bend by less than the crease.
 
     Args:
@@ -111,8 +114,8 @@ def corner_normals(mesh: Mesh, crease: float = np.radians(40.0)) -> Floats:
         (f, 3, 3) unit vectors.
     """
     vectors, normals = face_vectors(mesh), face_normals(mesh)
-    _, place = np.unique(mesh.vertices.round(6), axis=0, return_inverse=True)
-    corner_place = place.reshape(-1)[mesh.faces.reshape(-1)]
+    _, place = distinct_rows(mesh.vertices)
+    corner_place = place[mesh.faces.reshape(-1)]
     order = np.argsort(corner_place, kind="stable")
     counts = np.bincount(corner_place)
     starts = np.cumsum(counts) - counts
@@ -122,10 +125,22 @@ def corner_normals(mesh: Mesh, crease: float = np.radians(40.0)) -> Floats:
     within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
     second = order[np.repeat(starts[corner_place[order]], repeats) + within]
     smooth = np.einsum("ij,ij->i", normals[first // 3], normals[second // 3]) > np.cos(crease)
-    total = np.zeros((mesh.faces.size, 3))
-    for axis in range(3):
-        weights = vectors[second[smooth] // 3, axis]
-        total[:, axis] = np.bincount(first[smooth], weights, minlength=mesh.faces.size)
+    first, second = first[smooth], second[smooth] // 3
+    total = np.stack([np.bincount(first, vectors[second, axis], mesh.faces.size) for axis in range(3)], axis=1)
     length = np.linalg.norm(total, axis=1, keepdims=True)
     total = np.where(length > 0.0, total / np.maximum(length, 1e-30), [0.0, 0.0, 1.0])
-    return total.reshape(-1, 3, 3)
+    return np.asarray(total.reshape(-1, 3, 3))
+
+
+def distinct_rows(rows: npt.NDArray[np.floating], decimals: int = 6) -> tuple[Floats, Integers]:
+    """Rows (n, d), rounded, each once, and for every given row the index of its like.
+
+    Column after column is folded into one integer a row; numpy's own comparison of whole rows takes ten times longer.
+    """
+    whole = np.rint(rows * 10.0**decimals).astype(np.int64)
+    key = np.zeros(len(rows), dtype=np.int64)
+    for column in whole.T:
+        _, folded = np.unique(key, return_inverse=True)
+        key = folded * (np.ptp(column) + 1) + (column - column.min())
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    return whole[first] / 10.0**decimals, inverse

@@ -85,7 +85,7 @@ def take_white_photo(caster: Caster, about: ObjectClass, rng: np.random.Generato
     """A catalogue photo: the object alone on white, evenly lit."""
     camera = _wholly_inside(_draw_pose(about, rng, WHITE_SIZES, fill=(0.8, 1.0)), caster)
     light = _draw_light(rng, camera, key=(0.55, 0.7), fill=(0.5, 0.62))
-    return render(caster, camera, light, None, rng, samples=3)
+    return render(caster, camera, light, None, rng)
 
 
 def annotation(photo: RoomPhoto, name: str, category: str, model: str) -> Mapping[str, Any]:
@@ -218,9 +218,7 @@ def _with_occluder(item: DemoObject, camera: Camera, floor: float, rng: np.rando
         finish = Finish("leather", pick(rng, DYES))
     there: Floats = np.array([place[0], place[1], floor])
     part = thing.of(OCCLUDER).moved(*there)
-    return replace(
-        item, parts=(*item.parts, part), materials={**item.materials, OCCLUDER: make_material(finish, rng)}
-    )
+    return item.with_part(part, make_material(finish, rng))
 
 
 def _silhouette_area(caster: Caster, camera: Camera) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from vondata.demo.mesh import Floats, Mesh, signed_volume
 
-Point = Sequence[float]
+Point = Sequence[float] | Floats
 
 
 def circle(sides: int, radius: float = 1.0) -> Floats:
@@ -30,14 +30,12 @@ def rectangle(width: float, depth: float, rounding: float = 0.0, steps: int = 3)
     )
 
 
-def loft(rings: Floats, *, caps: bool = True, around: bool = True, endless: bool = False) -> Mesh:
+def loft(rings: Floats, *, caps: bool = True, endless: bool = False) -> Mesh:
     """Joins rings by quads; faces look outwards whatever the order of rings and points.
 
     Args:
         rings: (m, k, 3) m rings of k points.
         caps: close the first and the last ring by a fan about their middle.
-        around: join the last point of a ring to the first; without it the result is an open sheet whose normals
-            follow the order given: (along the ring) x (from ring to ring).
         endless: join the last ring to the first.
 
     Returns:
@@ -45,7 +43,7 @@ def loft(rings: Floats, *, caps: bool = True, around: bool = True, endless: bool
     """
     count, size = rings.shape[:2]
     rows = np.arange(count if endless else count - 1)[:, None]
-    columns = np.arange(size if around else size - 1)[None, :]
+    columns = np.arange(size)[None, :]
     here, above = rows * size, (rows + 1) % count * size
     right = (columns + 1) % size
     quads = np.stack([here + columns, here + right, above + right, above + columns], axis=-1).reshape(-1, 4)
@@ -62,8 +60,6 @@ def loft(rings: Floats, *, caps: bool = True, around: bool = True, endless: bool
         quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3),
         uvs[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3, 2),
     )
-    if not around:
-        return body
     if endless:
         return body.flipped() if signed_volume(body) < 0.0 else body
     capped = _with_caps(body, rings)
@@ -92,7 +88,7 @@ def _in_plane(offsets: Floats) -> Floats:
     _, _, axes = np.linalg.svd(offsets, full_matrices=False)
     # The sign of a singular vector is arbitrary; fix it, so that textures never flip between machines.
     axes = axes * np.sign(axes[np.arange(3), np.abs(axes).argmax(axis=1)])[:, None]
-    return offsets @ axes[[1, 0]].T
+    return np.asarray(offsets @ axes[[1, 0]].T)
 
 
 def box(size: Point, centre: Point = (0.0, 0.0, 0.0), rounding: float = 0.0) -> Mesh:
@@ -123,7 +119,9 @@ def cushion(size: Point, centre: Point, rounding: float, corner: float, steps: i
     insets = np.concatenate([inset[::-1], inset])
     heights = np.concatenate([-rise[::-1], rise])
     outlines = [rectangle(size[0] - 2 * by, size[1] - 2 * by, max(corner - by, 0.1 * corner), steps) for by in insets]
-    rings = np.stack([np.column_stack([outline, np.full(len(outline), z)]) for outline, z in zip(outlines, heights)])
+    rings = np.stack(
+        [np.column_stack([outline, np.full(len(outline), z)]) for outline, z in zip(outlines, heights, strict=True)]
+    )
     return loft(rings + np.asarray(centre))
 
 
@@ -174,14 +172,14 @@ def _transported(tangent: Floats) -> Floats:
     for direction in tangent[1:]:
         normals.append(normals[-1] - (normals[-1] @ direction) * direction)
     stacked = np.stack(normals)
-    return stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
+    return np.asarray(stacked / np.linalg.norm(stacked, axis=1, keepdims=True))
 
 
 def rounded_path(points: Sequence[Point], radius: float, steps: int = 4) -> Floats:
     """A polyline (m, 3) with its inner corners bent over about this radius."""
     corners = np.asarray(points, dtype=float)
     pieces = [corners[:1]]
-    for before, corner, after in zip(corners[:-2], corners[1:-1], corners[2:]):
+    for before, corner, after in zip(corners[:-2], corners[1:-1], corners[2:], strict=True):
         back, forth = before - corner, after - corner
         reach = min(radius, 0.49 * np.linalg.norm(back), 0.49 * np.linalg.norm(forth))
         start = corner + reach * back / np.linalg.norm(back)
@@ -196,19 +194,3 @@ def lathe(profile: Sequence[tuple[float, float]], centre: Point = (0.0, 0.0, 0.0
     outline = circle(sides)
     rings = np.stack([np.column_stack([radius * outline, np.full(sides, height)]) for radius, height in profile])
     return loft(rings + np.asarray(centre))
-
-
-def sheet(grid: Floats) -> Mesh:
-    """A surface without thickness through a grid (m, n, 3) of points."""
-    return loft(grid, around=False)
-
-
-def smooth_curve(points: Sequence[Point], count: int) -> Floats:
-    """(count, 3) points of a Catmull-Rom spline through the given ones."""
-    knots = np.asarray(points, dtype=float)
-    padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
-    t = np.linspace(0.0, len(knots) - 1.0, count)
-    index = np.minimum(t.astype(int), len(knots) - 2)
-    s = (t - index)[:, None]
-    a, b, c, d = (padded[index + offset] for offset in range(4))
-    return 0.5 * (2 * b + (c - a) * s + (2 * a - 5 * b + 4 * c - d) * s**2 + (3 * b - 3 * c + d - a) * s**3)

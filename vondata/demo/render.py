@@ -107,7 +107,7 @@ def _background(caster: Caster, camera: Camera, light: Light, room: Room, rng: n
     sight = np.linalg.norm(points - camera.position.astype(np.float32), axis=1)
     shade = _diffuse(caster, points, normals, light, rng, BACKGROUND_SHADOW_RAYS)
     fading = 1.0 - 0.08 * np.clip(sight - 2.0, 0.0, 3.0)
-    return (albedo * shade * fading[:, None]).reshape(camera.height, camera.width, 3)
+    return np.asarray((albedo * shade * fading[:, None]).reshape(camera.height, camera.width, 3))
 
 
 def _radiance(caster: Caster, camera: Camera, light: Light, hits: Hits, rng: np.random.Generator) -> Singles:
@@ -121,7 +121,8 @@ def _radiance(caster: Caster, camera: Camera, light: Light, hits: Hits, rng: np.
     strength = gloss * (0.04 + 0.5 * gloss**2 + 0.5 * grazing)
     reflected = 2.0 * facing[:, None] * hits.normals - viewer
     matt = hits.albedo * _diffuse(caster, hits.points, hits.normals, light, rng, 1)
-    return matt * (1.0 - 0.5 * gloss[:, None] ** 2) + (strength * _surroundings(reflected, light))[:, None]
+    mirrored = (strength * _surroundings(reflected, light))[:, None]
+    return np.asarray(matt * (1.0 - 0.5 * gloss[:, None] ** 2) + mirrored)
 
 
 def _diffuse(
@@ -137,7 +138,7 @@ def _diffuse(
     lit = caster.lit(start, upright, _light_directions(light, len(start), rng))
     visible[asked] = lit.reshape(-1, rays).mean(axis=1)
     ambient = light.fill * (0.75 + 0.25 * normals[:, 1]) * caster.openness(points, normals)
-    return ambient[:, None] + (light.key * facing * visible)[:, None] * light.tint
+    return np.asarray(ambient[:, None] + (light.key * facing * visible)[:, None] * light.tint)
 
 
 def _may_be_shadowed(caster: Caster, points: Singles, light: Light) -> Flags:
@@ -172,7 +173,7 @@ def _averaged(fine: Singles, samples: int) -> Singles:
     for row in range(samples):
         for column in range(samples):
             total += fine[row::samples, column::samples]
-    return total / np.float32(samples**2)
+    return np.asarray(total / samples**2, dtype=np.float32)
 
 
 def _encoded(linear: Singles) -> npt.NDArray[np.uint8]:

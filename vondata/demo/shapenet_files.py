@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.demo.collection import DemoObject
-from vondata.demo.mesh import corner_normals
+from vondata.demo.mesh import distinct_rows
 from vondata.demo.textures import Material
 from vondata.frames import object_to_shapenet
 
@@ -68,29 +68,27 @@ def _mtl_entry(name: str, material: Material, texture: str | None) -> str:
 
 
 def _obj_text(item: DemoObject) -> str:
-    blocks = [f"# {item.class_name}, {item.family}: a procedural object of the VON demo\nmtllib {MODEL_NAME}.mtl\n"]
-    starts = np.ones(3, dtype=np.int64)
-    for number, part in enumerate(item.parts):
-        vertices, faces = _unique(object_to_shapenet(part.vertices[part.faces]))
-        normals, normal_faces = _unique(object_to_shapenet(corner_normals(part)))
-        uvs, uv_faces = _unique(part.uvs / item.materials[part.material].tile_m)
-        corners = np.stack([faces, uv_faces, normal_faces], axis=-1) + starts
-        starts += [len(vertices), len(uvs), len(normals)]
-        blocks += [
-            f"g part{number}\nusemtl {part.material}\n",
-            _lines("v", vertices),
-            _lines("vt", uvs),
-            _lines("vn", normals),
-            ("f %d/%d/%d %d/%d/%d %d/%d/%d\n" * len(corners)) % tuple(corners.reshape(-1).tolist()),
-        ]
+    parts = item.parts
+    corners = [object_to_shapenet(part.vertices[part.faces]).reshape(-1, 3) for part in parts]
+    uvs = [(part.uvs / item.materials[part.material].tile_m).reshape(-1, 2) for part in parts]
+    vertices, vertex = distinct_rows(np.concatenate(corners))
+    coordinates, coordinate = distinct_rows(np.concatenate(uvs), decimals=4)
+    normals, normal = distinct_rows(object_to_shapenet(item.normals).reshape(-1, 3), decimals=3)
+    index = np.stack([vertex, coordinate, normal], axis=1).reshape(-1, 9) + 1
+    blocks = [
+        f"# {item.class_name}, {item.family}: a procedural object of the VON demo\nmtllib {MODEL_NAME}.mtl\n",
+        _lines("v %.6f %.6f %.6f\n", vertices),
+        _lines("vt %.4f %.4f\n", coordinates),
+        _lines("vn %.3f %.3f %.3f\n", normals),
+    ]
+    start = 0
+    for number, part in enumerate(parts):
+        stop = start + len(part.faces)
+        blocks.append(f"g part{number}\nusemtl {part.material}\n")
+        blocks.append(_lines("f %d/%d/%d %d/%d/%d %d/%d/%d\n", index[start:stop]))
+        start = stop
     return "".join(blocks)
 
 
-def _unique(corners: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Rows of corners (f, 3, d) without repetition, and the (f, 3) index of each corner's row."""
-    rows, inverse = np.unique(corners.reshape(-1, corners.shape[-1]).round(6) + 0.0, axis=0, return_inverse=True)
-    return rows, inverse.reshape(corners.shape[:2])
-
-
-def _lines(key: str, rows: npt.NDArray[np.float64]) -> str:
-    return (f"{key}{' %.6f' * rows.shape[1]}\n" * len(rows)) % tuple(rows.reshape(-1).tolist())
+def _lines(pattern: str, rows: npt.NDArray[np.generic]) -> str:
+    return (pattern * len(rows)) % tuple(rows.reshape(-1).tolist())

@@ -84,32 +84,33 @@ class Material:
 
 def make_material(finish: Finish, rng: np.random.Generator) -> Material:
     """Draws the texture of a finish."""
-    colour, surface = finish.colour, finish.surface
-    match surface:
+    tile_m, gloss = 0.5, 0.0
+    match finish.surface:
         case "wood":
-            return Material(colour, _tinted(colour, _grain(rng)), tile_m=0.6, gloss=0.18)
+            brightness, tile_m, gloss = _grain(rng), 0.6, 0.18
         case "cloth":
-            return Material(colour, _tinted(colour, _weave(rng)), tile_m=0.5, gloss=0.0)
+            brightness = _weave(rng)
         case "stripes":
-            return Material(colour, _tinted(colour, _weave(rng) + _stripes(rng)[None, :]), tile_m=0.5, gloss=0.0)
+            brightness = _weave(rng) + _stripes(rng)[None, :]
         case "checks":
             bands = _stripes(rng)
-            return Material(colour, _tinted(colour, _weave(rng) + bands[None, :] + bands[:, None]), gloss=0.0)
+            brightness = _weave(rng) + bands[None, :] + bands[:, None]
         case "leather":
-            return Material(colour, _tinted(colour, _creases(rng)), tile_m=0.5, gloss=0.35)
+            brightness, gloss = _creases(rng), 0.35
         case "lacquer":
-            return Material(colour, _tinted(colour, 0.02 * _noise(rng, 6.0, 6.0)), tile_m=0.7, gloss=0.4)
+            brightness, gloss = 0.02 * _noise(rng, 6.0, 6.0), 0.4
         case "plastic":
-            return Material(colour, gloss=0.3)
+            return Material(finish.colour, gloss=0.3)
         case "metal":
-            return Material(colour, gloss=0.9)
+            return Material(finish.colour, gloss=0.9)
         case _:
-            assert_never(surface)
+            assert_never(finish.surface)
+    return Material(finish.colour, _tinted(finish.colour, brightness), tile_m, gloss)
 
 
 def linear_colour(encoded: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Linear light of sRGB values in [0, 1]; a square is near enough to sRGB's curve, and quick to undo."""
-    return np.square(encoded)
+    return np.asarray(encoded * encoded)
 
 
 def pick(rng: np.random.Generator, palette: dict[str, Colour], names: Sequence[str] | None = None) -> Colour:
@@ -123,7 +124,7 @@ def pick(rng: np.random.Generator, palette: dict[str, Colour], names: Sequence[s
 def _noise(rng: np.random.Generator, along: float, across: float) -> npt.NDArray[np.float64]:
     """(TEXTURE_SIZE, TEXTURE_SIZE) tileable noise of unit deviation, smooth over the given pixels."""
     noise = ndimage.gaussian_filter(rng.standard_normal((TEXTURE_SIZE, TEXTURE_SIZE)), (along, across), mode="wrap")
-    return (noise - noise.mean()) / noise.std()
+    return np.asarray((noise - noise.mean()) / noise.std())
 
 
 def _grain(rng: np.random.Generator) -> npt.NDArray[np.float64]:

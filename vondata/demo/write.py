@@ -123,7 +123,7 @@ def _already_there(folder: Path, settings: DemoSettings) -> DemoSummary | None:
         raise DemoFolderError(f"{marker} cannot be read ({error}); name a new or an empty folder") from error
     if found.get("format") != FORMAT or summary.settings != settings:
         differing = ", ".join(
-            f"{name} {value}" for name, value in asdict(summary.settings).items() if value != asdict(settings)[name]
+            f"{name} = {value}" for name, value in asdict(summary.settings).items() if value != asdict(settings)[name]
         )
         raise DemoFolderError(
             f"{folder} holds a demo made with {differing or 'another version'}; name another folder, or remove it"
@@ -140,17 +140,27 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     try:
         work.chmod(0o755)
         yield work
-        os.rename(work, target)
+        _move(work, target)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
 
 
+def _move(work: Path, target: Path) -> None:
+    """Renames the folder; into an empty one, which may be somebody's current folder, entry by entry, marker last."""
+    if not target.exists():
+        os.rename(work, target)
+        return
+    for entry in sorted(work.iterdir(), key=lambda each: each.name == MARKER):
+        os.rename(entry, target / entry.name)
+    work.rmdir()
+
+
 def _write_all(work: Path, folder: Path, settings: DemoSettings, on_object: Callable[[], None] | None) -> DemoSummary:
-    wanted: list[tuple[DemoClass, int]] = [("chair", settings.chairs), ("car", settings.cars)]
+    wanted: dict[DemoClass, int] = {"chair": settings.chairs, "car": settings.cars}
     entries: list[Any] = []
     white: dict[str, int] = {}
-    for name, count in wanted:
+    for name, count in wanted.items():
         for folder_name in (f"{PIX3D}/img/{name}", f"{PIX3D}/mask/{name}", f"{PHOTOS}/{name}"):
             (work / folder_name).mkdir(parents=True)
         white[name] = 0
@@ -161,8 +171,9 @@ def _write_all(work: Path, folder: Path, settings: DemoSettings, on_object: Call
             if on_object is not None:
                 on_object()
     (work / PIX3D / "pix3d.json").write_text(json.dumps(entries, indent=1) + "\n", "utf-8")
-    rooms = {name: sum(entry["category"] == name for entry in entries) for name, _ in wanted}
-    return DemoSummary(folder, settings, dict(wanted), rooms, white, written=True)
+    rooms = {str(name): sum(entry["category"] == name for entry in entries) for name in wanted}
+    models = {str(name): count for name, count in wanted.items()}
+    return DemoSummary(folder, settings, models, rooms, white, written=True)
 
 
 def _write_object(work: Path, name: DemoClass, index: int, settings: DemoSettings) -> tuple[list[Any], int]:

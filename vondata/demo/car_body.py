@@ -1,0 +1,140 @@
+"""The body of a car: one loft of cross sections from nose to tail, its glass and paint told apart face by face."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import interpolate
+
+from vondata.demo.car_design import Car
+from vondata.demo.mesh import Flags, Floats, Mesh
+from vondata.demo.primitives import loft
+
+# Rows of the right half of a section, from the middle of the floor to the middle of the roof.
+FLOOR_ROWS, SIDE_ROWS, GLASS_ROWS, ROOF_ROWS = 2, 5, 2, 5
+# How the nose and the tail are rounded off, metres.
+END_ROUNDING = 0.16
+# Texture coordinates of the paint: heights are drawn out, so that seams and bands are sharp.
+PAINT_TILE_M, PAINT_HEIGHT_SCALE = 6.0, 2.5
+
+
+def build_body(car: Car) -> list[Mesh]:
+    """The closed shell of a car, split into paint, glass and dark underside."""
+    columns = _columns(car)
+    rings = np.stack([_section(car, y) for y in columns])
+    shell = loft(rings)
+    glass = _is_glass(car, columns, rings.shape[1], len(shell.faces))
+    centres = shell.vertices[shell.faces].mean(axis=1)
+    looks_down = _looks_down(shell)
+    dark = ~glass & looks_down & (centres[:, 2] < car.clearance + 1.1 * car.arch)
+    corners = shell.vertices[shell.faces]
+    painted = Mesh(
+        shell.vertices,
+        shell.faces,
+        np.stack([PAINT_HEIGHT_SCALE * corners[..., 2], corners[..., 1] + PAINT_TILE_M / 2], axis=-1),
+    )
+    return [
+        painted.keeping(~glass & ~dark).of("paint"),
+        shell.keeping(glass).of("glass"),
+        shell.keeping(dark).of("dark"),
+    ]
+
+
+def top_height(car: Car, y: float | Floats) -> Floats:
+    """Height of the upper outline in the middle of the car, of a pick-up's bed that of its rails."""
+    places = np.array(car.profile)[::-1]
+    smooth = interpolate.PchipInterpolator(places[:, 0], places[:, 1])
+    inside = np.clip(y, places[0, 0], places[-1, 0])
+    return np.asarray(smooth(inside))
+
+
+def half_width(car: Car, y: float | Floats) -> Floats:
+    """Half the body's width at the belt: it narrows towards nose and tail."""
+    from_middle = np.abs(np.asarray(y)) / (car.length / 2)
+    return np.asarray(car.width / 2 * (1.0 - 0.10 * from_middle**4))
+
+
+def _columns(car: Car) -> Floats:
+    """Places of the cross sections, from tail to nose: where the outline, an arch, a window or the bed begins or ends."""
+    half = car.length / 2
+    rounding = END_ROUNDING * (1.0 - np.cos(np.linspace(0.0, np.pi / 2, 5)))
+    turn = np.linspace(0.0, np.pi, 13)
+    arches = [axle + car.arch * np.cos(turn) for axle in (car.front_axle, car.rear_axle)]
+    places = [half - rounding, rounding - half, *arches, np.linspace(-half, half, 25)[1:-1]]
+    places.append(np.array([end for window in (*car.windows, car.windscreen, car.rear_window) for end in window]))
+    if car.bed[0] > car.bed[1]:
+        places.append(np.array([car.bed[0], car.bed[0] + 0.02, car.bed[1], car.bed[1] - 0.02]))
+    columns = np.unique(np.concatenate(places).round(4))
+    columns = columns[(columns >= -half) & (columns <= half)]
+    return np.asarray(columns[np.concatenate([[True], np.diff(columns) > 0.006])])
+
+
+def _lower_edge(car: Car, y: float) -> float:
+    for axle in (car.front_axle, car.rear_axle):
+        reach = car.arch**2 - (y - axle) ** 2
+        if reach > 0.0:
+            return float(max(car.clearance, car.wheel + np.sqrt(reach)))
+    return car.clearance
+
+
+def _in_bed(car: Car, y: float) -> bool:
+    return car.bed[1] <= y <= car.bed[0]
+
+
+def _section(car: Car, y: float) -> Floats:
+    """(k, 3) the ring of the body at y, starting at the middle of the floor, up its right side and down its left."""
+    to_end = car.length / 2 - abs(y)
+    gap = max(0.0, END_ROUNDING - to_end)
+    inset = END_ROUNDING - np.sqrt(END_ROUNDING**2 - gap**2)
+    bottom = _lower_edge(car, y) + 0.5 * inset
+    top = float(top_height(car, y)) - 0.5 * inset
+    wide = float(half_width(car, y)) - 0.8 * inset
+    glass_height = max(top - car.belt, 0.05)
+    shoulder = top - glass_height
+    roof = 0.955 * wide - car.lean * glass_height
+    soft = min(0.06, 0.4 * glass_height)
+    floor = [(0.0, bottom), (0.86 * wide, bottom)]
+    rise = shoulder - bottom
+    side = [
+        (wide * x, bottom + rise * z)
+        for x, z in ((0.965, 0.04), (0.99, 0.25), (1.0, 0.55), (0.99, 0.85), (0.96, 1.0))
+    ]
+    upright = [(0.955 * wide - car.lean * t * glass_height, shoulder + t * glass_height) for t in (0.08, 0.86)]
+    if _in_bed(car, y):
+        bed = min(car.wheel + 1.2 * car.arch, top - 0.15)  # above the arches, which cut through the whole width
+        inner = roof - 0.09
+        over = [(roof - 0.02, top), (inner, top), (inner - 0.01, bed), (0.5 * inner, bed), (0.0, bed)]
+    else:
+        crown = 0.02
+        over = [
+            (roof - 0.25 * soft, top - 0.25 * soft),
+            (roof - soft, top),
+            (0.66 * roof, top + 0.5 * crown),
+            (0.33 * roof, top + 0.9 * crown),
+            (0.0, top + crown),
+        ]
+    right = np.array([*floor, *side, *upright, *over])
+    left = right[-2:0:-1] * [-1.0, 1.0]
+    outline = np.concatenate([right, left])
+    return np.column_stack([outline[:, 0], np.full(len(outline), y), outline[:, 1]])
+
+
+def _is_glass(car: Car, columns: Floats, size: int, face_count: int) -> Flags:
+    """Which faces of the loft are windows; the loft lists two triangles per quad, ring by ring, then the caps."""
+    middle = (columns[1:] + columns[:-1]) / 2
+    half = FLOOR_ROWS + SIDE_ROWS + GLASS_ROWS + ROOF_ROWS - 1
+    row = np.arange(size)
+    row = np.minimum(row, size - 1 - row)  # quads of the left side count down
+    pane = row == FLOOR_ROWS + SIDE_ROWS
+    over = (row > FLOOR_ROWS + SIDE_ROWS + GLASS_ROWS) & (row < half)
+    beside = np.any([(middle < front) & (middle > rear) for front, rear in car.windows], axis=0)
+    ends = np.any([(middle < front) & (middle > rear) for front, rear in (car.windscreen, car.rear_window)], axis=0)
+    quads = (beside[:, None] & pane[None, :]) | (ends[:, None] & over[None, :])
+    flags = np.zeros(face_count, dtype=bool)
+    flags[: 2 * quads.size] = np.repeat(quads.reshape(-1), 2)
+    return flags
+
+
+def _looks_down(shell: Mesh) -> Flags:
+    corners = shell.vertices[shell.faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return np.asarray(normal[:, 2] < -0.5 * np.linalg.norm(normal, axis=1))
