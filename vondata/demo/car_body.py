@@ -54,7 +54,7 @@ def half_width(car: Car, y: float | Floats) -> Floats:
 
 
 def _columns(car: Car) -> Floats:
-    """Places of the cross sections, from tail to nose: where the outline, an arch, a window or the bed begins or ends."""
+    """Where the cross sections lie, from tail to nose: at all ends of arches, windows and bed, and evenly between."""
     half = car.length / 2
     rounding = END_ROUNDING * (1.0 - np.cos(np.linspace(0.0, np.pi / 2, 5)))
     turn = np.linspace(0.0, np.pi, 13)

@@ -32,6 +32,9 @@ photos = "{PHOTOS}"
 data = "data"
 runs = "runs"
 
+[prepare.shapenet]
+resolution = 64         # twice what the demo trains on; 128 for the presets of the paper
+
 [train]
 preset = "demo"         # small networks, minutes on two processor cores
 
