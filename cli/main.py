@@ -5,7 +5,12 @@ from __future__ import annotations
 import click
 
 from .demo import demo
+from .evaluate import evaluate
+from .generate import generate
+from .inspect import inspect
+from .prepare import prepare
 from .settings import load_settings
+from .train import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VON"})
@@ -20,3 +25,8 @@ def main(context: click.Context) -> None:
 
 
 main.add_command(demo)
+main.add_command(evaluate)
+main.add_command(generate)
+main.add_command(inspect)
+main.add_command(prepare)
+main.add_command(train)

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import typing
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, get_args
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from .config_fields import Amount, ConfigError, Count, Decay, Natural, Share, check_ranges, update, walk
+
+__all__ = [
+    "STAGES",
+    "ConfigError",
+    "DataConfig",
+    "DepthRange",
+    "JointStageConfig",
+    "ModelConfig",
+    "OutputConfig",
+    "Representation",
+    "ShapeStageConfig",
+    "StageConfig",
+    "StageName",
+    "TextureStageConfig",
+    "TrainConfig",
+    "apply_setting",
+    "difference",
+    "load_config",
+    "save_config",
+    "update",
+    "value_of",
+]
 
 Representation = Literal["occupancy", "distance"]
 DepthRange = Literal["item", "batch"]
 StageName = Literal["shape", "texture", "joint"]
-Config = TypeVar("Config", bound="DataclassInstance")
 STAGES: tuple[StageName, ...] = get_args(StageName)
-
-
-class ConfigError(ValueError):
-    """A configuration that names an unknown field or holds a value that its field cannot take."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +54,12 @@ class ModelConfig:
         resampled: the published two-pass projection instead of sampling the volume once.
     """
 
-    resolution: int = 128
-    image_size: int = 128
-    shape_code_size: int = 200
-    texture_code_size: int = 8
-    shape_base_channels: int = 64
-    texture_base_channels: int = 64
+    resolution: Count = 128
+    image_size: Count = 128
+    shape_code_size: Count = 200
+    texture_code_size: Count = 8
+    shape_base_channels: Count = 64
+    texture_base_channels: Count = 64
     representation: Representation = "occupancy"
     depth_range: DepthRange = "batch"
     resampled: bool = True
@@ -64,8 +77,8 @@ class DataConfig:
             class file where there is none), or always from the class file.
     """
 
-    hue_jitter: float = 0.1
-    shift_px: int = 2
+    hue_jitter: Share = 0.1
+    shift_px: Natural = 2
     mirror: bool = True
     viewpoints: Literal["dataset", "class"] = "dataset"
 
@@ -85,14 +98,14 @@ class StageConfig:
         average: decay of the running average of the generators' weights that samples are drawn with; 0 keeps none.
     """
 
-    batch_size: int
-    steady: float
-    decaying: float
+    batch_size: Count
+    steady: Amount
+    decaying: Amount
     unit: Literal["steps", "epochs"] = "epochs"
-    learning_rate: float = 2e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
-    average: float = 0.0
+    learning_rate: Amount = 2e-4
+    beta1: Decay = 0.5
+    beta2: Decay = 0.999
+    average: Decay = 0.0
 
     def steps(self, items: int) -> tuple[int, int]:
         """Steady and decaying steps of the stage on a dataset of this many items; an epoch has at least one step."""
@@ -109,13 +122,13 @@ class ShapeStageConfig(StageConfig):
         gradient_penalty: weight of the penalty on the critic's gradient norm.
     """
 
-    batch_size: int = 8
-    steady: float = 250
-    decaying: float = 250
-    learning_rate: float = 1e-4
-    beta2: float = 0.9
-    critic_steps: int = 1
-    gradient_penalty: float = 10.0
+    batch_size: Count = 8
+    steady: Amount = 250
+    decaying: Amount = 250
+    learning_rate: Amount = 1e-4
+    beta2: Decay = 0.9
+    critic_steps: Count = 1
+    gradient_penalty: Amount = 10.0
 
 
 @dataclass(frozen=True)
@@ -134,16 +147,16 @@ class TextureStageConfig(StageConfig):
         mask: weight of the fake sketch staying inside the photo's mask.
     """
 
-    batch_size: int = 12
-    steady: float = 100
-    decaying: float = 100
-    generated_share: float = 0.5
-    image_pool: int = 50
-    sketch_cycle: float = 10.0
-    image_cycle: float = 25.0
-    texture_cycle: float = 1.0
-    kl: float = 0.001
-    mask: float = 2.5
+    batch_size: Count = 12
+    steady: Amount = 100
+    decaying: Amount = 100
+    generated_share: Share = 0.5
+    image_pool: Natural = 50
+    sketch_cycle: Amount = 10.0
+    image_cycle: Amount = 25.0
+    texture_cycle: Amount = 1.0
+    kl: Amount = 0.001
+    mask: Amount = 2.5
 
 
 @dataclass(frozen=True)
@@ -156,12 +169,12 @@ class JointStageConfig(StageConfig):
         shape_beta2: Adam's decay of the mean squared gradient for the shape networks.
     """
 
-    batch_size: int = 6
-    steady: float = 100
-    decaying: float = 100
-    shape_weight: float = 0.05
-    shape_learning_rate: float = 1e-4
-    shape_beta2: float = 0.9
+    batch_size: Count = 6
+    steady: Amount = 100
+    decaying: Amount = 100
+    shape_weight: Amount = 0.05
+    shape_learning_rate: Amount = 1e-4
+    shape_beta2: Decay = 0.9
 
 
 @dataclass(frozen=True)
@@ -177,12 +190,12 @@ class OutputConfig:
         cache_mb: memory for decoded shapes and photos, in MB.
     """
 
-    log_every: int = 50
-    sample_every: int = 500
-    save_every: int = 500
-    keep: int = 2
-    workers: int = 2
-    cache_mb: int = 2048
+    log_every: Count = 50
+    sample_every: Natural = 500
+    save_every: Natural = 500
+    keep: Count = 2
+    workers: Natural = 2
+    cache_mb: Natural = 2048
 
 
 @dataclass(frozen=True)
@@ -197,6 +210,9 @@ class TrainConfig:
     texture: TextureStageConfig = field(default_factory=TextureStageConfig)
     joint: JointStageConfig = field(default_factory=JointStageConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def stage(self, name: StageName) -> ShapeStageConfig | TextureStageConfig | JointStageConfig:
         """The configuration of one stage."""
@@ -229,31 +245,6 @@ def load_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     return update(base or TrainConfig(), values, str(path))
 
 
-def update(config: Config, values: Any, place: str) -> Config:
-    """The configuration with some fields replaced by (nested) JSON values.
-
-    Args:
-        config: a configuration dataclass.
-        values: what to replace; nested mappings for nested configurations.
-        place: what to call the source of the values in an error.
-
-    Raises:
-        ConfigError: an unknown field, or a value of the wrong type.
-    """
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{place}: expected a table of fields, not {values!r}")
-    types = typing.get_type_hints(type(config))
-    changes = {}
-    for name, value in values.items():
-        _check_known(name, list(types), place)
-        current = getattr(config, name)
-        if dataclasses.is_dataclass(current) and not isinstance(current, type):
-            changes[name] = update(current, value, f"{place}: {name}")
-        else:
-            changes[name] = _typed(value, types[name], f"{place}: {name}")
-    return dataclasses.replace(config, **changes)
-
-
 def apply_setting(config: TrainConfig, setting: str) -> TrainConfig:
     """The configuration with one `stage.field=value` of the command line applied.
 
@@ -274,38 +265,10 @@ def apply_setting(config: TrainConfig, setting: str) -> TrainConfig:
 
 def difference(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
     """Dotted names of the fields that differ and matter: what a run writes and when (`output`) does not."""
-    before, after = dict(_flat(ours)), dict(_flat(theirs))
+    before, after = dict(walk(ours)), dict(walk(theirs))
     return [name for name, value in before.items() if value != after[name] and not name.startswith("output.")]
 
 
 def value_of(config: TrainConfig, dotted: str) -> Any:
     """The value of a field by its dotted name, as `difference` gives it."""
-    return dict(_flat(config))[dotted]
-
-
-def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for each in dataclasses.fields(config):
-        value = getattr(config, each.name)
-        if dataclasses.is_dataclass(value):
-            yield from _flat(value, f"{prefix}{each.name}.")
-        else:
-            yield prefix + each.name, value
-
-
-def _check_known(name: str, known: list[str], place: str) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(known)}"
-        raise ConfigError(f"{place}: unknown field {name!r}; {hint}")
-
-
-def _typed(value: Any, wanted: Any, place: str) -> Any:
-    if get_origin(wanted) is Literal:
-        if value not in get_args(wanted):
-            raise ConfigError(f"{place}: {value!r} is not one of {', '.join(get_args(wanted))}")
-        return value
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not wanted:
-        raise ConfigError(f"{place}: {value!r} is not of type {wanted.__name__}")
-    return value
+    return dict(walk(config))[dotted]

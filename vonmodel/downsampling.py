@@ -32,8 +32,8 @@ def coarser_occupancy(occupancy: Bools, resolution: int) -> Bools:
     """
     fine = len(occupancy)
     _check_not_finer("model.resolution", resolution, "--resolution", fine)
-    # Both grids span [-1, 1] from their first to their last voxel.
-    nearest = np.rint(np.arange(fine) * ((resolution - 1) / (fine - 1))).astype(np.intp)
+    # Both grids span [-1, 1] from their first to their last voxel; in whole numbers, so that ties are always alike.
+    nearest = (2 * np.arange(fine) * (resolution - 1) + fine - 1) // (2 * (fine - 1))
     starts = np.searchsorted(nearest, np.arange(resolution))
     return reduce(lambda filled, axis: np.logical_or.reduceat(filled, starts, axis=axis), range(3), occupancy)
 

@@ -57,7 +57,7 @@ class RunFolder:
             RunError: the run in the folder was started with another configuration; the message names the fields.
         """
         if self.exists:
-            self._check_same(config)
+            self.check_same(config)
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.samples.mkdir(exist_ok=True)
         partial = self.path / ".config.json.partial"
@@ -94,7 +94,12 @@ class RunFolder:
         partial.write_text("".join(line + "\n" for line in kept), "utf-8")
         partial.replace(file)
 
-    def _check_same(self, config: TrainConfig) -> None:
+    def check_same(self, config: TrainConfig) -> None:
+        """Checks that the run was started with this configuration, but for what it writes and when.
+
+        Raises:
+            RunError: it was not; the message names the fields that differ.
+        """
         theirs = self.config()
         changed = difference(theirs, config)
         if changed:

@@ -1,0 +1,204 @@
+"""`von train`: a class's model from its prepared shapes and photos, in three stages that resume by themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .model_source import choose_device, user_errors
+from .settings import folder_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from vonmodel.checkpoint import CheckpointInfo
+    from vonmodel.config import TrainConfig
+    from vonmodel.run_folder import RunFolder
+    from vonmodel.training import TrainingJob
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.option("--class", "class_name", help="Class to train. [default: the one that was prepared]")
+@click.option(
+    "--stage",
+    type=click.Choice(["shape", "texture", "joint"]),
+    help="Train this stage only. [default: all, in order]",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["demo", "published", "modern"]),
+    default="published",
+    show_default=True,
+    help="demo learns on a CPU in minutes, published has the paper's numbers, modern differs where we know better.",
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="JSON file of fields to change in the preset, such as the config.json of a run.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="STAGE.FIELD=VALUE",
+    help="Change one field, such as shape.learning_rate=1e-4 or model.resolution=64; repeat for more.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Of everything random.  [default: 0]")
+@click.option("--run", type=click.Path(path_type=Path), help="The run folder. [default: RUNS/CLASS]")
+@folder_option("runs", help="Where the runs are.")
+@folder_option("data", help="The prepared dataset.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained, and train nothing.")
+@json_option
+def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
+    """Trains shapes, then textures, then both together.
+
+    The same command goes on where it was stopped: Ctrl-C, a crash or a reboot cost at most the steps since the last
+    checkpoint. RUN/samples shows what the model makes while it trains; RUN/tensorboard holds its curves.
+    """
+    from vonmodel.config import STAGES
+    from vonmodel.run_folder import RunFolder
+    from vonmodel.training_plan import describe
+
+    stages = STAGES if options["stage"] is None else (options["stage"],)
+    device = choose_device(options["device"])
+    with user_errors():
+        class_name = _class_name(options["class_name"], data)
+        run = RunFolder(options["run"] or options["runs"] / class_name)
+        config = _resolve(run, class_name, options)
+        if run.exists:
+            run.check_same(config)
+        if dry_run:
+            _tell_plan(describe(config, data, run, stages), as_json)
+            return
+        info, job = _train(run, config, data, device, stages, as_json)
+    _tell_end(info, job, as_json)
+
+
+def _class_name(given: str | None, data: Path) -> str:
+    """The class asked for, or the only one there is.
+
+    Raises:
+        click.UsageError: several classes were prepared, or none.
+    """
+    from vondata.classes import load_class
+    from vondata.manifest import dataset_classes
+
+    if given is not None:
+        return load_class(given).name
+    found = dataset_classes(data, "shapes")
+    if len(found) != 1:
+        what = f"has shapes of {', '.join(found)}" if found else "has no prepared shapes"
+        raise click.UsageError(f"{data} {what}: name the class with --class")
+    return found[0]
+
+
+def _resolve(run: RunFolder, class_name: str, options: dict[str, Any]) -> TrainConfig:
+    """The configuration that the options say; that of the run itself where none of them is given."""
+    from vonmodel.config import apply_setting, load_config
+    from vonmodel.presets import PRESETS
+
+    source = click.get_current_context().get_parameter_source
+    chosen = ("preset", "config_file", "settings", "seed")
+    if run.exists and all(source(name) is click.core.ParameterSource.DEFAULT for name in chosen):
+        config = run.config()
+    else:
+        config = PRESETS[options["preset"]]
+    if options["config_file"] is not None:
+        config = load_config(options["config_file"], config)
+    for setting in options["settings"]:
+        config = apply_setting(config, setting)
+    if options["seed"] is not None:
+        config = dataclasses.replace(config, seed=options["seed"])
+    return dataclasses.replace(config, class_name=class_name)
+
+
+def _train(
+    run: RunFolder, config: TrainConfig, data: Path, device: str, stages: Any, as_json: bool
+) -> tuple[CheckpointInfo, TrainingJob]:
+    import torch
+
+    from vonmodel.loss_record import NonFiniteLossError
+    from vonmodel.training import TrainingJob
+    from vonmodel.training import train as train_stages
+
+    with _stop_on_signal() as stop:
+        run.start(config)
+        job = TrainingJob(
+            run=run,
+            config=config,
+            data=data,
+            device=torch.device(device),
+            on_progress=lambda progress: click.echo(progress.line(), err=as_json),
+            should_stop=lambda: bool(stop),
+        )
+        try:
+            return train_stages(job, stages), job
+        except NonFiniteLossError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[list[int]]:
+    """Collects the first Ctrl-C or request to end, for the training loop to see; the second one ends at once."""
+    received: list[int] = []
+
+    def receive(number: int, _: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        click.echo("\nStopping after this step and saving; once more to stop at once.", err=True)
+
+    before = {each: signal.signal(each, receive) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _tell_plan(plan: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(plan)
+        return
+    click.echo(json.dumps(plan["config"], indent=2))
+    click.echo(f"run {plan['run']}, data {plan['data']}")
+    for name, count in plan["parameters"].items():
+        click.echo(f"  {name:18} {count:>12,} parameters")
+    for name, stage in plan["stages"].items():
+        photos = (
+            ""
+            if stage["photos"] is None
+            else (f", {stage['photos']} photos ({stage['photos_with_viewpoint']} with viewpoint)")
+        )
+        click.echo(
+            f"  {name:8} {stage['done']:,} of {stage['steps']:,} steps done, {stage['batch_size']} items each, "
+            f"{stage['shapes']} shapes{photos}"
+        )
+
+
+def _tell_end(info: CheckpointInfo, job: TrainingJob, as_json: bool) -> None:
+    sheets = sorted(job.run.samples.glob(f"{info.stage}-*.png"))
+    if as_json:
+        print_json(
+            {
+                "run": job.run.path,
+                "checkpoint": dataclasses.asdict(info),
+                "finished": info.finished,
+                "sheet": sheets[-1] if sheets else None,
+            }
+        )
+    elif info.finished:
+        click.echo(f"Stage {info.stage} is finished: checkpoint {info.name} in {job.run.path}")
+        click.echo(f"Samples: {sheets[-1] if sheets else job.run.samples}")
+    if not info.finished:
+        click.echo(f"Saved as {info.name} in {job.run.path}; the same command goes on from there.", err=True)
+        raise SystemExit(INTERRUPTED)

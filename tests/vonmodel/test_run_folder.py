@@ -1,0 +1,94 @@
+"""The run folder guards its configuration and forgets what a killed run did in vain."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from vonmodel.config import TrainConfig, update
+from vonmodel.run_folder import RunError, RunFolder, latest_run
+
+
+def test_a_run_starts_once_and_goes_on(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs" / "chair")
+    assert not run.exists
+    run.start(TrainConfig())
+    run.start(TrainConfig())
+    assert run.exists
+    assert run.config() == TrainConfig()
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert {"von", "torch", "python", "platform", "gpu"} <= environment.keys()
+    assert run.latest_checkpoint() is None
+
+
+def test_another_configuration_is_refused_naming_the_fields(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.start(TrainConfig())
+    changed = update(TrainConfig(), {"seed": 4, "shape": {"learning_rate": 0.5}}, "test")
+    with pytest.raises(RunError) as caught:
+        run.start(changed)
+    for part in ("seed was 0, now 4", "shape.learning_rate was 0.0001, now 0.5", "--run", str(tmp_path)):
+        assert part in str(caught.value)
+    assert run.config() == TrainConfig()
+
+
+def test_when_it_writes_may_change(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.start(TrainConfig())
+    other = update(TrainConfig(), {"output": {"log_every": 3}}, "test")
+    run.start(other)
+    assert run.config() == other
+
+
+def test_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"is no run: it has no config\.json; start one with: von train"):
+        RunFolder(tmp_path).config()
+
+
+def test_statistics_are_rewound_to_the_checkpoint(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for stage, step in (("shape", 50), ("shape", 100), ("texture", 50), ("texture", 100), ("texture", 150)):
+        run.log_stats({"stage": stage, "step": step})
+    with (tmp_path / "stats.jsonl").open("a") as stream:
+        stream.write('{"stage": "texture", "st')  # cut by the kill
+    run.rewind_stats("texture", 100)
+    run.log_stats({"stage": "texture", "step": 101})
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in lines] == [
+        ("shape", 50),
+        ("shape", 100),
+        ("texture", 50),
+        ("texture", 100),
+        ("texture", 101),
+    ]
+
+
+def test_a_metric_names_its_checkpoint(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with pytest.raises(ValueError, match="must name its checkpoint"):
+        run.append_metric({"fid": 3.0})
+    run.append_metric({"fid": 3.0, "checkpoint": "joint-00000010"})
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["fid"] == 3.0
+
+
+def test_the_latest_run_is_the_one_with_the_newest_checkpoint(tiny_run: Path) -> None:
+    runs = tiny_run.parent
+    other = runs / "car" / "checkpoints" / "shape-00000001"
+    other.mkdir(parents=True)
+    (other / "checkpoint.json").write_text("{}")
+    os.utime(other / "checkpoint.json", (1, 1))
+    assert latest_run(runs).path == tiny_run
+    os.utime(other / "checkpoint.json", (2**32, 2**32))
+    assert latest_run(runs).path == runs / "car"
+    with pytest.raises(RunError, match="no run with a checkpoint"):
+        latest_run(runs / "car")
+
+
+def test_the_newest_checkpoint_of_a_stage(tiny_run: Path) -> None:
+    run = RunFolder(tiny_run)
+    newest = run.latest_checkpoint()
+    assert newest is not None
+    assert dataclasses.astuple(newest)[:3] == ("joint-00000020", "joint", 20)
+    assert run.latest_checkpoint("shape") is None
