@@ -59,9 +59,11 @@ class FeatureNetwork:
         device = next(self.module.parameters()).device
         pixels = images.to(device, torch.float32)
         resized = (resize_tensorflow if self.resize == "tensorflow" else resize_antialiased)(pixels, self.input_size)
+        # Channels last takes little more than half the time on CPUs and GPUs alike.
+        scaled = ((resized - 128.0) / 128.0).contiguous(memory_format=torch.channels_last)
         # Full float32 products: TF32 would make a score depend on the kind of GPU.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            features: Tensor = self.module((resized - 128.0) / 128.0)
+            features: Tensor = self.module(scaled)
         return features.cpu().numpy()
 
     def over(self, batches: Iterable[UInt8[Tensor, "n 3 h w"]]) -> Iterator[npt.NDArray[np.float32]]:
