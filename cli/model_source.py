@@ -82,6 +82,7 @@ def user_errors() -> Iterator[None]:
     from vonmodel.config import ConfigError
     from vonmodel.datasets import EmptyDatasetError
     from vonmodel.downsampling import ResolutionError
+    from vonmodel.evaluation.statistics import StatisticsError
     from vonmodel.evaluation.weights import WeightsError
     from vonmodel.run_folder import RunError
     from vonmodel.synthesis.output import OutputError
@@ -99,9 +100,13 @@ def user_errors() -> Iterator[None]:
         ResolutionError,
         RunError,
         ShapeFileError,
+        StatisticsError,
         WeightsError,
     ) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise click.ClickException(f"{where}{error.strerror or error}") from error
 
 
 @contextmanager

@@ -78,6 +78,18 @@ def test_mistakes_are_named(von, arguments, code, message):
     assert message in result.stderr
 
 
+def test_a_single_photo_is_too_few(von, tiny_data, tmp_path):
+    import pandas as pd
+
+    frame = pd.read_parquet(tiny_data / "chair" / "images.parquet")
+    (tmp_path / "few" / "chair").mkdir(parents=True)
+    frame[:1].to_parquet(tmp_path / "few" / "chair" / "images.parquet")
+    (tmp_path / "few" / "chair" / "images").symlink_to(tiny_data / "chair" / "images")
+    result = von("--fid", "--features", "random", "--data", "few")
+    assert result.exit_code == 1
+    assert "two images or more" in result.stderr
+
+
 def test_features_come_from_the_settings_file(von, tmp_path):
     (tmp_path / "von.toml").write_text('[evaluate]\nfeatures = "random"\nsamples = 4\n')
     said = json.loads(von("--fid", "--json").stdout)

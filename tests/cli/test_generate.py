@@ -62,6 +62,7 @@ def test_run_class_and_checkpoint_choose_the_model(von):
         (("--device", "tpu"), 2, "use auto, cpu, cuda or cuda:N"),
         (("--device", "cuda:99"), 2, "CUDA devices"),
         (("--output", "."), 1, "did not write; name another folder"),
+        (("--output", "runs/chair/config.json/out"), 1, "Not a directory"),
     ],
 )
 def test_mistakes_are_named(von, arguments, code, message):

@@ -14,6 +14,10 @@ from vondata.storage import atomic_path
 Array = npt.NDArray[np.float64]
 
 
+class StatisticsError(ValueError):
+    """Features from which no mean and covariance can be made."""
+
+
 @dataclass(frozen=True)
 class FeatureStatistics:
     """Sample mean and covariance of feature vectors.
@@ -93,13 +97,14 @@ class StatisticsAccumulator:
         """Adds features (n, size).
 
         Raises:
-            ValueError: a feature is not finite, or the vectors have another length.
+            StatisticsError: a feature is not finite.
+            ValueError: the vectors have another length.
         """
         batch = np.asarray(features, dtype=np.float64)
         if batch.ndim != 2 or batch.shape[1] != self.size:
             raise ValueError(f"features of shape {batch.shape} do not fit vectors of length {self.size}")
         if not np.isfinite(batch).all():
-            raise ValueError("a feature is infinite or not a number: look at the images, or at the feature network")
+            raise StatisticsError("a feature is infinite or not a number: look at the images and the feature network")
         if self._scatter is None and self.count + len(batch) <= self.size:
             self._kept.append(batch)
             self.count += len(batch)
@@ -114,10 +119,10 @@ class StatisticsAccumulator:
         """The statistics of everything added so far.
 
         Raises:
-            ValueError: fewer than two samples have been added.
+            StatisticsError: fewer than two samples have been added.
         """
         if self.count < 2:
-            raise ValueError(f"a covariance takes two images or more, not {self.count}")
+            raise StatisticsError(f"a score takes two images or more on each side, not {self.count}")
         if self._scatter is None:
             rows = np.concatenate(self._kept)
             mean = rows.mean(axis=0)

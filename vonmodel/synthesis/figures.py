@@ -32,12 +32,18 @@ class Figure:
 
 
 def read_metrics(run: Path, checkpoint_sha256: str) -> list[Metric]:
-    """The metric lines of one checkpoint, oldest first; none where nothing has been measured."""
+    """The metric lines of one checkpoint, oldest first; none where nothing has been measured.
+
+    Lines that are damaged, or that name their checkpoint otherwise, are left out.
+    """
     file = run / "metrics.jsonl"
     if not file.is_file():
         return []
-    lines = (json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip())
-    return [line for line in lines if line["checkpoint"]["sha256"] == checkpoint_sha256]
+    return [
+        line
+        for text in file.read_text("utf-8", errors="replace").splitlines()
+        if (line := _parse(text)) is not None and line["checkpoint"]["sha256"] == checkpoint_sha256
+    ]
 
 
 def newest(metrics: Sequence[Metric], name: str) -> Metric | None:
@@ -53,6 +59,14 @@ def figures_of(metrics: Sequence[Metric]) -> list[Figure]:
     if shapes := newest(metrics, "shapes"):
         figures += _shape_figures(shapes)
     return figures
+
+
+def _parse(text: str) -> Metric | None:
+    try:
+        line = json.loads(text)
+        return line if isinstance(line["checkpoint"]["sha256"], str) else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _image_score(line: Metric) -> Figure:

@@ -73,7 +73,10 @@ def _summary(gallery: Gallery) -> str:
         (len(gallery.viewpoints_deg), "viewpoint"),
         (len(gallery.texture_codes), "texture"),
     )
-    return " × ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    summary = " × ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    if gallery.checkpoint["stage"] == "shape":
+        summary += ". The textures are those of untrained networks: this checkpoint is of the shape stage."
+    return summary
 
 
 def _figures(gallery: Gallery, figures: Sequence[Figure]) -> str:

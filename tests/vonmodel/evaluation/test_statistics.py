@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsAccumulator
+from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsAccumulator, StatisticsError
 
 
 def features(count, size, seed=0):
@@ -62,8 +62,8 @@ def test_unusable_features_are_refused():
     accumulator = StatisticsAccumulator(3)
     with pytest.raises(ValueError, match="length 3"):
         accumulator.update(np.zeros((2, 4)))
-    with pytest.raises(ValueError, match="not a number"):
+    with pytest.raises(StatisticsError, match="not a number"):
         accumulator.update(np.array([[1.0, np.nan, 0.0]]))
     accumulator.update(np.ones((1, 3)))
-    with pytest.raises(ValueError, match="two images"):
+    with pytest.raises(StatisticsError, match="two images"):
         accumulator.result()

@@ -160,8 +160,15 @@ def test_metrics_of_other_checkpoints_are_left_out(tmp_path):
 
     other = FID | {"checkpoint": CHECKPOINT | {"sha256": "cd" * 32}}
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (FID, other, SHAPES)))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('\n[1]\n{"metric": "other", "checkpoint": "by name"}\n{"metric": "fid", "che')
     assert read_metrics(tmp_path, CHECKPOINT["sha256"]) == [FID, SHAPES]
     assert read_metrics(tmp_path / "nowhere", CHECKPOINT["sha256"]) == []
+
+
+def test_untrained_textures_are_called_so():
+    assert "untrained networks" not in render_page(gallery(), [])
+    assert "untrained networks" in render_page(gallery(checkpoint=CHECKPOINT | {"stage": "shape"}), [])
 
 
 @pytest.mark.parametrize("shapes", [1, 12])
