@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vondata.demo.draws import one_of
 from vondata.demo.mesh import Floats, Singles
 from vondata.demo.textures import LACQUERS, TEXTURE_SIZE, WOODS, Finish, Material, linear_colour, make_material, pick
+
+FLOOR_TILE = 0.3  # model units
+WALLS = {
+    "white": (0.86, 0.86, 0.84),
+    "cream": (0.88, 0.82, 0.70),
+    "sage": (0.66, 0.74, 0.64),
+    "sky": (0.66, 0.75, 0.82),
+    "rose": (0.82, 0.68, 0.66),
+    "grey": (0.60, 0.61, 0.63),
+    "sun": (0.88, 0.80, 0.52),
+    "lilac": (0.72, 0.68, 0.80),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,25 +84,16 @@ def draw_room(rng: np.random.Generator, floor: float, camera: Floats) -> Room:
     return Room(tuple(planes))
 
 
-WALLS = {
-    "white": (0.86, 0.86, 0.84),
-    "cream": (0.88, 0.82, 0.70),
-    "sage": (0.66, 0.74, 0.64),
-    "sky": (0.66, 0.75, 0.82),
-    "rose": (0.82, 0.68, 0.66),
-    "grey": (0.60, 0.61, 0.63),
-    "sun": (0.88, 0.80, 0.52),
-    "lilac": (0.72, 0.68, 0.80),
-}
-
-
 def _floor_material(rng: np.random.Generator) -> Material:
-    kind = rng.choice(["boards", "carpet", "concrete"])
-    if kind == "boards":
-        return make_material(Finish("wood", pick(rng, WOODS, ["beech", "oak", "walnut"])), rng)
-    if kind == "carpet":
-        return make_material(Finish("cloth", pick(rng, WALLS)), rng)
-    return make_material(Finish("leather", pick(rng, LACQUERS, ["ivory", "silver"])), rng)
+    finish = one_of(
+        rng,
+        (
+            Finish("wood", pick(rng, WOODS, ["beech", "oak", "walnut"])),  # boards
+            Finish("cloth", pick(rng, WALLS)),  # carpet
+            Finish("leather", pick(rng, LACQUERS, ["ivory", "silver"])),  # its blotches pass for concrete
+        ),
+    )
+    return replace(make_material(finish, rng), tile_m=FLOOR_TILE)
 
 
 def _distance(plane: Plane, origin: Floats, directions: Singles) -> Singles:

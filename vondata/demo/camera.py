@@ -12,6 +12,7 @@ import numpy as np
 
 from vondata.demo.mesh import Floats, Singles
 from vondata.frames import camera_direction, object_to_shapenet
+from vondata.images.viewpoints import FORWARD, look_at, shortest_rotation, viewpoint_of_pix3d
 
 SENSOR_WIDTH_MM = 32.0
 
@@ -46,15 +47,8 @@ class Camera:
 
     @property
     def inplane_rotation(self) -> float:
-        """Pix3D's in-plane rotation: the camera's roll, clockwise positive, in radians.
-
-        It is that of a camera at the same place which is turned the shortest way to look at the model's origin.
-        """
-        towards = self.translation / np.linalg.norm(self.translation)
-        turned = shortest_rotation(towards, np.array([0.0, 0.0, 1.0])) @ self.rotation
-        level = look_at(self.position, np.zeros(3))
-        left, up = level @ turned[0], level @ turned[1]
-        return float(np.arctan2(left[1] - up[0], left[0] + up[1]))
+        """Pix3D's in-plane rotation in radians: the roll left when the camera is turned to look at the origin."""
+        return viewpoint_of_pix3d(self.rotation, self.translation, self.position).roll
 
     def project(self, points: Floats) -> tuple[Floats, Floats]:
         """Pixel coordinates (..., 2) as (column, row) and depths (...) of points (..., 3) of the model frame.
@@ -73,22 +67,6 @@ class Camera:
         length = np.sqrt(across**2 + upwards**2 + 1.0)
         rays = np.stack([across / length, upwards / length, 1.0 / length], axis=-1)
         return np.asarray(rays @ self.rotation.astype(np.float32), dtype=np.float32)
-
-
-def look_at(position: Floats, target: Floats) -> Floats:
-    """(3, 3) rotation of a level camera: rows are its left, up and forward directions in the model frame."""
-    forward = target - position
-    forward = forward / np.linalg.norm(forward)
-    left = np.cross(np.array([0.0, 1.0, 0.0]), forward)
-    left /= np.linalg.norm(left)
-    return np.stack([left, np.cross(forward, left), forward])
-
-
-def shortest_rotation(start: Floats, end: Floats) -> Floats:
-    """(3, 3) the rotation by the smallest angle that takes one unit vector to another, not opposite, one."""
-    axis = np.cross(start, end)
-    skew = np.array([[0.0, -axis[2], axis[1]], [axis[2], 0.0, -axis[0]], [-axis[1], axis[0], 0.0]])
-    return np.asarray(np.eye(3) + skew + skew @ skew / (1.0 + start @ end))
 
 
 @dataclass(frozen=True)
@@ -118,12 +96,12 @@ def camera_of(pose: Pose) -> Camera:
     """The camera at a viewpoint; looking past the origin moves the object in the image, never the viewpoint."""
     direction = camera_direction(np.array(pose.azimuth), np.array(pose.elevation))
     position = np.asarray(pose.distance * object_to_shapenet(direction), dtype=np.float64)
-    level = look_at(position, np.zeros(3))
+    level = look_at(position)
     cos, sin = np.cos(pose.roll), np.sin(pose.roll)
     # A camera rolled clockwise sees the world turned counterclockwise; its x axis points to the left.
     rolled = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ level
     width, height = pose.size
     per_width = SENSOR_WIDTH_MM / pose.focal_length_mm
     wanted = np.array([-pose.shift[0] * per_width, -pose.shift[1] * per_width, 1.0])
-    panned = shortest_rotation(np.array([0.0, 0.0, 1.0]), wanted / np.linalg.norm(wanted)) @ rolled
+    panned = shortest_rotation(FORWARD, wanted / np.linalg.norm(wanted)) @ rolled
     return Camera(panned, -panned @ position, pose.focal_length_mm, width, height)

@@ -11,8 +11,6 @@ from vondata.demo.primitives import loft
 
 # Rows of the right half of a section, from the middle of the floor to the middle of the roof.
 FLOOR_ROWS, SIDE_ROWS, GLASS_ROWS, ROOF_ROWS = 2, 5, 2, 5
-# How the nose and the tail are rounded off, metres.
-END_ROUNDING = 0.16
 # Texture coordinates of the paint: heights are drawn out, so that seams and bands are sharp.
 PAINT_TILE_M, PAINT_HEIGHT_SCALE = 6.0, 2.5
 
@@ -50,13 +48,13 @@ def top_height(car: Car, y: float | Floats) -> Floats:
 def half_width(car: Car, y: float | Floats) -> Floats:
     """Half the body's width at the belt: it narrows towards nose and tail."""
     from_middle = np.abs(np.asarray(y)) / (car.length / 2)
-    return np.asarray(car.width / 2 * (1.0 - 0.10 * from_middle**4))
+    return np.asarray(car.width / 2 * (1.0 - car.taper * from_middle**4))
 
 
 def _columns(car: Car) -> Floats:
     """Where the cross sections lie, from tail to nose: at all ends of arches, windows and bed, and evenly between."""
     half = car.length / 2
-    rounding = END_ROUNDING * (1.0 - np.cos(np.linspace(0.0, np.pi / 2, 5)))
+    rounding = car.rounding * (1.0 - np.cos(np.linspace(0.0, np.pi / 2, 5)))
     turn = np.linspace(0.0, np.pi, 13)
     arches = [axle + car.arch * np.cos(turn) for axle in (car.front_axle, car.rear_axle)]
     places = [half - rounding, rounding - half, *arches, np.linspace(-half, half, 25)[1:-1]]
@@ -83,8 +81,8 @@ def _in_bed(car: Car, y: float) -> bool:
 def _section(car: Car, y: float) -> Floats:
     """(k, 3) the ring of the body at y, starting at the middle of the floor, up its right side and down its left."""
     to_end = car.length / 2 - abs(y)
-    gap = max(0.0, END_ROUNDING - to_end)
-    inset = END_ROUNDING - np.sqrt(END_ROUNDING**2 - gap**2)
+    gap = max(0.0, car.rounding - to_end)
+    inset = car.rounding - np.sqrt(car.rounding**2 - gap**2)
     bottom = _lower_edge(car, y) + 0.5 * inset
     top = float(top_height(car, y)) - 0.5 * inset
     wide = float(half_width(car, y)) - 0.8 * inset

@@ -30,6 +30,8 @@ class Car:
         wheel: radius of the wheels.
         front_axle: its y.
         rear_axle: its y.
+        taper: by what share the body narrows towards its ends.
+        rounding: radius of nose and tail.
         profile: (y, z) of the upper outline from nose to tail.
         belt: height of the windows' lower edge.
         lean: how much the side windows lean in, sideways per upwards.
@@ -54,6 +56,8 @@ class Car:
     wheel: float
     front_axle: float
     rear_axle: float
+    taper: float
+    rounding: float
     profile: tuple[tuple[float, float], ...]
     belt: float
     lean: float
@@ -224,22 +228,22 @@ def draw_car(rng: np.random.Generator, quantile: float) -> Car:
     body = quantile_choice(BODIES, quantile)
     kind = _KINDS[body]
     length, height = float(rng.uniform(*kind.length)), float(rng.uniform(*kind.height))
-    shift = rng.uniform(-0.012, 0.012)
+    # The cabin begins and ends a little farther forward or back; bonnet and boot are a little higher or lower.
+    cabin = np.array([0.0, 0.3 + rng.uniform(-0.035, 0.035), 0.7 + rng.uniform(-0.035, 0.035), 1.0])
+    bonnet, boot = rng.uniform(-0.035, 0.035, size=2)
 
     def along(fraction: float) -> float:
-        moved = fraction + (shift if 0.2 < fraction < 0.9 else 0.0)
-        return length * (0.5 - moved)
+        return length * (0.5 - float(np.interp(fraction, [0.0, 0.3, 0.7, 1.0], cabin)))
 
     def between(fractions: tuple[float, float]) -> tuple[float, float]:
         return along(fractions[0]), along(fractions[1])
 
+    def raised(place: float, level: float) -> float:
+        return height * (level + (0.0 if level > 0.9 else bonnet if place < 0.5 else boot))
+
     windows = kind.windows
     if body == "van" and rng.random() < 0.5:  # a delivery van has windows in its front doors only
         windows = windows[:1]
-    raised = rng.uniform(-0.02, 0.02)
-    profile = tuple(
-        (along(place), height * (level + (raised if level < 0.9 else 0.0))) for place, level in kind.profile
-    )
     return Car(
         body=body,
         length=length,
@@ -247,10 +251,12 @@ def draw_car(rng: np.random.Generator, quantile: float) -> Car:
         height=height,
         clearance=float(rng.uniform(*kind.clearance)),
         wheel=float(rng.uniform(*kind.wheel)),
-        front_axle=along(kind.axles[0]),
-        rear_axle=along(kind.axles[1]),
-        profile=profile,
-        belt=height * (kind.belt + raised),
+        front_axle=length * (0.5 - kind.axles[0] - float(rng.uniform(-0.01, 0.01))),
+        rear_axle=length * (0.5 - kind.axles[1] - float(rng.uniform(-0.01, 0.01))),
+        taper=float(rng.uniform(0.05, 0.14)),
+        rounding=float(rng.uniform(0.10, 0.24)),
+        profile=tuple((along(place), raised(place, level)) for place, level in kind.profile),
+        belt=height * (kind.belt + min(bonnet, boot)),
         lean=float(rng.uniform(*kind.lean)),
         windows=tuple(between(window) for window in windows),
         windscreen=between(kind.windscreen),

@@ -10,7 +10,7 @@ from vondata.demo.chair_design import Chair
 from vondata.demo.mesh import Mesh
 from vondata.demo.textures import Finish, Material, make_material
 
-BLACK_PLASTIC = Finish("plastic", (0.11, 0.11, 0.12))
+BLACK_PLASTIC = Finish("plastic", (0.17, 0.17, 0.18))
 
 
 def build_chair(chair: Chair) -> list[Mesh]:

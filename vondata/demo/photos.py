@@ -73,7 +73,7 @@ def take_room_photo(item: DemoObject, caster: Caster, about: ObjectClass, rng: n
         camera = _wholly_inside(pose, caster)
     floor = float(caster.vertices[:, 1].min())
     room = draw_room(rng, floor, camera.position)
-    light = _draw_light(rng, camera, key=(0.6, 0.8), fill=(0.35, 0.5))
+    light = _draw_light(rng, camera, key=(0.55, 0.75), fill=(0.45, 0.6))
     scene = Caster(_with_occluder(item, camera, floor, rng)) if hidden else caster
     picture = render(scene, camera, light, room, rng)
     whole = _silhouette_area(caster, camera)

@@ -22,7 +22,7 @@ WOODS: dict[str, Colour] = {
     "cherry": (0.60, 0.30, 0.16),
     "walnut": (0.40, 0.25, 0.15),
     "mahogany": (0.42, 0.17, 0.10),
-    "ebony": (0.17, 0.13, 0.11),
+    "ebony": (0.26, 0.20, 0.17),
 }
 DYES: dict[str, Colour] = {
     "crimson": (0.68, 0.12, 0.14),
@@ -36,7 +36,7 @@ DYES: dict[str, Colour] = {
     "plum": (0.42, 0.18, 0.40),
     "sand": (0.76, 0.68, 0.54),
     "stone": (0.52, 0.51, 0.50),
-    "charcoal": (0.19, 0.19, 0.21),
+    "charcoal": (0.25, 0.25, 0.27),
 }
 LACQUERS: dict[str, Colour] = {
     "ivory": (0.86, 0.83, 0.75),
@@ -45,8 +45,8 @@ LACQUERS: dict[str, Colour] = {
     "green": (0.20, 0.50, 0.26),
     "blue": (0.12, 0.32, 0.66),
     "silver": (0.66, 0.68, 0.70),
-    "graphite": (0.26, 0.27, 0.30),
-    "black": (0.10, 0.10, 0.11),
+    "graphite": (0.33, 0.34, 0.37),
+    "black": (0.20, 0.20, 0.21),
     "orange": (0.88, 0.40, 0.10),
     "burgundy": (0.40, 0.07, 0.12),
 }
