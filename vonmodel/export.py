@@ -1,4 +1,7 @@
-"""What leaves the model as a file: surfaces as GLB, images and sketches as PNG."""
+"""What leaves the model as a file: surfaces as GLB, images and sketches as PNG.
+
+open3d and trimesh take over a second to import, so only the functions that make meshes do.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import open3d as o3d
-import trimesh
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from trimesh.visual import TextureVisuals
-from trimesh.visual.material import PBRMaterial
 
 from vondata.frames import object_to_gltf, voxel_to_object
 from vondata.storage import atomic_path
@@ -62,6 +61,8 @@ def surface_mesh(volume: npt.NDArray[np.floating], level: float) -> SurfaceMesh:
     Returns:
         A watertight mesh; without faces where the volume nowhere exceeds the level.
     """
+    import open3d as o3d
+
     padded = np.pad(np.asarray(volume, dtype=np.float32), 1)
     # A value on the level would put a vertex on a grid point, where several triangles shrink to nothing.
     offset = padded - level
@@ -77,6 +78,10 @@ def surface_mesh(volume: npt.NDArray[np.floating], level: float) -> SurfaceMesh:
 
 def write_glb(path: Path, mesh: SurfaceMesh) -> None:
     """Writes a mesh as binary glTF: y up, front towards +z, in object units (the cube's edge is 2)."""
+    import trimesh
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
     material = PBRMaterial(name="clay", baseColorFactor=_GREY, metallicFactor=0.0, roughnessFactor=0.9)
     scene = trimesh.Trimesh(
         object_to_gltf(mesh.vertices), mesh.faces, visual=TextureVisuals(material=material), process=False
