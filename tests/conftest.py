@@ -8,7 +8,16 @@ from jaxtyping import install_import_hook
 
 # Shapes in annotations are checked at every call of these modules, which must not be imported before.
 install_import_hook(
-    ["vonmodel.interpolation", "vonmodel.losses", "vonmodel.networks", "vonmodel.precision"], "beartype.beartype"
+    [
+        "vonmodel.evaluation",
+        "vonmodel.export",
+        "vonmodel.interpolation",
+        "vonmodel.losses",
+        "vonmodel.networks",
+        "vonmodel.precision",
+        "vonmodel.synthesis",
+    ],
+    "beartype.beartype",
 )
 
 # Machines differ and are shared: how long one example takes says nothing about its being right.

@@ -67,7 +67,7 @@ def test_any_volume_gives_a_closed_surface(tmp_path, kind):
     rng = np.random.default_rng(0)
     volume = {
         "noise": rng.random((12, 12, 12)),
-        "bits": rng.integers(0, 2, (12, 12, 12)),
+        "bits": rng.integers(0, 2, (12, 12, 12)).astype(float),
         "levels": rng.integers(0, 5, (12, 12, 12)) / 4,
         "almost flat": 0.5 + 1e-6 * rng.normal(size=(12, 12, 12)),
         "solid": np.ones((12, 12, 12)),

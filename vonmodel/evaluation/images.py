@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import UInt8
@@ -22,6 +22,7 @@ from vonmodel.synthesis.draw import draw_codes, draw_viewpoints, render
 from .weights import file_sha256
 
 
+@runtime_checkable
 class Images(Protocol):
     """Something that gives 8-bit images, the same ones every time."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +64,7 @@ class FeatureStatistics:
             )
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> FeatureStatistics:
         """Reads what `save` wrote."""
         # numpy leaves a damaged file open when it opened it itself.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:

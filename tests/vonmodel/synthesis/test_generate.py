@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -43,6 +44,15 @@ def test_everything_asked_for_is_there_and_nothing_else(tmp_path, source):
     assert len([name for name in written if name.endswith(".png")]) == 2 * 3 * (2 + 2)
     assert told == [(1, 2), (2, 2)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_every_file_that_the_page_names_is_there(tmp_path, source):
+    generate(source, GenerateSettings(shapes=2, views=2, textures=2), tmp_path / "out")
+    html = (tmp_path / "out" / "index.html").read_text("utf-8")
+    named = set(re.findall(r'(?:src|href)="(?!data:)([^"]+)"', html))
+    assert len(named) == 2 * (1 + 2 * (2 + 2)) + 1
+    for name in named:
+        assert (tmp_path / "out" / name).is_file(), name
 
 
 def test_each_picture_can_be_drawn_again_from_the_json_file(tmp_path, source):
