@@ -161,8 +161,8 @@ def run_preparation(
 
     Ends the program with the exit code that the result calls for.
     """
+    from vondata.crew import NoWorkersError
     from vondata.dataset import DatasetFormatError
-    from vondata.engine import NoWorkersError
     from vondata.journal import DatasetBusyError
     from vondata.ledger import DataFolderError, prepare
 

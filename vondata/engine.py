@@ -1,43 +1,18 @@
 """Where items run: in this process, or on Dask workers that may hang and die without taking their neighbours along.
 
-Tasks are pinned to workers by the client, two to a worker and in order, so that it is known which one is running: the
-head of its queue. A head over its time limit is given up and the worker restarted. The tasks of a worker that
-died are tried again, each alone, and given up when that process dies as well. The client's memory does not grow with
-the number of tasks.
+Whichever it is, an error of one task is a result like any other, and memory does not grow with the number of tasks.
 """
 
 from __future__ import annotations
 
-import logging
-import queue
-import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
-
-if TYPE_CHECKING:
-    from distributed import Client, Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Literal, TypeVar
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
-
-QUEUE_DEPTH = 2  # one running, one waiting: the worker never idles between items
-POLL_S = 0.5
-NO_WORKER_S = 120.0
-logger = logging.getLogger(__name__)
-
-
-class NoWorkersError(RuntimeError):
-    """No worker has been there for two minutes."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(
-            f"the cluster at {address} has had no worker for {NO_WORKER_S:.0f} seconds; look at its logs, then run "
-            "the same command again: what is done stays done"
-        )
 
 
 @dataclass(frozen=True)
@@ -96,208 +71,37 @@ def run_tasks(
         yield from _run_here(call, tasks)
         return
     from vondata.cluster import connect
+    from vondata.crew import Crew
 
     with connect(options.workers, options.memory_limit, options.scheduler) as client:
-        yield from _Crew(client, call, iter(tasks), options).run()
+        yield from Crew(client, call, iter(tasks), options.timeout_s).run()
+
+
+def internal_error(error: BaseException) -> Failure:
+    """An exception that a task should not have raised."""
+    trace = "".join(traceback.format_exception(error))
+    return Failure("internal_error", f"{type(error).__name__}: {error}", error, trace)
 
 
 def _run_here(call: Callable[[TaskT], ResultT], tasks: Iterable[TaskT]) -> Iterator[tuple[TaskT, ResultT | Failure]]:
-    with ThreadPoolExecutor(1, thread_name_prefix="item") as thread:
-        for task in tasks:
-            future = thread.submit(call, task)
-            error = future.exception()
-            yield task, future.result() if error is None else _internal_error(error)
+    for task in tasks:
+        attempt: _Attempt[ResultT] = _Attempt()
+        with attempt:
+            attempt.result = call(task)
+        yield task, attempt.result
 
 
-@dataclass
-class _Assignment(Generic[TaskT]):
-    task: TaskT
-    suspect: bool = False  # was on a worker that died
+class _Attempt(Generic[ResultT]):
+    """Turns an error of one task into its result, as the border of a process does; Ctrl-C still ends the run."""
 
+    result: ResultT | Failure
 
-@dataclass
-class _Worker(Generic[TaskT]):
-    """A worker and the futures of the tasks sent to it; the first one is the one that runs."""
+    def __enter__(self) -> None: ...
 
-    address: str
-    queue: dict[Future, _Assignment[TaskT]] = field(default_factory=dict)
-    head_since: float = 0.0
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more task may wait behind the running one; a suspect runs alone."""
-        return len(self.queue) < QUEUE_DEPTH and not any(each.suspect for each in self.queue.values())
-
-
-class _Crew(Generic[TaskT, ResultT]):
-    """The workers of one run, kept busy and replaced when they hang or die."""
-
-    def __init__(
-        self, client: Client, call: Callable[[TaskT], ResultT], tasks: Iterator[TaskT], options: EngineOptions
-    ) -> None:
-        self.client = client
-        self.call = call
-        self.tasks = tasks
-        self.options = options
-        self.exhausted = False
-        self.again: deque[_Assignment[TaskT]] = deque()  # innocent, of hung workers
-        self.suspects: deque[_Assignment[TaskT]] = deque()
-        self.workers: dict[str, _Worker[TaskT]] = {}
-        self.owners: dict[Future, _Worker[TaskT]] = {}
-        self.retired: set[str] = set()  # addresses of hung workers, until they are restarted
-        self.restarter = ThreadPoolExecutor(1, thread_name_prefix="restart")
-        self.completed: queue.SimpleQueue[tuple[Future, ResultT | Failure]] = queue.SimpleQueue()
-        self.results: deque[tuple[TaskT, ResultT | Failure]] = deque()
-        self.roster_due = 0.0
-        self.last_worker_seen = time.monotonic()
-
-    def run(self) -> Iterator[tuple[TaskT, ResultT | Failure]]:
-        """Yields tasks with their results until all are done."""
-        try:
-            while True:
-                self._update_roster()
-                self._assign()
-                if self.exhausted and not self.owners and not self.again and not self.suspects:
-                    return
-                self._collect()
-                self._enforce_time_limit()
-                while self.results:
-                    yield self.results.popleft()
-        finally:
-            self.restarter.shutdown(wait=False, cancel_futures=True)
-            self.client.cancel(list(self.owners), force=True)
-
-    def _update_roster(self) -> None:
-        """Learns which workers have come and gone."""
-        now = time.monotonic()
-        if now < self.roster_due and len(self.workers) == self.options.workers:
-            return
-        self.roster_due = now + POLL_S
-        present = set(self.client.scheduler_info()["workers"]) - self.retired
-        for address in self.workers.keys() - present:
-            self._bury(self.workers[address])
-        for address in present - self.workers.keys():
-            self.workers[address] = _Worker(address)
-        if self.workers:
-            self.last_worker_seen = now
-        elif now - self.last_worker_seen > NO_WORKER_S:
-            raise NoWorkersError(self.client.scheduler.address)
-
-    def _assign(self) -> None:
-        """Gives every worker a task to run, then every worker one to wait."""
-        for worker in self.workers.values():
-            if not worker.queue and (assignment := self._next(alone=True)) is not None:
-                self._submit(worker, assignment)
-        for worker in self.workers.values():
-            if worker.has_room and (assignment := self._next(alone=False)) is not None:
-                self._submit(worker, assignment)
-
-    def _next(self, *, alone: bool) -> _Assignment[TaskT] | None:
-        if alone and self.suspects:
-            return self.suspects.popleft()
-        if self.again:
-            return self.again.popleft()
-        if not self.exhausted:
-            for task in self.tasks:
-                return _Assignment(task)
-            self.exhausted = True
-        return None
-
-    def _submit(self, worker: _Worker[TaskT], assignment: _Assignment[TaskT]) -> None:
-        future = self.client.submit(self.call, assignment.task, workers=[worker.address], pure=False)
-        if not worker.queue:
-            worker.head_since = time.monotonic()
-        worker.queue[future] = assignment
-        self.owners[future] = worker
-        future.add_done_callback(self._deliver)
-
-    def _deliver(self, future: Future) -> None:
-        """Runs in a thread of the client: fetches a result without making the crew wait."""
-        if future.status == "finished":
-            self.completed.put((future, future.result()))
-        elif future.status == "error":
-            error = future.exception()
-            self.completed.put((future, _failure(error, future.traceback())))
-
-    def _collect(self) -> None:
-        """Waits for results, at most until something else is due."""
-        patience = POLL_S
-        try:
-            while True:
-                future, result = self.completed.get(timeout=patience)
-                self._finish(future, result)
-                patience = 0.0
-        except queue.Empty:
-            return
-
-    def _finish(self, future: Future, result: ResultT | Failure) -> None:
-        worker = self.owners.get(future)
-        if worker is None:  # given up meanwhile
-            return
-        if isinstance(result, Failure) and result.reason == "worker_died":
-            self._bury(worker)
-            return
-        assignment = worker.queue.pop(future)
-        worker.head_since = time.monotonic()
-        del self.owners[future]
-        self.results.append((assignment.task, result))
-
-    def _enforce_time_limit(self) -> None:
-        now = time.monotonic()
-        for worker in list(self.workers.values()):
-            if worker.queue and now - worker.head_since > self.options.timeout_s:
-                head, *waiting = self._dismiss(worker)
-                detail = f"gave up after {self.options.timeout_s:g} s"
-                self.results.append((head.task, Failure("timed_out", detail, seconds=self.options.timeout_s)))
-                self.again.extend(waiting)
-                self.retired.add(worker.address)
-                self.restarter.submit(self._restart, worker.address)
-
-    def _bury(self, worker: _Worker[TaskT]) -> None:
-        """Takes the tasks of a dead worker back.
-
-        The death may have overtaken the news that the head was done and the next task running, so all of them are
-        suspects; only a task that dies alone, for the second time, is guilty.
-        """
-        logger.info("worker %s died", worker.address)
-        for assignment in self._dismiss(worker):
-            if assignment.suspect:
-                self.results.append((assignment.task, Failure("worker_died", "its process died, twice")))
-            else:
-                assignment.suspect = True
-                self.suspects.append(assignment)
-
-    def _dismiss(self, worker: _Worker[TaskT]) -> list[_Assignment[TaskT]]:
-        futures, assignments = list(worker.queue), list(worker.queue.values())
-        del self.workers[worker.address]
-        for future in futures:
-            del self.owners[future]
-        self.client.cancel(futures, force=True)
-        return assignments
-
-    def _restart(self, address: str) -> None:
-        """Kills and replaces a hung worker; takes seconds, in a thread of its own."""
-        try:
-            answer = self.client.restart_workers([address], timeout=60, raise_for_error=False)
-        except ValueError:
-            logger.warning("worker %s hangs and has no nanny to restart it; it gets no more work", address)
-        else:
-            if answer[address] == "OK":
-                self.retired.discard(address)
-
-
-def _failure(error: BaseException, trace: Any) -> Failure:
-    from distributed import KilledWorker
-
-    if isinstance(error, KilledWorker):
-        return Failure("worker_died", "its process died", error)
-    return _internal_error(error.with_traceback(trace))
-
-
-def _internal_error(error: BaseException) -> Failure:
-    return Failure(
-        "internal_error",
-        f"{type(error).__name__}: {error}",
-        error,
-        "".join(traceback.format_exception(error)),
-    )
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self.result = internal_error(error)
+        return True

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Split = Literal["train", "val", "test"]
 SUFFIX: dict[Kind, str] = {"shapes": ".npz", "images": ".png"}
 SPLIT_SHARES: dict[Split, float] = {"train": 0.9, "val": 0.05, "test": 0.05}
-BATCH_ROWS = 8192
+BATCH_ROWS = 4096
 
 
 class ManifestMissingError(FileNotFoundError):
@@ -32,9 +32,14 @@ class ManifestMissingError(FileNotFoundError):
         )
 
 
+def output_folder(data: Path, class_name: str, kind: Kind) -> Path:
+    """The folder of the prepared items of a class."""
+    return data / class_name / kind
+
+
 def output_path(data: Path, class_name: str, kind: Kind, id: str) -> Path:
     """The file of one prepared item."""
-    return data / class_name / kind / f"{id}{SUFFIX[kind]}"
+    return output_folder(data, class_name, kind) / f"{id}{SUFFIX[kind]}"
 
 
 def manifest_path(data: Path, class_name: str, kind: Kind) -> Path:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from vondata.item import Item, Kind, Rejected, RunOptions, file_safe, printable
 from vondata.journal import Entry, Journal
-from vondata.manifest import output_path
+from vondata.manifest import SUFFIX, output_folder
 from vondata.task import Task, hash_content, settings_hash, stamp_inputs
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class Plan:
         self._stack = stack
         self._sources: dict[str, dict[str, str]] = {}  # class -> id -> source, of the items planned
         self._collections: dict[str, set[str]] = {}
+        self._output_folders: dict[str, str] = {}
         self._truncated: set[str] = set()  # classes cut short by the limit
 
     def add(self, item: Item) -> None:
@@ -152,7 +153,7 @@ class Plan:
 
     def _sort(self, item: Item, count: ClassCount) -> None:
         entry = self.journals[item.class_name].entries.get(item.id)
-        output = output_path(self.data, item.class_name, self.kind, item.id)
+        output = f"{self._output_folders[item.class_name]}{item.id}{SUFFIX[self.kind]}"
         stamp = stamp_inputs(item)
         holds = entry is not None and self._still_holds(entry, output)
         if entry is not None and holds and entry.present and entry.stamp == stamp:
@@ -161,7 +162,7 @@ class Plan:
         recorded = entry.content.hex() if entry is not None and holds and entry.content is not None else None
         count.worked += 1
         spool = self.tasks if item.rejected is None else self.verdicts
-        spool.add(Task(item, output, stamp, recorded))
+        spool.add(Task(item, Path(output), stamp, recorded))
 
     def forget_vanished(self) -> None:
         """Takes items out of the manifest that their collection, planned to its end, has no more."""
@@ -181,14 +182,16 @@ class Plan:
         self.counts[class_name] = ClassCount()
         self._sources[class_name] = {}
         self._collections[class_name] = set()
+        # Text, not Path: building one for each of a million items would cost more than all the rest of planning.
+        self._output_folders[class_name] = f"{output_folder(self.data, class_name, self.kind)}{os.sep}"
 
-    def _still_holds(self, entry: Entry, output: Path) -> bool:
+    def _still_holds(self, entry: Entry, output: str) -> bool:
         """Whether a recorded result is valid as long as the content is the same."""
         return (
             not self.options.force
             and entry.reason not in ALWAYS_TRIED_AGAIN
             and entry.settings == self.key.for_reason(entry.reason)
-            and (bool(entry.reason) or output.is_file())
+            and (bool(entry.reason) or os.path.isfile(output))
         )
 
     def _with_own_id(self, item: Item) -> Item:

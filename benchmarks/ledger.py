@@ -1,0 +1,132 @@
+"""What the ledger costs an item: planning, journal, manifest and resume, with work that does next to nothing.
+
+`python -m benchmarks.ledger --items 100000`. Every phase runs in a process of its own, once with all items and once
+with a quarter of them, so that time and memory of the start do not count as an item's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vondata.item import Item, RunOptions
+from vondata.journal import journal_path
+from vondata.ledger import prepare
+
+from .measure import Table
+
+FILES_PER_FOLDER = 1000
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The trivial work has none."""
+
+
+def touch(item: Item, settings: NoSettings, output: Path) -> Mapping[str, Any]:
+    """Work that costs a system call."""
+    output.touch()
+    return {"faces": len(item.id)}
+
+
+def write_inputs(root: Path, count: int) -> None:
+    """Small files, each with its own content."""
+    for number in range(count):
+        path = _input(root, number)
+        if number % FILES_PER_FOLDER == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(number), "utf-8")
+
+
+def items(root: Path, count: int) -> Iterator[Item]:
+    """One item per input file, with the fields that a mesh has."""
+    for number in range(count):
+        path = str(_input(root, number))
+        yield Item(f"{number:032x}", "chair", path, (path,), {"up": "y", "front": "-z"}, collection=f"meshes {root}")
+
+
+def run_phase(root: Path, data: Path, count: int) -> dict[str, float]:
+    """One preparation in this process: wall and processor seconds, peak memory in bytes, items worked on."""
+    (data / "chair" / "shapes").mkdir(parents=True, exist_ok=True)
+    started, processor = time.perf_counter(), time.process_time()
+    result = prepare("shapes", items(root, count), touch, NoSettings(), data, RunOptions(workers=0))
+    return {
+        "wall": time.perf_counter() - started,
+        "processor": time.process_time() - processor,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0,
+        "worked": result.classes["chair"].worked,
+    }
+
+
+def measure(root: Path, data: Path, count: int) -> dict[str, float]:
+    """`run_phase` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.ledger", "--phase", str(root), str(data), "--items", str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def compare(table: Table, folder: Path, count: int) -> None:
+    """Adds a row per phase: what an item costs beyond the first quarter of them."""
+    root, part = folder / "inputs", count // 4
+    write_inputs(root, count)
+    for phase in ("first run", "resume", "files touched"):
+        if phase == "files touched":
+            for number in range(count):
+                os.utime(_input(root, number))
+        few, all = measure(root, folder / "part", part), measure(root, folder / "all", count)
+        an_item = {key: (all[key] - few[key]) / (count - part) for key in ("wall", "processor", "memory")}
+        journal = journal_path(folder / "all", "chair", "shapes").stat().st_size
+        table.add(
+            **{
+                "phase": phase,
+                "worked on": int(all["worked"]),
+                "wall s": all["wall"],
+                "ms an item": 1000 * an_item["wall"],
+                "processor ms an item": 1000 * an_item["processor"],
+                "memory B an item": an_item["memory"],
+                "journal B an item": journal / count,
+            }
+        )
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=40_000)
+    parser.add_argument("--output", type=Path, help="also save the table as JSON")
+    parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
+    parser.add_argument("--phase", type=Path, nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.phase:
+        root, data = arguments.phase
+        print(json.dumps(run_phase(root, data, arguments.items)))
+        return
+    table = Table(
+        f"The ledger with {arguments.items:,} items", f"python -m benchmarks.ledger --items {arguments.items}"
+    )
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        compare(table, Path(folder), arguments.items)
+    table.notes.append(
+        "The first run includes hashing the inputs and making the outputs (empty files). A resume finds everything "
+        "done. After touching, every file is read again and found unchanged, and gets a second journal line."
+    )
+    table.finish(arguments.output)
+
+
+def _input(root: Path, number: int) -> Path:
+    return root / str(number // FILES_PER_FOLDER) / f"{number}.obj"
+
+
+if __name__ == "__main__":
+    main()
