@@ -9,7 +9,7 @@ from vondata.demo.car_design import Car
 from vondata.demo.mesh import Flags, Floats, Mesh
 from vondata.demo.primitives import loft
 
-# Rows of the right half of a section, from the middle of the floor to the middle of the roof.
+# Points of the right half of a section, from the middle of the floor to the middle of the roof.
 FLOOR_ROWS, SIDE_ROWS, GLASS_ROWS, ROOF_ROWS = 2, 5, 2, 5
 # Texture coordinates of the paint: heights are drawn out, so that seams and bands are sharp.
 PAINT_TILE_M, PAINT_HEIGHT_SCALE = 6.0, 2.5
@@ -18,9 +18,8 @@ PAINT_TILE_M, PAINT_HEIGHT_SCALE = 6.0, 2.5
 def build_body(car: Car) -> list[Mesh]:
     """The closed shell of a car, split into paint, glass and dark underside."""
     columns = _columns(car)
-    rings = np.stack([_section(car, y) for y in columns])
-    shell = loft(rings)
-    glass = _is_glass(car, columns, rings.shape[1], len(shell.faces))
+    shell = loft(_sections(car, columns))
+    glass = _is_glass(car, columns, len(shell.faces))
     centres = shell.vertices[shell.faces].mean(axis=1)
     looks_down = _looks_down(shell)
     dark = ~glass & looks_down & (centres[:, 2] < car.clearance + 1.1 * car.arch)
@@ -66,62 +65,56 @@ def _columns(car: Car) -> Floats:
     return np.asarray(columns[np.concatenate([[True], np.diff(columns) > 0.006])])
 
 
-def _lower_edge(car: Car, y: float) -> float:
+def _lower_edge(car: Car, y: Floats) -> Floats:
+    edge = np.full(y.shape, car.clearance)
     for axle in (car.front_axle, car.rear_axle):
-        reach = car.arch**2 - (y - axle) ** 2
-        if reach > 0.0:
-            return float(max(car.clearance, car.wheel + np.sqrt(reach)))
-    return car.clearance
+        reach = np.maximum(car.arch**2 - (y - axle) ** 2, 0.0)
+        edge = np.where(reach > 0.0, np.maximum(edge, car.wheel + np.sqrt(reach)), edge)
+    return edge
 
 
-def _in_bed(car: Car, y: float) -> bool:
-    return car.bed[1] <= y <= car.bed[0]
-
-
-def _section(car: Car, y: float) -> Floats:
-    """(k, 3) the ring of the body at y, starting at the middle of the floor, up its right side and down its left."""
-    to_end = car.length / 2 - abs(y)
-    gap = max(0.0, car.rounding - to_end)
+def _sections(car: Car, y: Floats) -> Floats:
+    """(m, k, 3) the rings of the body at y (m,): from the middle of the floor up the right side, down the left."""
+    gap = np.maximum(car.rounding - (car.length / 2 - np.abs(y)), 0.0)
     inset = car.rounding - np.sqrt(car.rounding**2 - gap**2)
     bottom = _lower_edge(car, y) + 0.5 * inset
-    top = float(top_height(car, y)) - 0.5 * inset
-    wide = float(half_width(car, y)) - 0.8 * inset
-    glass_height = max(top - car.belt, 0.05)
+    top = top_height(car, y) - 0.5 * inset
+    wide = half_width(car, y) - 0.8 * inset
+    glass_height = np.maximum(top - car.belt, 0.05)
     shoulder = top - glass_height
     roof = 0.955 * wide - car.lean * glass_height
-    soft = min(0.06, 0.4 * glass_height)
-    floor = [(0.0, bottom), (0.86 * wide, bottom)]
-    rise = shoulder - bottom
-    side = [
-        (wide * x, bottom + rise * z)
-        for x, z in ((0.965, 0.04), (0.99, 0.25), (1.0, 0.55), (0.99, 0.85), (0.96, 1.0))
+    soft = np.minimum(0.06, 0.4 * glass_height)
+    # The bed of a pick-up lies above the arches, which cut through the whole width.
+    bed = np.minimum(car.wheel + 1.2 * car.arch, top - 0.15)
+    flank = ((0.965, 0.04), (0.99, 0.25), (1.0, 0.55), (0.99, 0.85), (0.96, 1.0))
+    sides = [
+        (0.0 * wide, bottom),
+        (0.86 * wide, bottom),
+        *((x * wide, bottom + z * (shoulder - bottom)) for x, z in flank),
+        *((0.955 * wide - t * car.lean * glass_height, shoulder + t * glass_height) for t in (0.08, 0.86)),
     ]
-    upright = [(0.955 * wide - car.lean * t * glass_height, shoulder + t * glass_height) for t in (0.08, 0.86)]
-    if _in_bed(car, y):
-        bed = min(car.wheel + 1.2 * car.arch, top - 0.15)  # above the arches, which cut through the whole width
-        inner = roof - 0.09
-        over = [(roof - 0.02, top), (inner, top), (inner - 0.01, bed), (0.5 * inner, bed), (0.0, bed)]
-    else:
-        crown = 0.02
-        over = [
-            (roof - 0.25 * soft, top - 0.25 * soft),
-            (roof - soft, top),
-            (0.66 * roof, top + 0.5 * crown),
-            (0.33 * roof, top + 0.9 * crown),
-            (0.0, top + crown),
-        ]
-    right = np.array([*floor, *side, *upright, *over])
-    left = right[-2:0:-1] * [-1.0, 1.0]
-    outline = np.concatenate([right, left])
-    return np.column_stack([outline[:, 0], np.full(len(outline), y), outline[:, 1]])
+    closed = [
+        (roof - 0.25 * soft, top - 0.25 * soft),
+        (roof - soft, top),
+        (0.66 * roof, top + 0.010),
+        (0.33 * roof, top + 0.018),
+        (0.0 * roof, top + 0.020),
+    ]
+    inner = roof - 0.09
+    opened = [(roof - 0.02, top), (inner, top), (inner - 0.01, bed), (0.5 * inner, bed), (0.0 * roof, bed)]
+    over = np.where((car.bed[1] <= y) & (y <= car.bed[0]), np.array(opened), np.array(closed))
+    right = np.moveaxis(np.concatenate([np.array(sides), over]), -1, 0)
+    left = right[:, -2:0:-1] * [-1.0, 1.0]
+    outlines = np.concatenate([right, left], axis=1)
+    return np.stack([outlines[..., 0], np.broadcast_to(y[:, None], outlines.shape[:2]), outlines[..., 1]], axis=-1)
 
 
-def _is_glass(car: Car, columns: Floats, size: int, face_count: int) -> Flags:
+def _is_glass(car: Car, columns: Floats, face_count: int) -> Flags:
     """Which faces of the loft are windows; the loft lists two triangles per quad, ring by ring, then the caps."""
     middle = (columns[1:] + columns[:-1]) / 2
     half = FLOOR_ROWS + SIDE_ROWS + GLASS_ROWS + ROOF_ROWS - 1
-    row = np.arange(size)
-    row = np.minimum(row, size - 1 - row)  # quads of the left side count down
+    row = np.arange(2 * half)
+    row = np.minimum(row, 2 * half - 1 - row)  # quads of the left side count down
     pane = row == FLOOR_ROWS + SIDE_ROWS
     over = (row > FLOOR_ROWS + SIDE_ROWS + GLASS_ROWS) & (row < half)
     beside = np.any([(middle < front) & (middle > rear) for front, rear in car.windows], axis=0)

@@ -103,8 +103,18 @@ def boundary_edges(mesh: Mesh) -> int:
     return int((~np.isin(forward, backward)).sum())
 
 
+def corner_angles(mesh: Mesh) -> Floats:
+    """(f, 3) the angles of the triangles, radians."""
+    corners = mesh.vertices[mesh.faces]
+    onwards, back = np.roll(corners, -1, axis=1) - corners, np.roll(corners, 1, axis=1) - corners
+    sine = np.linalg.norm(np.cross(onwards, back), axis=-1)
+    return np.asarray(np.arctan2(sine, np.einsum("fij,fij->fi", onwards, back)))
+
+
 def corner_normals(mesh: Mesh, crease: float = CREASE) -> Floats:
     """Shading normals: at every corner the mean of the adjacent faces that bend by less than the crease.
+
+    Faces count by their angle at the corner, so that it does not matter how a surface is cut into triangles.
 
     Args:
         mesh: the mesh; vertices at the same place count as one.
@@ -113,7 +123,8 @@ def corner_normals(mesh: Mesh, crease: float = CREASE) -> Floats:
     Returns:
         (f, 3, 3) unit vectors.
     """
-    vectors, normals = face_vectors(mesh), face_normals(mesh)
+    normals = face_normals(mesh)
+    weighted = normals[:, None] * corner_angles(mesh)[:, :, None]
     _, place = distinct_rows(mesh.vertices)
     corner_place = place[mesh.faces.reshape(-1)]
     order = np.argsort(corner_place, kind="stable")
@@ -125,8 +136,8 @@ def corner_normals(mesh: Mesh, crease: float = CREASE) -> Floats:
     within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
     second = order[np.repeat(starts[corner_place[order]], repeats) + within]
     smooth = np.einsum("ij,ij->i", normals[first // 3], normals[second // 3]) > np.cos(crease)
-    first, second = first[smooth], second[smooth] // 3
-    total = np.stack([np.bincount(first, vectors[second, axis], mesh.faces.size) for axis in range(3)], axis=1)
+    first, contribution = first[smooth], weighted.reshape(-1, 3)[second[smooth]]
+    total = np.stack([np.bincount(first, each, mesh.faces.size) for each in contribution.T], axis=1)
     length = np.linalg.norm(total, axis=1, keepdims=True)
     total = np.where(length > 0.0, total / np.maximum(length, 1e-30), [0.0, 0.0, 1.0])
     return np.asarray(total.reshape(-1, 3, 3))

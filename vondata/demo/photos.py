@@ -29,6 +29,7 @@ MARGIN_PX = 4.0
 TRUNCATED, HIDDEN, TILTED, TOPPLED = 0.07, 0.09, 0.15, 0.02
 # Shares of the object hidden above which Pix3D would call it slightly occluded, and occluded.
 SLIGHTLY, MUCH = 0.02, 0.15
+TOO_MUCH = 0.7
 ALPHA_SHARE = 0.125
 
 
@@ -74,11 +75,13 @@ def take_room_photo(item: DemoObject, caster: Caster, about: ObjectClass, rng: n
     floor = float(caster.vertices[:, 1].min())
     room = draw_room(rng, floor, camera.position)
     light = _draw_light(rng, camera, key=(0.55, 0.75), fill=(0.45, 0.6))
-    scene = Caster(_with_occluder(item, camera, floor, rng)) if hidden else caster
-    picture = render(scene, camera, light, room, rng)
-    whole = _silhouette_area(caster, camera)
-    visible = float((picture.coverage >= 0.5).sum())
-    return RoomPhoto(picture, camera, max(0.0, 1.0 - visible / max(whole, 1.0)) if hidden else 0.0)
+    share, scene = 0.0, caster
+    if hidden:
+        crowded = Caster(_with_occluder(item, camera, floor, rng))
+        share = hidden_share(crowded, caster, camera)
+        # Nobody keeps a photo of a crate with a bit of a car behind it.
+        scene, share = (crowded, share) if share < TOO_MUCH else (caster, 0.0)
+    return RoomPhoto(render(scene, camera, light, room, rng), camera, share)
 
 
 def take_white_photo(caster: Caster, about: ObjectClass, rng: np.random.Generator) -> Picture:
@@ -203,11 +206,13 @@ def _draw_light(
 
 def _with_occluder(item: DemoObject, camera: Camera, floor: float, rng: np.random.Generator) -> DemoObject:
     """The object with a crate or a pot on the floor between it and the camera."""
-    position = shapenet_to_object(camera.position)
-    towards = position * [1.0, 1.0, 0.0] / np.hypot(position[0], position[1])
+    viewer = shapenet_to_object(camera.position)
+    towards = viewer * [1.0, 1.0, 0.0] / np.hypot(viewer[0], viewer[1])
     beside = np.array([-towards[1], towards[0], 0.0])
-    place = rng.uniform(0.50, 0.60) * towards + rng.uniform(-0.22, 0.22) * beside
-    tall, wide = rng.uniform(0.22, 0.38), rng.uniform(0.16, 0.26)
+    points = np.concatenate([part.vertices for part in item.parts])
+    tall, wide = rng.uniform(0.4, 0.75) * np.ptp(points[:, 2]), rng.uniform(0.16, 0.26)
+    reach = (points @ towards).max() + 0.75 * wide
+    place = (reach + rng.uniform(0.0, 0.08)) * towards + rng.uniform(-0.2, 0.2) * beside
     if rng.random() < 0.5:
         turn = rng.uniform(0.0, np.pi / 2)
         spin = np.array([[np.cos(turn), -np.sin(turn), 0.0], [np.sin(turn), np.cos(turn), 0.0], [0.0, 0.0, 1.0]])
@@ -221,10 +226,19 @@ def _with_occluder(item: DemoObject, camera: Camera, floor: float, rng: np.rando
     return item.with_part(part, make_material(finish, rng))
 
 
-def _silhouette_area(caster: Caster, camera: Camera) -> float:
-    """How many pixels the object would cover with nothing in front of it."""
-    pixels = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1).astype(np.float32)
-    return float(len(caster.cast(camera.position, camera.directions(pixels + 0.5).reshape(-1, 3)).rays))
+def hidden_share(scene: Caster, alone: Caster, camera: Camera) -> float:
+    """The share of the object's silhouette in the picture that something in front of it hides.
+
+    Args:
+        scene: the object with that thing.
+        alone: the object.
+        camera: the camera.
+    """
+    grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
+    directions = camera.directions(grid.astype(np.float32) + np.float32(0.5)).reshape(-1, 3)
+    whole = len(alone.cast(camera.position, directions).rays)
+    visible = int((~scene.cast(camera.position, directions).occluder).sum())
+    return 1.0 - visible / whole if whole else 0.0
 
 
 def _write_jpeg(path: Path, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:

@@ -108,11 +108,11 @@ def cushion(size: Point, centre: Point, rounding: float, corner: float, steps: i
     Args:
         size: width, depth, height.
         centre: its middle.
-        rounding: radius of the upper and lower edges, at most half the height.
+        rounding: radius of the upper and lower edges, less than half the height.
         corner: radius of the four upright edges.
         steps: segments of a quarter turn.
     """
-    rounding = min(rounding, size[2] / 2)
+    rounding = min(rounding, 0.49 * size[2])  # a band between the two edges keeps every face an area
     turn = np.linspace(0.0, np.pi / 2, steps + 1)
     inset = rounding * (1.0 - np.cos(turn))
     rise = size[2] / 2 - rounding + rounding * np.sin(turn)

@@ -1,0 +1,69 @@
+import json
+import tomllib
+
+import pytest
+from click.testing import CliRunner
+from voncli.main import main
+from voncli.settings import FOLDERS, load_settings
+
+FEW = ("--chairs", "1", "--cars", "1", "--photos-per-object", "2")
+
+
+@pytest.fixture
+def von(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(main, ["demo", *arguments])
+
+
+def test_the_demo_is_written_and_the_next_commands_are_said(von, tmp_path):
+    result = von("here", *FEW)
+    assert result.exit_code == 0, result.output
+    assert "1 chairs in ShapeNetCore.v2/, 1 photos in rooms in pix3d/, 1 on white in photos/chair/" in result.stdout
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert lines[-6:] == [
+        "cd here",
+        "von prepare shapenet",
+        "von prepare images",
+        "von train --class chair",
+        "von evaluate --fid",
+        "von generate",
+    ]
+    assert (tmp_path / "here" / "von.toml").is_file()
+    again = von("here", *FEW)
+    assert again.exit_code == 0
+    assert "nothing is changed" in again.stdout
+
+
+def test_json_is_all_there_is_on_standard_output(von):
+    result = von("here", *FEW, "--json")
+    said = json.loads(result.stdout)
+    assert (said["models"], said["written"]) == ({"chair": 1, "car": 1}, True)
+    assert said["settings"]["seed"] == 0
+    assert said["next"][0] == "von prepare shapenet"
+    assert json.loads(von("here", *FEW, "--json").stdout)["written"] is False
+
+
+def test_the_folder_is_called_demo_if_not_named(von, tmp_path):
+    assert von("--chairs", "1", "--cars", "0", "--photos-per-object", "0").exit_code == 0
+    assert (tmp_path / "demo" / "von-demo.json").is_file()
+
+
+def test_mistakes_are_named(von, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    result = von("full", *FEW)
+    assert (result.exit_code, "full is not empty" in result.stderr) == (1, True)
+    result = von("here", "--chairs", "-1")
+    assert (result.exit_code, "--chairs" in result.stderr) == (2, True)
+
+
+def test_every_command_accepts_the_settings(von, tmp_path, monkeypatch):
+    assert von("here", *FEW).exit_code == 0
+    monkeypatch.chdir(tmp_path / "here")
+    settings = load_settings(main)
+    assert settings["train"] == {"preset": "demo"}
+    assert settings["evaluate"]["features"] == "random"
+    paths = tomllib.loads((tmp_path / "here" / "von.toml").read_text())["paths"]
+    assert set(paths) == set(FOLDERS)
+    for name in ("shapenet", "pix3d", "photos"):
+        assert (tmp_path / "here" / paths[name]).is_dir()
