@@ -22,9 +22,10 @@ def von(tiny_run, tiny_data, tmp_path, monkeypatch):
 def test_fid_is_printed_and_recorded(von, tmp_path):
     result = von("--fid", "--features", "random", "--samples", "6", "--seed", "3")
     assert result.exit_code == 0, result.output
-    assert "6 generated images with seed 3 against 24 photos of split train" in result.stdout
+    assert "Class chair, checkpoint joint-00000020, seed 3" in result.stdout
+    assert "6 generated images, 24 photos of split train" in result.stdout
     assert "for the untrained model" in result.stdout
-    assert "not comparable with published FID values" in result.stdout
+    assert "not comparable with published values" in result.stdout
     assert "Shapes" not in result.stdout
     assert result.stdout.splitlines()[-1] == "recorded in runs/chair/metrics.jsonl"
     (line,) = (tmp_path / "runs" / "chair" / "metrics.jsonl").read_text().splitlines()
@@ -32,9 +33,11 @@ def test_fid_is_printed_and_recorded(von, tmp_path):
 
 
 def test_without_a_choice_everything_is_measured(von):
-    result = von("--features", "random", "--samples", "4", "--shape-samples", "2", "--no-untrained", "--json")
-    said = json.loads(result.stdout)
-    assert [line["metric"] for line in said["results"]] == ["fid", "shapes"]
+    small = ("--features", "random", "--samples", "6", "--shape-samples", "2", "--no-untrained")
+    said = json.loads(von(*small, "--json").stdout)
+    assert [line["metric"] for line in said["results"]] == ["fid", "kid", "precision_recall", "shapes"]
+    words = von(*small).stdout
+    assert all(start in words for start in ("FID: ", "KID: ", "Images: precision ", "Shapes: "))
     assert said["results"][0]["untrained"] is None
     assert said["metrics"] == "runs/chair/metrics.jsonl"
 
@@ -87,7 +90,7 @@ def test_a_single_photo_is_too_few(von, tiny_data, tmp_path):
     (tmp_path / "few" / "chair" / "images").symlink_to(tiny_data / "chair" / "images")
     result = von("--fid", "--features", "random", "--data", "few")
     assert result.exit_code == 1
-    assert "two images or more" in result.stderr
+    assert "2 images or more" in result.stderr
 
 
 def test_features_come_from_the_settings_file(von, tmp_path):

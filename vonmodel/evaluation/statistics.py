@@ -121,7 +121,7 @@ class StatisticsAccumulator:
             StatisticsError: fewer than two samples have been added.
         """
         if self.count < 2:
-            raise StatisticsError(f"a score takes two images or more on each side, not {self.count}")
+            raise StatisticsError(f"a score takes 2 images or more on each side, not {self.count}")
         if self._scatter is None:
             rows = np.concatenate(self._kept)
             mean = rows.mean(axis=0)

@@ -56,6 +56,20 @@ def figures_of(metrics: Sequence[Metric]) -> list[Figure]:
     figures = []
     if fid := newest(metrics, "fid"):
         figures.append(_image_score(fid))
+    if kid := newest(metrics, "kid"):
+        note = f"{kid['subsets']} subsets of {kid['subset_size']} images. {_measured_on(kid)}"
+        figures.append(
+            Figure(f"{kid['value']:.4g}", f"± {kid['spread']:.2g}", "kernel distance of images (KID)", note)
+        )
+    if manifold := newest(metrics, "precision_recall"):
+        figures.append(
+            Figure(
+                f"{manifold['precision']:.2f}",
+                f"precision, {manifold['recall']:.2f} recall",
+                f"of images; density {manifold['density']:.2f}, coverage {manifold['coverage']:.2f}",
+                _measured_on(manifold),
+            )
+        )
     if shapes := newest(metrics, "shapes"):
         figures += _shape_figures(shapes)
     return figures
@@ -70,18 +84,21 @@ def _parse(text: str) -> Metric | None:
 
 
 def _image_score(line: Metric) -> Figure:
-    measured = (
-        f"{line['generated']} generated images against {line['real']} photos, seed {line['seed']}, "
-        f"features {line['features']}, {line['resize']} resizing."
-    )
-    if not line["comparable"]:
-        measured += " Random features: not comparable with published FID values."
+    measured = _measured_on(line)
     untrained = line.get("untrained")
     if untrained is None:
         return Figure(f"{line['value']:.4g}", "", "Fréchet distance of images (FID)", measured)
     share = line["value"] / untrained
     label = f"Fréchet distance of images (FID), {share:.0%} of the untrained model's {untrained:.4g}"
     return Figure(f"{line['value']:.4g}", "lower is better", label, measured, min(1.0, share))
+
+
+def _measured_on(line: Metric) -> str:
+    measured = (
+        f"{line['generated']} generated images against {line['real']} photos, seed {line['seed']}, "
+        f"features {line['features']}, {line['resize']} resizing."
+    )
+    return measured if line["comparable"] else f"{measured} Random features: not comparable with published values."
 
 
 def _shape_figures(line: Metric) -> list[Figure]:

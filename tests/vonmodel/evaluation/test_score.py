@@ -3,13 +3,15 @@ import json
 import pytest
 
 from vonmodel.evaluation import weights
-from vonmodel.evaluation.score import ScoreSettings, score
+from vonmodel.evaluation.score import score
+from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.weights import WeightsError
 from vonmodel.run_folder import RunFolder
 
 
 def settings(**changes):
-    return ScoreSettings(**{"features": "random", "batch_size": 8, "shape_samples": 3} | changes)
+    few = {"kid": False, "precision_recall": False, "features": "random", "batch_size": 8, "shape_samples": 3}
+    return ScoreSettings(**few | changes)
 
 
 def recorded(run):
@@ -41,23 +43,6 @@ def test_one_metric_at_a_time_and_one_checkpoint_at_will(tiny_run, tiny_data):
     (line,) = score(run, tiny_data, settings(shapes=False, samples=4))
     assert line["metric"] == "fid"
     assert len(recorded(tiny_run)) == 2
-
-
-def test_the_untrained_model_is_that_of_the_configuration(tiny_run, tiny_data, tiny_config):
-    """Scored as a checkpoint of its own, it gets the number that stands beside the trained one's."""
-    import dataclasses
-
-    from vonmodel.checkpoint import CheckpointInfo, CheckpointState, save_checkpoint
-    from vonmodel.model import build_model
-
-    run = RunFolder(tiny_run)
-    (line,) = score(run, tiny_data, settings(shapes=False, samples=6))
-    initial = CheckpointState(build_model(tiny_config.model, tiny_config.seed).state_dict(), {}, {})
-    save_checkpoint(tiny_run, CheckpointInfo("shape-00000000", "shape", 0, 20, 0, ""), initial)
-    (alone,) = score(run, tiny_data, settings(shapes=False, samples=6, untrained=False), checkpoint="shape-00000000")
-    assert line["untrained"] == pytest.approx(alone["value"])
-    assert alone["untrained"] is None
-    assert dataclasses.asdict(run.config()) == dataclasses.asdict(tiny_config)
 
 
 @pytest.mark.parametrize(

@@ -65,5 +65,5 @@ def test_unusable_features_are_refused():
     with pytest.raises(StatisticsError, match="not a number"):
         accumulator.update(np.array([[1.0, np.nan, 0.0]]))
     accumulator.update(np.ones((1, 3)))
-    with pytest.raises(StatisticsError, match="two images"):
+    with pytest.raises(StatisticsError, match="2 images"):
         accumulator.result()

@@ -133,7 +133,7 @@ def test_figures_are_shown_with_how_they_were_measured():
     text = "".join(read(render_page(gallery(), [FID, SHAPES])).text)
     for part in ("12.5", "5% of the untrained model's 250", "160 generated images against 150 photos, seed 0"):
         assert part in text
-    assert "not comparable with published FID values" in text
+    assert "not comparable with published values" in text
     assert "2 of 3" in text
     assert "0.66" in text
     assert "IoU 0.61 with its nearest training shape" in text
@@ -143,6 +143,22 @@ def test_published_features_need_no_warning():
     (figure,) = figures_of([FID | {"comparable": True, "untrained": None}])
     assert "not comparable" not in figure.note
     assert figure.share is None
+
+
+def test_every_image_score_has_its_figure():
+    origin = {key: FID[key] for key in FID if key not in ("metric", "value", "untrained")}
+    kid = {"metric": "kid", "value": 0.0123, "spread": 0.004, "subsets": 100, "subset_size": 150} | origin
+    manifold = {
+        "metric": "precision_recall",
+        "precision": 0.7,
+        "recall": 0.4,
+        "density": 0.9,
+        "coverage": 0.6,
+    } | origin
+    figures = figures_of([FID, kid, manifold, SHAPES])
+    assert [each.value for each in figures] == ["12.5", "0.0123", "0.70", "2", "0.61", "0.66"]
+    assert figures[1].unit == "± 0.004"
+    assert "0.40 recall" in figures[2].unit
 
 
 def test_the_newest_line_of_a_metric_counts():

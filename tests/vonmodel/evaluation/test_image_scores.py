@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vonmodel.evaluation.features import FeatureNetwork
+from vonmodel.evaluation.image_scores import image_scores
+from vonmodel.evaluation.images import GeneratedImages, RealImages
+from vonmodel.evaluation.kernel_distance import squared_discrepancy
+from vonmodel.evaluation.manifold import manifold_scores
+from vonmodel.evaluation.settings import ScoreSettings
+from vonmodel.evaluation.subject import Subject
+from vonmodel.model import build_model
+
+
+class Blocks(nn.Module):
+    """The mean colour of the four quarters."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, images):
+        return self.gain * nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+
+@pytest.fixture
+def network():
+    return FeatureNetwork("blocks", Blocks(), 12, 8, "antialiased", "0" * 64, False)
+
+
+@pytest.fixture(scope="module")
+def subject(tiny_data, tiny_config):
+    return Subject(build_model(tiny_config.model, 0).eval(), tiny_config, tiny_data)
+
+
+def scores(subject, network, **changes):
+    values = {"samples": 15, "seed": 1, "untrained": False} | changes
+    return {result["metric"]: result for result in image_scores(subject, network, ScoreSettings(**values))}
+
+
+def features(subject, network, seed=1):
+    drawn = GeneratedImages(subject.model, subject.sampler(), 15, seed)
+    photos = RealImages(subject.data, "chair", size=32)
+    return [np.concatenate(list(network.over(images.batches(50)))) for images in (drawn, photos)]
+
+
+def test_every_score_is_that_of_the_features(subject, network):
+    drawn, photos = features(subject, network)
+    found = scores(subject, network)
+    means = [each.mean(axis=0, dtype=float) for each in (drawn, photos)]
+    covariances = [np.cov(each, rowvar=False) for each in (drawn, photos)]
+    root = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)).sum()
+    expected = np.sum((means[0] - means[1]) ** 2) + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root
+    assert found["fid"]["value"] == pytest.approx(expected, rel=1e-4)
+    assert found["kid"]["subset_size"] == 15
+    assert found["kid"]["value"] == pytest.approx(squared_discrepancy(drawn, photos), abs=3 * found["kid"]["spread"])
+    assert found["precision_recall"]["coverage"] == manifold_scores(drawn, photos).coverage
+    for result in found.values():
+        assert (result["generated"], result["real"], result["seed"]) == (15, 24, 1)
+
+
+def test_no_score_depends_on_the_batch(subject, network):
+    whole = scores(subject, network)
+    for batch_size in (1, 4):
+        pieces = scores(subject, network, batch_size=batch_size)
+        assert pieces["fid"]["value"] == pytest.approx(whole["fid"]["value"], rel=1e-3)
+        assert pieces["kid"]["value"] == pytest.approx(whole["kid"]["value"], rel=1e-3)
+        assert pieces["precision_recall"] == whole["precision_recall"]
+
+
+def test_only_what_is_asked_for_is_measured(subject, network):
+    assert list(scores(subject, network, fid=False, kid=False)) == ["precision_recall"]
+    assert list(scores(subject, network, fid=False, precision_recall=False)) == ["kid"]
+    assert list(scores(subject, network, kid=False, precision_recall=False)) == ["fid"]
+
+
+def test_the_untrained_model_is_scored_beside_the_trained_one(subject, network, tiny_config, tiny_data):
+    found = scores(subject, network, untrained=True, kid=False, precision_recall=False)["fid"]
+    initial = Subject(build_model(tiny_config.model, tiny_config.seed).eval(), tiny_config, tiny_data)
+    alone = scores(initial, network, kid=False, precision_recall=False)["fid"]
+    assert found["untrained"] == pytest.approx(alone["value"])
+    assert found["untrained"] != pytest.approx(found["value"])
+    assert alone["untrained"] is None
+
+
+def test_progress_is_told(subject, network):
+    told = []
+    settings = ScoreSettings(samples=15, batch_size=10, kid=False, precision_recall=False)
+    list(image_scores(subject, network, settings, lambda *each: told.append(each)))
+    assert [each for each in told if each[0] != "photos"] == [
+        ("generated images", 10, 15),
+        ("generated images", 15, 15),
+        ("images of the untrained model", 10, 15),
+        ("images of the untrained model", 15, 15),
+    ]

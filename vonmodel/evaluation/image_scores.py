@@ -1,0 +1,117 @@
+"""The scores of images, all from one pass over the features of each side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .features import FeatureNetwork
+from .frechet import frechet_distance
+from .images import GeneratedImages, RealImages
+from .kernel_distance import kernel_distance
+from .manifold import manifold_scores
+from .measure import Measured, measure, measure_real
+from .settings import ScoreSettings
+from .subject import Subject
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being measured, how much of it is done, and how much there is."""
+
+Features = npt.NDArray[np.float32]
+
+
+def image_scores(
+    subject: Subject, network: FeatureNetwork, settings: ScoreSettings, progress: Progress | None = None
+) -> Iterator[dict[str, Any]]:
+    """Measures what the model draws against the photos of its class.
+
+    Args:
+        subject: what to score.
+        network: the feature network.
+        settings: which scores, and how many images.
+        progress: told after every batch.
+
+    Yields:
+        one entry for each score asked for, with what it was measured on.
+    """
+    config = subject.config
+    real = RealImages(
+        subject.data,
+        config.class_name,
+        size=config.model.image_size,
+        split=settings.split,
+        maximum=settings.max_images,
+    )
+    samples = settings.samples or len(real)
+    count = min(samples, settings.max_images or samples)
+    images = GeneratedImages(subject.model, subject.sampler(), count, settings.seed)
+    keep = settings.kid or settings.precision_recall
+    photos = measure_real(
+        real,
+        network,
+        subject.data / config.class_name / "statistics",
+        batch_size=settings.batch_size,
+        keep=keep,
+        progress=_told(progress, "photos"),
+    )
+    drawn = measure(
+        images, network, batch_size=settings.batch_size, keep=keep, progress=_told(progress, "generated images")
+    )
+    about = _about(real, count, network, settings)
+    if settings.fid:
+        value = frechet_distance(drawn.statistics, photos.statistics)
+        untrained = _untrained(subject, network, photos, count, settings, progress)
+        yield {"metric": "fid", "value": value, "untrained": untrained} | about
+    if drawn.features is not None and photos.features is not None:
+        for result in _feature_scores(drawn.features, photos.features, settings):
+            yield result | about
+
+
+def _feature_scores(drawn: Features, photos: Features, settings: ScoreSettings) -> Iterator[dict[str, Any]]:
+    """The scores that take the features themselves."""
+    if settings.kid:
+        yield {"metric": "kid", **asdict(kernel_distance(drawn, photos, seed=settings.seed))}
+    if settings.precision_recall:
+        yield {"metric": "precision_recall", **asdict(manifold_scores(drawn, photos))}
+
+
+def _untrained(
+    subject: Subject,
+    network: FeatureNetwork,
+    photos: Measured,
+    count: int,
+    settings: ScoreSettings,
+    progress: Progress | None,
+) -> float | None:
+    """The Fréchet distance of the model with its initial weights; None where nobody asks."""
+    wanted = not network.comparable if settings.untrained is None else settings.untrained
+    if not wanted:
+        return None
+    images = GeneratedImages(subject.untrained(), subject.sampler(), count, settings.seed)
+    told = _told(progress, "images of the untrained model")
+    drawn = measure(images, network, batch_size=settings.batch_size, progress=told)
+    return frechet_distance(drawn.statistics, photos.statistics)
+
+
+def _about(real: RealImages, count: int, network: FeatureNetwork, settings: ScoreSettings) -> dict[str, Any]:
+    return {
+        "seed": settings.seed,
+        "generated": count,
+        "real": len(real),
+        "split": settings.split or "all",
+        "dataset_sha256": real.sha256,
+        "image_size": real.size,
+        "features": network.name,
+        "features_sha256": network.sha256,
+        "comparable": network.comparable,
+        "resize": network.resize,
+    }
+
+
+def _told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else partial(progress, what)
