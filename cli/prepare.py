@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,9 @@ def _explain(context: click.Context, option: click.Parameter, name: str | None) 
         raise click.BadParameter(str(error), context, option) from error
     for reason in reasons:
         click.echo(f"{reason.name} ({', '.join(reason.kinds)})")
-        click.echo(click.formatting.wrap_text(reason.explain, initial_indent="  ", subsequent_indent="  "))
+        click.echo(
+            textwrap.fill(reason.explain, 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        )
     context.exit()
 
 
@@ -103,6 +107,62 @@ def meshes(root: Path, up: Axis, front: Axis, resolution: int, binvox: bool, run
     run_preparation(running, "shapes", _found(items, root), prepare_shape, ShapeSettings(resolution=resolution))
 
 
+@prepare.command()
+@folder_option("pix3d", help="Pix3D, or a folder in its layout: pix3d.json, img/ and mask/.")
+@folder_option("photos", help="A folder of photos for each class.")
+@click.option("--size", type=click.IntRange(16, 2048), default=128, show_default=True, help="Side in pixels.")
+@click.option("--keep-truncated", is_flag=True, help="Take annotated photos whose object is cut by the border.")
+@click.option("--keep-occluded", is_flag=True, help="Take annotated photos whose object is hidden in good part.")
+@click.option("--keep-slightly-occluded", is_flag=True, help="Take annotated photos whose object is hidden a little.")
+@click.option(
+    "--max-roll",
+    type=click.FloatRange(0, 180),
+    default=10.0,
+    show_default=True,
+    metavar="DEGREES",
+    help="The largest in-plane rotation of an annotated camera.",
+)
+@run_options
+def images(
+    pix3d: Path | None,
+    photos: Path | None,
+    size: int,
+    keep_truncated: bool,
+    keep_occluded: bool,
+    keep_slightly_occluded: bool,
+    max_roll: float,
+    running: Running,
+) -> None:
+    """Prepare photos: those of Pix3D with their annotation, and folders of photos without any."""
+    if pix3d is None and photos is None:
+        raise click.UsageError(
+            "which photos? Name --pix3d, --photos or both, or write them under [paths] in von.toml"
+        )
+    from vondata.images.photos import photo_items
+    from vondata.images.pix3d import AnnotationFileError, pix3d_items
+    from vondata.images.prepare import prepare_image
+    from vondata.images.settings import ImageSettings
+
+    settings = ImageSettings(
+        size=size,
+        keep_truncated=keep_truncated,
+        keep_occluded=keep_occluded,
+        keep_slightly_occluded=keep_slightly_occluded,
+        max_roll_deg=max_roll,
+    )
+    sources: list[Iterator[Item]] = []
+    if pix3d is not None:
+        root = _given_folder(pix3d, "pix3d", "--pix3d")
+        sources.append(_found(pix3d_items(root, running.classes(), settings), root))
+    if photos is not None:
+        root = _given_folder(photos, "photos", "--photos")
+        sources.append(_found(photo_items(root, running.classes()), root))
+    try:
+        run_preparation(running, "images", chain(*sources), prepare_image, settings)
+    except AnnotationFileError as error:
+        raise click.ClickException(str(error)) from error
+
+
 def _given_folder(folder: Path | None, name: str, flag: str) -> Path:
     """The folder as an absolute path, so that ids and resumes do not depend on where the command is run."""
     if folder is None:
@@ -116,7 +176,7 @@ def _given_folder(folder: Path | None, name: str, flag: str) -> Path:
 
 def _found(items: Iterator[Item], root: Path) -> Iterator[Item]:
     """The items, or an error that says what is in the folder instead."""
-    from vondata.shapes.sources import CollectionMissingError
+    from vondata.folders import CollectionMissingError
 
     try:
         yield from items

@@ -35,6 +35,8 @@ SUMMARY: dict[Kind, dict[str, str]] = {
     "shapes": {"faces": "faces", "fill": "fill"},
     "images": {"azimuth_deg": "az", "elevation_deg": "el"},
 }
+# Rejected photos that no picture is drawn of: what did the preparation harm is not opened once more.
+NEVER_OPENED = ("outside_root", "source_unreadable", "too_large", "timed_out", "worker_died", "internal_error")
 LEFT_OUT = ("class", "sha256", "collection", "settings")  # the same everywhere, or nothing to look at
 
 logger = logging.getLogger(__name__)
@@ -121,7 +123,11 @@ def _thin_out(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 
 def _thumbnails(data: Path, part: _Part) -> Iterator[Thumbnail]:
     """The pictures of a part that have to be drawn; prepared photos are pictures themselves."""
-    wanted = part.listed[(part.listed["status"] == "prepared") == (part.kind == "shapes")]
+    if part.kind == "shapes":
+        wanted = part.listed[part.listed["status"] == "prepared"]
+    else:
+        rejected = (part.listed["status"] == "rejected") & ~part.listed["reason"].isin(NEVER_OPENED)
+        wanted = part.listed[rejected & part.listed["sha256"].notna()]
     for id, source in zip(wanted["id"], wanted["source"], strict=True):
         target = _thumbnail_path(data, part, id)
         is_shape = part.kind == "shapes"
