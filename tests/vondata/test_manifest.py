@@ -3,6 +3,8 @@
 import json
 import math
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -139,6 +141,12 @@ def test_reasons_are_a_closed_list_with_advice() -> None:
     assert load_reason("no_mesh").kinds == ("shapes",)
     with pytest.raises(UnknownReasonError, match="did you mean 'truncated'"):
         load_reason("trunkated")
+
+
+def test_the_page_about_the_format_is_current() -> None:
+    script = Path(__file__).resolve().parents[2] / "scripts" / "document_columns.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_where_files_lie(tmp_path: Path) -> None:
