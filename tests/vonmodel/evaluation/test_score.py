@@ -61,3 +61,23 @@ def test_missing_weights_are_found_before_any_work(tiny_run, tmp_path, monkeypat
     with pytest.raises(WeightsError, match="--features random"):
         score(RunFolder(tiny_run), tmp_path / "nowhere", settings(features="inception"))
     assert not (tiny_run / "metrics.jsonl").exists()
+
+
+def test_scores_with_inception_say_that_they_compare(tiny_run, tiny_data, tmp_path, monkeypatch):
+    from vonmodel.evaluation import features
+    from vonmodel.evaluation.inception import Inception
+    from vonmodel.evaluation.random_network import fill_uniform
+
+    network = Inception().eval().requires_grad_(False)
+    fill_uniform(network, seed=1)
+    (tmp_path / "weights.pth").touch()
+    monkeypatch.setattr(features, "load_inception", lambda path: network)
+    (line,) = score(
+        RunFolder(tiny_run),
+        tiny_data,
+        settings(features="inception", weights=tmp_path / "weights.pth", shapes=False, max_images=3),
+    )
+    assert (line["features"], line["resize"], line["comparable"]) == ("inception-2015-12-05", "tensorflow", True)
+    assert line["features_sha256"] == weights.SHA256
+    assert line["untrained"] is None
+    assert line["value"] > 0
