@@ -23,8 +23,9 @@ from vondata.columns import load_reason, plain_row
 from vondata.dataset import PartRecord, plain_settings, read_dataset, record_part
 from vondata.engine import EngineOptions, Failure, run_tasks
 from vondata.item import Event, Item, Kind, Rejected, RunOptions, Work, file_safe, printable
-from vondata.manifest import manifest_is_current, split_of, write_manifest
+from vondata.manifest import manifest_is_current, output_folder, split_of, write_manifest
 from vondata.plan import ClassCount, Plan, SettingsKey
+from vondata.storage import remove_leftovers
 from vondata.task import Outcome, Task, hash_content, run_task
 
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell) -> Non
     for class_name, journal in plan.journals.items():
         entries = [entry for entry in journal.entries.values() if entry.present]
         made = [entry for entry in entries if not entry.reason]
+        if plan.counts[class_name].worked:
+            remove_leftovers(output_folder(plan.data, class_name, plan.kind))
         plan.counts[class_name].other_settings = sum(entry.settings != plan.key.output for entry in made)
         if manifest_is_current(plan.data, class_name, plan.kind, journal.path):
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from vondata.shapes.codec import EncodedField, coarse_count, decode_distance, en
 Bools = npt.NDArray[np.bool_]
 FORMAT_VERSION = 1
 _COMPRESSION_LEVEL = 9
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.|$)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
 
 
@@ -83,6 +85,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files of `atomic_path` that killed processes left; nobody may be writing to the folder."""
+    if folder.is_dir():
+        for entry in os.scandir(folder):
+            if _TEMPORARY.match(entry.name):
+                os.unlink(entry)
 
 
 def save_shape(path: Path, shape: PreparedShape) -> None:

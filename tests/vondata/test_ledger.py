@@ -48,7 +48,9 @@ def double(item: Item, settings: Settings, output: Path) -> dict[str, Any]:
         case "bug":
             raise ZeroDivisionError("no luck")
         case "die":
-            os._exit(1)
+            with atomic_path(output) as temporary:
+                temporary.write_text("half of it", "utf-8")
+                os._exit(1)
     with atomic_path(output) as temporary:
         temporary.write_text(text * settings.times, "utf-8")
     return {"faces": len(text)}
@@ -263,6 +265,7 @@ def test_verdicts_on_the_machine_hold_under_their_limits_only(bench: Bench, trav
     bench.run(item, workers=1, item_timeout_s=60.0)
     assert bench.rows().loc["m", "reason"] == "worker_died"
     assert isinstance(bench.rows().loc["m", "sha256"], str)
+    assert not any(bench.output("m").parent.iterdir())  # nor a temporary file of the dead process
     bench.run(item, workers=1, item_timeout_s=60.0)
     assert bench.worked() == []
     bench.item("m", "fine")
