@@ -17,7 +17,7 @@ from vondata.manifest import Split, output_path
 from vonmodel.datasets import ImageDataset, ViewpointSampler
 from vonmodel.export import to_pixels
 from vonmodel.model import VonModel
-from vonmodel.synthesis.draw import draw_codes, draw_viewpoints, render
+from vonmodel.synthesis.draw import draw_codes, draw_shapes, draw_viewpoints, render
 
 from .weights import file_sha256
 
@@ -112,7 +112,7 @@ class GeneratedImages:
         viewpoints = draw_viewpoints(self.count, self.sampler, seed=self.seed)
         for start in range(0, self.count, size):
             part = slice(start, start + size)
-            volumes = self.model.generate_shapes(shape_codes[part].to(device))
+            volumes = draw_shapes(self.model, shape_codes[part])
             rendering = render(self.model, volumes, viewpoints[part], texture_codes[part].to(device))
             yield torch.from_numpy(to_pixels(rendering.images))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vonmodel.datasets import ShapeDataset
 from vonmodel.export import surface_level
 from vonmodel.model import VonModel
-from vonmodel.synthesis.draw import draw_codes
+from vonmodel.synthesis.draw import draw_codes, draw_shapes
 
 Bits = npt.NDArray[np.uint64]
 """(n, words) solid voxels, one bit each."""
@@ -65,10 +65,8 @@ def shape_overlap(
     config = model.config
     level = surface_level(config.representation, config.resolution)
     codes = draw_codes(count, config.shape_code_size, seed=seed, purpose="shape")
-    device = next(model.parameters()).device
     with torch.inference_mode():
-        drawn = (model.generate_shapes(some.to(device)) for some in torch.split(codes, _BATCH))
-        generated = pack_solids(drawn, level)
+        generated = pack_solids((draw_shapes(model, some) for some in torch.split(codes, _BATCH)), level)
 
     def training() -> Iterator[tuple[str, Bits]]:
         for index, id in enumerate(dataset.ids):

@@ -23,6 +23,10 @@ Viewpoints = npt.NDArray[np.float64]
 """(n, 2) azimuth and elevation in radians."""
 
 
+VOXELS_AT_ONCE = 4 * 128**3
+"""Voxels generated or projected at a time: each takes some 200 bytes meanwhile, and larger batches gain nothing."""
+
+
 class Rendering(NamedTuple):
     """Sketches and the images painted on them, n of each."""
 
@@ -41,6 +45,13 @@ def draw_viewpoints(count: int, sampler: ViewpointSampler, *, seed: int) -> View
     return sampler(count, numpy_generator(seed, "use", "viewpoint"))
 
 
+def draw_shapes(model: VonModel, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
+    """The volumes of shape codes, on the model's device."""
+    codes = codes.to(next(model.parameters()).device)
+    some = torch.split(codes, _items_at_once(model.config.resolution))
+    return torch.cat([model.generate_shapes(each) for each in some])
+
+
 def sketch_views(model: VonModel, volumes: Float[Tensor, "n 1 r r r"], viewpoints: Viewpoints) -> FramedSketch:
     """The sketches of volumes, each from its viewpoint.
 
@@ -48,7 +59,13 @@ def sketch_views(model: VonModel, volumes: Float[Tensor, "n 1 r r r"], viewpoint
     not depend on its neighbours in a batch.
     """
     azimuth, elevation = torch.from_numpy(viewpoints).to(volumes.device, volumes.dtype).unbind(-1)
-    return model.sketch(volumes, viewpoint_rotation(azimuth, elevation), depth_range="item")
+    rotations = viewpoint_rotation(azimuth, elevation)
+    at_once = _items_at_once(volumes.shape[-1])
+    pieces = [
+        model.sketch(some, turned, depth_range="item")
+        for some, turned in zip(torch.split(volumes, at_once), torch.split(rotations, at_once), strict=True)
+    ]
+    return FramedSketch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
 
 
 def render(
@@ -60,3 +77,7 @@ def render(
     """Sketches and images of volumes, each from its viewpoint and in its texture."""
     sketch = sketch_views(model, volumes, viewpoints)
     return Rendering(sketch, model.paint(sketch, texture_codes))
+
+
+def _items_at_once(resolution: int) -> int:
+    return max(1, VOXELS_AT_ONCE // resolution**3)

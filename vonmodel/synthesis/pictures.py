@@ -12,11 +12,11 @@ from vonmodel.export import surface_mesh, write_glb, write_grey, write_image
 from vonmodel.model import VonModel
 from vonmodel.projection import FramedSketch
 
-from .draw import Viewpoints, sketch_views
+from .draw import Viewpoints, draw_shapes, sketch_views
 from .gallery import GeneratedShape, ViewFiles
 
 BATCH = 16
-"""Pictures drawn at a time, which bounds memory and changes nothing else."""
+"""Images painted at a time, which bounds memory and changes nothing else."""
 
 
 def write_shape(
@@ -26,7 +26,7 @@ def write_shape(
     folder.mkdir()
     device = next(model.parameters()).device
     with torch.inference_mode():
-        volume = model.generate_shapes(code[None].to(device))
+        volume = draw_shapes(model, code[None])
         views = tuple(
             _write_view(folder, f"view-{index + 1}", sketch, model, texture_codes.to(device))
             for index, sketch in enumerate(_sketches(model, volume, viewpoints))
@@ -45,10 +45,8 @@ def write_shape(
 
 def _sketches(model: VonModel, volume: Tensor, viewpoints: Viewpoints) -> Iterator[FramedSketch]:
     """One sketch (1, 1, R, R) of the volume (1, 1, N, N, N) from every viewpoint."""
-    for start in range(0, len(viewpoints), BATCH):
-        some = viewpoints[start : start + BATCH]
-        batch = sketch_views(model, volume.expand(len(some), -1, -1, -1, -1), some)
-        yield from (FramedSketch(*item) for item in zip(*(torch.split(each, 1) for each in batch), strict=True))
+    sketches = sketch_views(model, volume.expand(len(viewpoints), -1, -1, -1, -1), viewpoints)
+    return (FramedSketch(*item) for item in zip(*(torch.split(each, 1) for each in sketches), strict=True))
 
 
 def _write_view(folder: Path, view: str, sketch: FramedSketch, model: VonModel, texture_codes: Tensor) -> ViewFiles:

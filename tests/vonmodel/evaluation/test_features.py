@@ -55,3 +55,16 @@ def test_weights_sha256_sees_every_number_and_name():
     with torch.no_grad():
         layer.bias[1] += 1
     assert weights_sha256(layer) != before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_features_on_a_gpu_equal_those_on_the_cpu():
+    from vonmodel.evaluation.inception import FEATURES, INPUT_SIZE, Inception
+
+    module = Inception().eval().requires_grad_(False)
+    networks = [random_features(), FeatureNetwork("inception", module, FEATURES, INPUT_SIZE, "tensorflow", "", False)]
+    for network in networks:
+        expected = network(images(4))
+        network.module.to("cuda")
+        np.testing.assert_allclose(network(images(4)), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())

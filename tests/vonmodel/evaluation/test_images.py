@@ -68,3 +68,13 @@ def test_generated_images_differ_and_depend_on_the_seed_alone(generated):
 def test_more_generated_images_begin_with_the_fewer(generated):
     few = GeneratedImages(generated.model, generated.sampler, 3, seed=5)
     assert (pixels(few, 8).int() - pixels(generated, 8)[:3].int()).abs().max() <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_generated_images_on_a_gpu_equal_those_on_the_cpu(generated):
+    import copy
+
+    twin = GeneratedImages(copy.deepcopy(generated.model).cuda(), generated.sampler, 7, seed=5)
+    difference = (pixels(twin, 7).int() - pixels(generated, 7).int()).abs().float()
+    assert difference.mean() < 0.5

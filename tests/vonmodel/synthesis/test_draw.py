@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from vonmodel.model import build_model
+from vonmodel.synthesis import draw
 from vonmodel.synthesis.draw import draw_codes, draw_viewpoints, render
 
 
@@ -25,6 +26,16 @@ def test_codes_are_normal():
     assert codes.dtype == torch.float32
     assert codes.mean().item() == pytest.approx(0, abs=0.03)
     assert codes.std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_sketches_do_not_depend_on_how_many_are_projected_at_once(tiny_config, monkeypatch):
+    model = build_model(tiny_config.model, 0).eval()
+    volumes = torch.rand(5, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0)).round()
+    viewpoints = draw_viewpoints(5, uniform, seed=0)
+    whole = draw.sketch_views(model, volumes, viewpoints)
+    monkeypatch.setattr(draw, "VOXELS_AT_ONCE", 2 * 32**3)
+    for part, expected in zip(draw.sketch_views(model, volumes, viewpoints), whole, strict=True):
+        torch.testing.assert_close(part, expected)
 
 
 def test_a_rendering_does_not_depend_on_its_neighbours(tiny_config):
