@@ -1,0 +1,165 @@
+"""The sketch bank of a class: cues of its shapes from all viewpoints of a grid, kept on disk by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zipfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vondata.classes import ObjectClass
+from vondata.manifest import output_path, prepared, read_manifest
+from vondata.matching.cues import SKETCH_PX, SketchCues, sketch_cues
+from vondata.matching.sketching import sketch_volume
+from vondata.matching.viewgrid import ViewGrid, view_grid
+from vondata.storage import atomic_path, load_distance
+
+FORMAT_VERSION = 1  # goes up with every change of what a cue is, so that older caches are drawn anew
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BankSettings:
+    """How the sketches are drawn.
+
+    Attributes:
+        azimuth_step_deg: between neighbouring sketches, all around.
+        elevation_step_deg: between neighbouring sketches, over the elevations of the class's prior.
+        camera_distance: in radii of the shape. Photographers stand farther away than the camera of the model, which
+            is at 2; framing to the object hides most of the difference.
+    """
+
+    azimuth_step_deg: float = 7.5
+    elevation_step_deg: float = 6.0
+    camera_distance: float = 3.5
+
+
+@dataclass(frozen=True, eq=False)
+class SketchBank:
+    """Cues of every shape from every viewpoint.
+
+    Attributes:
+        object_class: what the shapes are.
+        shape_ids: their ids.
+        grid: the viewpoints.
+        cues: of all sketches, shape by shape.
+    """
+
+    object_class: ObjectClass
+    shape_ids: tuple[str, ...]
+    grid: ViewGrid
+    cues: SketchCues
+
+
+class NoShapesError(ValueError):
+    """There is no prepared shape to match against."""
+
+
+def choose_shapes(data: Path, class_name: str, count: int = 96) -> dict[str, Path]:
+    """Prepared shapes to draw, by id: all, or a sample by hash of the id that is the same wherever it is drawn.
+
+    Raises:
+        ManifestMissingError: no shapes of the class have been prepared.
+        NoShapesError: all were rejected.
+    """
+    ids = prepared(read_manifest(data, class_name, "shapes"))["id"]
+    if ids.empty:
+        raise NoShapesError(f"{data} has no prepared shape of class {class_name!r} to match photos against")
+    chosen = sorted(ids, key=lambda id: hashlib.sha256(id.encode("utf-8")).digest())[:count]
+    return {id: output_path(data, class_name, "shapes", id) for id in sorted(chosen)}
+
+
+def build_bank(
+    shapes: Mapping[str, Path],
+    object_class: ObjectClass,
+    settings: BankSettings = BankSettings(),
+    *,
+    cache: Path | None = None,
+    workers: int = 1,
+    on_shape: Callable[[int, int], None] | None = None,
+) -> SketchBank:
+    """Draws the bank, or reads it where the same shapes have been drawn with the same settings before.
+
+    Args:
+        shapes: files of prepared shapes by id.
+        object_class: what they are.
+        settings: how to draw.
+        cache: the file that keeps the bank; an outdated or damaged one is replaced.
+        workers: threads that draw.
+        on_shape: is told after each shape how many are done, of how many.
+
+    Raises:
+        NoShapesError: `shapes` is empty.
+        ShapeFileError: a file is not a prepared shape.
+        EmptyShapeError: a shape has no surface.
+    """
+    if not shapes:
+        raise NoShapesError(f"there is no shape of class {object_class.name!r} to match photos against")
+    grid = view_grid(object_class, settings.azimuth_step_deg, settings.elevation_step_deg)
+    key = _content_key(shapes, grid, settings)
+    cues = _read(cache, key) if cache is not None else None
+    if cues is None:
+        cues = _draw(list(shapes.values()), grid, settings.camera_distance, workers, on_shape)
+        if cache is not None:
+            _write(cache, key, cues)
+    return SketchBank(object_class, tuple(shapes), grid, cues)
+
+
+def _draw(
+    files: list[Path],
+    grid: ViewGrid,
+    camera_distance: float,
+    workers: int,
+    on_shape: Callable[[int, int], None] | None,
+) -> SketchCues:
+    azimuth, elevation = np.radians(grid.views_deg).T
+
+    def cues_of(file: Path) -> SketchCues:
+        volume = sketch_volume(load_distance(file))
+        return sketch_cues(volume.draw(azimuth, elevation, camera_distance, SKETCH_PX))
+
+    parts: list[SketchCues] = []
+    with ThreadPoolExecutor(workers) as pool:
+        for part in pool.map(cues_of, files):
+            parts.append(part)
+            if on_shape is not None:
+                on_shape(len(parts), len(files))
+    return SketchCues(
+        np.concatenate([part.silhouette for part in parts]),
+        np.concatenate([part.edges for part in parts]),
+        np.concatenate([part.shading for part in parts]),
+    )
+
+
+def _content_key(shapes: Mapping[str, Path], grid: ViewGrid, settings: BankSettings) -> str:
+    content = hashlib.sha256(json.dumps([FORMAT_VERSION, asdict(settings)], sort_keys=True).encode("utf-8"))
+    content.update(grid.views_deg.tobytes())
+    for id, path in shapes.items():
+        content.update(id.encode("utf-8") + hashlib.sha256(path.read_bytes()).digest())
+    return content.hexdigest()
+
+
+def _read(cache: Path, key: str) -> SketchCues | None:
+    if not cache.is_file():
+        return None
+    try:
+        with (
+            open(cache, "rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):  # closed also when it is no archive
+            if str(arrays["key"]) == key:
+                return SketchCues(arrays["silhouette"], arrays["edges"], arrays["shading"])
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        _logger.warning("%s is damaged (%s): drawing the sketches anew", cache, error)
+    return None
+
+
+def _write(cache: Path, key: str, cues: SketchCues) -> None:
+    with atomic_path(cache) as temporary, open(temporary, "wb") as file:
+        np.savez(file, key=np.array(key), silhouette=cues.silhouette, edges=cues.edges, shading=cues.shading)

@@ -1,0 +1,153 @@
+"""Matches prepared photos against a sketch bank and fills the viewpoint columns of their manifest rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vondata.manifest import output_path
+from vondata.matching.bank import SketchBank
+from vondata.matching.cues import CueWeights, photo_cues, read_photo, similarity
+from vondata.matching.posterior import read_scores
+from vondata.matching.viewgrid import log_prior
+
+_BATCH = 64  # photos whose scores are held at a time
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """How sketches and photos are compared.
+
+    Attributes:
+        weights: of the cues.
+        temperature: the difference of scores that makes a sketch e times as likely. 0.04 makes the confidence honest
+            where the photo's own shape is not among the sketches; where it is, the confidence is a little too low.
+        prior_weight: of the class's viewpoints against all viewpoints alike.
+    """
+
+    weights: CueWeights = field(default_factory=CueWeights)
+    temperature: float = 0.04
+    prior_weight: float = 0.3
+
+
+@dataclass(frozen=True)
+class ViewpointMatch:
+    """Where a photo was taken from, as far as the shapes of its class tell.
+
+    Attributes:
+        azimuth_deg: in [-180, 180).
+        elevation_deg: positive from above.
+        confidence: probability that the azimuth is right within 22.5 degrees.
+        alternative_azimuth_deg: the strongest other reading, more than 45 degrees away. For chairs it is in half of
+            all cases the silhouette's twin, 180 degrees less the azimuth: the back for the front.
+        alternative_elevation_deg: its elevation.
+        alternative_confidence: its probability; with `confidence` at most 1.
+        shape_id: the shape that is most alike from there.
+    """
+
+    azimuth_deg: float
+    elevation_deg: float
+    confidence: float
+    alternative_azimuth_deg: float
+    alternative_elevation_deg: float
+    alternative_confidence: float
+    shape_id: str
+
+
+def match_viewpoints(
+    images: Sequence[Path],
+    bank: SketchBank,
+    settings: MatchSettings = MatchSettings(),
+    *,
+    on_match: Callable[[int, int], None] | None = None,
+) -> list[ViewpointMatch]:
+    """The viewpoints of prepared photos (square RGBA, the object framed as `von prepare images` does).
+
+    Args:
+        images: files of one class; each is judged on its own, whatever the others are.
+        bank: sketches of the class.
+        settings: how to compare.
+        on_match: is told after each batch how many photos are done, of how many.
+
+    Returns:
+        one match per image, in their order.
+
+    Raises:
+        PhotoUnreadableError: a file is missing, damaged, without alpha or without an object.
+    """
+    prior = log_prior(bank.grid, bank.object_class, settings.prior_weight)
+    matches: list[ViewpointMatch] = []
+    for first in range(0, len(images), _BATCH):
+        for scores in score_photos(images[first : first + _BATCH], bank, settings.weights):
+            reading = read_scores(scores, bank.grid, prior, settings.temperature)
+            matches.append(
+                ViewpointMatch(
+                    reading.azimuth_deg,
+                    reading.elevation_deg,
+                    reading.confidence,
+                    reading.alternative_azimuth_deg,
+                    reading.alternative_elevation_deg,
+                    reading.alternative_confidence,
+                    bank.shape_ids[reading.shape],
+                )
+            )
+        if on_match is not None:
+            on_match(len(matches), len(images))
+    return matches
+
+
+def score_photos(images: Sequence[Path], bank: SketchBank, weights: CueWeights) -> npt.NDArray[np.float32]:
+    """(images, shapes, views) how alike each photo and each sketch are.
+
+    Raises:
+        PhotoUnreadableError: as `match_viewpoints`.
+    """
+    cues = photo_cues(np.stack([read_photo(image) for image in images]))
+    return similarity(cues, bank.cues, weights).reshape(len(images), len(bank.shape_ids), -1)
+
+
+def matched_columns(match: ViewpointMatch) -> dict[str, Any]:
+    """A match as columns of the images manifest."""
+    return {
+        "azimuth_deg": match.azimuth_deg,
+        "elevation_deg": match.elevation_deg,
+        "viewpoint_origin": "matched",
+        "viewpoint_confidence": match.confidence,
+        "alternative_azimuth_deg": match.alternative_azimuth_deg,
+        "alternative_elevation_deg": match.alternative_elevation_deg,
+        "alternative_confidence": match.alternative_confidence,
+        "viewpoint_shape": match.shape_id,
+    }
+
+
+def match_rows(
+    rows: Iterable[Mapping[str, Any]],
+    data: Path,
+    bank: SketchBank,
+    settings: MatchSettings = MatchSettings(),
+    *,
+    on_match: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Rows of an images manifest with a viewpoint wherever a prepared photo had none; the others as they were.
+
+    Args:
+        rows: of the bank's class; those with an annotated viewpoint, and rejected ones, stay.
+        data: the prepared dataset that holds the photos.
+        bank: sketches of the class.
+        settings: how to compare.
+        on_match: as in `match_viewpoints`.
+
+    Raises:
+        PhotoUnreadableError: as `match_viewpoints`.
+    """
+    filled = [dict(row) for row in rows]
+    asked = [row for row in filled if row["status"] == "prepared" and row["viewpoint_origin"] != "annotated"]
+    images = [output_path(data, bank.object_class.name, "images", row["id"]) for row in asked]
+    for row, match in zip(asked, match_viewpoints(images, bank, settings, on_match=on_match), strict=True):
+        row.update(matched_columns(match))
+    return filled
