@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-
-import click
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +51,11 @@ class ProgressReporter:
             self._move(self._bar, event)
         elif event.stage == "finished" and time.monotonic() > self._line_due:
             self._line_due = time.monotonic() + LINE_EVERY_S
-            click.echo(f"{event.done} of {event.total} done, {self._rejected} rejected", err=True)
+            self.say(f"{event.done} of {event.total} done, {self._rejected} rejected")
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _move(self, bar: Progress, event: Event) -> None:
         assert self._task is not None
@@ -90,29 +92,33 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 @contextmanager
-def logs_to(path: Path) -> Iterator[None]:
-    """Writes warnings and errors to a file and to standard error while the block runs."""
+def logs_to(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Writes our warnings and errors to a file, and says the first line of each, while the block runs."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    root = logging.getLogger()
+    ours = logging.getLogger("vondata")
     to_file = logging.FileHandler(path, encoding="utf-8", delay=True)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    to_screen = _EchoHandler()
+    to_screen = _FirstLineHandler(say)
     for handler in (to_file, to_screen):
         handler.setLevel(logging.WARNING)
-        root.addHandler(handler)
+        ours.addHandler(handler)
     try:
         yield
     finally:
         for handler in (to_file, to_screen):
-            root.removeHandler(handler)
+            ours.removeHandler(handler)
             handler.close()
 
 
-class _EchoHandler(logging.Handler):
-    """One line per message; the traceback is in the file."""
+class _FirstLineHandler(logging.Handler):
+    """Says one line per message; tracebacks are in the file."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(record.getMessage().partition("\n")[0], err=True)
+        self._say(record.getMessage().partition("\n")[0])
 
 
 def _progress_bar(console: Console) -> Progress:

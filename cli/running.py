@@ -170,7 +170,7 @@ def run_preparation(
 
     log = running.data / "journal" / LOG_FILE
     try:
-        with logs_to(log), ProgressReporter() as progress:
+        with ProgressReporter() as progress, logs_to(log, progress.say):
             result = prepare(kind, items, work, settings, running.data, running.options(), progress)
             page = _write_report(running, progress) if running.report and result.classes else None
     except KeyboardInterrupt:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ LOCAL_SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
-    # Ctrl-C reaches the whole process group; the client alone answers it, by closing the cluster.
-    "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
     "distributed.nanny.pre-spawn-environ": ONE_THREAD | {"MALLOC_TRIM_THRESHOLD_": "65536"},
 }
 KILL_AFTER_S = 0.5
@@ -49,22 +49,35 @@ def connect(workers: int, memory_limit: str, scheduler: str | None = None) -> It
         with Client(scheduler, set_as_default=False) as client:
             yield client
         return
-    with (
-        dask.config.set(LOCAL_SETTINGS),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=memory_limit,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        try:
-            yield client
-        finally:
-            cluster.sync(_kill_workers, cluster)
+    with dask.config.set(LOCAL_SETTINGS), ExitStack() as stack:
+        with _ctrl_c_held_back():
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=memory_limit,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+            stack.callback(cluster.sync, _kill_workers, cluster)
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+        yield client
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Puts Ctrl-C off until the end of the block, for this thread; for ever for threads and processes begun in it.
+
+    Ctrl-C reaches the whole process group, but the client alone answers it, by closing the cluster.
+    """
+    resource_tracker.ensure_running()  # multiprocessing would start it on demand, and take the mask away by doing so
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def _kill_workers(cluster: LocalCluster) -> None:
