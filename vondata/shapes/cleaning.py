@@ -1,0 +1,185 @@
+"""A triangle soup into a mesh worth a volume: welded, without degenerate and duplicate faces, in the object frame.
+
+The result lies inside the unit sphere around the origin, its bounding box centred there and its farthest vertex just
+under radius 1, so that no viewpoint can cut the object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vondata.item import Rejected
+from vondata.shapes.kernels import kernel
+from vondata.shapes.reading import TriangleSoup
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+RADIUS = 1.0 - 1e-6
+_WELD_STEPS = 2**21 - 2  # vertices in the same of so many steps along an edge of the cube are one vertex
+_FLAT = 1e-9  # of the object's size: narrower triangles have no area, narrower objects no extent
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A clean mesh in the object frame.
+
+    Attributes:
+        vertices: (v, 3) positions inside the unit sphere.
+        faces: (f, 3) vertex numbers; equal positions have equal numbers.
+        scale: object units per source unit.
+        centre: middle of the bounding box in source coordinates.
+        rotation: (3, 3) from source axes to object axes.
+        source_faces: triangles of the source.
+        source_vertices: vertices of the source.
+        degenerate_faces: triangles without area that were dropped.
+        duplicate_faces: triangles on the same three vertices as another one that were dropped.
+    """
+
+    vertices: Floats
+    faces: Integers
+    scale: float
+    centre: tuple[float, float, float]
+    rotation: Floats
+    source_faces: int
+    source_vertices: int
+    degenerate_faces: int
+    duplicate_faces: int
+
+
+def clean_mesh(soup: TriangleSoup, rotation: Floats) -> Mesh:
+    """Cleans a soup and moves it into the object frame.
+
+    Args:
+        soup: triangles in source coordinates.
+        rotation: (3, 3) from source axes to object axes.
+
+    Raises:
+        Rejected: empty_mesh, not_finite, flat_mesh.
+    """
+    vertices, faces = _used(soup.vertices, soup.faces)
+    middle, size = _check_extent(vertices, len(soup.faces))
+    unit = (vertices / 2 - middle / 2) / (size / 2)
+    faces = faces[_has_area(unit, faces)]
+    if len(faces) == 0:
+        raise Rejected("empty_mesh", f"none of {len(soup.faces):,} triangles has an area")
+    unit, faces = _used(unit, faces)
+    shift = (unit.min(axis=0) + unit.max(axis=0)) / 2
+    unit -= shift
+    radius = float(np.sqrt(np.einsum("ij,ij->i", unit, unit).max()))
+    vertices, faces = _weld(unit * (RADIUS / radius) @ rotation.T, faces)
+    faces = faces[_has_area(vertices, faces)]
+    kept = first_of_equal_faces(faces)
+    centre = middle + shift * size
+    source_faces = len(soup.faces) + soup.broken_faces
+    return Mesh(
+        vertices=vertices,
+        faces=faces[kept],
+        scale=RADIUS / (radius * size),
+        centre=(float(centre[0]), float(centre[1]), float(centre[2])),
+        rotation=rotation,
+        source_faces=source_faces,
+        source_vertices=len(soup.vertices),
+        degenerate_faces=source_faces - len(faces),
+        duplicate_faces=len(faces) - len(kept),
+    )
+
+
+def first_of_equal_faces(faces: Integers) -> Integers:
+    """The rows of those faces that are the first on their three vertices, whatever their orientation."""
+    low, middle, high = np.sort(faces, axis=1).T
+    count = np.int64(faces.max() + 1)
+    edge = first_of_equal(low * count + middle)
+    return np.flatnonzero(first_of_equal(edge * count + high) == np.arange(len(faces)))
+
+
+def first_of_equal(keys: Integers) -> Integers:
+    """For each key, the position of the first one equal to it."""
+    table = np.full(1 << (2 * len(keys)).bit_length(), -1, dtype=np.int64)
+    first = np.empty(len(keys), dtype=np.int64)
+    _first_of_equal(keys, table, first)
+    return first
+
+
+def _used(vertices: Floats, faces: Integers) -> tuple[Floats, Integers]:
+    """Only those vertices that some face uses."""
+    used = np.zeros(len(vertices), dtype=np.bool_)
+    used[faces.reshape(-1)] = True
+    if used.all():
+        return vertices, faces
+    return vertices[used], (np.cumsum(used) - 1)[faces]
+
+
+def _check_extent(vertices: Floats, faces: int) -> tuple[Floats, float]:
+    """The middle of the bounding box and half its longest edge.
+
+    Raises:
+        Rejected: empty_mesh, not_finite, flat_mesh (all vertices on a point or a line).
+    """
+    if len(vertices) == 0:
+        raise Rejected("empty_mesh", "no triangles")
+    finite = np.isfinite(vertices).all(axis=1)
+    if not finite.all():
+        broken = int(np.count_nonzero(~finite))
+        raise Rejected("not_finite", f"{broken:,} of {len(vertices):,} vertices are infinite or not numbers")
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    middle, size = low / 2 + high / 2, float((high / 2 - low / 2).max())
+    if size <= _FLAT * float(np.abs(middle).max()) or size < np.finfo(np.float64).tiny / _FLAT:
+        raise Rejected("flat_mesh", f"the vertices of all {faces:,} triangles lie on one point")
+    unit = (vertices / 2 - vertices[0] / 2) / size
+    far = unit[np.argmax(np.einsum("ij,ij->i", unit, unit))]
+    if np.abs(np.cross(unit, far / np.linalg.norm(far))).max() <= _FLAT:
+        raise Rejected("flat_mesh", f"the vertices of all {faces:,} triangles lie on one line")
+    return middle, size
+
+
+def _weld(positions: Floats, faces: Integers) -> tuple[Floats, Integers]:
+    """Gives vertices at the same place one number and the position of the first of them."""
+    steps = np.rint((positions + 1.0) * (_WELD_STEPS / 2)).astype(np.int64)
+    first = first_of_equal((steps[:, 0] << 42) | (steps[:, 1] << 21) | steps[:, 2])
+    return _used(positions, first[faces])
+
+
+@kernel
+def _has_area(vertices: Floats, faces: Integers) -> Bools:
+    """Whether each triangle is higher over its longest edge than `_FLAT`."""
+    right = np.empty(faces.shape[0], np.bool_)
+    edges, cross = np.empty((3, 3)), np.empty(3)
+    for row in range(faces.shape[0]):
+        longest = 0.0
+        for corner in range(3):
+            start, end = vertices[faces[row, corner]], vertices[faces[row, (corner + 1) % 3]]
+            length = 0.0
+            for axis in range(3):
+                edges[corner, axis] = end[axis] - start[axis]
+                length += edges[corner, axis] ** 2
+            longest = max(longest, length)
+        area = 0.0
+        for axis in range(3):
+            v, w = (axis + 1) % 3, (axis + 2) % 3
+            cross[axis] = edges[0, v] * edges[1, w] - edges[0, w] * edges[1, v]
+            area += cross[axis] ** 2
+        right[row] = longest > 0.0 and area > longest * _FLAT**2
+    return right
+
+
+@kernel
+def _first_of_equal(keys: Integers, table: Integers, first: Integers) -> None:
+    """Open addressing; the table holds positions and is at least twice as large as there are keys."""
+    mask = np.uint64(table.size - 1)
+    for position in range(keys.size):
+        slot = (np.uint64(keys[position]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)
+        while True:
+            found = table[slot & mask]
+            if found < 0:
+                table[slot & mask] = position
+                first[position] = position
+                break
+            if keys[found] == keys[position]:
+                first[position] = found
+                break
+            slot += np.uint64(1)

@@ -1,0 +1,203 @@
+"""Exact distances from voxel centres to triangles: for one pair, and for all voxels in a band around the surface.
+
+Positions are in voxels. The band is exact because every triangle is held against every voxel that could be within
+reach; most pairs are dismissed by a lower bound, the distance to the triangle's plane and to its three edges' lines.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vondata.shapes.kernels import kernel
+
+Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.int32]
+
+_ORIGIN = np.zeros(3)
+
+
+def triangle_table(vertices: Floats, faces: Integers) -> Floats:
+    """(f, 12) first corner, edges u and v from it to the other two, and the products uu, uv, vv."""
+    table = np.empty((len(faces), 12))
+    first, u, v = table[:, 0:3], table[:, 3:6], table[:, 6:9]
+    first[:] = vertices[faces[:, 0]]
+    u[:], v[:] = vertices[faces[:, 1]] - first, vertices[faces[:, 2]] - first
+    for column, (one, other) in enumerate(((u, u), (u, v), (v, v)), start=9):
+        table[:, column] = np.einsum("ij,ij->i", one, other)
+    return table
+
+
+@kernel
+def nearest_point(triangles: Floats, face: int, x: float, y: float, z: float) -> tuple[float, float, float]:
+    """The point of a triangle nearest to (x, y, z), by the region of its plane in which the point lies (Ericson)."""
+    ax, ay, az = triangles[face, 0], triangles[face, 1], triangles[face, 2]
+    ux, uy, uz = triangles[face, 3], triangles[face, 4], triangles[face, 5]
+    vx, vy, vz = triangles[face, 6], triangles[face, 7], triangles[face, 8]
+    px, py, pz = x - ax, y - ay, z - az
+    uu, uv, vv = triangles[face, 9], triangles[face, 10], triangles[face, 11]
+    pu, pv = ux * px + uy * py + uz * pz, vx * px + vy * py + vz * pz
+    ru, rv, su, sv = pu - uu, pv - uv, pu - uv, pv - vv  # the same products from the second and the third corner
+    s, t = 0.0, 0.0  # how far along u and v the nearest point lies
+    if pu <= 0 and pv <= 0:
+        pass
+    elif ru >= 0 and rv <= ru:
+        s = 1.0
+    elif sv >= 0 and su <= sv:
+        t = 1.0
+    else:
+        third, second, first = pu * rv - ru * pv, su * pv - pu * sv, ru * sv - su * rv
+        if third <= 0 and pu >= 0 and ru <= 0:
+            s = pu / uu
+        elif second <= 0 and pv >= 0 and sv <= 0:
+            t = pv / vv
+        elif first <= 0 and rv >= ru and su >= sv:
+            t = (rv - ru) / ((rv - ru) + (su - sv))
+            s = 1.0 - t
+        else:
+            whole = first + second + third
+            s, t = second / whole, third / whole
+    return ax + s * ux + t * vx, ay + s * uy + t * vy, az + s * uz + t * vz
+
+
+@kernel
+def squared_distance(triangles: Floats, face: int, x: float, y: float, z: float) -> float:
+    """The squared distance from (x, y, z) to a triangle."""
+    qx, qy, qz = nearest_point(triangles, face, x, y, z)
+    return (x - qx) ** 2 + (y - qy) ** 2 + (z - qz) ** 2
+
+
+@kernel
+def mark_band(triangles: Floats, reach: float, squared: Singles, nearest: Ids) -> None:
+    """Lowers `squared` to the squared distance wherever a triangle is nearer than what stands there.
+
+    Args:
+        triangles: (f, 12) from `triangle_table`.
+        reach: half width of the band.
+        squared: (N + 2, N + 2, N + 2) with voxel i at i + 1; at least reach^2 to begin with.
+        nearest: the same, the triangle that is nearest.
+    """
+    planes = np.empty((4, 4))
+    low, high, corners, middle = np.empty(3, np.int64), np.empty(3, np.int64), np.empty((3, 3)), np.empty(3)
+    for face in range(triangles.shape[0]):
+        for axis in range(3):
+            corners[0, axis] = triangles[face, axis]
+            corners[1, axis] = triangles[face, axis] + triangles[face, axis + 3]
+            corners[2, axis] = triangles[face, axis] + triangles[face, axis + 6]
+            smallest = min(corners[0, axis], corners[1, axis], corners[2, axis])
+            largest = max(corners[0, axis], corners[1, axis], corners[2, axis])
+            low[axis] = max(np.int64(np.ceil(smallest - reach)), 0)
+            high[axis] = min(np.int64(np.floor(largest + reach)), squared.shape[0] - 3)
+            middle[axis] = (corners[0, axis] + corners[1, axis] + corners[2, axis]) / 3
+        if _bounding_planes(corners, planes):
+            radius = 0.0
+            for corner in range(3):
+                offset = 0.0
+                for axis in range(3):
+                    offset += (corners[corner, axis] - middle[axis]) ** 2
+                radius = max(radius, offset)
+            ball = (np.sqrt(radius) + reach) ** 2
+            _mark_rows(triangles, face, planes, (low, high), (middle, ball, reach), squared, nearest)
+
+
+@kernel
+def _bounding_planes(corners: Floats, planes: Floats) -> bool:
+    """A triangle's plane, and the planes upright on its edges, positive inside; all as a x + b y + c z + d with a unit
+    normal. False if the triangle has no area."""
+    if not _plane_across(corners[1], corners[0], corners[2], corners[0], planes[3]):
+        return False
+    for corner in range(3):
+        here, there = corners[corner], corners[(corner + 1) % 3]
+        _plane_across(planes[3], _ORIGIN, there, here, planes[corner])
+        planes[corner, 3] = -_dot(planes[corner], here)
+    planes[3, 3] = -_dot(planes[3], corners[0])
+    return True
+
+
+@kernel
+def _plane_across(a: Floats, a_from: Floats, b: Floats, b_from: Floats, plane: Floats) -> bool:
+    """The unit vector across a - a_from and b - b_from; whether there is one."""
+    length = 0.0
+    for axis in range(3):
+        v, w = (axis + 1) % 3, (axis + 2) % 3
+        plane[axis] = (a[v] - a_from[v]) * (b[w] - b_from[w]) - (a[w] - a_from[w]) * (b[v] - b_from[v])
+        length += plane[axis] ** 2
+    length = np.sqrt(length)
+    for axis in range(3):
+        plane[axis] /= max(length, 1e-300)
+    return length > 0.0
+
+
+@kernel
+def _dot(a: Floats, b: Floats) -> float:
+    return float(a[0] * b[0] + a[1] * b[1] + a[2] * b[2])
+
+
+@kernel
+def _mark_rows(
+    triangles: Floats,
+    face: int,
+    planes: Floats,
+    box: tuple[Integers, Integers],
+    ball: tuple[Floats, float, float],
+    squared: Singles,
+    nearest: Ids,
+) -> None:
+    """Goes over the z rows of a triangle's box, each cut to the slab around its plane and the ball around it."""
+    (low, high), (middle, ball_squared, reach) = box, ball
+    across_0, across_1, across_2, plane = planes[0], planes[1], planes[2], planes[3]
+    first_z, last_z, middle_x, middle_y, middle_z = low[2], high[2], middle[0], middle[1], middle[2]
+    rise_0, rise_1, rise_2, rise = across_0[2], across_1[2], across_2[2], plane[2]
+    for x in range(low[0], high[0] + 1):
+        for y in range(low[1], high[1] + 1):
+            half = ball_squared - (x - middle_x) ** 2 - (y - middle_y) ** 2
+            if half < 0.0:
+                continue
+            half = np.sqrt(half)
+            first = max(first_z, np.int64(np.ceil(middle_z - half)))
+            last = min(last_z, np.int64(np.floor(middle_z + half)))
+            height = plane[0] * x + plane[1] * y + plane[3]
+            if abs(rise) > 1e-3:
+                one, other = (-reach - height) / rise, (reach - height) / rise
+                first = max(first, np.int64(np.ceil(min(one, other))))
+                last = min(last, np.int64(np.floor(max(one, other))))
+            edge_0 = across_0[0] * x + across_0[1] * y + across_0[3]
+            edge_1 = across_1[0] * x + across_1[1] * y + across_1[3]
+            edge_2 = across_2[0] * x + across_2[1] * y + across_2[3]
+            row, row_nearest = squared[x + 1, y + 1], nearest[x + 1, y + 1]
+            for z in range(first, last + 1):
+                best = row[z + 1]
+                bound = (height + rise * z) ** 2
+                if bound >= best:
+                    continue
+                inward = min(edge_0 + rise_0 * z, edge_1 + rise_1 * z, edge_2 + rise_2 * z)
+                if inward < 0.0:
+                    if bound + inward**2 >= best:
+                        continue
+                    bound = squared_distance(triangles, face, float(x), float(y), float(z))
+                if bound < best:
+                    row[z + 1], row_nearest[z + 1] = bound, face
+
+
+@kernel
+def stand(triangles: Floats, voxels: Integers, face: Ids, x: Singles, y: Singles, z: Singles) -> None:
+    """Fills in the nearest points of some voxels, given by their place in the flat volumes of `mark_band`."""
+    width = face.shape[0]
+    faces, xs, ys, zs = face.ravel(), x.ravel(), y.ravel(), z.ravel()
+    for at in voxels:
+        i, j, k = at // (width * width) - 1, at // width % width - 1, at % width - 1
+        xs[at], ys[at], zs[at] = nearest_point(triangles, faces[at], float(i), float(j), float(k))
+
+
+@kernel
+def measure(triangles: Floats, face: Ids, distance: Singles) -> None:
+    """The distance of each voxel to the triangle that its foot lies on; the feet are turned."""
+    size = distance.shape[0]
+    per_voxel = 1.0 / (size - 1)
+    for i in range(size):
+        for k in range(size):
+            for j in range(size):
+                squared = squared_distance(triangles, face[i + 1, k + 1, j + 1], float(i), float(j), float(k))
+                distance[i, j, k] = np.sqrt(squared) * per_voxel

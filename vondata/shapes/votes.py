@@ -1,0 +1,203 @@
+"""What lines of voxels say about inside and outside of a surface that may have holes.
+
+A line that crosses a closed surface is inside after an odd number of crossings, whichever way its faces are turned.
+On a broken surface a line may meet a hole; then its number of crossings is odd in all, and the line abstains.
+All is counted for 64 voxels at a time: bit k of a count's plane p, over all planes, is the count of voxel k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vondata.shapes.crossings import Direction
+from vondata.shapes.kernels import kernel
+
+Words = npt.NDArray[np.uint64]
+
+_ONE = np.uint64(1)
+_LAST = np.uint64(63)
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Counts per voxel, as packed (planes, N, N, W) bits of each count.
+
+    Attributes:
+        inside: directions on which the voxel has an odd number of crossings on both sides.
+        outside: directions on which it has an even number on both sides; on all others its line met a hole.
+        exposed: half lines, of those that do not point down, that leave the grid without meeting the surface.
+    """
+
+    inside: Words
+    outside: Words
+    exposed: Words
+
+    @staticmethod
+    def none(resolution: int) -> Votes:
+        """No votes on an N^3 grid; the planes hold all thirteen directions."""
+        shape = (resolution, resolution, -(-resolution // 64))
+        return Votes(*(np.zeros((planes, *shape), dtype=np.uint64) for planes in (4, 4, 5)))
+
+
+def add_votes(votes: Votes, crossings: Words, surface: Words, direction: Direction) -> None:
+    """Adds what the lines of one direction say.
+
+    Args:
+        votes: the counts, changed in place.
+        crossings: packed voxels from `find_crossings`.
+        surface: packed surface voxels.
+        direction: the direction of the crossings.
+    """
+    behind, hidden = np.empty_like(crossings), np.empty_like(crossings)
+    _look_back(crossings, surface, direction, behind, hidden)
+    _look_ahead(crossings, surface, direction, (behind, hidden), (votes.inside, votes.outside, votes.exposed))
+
+
+@kernel
+def _look_back(crossings: Words, surface: Words, direction: Direction, behind: Words, hidden: Words) -> None:
+    """For each voxel, the parity of the crossings up to it and whether its line met the surface before."""
+    size, width = crossings.shape[0], crossings.shape[2]
+    step_x, step_y, step_z = direction
+    for x in range(size):
+        for y in range(size):
+            from_x, from_y = x - step_x, y - step_y
+            along_row = step_x == 0 and step_y == 0
+            enters = not along_row and (from_x < 0 or from_y < 0 or from_y >= size)
+            parity, met = np.uint64(0), np.uint64(0)
+            for w in range(width):
+                if along_row:
+                    behind[x, y, w] = _prefix_parity(crossings[x, y, w]) ^ parity
+                    parity = np.uint64(0) - (behind[x, y, w] >> _LAST)
+                    hidden[x, y, w] = _spread_up(surface[x, y, w]) | met
+                    met = np.uint64(0) - (hidden[x, y, w] >> _LAST)
+                elif enters:
+                    behind[x, y, w] = crossings[x, y, w]
+                    hidden[x, y, w] = surface[x, y, w]
+                else:
+                    behind[x, y, w] = crossings[x, y, w] ^ _moved(behind, from_x, from_y, w, step_z)
+                    hidden[x, y, w] = surface[x, y, w] | _moved(hidden, from_x, from_y, w, step_z)
+
+
+@kernel
+def _look_ahead(
+    crossings: Words,
+    surface: Words,
+    direction: Direction,
+    seen: tuple[Words, Words],
+    counts: tuple[Words, Words, Words],
+) -> None:
+    """The same from the other end, and the votes that follow from both sides."""
+    size, width = crossings.shape[0], crossings.shape[2]
+    step_x, step_y, step_z = direction
+    behind, hidden = seen
+    ahead, covered = np.zeros_like(crossings), np.zeros_like(crossings)  # both with the voxel itself
+    for x in range(size - 1, -1, -1):
+        for y in range(size - 1, -1, -1):
+            to_x, to_y = x + step_x, y + step_y
+            along_row = step_x == 0 and step_y == 0
+            leaves = not along_row and (to_x >= size or to_y < 0 or to_y >= size)
+            met = np.uint64(0)
+            for w in range(width - 1, -1, -1):
+                if along_row:
+                    front = behind[x, y, w] ^ (np.uint64(0) - (behind[x, y, width - 1] >> _LAST))
+                    covered[x, y, w] = _spread_down(surface[x, y, w]) | met
+                    met = np.uint64(0) - (covered[x, y, w] & _ONE)
+                    cover = covered[x, y, w]
+                elif leaves:
+                    front = cover = np.uint64(0)
+                    ahead[x, y, w], covered[x, y, w] = crossings[x, y, w], surface[x, y, w]
+                else:
+                    front = _moved(ahead, to_x, to_y, w, -step_z)
+                    cover = _moved(covered, to_x, to_y, w, -step_z)
+                    ahead[x, y, w], covered[x, y, w] = crossings[x, y, w] ^ front, surface[x, y, w] | cover
+                _count(counts[0], x, y, w, behind[x, y, w] & front)
+                _count(counts[1], x, y, w, ~behind[x, y, w] & ~front)
+                if step_z >= 0:
+                    _count(counts[2], x, y, w, ~cover)
+                if step_z <= 0:
+                    _count(counts[2], x, y, w, ~hidden[x, y, w])
+
+
+@kernel
+def _prefix_parity(word: int) -> int:
+    """Bit k becomes the parity of bits 0 to k."""
+    for step in (1, 2, 4, 8, 16, 32):
+        word ^= word << np.uint64(step)
+    return word
+
+
+@kernel
+def _spread_up(word: int) -> int:
+    for step in (1, 2, 4, 8, 16, 32):
+        word |= word << np.uint64(step)
+    return word
+
+
+@kernel
+def _spread_down(word: int) -> int:
+    for step in (1, 2, 4, 8, 16, 32):
+        word |= word >> np.uint64(step)
+    return word
+
+
+@kernel
+def _count(counters: Words, x: int, y: int, w: int, votes: int) -> None:
+    """Adds one for each bit that is set: a carry runs through the planes of the counter."""
+    for plane in range(counters.shape[0]):
+        carry = counters[plane, x, y, w] & votes
+        counters[plane, x, y, w] ^= votes
+        votes = carry
+
+
+@kernel
+def _moved(words: Words, x: int, y: int, w: int, by: int) -> int:
+    """A word of a row whose voxels are moved one up (by = 1), one down (-1) or not at all (0).
+
+    The same as `bits.shifted`: numba's cache notices changes only in the file that a kernel is in.
+    """
+    word = words[x, y, w]
+    if by > 0:
+        return (word << _ONE) | (words[x, y, w - 1] >> _LAST if w > 0 else np.uint64(0))
+    if by < 0:
+        return (word >> _ONE) | (words[x, y, w + 1] << _LAST if w + 1 < words.shape[2] else np.uint64(0))
+    return word
+
+
+def decide(votes: Votes, *, least_inside: int, most_exposed: int) -> Words:
+    """The packed voxels that at least so many directions, and more than those that deny it, find inside, and of whose
+    half lines at most so many see the sky."""
+    decided = np.empty_like(votes.inside[0])
+    _decide(votes.inside, votes.outside, votes.exposed, (least_inside, most_exposed + 1), decided)
+    return decided
+
+
+@kernel
+def _decide(inside: Words, outside: Words, exposed: Words, limits: tuple[int, int], out: Words) -> None:
+    """Compares the two counts from their highest bit down."""
+    for x in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for w in range(out.shape[2]):
+                more, equal = np.uint64(0), ~np.uint64(0)
+                for plane in range(inside.shape[0] - 1, -1, -1):
+                    yes, no = inside[plane, x, y, w], outside[plane, x, y, w]
+                    more |= equal & yes & ~no
+                    equal &= ~(yes ^ no)
+                enough = _at_least(inside, x, y, w, limits[0])
+                out[x, y, w] = more & enough & ~_at_least(exposed, x, y, w, limits[1])
+
+
+@kernel
+def _at_least(counters: Words, x: int, y: int, w: int, least: int) -> int:
+    """The voxels whose count is at least a number."""
+    above, equal = np.uint64(0), ~np.uint64(0)
+    for plane in range(counters.shape[0] - 1, -1, -1):
+        word = counters[plane, x, y, w]
+        if least >> plane & 1:
+            equal &= word
+        else:
+            above |= equal & word
+            equal &= ~word
+    return above | equal
