@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from vonmodel.seeding import numpy_generator
 
+from .statistics import StatisticsError
+
 SUBSETS = 100
 SUBSET_SIZE = 1000
 Features = npt.NDArray[np.floating]
@@ -41,12 +43,16 @@ def kernel_distance(
         second: (m, d)
         seed: of the subsets.
         subsets: how many subsets, each drawn without repeats.
-        subset_size: samples of each side in a subset, at most as many as there are; when that is all of both sides,
-            there is one subset.
+        subset_size: samples of each side in a subset. Where there are no more than that, half of them, so that the
+            subsets differ and their spread says something.
+
+    Raises:
+        StatisticsError: fewer than four samples on a side.
     """
-    size = min(subset_size, len(first), len(second))
-    if size == len(first) == len(second):
-        return KernelDistance(squared_discrepancy(first, second), 0.0, 1, size)
+    fewest = min(len(first), len(second))
+    if fewest < 4:
+        raise StatisticsError(f"a kernel distance takes 4 images or more on each side, not {fewest}")
+    size = subset_size if fewest > subset_size else fewest // 2
     rng = numpy_generator(seed, "kernel distance")
     values = [
         squared_discrepancy(

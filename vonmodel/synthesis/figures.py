@@ -59,14 +59,15 @@ def figures_of(metrics: Sequence[Metric]) -> list[Figure]:
     if kid := newest(metrics, "kid"):
         note = f"{kid['subsets']} subsets of {kid['subset_size']} images. {_measured_on(kid)}"
         figures.append(
-            Figure(f"{kid['value']:.4g}", f"± {kid['spread']:.2g}", "kernel distance of images (KID)", note)
+            Figure(f"{kid['value']:.4g}", f"± {kid['spread']:.2g}", "Kernel distance of images (KID)", note)
         )
     if manifold := newest(metrics, "precision_recall"):
         figures.append(
             Figure(
                 f"{manifold['precision']:.2f}",
-                f"precision, {manifold['recall']:.2f} recall",
-                f"of images; density {manifold['density']:.2f}, coverage {manifold['coverage']:.2f}",
+                f"and {manifold['recall']:.2f}",
+                "precision and recall of images, "
+                f"with density {manifold['density']:.2f} and coverage {manifold['coverage']:.2f}",
                 _measured_on(manifold),
             )
         )

@@ -53,7 +53,7 @@ def test_every_score_is_that_of_the_features(subject, network):
     root = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)).sum()
     expected = np.sum((means[0] - means[1]) ** 2) + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root
     assert found["fid"]["value"] == pytest.approx(expected, rel=1e-4)
-    assert found["kid"]["subset_size"] == 15
+    assert found["kid"]["subset_size"] == 7
     assert found["kid"]["value"] == pytest.approx(squared_discrepancy(drawn, photos), abs=3 * found["kid"]["spread"])
     assert found["precision_recall"]["coverage"] == manifold_scores(drawn, photos).coverage
     for result in found.values():

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from vonmodel.evaluation.kernel_distance import kernel_distance, squared_discrepancy
+from vonmodel.evaluation.statistics import StatisticsError
 
 
 def samples(count, shift=0.0, seed=0):
@@ -50,11 +51,14 @@ def test_subsets_are_drawn_from_the_seed():
     assert (first.subsets, first.subset_size) == (10, 20)
 
 
-def test_the_whole_of_both_sides_is_one_subset():
-    x, y = samples(30), samples(30, 1.0, 1)
+def test_few_samples_are_halved_so_that_subsets_differ():
+    x, y = samples(30), samples(41, 1.0, 1)
     found = kernel_distance(x, y, seed=0)
-    assert (found.subsets, found.subset_size, found.spread) == (1, 30, 0.0)
-    assert found.value == pytest.approx(squared_discrepancy(x, y))
+    assert (found.subsets, found.subset_size) == (100, 15)
+    assert found.value == pytest.approx(squared_discrepancy(x, y), abs=found.spread)
+    assert found.spread > 0
+    with pytest.raises(StatisticsError, match="4 images or more on each side, not 3"):
+        kernel_distance(x[:3], y, seed=0)
 
 
 def test_distance_equals_torchmetrics_with_the_same_features():
@@ -77,5 +81,5 @@ def test_distance_equals_torchmetrics_with_the_same_features():
         peer = KernelInceptionDistance(feature=network, subsets=1, subset_size=30)
     peer.update(real, real=True)
     peer.update(fake, real=False)
-    ours = kernel_distance(network(fake).numpy(), network(real).numpy(), seed=0)
-    assert ours.value == pytest.approx(float(peer.compute()[0]), rel=1e-5)
+    ours = squared_discrepancy(network(fake).numpy(), network(real).numpy())
+    assert ours == pytest.approx(float(peer.compute()[0]), rel=1e-5)

@@ -158,7 +158,7 @@ def test_every_image_score_has_its_figure():
     figures = figures_of([FID, kid, manifold, SHAPES])
     assert [each.value for each in figures] == ["12.5", "0.0123", "0.70", "2", "0.61", "0.66"]
     assert figures[1].unit == "± 0.004"
-    assert "0.40 recall" in figures[2].unit
+    assert figures[2].unit == "and 0.40"
 
 
 def test_the_newest_line_of_a_metric_counts():
