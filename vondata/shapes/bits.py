@@ -31,9 +31,9 @@ def unpack(words: Words, size: int) -> Bools:
 
 
 @kernel
-def shifted(words: Words, x: int, y: int, w: int, by: int) -> int:
+def shifted(words: Words, x: int, y: int, w: int, by: int) -> np.uint64:
     """A word of a row whose voxels are moved one up (by = 1), one down (-1) or not at all (0)."""
-    word = words[x, y, w]
+    word = np.uint64(words[x, y, w])
     if by > 0:
         return (word << _ONE) | (words[x, y, w - 1] >> _LAST if w > 0 else np.uint64(0))
     if by < 0:
@@ -105,7 +105,7 @@ def _flood_row(cells: Words, row: Words, side: Words, other_side: Words, outside
 
 
 @kernel
-def _fill_up(seeds: int, cells: int) -> int:
+def _fill_up(seeds: np.uint64, cells: np.uint64) -> np.uint64:
     """Spreads bits to higher ones through cells, doubling the reach in each of six steps."""
     for step in (1, 2, 4, 8, 16, 32):
         seeds |= cells & (seeds << np.uint64(step))
@@ -114,7 +114,7 @@ def _fill_up(seeds: int, cells: int) -> int:
 
 
 @kernel
-def _fill_down(seeds: int, cells: int) -> int:
+def _fill_down(seeds: np.uint64, cells: np.uint64) -> np.uint64:
     for step in (1, 2, 4, 8, 16, 32):
         seeds |= cells & (seeds >> np.uint64(step))
         cells &= cells >> np.uint64(step)
@@ -123,8 +123,10 @@ def _fill_down(seeds: int, cells: int) -> int:
 
 @kernel
 def settle(voted: Words, enclosed: Words) -> Words:
-    """What is enclosed or voted in, after each voxel heard its six neighbours: fewer than three filled ones empty it,
-    five or more fill it. Single specks and streaks go, single pits close."""
+    """What is enclosed or voted in, after each voxel heard its six neighbours.
+
+    Fewer than three filled ones empty it, five or more fill it, so that single specks, streaks and pits go.
+    """
     filled = voted | enclosed
     settled = filled.copy()
     size = filled.shape[0]

@@ -6,7 +6,7 @@ under radius 1, so that no viewpoint can cut the object.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,14 @@ class Mesh:
     source_vertices: int
     degenerate_faces: int
     duplicate_faces: int
+
+    def to_source(self, points: Floats) -> Floats:
+        """Points (..., 3) of the object frame in source coordinates."""
+        return np.asarray(points @ self.rotation / self.scale + np.array(self.centre))
+
+    def without(self, dropped: Bools) -> Mesh:
+        """The mesh without some faces; vertices, scale and centre stay."""
+        return replace(self, faces=self.faces[~dropped])
 
 
 def clean_mesh(soup: TriangleSoup, rotation: Floats) -> Mesh:

@@ -63,7 +63,7 @@ def _toggle_crossings(points: Floats, faces: Integers, steps: tuple[int, int, in
                 cell[depth] = d
                 cell[(depth + 1) % 3] = u + u_step * d
                 cell[(depth + 2) % 3] = v + v_step * d
-                if 0 <= cell.min() and cell.max() < size:
+                if cell.min() >= 0 and cell.max() < size:
                     words[cell[0], cell[1], cell[2] >> 6] ^= np.uint64(1) << np.uint64(cell[2] & 63)
 
 

@@ -63,11 +63,12 @@ def _exact(vertices: Floats, faces: Integers, resolution: int) -> Singles:
 
     scene = o3d.t.geometry.RaycastingScene(nthreads=1)
     positions = voxel_to_object(vertices, resolution).astype(np.float32)
-    scene.add_triangles(o3d.core.Tensor(positions), o3d.core.Tensor(faces.astype(np.uint32)))
+    scene.add_triangles(o3d.core.Tensor.from_numpy(positions), o3d.core.Tensor.from_numpy(faces.astype(np.uint32)))
     ticks = voxel_to_object(np.arange(resolution, dtype=np.float32), resolution).astype(np.float32)
     distance = np.empty((resolution,) * 3, dtype=np.float32)
     plane = np.stack(np.meshgrid(ticks[:1], ticks, ticks, indexing="ij"), axis=-1)
     for i, tick in enumerate(ticks):
         plane[..., 0] = tick
-        distance[i] = scene.compute_distance(o3d.core.Tensor(plane), nthreads=1).numpy()[0]
-    return distance / 2
+        distance[i] = scene.compute_distance(o3d.core.Tensor.from_numpy(plane), nthreads=1).numpy()[0]
+    distance /= 2  # of object units, the cube's edge
+    return distance

@@ -13,7 +13,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def kernel(function: Function) -> Function:
     """Compiles a function at its first call; machine code is cached beside the source or in the user's cache folder.
 
-    numba's cache notices changes only in the file that a function is in, so kernels call kernels of their own file only.
+    The cache notices changes only in the file that a function is in, so kernels call kernels of their own file only.
     An installation where neither can be written compiles anew in every process, rather than failing.
     """
     options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}

@@ -88,8 +88,8 @@ def mark_band(triangles: Floats, reach: float, squared: Singles, nearest: Ids) -
             corners[2, axis] = triangles[face, axis] + triangles[face, axis + 6]
             smallest = min(corners[0, axis], corners[1, axis], corners[2, axis])
             largest = max(corners[0, axis], corners[1, axis], corners[2, axis])
-            low[axis] = max(np.int64(np.ceil(smallest - reach)), 0)
-            high[axis] = min(np.int64(np.floor(largest + reach)), squared.shape[0] - 3)
+            low[axis] = max(int(np.ceil(smallest - reach)), 0)
+            high[axis] = min(int(np.floor(largest + reach)), squared.shape[0] - 3)
             middle[axis] = (corners[0, axis] + corners[1, axis] + corners[2, axis]) / 3
         if _bounding_planes(corners, planes):
             radius = 0.0
@@ -104,8 +104,10 @@ def mark_band(triangles: Floats, reach: float, squared: Singles, nearest: Ids) -
 
 @kernel
 def _bounding_planes(corners: Floats, planes: Floats) -> bool:
-    """A triangle's plane, and the planes upright on its edges, positive inside; all as a x + b y + c z + d with a unit
-    normal. False if the triangle has no area."""
+    """The planes upright on a triangle's edges, positive inside, and its own plane; False if it has no area.
+
+    All as a x + b y + c z + d with a unit normal.
+    """
     if not _plane_across(corners[1], corners[0], corners[2], corners[0], planes[3]):
         return False
     for corner in range(3):
@@ -127,7 +129,7 @@ def _plane_across(a: Floats, a_from: Floats, b: Floats, b_from: Floats, plane: F
     length = np.sqrt(length)
     for axis in range(3):
         plane[axis] /= max(length, 1e-300)
-    return length > 0.0
+    return bool(length > 0.0)
 
 
 @kernel
@@ -156,13 +158,13 @@ def _mark_rows(
             if half < 0.0:
                 continue
             half = np.sqrt(half)
-            first = max(first_z, np.int64(np.ceil(middle_z - half)))
-            last = min(last_z, np.int64(np.floor(middle_z + half)))
+            first = max(first_z, int(np.ceil(middle_z - half)))
+            last = min(last_z, int(np.floor(middle_z + half)))
             height = plane[0] * x + plane[1] * y + plane[3]
             if abs(rise) > 1e-3:
                 one, other = (-reach - height) / rise, (reach - height) / rise
-                first = max(first, np.int64(np.ceil(min(one, other))))
-                last = min(last, np.int64(np.floor(max(one, other))))
+                first = max(first, int(np.ceil(min(one, other))))
+                last = min(last, int(np.floor(max(one, other))))
             edge_0 = across_0[0] * x + across_0[1] * y + across_0[3]
             edge_1 = across_1[0] * x + across_1[1] * y + across_1[3]
             edge_2 = across_2[0] * x + across_2[1] * y + across_2[3]

@@ -118,10 +118,10 @@ def _is_ear(flat: Floats, rest: Integers, before: int, here: int, after: int) ->
         if other in (before, here, after):
             continue
         point = flat[other]
-        if _turn(a, b, point) >= 0 and _turn(b, c, point) >= 0 and _turn(c, a, point) >= 0:
-            # Corners that merely touch, as where a hole is joined to the rim, are in nobody's way.
-            if not (_same(point, a) or _same(point, b) or _same(point, c)):
-                return False
+        # Corners that merely touch, as where a hole is joined to the rim, are in nobody's way.
+        touches = _same(point, a) or _same(point, b) or _same(point, c)
+        if not touches and _turn(a, b, point) >= 0 and _turn(b, c, point) >= 0 and _turn(c, a, point) >= 0:
+            return False
     return True
 
 

@@ -1,101 +1,184 @@
-"""One model's way from its file to a prepared shape."""
+"""One model of a collection becomes one prepared shape and one row: the work that the ledger does for each item."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from vondata.frames import axes_to_object
-from vondata.item import Item
+from vondata.frames import axes_to_object, voxel_to_object
+from vondata.item import Item, Rejected
+from vondata.shapes import binvox
 from vondata.shapes.cleaning import Mesh, clean_mesh
 from vondata.shapes.distance import Method, distance_field
-from vondata.shapes.reading import Limits, read_bytes, read_triangles
-from vondata.shapes.solid import fill_solid
-from vondata.shapes.topology import find_topology
+from vondata.shapes.reading import Limits, detect_format, read_bytes, read_triangles
+from vondata.shapes.solid import Solid, fill_solid
+from vondata.shapes.sources import mesh_folder_items, shapenet_items
+from vondata.shapes.topology import Topology, find_fins, find_topology
 from vondata.shapes.voxelize import surface_voxels, to_voxels
 from vondata.storage import PreparedShape, save_shape
+
+__all__ = ["ShapeSettings", "mesh_folder_items", "prepare_shape", "shapenet_items", "warm_up"]
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ShapeSettings:
-    """What decides a prepared shape.
+    """What decides how a shape comes out.
 
     Attributes:
-        resolution: voxels along an edge of the cube.
-        distance: fast, or exact everywhere at ten to fifty times the cost.
-        limits: what a file may ask for.
+        resolution: voxels along an edge, 32 to 256.
+        distance: fast or exact, see `distance_field`.
+        max_file_mb: larger files are rejected.
+        max_faces: meshes with more triangles are rejected.
     """
 
     resolution: int = 128
     distance: Method = "fast"
-    limits: Limits = Limits()
+    max_file_mb: int = 512
+    max_faces: int = 4_000_000
+
+    def __post_init__(self) -> None:
+        if not 32 <= self.resolution <= 256:
+            raise ValueError(f"the resolution must be between 32 and 256, not {self.resolution}")
+
+    @property
+    def limits(self) -> Limits:
+        """What one file may ask for."""
+        return Limits(file_mb=self.max_file_mb, faces=self.max_faces)
 
 
 def prepare_shape(item: Item, settings: ShapeSettings, output: Path) -> dict[str, Any]:
-    """Prepares one model; the work of a ledger.
+    """Loads, cleans, voxelises and measures one model and saves the shape.
 
     Args:
-        item: its first input is the file; its fields name the axes `up` and `front`.
-        settings: what to make of it.
+        item: one of `shapenet_items` or `mesh_folder_items`.
+        settings: how.
         output: the .npz to write.
 
     Returns:
-        the columns of the manifest that describe the shape.
+        the values of the row's columns, see `manifests/columns.toml`.
 
     Raises:
-        Rejected: the file is missing, unreadable, corrupt, too large, empty or flat.
+        Rejected: the model cannot be used.
     """
-    path = Path(item.inputs[0])
     clock = _Clock()
-    rotation = axes_to_object(item.fields["up"], item.fields["front"])
-    mesh = clean_mesh(read_triangles(read_bytes(path, settings.limits), path, settings.limits), rotation)
-    load_s = clock.lap()
-    shape, row = _measure(mesh, settings, clock)
-    save_shape(output, shape)
-    return row | {"load_s": load_s, "save_s": clock.lap()}
-
-
-def _measure(mesh: Mesh, settings: ShapeSettings, clock: _Clock) -> tuple[PreparedShape, dict[str, Any]]:
-    topology = find_topology(mesh.faces)
-    vertices = to_voxels(mesh.vertices, settings.resolution)
-    surface = surface_voxels(vertices, mesh.faces, settings.resolution)
-    solid = fill_solid(vertices, mesh.faces, topology, surface)
-    voxelize_s = clock.lap()
-    distance = distance_field(vertices, mesh.faces, settings.resolution, settings.distance)
+    with clock.phase("load_s"):
+        source = _load(item, settings.limits)
+    with clock.phase("voxelize_s"):
+        vertices = to_voxels(source.mesh.vertices, settings.resolution)
+        surface = surface_voxels(vertices, source.mesh.faces, settings.resolution)
+        if source.grid is None:
+            solid = fill_solid(vertices, source.mesh.faces, source.topology, surface)
+        else:
+            solid, surface = _resample(source.grid, source.mesh, surface)
+    with clock.phase("distance_s"):
+        distance = distance_field(vertices, source.mesh.faces, settings.resolution, settings.distance)
+    mesh = source.mesh
     shape = PreparedShape(solid.occupancy, surface, distance, mesh.scale, mesh.centre, mesh.rotation)
-    row = {
+    with clock.phase("save_s"):
+        save_shape(output, shape)
+    return _row(source, solid, settings) | clock.seconds
+
+
+def warm_up() -> None:
+    """Compiles all kernels, or loads them from numba's cache; once in the parent saves it in every worker."""
+    from vondata.shapes.codec import decode_distance, encode_distance
+    from vondata.shapes.obj import parse_obj
+    from vondata.shapes.polygons import triangulate
+    from vondata.shapes.reading import TriangleSoup
+
+    roof = (
+        b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 0.5 0.5 1\nf 1 2 5\nf 2 3 5\nf 3 4 5\nf 4 1 5\nf 1 2 3 4\nf 1 2 3\n"
+    )
+    polygons = parse_obj(roof)
+    faces, _ = triangulate(polygons)
+    mesh = clean_mesh(TriangleSoup(polygons.vertices, faces[:-2]), np.eye(3))
+    vertices = to_voxels(mesh.vertices, 32)
+    fill_solid(vertices, mesh.faces, find_topology(mesh.faces), surface_voxels(vertices, mesh.faces, 32))
+    decode_distance(encode_distance(distance_field(vertices, mesh.faces, 32)), 32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A model read from disk, as a mesh in the object frame and, if it came as voxels, as these."""
+
+    mesh: Mesh
+    topology: Topology
+    fin_faces: int
+    grid: binvox.VoxelGrid | None = None
+
+
+def _load(item: Item, limits: Limits) -> _Source:
+    path = Path(item.inputs[0])
+    rotation = axes_to_object(item.fields["up"], item.fields["front"])
+    content = read_bytes(path, limits)
+    grid = None
+    if detect_format(content, path) == "binvox":
+        grid = binvox.filled(binvox.read_binvox(path, limits))
+        soup = binvox.isosurface(grid, limits)
+    else:
+        soup = read_triangles(content, path, limits)
+    mesh = clean_mesh(soup, rotation)
+    topology = find_topology(mesh.faces)
+    fins = find_fins(topology)
+    if not fins.any():
+        return _Source(mesh, topology, 0, grid)
+    mesh = mesh.without(fins)
+    return _Source(mesh, find_topology(mesh.faces), int(np.count_nonzero(fins)), grid)
+
+
+def _resample(grid: binvox.VoxelGrid, mesh: Mesh, touched: Bools) -> tuple[Solid, Bools]:
+    """The voxels of a .binvox file on the asked grid, and those of them that its surface touches."""
+    resolution = touched.shape[0]
+    ticks: Floats = np.asarray(voxel_to_object(np.arange(resolution, dtype=np.float64), resolution), dtype=np.float64)
+    centres = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1)
+    occupancy = binvox.sample_grid(grid, mesh.to_source(centres))
+    surface = touched & occupancy
+    if not surface.any():
+        raise Rejected("empty_mesh", "the voxels of the file are too few to fill one of the asked grid")
+    return Solid(occupancy, int(np.count_nonzero(occupancy & ~surface)), 0), surface
+
+
+def _row(source: _Source, solid: Solid, settings: ShapeSettings) -> dict[str, Any]:
+    mesh = source.mesh
+    return {
+        "source_format": "mesh" if source.grid is None else "binvox",
         "faces": mesh.source_faces,
         "vertices": mesh.source_vertices,
         "degenerate_faces": mesh.degenerate_faces,
         "duplicate_faces": mesh.duplicate_faces,
-        "watertight": topology.watertight,
-        "open_edges": topology.open_edges,
-        "fill": float(np.count_nonzero(solid.occupancy) / solid.occupancy.size),
+        "fin_faces": source.fin_faces,
+        "watertight": source.topology.watertight,
+        "open_edges": source.topology.open_edges,
+        "fill": float(np.count_nonzero(solid.occupancy)) / settings.resolution**3,
         "leak": solid.leak,
         "enclosed_voxels": solid.enclosed_voxels,
         "leaked_voxels": solid.leaked_voxels,
-        "resolution": settings.resolution,
         "scale": mesh.scale,
         "centre_x": mesh.centre[0],
         "centre_y": mesh.centre[1],
         "centre_z": mesh.centre[2],
-        "voxelize_s": voxelize_s,
-        "distance_s": clock.lap(),
+        "resolution": settings.resolution,
     }
-    return shape, row
 
 
 class _Clock:
-    """Times the phases of one item."""
+    """Seconds of each phase, by the name of its column."""
 
     def __init__(self) -> None:
-        self._since = time.perf_counter()
+        self.seconds: dict[str, float] = {}
 
-    def lap(self) -> float:
-        """Seconds since the last call."""
-        before, self._since = self._since, time.perf_counter()
-        return round(self._since - before, 4)
+    @contextmanager
+    def phase(self, column: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[column] = time.perf_counter() - start

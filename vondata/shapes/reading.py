@@ -41,6 +41,7 @@ PARSE_ERRORS = (
     struct.error,
 )
 _MEGABYTE = 2**20
+_OFF_WORDS = (b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF")
 _OBJ_VERTEX = re.compile(rb"^[ \t]*v[ \t]", re.MULTILINE)
 _PLY_ELEMENT = re.compile(rb"^element[ \t]+(\w+)[ \t]+(\d+)", re.MULTILINE)
 
@@ -134,19 +135,18 @@ def detect_format(content: bytes, path: Path) -> Format:
         Rejected: format_unknown, or file_corrupt for a binary STL that is cut off.
     """
     start = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
-    word = start.split(maxsplit=1)[0] if start.split(maxsplit=1) else b""
-    if content.startswith(b"glTF"):
-        return "glb"
-    if word == b"ply":
-        return "ply"
-    if word == b"#binvox":
-        return "binvox"
-    if start.startswith(b"{"):
-        return "gltf"
-    if word.startswith((b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF")):
-        return "off"
-    if _is_binary_stl(content) or (word.lower() == b"solid" and b"facet" in content[:4096].lower()):
-        return "stl"
+    word = start.split(maxsplit=1)[0] if start.strip() else b""
+    signs: dict[Format, bool] = {
+        "glb": content.startswith(b"glTF"),
+        "ply": word == b"ply",
+        "binvox": word == b"#binvox",
+        "gltf": start.startswith(b"{"),
+        "off": word.startswith(_OFF_WORDS),
+        "stl": _is_binary_stl(content) or (word.lower() == b"solid" and b"facet" in content[:4096].lower()),
+    }
+    for form, seen in signs.items():
+        if seen:
+            return form
     if _has_obj_lines(content):
         return "obj"
     if path.suffix.lower() == ".stl" and len(content) >= 84:

@@ -1,9 +1,9 @@
 """The solid inside a surface that may be open or broken.
 
 What no path of free voxels connects with the outside is inside: a flood, right for every surface without holes. Where
-the surface has holes the flood runs in, and lines of voxels are asked instead (see `crossings`): a voxel is inside if
-more directions say so than deny it, and little of the sky is seen from it. A shape without a floor, as modellers leave
-them, is solid; a bucket is not, since what fills it could be seen.
+the surface has holes the flood runs in, and lines of voxels are asked instead (see `votes`): a voxel is inside if
+more directions say so than deny it, and little of the sky is seen from it. A shape without a floor, as modellers like
+to leave them, is solid; a bucket is not, since what fills it could be seen.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ class Feet:
 
     def turned(self) -> Feet:
         """The same with y and z exchanged, in volumes and coordinates."""
-        return Feet(*(np.ascontiguousarray(each.transpose(0, 2, 1)) for each in (self.x, self.z, self.y, self.face)))
+        x, y, z = (np.ascontiguousarray(each.transpose(0, 2, 1)) for each in (self.x, self.y, self.z))
+        return Feet(x, z, y, np.ascontiguousarray(self.face.transpose(0, 2, 1)))
 
 
 def spread(feet: Feet) -> Feet:
@@ -86,10 +87,10 @@ def _sweep(x: Singles, y: Singles, z: Singles, face: Ids, width: int, axis: int)
 @kernel
 def _is_reached(face: Ids, start: int, width: int) -> bool:
     """Whether some voxel of a row has a point."""
-    for at in range(start, start + width):
-        if face[at] >= 0:
-            return True
-    return False
+    at = start
+    while at < start + width and face[at] < 0:
+        at += 1
+    return at < start + width
 
 
 @kernel

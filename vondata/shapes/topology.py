@@ -55,8 +55,13 @@ def find_parts(topology: Topology) -> Integers:
 
 
 def find_fins(topology: Topology) -> Bools:
-    """(f,) single triangles that hang by one edge on a surface that goes on without them: two open edges, and two or
-    more other faces on the third. A sheet that somebody meant to be there has more than one triangle."""
+    """Single triangles that hang by one edge on a surface that goes on without them.
+
+    They have two open edges, and two or more other faces on the third; a sheet that is meant has more triangles.
+
+    Returns:
+        (f,) True for fins.
+    """
     counts = topology.edge_faces[topology.edges]
     return np.asarray((np.count_nonzero(counts == 1, axis=1) == 2) & (counts.max(axis=1) >= 3))
 

@@ -122,7 +122,7 @@ def _look_ahead(
 
 
 @kernel
-def _prefix_parity(word: int) -> int:
+def _prefix_parity(word: np.uint64) -> np.uint64:
     """Bit k becomes the parity of bits 0 to k."""
     for step in (1, 2, 4, 8, 16, 32):
         word ^= word << np.uint64(step)
@@ -130,21 +130,21 @@ def _prefix_parity(word: int) -> int:
 
 
 @kernel
-def _spread_up(word: int) -> int:
+def _spread_up(word: np.uint64) -> np.uint64:
     for step in (1, 2, 4, 8, 16, 32):
         word |= word << np.uint64(step)
     return word
 
 
 @kernel
-def _spread_down(word: int) -> int:
+def _spread_down(word: np.uint64) -> np.uint64:
     for step in (1, 2, 4, 8, 16, 32):
         word |= word >> np.uint64(step)
     return word
 
 
 @kernel
-def _count(counters: Words, x: int, y: int, w: int, votes: int) -> None:
+def _count(counters: Words, x: int, y: int, w: int, votes: np.uint64) -> None:
     """Adds one for each bit that is set: a carry runs through the planes of the counter."""
     for plane in range(counters.shape[0]):
         carry = counters[plane, x, y, w] & votes
@@ -153,12 +153,12 @@ def _count(counters: Words, x: int, y: int, w: int, votes: int) -> None:
 
 
 @kernel
-def _moved(words: Words, x: int, y: int, w: int, by: int) -> int:
+def _moved(words: Words, x: int, y: int, w: int, by: int) -> np.uint64:
     """A word of a row whose voxels are moved one up (by = 1), one down (-1) or not at all (0).
 
     The same as `bits.shifted`: numba's cache notices changes only in the file that a kernel is in.
     """
-    word = words[x, y, w]
+    word = np.uint64(words[x, y, w])
     if by > 0:
         return (word << _ONE) | (words[x, y, w - 1] >> _LAST if w > 0 else np.uint64(0))
     if by < 0:
@@ -167,9 +167,12 @@ def _moved(words: Words, x: int, y: int, w: int, by: int) -> int:
 
 
 def decide(votes: Votes, *, least_inside: int, most_exposed: int) -> Words:
-    """The packed voxels that at least so many directions, and more than those that deny it, find inside, and of whose
-    half lines at most so many see the sky."""
-    decided = np.empty_like(votes.inside[0])
+    """The packed voxels that the votes put inside.
+
+    At least `least_inside` directions must say so, more than those that deny it, and at most `most_exposed` half
+    lines may see the sky.
+    """
+    decided = np.empty(votes.inside.shape[1:], dtype=np.uint64)
     _decide(votes.inside, votes.outside, votes.exposed, (least_inside, most_exposed + 1), decided)
     return decided
 
@@ -190,7 +193,7 @@ def _decide(inside: Words, outside: Words, exposed: Words, limits: tuple[int, in
 
 
 @kernel
-def _at_least(counters: Words, x: int, y: int, w: int, least: int) -> int:
+def _at_least(counters: Words, x: int, y: int, w: int, least: int) -> np.uint64:
     """The voxels whose count is at least a number."""
     above, equal = np.uint64(0), ~np.uint64(0)
     for plane in range(counters.shape[0] - 1, -1, -1):

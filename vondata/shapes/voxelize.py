@@ -53,8 +53,8 @@ def _mark_surface(vertices: Floats, faces: Integers, grid: Bools) -> None:
                 corners[corner, axis] = vertices[faces[face, corner], axis]
             smallest = min(corners[0, axis], corners[1, axis], corners[2, axis])
             largest = max(corners[0, axis], corners[1, axis], corners[2, axis])
-            low[axis] = max(np.int64(np.ceil(smallest - 0.5)), 0)
-            high[axis] = min(np.int64(np.floor(largest + 0.5)), size - 1)
+            low[axis] = max(int(np.ceil(smallest - 0.5)), 0)
+            high[axis] = min(int(np.floor(largest + 0.5)), size - 1)
             many += high[axis] > low[axis]
         if many <= 1:  # one row of cells: the triangle reaches from its first to its last
             grid[low[0] : high[0] + 1, low[1] : high[1] + 1, low[2] : high[2] + 1] = True
@@ -65,7 +65,7 @@ def _mark_surface(vertices: Floats, faces: Integers, grid: Bools) -> None:
 
 @kernel
 def _shadow_edges(corners: Floats, shadows: Floats, normal: Floats) -> None:
-    """For the shadow along each axis, the lines a u + b v + c >= 0 that bound the cell centres of touching squares."""
+    """For the shadow along each axis, the lines a u + b v + c >= 0 around the centres of the squares it touches."""
     for axis in range(3):
         u, v = (axis + 1) % 3, (axis + 2) % 3
         normal[axis] = (corners[1, u] - corners[0, u]) * (corners[2, v] - corners[0, v])
@@ -80,11 +80,10 @@ def _shadow_edges(corners: Floats, shadows: Floats, normal: Floats) -> None:
 
 @kernel
 def _in_shadow(lines: Floats, u: int, v: int) -> bool:
-    return (
-        lines[0, 0] * u + lines[0, 1] * v + lines[0, 2] >= 0
-        and lines[1, 0] * u + lines[1, 1] * v + lines[1, 2] >= 0
-        and lines[2, 0] * u + lines[2, 1] * v + lines[2, 2] >= 0
-    )
+    first = lines[0, 0] * u + lines[0, 1] * v + lines[0, 2]
+    second = lines[1, 0] * u + lines[1, 1] * v + lines[1, 2]
+    third = lines[2, 0] * u + lines[2, 1] * v + lines[2, 2]
+    return bool(first >= 0 and second >= 0 and third >= 0)
 
 
 @kernel
@@ -104,8 +103,8 @@ def _mark_triangle(
             first, last = low[depth], high[depth]
             if normal[depth] != 0.0:
                 middle, half = corners[0, depth] - across / normal[depth], reach / abs(normal[depth])
-                first = max(first, np.int64(np.ceil(middle - half)))
-                last = min(last, np.int64(np.floor(middle + half)))
+                first = max(first, int(np.ceil(middle - half)))
+                last = min(last, int(np.floor(middle + half)))
             cell[u_axis], cell[v_axis] = u, v
             for d in range(first, last + 1):
                 cell[depth] = d
