@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vonmodel.geometry import Camera
+from vonmodel.projection.fused_cpu import project_fused_cpu
 from vonmodel.projection.reference import project_reference
 from vonmodel.projection.sketch import Sketch
 
@@ -47,10 +49,37 @@ def project(
     """
     _check(volumes, rotations, camera, image_size)
     size = volumes.shape[-1] if image_size is None else image_size
+    fused = _fused(implementation, volumes, resampled)
     dtype = torch.float64 if volumes.dtype == torch.float64 else torch.float32
     with torch.autocast(volumes.device.type, enabled=False):
         volumes, rotations = volumes.to(dtype), rotations.to(dtype)
+        if fused:
+            return project_fused_cpu(volumes, rotations, camera, size)
         return project_reference(volumes, rotations, camera, size, resampled)
+
+
+def _fused(implementation: Implementation, volumes: Tensor, resampled: bool) -> bool:
+    """Whether the fused implementation is wanted and can do it."""
+    hindrance = None
+    if resampled:
+        hindrance = "resampled=True"
+    elif volumes.dtype == torch.float64:
+        hindrance = "float64 volumes"
+    elif volumes.device.type != "cpu":
+        hindrance = f"volumes on {volumes.device.type!r}"
+    if implementation == "auto":
+        if not torch.compiler.is_compiling():
+            _log_choice("reference" if hindrance else "fused", hindrance)
+        return hindrance is None
+    if implementation == "fused" and hindrance:
+        raise ValueError(f"implementation 'fused' cannot do {hindrance}; choose 'auto' or 'reference'")
+    return implementation == "fused"
+
+
+@cache
+def _log_choice(chosen: str, hindrance: str | None) -> None:
+    """Says once which implementation runs."""
+    _log.info("projection: %s implementation%s", chosen, f" for {hindrance}" if hindrance else "")
 
 
 def _check(volumes: Tensor, rotations: Tensor, camera: Camera, image_size: int | None) -> None:

@@ -1,0 +1,179 @@
+"""The fused projection on the CPU as a PyTorch operator: `direct` mode, float32, no coordinates ever stored.
+
+Work is shared among as many threads as PyTorch uses (torch.set_num_threads). Results do not depend on timing: a
+thread writes pixels of its own and adds gradients of its own items; of an item that two threads share, each has a
+volume of its own, added in a fixed order. Where every thread has whole items no memory beyond the results is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vonmodel.geometry import Camera
+from vonmodel.projection.sketch import Sketch
+
+if TYPE_CHECKING:
+    from vonmodel.projection.march_cpu import Scene, View
+
+# Defined by schema: torch.library.custom_op would import the compiler, two seconds, at the first call.
+torch.library.define(
+    "von::march_rays",
+    "(Tensor volumes, Tensor rotations, float distance, float half_width, int samples, int image_size) -> Tensor",
+)
+torch.library.define(
+    "von::march_rays_backward",
+    "(Tensor upstream, Tensor volumes, Tensor rotations, float distance, float half_width, int samples,"
+    " bool need_volumes, bool need_rotations) -> (Tensor, Tensor)",
+)
+
+
+def project_fused_cpu(volumes: Tensor, rotations: Tensor, camera: Camera, image_size: int) -> Sketch:
+    """Projects float32 volumes (n, 1, N, N, N) as `project` does."""
+    samples = camera.samples(volumes.shape[-1])
+    sketch = torch.ops.von.march_rays(volumes, rotations, camera.distance, camera.half_width, samples, image_size)
+    return Sketch(sketch[:, :1], sketch[:, 1:])
+
+
+class _Input(NamedTuple):
+    """What the loops read."""
+
+    scene: Scene
+    view: View
+
+
+@torch.library.impl("von::march_rays", "cpu")
+def _march_rays(
+    volumes: Tensor, rotations: Tensor, distance: float, half_width: float, samples: int, image_size: int
+) -> Tensor:
+    """Silhouette and depth, (n, 2, R, R)."""
+    from vonmodel.projection.march_cpu import new_workspace, sketch_tiles, tile_count
+
+    given = _prepare(volumes, rotations, distance, half_width, samples, image_size)
+    sketch = volumes.new_empty(len(volumes), 2, image_size, image_size)
+    pixels, threads, tiles = sketch.numpy(), torch.get_num_threads(), len(volumes) * tile_count(image_size)
+    _side_by_side(lambda thread: sketch_tiles(*given, (thread, tiles, threads), pixels, new_workspace(samples)))
+    return sketch
+
+
+@torch.library.register_fake("von::march_rays")  # type: ignore[untyped-decorator]
+def _(
+    volumes: Tensor, rotations: Tensor, distance: float, half_width: float, samples: int, image_size: int
+) -> Tensor:
+    return volumes.new_empty(volumes.shape[0], 2, image_size, image_size)
+
+
+@torch.library.impl("von::march_rays_backward", "cpu")
+def _march_rays_backward(
+    upstream: Tensor,
+    volumes: Tensor,
+    rotations: Tensor,
+    distance: float,
+    half_width: float,
+    samples: int,
+    need_volumes: bool,
+    need_rotations: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of volumes and rotations; one that is not needed has no rows."""
+    from vonmodel.projection.march_cpu import Gradients, gradient_tiles, new_workspace, tile_count
+
+    given = _prepare(volumes, rotations, distance, half_width, samples, upstream.shape[-1])
+    n, threads, tiles = len(volumes), torch.get_num_threads(), tile_count(upstream.shape[-1])
+    bounds = [n * tiles * thread // threads for thread in range(threads + 1)]
+    voxels = volumes.shape[2:].numel()
+    grad_volumes = volumes.new_zeros(n if need_volumes else 0, voxels)
+    turns = np.zeros((threads, n if need_rotations else 0, 3, 3))
+    # A thread whose share begins inside an item leaves the item's volume to the thread before it.
+    begun = [need_volumes and bounds[thread] % tiles > 0 for thread in range(threads)]
+    parts = [volumes.new_zeros(voxels if other else 0) for other in begun]
+    pixels = upstream.contiguous().numpy()
+
+    def work(thread: int) -> None:
+        into = Gradients(grad_volumes.numpy(), parts[thread].numpy(), turns[thread])
+        gradient_tiles(*given, (bounds[thread], bounds[thread + 1], 1), pixels, into, new_workspace(samples))
+
+    _side_by_side(work)
+    for thread in np.flatnonzero(begun):
+        grad_volumes[bounds[thread] // tiles] += parts[thread]
+    shape = volumes.shape if need_volumes else (0, 1, *volumes.shape[2:])
+    return grad_volumes.view(shape), torch.from_numpy(turns.sum(0)).to(rotations.dtype)
+
+
+@torch.library.register_fake("von::march_rays_backward")  # type: ignore[untyped-decorator]
+def _(
+    upstream: Tensor,
+    volumes: Tensor,
+    rotations: Tensor,
+    distance: float,
+    half_width: float,
+    samples: int,
+    need_volumes: bool,
+    need_rotations: bool,
+) -> tuple[Tensor, Tensor]:
+    n = volumes.shape[0]
+    return (
+        volumes.new_empty(n if need_volumes else 0, *volumes.shape[1:]),
+        rotations.new_empty(n if need_rotations else 0, 3, 3),
+    )
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    volumes, rotations, *ctx.view, _ = inputs
+    ctx.save_for_backward(volumes, rotations)
+
+
+def _differentiate(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    need_volumes, need_rotations, *others = ctx.needs_input_grad
+    grad_volumes, grad_rotations = torch.ops.von.march_rays_backward(
+        upstream, *ctx.saved_tensors, *ctx.view, need_volumes, need_rotations
+    )
+    return grad_volumes if need_volumes else None, grad_rotations if need_rotations else None, *[None for _ in others]
+
+
+torch.library.register_autograd("von::march_rays", _differentiate, setup_context=_remember)
+
+
+def _prepare(
+    volumes: Tensor, rotations: Tensor, distance: float, half_width: float, samples: int, image_size: int
+) -> _Input:
+    """Arrays for the loops, with the bricks of the volumes surveyed."""
+    from vonmodel.projection import bricks_cpu, march_cpu
+
+    n, resolution, threads = len(volumes), volumes.shape[-1], torch.get_num_threads()
+    grids = volumes.detach().contiguous().numpy().reshape(n, resolution, resolution, resolution)
+    bricks = bricks_cpu.bricks_along(resolution)
+    occupied = np.zeros((n, *[bricks + 2] * 3), np.uint8)
+    clearance, bounds = np.empty((n, *[bricks] * 3), np.uint8), np.empty((n, 3, 2))
+
+    def measure(thread: int) -> None:
+        for item in range(thread, n, threads):
+            bricks_cpu.measure_clearance(occupied[item], clearance[item], bounds[item])
+
+    _side_by_side(lambda thread: bricks_cpu.mark_occupied(grids, occupied, thread, threads))
+    _side_by_side(measure)
+    turns = np.ascontiguousarray(rotations.detach().numpy(), dtype=np.float64)
+    runs = march_cpu.runs_of_least_opacity(samples)
+    scene = march_cpu.Scene(grids.reshape(n, resolution**3), clearance, bounds, turns, runs)
+    return _Input(scene, march_cpu.View(distance, half_width, samples, resolution, image_size, bricks_cpu.BRICK_BITS))
+
+
+def _side_by_side(work: Callable[[int], None]) -> None:
+    """Calls work(thread) for every thread; the loops inside release the interpreter."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        work(0)
+    else:
+        list(_pool(os.getpid(), threads).map(work, range(threads)))
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """The threads of this process; a forked one must not wait for those of its parent."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="march")
