@@ -57,7 +57,8 @@ def connect(workers: int, memory_limit: str, scheduler: str | None = None) -> It
                     threads_per_worker=1,
                     processes=True,
                     memory_limit=memory_limit,
-                    dashboard_address=None,
+                    # Without a dashboard Dask still serves its state over HTTP, by default to all of the network.
+                    scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                     silence_logs=logging.CRITICAL,
                 )
             )

@@ -11,6 +11,7 @@ import cloudpickle
 import psutil
 import pytest
 
+from vondata.cluster import connect
 from vondata.engine import EngineOptions, Failure, run_tasks
 
 LOCAL = EngineOptions(workers=2, timeout_s=3.0)
@@ -132,9 +133,7 @@ def _process_id(task: int | str) -> int:
 
 
 def test_a_running_scheduler_can_be_used() -> None:
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        address = cluster.scheduler_address
+    with connect(1, "auto") as client, connect(1, "auto"):  # two clusters at once get out of each other's way
+        address = client.scheduler.address
         results = outcomes(square, range(5), EngineOptions(0, 60.0, scheduler=address))
     assert results == {task: task**2 for task in range(5)}
