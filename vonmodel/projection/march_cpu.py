@@ -449,7 +449,7 @@ def _add_flow(voxels: Floats, first: int, view: View, place: Floats, flow: Doubl
 
 @_compiled
 def _turn(flow: Doubles, row: int, column: int, view: View, turns: Doubles) -> None:
-    """Adds a ray's gradient of the rotation: in the camera its points are (depth - distance, left depth, up depth)."""
+    """Adds the gradient of the rotation of a ray through (depth - distance, left depth, up depth) in the camera."""
     edge, scale = view.half_width, (view.resolution - 1) / 2.0
     up = edge - 2.0 * edge * row / (view.image_size - 1)
     left = edge - 2.0 * edge * column / (view.image_size - 1)
