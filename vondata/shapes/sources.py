@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from vondata.classes import ObjectClass
+from vondata.folders import CollectionMissingError
 from vondata.frames import Axis, axes_to_object
 from vondata.item import Item, file_safe, printable
 
@@ -19,10 +20,6 @@ BINVOX_SUFFIX = ".binvox"
 # What a model's folder is searched for first: version 2 of ShapeNetCore, then version 1.
 _SHAPENET_MESHES = ("models/model_normalized.obj", "model.obj")
 _SHAPENET_BINVOX = ("models/model_normalized.solid.binvox", "models/model_normalized.surface.binvox", "model.binvox")
-
-
-class CollectionMissingError(FileNotFoundError):
-    """The folder given as a collection is none, or holds nothing that looks like one."""
 
 
 def shapenet_items(root: Path, classes: Sequence[ObjectClass], *, source: Source = "mesh") -> Iterator[Item]:

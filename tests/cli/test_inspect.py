@@ -1,0 +1,57 @@
+"""`von inspect`: the dataset in numbers, and its page."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from voncli.main import main
+
+from vondata.columns import plain_row
+from vondata.manifest import split_of, write_manifest
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        plain_row(
+            "shapes",
+            {
+                "id": f"m{number}",
+                "class": "chair",
+                "source": "/x",
+                "split": split_of(f"m{number}"),
+                "status": "rejected" if number < 3 else "prepared",
+                "reason": "no_mesh" if number < 3 else None,
+            },
+        )
+        for number in range(10)
+    ]
+    write_manifest(tmp_path / "data", "chair", "shapes", rows)
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("arguments", [["data"], ["--data", "data"], []])
+def test_numbers_and_page(data: Path, arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, ["inspect", *arguments, "--workers", "0"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert result.stdout.split("reasons")[1].split()[:5] == ["chair", "shapes", "10", "7", "3"]
+    assert "no_mesh 3" in result.stdout
+    assert (data / "report" / "index.html").is_file()
+
+
+def test_as_json(data: Path) -> None:
+    result = CliRunner().invoke(main, ["inspect", "data", "--json", "--no-page"], catch_exceptions=False)
+    document = json.loads(result.stdout)
+    assert document["report"] is None
+    (part,) = document["parts"]
+    assert (part["found"], part["prepared"], part["reasons"]) == (10, 7, {"no_mesh": 3})
+    assert sum(part["splits"].values()) == 7
+    assert not (data / "report").exists()
+
+
+def test_a_folder_without_dataset_is_wrong_usage(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["inspect", str(tmp_path)], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert "holds no prepared dataset" in " ".join(result.stderr.split())

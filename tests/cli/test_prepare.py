@@ -1,0 +1,226 @@
+"""`von prepare` as a user meets it: counts, resume, reasons, exit codes, words."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from voncli.main import main
+
+from vondata.manifest import read_manifest
+
+CHAIR, CAR = "03001627", "02958343"
+Von = Callable[..., Result]
+
+CUBE = "".join(f"v {x} {y} {z}\n" for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)) + (
+    "f 1 2 4 3\nf 5 7 8 6\nf 1 5 6 2\nf 3 4 8 7\nf 1 3 7 5\nf 2 6 8 4\n"
+)
+
+
+@pytest.fixture
+def von(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Von:
+    """Runs the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("VON_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str, **variables: str) -> Result:
+        return CliRunner().invoke(main, arguments, env=variables, catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A ShapeNet tree: two good chairs, an empty one, a folder without mesh, a car."""
+    root = tmp_path / "ShapeNetCore.v2"
+    for synset, name, text in (
+        (CHAIR, "good1", CUBE),
+        (CHAIR, "good2", CUBE.replace("1", "2", 3)),
+        (CHAIR, "empty", "v 0 0 0\n"),
+        (CAR, "car1", CUBE),
+    ):
+        path = root / synset / name / "models" / "model_normalized.obj"
+        path.parent.mkdir(parents=True)
+        path.write_text(text, "utf-8")
+    (root / CHAIR / "bare" / "models").mkdir(parents=True)
+    return root
+
+
+def in_this_process(*arguments: object) -> list[str]:
+    return [*map(str, arguments), "--workers", "0", "--resolution", "32"]
+
+
+def test_prepare_says_what_became_of_every_model(von: Von, tree: Path) -> None:
+    result = von("prepare", "shapenet", *in_this_process("--root", tree))
+    assert result.exit_code == 0, result.output
+    words = result.stdout.split()
+    assert words[words.index("car") :][:5] == ["car", "1", "1", "1", "0"]
+    assert words[words.index("chair") :][:5] == ["chair", "4", "4", "2", "2"]
+    assert "no_mesh" in words
+    assert "data/report/index.html" in result.stdout
+    assert Path("data/report/index.html").is_file()
+    rows = read_manifest(Path("data"), "chair", "shapes").set_index("id")
+    assert rows["reason"].fillna("").to_dict() == {"bare": "no_mesh", "empty": "empty_mesh", "good1": "", "good2": ""}
+
+
+def test_the_same_command_again_works_on_nothing(von: Von, tree: Path) -> None:
+    arguments = ["prepare", "shapenet", *in_this_process("--root", tree, "--json", "--no-report")]
+    first, second = json.loads(von(*arguments).stdout), json.loads(von(*arguments).stdout)
+    assert first["classes"]["chair"]["worked"] == 4
+    assert second["classes"]["chair"]["worked"] == 0
+    assert second["classes"]["chair"]["prepared"] == 2
+    assert second["classes"]["chair"]["reasons"] == {"no_mesh": 1, "empty_mesh": 1}
+    assert not Path("data/report").exists()
+
+
+def test_folders_and_options_come_from_the_file(von: Von, tree: Path) -> None:
+    Path("von.toml").write_text(
+        f'[paths]\nshapenet = "{tree}"\ndata = "elsewhere"\n[prepare]\nworkers = 0\nlimit = 1\n'
+        "[prepare.shapenet]\nresolution = 32\n",
+        "utf-8",
+    )
+    result = von("prepare", "shapenet", "--json")
+    assert json.loads(result.stdout)["data"] == "elsewhere"
+    assert {name: each["found"] for name, each in json.loads(result.stdout)["classes"].items()} == {
+        "car": 1,
+        "chair": 1,
+    }
+    assert not read_manifest(Path("elsewhere"), "chair", "shapes")["resolution"].dropna().ne(32).any()
+
+
+def test_a_class_is_chosen_and_others_stay(von: Von, tree: Path) -> None:
+    von("prepare", "shapenet", *in_this_process("--root", tree, "--class", "chair"))
+    assert not Path("data/car").exists()
+    von("prepare", "shapenet", *in_this_process("--root", tree, "--class", "car"))
+    assert len(read_manifest(Path("data"), "chair", "shapes")) == 4
+    assert len(read_manifest(Path("data"), "car", "shapes")) == 1
+
+
+def test_meshes_of_any_folder(von: Von, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "a.obj").write_text(CUBE, "utf-8")
+    (folder / "broken.ply").write_bytes(b"ply\nnonsense")
+    result = von(
+        "prepare", "meshes", *in_this_process("--root", folder, "--class", "chair", "--up", "z", "--front", "y")
+    )
+    assert result.exit_code == 0, result.output
+    rows = read_manifest(Path("data"), "chair", "shapes")
+    assert sorted(rows["status"]) == ["prepared", "rejected"]
+
+
+@pytest.mark.parametrize(("most", "code"), [("2", 0), ("1", 3), ("40%", 0), ("39%", 3)])
+def test_too_many_rejects_have_an_exit_code(von: Von, tree: Path, most: str, code: int) -> None:
+    result = von("prepare", "shapenet", *in_this_process("--root", tree, "--max-rejected", most, "--no-report"))
+    assert result.exit_code == code
+    assert ("2 of 5 items were rejected" in result.stderr) == (code == 3)
+
+
+def test_a_bug_is_exit_code_1_with_its_traceback_in_the_log(
+    von: Von, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> dict[str, Any]:
+        raise ZeroDivisionError("no luck")
+
+    monkeypatch.setattr("vondata.shapes.prepare.prepare_shape", broken)
+    result = von("prepare", "shapenet", *in_this_process("--root", tree))
+    assert result.exit_code == 1
+    assert "internal error" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "ZeroDivisionError" in Path("data/journal/prepare.log").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["shapenet"], "--root: which folder?"),
+        (["shapenet", "--root", "nowhere"], "--root: nowhere is not there"),
+        (["shapenet", "--root", "tree", "--class", "chiar"], "did you mean 'chair'?"),
+        (["shapenet", "--root", "tree", "--max-rejected", "few"], "neither a number such as 20 nor a share"),
+        (["shapenet", "--root", "tree", "--max-rejected", "101%"], "neither a number such as 20 nor a share"),
+        (["shapenet", "--root", "tree", "--memory-limit", "lots"], "--memory-limit"),
+        (["shapenet", "--root", "tree", "--resolution", "8"], "--resolution"),
+        (["shapenet", "--root", "tree"], "It holds: 04379243x/, notes.txt"),
+        (["meshes", "--root", "tree"], "--class: name the one class"),
+        (["meshes", "--root", "tree", "--class", "chair", "--up", "y", "--front", "-y"], "lie on the same axis"),
+        (["meshes", "--root", "tree", "--class", "chair"], "holds no file ending in"),
+        (["images"], "which photos?"),
+        (["images", "--photos", "nowhere"], "--photos: nowhere is not there"),
+        (["images", "--pix3d", "tree"], "pix3d.json"),
+        (["images", "--photos", "tree"], "It holds: 04379243x/, notes.txt"),
+    ],
+)
+def test_wrong_usage_is_answered_in_words(von: Von, arguments: list[str], message: str) -> None:
+    Path("tree/04379243x").mkdir(parents=True)
+    Path("tree/notes.txt").write_text("", "utf-8")
+    result = von("prepare", *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.stderr.split())
+    assert not Path("data/von-dataset.json").exists()
+
+
+def test_reasons_are_explained(von: Von) -> None:
+    one = von("prepare", "--explain", "truncated")
+    assert one.exit_code == 0
+    assert "--keep-truncated keeps such photos." in one.stdout
+    every = von("prepare", "--explain")
+    assert every.stdout.count("(") > 20
+    wrong = von("prepare", "--explain", "trunkated")
+    assert wrong.exit_code == 2
+    assert "did you mean 'truncated'" in wrong.stderr
+
+
+def test_a_dataset_of_a_newer_version_is_refused(von: Von, tree: Path) -> None:
+    Path("data").mkdir()
+    Path("data/von-dataset.json").write_text('{"format_version": 99, "classes": {}}', "utf-8")
+    result = von("prepare", "shapenet", *in_this_process("--root", tree))
+    assert result.exit_code == 1
+    assert "use a newer VON" in result.stderr
+
+
+def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path: Path) -> None:
+    """With the real executable and real processes, which Ctrl-C at a terminal reaches too."""
+    chairs = tree / CHAIR
+    for number in range(100):
+        path = chairs / f"more{number:03}" / "models" / "model_normalized.obj"
+        path.parent.mkdir(parents=True)
+        path.write_text(CUBE.replace("-1", f"-1.{number:03}", 1), "utf-8")
+    executable = Path(sys.executable).with_name("von")
+    options = [
+        "--root",
+        str(tree),
+        "--class",
+        "chair",
+        "--resolution",
+        "32",
+        "--workers",
+        "2",
+        "--json",
+        "--no-report",
+    ]
+    command = [str(executable), "prepare", "shapenet", "--root", str(tree), *options]
+    journal = tmp_path / "data" / "journal" / "chair-shapes.jsonl"
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes) as running:
+        deadline = time.monotonic() + 60
+        while not (journal.exists() and journal.read_bytes().count(b"\n") > 5) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGINT)
+        _, words = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "the same command goes on from here" in words
+    assert "Traceback" not in words
+    done = journal.read_bytes().count(b"\n")
+    assert 5 < done < 104
+    assert len(read_manifest(tmp_path / "data", "chair", "shapes")) == done
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    count = json.loads(again.stdout)["classes"]["chair"]
+    assert (count["found"], count["worked"]) == (104, 104 - done)
