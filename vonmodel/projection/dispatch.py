@@ -47,7 +47,7 @@ def project(
     Raises:
         ValueError: shapes do not fit each other, or the chosen implementation cannot do what is asked.
     """
-    _check(volumes, rotations, camera, image_size)
+    check_input(volumes, rotations, camera, image_size)
     size = volumes.shape[-1] if image_size is None else image_size
     fused = _fused(implementation, volumes, resampled)
     dtype = torch.float64 if volumes.dtype == torch.float64 else torch.float32
@@ -82,7 +82,8 @@ def _log_choice(chosen: str, hindrance: str | None) -> None:
     _log.info("projection: %s implementation%s", chosen, f" for {hindrance}" if hindrance else "")
 
 
-def _check(volumes: Tensor, rotations: Tensor, camera: Camera, image_size: int | None) -> None:
+def check_input(volumes: Tensor, rotations: Tensor, camera: Camera, image_size: int | None) -> None:
+    """Raises a ValueError in words when shapes and sizes do not fit each other."""
     n, *shape = volumes.shape
     resolution = shape[-1] if shape else 0
     if shape != [1, resolution, resolution, resolution] or resolution < 2:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vonmodel.geometry import Camera, viewpoint_rotation
 from vonmodel.projection import Sketch, distance_to_opacity, project
+from vonmodel.projection.dispatch import check_input
 
 FRONT = torch.tensor([[[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]], dtype=torch.float64)
 
@@ -267,12 +268,12 @@ def test_half_precision_is_projected_in_float32_even_under_autocast() -> None:
 
 
 def test_distance_functions_keep_only_the_shell() -> None:
-    values = torch.tensor([0.0, 0.5, 0.89, 0.9, 0.95, 1.0]).view(1, 1, 1, 1, 6).requires_grad_()
+    values = torch.tensor([0.0, 0.5, 0.8, 0.89, 0.9, 0.95, 0.99, 1.0]).view(1, 1, 2, 2, 2).requires_grad_()
     opacity = distance_to_opacity(values)
-    assert opacity.flatten().tolist() == pytest.approx([0.0, 0.0, 0.0, 0.9, 0.95, 1.0])
+    assert opacity.flatten().tolist() == pytest.approx([0.0, 0.0, 0.0, 0.0, 0.9, 0.95, 0.99, 1.0])
     opacity.sum().backward()
     assert values.grad is not None
-    assert values.grad.flatten().tolist() == [0, 0, 0, 1, 1, 1]
+    assert values.grad.flatten().tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -288,4 +289,9 @@ def test_distance_functions_keep_only_the_shell() -> None:
 )
 def test_misfits_are_refused_with_their_shapes(volume_shape, rotation_shape, image_size, message) -> None:
     with pytest.raises(ValueError, match=message):
-        project(torch.zeros(volume_shape), torch.zeros(rotation_shape), image_size=image_size)
+        check_input(torch.zeros(volume_shape), torch.zeros(rotation_shape), Camera(), image_size)
+
+
+def test_too_few_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="samples_per_voxel"):
+        project(torch.zeros(1, 1, 8, 8, 8), torch.eye(3).unsqueeze(0), camera=Camera(samples_per_voxel=0.2))
