@@ -84,6 +84,7 @@ def user_errors() -> Iterator[None]:
     from vonmodel.downsampling import ResolutionError
     from vonmodel.evaluation.statistics import StatisticsError
     from vonmodel.evaluation.weights import WeightsError
+    from vonmodel.networks.sizes import UnsupportedSizeError
     from vonmodel.run_folder import RunError
     from vonmodel.synthesis.output import OutputError
 
@@ -100,6 +101,7 @@ def user_errors() -> Iterator[None]:
         ResolutionError,
         RunError,
         ShapeFileError,
+        UnsupportedSizeError,
         StatisticsError,
         WeightsError,
     ) as error:

@@ -66,7 +66,7 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
     """
     from vonmodel.config import STAGES
     from vonmodel.run_folder import RunFolder
-    from vonmodel.training_plan import describe
+    from vonmodel.training_plan import check, describe
 
     stages = STAGES if options["stage"] is None else (options["stage"],)
     device = choose_device(options["device"])
@@ -76,6 +76,7 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
         config = _resolve(run, class_name, options)
         if run.exists:
             run.check_same(config)
+        check(config, data, stages)
         if dry_run:
             _tell_plan(describe(config, data, run, stages), as_json)
             return

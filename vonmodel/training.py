@@ -20,7 +20,7 @@ from .checkpoint import (
     save_checkpoint,
 )
 from .config import STAGES, StageName, TrainConfig
-from .model import VonModel, build_model
+from .model import VonModel, arrange_for_cpu, build_model
 from .monitor import Monitor, Progress
 from .run_folder import RunError, RunFolder
 from .seeding import torch_generator
@@ -85,6 +85,8 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
 
     # The model as the stage before left it, or as this stage left it when it was stopped.
     model = build_model(config.model, config.seed).to(job.device).eval().requires_grad_(False)
+    if job.device.type == "cpu":
+        arrange_for_cpu(model)
     stage = build_stage(config, name, model, data, steps)
     average = WeightAverage(model, stage.averaged, stage.config.average)
     if reached is None:

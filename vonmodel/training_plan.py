@@ -15,6 +15,22 @@ from .run_folder import RunFolder
 from .training_data import open_data
 
 
+def check(config: TrainConfig, data: Path, stages: Sequence[StageName]) -> None:
+    """Looks ahead, so that what the last stage lacks is said before the first one trains for hours.
+
+    Raises:
+        UnsupportedSizeError: there are no networks of these sizes.
+        ManifestMissingError, EmptyDatasetError, ResolutionError, ShapeFileError, OSError: the data does not serve.
+    """
+    with torch.device("meta"):
+        VonModel(config.model)
+    for name in stages:
+        opened = open_data(config, data, name)
+        opened.shapes[0]
+        if opened.photos is not None:
+            opened.photos[0]
+
+
 def describe(config: TrainConfig, data: Path, run: RunFolder, stages: Sequence[StageName]) -> dict[str, Any]:
     """The resolved configuration, what the data holds, parameters of each network, and the steps of each stage.
 

@@ -1,0 +1,160 @@
+"""`von train`: what it says, what it refuses, and Ctrl-C in a real process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from voncli.main import main
+
+SMALL = [
+    "--set=model.resolution=32",
+    "--set=model.image_size=32",
+    "--set=model.shape_base_channels=2",
+    "--set=model.texture_base_channels=4",
+    "--set=model.shape_code_size=4",
+    "--set=model.resampled=false",
+    "--set=model.depth_range=item",
+    *(
+        f"--set={stage}.{setting}"
+        for stage in ("shape", "texture", "joint")
+        for setting in ("batch_size=2", 'unit="steps"', "steady=2", "decaying=0")
+    ),
+]
+
+
+def train(data: Path, runs: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["train", f"--data={data}", f"--runs={runs}", *arguments], catch_exceptions=False)
+
+
+def test_all_stages_then_nothing_left_to_do(tiny_data: Path, tmp_path: Path) -> None:
+    result = train(tiny_data, tmp_path, "--class=chair", *SMALL)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["shape", "texture", "joint"]
+    assert all("2/2" in line and "images/s" in line for line in lines[:3])
+    assert "Stage joint is finished: checkpoint joint-00000002" in result.stdout
+    assert str(tmp_path / "chair" / "samples" / "joint-00000002.png") in result.stdout
+    again = train(tiny_data, tmp_path, "--class=chair", *SMALL)
+    assert again.exit_code == 0
+    assert again.stdout.splitlines()[0].startswith("Stage joint is finished")
+
+
+def test_json_goes_to_stdout_alone(tiny_data: Path, tmp_path: Path) -> None:
+    result = train(tiny_data, tmp_path, "--stage=shape", "--json", *SMALL)  # one class prepared: no need to name it
+    assert result.exit_code == 0
+    printed = json.loads(result.stdout)
+    assert printed["checkpoint"]["name"] == "shape-00000002"
+    assert printed["finished"]
+    assert Path(printed["sheet"]).is_file()
+    assert "images/s" in result.stderr
+
+
+def test_dry_run_says_what_would_be_and_writes_nothing(tiny_data: Path, tmp_path: Path) -> None:
+    arguments = ["--class=chair", "--preset=published", "--set=model.resolution=32", "--set=model.image_size=32"]
+    result = train(tiny_data, tmp_path / "runs", *arguments, "--dry-run", "--json")
+    plan = json.loads(result.stdout)
+    assert plan["config"]["model"]["resolution"] == 32
+    assert plan["stages"]["shape"] == {
+        "steps": 500,
+        "decaying": 250,
+        "done": 0,
+        "batch_size": 8,
+        "shapes": 8,
+        "photos": None,
+        "photos_with_viewpoint": None,
+    }
+    assert plan["stages"]["texture"]["photos"] == 24
+    assert plan["stages"]["texture"]["photos_with_viewpoint"] == 12
+    assert plan["stages"]["texture"]["steps"] == 400  # an epoch is 24 photos, two batches
+    assert plan["parameters"]["shape_generator"] > 1e6
+    assert not (tmp_path / "runs").exists()
+    text = train(tiny_data, tmp_path / "runs", *arguments, "--dry-run").stdout
+    for part in ('"resolution": 32', "shape_generator", "0 of 500 steps done", "24 photos (12 with viewpoint)"):
+        assert part in text
+
+
+def test_a_changed_configuration_is_refused_and_none_given_goes_on(tiny_data: Path, tmp_path: Path) -> None:
+    train(tiny_data, tmp_path, "--class=chair", "--stage=shape", *SMALL)
+    changed = train(tiny_data, tmp_path, "--class=chair", *SMALL, "--set=shape.learning_rate=0.5", "--seed=3")
+    assert changed.exit_code == 1
+    for part in ("seed was 0, now 3", "shape.learning_rate was 0.0001, now 0.5", "--run"):
+        assert part in changed.stderr
+    goes_on = train(tiny_data, tmp_path, "--class=chair", "--stage=shape")  # the run knows its configuration
+    assert goes_on.exit_code == 0
+    writes_more = train(tiny_data, tmp_path, "--class=chair", "--stage=shape", *SMALL, "--set=output.log_every=1")
+    assert writes_more.exit_code == 0
+
+
+def test_a_configuration_file(tiny_data: Path, tmp_path: Path) -> None:
+    train(tiny_data, tmp_path / "one", "--class=chair", "--stage=shape", *SMALL)
+    saved = tmp_path / "one" / "chair" / "config.json"
+    result = train(
+        tiny_data, tmp_path / "two", "--class=chair", f"--config={saved}", "--set=seed=5", "--dry-run", "--json"
+    )
+    expected = json.loads(saved.read_text())
+    assert json.loads(result.stdout)["config"] == {**expected, "seed": 5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--class=chare"], 2, "did you mean 'chair'?"),
+        (["--class=car"], 1, "has no shapes of class 'car': run von prepare"),
+        (["--class=chair", "--set=shape.stedy=3"], 1, "did you mean 'steady'?"),
+        (["--class=chair", "--set=model.resolution=24"], 1, "resolution is 24; the networks exist for 16, 32"),
+        (["--class=chair", "--preset=demo", "--set=model.image_size=64"], 1, "prepare it again with --size 64"),
+        (["--class=chair", "--preset=demo", "--stage=texture"], 1, "goes on from the finished stage shape"),
+        (["--class=chair", "--device=gpu"], 2, "--device gpu"),
+        (["--class=chair", "--preset=fastest"], 2, "'demo', 'published', 'modern'"),
+    ],
+)
+def test_what_is_refused_in_words(
+    arguments: list[str], code: int, message: str, tiny_data: Path, tmp_path: Path
+) -> None:
+    result = train(tiny_data, tmp_path, *arguments)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert not list(tmp_path.rglob("checkpoint.json"))
+
+
+def test_without_data_the_class_must_be_named(tmp_path: Path) -> None:
+    result = train(tmp_path / "data", tmp_path)
+    assert result.exit_code == 2
+    assert "has no prepared shapes: name the class with --class" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_in_the_middle_it_goes_on_as_if_nothing_had_been(
+    number: signal.Signals, tiny_data: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "voncli", "train", "--class=chair", "--stage=shape", f"--data={tiny_data}"]
+    command += [*SMALL, "--set=shape.steady=60", "--set=output.log_every=5", "--set=output.save_every=10"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    subprocess.run([*command, f"--run={whole}"], check=True, env=environment, capture_output=True)
+    process = subprocess.Popen(
+        [*command, f"--run={stopped}"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (stopped / "stats.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130
+        assert "the same command goes on from there" in errors
+    subprocess.run([*command, f"--run={stopped}"], check=True, env=environment, capture_output=True)
+    one, two = (
+        json.loads((run / "checkpoints" / "shape-00000060" / "checkpoint.json").read_text())
+        for run in (whole, stopped)
+    )
+    assert one == two  # the hash of the weights is part of it
