@@ -43,8 +43,8 @@ class ViewpointMatch:
         azimuth_deg: in [-180, 180).
         elevation_deg: positive from above.
         confidence: probability that the azimuth is right within 22.5 degrees.
-        alternative_azimuth_deg: the strongest other reading, more than 45 degrees away. For chairs it is in half of
-            all cases the silhouette's twin, 180 degrees less the azimuth: the back for the front.
+        alternative_azimuth_deg: the strongest other reading, more than 45 degrees away. Two times in five it is
+            the silhouette's twin, 180 degrees less the azimuth: the back for the front.
         alternative_elevation_deg: its elevation.
         alternative_confidence: its probability; with `confidence` at most 1.
         shape_id: the shape that is most alike from there.

@@ -110,6 +110,18 @@ def test_a_photo_is_judged_on_its_own(photos, sketches):
         np.testing.assert_allclose(alone, together[index], rtol=1e-5)
 
 
+def test_any_number_of_sketches_is_compared(photos, sketches):
+    copies = 1000
+    many = type(sketches)(
+        np.tile(sketches.silhouette, (copies, 1)),
+        np.tile(sketches.edges, (copies, 1)),
+        np.tile(sketches.shading, (copies, 1, 1)),
+    )
+    cues = photo_cues(photos)
+    expected = np.tile(similarity(cues, sketches, CueWeights()), copies)
+    np.testing.assert_allclose(similarity(cues, many, CueWeights()), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_photos_of_any_size_come_at_the_size_of_sketches(tmp_path, field, size):
     path = write_photo(tmp_path / "photo.png", photograph(field, 30, 20, size=size))
