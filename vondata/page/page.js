@@ -5,7 +5,6 @@ const BATCH = 80; // tiles added at a time while scrolling
 const AHEAD_PX = 1200; // filled below the visible part
 const dataset = window.VON_DATASET;
 const $ = (id) => document.getElementById(id);
-const natural = new Intl.Collator("en", { numeric: true });
 const TILE_PX = { shapes: 240, images: 150 };
 const number = new Intl.NumberFormat("en");
 const view = { part: null, rows: [], shown: 0, open: -1 };
@@ -26,7 +25,7 @@ function show(value, column) {
   if (value === true) return "yes";
   if (value === false) return "no";
   if (typeof value !== "number") return String(value);
-  const text = Number.isInteger(value) ? number.format(value) : String(Number(value.toPrecision(4)));
+  const text = Number.isInteger(value) ? number.format(value) : String(Number(value.toPrecision(3)));
   return column && column.unit ? `${text} ${column.unit}` : text;
 }
 
@@ -85,8 +84,7 @@ function matching() {
   const sign = filters.order.startsWith("-") ? -1 : 1;
   return chosen.sort((a, b) => {
     if (a[column] == null || b[column] == null) return (a[column] == null) - (b[column] == null);
-    if (typeof a[column] === "string") return sign * natural.compare(a[column], b[column]);
-    return sign * (a[column] - b[column]);
+    return a[column] < b[column] ? -sign : a[column] > b[column] ? sign : 0;
   });
 }
 
@@ -173,7 +171,7 @@ function histogramCard({ column, unit, edges, counts }) {
     );
   });
   const axis = element("div", { class: "axis" }, element("span", {}, show(edges[0])), element("span", {}, show(edges.at(-1))));
-  return card(label(column), [element("div", { class: "bars", "data-chosen": Boolean(chosen) }, ...bars), axis], unit ? ` ${unit}` : "");
+  return card(label(column), [element("div", { class: "bars", "data-chosen": Boolean(chosen) }, ...bars), axis], unit && column !== "seconds" ? ` ${unit}` : "");
 }
 
 function viewpointCard({ azimuth_edges: azimuth, elevation_edges: elevation, counts }) {
