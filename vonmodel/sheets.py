@@ -37,8 +37,8 @@ class SheetCodes:
         viewpoints: (n, 2) azimuth and elevation in radians.
     """
 
-    shape: Float[Tensor, "n code"]
-    texture: Float[Tensor, "n code"]
+    shape: Float[Tensor, "n shape_code"]
+    texture: Float[Tensor, "n texture_code"]
     viewpoints: Float[Tensor, "n 2"]
 
 
