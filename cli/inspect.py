@@ -56,6 +56,7 @@ def _describe(data: Path, class_name: str, kind: Kind) -> dict[str, Any]:
         "found": len(frame),
         "prepared": len(good),
         "rejected": len(frame) - len(good),
+        "median_seconds": None if good["seconds"].isna().all() else round(float(good["seconds"].median()), 4),
         "reasons": {str(reason): int(count) for reason, count in frame["reason"].value_counts().items()},
         "splits": {split: int((good["split"] == split).sum()) for split in SPLIT_SHARES},
         "settings": None if record is None else record.settings,
@@ -83,11 +84,13 @@ def _print(data: Path, parts: list[dict[str, Any]], page: Path | None) -> None:
             f"{part['found']:,}",
             f"{part['prepared']:,}",
             f"{part['rejected']:,}",
+            "" if part["median_seconds"] is None else f"{part['median_seconds']:.2f}",
             " ".join(f"{name} {count:,}" for name, count in part["splits"].items()),
             ", ".join(f"{reason} {count:,}" for reason, count in part["reasons"].items()),
         ]
         for part in parts
     ]
-    print_table(f"Dataset {data}", ["class", "kind", "found", "prepared", "rejected", "splits", "reasons"], rows)
+    columns = ["class", "kind", "found", "prepared", "rejected", "s an item", "splits", "reasons"]
+    print_table(f"Dataset {data}", columns, rows)
     if page is not None:
         click.echo(f"\n{page}  is the page to look at.")

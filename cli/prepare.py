@@ -17,6 +17,7 @@ from .settings import folder_option
 if TYPE_CHECKING:
     from vondata.frames import Axis
     from vondata.item import Item
+    from vondata.shapes.distance import Method
 
 AXES = ("x", "-x", "y", "-y", "z", "-z")
 SHOWN_ENTRIES = 8
@@ -40,6 +41,18 @@ def _explain(context: click.Context, option: click.Parameter, name: str | None) 
     context.exit()
 
 
+resolution_option = click.option(
+    "--resolution", type=click.IntRange(32, 256), default=128, show_default=True, help="Voxels on each axis."
+)
+distance_option = click.option(
+    "--distance",
+    type=click.Choice(("fast", "exact")),
+    default="fast",
+    show_default=True,
+    help="Distances exact near the surface, or everywhere at many times the cost.",
+)
+
+
 @click.group()
 @click.option(
     "--explain",
@@ -60,22 +73,21 @@ def prepare() -> None:
 
 @prepare.command()
 @folder_option("shapenet", "--root", "--shapenet", help="ShapeNetCore v1 or v2: a folder with one folder per synset.")
-@click.option(
-    "--resolution", type=click.IntRange(32, 256), default=128, show_default=True, help="Voxels on each axis."
-)
+@resolution_option
+@distance_option
 @click.option(
     "--binvox", is_flag=True, help="Take the voxels of the collection's .binvox files instead of its meshes."
 )
 @run_options
-def shapenet(shapenet: Path | None, resolution: int, binvox: bool, running: Running) -> None:
+def shapenet(shapenet: Path | None, resolution: int, distance: Method, binvox: bool, running: Running) -> None:
     """Prepare the shapes of ShapeNetCore."""
     from vondata.shapes.prepare import ShapeSettings, prepare_shape
-
     from vondata.shapes.sources import shapenet_items
 
     root = _given_folder(shapenet, "shapenet", "--root")
     items = shapenet_items(root, running.classes(), source="binvox" if binvox else "mesh")
-    run_preparation(running, "shapes", _found(items, root), prepare_shape, ShapeSettings(resolution=resolution))
+    settings = ShapeSettings(resolution=resolution, distance=distance)
+    run_preparation(running, "shapes", _found(items, root), prepare_shape, settings)
 
 
 @prepare.command()
@@ -86,15 +98,15 @@ def shapenet(shapenet: Path | None, resolution: int, binvox: bool, running: Runn
 @click.option(
     "--front", type=click.Choice(AXES), default="-z", show_default=True, help="The axis that the front faces."
 )
-@click.option(
-    "--resolution", type=click.IntRange(32, 256), default=128, show_default=True, help="Voxels on each axis."
-)
+@resolution_option
+@distance_option
 @click.option("--binvox", is_flag=True, help="Take .binvox files instead of meshes.")
 @run_options
-def meshes(root: Path, up: Axis, front: Axis, resolution: int, binvox: bool, running: Running) -> None:
+def meshes(
+    root: Path, up: Axis, front: Axis, resolution: int, distance: Method, binvox: bool, running: Running
+) -> None:
     """Prepare the meshes in any folder, which all are of one --class."""
     from vondata.shapes.prepare import ShapeSettings, prepare_shape
-
     from vondata.shapes.sources import mesh_folder_items
 
     if len(running.class_names) != 1:
@@ -104,7 +116,8 @@ def meshes(root: Path, up: Axis, front: Axis, resolution: int, binvox: bool, run
     (known,) = running.classes()
     root = _given_folder(root, "", "--root")
     items = mesh_folder_items(root, known.name, up, front, source="binvox" if binvox else "mesh")
-    run_preparation(running, "shapes", _found(items, root), prepare_shape, ShapeSettings(resolution=resolution))
+    settings = ShapeSettings(resolution=resolution, distance=distance)
+    run_preparation(running, "shapes", _found(items, root), prepare_shape, settings)
 
 
 @prepare.command()

@@ -49,12 +49,14 @@ def axes_to_object(up: Axis, front: Axis) -> npt.NDArray[np.float64]:
 
 def shapenet_to_object(points: Floats) -> Floats:
     """Turns points (..., 3) of ShapeNet's or Pix3D's model frame into the object frame."""
-    return points @ SHAPENET_TO_OBJECT.T
+    turned: Floats = points @ SHAPENET_TO_OBJECT.T
+    return turned
 
 
 def object_to_shapenet(points: Floats) -> Floats:
     """Turns points (..., 3) of the object frame into ShapeNet's and Pix3D's model frame (y up, front -z)."""
-    return points @ SHAPENET_TO_OBJECT
+    turned: Floats = points @ SHAPENET_TO_OBJECT
+    return turned
 
 
 def object_to_gltf(points: Floats) -> Floats:
