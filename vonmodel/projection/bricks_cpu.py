@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from vonmodel.projection.compiled import compiled
 
 LEAST_OPACITY = np.float32(1e-4)
 BRICK_BITS = 2
@@ -25,7 +26,7 @@ def bricks_along(resolution: int) -> int:
     return ((resolution + 1) >> BRICK_BITS) + 1
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def mark_occupied(volumes: Floats, occupied: Bytes, first: int, stride: int) -> None:
     """Marks the bricks of every `stride`-th layer.
 
@@ -54,7 +55,7 @@ def mark_occupied(volumes: Floats, occupied: Bytes, first: int, stride: int) -> 
                     occupied[item, bx + 1, by + 1, ((z + 1) >> BRICK_BITS) + 1] = 1
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def measure_clearance(occupied: Bytes, clearance: Bytes, bounds: Doubles) -> None:
     """Says how far bricks are from occupied ones, and where those end.
 
@@ -83,7 +84,7 @@ def measure_clearance(occupied: Bytes, clearance: Bytes, bounds: Doubles) -> Non
         occupied = _widened(occupied)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def _widened(occupied: Bytes) -> Bytes:
     """Occupied or touching an occupied one, corners included; the outer layer stays empty."""
     last = len(occupied) - 1

@@ -16,12 +16,12 @@ more than the work. All of it is one file because numba's cache notices changes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from vonmodel.projection.compiled import compiled
 
 LEAST_OPACITY = 1e-4
 MOST_OPACITY = 1.0 - LEAST_OPACITY
@@ -47,13 +47,6 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 Share = tuple[int, int, int]
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
-
-
-def _compiled(function: Kernel) -> Kernel:
-    # nogil: threads run these side by side. No reassociation and no assumption about NaN, which must come through.
-    compiled: Kernel = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})(function)
-    return compiled
 
 
 class View(NamedTuple):
@@ -138,7 +131,7 @@ def tile_count(image_size: int) -> int:
     return -(-image_size // TILE_ROWS) * -(-image_size // TILE_COLUMNS)
 
 
-@_compiled
+@compiled
 def sketch_tiles(scene: Scene, view: View, share: Share, sketch: Floats, workspace: Workspace) -> None:
     """Writes silhouette and depth into sketch (n, 2, R, R) where the tiles lie; share: start, stop, step of tiles."""
     near, far, size, samples = view.distance - 1.0, view.distance + 1.0, view.image_size, view.samples
@@ -156,7 +149,7 @@ def sketch_tiles(scene: Scene, view: View, share: Share, sketch: Floats, workspa
                 sketch[item, 1, row, column] = depth + far * _clamped(light)
 
 
-@_compiled
+@compiled
 def gradient_tiles(
     scene: Scene, view: View, share: Share, upstream: Floats, gradients: Gradients, workspace: Workspace
 ) -> None:
@@ -187,7 +180,7 @@ def gradient_tiles(
                     _turn(flow, row, column, view, turns)
 
 
-@_compiled
+@compiled
 def _tile(tile: int, image_size: int) -> Share:
     """Item, first row and first column of a tile.
 
@@ -200,7 +193,7 @@ def _tile(tile: int, image_size: int) -> Share:
     return item, spread // across * TILE_ROWS, spread % across * TILE_COLUMNS
 
 
-@_compiled
+@compiled
 def _ray(rotation: Doubles, row: int, column: int, view: View) -> Ray:
     edge, camera, scale = view.half_width, view.distance, (view.resolution - 1) / 2.0
     up = edge - 2.0 * edge * row / (view.image_size - 1)
@@ -222,7 +215,7 @@ def _ray(rotation: Doubles, row: int, column: int, view: View) -> Ray:
     )
 
 
-@_compiled
+@compiled
 def _span(start: float, per_voxel: float, low: float, high: float) -> tuple[float, float]:
     """First and last sample, with fractions, between two bounds on one axis; none when the last comes first."""
     if per_voxel == np.inf:
@@ -231,7 +224,7 @@ def _span(start: float, per_voxel: float, low: float, high: float) -> tuple[floa
     return min(one, other), max(one, other)
 
 
-@_compiled
+@compiled
 def _samples_inside(bounds: Doubles, ray: Ray, samples: int) -> tuple[int, int]:
     """The samples [first, end) within the bounds of what is occupied."""
     x = _span(ray.x, ray.per_x, bounds[0, 0], bounds[0, 1])
@@ -243,14 +236,14 @@ def _samples_inside(bounds: Doubles, ray: Ray, samples: int) -> tuple[int, int]:
     return int(np.ceil(first)), int(last) + 1
 
 
-@_compiled
+@compiled
 def _samples_across(brick: int, free: int, bits: int, position: float, per_voxel: float) -> float:
     """Samples until a position leaves the `free` - 1 bricks on either side of its own."""
     face = brick + free if per_voxel > 0.0 else brick + 1 - free
     return ((face << bits) - position) * per_voxel
 
 
-@_compiled
+@compiled
 def _clear_samples(clearance: Bytes, ray: Ray, k: int, bits: int) -> int:
     """How many samples from the k-th on are sure to have least opacity; 0 in an occupied brick."""
     x, y, z = ray.x + k * ray.dx, ray.y + k * ray.dy, ray.z + k * ray.dz
@@ -264,7 +257,7 @@ def _clear_samples(clearance: Bytes, ray: Ray, k: int, bits: int) -> int:
     return 1 + int(min(across_x, across_y, across_z))
 
 
-@_compiled
+@compiled
 def _march(
     voxels: Floats,
     clearance: Bytes,
@@ -306,7 +299,7 @@ def _march(
     return chunks, light * runs[0, left], total + light * runs[1, left]
 
 
-@_compiled
+@compiled
 def _place_chunk(ray: Ray, k: int, n: int, place: Floats) -> None:
     """Says where samples k..k+15 lie."""
     _place_axis(0, ray.x + k * ray.dx, ray.dx, n, place)
@@ -314,7 +307,7 @@ def _place_chunk(ray: Ray, k: int, n: int, place: Floats) -> None:
     _place_axis(2, ray.z + k * ray.dz, ray.dz, n, place)
 
 
-@_compiled
+@compiled
 def _place_axis(axis: int, start: float, step: float, n: int, place: Floats) -> None:
     """Voxels and hat-function weights on one axis; the weights end at zero outside the grid."""
     corner = np.floor(min(start, start + (CHUNK - 1) * step))
@@ -330,13 +323,13 @@ def _place_axis(axis: int, start: float, step: float, n: int, place: Floats) -> 
         place[U64(FAR + axis), j] = max(F32(1.0) - abs(beyond - F32(1.0)), F32(0.0))
 
 
-@_compiled
+@compiled
 def _corner(place: Floats, j: int, n: int) -> int:
     """Flat index of the first of the eight voxels around a sample."""
     return (int(place[INDEX, j]) * n + int(place[INDEX + 1, j])) * n + int(place[INDEX + 2, j])
 
 
-@_compiled
+@compiled
 def _gather(voxels: Floats, n: int, place: Floats, trace: Doubles, start: int) -> None:
     """Trilinear values of a chunk's samples into the trace."""
     for j in range(CHUNK):
@@ -353,14 +346,14 @@ def _gather(voxels: Floats, n: int, place: Floats, trace: Doubles, start: int) -
         trace[OPACITY, U64(start + j)] = place[NEAR, j] * front + place[FAR, j] * back
 
 
-@_compiled
+@compiled
 def _clamped(opacity: float) -> float:
     if opacity < LEAST_OPACITY:
         return LEAST_OPACITY
     return MOST_OPACITY if opacity > MOST_OPACITY else opacity
 
 
-@_compiled
+@compiled
 def _sensitivities(silhouette: float, depth: float, light: float, view: View) -> tuple[float, float]:
     """What the gradient of opacity a_k consists of: (passing - rise * sum_{j>k} T_j) / (1 - a_k).
 
@@ -372,7 +365,7 @@ def _sensitivities(silhouette: float, depth: float, light: float, view: View) ->
     return light * (silhouette + depth * (near + rise * samples - background)), depth * rise
 
 
-@_compiled
+@compiled
 def _opacity_gradients(trace: Doubles, chunk: int, passing: float, rise: float, total: float, place: Floats) -> bool:
     """Gradients of the opacities of a traced chunk; says whether any is not zero."""
     found = False
@@ -387,7 +380,7 @@ def _opacity_gradients(trace: Doubles, chunk: int, passing: float, rise: float, 
     return found
 
 
-@_compiled
+@compiled
 def _scatter(target: Floats, n: int, place: Floats) -> None:
     """Adds the gradient of a chunk's opacities to the eight voxels of each sample."""
     for j in range(CHUNK):
@@ -410,7 +403,7 @@ def _scatter(target: Floats, n: int, place: Floats) -> None:
         target[U64(d + 1)] += share_d * z1
 
 
-@_compiled
+@compiled
 def _hat_slopes(beyond: float) -> tuple[float, float]:
     """Derivatives of the weights max(0, 1 - |t|) and max(0, 1 - |t - 1|) of both neighbours."""
     if beyond < 0.0:
@@ -420,7 +413,7 @@ def _hat_slopes(beyond: float) -> tuple[float, float]:
     return 0.0, (-1.0 if beyond < 2.0 else 0.0)
 
 
-@_compiled
+@compiled
 def _add_flow(voxels: Floats, first: int, view: View, place: Floats, flow: Doubles) -> None:
     """Adds the gradients of a chunk's positions, plain in row 0 and times the samples' depth in row 1, per axis."""
     n = view.resolution
@@ -447,7 +440,7 @@ def _add_flow(voxels: Floats, first: int, view: View, place: Floats, flow: Doubl
             flow[1, axis] += slope * along * depth
 
 
-@_compiled
+@compiled
 def _turn(flow: Doubles, row: int, column: int, view: View, turns: Doubles) -> None:
     """Adds the gradient of the rotation of a ray through (depth - distance, left depth, up depth) in the camera."""
     edge, scale = view.half_width, (view.resolution - 1) / 2.0
