@@ -20,7 +20,8 @@ from vondata.shapes.codec import EncodedField, coarse_count, decode_distance, en
 
 Bools = npt.NDArray[np.bool_]
 FORMAT_VERSION = 1
-_COMPRESSION_LEVEL = 9
+_LEVEL, _HARD_LEVEL = 9, 18
+_HARD_ABOVE = 0.066  # bytes a voxel: rare intricate shapes are worth a second of compression
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.|$)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
 
@@ -97,14 +98,18 @@ def remove_leftovers(folder: Path) -> None:
 
 def save_shape(path: Path, shape: PreparedShape) -> None:
     """Writes a shape atomically; the same shape always gives the same bytes."""
-    encoded = encode_distance(shape.distance)
+    interior = shape.occupancy & ~shape.surface
+    encoded = encode_distance(shape.distance, interior, shape.surface)
+    coarse, fine = _compress(encoded.coarse), _compress(encoded.fine)
+    if coarse.nbytes + fine.nbytes > _HARD_ABOVE * shape.occupancy.size:
+        coarse, fine = _compress(encoded.coarse, _HARD_LEVEL), _compress(encoded.fine, _HARD_LEVEL)
     members = {
         "format_version": np.array(FORMAT_VERSION),
         "resolution": np.array(shape.resolution),
         "surface": _compress(np.packbits(shape.surface)),
-        "interior": _compress(np.packbits(shape.occupancy & ~shape.surface)),
-        "distance_coarse": _compress(encoded.coarse),
-        "distance_fine": _compress(encoded.fine),
+        "interior": _compress(np.packbits(interior)),
+        "distance_coarse": coarse,
+        "distance_fine": fine,
         "distance_fine_bytes": np.array(encoded.fine.itemsize),
         "scale": np.array(shape.scale),
         "centre": np.array(shape.centre),
@@ -185,8 +190,8 @@ def _open(path: Path) -> Iterator[_ShapeFile]:
         raise ShapeFileError(path, str(error)) from error
 
 
-def _compress(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    packed = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL).compress(np.ascontiguousarray(array).tobytes())
+def _compress(array: npt.NDArray[Any], level: int = _LEVEL) -> npt.NDArray[np.uint8]:
+    packed = zstandard.ZstdCompressor(level=level).compress(np.ascontiguousarray(array).tobytes())
     return np.frombuffer(packed, dtype=np.uint8)
 
 

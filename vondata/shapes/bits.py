@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,17 +32,6 @@ def unpack(words: Words, size: int) -> Bools:
     return np.unpackbits(rows, axis=2, count=size, bitorder="little").view(np.bool_)
 
 
-@kernel
-def shifted(words: Words, x: int, y: int, w: int, by: int) -> np.uint64:
-    """A word of a row whose voxels are moved one up (by = 1), one down (-1) or not at all (0)."""
-    word = np.uint64(words[x, y, w])
-    if by > 0:
-        return (word << _ONE) | (words[x, y, w - 1] >> _LAST if w > 0 else np.uint64(0))
-    if by < 0:
-        return (word >> _ONE) | (words[x, y, w + 1] << _LAST if w + 1 < words.shape[2] else np.uint64(0))
-    return word
-
-
 def flooded_complement(cells: Words, size: int) -> Words:
     """The cells together with all that they enclose: what a flood from outside cannot reach through faces.
 
@@ -48,59 +39,55 @@ def flooded_complement(cells: Words, size: int) -> Words:
         cells: packed (N, N, N) cells that stop the flood.
         size: N.
     """
-    return ~flood(~cells, size)
+    reached = np.zeros_like(cells)
+    _flood(~cells, reached, size)
+    return ~reached
 
 
 @kernel
-def flood(open_cells: Words, size: int) -> Words:
-    """The open cells that are connected to the outside of the grid through faces of open cells.
-
-    Args:
-        open_cells: packed (N, N, N) cells that can be entered.
-        size: N.
-    """
-    reached = np.zeros_like(open_cells)
-    nothing, last = np.zeros_like(open_cells[0, 0]), size - 1
+def _flood(open_cells: Words, reached: Words, size: int) -> None:
+    """Enters open cells from the grid's border and goes on to their neighbours, there and back, while that is new."""
     changed = True
     while changed:
         changed = False
         for x in range(size):
             for y in range(size):
-                outside = x in (0, last) or y in (0, last)
-                before, above = reached[x - 1, y] if x > 0 else nothing, reached[x, y - 1] if y > 0 else nothing
-                changed |= _flood_row(open_cells[x, y], reached[x, y], before, above, outside, size)
-        for x in range(last, -1, -1):
-            for y in range(last, -1, -1):
-                after, below = reached[x + 1, y] if x < last else nothing, reached[x, y + 1] if y < last else nothing
-                changed |= _flood_row(open_cells[x, y], reached[x, y], after, below, False, size)
-    return reached
+                changed |= _flood_row(open_cells, reached, x, y, -1, size)
+        for x in range(size - 1, -1, -1):
+            for y in range(size - 1, -1, -1):
+                changed |= _flood_row(open_cells, reached, x, y, 1, size)
 
 
 @kernel
-def _flood_row(cells: Words, row: Words, side: Words, other_side: Words, outside: bool, size: int) -> bool:
-    """Enters a row from two neighbours (and from everywhere, at the border) and fills it; whether that was new."""
-    seeds = np.uint64(0)
-    for w in range(row.size):
-        entered = row[w] | side[w] | other_side[w]
-        if outside:
-            entered = _ALL
+def _flood_row(open_cells: Words, reached: Words, x: int, y: int, way: int, size: int) -> bool:
+    """Enters a row from two neighbours, or from everywhere at the border, and fills it; whether that was new."""
+    width, last = reached.shape[2], size - 1
+    side, other_side = 0 <= x + way <= last, 0 <= y + way <= last
+    border = min(x, y) == 0 or max(x, y) == last
+    new = np.uint64(0)
+    for w in range(width):
+        entered = _ALL if border else np.uint64(0)
+        if side:
+            entered |= reached[x + way, y, w]
+        if other_side:
+            entered |= reached[x, y + way, w]
         if w == 0:
             entered |= _ONE
-        if w == row.size - 1:
-            entered |= _ONE << np.uint64((size - 1) & 63)
-        entered &= cells[w]
-        seeds |= entered & ~row[w]
-        row[w] |= entered
-    if seeds == 0:
+        if w == width - 1:
+            entered |= _ONE << np.uint64(last & 63)
+        entered &= open_cells[x, y, w] & ~reached[x, y, w]
+        new |= entered
+        reached[x, y, w] |= entered
+    if new == 0:
         return False
     carry = np.uint64(0)
-    for w in range(row.size):
-        row[w] = _fill_up(row[w] | (carry & cells[w]), cells[w])
-        carry = row[w] >> _LAST
+    for w in range(width):
+        reached[x, y, w] = _fill_up(reached[x, y, w] | (carry & open_cells[x, y, w]), open_cells[x, y, w])
+        carry = reached[x, y, w] >> _LAST
     carry = np.uint64(0)
-    for w in range(row.size - 1, -1, -1):
-        row[w] = _fill_down(row[w] | ((carry << _LAST) & cells[w]), cells[w])
-        carry = row[w] & _ONE
+    for w in range(width - 1, -1, -1):
+        reached[x, y, w] = _fill_down(reached[x, y, w] | (carry & open_cells[x, y, w]), open_cells[x, y, w])
+        carry = reached[x, y, w] << _LAST
     return True
 
 
@@ -121,35 +108,32 @@ def _fill_down(seeds: np.uint64, cells: np.uint64) -> np.uint64:
     return seeds
 
 
-@kernel
 def settle(voted: Words, enclosed: Words) -> Words:
     """What is enclosed or voted in, after each voxel heard its six neighbours.
 
     Fewer than three filled ones empty it, five or more fill it, so that single specks, streaks and pits go.
     """
     filled = voted | enclosed
-    settled = filled.copy()
-    size = filled.shape[0]
-    for x in range(1, size - 1):
-        for y in range(1, size - 1):
-            for w in range(filled.shape[2]):
-                one, two, four = np.uint64(0), np.uint64(0), np.uint64(0)
-                for neighbour in range(6):
-                    if neighbour == 0:
-                        word = filled[x - 1, y, w]
-                    elif neighbour == 1:
-                        word = filled[x + 1, y, w]
-                    elif neighbour == 2:
-                        word = filled[x, y - 1, w]
-                    elif neighbour == 3:
-                        word = filled[x, y + 1, w]
-                    else:
-                        word = shifted(filled, x, y, w, 1 if neighbour == 4 else -1)
-                    carry = one & word
-                    one ^= word
-                    four |= two & carry
-                    two ^= carry
-                at_least_three = four | (two & one)
-                at_least_five = four & (one | two)
-                settled[x, y, w] = enclosed[x, y, w] | (voted[x, y, w] & at_least_three) | at_least_five
+    one, two, four = (np.zeros_like(filled) for _ in range(3))  # the bits of the count, for 64 voxels at a time
+    for neighbours in _neighbours(filled):
+        carry = one & neighbours
+        one ^= neighbours
+        four |= two & carry
+        two ^= carry
+    at_least_three, at_least_five = four | (two & one), four & (one | two)
+    settled: Words = np.asarray(enclosed | (voted & at_least_three) | at_least_five, dtype=np.uint64)
     return settled
+
+
+def _neighbours(words: Words) -> Iterator[Words]:
+    """For each of the six directions, every voxel's neighbour there; nothing beyond the grid."""
+    for axis in (0, 1):
+        for way in (1, -1):
+            moved = np.roll(words, way, axis)
+            moved[(slice(None),) * axis + (0 if way > 0 else -1,)] = 0
+            yield moved
+    up, down = words << _ONE, words >> _ONE
+    up[..., 1:] |= words[..., :-1] >> _LAST
+    down[..., :-1] |= words[..., 1:] << _LAST
+    yield up
+    yield down

@@ -63,8 +63,9 @@ def _toggle_crossings(points: Floats, faces: Integers, steps: tuple[int, int, in
                 cell[depth] = d
                 cell[(depth + 1) % 3] = u + u_step * d
                 cell[(depth + 2) % 3] = v + v_step * d
-                if cell.min() >= 0 and cell.max() < size:
-                    words[cell[0], cell[1], cell[2] >> 6] ^= np.uint64(1) << np.uint64(cell[2] & 63)
+                x, y, z = cell[0], cell[1], cell[2]
+                if x >= 0 and y >= 0 and z >= 0 and x < size and y < size and z < size:
+                    words[x, y, z >> 6] ^= np.uint64(1) << np.uint64(z & 63)
 
 
 @kernel

@@ -10,6 +10,7 @@ from vondata.shapes.obj import Polygons
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Scratch = tuple[Floats, Integers]  # a polygon's corners in the plane, and those that are left
 
 # Cutting ears takes time with the square of the corners; larger polygons are not furniture, and get a fan.
 MAX_EAR_CORNERS = 2000
@@ -26,105 +27,105 @@ def triangulate(polygons: Polygons) -> tuple[Integers, int]:
     if np.all(sizes == 3):
         triangles[:] = polygons.corners.reshape(-1, 3)
     else:
-        _triangulate(polygons.vertices, polygons.corners, polygons.starts, triangles)
+        most = int(min(sizes.max(initial=0), MAX_EAR_CORNERS))
+        scratch = np.empty((most, 2)), np.empty(most, dtype=np.int64)
+        _triangulate(polygons.vertices, polygons.corners, polygons.starts, triangles, scratch)
     return triangles, int(np.count_nonzero(sizes < 3))
 
 
 @kernel
-def _triangulate(vertices: Floats, corners: Integers, starts: Integers, triangles: Integers) -> None:
+def _triangulate(
+    vertices: Floats, corners: Integers, starts: Integers, triangles: Integers, scratch: Scratch
+) -> None:
     row = 0
     for face in range(starts.size - 1):
-        polygon = corners[starts[face] : starts[face + 1]]
-        count = polygon.size
+        start, count = starts[face], starts[face + 1] - starts[face]
         if count < 3:
             continue
-        out = triangles[row : row + count - 2]
-        row += count - 2
-        if count == 3 or count > MAX_EAR_CORNERS:
-            _fan(polygon, out)
-            continue
-        flat = _flatten(vertices, polygon)
-        if _fan_is_right(flat):
-            _fan(polygon, out)
+        if count > 3 and count <= MAX_EAR_CORNERS and not _lay_flat(vertices, corners, start, count, scratch[0]):
+            _cut_ears(corners, start, count, scratch, triangles, row)
         else:
-            _cut_ears(flat, polygon, out)
+            for i in range(count - 2):
+                triangles[row + i, 0] = corners[start]
+                triangles[row + i, 1] = corners[start + i + 1]
+                triangles[row + i, 2] = corners[start + i + 2]
+        row += count - 2
 
 
 @kernel
-def _fan(polygon: Integers, out: Integers) -> None:
-    for i in range(out.shape[0]):
-        out[i, 0], out[i, 1], out[i, 2] = polygon[0], polygon[i + 1], polygon[i + 2]
+def _lay_flat(vertices: Floats, corners: Integers, start: int, count: int, flat: Floats) -> bool:
+    """Looks at a polygon along the axis nearest to its normal (Newell's), so that it runs counter-clockwise.
+
+    Returns:
+        whether it may be cut as a fan: no triangle around its first corner is turned over.
+    """
+    normal_x, normal_y, normal_z = 0.0, 0.0, 0.0
+    for i in range(count):
+        here, there = corners[start + i], corners[start + (i + 1) % count]
+        x, y, z = vertices[here, 0], vertices[here, 1], vertices[here, 2]
+        u, v, w = vertices[there, 0], vertices[there, 1], vertices[there, 2]
+        normal_x += (y - v) * (z + w)
+        normal_y += (z - w) * (x + u)
+        normal_z += (x - u) * (y + v)
+    first, second, along = 0, 1, normal_z
+    if abs(normal_x) > abs(along):
+        first, second, along = 1, 2, normal_x
+    if abs(normal_y) > abs(along):
+        first, second, along = 2, 0, normal_y
+    if along < 0:
+        first, second = second, first
+    for i in range(count):
+        flat[i, 0], flat[i, 1] = vertices[corners[start + i], first], vertices[corners[start + i], second]
+    i = 1
+    while i < count - 1 and _turn(flat, 0, i, i + 1) >= 0:
+        i += 1
+    return i == count - 1
 
 
 @kernel
-def _flatten(vertices: Floats, polygon: Integers) -> Floats:
-    """The polygon seen along the axis nearest to its normal (Newell's), counter-clockwise."""
-    normal = np.zeros(3)
-    for i in range(polygon.size):
-        here, there = vertices[polygon[i]], vertices[polygon[(i + 1) % polygon.size]]
-        for axis in range(3):
-            v, w = (axis + 1) % 3, (axis + 2) % 3
-            normal[axis] += (here[v] - there[v]) * (here[w] + there[w])
-    axis = int(np.argmax(np.abs(normal)))
-    first, second = ((axis + 1) % 3, (axis + 2) % 3) if normal[axis] >= 0 else ((axis + 2) % 3, (axis + 1) % 3)
-    flat = np.empty((polygon.size, 2))
-    for i in range(polygon.size):
-        flat[i, 0], flat[i, 1] = vertices[polygon[i], first], vertices[polygon[i], second]
-    return flat
-
-
-@kernel
-def _turn(a: Floats, b: Floats, c: Floats) -> float:
+def _turn(flat: Floats, a: int, b: int, c: int) -> float:
     """Twice the signed area of a triangle in the plane, positive if counter-clockwise."""
-    return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+    return float(
+        (flat[b, 0] - flat[a, 0]) * (flat[c, 1] - flat[a, 1]) - (flat[b, 1] - flat[a, 1]) * (flat[c, 0] - flat[a, 0])
+    )
 
 
 @kernel
-def _fan_is_right(flat: Floats) -> bool:
-    """Whether no triangle of the fan around the first corner is turned over."""
-    right = True
-    for i in range(1, flat.shape[0] - 1):
-        right = right and _turn(flat[0], flat[i], flat[i + 1]) >= 0
-    return right
-
-
-@kernel
-def _cut_ears(flat: Floats, polygon: Integers, out: Integers) -> None:
+def _cut_ears(corners: Integers, start: int, count: int, scratch: Scratch, triangles: Integers, row: int) -> None:
     """Cuts off one triangle after the other that has no corner of the rest inside."""
-    rest = np.arange(polygon.size)
-    count, at, tried = polygon.size, 0, 0
-    row = 0
-    while count > 3:
-        before, here, after = rest[(at - 1) % count], rest[at % count], rest[(at + 1) % count]
+    flat, rest = scratch
+    for i in range(count):
+        rest[i] = i
+    at, tried = 0, 0
+    while count >= 3:
+        before, here, after = rest[(at + count - 1) % count], rest[at], rest[(at + 1) % count]
         # After one vain round the polygon crosses itself: any corner is as good as another.
-        if tried >= count or _is_ear(flat, rest[:count], before, here, after):
-            out[row, 0], out[row, 1], out[row, 2] = polygon[before], polygon[here], polygon[after]
+        if count == 3 or tried >= count or _is_ear(flat, rest, count, before, here, after):
+            triangles[row, 0] = corners[start + before]
+            triangles[row, 1] = corners[start + here]
+            triangles[row, 2] = corners[start + after]
             row += 1
-            for i in range(at % count, count - 1):
+            count -= 1
+            for i in range(at, count):
                 rest[i] = rest[i + 1]
-            count, tried = count - 1, 0
-            at = at % count
+            at, tried = at % count, 0
         else:
             at, tried = (at + 1) % count, tried + 1
-    out[row, 0], out[row, 1], out[row, 2] = polygon[rest[0]], polygon[rest[1]], polygon[rest[2]]
 
 
 @kernel
-def _is_ear(flat: Floats, rest: Integers, before: int, here: int, after: int) -> bool:
-    a, b, c = flat[before], flat[here], flat[after]
-    if _turn(a, b, c) <= 0:
+def _is_ear(flat: Floats, rest: Integers, count: int, a: int, b: int, c: int) -> bool:
+    if _turn(flat, a, b, c) <= 0:
         return False
-    for other in rest:
-        if other in (before, here, after):
-            continue
-        point = flat[other]
+    for i in range(count):
+        p = rest[i]
         # Corners that merely touch, as where a hole is joined to the rim, are in nobody's way.
-        touches = _same(point, a) or _same(point, b) or _same(point, c)
-        if not touches and _turn(a, b, point) >= 0 and _turn(b, c, point) >= 0 and _turn(c, a, point) >= 0:
+        away = not (_same(flat, p, a) or _same(flat, p, b) or _same(flat, p, c))
+        if away and _turn(flat, a, b, p) >= 0 and _turn(flat, b, c, p) >= 0 and _turn(flat, c, a, p) >= 0:
             return False
     return True
 
 
 @kernel
-def _same(a: Floats, b: Floats) -> bool:
-    return bool(a[0] == b[0] and a[1] == b[1])
+def _same(flat: Floats, a: int, b: int) -> bool:
+    return bool(flat[a, 0] == flat[b, 0] and flat[a, 1] == flat[b, 1])

@@ -154,10 +154,7 @@ def _count(counters: Words, x: int, y: int, w: int, votes: np.uint64) -> None:
 
 @kernel
 def _moved(words: Words, x: int, y: int, w: int, by: int) -> np.uint64:
-    """A word of a row whose voxels are moved one up (by = 1), one down (-1) or not at all (0).
-
-    The same as `bits.shifted`: numba's cache notices changes only in the file that a kernel is in.
-    """
+    """A word of a row whose voxels are moved one up (by = 1), one down (-1) or not at all (0)."""
     word = np.uint64(words[x, y, w])
     if by > 0:
         return (word << _ONE) | (words[x, y, w - 1] >> _LAST if w > 0 else np.uint64(0))
@@ -172,35 +169,26 @@ def decide(votes: Votes, *, least_inside: int, most_exposed: int) -> Words:
     At least `least_inside` directions must say so, more than those that deny it, and at most `most_exposed` half
     lines may see the sky.
     """
-    decided = np.empty(votes.inside.shape[1:], dtype=np.uint64)
-    _decide(votes.inside, votes.outside, votes.exposed, (least_inside, most_exposed + 1), decided)
-    return decided
+    inside, outside = votes.inside, votes.outside
+    more: Words = np.zeros(inside.shape[1:], dtype=np.uint64)
+    equal = ~more
+    for yes, no in zip(inside[::-1], outside[::-1], strict=True):  # the first bit from the top that differs decides
+        more |= equal & yes & ~no
+        equal &= ~(yes ^ no)
+    more &= _at_least(inside, least_inside)
+    more &= ~_at_least(votes.exposed, most_exposed + 1)
+    return more
 
 
-@kernel
-def _decide(inside: Words, outside: Words, exposed: Words, limits: tuple[int, int], out: Words) -> None:
-    """Compares the two counts from their highest bit down."""
-    for x in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            for w in range(out.shape[2]):
-                more, equal = np.uint64(0), ~np.uint64(0)
-                for plane in range(inside.shape[0] - 1, -1, -1):
-                    yes, no = inside[plane, x, y, w], outside[plane, x, y, w]
-                    more |= equal & yes & ~no
-                    equal &= ~(yes ^ no)
-                enough = _at_least(inside, x, y, w, limits[0])
-                out[x, y, w] = more & enough & ~_at_least(exposed, x, y, w, limits[1])
-
-
-@kernel
-def _at_least(counters: Words, x: int, y: int, w: int, least: int) -> np.uint64:
-    """The voxels whose count is at least a number."""
-    above, equal = np.uint64(0), ~np.uint64(0)
-    for plane in range(counters.shape[0] - 1, -1, -1):
-        word = counters[plane, x, y, w]
+def _at_least(count: Words, least: int) -> Words:
+    """The packed voxels whose count is at least a number."""
+    above: Words = np.zeros(count.shape[1:], dtype=np.uint64)
+    equal = ~above
+    for plane in range(len(count) - 1, -1, -1):
         if least >> plane & 1:
-            equal &= word
+            equal &= count[plane]
         else:
-            above |= equal & word
-            equal &= ~word
-    return above | equal
+            above |= equal & count[plane]
+            equal &= ~count[plane]
+    above |= equal
+    return above

@@ -57,7 +57,10 @@ def _mark_surface(vertices: Floats, faces: Integers, grid: Bools) -> None:
             high[axis] = min(int(np.floor(largest + 0.5)), size - 1)
             many += high[axis] > low[axis]
         if many <= 1:  # one row of cells: the triangle reaches from its first to its last
-            grid[low[0] : high[0] + 1, low[1] : high[1] + 1, low[2] : high[2] + 1] = True
+            for x in range(low[0], high[0] + 1):
+                for y in range(low[1], high[1] + 1):
+                    for z in range(low[2], high[2] + 1):
+                        grid[x, y, z] = True
         else:
             _shadow_edges(corners, shadows, normal)
             _mark_triangle(corners, shadows, normal, low, high, grid)
@@ -91,7 +94,10 @@ def _mark_triangle(
     corners: Floats, shadows: Floats, normal: Floats, low: Integers, high: Integers, grid: Bools
 ) -> None:
     """Goes over the columns along the normal's largest axis, and in each over the few cells near the plane."""
-    depth = np.argmax(np.abs(normal))
+    depth = 0
+    for axis in (1, 2):
+        if abs(normal[axis]) > abs(normal[depth]):
+            depth = axis
     u_axis, v_axis = (depth + 1) % 3, (depth + 2) % 3
     reach = 0.5 * (abs(normal[0]) + abs(normal[1]) + abs(normal[2]))
     cell = np.empty(3, np.int64)
