@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vondata.classes import ObjectClass
+from vondata.classes import ObjectClass, known_classes
 from vondata.folders import CollectionMissingError, relative_id, walk_files, why_not_usable
 from vondata.item import Item, printable
 
@@ -53,7 +53,8 @@ def photo_items(root: Path, classes: Sequence[ObjectClass]) -> Iterator[Item]:
 
 def _class_folders(root: Path, classes: Sequence[ObjectClass]) -> dict[str, Path]:
     present = {each.name: root / each.name for each in classes if (root / each.name).is_dir()}
-    if present:
+    # Where folders carry classes' names, the photos beside or below them are not of the class asked for.
+    if present or any((root / each.name).is_dir() for each in known_classes()):
         return present
     flat = classes if len(classes) == 1 else [each for each in classes if each.name == root.resolve().name]
     return {each.name: root for each in flat}

@@ -176,6 +176,7 @@ def _facts(entry: Mapping[str, Any], viewpoint: Viewpoint) -> dict[str, Any]:
         "roll_deg": math.degrees(viewpoint.roll),
         "bbox": box,
         "img_size": [width, height],
+        "truncated": _boolean(entry, "truncated"),
     }
 
 

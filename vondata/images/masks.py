@@ -1,0 +1,114 @@
+"""What of a photo is the object: by its alpha channel, by a plain background, else by GrabCut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vondata.images.background import Background, fit_background, luma_chroma
+from vondata.images.grabcut import read_by_grabcut
+from vondata.images.matting import CutOut, cut_out
+from vondata.images.plain import read_plain
+from vondata.images.quality import MaskQuality, check_border, check_presence, check_trust, measure_quality
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+MaskOrigin = Literal["annotated", "alpha", "plain", "grabcut"]
+
+OPAQUE = 250  # of 255
+LEAST_TRANSPARENT, MOST_TRANSPARENT = 0.02, 0.999  # of the pixels, for alpha to say what is object
+PLAIN_AGREEMENT, GRABCUT_AGREEMENT = 0.92, 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class FoundObject:
+    """The object of a photo.
+
+    Attributes:
+        mask: (h, w) the object.
+        cut: its colours and soft mask.
+        origin: how it was found.
+        quality: numbers for the manifest.
+    """
+
+    mask: Bools
+    cut: CutOut
+    origin: MaskOrigin
+    quality: MaskQuality
+
+
+def find_object(rgb: Bytes, alpha: Bytes | None, scale: float = 1.0) -> FoundObject:
+    """Finds the object of a photo that comes without a mask.
+
+    Args:
+        rgb: (h, w, 3) sRGB.
+        alpha: (h, w) opacity of the file, if it has any.
+        scale: pixels of the original photo per pixel of this one.
+
+    Raises:
+        Rejected: no object is found, or none that can be trusted: one of the mask_ reasons.
+    """
+    if alpha is not None and is_telling(alpha):
+        return _object_of_alpha(rgb, alpha, scale)
+    if alpha is not None:  # an alpha channel that says nothing may still hide a few pixels
+        rgb = _on_white(rgb, alpha)
+    photo = luma_chroma(rgb)
+    background = fit_background(photo)
+    reading = read_plain(photo, background)
+    if background.is_plain:
+        quality = _checked([reading.rival], reading.mask, scale, PLAIN_AGREEMENT)
+        return FoundObject(reading.mask, cut_out(rgb, reading.mask, _rgb_of(background)), "plain", quality)
+    seeded = read_by_grabcut(rgb)
+    quality = _checked([seeded.rival, reading.mask], seeded.mask, scale, GRABCUT_AGREEMENT)
+    return FoundObject(seeded.mask, cut_out(rgb, seeded.mask), "grabcut", quality)
+
+
+def _checked(rivals: list[Bools], mask: Bools, scale: float, least_agreement: float) -> MaskQuality:
+    """The quality of a mask that was found, against the rival that agrees least.
+
+    Raises:
+        Rejected: it is not good enough.
+    """
+    check_presence(mask, scale)
+    check_border(mask, trimmed=False)
+    quality = min((measure_quality(mask, rival) for rival in rivals), key=lambda each: each.agreement)
+    check_trust(quality, least_agreement=least_agreement)
+    return quality
+
+
+def object_of_mask(rgb: Bytes, mask: Bools) -> FoundObject:
+    """The object of a photo (h, w, 3) that comes with a mask (h, w)."""
+    return FoundObject(mask, cut_out(rgb, mask), "annotated", measure_quality(mask, None))
+
+
+def is_telling(alpha: Bytes) -> bool:
+    """Whether an alpha channel (h, w) separates an object from nothing, and is no empty or forgotten channel."""
+    transparent = float((alpha < OPAQUE).mean())
+    return transparent >= LEAST_TRANSPARENT and (transparent <= MOST_TRANSPARENT or not (alpha >= OPAQUE).any())
+
+
+def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float) -> FoundObject:
+    mask = alpha >= 128
+    check_presence(mask, scale)
+    check_border(mask, trimmed=True)
+    soft = alpha.astype(np.float32) / 255.0
+    # Under full transparency files hold any colour: there the object's own is continued.
+    inner = cut_out(rgb, mask)
+    colours = np.where((alpha >= OPAQUE)[..., None], rgb.astype(np.float32), inner.rgb)
+    return FoundObject(mask, CutOut(colours, soft), "alpha", measure_quality(mask, None))
+
+
+def _on_white(rgb: Bytes, alpha: Bytes) -> Bytes:
+    opacity = alpha[..., None].astype(np.float32) / 255.0
+    return np.asarray(rgb * opacity + 255.0 * (1.0 - opacity) + 0.5, dtype=np.uint8)
+
+
+def _rgb_of(background: Background) -> Floats:
+    """(h, w, 3) the fitted background in RGB, 0..255."""
+    rgb = cv2.cvtColor(background.colour / np.float32(255), cv2.COLOR_YCrCb2RGB)
+    return np.asarray(np.clip(rgb * np.float32(255), 0, 255), dtype=np.float32)

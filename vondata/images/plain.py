@@ -1,0 +1,188 @@
+"""The object on a plain background, read from its contrast: half-contrast edges, plateaus, holes, faded outlines.
+
+An edge lies where the contrast falls to half of what it is just inside the object, which leaves JPEG's ringing and
+the mixed pixels of the edge out and keeps thin legs. What is pale is told from noise by the grain of the border and
+the ringing measured beside the object. Enclosed regions are holes, unless their inside or their rim speaks for a pale
+surface. Where the object fades into the background without an edge its outline is closed across a short gap.
+
+The rival reading takes away what can be reached from the background without crossing an edge. At the foot of the
+object that is its shadow, which the mask leaves out too; elsewhere it is a surface as bright as the background, and
+nobody can say where it ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vondata.images.background import Background, Contrast
+from vondata.images.morphology import CROSS, SQUARE, close, disk, grow, regions, shrink
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+HALF = 0.45  # of the contrast inside: where an edge lies; a little under half, since ringing brightens the inside
+RINGING_REACH = 7  # pixels around an edge that JPEG's 8 x 8 blocks disturb
+RINGING_LIMITS = (0.03, 0.12)  # of the contrast nearby
+SPECK = 0.002  # of the largest piece: smaller pieces are noise
+SMALL = 0.01  # of the largest piece: smaller pieces are noise when they are faint, too
+FAINT = 4.0  # times the grain's reach
+SOFT = 6.0  # of 255 per pixel: the steepest shade that is no edge
+PASSAGE = 3  # pixels on either side that a way into the object must be free of edges
+DARKEST_SHADOW = 0.65  # of the background's brightness is gone
+SHADOW_TOP = 0.66  # of the object's height: how far down the middle of a shadow lies
+SHADOW_COVERED = 0.35  # of a shadow may lie above parts of the object
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A mask and how far it can be trusted.
+
+    Attributes:
+        mask: (h, w) the object.
+        rival: (h, w) the same photo read in another way; how far the two agree tells how certain they are.
+    """
+
+    mask: Bools
+    rival: Bools
+
+
+@dataclass(frozen=True, eq=False)
+class _Evidence:
+    """Contrast, and the contrast below which a pixel may be background.
+
+    Attributes:
+        contrast: of each pixel.
+        floor: what the background's grain reaches, everywhere.
+        threshold: (h, w) what grain and ringing together reach at each pixel.
+    """
+
+    contrast: Contrast
+    floor: float
+    threshold: Floats
+
+
+def read_plain(photo: Floats, background: Background) -> Reading:
+    """Reads the object on a plain background.
+
+    Args:
+        photo: (h, w, 3) Y, Cr, Cb in 0..255.
+        background: fitted to it.
+    """
+    evidence = _weigh(background.contrast(photo), background.noise)
+    mask = _without_specks(_fill_pale_regions(_half_contrast(evidence), evidence), evidence)
+    reachable = mask & _reachable(mask, photo, background)
+    shadow = _shadow(mask, reachable)
+    mask = _without_specks(mask & ~shadow, evidence)
+    if not mask.any():
+        return Reading(mask, mask)
+    closed = _close_faded(mask, _fading_rim(mask, evidence) & ~grow(shadow, SQUARE), reach=0.1 * np.sqrt(mask.sum()))
+    return Reading(closed, rival=mask & ~reachable)
+
+
+def _weigh(contrast: Contrast, noise: float) -> _Evidence:
+    """Finds the noise that edges make around them, from the background beside the object."""
+    floor = 1.5 + 3.5 * noise
+    reach = np.ones((2 * RINGING_REACH + 1,) * 2, dtype=np.uint8)
+    nearby = cv2.dilate(contrast.total, reach)
+    certain = contrast.total > np.maximum(floor, 0.3 * nearby)
+    beside = grow(certain, disk(4)) & ~grow(certain, SQUARE) & (nearby > 20.0)
+    ringing = 0.06
+    if np.count_nonzero(beside) > 50:
+        ringing = float(np.clip(np.quantile(contrast.total[beside] / nearby[beside], 0.98), *RINGING_LIMITS))
+    return _Evidence(contrast, floor, floor + np.minimum(ringing * nearby, 6.0 + floor))
+
+
+def _half_contrast(evidence: _Evidence) -> Bools:
+    """Pixels with more than half the contrast of their neighbours, and pale ones away from the background."""
+    total = evidence.contrast.total
+    visible = total > evidence.threshold
+    inside = cv2.dilate(total, SQUARE)
+    # Pale pixels beside a dark part are object all the same, unless they lie on the edge to the background.
+    mask: Bools = (visible & (total > HALF * inside)) | shrink(visible, SQUARE)
+    return mask
+
+
+def _fill_pale_regions(mask: Bools, evidence: _Evidence) -> Bools:
+    """Adds enclosed regions that are a pale surface rather than background seen through the object.
+
+    Through a hole one sees the background: as bright as beside the object, up to an edge. A pale surface is a little
+    darker in its middle, or comes up gradually at its rim.
+    """
+    outside = regions(~mask)
+    enclosed = (outside.areas > 0) & ~outside.at_border()
+    if not enclosed.any():
+        return mask
+    luma = evidence.contrast.luma
+    open_air = outside.select(outside.at_border())
+    beside = grow(mask, disk(4)) & ~grow(mask, SQUARE) & open_air
+    calm = float(luma[beside].mean()) if beside.any() else 0.0
+    core = shrink(~mask, CROSS)
+    middle = outside.mean(luma, core)
+    middle = np.where(np.isnan(middle), outside.mean(luma, ~mask), middle)
+    rim = grow(mask, CROSS) & ~mask
+    fading = outside.mean(_contrast_inside(mask, evidence, 2) < 2.0 * evidence.floor + 5.0, rim)
+    pale = (middle > 1.5 + 0.5 * evidence.floor + 1.2 * calm) | (fading > 0.25) | (outside.areas < 4)
+    filled: Bools = mask | outside.select(np.asarray(enclosed & pale))
+    return filled
+
+
+def _contrast_inside(mask: Bools, evidence: _Evidence, reach: int) -> Floats:
+    """(h, w) the strongest contrast of the object within `reach` pixels."""
+    element = SQUARE if reach == 1 else np.ones((5, 5), dtype=np.uint8) if reach == 2 else disk(reach)
+    return np.asarray(cv2.dilate(np.where(mask, evidence.contrast.total, np.float32(0)), element))
+
+
+def _fading_rim(mask: Bools, evidence: _Evidence) -> Bools:
+    """Background pixels along the outline where the object comes up gradually instead of at an edge."""
+    rim = grow(mask, CROSS) & ~mask
+    near, far = _contrast_inside(mask, evidence, 2), _contrast_inside(mask, evidence, 6)
+    return grow(rim & (near < 0.5 * far) & (near < 10.0 + 3.3 * evidence.floor), SQUARE) & rim
+
+
+def _close_faded(mask: Bools, fading: Bools, *, reach: float, share: float = 0.25) -> Bools:
+    """Closes bays of the outline, up to twice `reach` wide, of whose shore at least this share is fading."""
+    if not fading.any():
+        return mask
+    bays = regions(close(mask, max(2, round(reach))) & ~mask)
+    shore = grow(mask, CROSS) & ~mask
+    return mask | bays.select(bays.mean(fading, shore) >= share)
+
+
+def _reachable(mask: Bools, photo: Floats, background: Background) -> Bools:
+    """(h, w) where one gets from the background by shades of its own colour alone, never across an edge."""
+    difference = photo - background.colour
+    darker = -difference[..., 0]
+    same_colour = np.hypot(difference[..., 1], difference[..., 2]) < 3.0 + 0.12 * darker + 2.0 * background.noise
+    luma = cv2.GaussianBlur(np.ascontiguousarray(photo[..., 0]), (0, 0), 0.7)
+    slope = np.hypot(cv2.Scharr(luma, cv2.CV_32F, 1, 0), cv2.Scharr(luma, cv2.CV_32F, 0, 1)) / 32.0
+    shade = same_colour & (darker < DARKEST_SHADOW * background.colour[..., 0])
+    free = (slope < SOFT) & (shade | ~mask) | (~mask & (slope < 1.5 * SOFT))
+    ways = regions(shrink(free, disk(PASSAGE)))
+    reached: Bools = grow(ways.select(ways.at_border()), disk(PASSAGE)) & free
+    return reached
+
+
+def _shadow(mask: Bools, reachable: Bools) -> Bools:
+    """The reachable regions that lie at the object's foot with nothing of it below them."""
+    rest = mask & ~reachable
+    rows = np.flatnonzero(rest.any(axis=1))
+    if not len(rows):
+        return np.zeros_like(mask)
+    depth = (np.arange(len(mask), dtype=np.float64)[:, None] - rows[0]) / max(1, rows[-1] - rows[0])
+    has_object_below = np.flip(np.logical_or.accumulate(np.flip(rest, axis=0), axis=0), axis=0)
+    found = regions(reachable)
+    is_low = found.mean(np.broadcast_to(depth, mask.shape), reachable) > SHADOW_TOP
+    return found.select(is_low & (found.mean(has_object_below, reachable) < SHADOW_COVERED))
+
+
+def _without_specks(mask: Bools, evidence: _Evidence) -> Bools:
+    """Drops pieces too small, or too small and faint, to be part of the object."""
+    pieces = regions(mask, connectivity=8)
+    largest = int(pieces.areas.max())
+    clear = np.zeros(len(pieces.areas), dtype=bool)
+    clear[np.unique(pieces.labels[mask & (evidence.contrast.total > FAINT * evidence.floor)])] = True
+    return pieces.select((pieces.areas >= max(4.0, SPECK * largest)) & (clear | (pieces.areas >= SMALL * largest)))

@@ -1,0 +1,187 @@
+"""One photo becomes one picture of the dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vondata.images.decoding import DecodedPhoto, decode_mask, decode_photo
+from vondata.images.framing import Box, frame_cut_out
+from vondata.images.masks import FoundObject, find_object, object_of_mask
+from vondata.images.quality import bounding_box, check_border, check_presence
+from vondata.images.settings import ImageSettings
+from vondata.item import Item, Rejected
+from vondata.storage import atomic_path
+
+__all__ = ["ImageSettings", "prepare_image"]
+
+Bytes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+
+LEAST_WORKING_PX = 512
+WORKING_PX_PER_SIZE = 4  # the photo is worked on at this many times the prepared size
+LOOK_CLOSER = 2.0  # an object smaller than this many times the prepared size is worked on from nearby
+BOX_AGREEMENT = 0.5  # intersection over union of the annotated box and the mask's
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """An object and where its pixels lie in the photo.
+
+    Attributes:
+        found: the object, on a part of the photo that may be scaled down.
+        full_size: width and height of the photo.
+        scale: pixels of the photo per pixel of the mask.
+        left: where the mask begins in the photo, in pixels of the photo.
+        top: the same downwards.
+    """
+
+    found: FoundObject
+    full_size: tuple[int, int]
+    scale: float
+    left: float = 0.0
+    top: float = 0.0
+
+
+def prepare_image(item: Item, settings: ImageSettings, output: Path) -> Mapping[str, Any]:
+    """Reads a photo, finds its object and writes it as a square picture: RGBA, white behind, alpha = mask.
+
+    Args:
+        item: of `pix3d_items` (photo and mask) or `photo_items` (photo alone).
+        settings: how it is prepared.
+        output: the PNG to write.
+
+    Returns:
+        values for the manifest's columns.
+
+    Raises:
+        Rejected: the photo or its mask is of no use.
+    """
+    placed = _annotated(item, settings) if len(item.inputs) == 2 else _unannotated(item, settings)
+    box = bounding_box(placed.found.mask)
+    picture = frame_cut_out(placed.found.cut, box, size=settings.size, margin=settings.margin)
+    with atomic_path(output) as temporary:
+        Image.fromarray(picture).save(temporary, "PNG")
+    return {**_measured(placed, box), **_viewpoint(item)}
+
+
+def _measured(placed: _Placed, box: Box) -> dict[str, Any]:
+    (width, height), found, scale = placed.full_size, placed.found, placed.scale
+    left, top, right, bottom = box
+    return {
+        "width_px": width,
+        "height_px": height,
+        "box_left_px": round(placed.left + scale * left),
+        "box_top_px": round(placed.top + scale * top),
+        "box_width_px": round(scale * (right - left)),
+        "box_height_px": round(scale * (bottom - top)),
+        "mask_origin": found.origin,
+        "mask_coverage": float(found.mask.sum()) * scale**2 / (width * height),
+        "mask_pieces": found.quality.pieces,
+        "mask_scatter": found.quality.scatter,
+        "mask_agreement": found.quality.agreement,
+    }
+
+
+def _viewpoint(item: Item) -> dict[str, Any]:
+    known = {name: item.fields.get(name) for name in ("azimuth_deg", "elevation_deg", "roll_deg")}
+    return {**known, "viewpoint_origin": "none" if known["azimuth_deg"] is None else "annotated"}
+
+
+def _unannotated(item: Item, settings: ImageSettings) -> _Placed:
+    """Finds the object on a small copy of the photo, and once more from nearby where that shows more of it."""
+    working_px = _working_px(settings)
+    photo = decode_photo(Path(item.inputs[0]), max_pixels=settings.max_pixels, enough_px=2 * working_px)
+    height, width = photo.rgb.shape[:2]
+    first = _look(photo, (0, 0, width, height), working_px)
+    box = bounding_box(first.found.mask)
+    longest = max(box[2] - box[0], box[3] - box[1])
+    decoded_scale = photo.full_size[0] / width
+    if longest >= LOOK_CLOSER * settings.size or first.scale <= 1.01 * decoded_scale:
+        return first
+    around = _grown([round(edge * first.scale / decoded_scale) for edge in box], 0.3, width, height)
+    try:
+        return _look(photo, around, working_px)
+    except Rejected:  # from nearby something else may fill the border: the first look stands
+        return first
+
+
+def _look(photo: DecodedPhoto, window: Box, working_px: int) -> _Placed:
+    """Finds the object in a window of the photo, scaled down to what is needed."""
+    left, top, right, bottom = window
+    rgb = _shrunk(photo.rgb[top:bottom, left:right], working_px)
+    alpha = None if photo.alpha is None else _shrunk(photo.alpha[top:bottom, left:right], working_px)
+    decoded_scale = photo.full_size[0] / photo.rgb.shape[1]
+    scale = decoded_scale * (right - left) / rgb.shape[1]
+    found = find_object(rgb, alpha, scale)
+    return _Placed(found, photo.full_size, scale, decoded_scale * left, decoded_scale * top)
+
+
+def _annotated(item: Item, settings: ImageSettings) -> _Placed:
+    """Takes the object from its annotated mask."""
+    mask = decode_mask(Path(item.inputs[1]), max_pixels=settings.max_pixels)
+    photo = _matching_photo(Path(item.inputs[0]), mask, settings.max_pixels)
+    height, width = mask.shape
+    check_presence(mask, 1.0)
+    if not item.fields["truncated"]:
+        check_border(mask, trimmed=False)
+    box = bounding_box(mask)
+    _check_annotation(item.fields, box, width, height)
+    left, top, right, bottom = _grown(box, 0.1, width, height)
+    rgb = _shrunk(photo.rgb[top:bottom, left:right], _working_px(settings))
+    share = _shrunk(mask[top:bottom, left:right].astype(np.uint8) * 255, _working_px(settings))
+    scale = (right - left) / rgb.shape[1]
+    return _Placed(object_of_mask(rgb, share > 127), photo.full_size, scale, left, top)
+
+
+def _matching_photo(path: Path, mask: Bools, max_pixels: int) -> DecodedPhoto:
+    """The photo as stored or turned upright, whichever has the mask's size."""
+    for upright in (False, True):
+        photo = decode_photo(path, max_pixels=max_pixels, upright=upright)
+        if photo.rgb.shape[:2] == mask.shape:
+            return photo
+    height, width = mask.shape
+    raise Rejected(
+        "mask_mismatch", f"the mask is {width} x {height}, the photo {photo.rgb.shape[1]} x {photo.rgb.shape[0]}"
+    )
+
+
+def _check_annotation(fields: Mapping[str, Any], box: Box, width: int, height: int) -> None:
+    """Whether size and box of the annotation are those of the photo and of its mask."""
+    if tuple(fields["img_size"]) != (width, height):
+        raise Rejected("annotation_invalid", f"img_size is {fields['img_size']}, the photo is {width} x {height}")
+    left, top, right, bottom = (float(value) for value in fields["bbox"])
+    inner = max(0.0, min(right + 1, box[2]) - max(left, box[0])) * max(
+        0.0, min(bottom + 1, box[3]) - max(top, box[1])
+    )
+    outer = (right + 1 - left) * (bottom + 1 - top) + (box[2] - box[0]) * (box[3] - box[1]) - inner
+    if inner < BOX_AGREEMENT * outer:
+        raise Rejected("annotation_invalid", f"bbox {fields['bbox']} is not the mask's, {list(box)}")
+
+
+def _working_px(settings: ImageSettings) -> int:
+    return max(LEAST_WORKING_PX, WORKING_PX_PER_SIZE * settings.size)
+
+
+def _grown(box: Sequence[int], share: float, width: int, height: int) -> Box:
+    """A box grown on every side by a share of its longer side and at least 8 pixels, within the photo."""
+    left, top, right, bottom = box
+    grow = max(8, round(share * max(right - left, bottom - top)))
+    return max(0, left - grow), max(0, top - grow), min(width, right + grow), min(height, bottom + grow)
+
+
+def _shrunk(image: Bytes, longest_px: int) -> Bytes:
+    """An image (h, w) or (h, w, c), averaged down to this many pixels on its longest side if it has more."""
+    height, width = image.shape[:2]
+    scale = longest_px / max(height, width)
+    if scale >= 1.0:
+        return np.ascontiguousarray(image)
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))

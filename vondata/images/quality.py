@@ -1,0 +1,119 @@
+"""Is a mask good enough to learn from? Numbers for the manifest, and the reason when it is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vondata.images.morphology import regions
+from vondata.item import Rejected
+
+Bools = npt.NDArray[np.bool_]
+
+MIN_COVERAGE = 0.002  # of the photo
+MIN_SIDE_PX = 24  # of the object's box, in the photo's own pixels
+MAX_BORDER_SHARE = 0.05  # of a side of the object's box may lie on the photo's border
+MAX_SCATTER = 0.03
+PIECE = 0.001  # of the mask: smaller pieces are not counted
+
+
+@dataclass(frozen=True)
+class MaskQuality:
+    """What a mask looks like.
+
+    Attributes:
+        pieces: how many unconnected pieces it has.
+        scatter: its share outside of the largest piece.
+        agreement: intersection over union with the rival reading; NaN where nobody but the file says what is object.
+    """
+
+    pieces: int
+    scatter: float
+    agreement: float
+
+
+def measure_quality(mask: Bools, rival: Bools | None) -> MaskQuality:
+    """Measures a mask (h, w), against a second reading of the same photo where there is one."""
+    area = int(mask.sum())
+    pieces = regions(mask, connectivity=8)
+    agreement = float("nan")
+    if rival is not None:
+        union = int((mask | rival).sum())
+        agreement = float((mask & rival).sum() / union) if union else 0.0
+    return MaskQuality(
+        pieces=int((pieces.areas >= max(1.0, PIECE * area)).sum()),
+        scatter=float(1.0 - pieces.areas.max() / area) if area else 0.0,
+        agreement=agreement,
+    )
+
+
+def check_presence(mask: Bools, scale: float) -> None:
+    """Whether there is an object of a usable size.
+
+    Args:
+        mask: (h, w).
+        scale: pixels of the photo per pixel of the mask.
+
+    Raises:
+        Rejected: mask_empty or mask_too_small.
+    """
+    if not mask.any():
+        raise Rejected("mask_empty", "nothing stands out from the background")
+    left, top, right, bottom = bounding_box(mask)
+    side = scale * max(right - left, bottom - top)
+    coverage = float(mask.mean())
+    if side < MIN_SIDE_PX or coverage < MIN_COVERAGE:
+        raise Rejected(
+            "mask_too_small", f"the object is {side:.0f} pixels long and covers {100 * coverage:.2f} % of the photo"
+        )
+
+
+def check_border(mask: Bools, *, trimmed: bool) -> None:
+    """Whether the object lies wholly inside the photo.
+
+    Args:
+        mask: (h, w).
+        trimmed: whether a mask that touches all four sides is taken for one cut to its box on purpose.
+
+    Raises:
+        Rejected: mask_touches_border.
+    """
+    left, top, right, bottom = bounding_box(mask)
+    sides = {
+        "left": (mask[:, 0], bottom - top),
+        "top": (mask[0], right - left),
+        "right": (mask[:, -1], bottom - top),
+        "bottom": (mask[-1], right - left),
+    }
+    if trimmed and all(rim.any() for rim, _ in sides.values()):
+        return
+    for name, (rim, length) in sides.items():
+        count = int(np.count_nonzero(rim))
+        if count > max(2, MAX_BORDER_SHARE * length):
+            raise Rejected("mask_touches_border", f"{count} pixels of the object lie on the {name} border")
+
+
+def check_trust(quality: MaskQuality, *, least_agreement: float) -> None:
+    """Whether a mask that was found, not given, can be believed.
+
+    Raises:
+        Rejected: mask_in_pieces or mask_uncertain.
+    """
+    if quality.scatter > MAX_SCATTER:
+        raise Rejected(
+            "mask_in_pieces",
+            f"{quality.pieces} pieces; {100 * quality.scatter:.0f} % of the object lies outside of the largest",
+        )
+    if quality.agreement < least_agreement:
+        raise Rejected(
+            "mask_uncertain",
+            f"two readings agree to {100 * quality.agreement:.0f} %, less than {100 * least_agreement:.0f} %",
+        )
+
+
+def bounding_box(mask: Bools) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a mask that is not empty; right and bottom are one beyond the last pixel."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
