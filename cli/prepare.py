@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +86,7 @@ def shapenet(shapenet: Path | None, resolution: int, distance: Method, binvox: b
     root = _given_folder(shapenet, "shapenet", "--root")
     items = shapenet_items(root, running.classes(), source="binvox" if binvox else "mesh")
     settings = ShapeSettings(resolution=resolution, distance=distance)
-    run_preparation(running, "shapes", _found(items, root), prepare_shape, settings)
+    run_preparation(running, "shapes", _found([(root, items)], running), prepare_shape, settings)
 
 
 @prepare.command()
@@ -117,7 +116,7 @@ def meshes(
     root = _given_folder(root, "", "--root")
     items = mesh_folder_items(root, known.name, up, front, source="binvox" if binvox else "mesh")
     settings = ShapeSettings(resolution=resolution, distance=distance)
-    run_preparation(running, "shapes", _found(items, root), prepare_shape, settings)
+    run_preparation(running, "shapes", _found([(root, items)], running), prepare_shape, settings)
 
 
 @prepare.command()
@@ -163,15 +162,16 @@ def images(
         keep_slightly_occluded=keep_slightly_occluded,
         max_roll_deg=max_roll,
     )
-    sources: list[Iterator[Item]] = []
+    classes = running.classes()
+    sources: list[tuple[Path, Iterator[Item]]] = []
     if pix3d is not None:
         root = _given_folder(pix3d, "pix3d", "--pix3d")
-        sources.append(_found(pix3d_items(root, running.classes(), settings), root))
+        sources.append((root, pix3d_items(root, classes, settings)))
     if photos is not None:
         root = _given_folder(photos, "photos", "--photos")
-        sources.append(_found(photo_items(root, running.classes()), root))
+        sources.append((root, photo_items(root, classes)))
     try:
-        run_preparation(running, "images", chain(*sources), prepare_image, settings)
+        run_preparation(running, "images", _found(sources, running), prepare_image, settings)
     except AnnotationFileError as error:
         raise click.ClickException(str(error)) from error
 
@@ -187,14 +187,30 @@ def _given_folder(folder: Path | None, name: str, flag: str) -> Path:
     return Path(os.path.abspath(folder))
 
 
-def _found(items: Iterator[Item], root: Path) -> Iterator[Item]:
-    """The items, or an error that says what is in the folder instead."""
+def _found(sources: Sequence[tuple[Path, Iterator[Item]]], running: Running) -> Iterator[Item]:
+    """The items of all sources, each with its folder, or an error that says what is in a folder instead.
+
+    A folder without any of the classes asked for with --class is passed over where another one has some.
+    """
     from vondata.folders import CollectionMissingError
 
-    try:
-        yield from items
-    except CollectionMissingError as error:
-        raise click.UsageError(f"{error}. {_what_is_in(root)}") from error
+    missing: list[str] = []
+    found = False
+    for root, items in sources:
+        try:
+            for item in items:
+                found = True
+                yield item
+        except CollectionMissingError as error:
+            missing.append(f"{error}. {_what_is_in(root)}")
+    if missing and not (found and running.class_names):
+        raise click.UsageError(" ".join(missing))
+    if not found:
+        names = ", ".join(each.name for each in running.classes())
+        inside = " ".join(f"{root}: {_what_is_in(root)}" for root, _ in sources)
+        raise click.UsageError(f"nothing was found of the classes {names}. {inside}")
+    for words in missing:
+        click.echo(f"Passed over: {words}", err=True)
 
 
 def _what_is_in(folder: Path) -> str:

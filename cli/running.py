@@ -252,6 +252,9 @@ def _print_result(result: PreparationResult, data: Path, page: Path | None) -> N
 
 def _end(result: PreparationResult, running: Running, log: Path) -> None:
     counts: Sequence[Any] = list(result.classes.values())
+    for name in dict.fromkeys(running.class_names):
+        if name not in result.classes:
+            click.echo(f"Nothing was found of class {name}.", err=True)
     bugs = sum(count.reasons["internal_error"] for count in counts)
     if bugs:
         click.echo(f"VON failed on {bugs} items, which is a bug; {log} has the tracebacks.", err=True)

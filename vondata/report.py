@@ -16,7 +16,7 @@ from vondata.columns import known_columns, known_reasons
 from vondata.distributions import Histogram, ViewpointHistogram, histogram, viewpoint_histogram
 from vondata.engine import EngineOptions, Failure, run_tasks
 from vondata.item import Event, Kind
-from vondata.manifest import SPLIT_SHARES, dataset_classes, manifest_path, output_path, read_manifest
+from vondata.manifest import SPLIT_SHARES, dataset_classes, manifest_path, output_path, prepared, read_manifest
 from vondata.storage import atomic_path
 from vondata.thumbnails import Thumbnail, draw_thumbnail
 
@@ -28,7 +28,7 @@ OWN_PROCESSES_FROM = 100  # thumbnails for which starting processes pays
 DRAW_TIMEOUT_S = 60.0
 HISTOGRAMS: dict[Kind, tuple[str, ...]] = {
     "shapes": ("faces", "fill", "seconds"),
-    "images": ("azimuth_deg", "elevation_deg", "seconds"),
+    "images": ("azimuth_deg", "elevation_deg"),
 }
 # What a tile says below the name, with a short label.
 SUMMARY: dict[Kind, dict[str, str]] = {
@@ -113,8 +113,8 @@ def _choose_listed(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     is_prepared = frame["status"] == "prepared"
     rejected = _thin_out(frame[~is_prepared], MOST_LISTED // 2)
-    prepared = _thin_out(frame[is_prepared], MOST_LISTED - len(rejected))
-    return frame.loc[sorted([*prepared.index, *rejected.index])]
+    usable = _thin_out(frame[is_prepared], MOST_LISTED - len(rejected))
+    return frame.loc[sorted([*usable.index, *rejected.index])]
 
 
 def _thin_out(frame: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -164,7 +164,7 @@ def _describe(data: Path, part: _Part) -> dict[str, Any]:
         "total": len(frame),
         "prepared": len(frame) - len(rejected),
         "reasons": {str(reason): int(count) for reason, count in rejected["reason"].value_counts().items()},
-        "splits": {split: int((frame["split"] == split).sum()) for split in SPLIT_SHARES},
+        "splits": {split: len(prepared(frame, split)) for split in SPLIT_SHARES},
         "histograms": list(_describe_histograms(part)),
         "viewpoints": _describe_viewpoints(part),
         "columns": [*described, {"name": "picture", "dtype": "string", "unit": "", "meaning": ""}],

@@ -167,6 +167,26 @@ def test_wrong_usage_is_answered_in_words(von: Von, arguments: list[str], messag
     assert not Path("data/von-dataset.json").exists()
 
 
+def test_a_folder_without_the_class_asked_for_is_passed_over_beside_one_with_it(von: Von) -> None:
+    from PIL import Image
+
+    Path("photos/car").mkdir(parents=True)
+    Image.new("RGB", (64, 64), "white").save("photos/car/empty.png")
+    Path("pix3d").mkdir()
+    Path("pix3d/pix3d.json").write_text('[{"category": "sofa"}]', "utf-8")
+    options = ["--pix3d", "pix3d", "--photos", "photos", "--workers", "0", "--no-report", "--json"]
+    sofas = von("prepare", "images", *options, "--class", "sofa", "--class", "bed")
+    assert sofas.exit_code == 0
+    assert json.loads(sofas.stdout)["classes"]["sofa"]["reasons"] == {"annotation_invalid": 1}
+    assert "holds none of the folders" in sofas.stderr
+    assert "Nothing was found of class bed." in sofas.stderr
+    both = von("prepare", "images", *options)
+    assert set(json.loads(both.stdout)["classes"]) == {"car", "sofa"}
+    nothing = von("prepare", "images", "--pix3d", "pix3d", "--class", "chair")
+    assert nothing.exit_code == 2
+    assert "nothing was found of the classes chair" in nothing.stderr
+
+
 def test_reasons_are_explained(von: Von) -> None:
     one = von("prepare", "--explain", "truncated")
     assert one.exit_code == 0

@@ -26,7 +26,8 @@ function show(value, column) {
   if (value === false) return "no";
   if (typeof value !== "number") return String(value);
   const text = Number.isInteger(value) ? number.format(value) : String(Number(value.toPrecision(3)));
-  return column && column.unit ? `${text} ${column.unit}` : text;
+  if (!column || !column.unit) return text;
+  return column.unit === "degrees" ? `${text}°` : `${text} ${column.unit}`;
 }
 
 // Rows arrive as lists in the order of the part's columns.
@@ -124,8 +125,8 @@ function drawOverview() {
     ]),
   ];
   if (rejected) cards.push(reasonCard(part, rejected));
-  for (const histogram of part.histograms) cards.push(histogramCard(histogram));
   if (part.viewpoints) cards.push(viewpointCard(part.viewpoints));
+  for (const histogram of part.histograms) cards.push(histogramCard(histogram));
   $("overview").replaceChildren(...cards);
 }
 
@@ -186,7 +187,7 @@ function viewpointCard({ azimuth_edges: azimuth, elevation_edges: elevation, cou
   }
   const heat = element("div", { class: "heat", style: `grid-template-columns:repeat(${azimuth.length - 1},1fr)` }, ...cells);
   const axis = element("div", { class: "axis" }, element("span", {}, `${azimuth[0]}°`), element("span", {}, "front"), element("span", {}, `${azimuth.at(-1)}°`));
-  return card("Viewpoints", [heat, axis], ` azimuth, elevation ${elevation[0]} to ${elevation.at(-1)}°`);
+  return card("Viewpoints", [heat, axis], ` elevation ${elevation[0]} to ${elevation.at(-1)}°`);
 }
 
 /* ---- filters ---- */
