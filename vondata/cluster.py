@@ -18,6 +18,8 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
 )
 LOCAL_SETTINGS = {
+    # Else the cluster gives a worker up whose replacement takes more than 15 seconds to start, as on a busy machine.
+    "distributed.deploy.lost-worker-timeout": "1 day",
     "distributed.scheduler.allowed-failures": 0,  # the engine tries again itself, for it knows what was running
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.active-memory-manager.start": False,
