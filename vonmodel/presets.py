@@ -36,11 +36,11 @@ PRESETS: Mapping[PresetName, TrainConfig] = {
         ),
         data=DataConfig(shift_px=1),
         shape=ShapeStageConfig(
-            batch_size=16, steady=1200, decaying=400, unit="steps", learning_rate=1e-3, average=0.99
+            batch_size=16, steady=500, decaying=200, unit="steps", learning_rate=1e-3, average=0.99
         ),
         texture=TextureStageConfig(
-            batch_size=8, steady=600, decaying=200, unit="steps", learning_rate=5e-4, average=0.99
+            batch_size=8, steady=300, decaying=100, unit="steps", learning_rate=5e-4, average=0.99
         ),
-        joint=JointStageConfig(batch_size=8, steady=150, decaying=50, unit="steps", learning_rate=2e-4, average=0.99),
+        joint=JointStageConfig(batch_size=8, steady=60, decaying=40, unit="steps", learning_rate=2e-4, average=0.99),
     ),
 }
