@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vonmodel.geometry import Camera
-from vonmodel.projection.fused_cpu import project_fused_cpu
+from vonmodel.projection import fused_cpu  # noqa: F401  # registers its operators
+from vonmodel.projection.operators import project_fused
 from vonmodel.projection.reference import project_reference
 from vonmodel.projection.sketch import Sketch
 
@@ -54,7 +55,7 @@ def project(
     with torch.autocast(volumes.device.type, enabled=False):
         volumes, rotations = volumes.to(dtype), rotations.to(dtype)
         if fused:
-            return project_fused_cpu(volumes, rotations, camera, size)
+            return project_fused(volumes, rotations, camera, size)
         return project_reference(volumes, rotations, camera, size, resampled)
 
 

@@ -1,4 +1,4 @@
-"""The fused projection on the CPU as a PyTorch operator: `direct` mode, float32, no coordinates ever stored.
+"""The fused projection on the CPU: `direct` mode, float32, no coordinates ever stored.
 
 Work is shared among as many threads as PyTorch uses (torch.set_num_threads). Results do not depend on timing: a
 thread writes pixels of its own and adds gradients of its own items; of an item that two threads share, each has a
@@ -11,35 +11,16 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vonmodel.geometry import Camera
-from vonmodel.projection.sketch import Sketch
+from vonmodel.projection import operators  # noqa: F401  # defines what is implemented here
 
 if TYPE_CHECKING:
     from vonmodel.projection.march_cpu import Scene, View
-
-# Defined by schema: torch.library.custom_op would import the compiler, two seconds, at the first call.
-torch.library.define(
-    "von::march_rays",
-    "(Tensor volumes, Tensor rotations, float distance, float half_width, int samples, int image_size) -> Tensor",
-)
-torch.library.define(
-    "von::march_rays_backward",
-    "(Tensor upstream, Tensor volumes, Tensor rotations, float distance, float half_width, int samples,"
-    " bool need_volumes, bool need_rotations) -> (Tensor, Tensor)",
-)
-
-
-def project_fused_cpu(volumes: Tensor, rotations: Tensor, camera: Camera, image_size: int) -> Sketch:
-    """Projects float32 volumes (n, 1, N, N, N) as `project` does."""
-    samples = camera.samples(volumes.shape[-1])
-    sketch = torch.ops.von.march_rays(volumes, rotations, camera.distance, camera.half_width, samples, image_size)
-    return Sketch(sketch[:, :1], sketch[:, 1:])
 
 
 class _Input(NamedTuple):
@@ -61,13 +42,6 @@ def _march_rays(
     pixels, threads, tiles = sketch.numpy(), torch.get_num_threads(), len(volumes) * tile_count(image_size)
     _side_by_side(lambda thread: sketch_tiles(*given, (thread, tiles, threads), pixels, new_workspace(samples)))
     return sketch
-
-
-@torch.library.register_fake("von::march_rays")  # type: ignore[untyped-decorator]
-def _(
-    volumes: Tensor, rotations: Tensor, distance: float, half_width: float, samples: int, image_size: int
-) -> Tensor:
-    return volumes.new_empty(volumes.shape[0], 2, image_size, image_size)
 
 
 @torch.library.impl("von::march_rays_backward", "cpu")
@@ -104,40 +78,6 @@ def _march_rays_backward(
         grad_volumes[bounds[thread] // tiles] += parts[thread]
     shape = volumes.shape if need_volumes else (0, 1, *volumes.shape[2:])
     return grad_volumes.view(shape), torch.from_numpy(turns.sum(0)).to(rotations.dtype)
-
-
-@torch.library.register_fake("von::march_rays_backward")  # type: ignore[untyped-decorator]
-def _(
-    upstream: Tensor,
-    volumes: Tensor,
-    rotations: Tensor,
-    distance: float,
-    half_width: float,
-    samples: int,
-    need_volumes: bool,
-    need_rotations: bool,
-) -> tuple[Tensor, Tensor]:
-    n = volumes.shape[0]
-    return (
-        volumes.new_empty(n if need_volumes else 0, *volumes.shape[1:]),
-        rotations.new_empty(n if need_rotations else 0, 3, 3),
-    )
-
-
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    volumes, rotations, *ctx.view, _ = inputs
-    ctx.save_for_backward(volumes, rotations)
-
-
-def _differentiate(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    need_volumes, need_rotations, *others = ctx.needs_input_grad
-    grad_volumes, grad_rotations = torch.ops.von.march_rays_backward(
-        upstream, *ctx.saved_tensors, *ctx.view, need_volumes, need_rotations
-    )
-    return grad_volumes if need_volumes else None, grad_rotations if need_rotations else None, *[None for _ in others]
-
-
-torch.library.register_autograd("von::march_rays", _differentiate, setup_context=_remember)
 
 
 def _prepare(
