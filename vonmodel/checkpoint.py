@@ -37,6 +37,7 @@ class CheckpointInfo:
         steps: steps that this stage has in all.
         images_seen: items this stage has trained on.
         sha256: hash of the networks' file.
+        dataset: hash of the ids it was trained on; "" where unknown.
     """
 
     name: str
@@ -45,6 +46,7 @@ class CheckpointInfo:
     steps: int
     images_seen: int
     sha256: str
+    dataset: str = ""
 
     @property
     def finished(self) -> bool:

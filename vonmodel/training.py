@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,6 +30,8 @@ from .sheets import draw_sheet, sheet_codes
 from .stages import Stage, Step, learning_rate_share, run_phase, set_learning_rate
 from .training_data import build_stage, open_data
 from .training_state import restore_training, training_tensors
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
         _take_over(job, name, model)
         average.restart()
     else:
+        if reached.dataset != data.fingerprint:
+            _log.warning("%s: shapes or photos came or went since checkpoint %s", job.run.path, reached.name)
         state = read_state(job.run.path, reached)
         load_weights(model, state, reached, averaged=False)
         average.restore(state.average)
@@ -100,6 +106,7 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
     for network in {network for phase in stage.phases for network in phase.networks}:
         network.train()
     codes = sheet_codes(model, data.viewpoints, seed=config.seed)
+    info = partial(_describe, stage, steps, data.fingerprint)
     start = done = reached.step if reached is not None else 0
     stopping = False
 
@@ -128,8 +135,8 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
                 with average.applied(model):
                     monitor.sheet(done, draw_sheet(model, codes, images=name != "shape"))
             if saving:
-                reached = _save(job, stage, model, average, done, steps)
-    return reached if reached is not None else _save(job, stage, model, average, done, steps)
+                reached = _save(job, stage, model, average, info(done))
+    return reached if reached is not None else _save(job, stage, model, average, info(done))
 
 
 def _take_over(job: TrainingJob, name: StageName, model: VonModel) -> None:
@@ -146,18 +153,23 @@ def _take_over(job: TrainingJob, name: StageName, model: VonModel) -> None:
     load_weights(model, read_state(job.run.path, latest), latest)
 
 
-def _save(
-    job: TrainingJob, stage: Stage, model: VonModel, average: WeightAverage, done: int, steps: int
-) -> CheckpointInfo:
-    """Saves the stage after `done` steps and removes checkpoints that are no longer kept."""
-    info = CheckpointInfo(
+def _describe(stage: Stage, steps: int, dataset: str, done: int) -> CheckpointInfo:
+    """A checkpoint of the stage after `done` of its steps."""
+    return CheckpointInfo(
         name=checkpoint_name(stage.name, done),
         stage=stage.name,
         step=done,
         steps=steps,
         images_seen=done * stage.config.batch_size,
         sha256="",
+        dataset=dataset,
     )
+
+
+def _save(
+    job: TrainingJob, stage: Stage, model: VonModel, average: WeightAverage, info: CheckpointInfo
+) -> CheckpointInfo:
+    """Saves the stage and removes checkpoints that are no longer kept."""
     state = CheckpointState(model.state_dict(), average.values, training_tensors(stage))
     info = save_checkpoint(job.run.path, info, state)
     prune_checkpoints(job.run.path, stage.name, job.config.output.keep)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,12 @@ class TrainingData:
     def items(self) -> int:
         """What an epoch visits: all shapes and all photos, the fewer ones more than once."""
         return max(len(self.shapes), len(self.photos) if self.photos is not None else 0)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the ids of all items, which decide what a step sees."""
+        ids = [self.shapes.ids, self.photos.ids if self.photos is not None else ()]
+        return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
 def open_data(config: TrainConfig, data: Path, stage: StageName) -> TrainingData:

@@ -27,11 +27,14 @@ def restore_training(stage: Stage, tensors: Mapping[str, Tensor], device: torch.
     """Puts saved state back into a stage that was just built."""
     for phase in stage.phases:
         prefix = _prefix(phase)
+        parameters = [each for group in phase.optimiser.param_groups for each in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith(prefix):
                 index, _, name = key.removeprefix(prefix).partition(".")
-                state.setdefault(int(index), {})[name] = value
+                # Moments lie in memory as their parameter does, or every update would take the slow way.
+                laid = value if value.dim() == 0 else torch.empty_like(parameters[int(index)]).copy_(value)
+                state.setdefault(int(index), {})[name] = laid
         groups = phase.optimiser.state_dict()["param_groups"]
         phase.optimiser.load_state_dict({"state": state, "param_groups": groups})
     for name, pool in stage.pools.items():

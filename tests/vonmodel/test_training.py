@@ -1,11 +1,13 @@
 """The loop: resumed equals uninterrupted bit for bit; stages follow each other; a loss that is no number stops."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -121,6 +123,17 @@ def test_a_killed_run_repeats_what_it_had_not_saved(job: Job) -> None:
     assert losses(killed.run) == losses(whole.run)
     expected, got = everything(whole.run), everything(killed.run)
     assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
+
+
+def test_other_data_is_noticed(job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    training = job("run")
+    train_stage(replace(training, should_stop=stopping_after(1)), "shape")
+    fewer = shutil.copytree(training.data, tmp_path / "fewer")
+    rows = pd.read_parquet(fewer / "chair" / "shapes.parquet")
+    rows.iloc[1:].to_parquet(fewer / "chair" / "shapes.parquet")
+    assert not caplog.records
+    train_stage(replace(training, data=fewer), "shape")
+    assert "shapes or photos came or went since checkpoint shape-00000001" in caplog.text
 
 
 def test_how_data_is_loaded_changes_nothing(job: Job) -> None:
