@@ -73,7 +73,7 @@ def camera_direction(azimuth: Floats, elevation: Floats) -> Floats:
 
 
 def viewpoint_of_direction(direction: Floats) -> tuple[Floats, Floats]:
-    """Azimuth and elevation in radians of camera positions (..., 3) in the object frame; inverse of camera_direction."""
+    """Azimuth and elevation in radians of camera positions (..., 3) in the object frame, see camera_direction."""
     x, y, z = np.moveaxis(direction, -1, 0)
     return np.arctan2(-x, y), np.arctan2(z, np.hypot(x, y))
 
