@@ -7,6 +7,8 @@ died are tried again, each alone, and given up when that process dies as well.
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import logging
 import queue
 import time
@@ -14,7 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vondata.engine import Failure, internal_error
 
@@ -79,6 +82,7 @@ class Crew(Generic[TaskT, ResultT]):
         self.retired: set[str] = set()  # addresses of hung workers, until they are restarted
         self.restarter = ThreadPoolExecutor(1, thread_name_prefix="restart")
         self.completed: queue.SimpleQueue[tuple[Future, ResultT | Failure]] = queue.SimpleQueue()
+        self.fetches: set[concurrent.futures.Future[ResultT]] = set()
         self.results: deque[tuple[TaskT, ResultT | Failure]] = deque()
         self.roster_due = 0.0
         self.last_worker_seen = time.monotonic()
@@ -98,6 +102,8 @@ class Crew(Generic[TaskT, ResultT]):
         finally:
             self.restarter.shutdown(wait=False, cancel_futures=True)
             self.client.cancel(list(self.owners), force=True)
+            for fetch in list(self.fetches):
+                fetch.cancel()
 
     def _update_roster(self) -> None:
         """Learns which workers have come and gone."""
@@ -141,15 +147,25 @@ class Crew(Generic[TaskT, ResultT]):
             worker.head_since = time.monotonic()
         worker.queue[future] = assignment
         self.owners[future] = worker
-        future.add_done_callback(self._deliver)
+        future.add_done_callback(self._fetch)
 
-    def _deliver(self, future: Future) -> None:
-        """Runs in a thread of the client: fetches a result without making the crew wait."""
-        if future.status == "finished":
-            self.completed.put((future, future.result()))
-        elif future.status == "error":
-            error = future.exception()
-            self.completed.put((future, _failure(error, future.traceback())))
+    def _fetch(self, future: Future) -> None:
+        """Runs in a thread of the client when a task has ended: asks for its result and waits for nothing.
+
+        A result whose worker dies before it is fetched never comes; the roster tells.
+        """
+        if future.status in ("finished", "error"):
+            coroutine = self.client.gather(future, asynchronous=True)
+            fetch = asyncio.run_coroutine_threadsafe(coroutine, self.client.loop.asyncio_loop)
+            self.fetches.add(fetch)
+            fetch.add_done_callback(partial(self._deliver, future))
+
+    def _deliver(self, future: Future, fetch: concurrent.futures.Future[ResultT]) -> None:
+        """Runs in the client's event loop when a result has come."""
+        self.fetches.discard(fetch)
+        if not fetch.cancelled():
+            error = fetch.exception()
+            self.completed.put((future, fetch.result() if error is None else _failure(error)))
 
     def _collect(self) -> None:
         """Waits for results, at most until something else is due."""
@@ -218,9 +234,9 @@ class Crew(Generic[TaskT, ResultT]):
                 self.retired.discard(address)
 
 
-def _failure(error: BaseException, trace: Any) -> Failure:
+def _failure(error: BaseException) -> Failure:
     from distributed import KilledWorker
 
     if isinstance(error, KilledWorker):
         return Failure("worker_died", "its process died", error)
-    return internal_error(error.with_traceback(trace))
+    return internal_error(error)

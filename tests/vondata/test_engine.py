@@ -14,7 +14,7 @@ import pytest
 from vondata.cluster import connect
 from vondata.engine import EngineOptions, Failure, run_tasks
 
-LOCAL = EngineOptions(workers=2, timeout_s=3.0)
+LOCAL = EngineOptions(workers=2, timeout_s=8.0)
 
 
 @pytest.fixture(autouse=True, scope="module")
