@@ -179,7 +179,7 @@ class _ShapeFile:
 @contextmanager
 def _open(path: Path) -> Iterator[_ShapeFile]:
     try:
-        with np.load(path, allow_pickle=False) as members:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as members:
             version, resolution = int(members["format_version"]), int(members["resolution"])
             if version != FORMAT_VERSION:
                 raise ShapeFileError(path, f"its format is {version}, this program reads {FORMAT_VERSION}")

@@ -13,6 +13,7 @@ Bools = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.uint64]
 
 _ONE = np.uint64(1)
+_TWO = np.uint64(2)
 _LAST = np.uint64(63)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -106,6 +107,34 @@ def _fill_down(seeds: np.uint64, cells: np.uint64) -> np.uint64:
         seeds |= cells & (seeds >> np.uint64(step))
         cells &= cells >> np.uint64(step)
     return seeds
+
+
+def opened(cells: Words) -> Words:
+    """The cells of those crosses of five voxels in length that lie wholly in the cells; outside the grid all do."""
+    eroded, opened = np.empty_like(cells), np.empty_like(cells)
+    _dilate(~cells, eroded)
+    _dilate(~eroded, opened)
+    return opened
+
+
+@kernel
+def _dilate(cells: Words, out: Words) -> None:
+    """Adds to the cells all that lie up to two voxels from one along an axis."""
+    size_x, size_y, width = cells.shape
+    for x in range(size_x):
+        for y in range(size_y):
+            for w in range(width):
+                word = cells[x, y, w]
+                below = cells[x, y, w - 1] if w > 0 else np.uint64(0)
+                above = cells[x, y, w + 1] if w + 1 < width else np.uint64(0)
+                near = (word << _ONE) | (below >> _LAST) | (word >> _ONE) | (above << _LAST)
+                near |= (word << _TWO) | (below >> (_LAST - _ONE)) | (word >> _TWO) | (above << (_LAST - _ONE))
+                for step in (-2, -1, 1, 2):
+                    if x + step >= 0 and x + step < size_x:
+                        near |= cells[x + step, y, w]
+                    if y + step >= 0 and y + step < size_y:
+                        near |= cells[x, y + step, w]
+                out[x, y, w] = word | near
 
 
 def settle(voted: Words, enclosed: Words) -> Words:

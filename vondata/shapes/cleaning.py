@@ -72,15 +72,12 @@ def clean_mesh(soup: TriangleSoup, rotation: Floats) -> Mesh:
     vertices, faces = _used(soup.vertices, soup.faces)
     middle, size = _check_extent(vertices, len(soup.faces))
     unit = (vertices / 2 - middle / 2) / (size / 2)
-    faces = faces[_has_area(unit, faces)]
-    if len(faces) == 0:
-        raise Rejected("empty_mesh", f"none of {len(soup.faces):,} triangles has an area")
-    unit, faces = _used(unit, faces)
+    unit, faces = _used(unit, _with_area(unit, faces, len(soup.faces)))
     shift = (unit.min(axis=0) + unit.max(axis=0)) / 2
     unit -= shift
     radius = float(np.sqrt(np.einsum("ij,ij->i", unit, unit).max()))
     vertices, faces = _weld(unit * (RADIUS / radius) @ rotation.T, faces)
-    faces = faces[_has_area(vertices, faces)]
+    faces = _with_area(vertices, faces, len(soup.faces))
     kept = first_of_equal_faces(faces)
     centre = middle + shift * size
     source_faces = len(soup.faces) + soup.broken_faces
@@ -111,6 +108,14 @@ def first_of_equal(keys: Integers) -> Integers:
     first = np.empty(len(keys), dtype=np.int64)
     _first_of_equal(keys, table, first)
     return first
+
+
+def _with_area(vertices: Floats, faces: Integers, of: int) -> Integers:
+    """The faces that have an area; raises Rejected (empty_mesh) if there is none."""
+    kept = faces[_has_area(vertices, faces)]
+    if len(kept) == 0:
+        raise Rejected("empty_mesh", f"none of {of:,} triangles has an area")
+    return kept
 
 
 def _used(vertices: Floats, faces: Integers) -> tuple[Floats, Integers]:

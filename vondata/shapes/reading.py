@@ -207,6 +207,8 @@ def _check_announced(content: bytes, form: Format, limits: Limits) -> None:
         numbers = re.findall(rb"-?\d+", re.sub(rb"#[^\n]*", b"", content[:65536]).split(b"OFF", 1)[-1])[:2]
         counts = [int(number) for number in numbers]
     elif form in ("glb", "gltf"):
+        if form == "glb" and int.from_bytes(content[8:12], "little") > len(content):
+            raise ValueError(f"{int.from_bytes(content[8:12], 'little'):,} bytes announced, {len(content):,} there")
         header = content[20 : 20 + int.from_bytes(content[12:16], "little")] if form == "glb" else content
         accessors = json.loads(header).get("accessors", [])
         largest = max((int(accessor["count"]) for accessor in accessors), default=0)

@@ -24,7 +24,7 @@ Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
 _MIN_INSIDE = 3  # directions of 13 that must find a voxel inside
-_MAX_EXPOSED = 5  # half lines of the 17 not pointing down that may see the sky
+_MAX_EXPOSED = 1  # half lines of the 17 not pointing down that may see the sky through an opening
 _LEAK_FRACTION = 0.01
 
 

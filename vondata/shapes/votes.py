@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vondata.shapes.bits import opened
 from vondata.shapes.crossings import Direction
 from vondata.shapes.kernels import kernel
 
@@ -28,7 +29,8 @@ class Votes:
     Attributes:
         inside: directions on which the voxel has an odd number of crossings on both sides.
         outside: directions on which it has an even number on both sides; on all others its line met a hole.
-        exposed: half lines, of those that do not point down, that leave the grid without meeting the surface.
+        exposed: half lines, of those that do not point down, that leave the grid without meeting the surface, through
+            an opening of at least five voxels.
     """
 
     inside: Words
@@ -52,8 +54,15 @@ def add_votes(votes: Votes, crossings: Words, surface: Words, direction: Directi
         direction: the direction of the crossings.
     """
     behind, hidden = np.empty_like(crossings), np.empty_like(crossings)
+    ahead, covered = np.empty_like(crossings), np.empty_like(crossings)
     _look_back(crossings, surface, direction, behind, hidden)
-    _look_ahead(crossings, surface, direction, (behind, hidden), (votes.inside, votes.outside, votes.exposed))
+    _look_ahead(crossings, surface, direction, behind, ahead, covered)
+    _count(votes.inside, behind & ahead)
+    _count(votes.outside, ~behind & ~ahead)
+    if direction[2] >= 0:
+        _count(votes.exposed, opened(~covered))
+    if direction[2] <= 0:
+        _count(votes.exposed, opened(~hidden))
 
 
 @kernel
@@ -83,17 +92,11 @@ def _look_back(crossings: Words, surface: Words, direction: Direction, behind: W
 
 @kernel
 def _look_ahead(
-    crossings: Words,
-    surface: Words,
-    direction: Direction,
-    seen: tuple[Words, Words],
-    counts: tuple[Words, Words, Words],
+    crossings: Words, surface: Words, direction: Direction, behind: Words, ahead: Words, covered: Words
 ) -> None:
-    """The same from the other end, and the votes that follow from both sides."""
+    """For each voxel, the parity of the crossings after it and whether its line meets the surface from there on."""
     size, width = crossings.shape[0], crossings.shape[2]
     step_x, step_y, step_z = direction
-    behind, hidden = seen
-    ahead, covered = np.zeros_like(crossings), np.zeros_like(crossings)  # both with the voxel itself
     for x in range(size - 1, -1, -1):
         for y in range(size - 1, -1, -1):
             to_x, to_y = x + step_x, y + step_y
@@ -102,23 +105,14 @@ def _look_ahead(
             met = np.uint64(0)
             for w in range(width - 1, -1, -1):
                 if along_row:
-                    front = behind[x, y, w] ^ (np.uint64(0) - (behind[x, y, width - 1] >> _LAST))
+                    ahead[x, y, w] = behind[x, y, w] ^ (np.uint64(0) - (behind[x, y, width - 1] >> _LAST))
                     covered[x, y, w] = _spread_down(surface[x, y, w]) | met
                     met = np.uint64(0) - (covered[x, y, w] & _ONE)
-                    cover = covered[x, y, w]
                 elif leaves:
-                    front = cover = np.uint64(0)
-                    ahead[x, y, w], covered[x, y, w] = crossings[x, y, w], surface[x, y, w]
+                    ahead[x, y, w], covered[x, y, w] = np.uint64(0), surface[x, y, w]
                 else:
-                    front = _moved(ahead, to_x, to_y, w, -step_z)
-                    cover = _moved(covered, to_x, to_y, w, -step_z)
-                    ahead[x, y, w], covered[x, y, w] = crossings[x, y, w] ^ front, surface[x, y, w] | cover
-                _count(counts[0], x, y, w, behind[x, y, w] & front)
-                _count(counts[1], x, y, w, ~behind[x, y, w] & ~front)
-                if step_z >= 0:
-                    _count(counts[2], x, y, w, ~cover)
-                if step_z <= 0:
-                    _count(counts[2], x, y, w, ~hidden[x, y, w])
+                    ahead[x, y, w] = _moved_sum(ahead, crossings, to_x, to_y, w, -step_z)
+                    covered[x, y, w] = surface[x, y, w] | _moved(covered, to_x, to_y, w, -step_z)
 
 
 @kernel
@@ -143,13 +137,18 @@ def _spread_down(word: np.uint64) -> np.uint64:
     return word
 
 
-@kernel
-def _count(counters: Words, x: int, y: int, w: int, votes: np.uint64) -> None:
+def _count(counters: Words, votes: Words) -> None:
     """Adds one for each bit that is set: a carry runs through the planes of the counter."""
-    for plane in range(counters.shape[0]):
-        carry = counters[plane, x, y, w] & votes
-        counters[plane, x, y, w] ^= votes
+    for plane in range(len(counters)):
+        carry = counters[plane] & votes
+        counters[plane] ^= votes
         votes = carry
+
+
+@kernel
+def _moved_sum(one: Words, other: Words, x: int, y: int, w: int, by: int) -> np.uint64:
+    """The parity of two sets in a word of a moved row."""
+    return _moved(one, x, y, w, by) ^ _moved(other, x, y, w, by)
 
 
 @kernel

@@ -15,6 +15,8 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+_ROUNDING = 1e-6  # of a quotient that only proposes cells
+
 
 def to_voxels(vertices: Floats, resolution: int) -> Floats:
     """Vertices (v, 3) of the object frame in voxels of an N^3 grid."""
@@ -109,10 +111,12 @@ def _mark_triangle(
             first, last = low[depth], high[depth]
             if normal[depth] != 0.0:
                 middle, half = corners[0, depth] - across / normal[depth], reach / abs(normal[depth])
-                first = max(first, int(np.ceil(middle - half)))
-                last = min(last, int(np.floor(middle + half)))
+                first = max(first, int(np.ceil(middle - half - _ROUNDING)))
+                last = min(last, int(np.floor(middle + half + _ROUNDING)))
             cell[u_axis], cell[v_axis] = u, v
             for d in range(first, last + 1):
                 cell[depth] = d
+                if abs(across + normal[depth] * (d - corners[0, depth])) > reach:
+                    continue
                 if _in_shadow(shadows[u_axis], v, d) and _in_shadow(shadows[v_axis], d, u):
                     grid[cell[0], cell[1], cell[2]] = True

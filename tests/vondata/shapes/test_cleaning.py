@@ -1,0 +1,151 @@
+"""Cleaning: what is dropped, and where the object ends up."""
+
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from vondata.frames import axes_to_object
+from vondata.item import Rejected
+from vondata.shapes.cleaning import RADIUS, clean_mesh, first_of_equal, first_of_equal_faces
+from vondata.shapes.reading import TriangleSoup
+from vondata.shapes.topology import find_topology
+
+IDENTITY = np.eye(3)
+SHAPENET = axes_to_object("y", "-z")
+
+
+def soup(mesh):
+    return TriangleSoup(np.asarray(mesh.vertices, dtype=float), np.asarray(mesh.faces, dtype=np.int64))
+
+
+def reason(vertices, faces):
+    with pytest.raises(Rejected) as caught:
+        clean_mesh(TriangleSoup(np.array(vertices, dtype=float), np.array(faces, dtype=np.int64)), IDENTITY)
+    assert caught.value.detail
+    return caught.value.reason
+
+
+@given(
+    points=hnp.arrays(np.float64, (12, 3), elements=st.floats(-1, 1)),
+    offset=hnp.arrays(np.float64, 3, elements=st.floats(-1e3, 1e3)),
+    factor=st.floats(1e-6, 1e6),
+)
+def test_the_unit_sphere_holds_whatever_came(points, offset, factor):
+    faces = np.arange(12).reshape(4, 3)
+    vertices = (points + offset) * factor
+    try:
+        mesh = clean_mesh(TriangleSoup(vertices, faces), SHAPENET)
+    except Rejected as rejected:
+        assume(rejected.reason not in ("flat_mesh", "empty_mesh"))
+        raise
+    radii = np.linalg.norm(mesh.vertices, axis=1)
+    assert radii.max() < 1
+    assert radii.max() == pytest.approx(RADIUS, abs=1e-5)
+    np.testing.assert_allclose(mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0), 0, atol=1e-5)
+    size = np.ptp(vertices, axis=0).max()
+    back = mesh.to_source(mesh.vertices)
+    gaps = np.linalg.norm(back[:, None] - vertices[None], axis=2).min(axis=1)
+    assert gaps.max() < 1e-5 * size  # every vertex is one of the source's
+
+
+def test_axes_become_those_of_the_object():
+    """A chair's back: behind and above. In ShapeNet's frame behind is +z and above is +y."""
+    seat = trimesh.creation.box((1, 0.1, 1))
+    back = trimesh.creation.box((1, 1, 0.1)).apply_translation([0, 0.5, 0.5])
+    mesh = clean_mesh(soup(trimesh.util.concatenate([seat, back])), SHAPENET)
+    high = mesh.vertices[mesh.vertices[:, 2] > 0.9 * mesh.vertices[:, 2].max()]
+    assert np.all(high[:, 1] < 0)
+
+
+def test_the_way_back_is_the_stated_one():
+    box = trimesh.creation.box((1, 2, 4)).apply_translation([10, 20, 30])
+    mesh = clean_mesh(soup(box), SHAPENET)
+    np.testing.assert_allclose(mesh.centre, [10, 20, 30])
+    expected = (SHAPENET.T @ mesh.vertices.T).T / mesh.scale + np.array(mesh.centre)
+    np.testing.assert_allclose(mesh.to_source(mesh.vertices), expected)
+    np.testing.assert_allclose(sorted(map(tuple, expected)), sorted(map(tuple, box.vertices)), atol=1e-5)
+
+
+def test_degenerate_and_duplicate_faces_are_dropped_and_counted():
+    vertices = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0], [0, 0, 0]]
+    good = [[0, 1, 2], [0, 1, 3]]
+    degenerate = [[0, 0, 1], [0, 4, 1], [0, 5, 2], [3, 3, 3]]  # 4 lies on an edge, 5 on vertex 0
+    duplicate = [[2, 1, 0], [1, 2, 5], [3, 0, 1]]  # turned over, over the other vertex, rotated
+    faces = np.array(good + degenerate + duplicate)
+    mesh = clean_mesh(TriangleSoup(np.array(vertices, dtype=float), faces, broken_faces=2), IDENTITY)
+    assert len(mesh.faces) == 2
+    assert mesh.degenerate_faces == 6
+    assert mesh.duplicate_faces == 3
+    assert mesh.source_faces == 11
+    assert mesh.source_vertices == 6
+
+
+def test_seams_are_welded():
+    box = trimesh.creation.box((1, 2, 3))
+    split = TriangleSoup(box.vertices[box.faces.reshape(-1)], np.arange(36).reshape(12, 3))
+    noise = np.random.default_rng(0).uniform(-1e-8, 1e-8, split.vertices.shape)
+    mesh = clean_mesh(TriangleSoup(split.vertices + noise, split.faces), IDENTITY)
+    assert len(mesh.vertices) == 8
+    assert find_topology(mesh.faces).watertight
+
+
+def test_unused_vertices_do_not_count():
+    box = trimesh.creation.box((1, 1, 1))
+    far = np.concatenate([box.vertices, [[100, 0, 0], [np.nan, 0, 0], [np.inf, 0, 0]]])
+    mesh = clean_mesh(TriangleSoup(far, box.faces), IDENTITY)
+    assert mesh.scale == pytest.approx(RADIUS / np.sqrt(0.75))
+    assert mesh.centre == pytest.approx((0, 0, 0))
+
+
+def test_a_far_face_without_area_does_not_shrink_the_object():
+    box = trimesh.creation.box((1, 1, 1))
+    vertices = np.concatenate([box.vertices, [[100, 0, 0], [100, 1, 0]]])
+    mesh = clean_mesh(TriangleSoup(vertices, np.concatenate([box.faces, [[8, 9, 8]]])), IDENTITY)
+    assert mesh.scale == pytest.approx(RADIUS / np.sqrt(0.75))
+
+
+def test_reasons():
+    triangle = [[0, 1, 2]]
+    assert reason(np.zeros((0, 3)), np.zeros((0, 3))) == "empty_mesh"
+    assert reason([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.zeros((0, 3))) == "empty_mesh"
+    assert reason([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 0, 1], [1, 2, 2]]) == "empty_mesh"
+    assert reason([[0, 0, 0], [np.nan, 0, 0], [0, 1, 0]], triangle) == "not_finite"
+    assert reason([[0, 0, 0], [np.inf, 0, 0], [0, 1, 0]], triangle) == "not_finite"
+    assert reason([[5, 5, 5]] * 3, triangle) == "flat_mesh"
+    assert reason([[0, 0, 0], [1, 1, 1], [3, 3, 3]], triangle) == "flat_mesh"
+    assert reason([[1e9, 0, 0], [1e9 + 1e-7, 0, 0], [1e9, 1e-7, 0]], triangle) == "flat_mesh"
+
+
+@pytest.mark.parametrize("size", [1e-150, 1e-30, 1e30, 1e150, 1e300])
+def test_any_unit_will_do(size):
+    box = trimesh.creation.box((1, 2, 3))
+    mesh = clean_mesh(TriangleSoup(box.vertices * size, box.faces), IDENTITY)
+    assert np.linalg.norm(mesh.vertices, axis=1).max() == pytest.approx(RADIUS)
+    assert mesh.scale * size == pytest.approx(RADIUS / np.sqrt(3.5))
+
+
+def test_a_flat_sheet_is_a_mesh():
+    mesh = clean_mesh(
+        TriangleSoup(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]]), np.array([[0, 1, 2], [0, 2, 3]])),
+        IDENTITY,
+    )
+    assert len(mesh.faces) == 2
+
+
+@given(hnp.arrays(np.int64, st.integers(0, 300), elements=st.integers(-20, 20)))
+def test_first_of_equal_is_what_unique_finds(keys):
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    np.testing.assert_array_equal(first_of_equal(keys), first[inverse] if len(keys) else [])
+
+
+@given(hnp.arrays(np.int64, st.tuples(st.integers(1, 60), st.just(3)), elements=st.integers(0, 6)))
+def test_equal_faces_are_found_by_their_vertices(faces):
+    seen, expected = set(), []
+    for row, face in enumerate(np.sort(faces, axis=1).tolist()):
+        if tuple(face) not in seen:
+            expected.append(row)
+        seen.add(tuple(face))
+    np.testing.assert_array_equal(first_of_equal_faces(faces), expected)

@@ -1,0 +1,101 @@
+"""OBJ files: every way of writing a mesh that the format allows, and a clear word on what it does not."""
+
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vondata.shapes.obj import ObjError, parse_obj
+from vondata.shapes.polygons import triangulate
+
+
+def test_positions_and_faces():
+    polygons = parse_obj(b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3 4\nf 1 2 3\n")
+    np.testing.assert_array_equal(polygons.vertices, [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(polygons.corners, [0, 1, 2, 3, 0, 1, 2])
+    np.testing.assert_array_equal(polygons.starts, [0, 4, 7])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"v 0 0 0\r\nv 1 0 0\r\nv 0 1 0\r\nf 1 2 3\r\n",
+        b"  v\t0 0   0 1.0\nv 1 0 0 0.5 0.5 0.5\nv 0 1 0 # a corner\nf 1/1/1 2//3 3/4 # a face",
+        b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf -3 -2 -1\n",
+        b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 \\\n  3\n",
+        b"v 0 0 0\nv 1 0 0\nv 0 \\\r\n 1 0\nf 1 2 3",
+        b"v 0e5 -0 +0.0\nv 10E-1 .0 0.\nv 0 0.1e+1 0\nf 1 2 3\n",
+        b"f 1 2 3\nv 0 0 0\nv 1 0 0\nv 0 1 0\n",
+        b"mtllib ../../secret.mtl\nusemtl x\ng v f\ns 1\nvn 0 0 1\nv 0 0 0\nv 1 0 0\nl 1 2\nv 0 1 0\nf 1 2 3\n",
+    ],
+    ids=["crlf", "extras", "negative", "continued", "continued crlf", "exponents", "faces first", "other lines"],
+)
+def test_ways_to_write_a_triangle(text):
+    polygons = parse_obj(text)
+    np.testing.assert_array_equal(polygons.vertices, [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(polygons.corners, [0, 1, 2])
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=30))
+def test_numbers_are_read_as_they_are(values):
+    values = values[: len(values) // 3 * 3]
+    text = "".join(f"v {x!r} {y!r} {z!r}\n" for x, y, z in zip(*[iter(values)] * 3, strict=True))
+    read = parse_obj(text.encode()).vertices.reshape(-1)
+    np.testing.assert_allclose(read, values, rtol=1e-14, atol=1e-307)
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-1000, max_value=1000))
+def test_numbers_as_collections_print_them(value):
+    assert parse_obj(f"v {value} 0 0\n".encode()).vertices[0, 0] == pytest.approx(float(value), rel=4e-16)
+
+
+@pytest.mark.parametrize("word", ["nan", "-NaN", "inf", "-inf", "1.#QNAN", "-1.#IND", "Infinity"])
+def test_words_for_no_number(word):
+    assert np.isnan(parse_obj(f"v {word} 0 0\n".encode()).vertices[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"v 1 2\n", "line 1: a vertex without three numbers"),
+        (b"v 1 2 3\nv 1 2 x3\n", "line 2: a vertex without three numbers"),
+        (b"v 1 2 3e\n", "line 1"),
+        (b"v 1 2 1.2.3\n", "line 1"),
+        (b"v 1 2 3\nf 1 1 0\n", "line 2: a face with something that is no vertex number"),
+        (b"v 1 2 3\nf 1 a 1\n", "line 2"),
+        (b"v 1 2 3\nf 1 1.5 1\n", "line 2"),
+        (b"v 1 2 3\nf 1 \\ 1\n", "line 2"),
+        (b"v 1 2 3\nf 1 1 2\n", "a face names vertex 2, and there are 1"),
+        (b"v 1 2 3\nf 1 1 -2\n", "a face names vertex"),
+        (b"v 1 2 3\nf 1 1 99999999999999999999\n", "a face names vertex"),
+    ],
+)
+def test_contradictions_are_named(text, message):
+    with pytest.raises(ObjError, match=message):
+        parse_obj(text)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_parser(noise):
+    for text in (noise, b"v 0 0 0\nf 1 1 1\nv " + noise, b"v 0 0 0\nf 1" + noise):
+        try:
+            polygons = parse_obj(text)
+        except ObjError:
+            continue
+        assert polygons.starts[-1] == len(polygons.corners)
+        assert np.all((polygons.corners >= 0) & (polygons.corners < len(polygons.vertices)))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of trimesh
+def test_real_meshes_are_read_as_trimesh_reads_them(realdata):
+    files = sorted(realdata.glob("ShapeNetCore.v2/*/*/models/*.obj"), key=lambda path: path.stat().st_size)
+    for path in files[:8]:
+        polygons = parse_obj(path.read_bytes())
+        faces, broken = triangulate(polygons)
+        peer = trimesh.load(path, process=False, maintain_order=True, force="mesh", skip_materials=True)
+        area = trimesh.Trimesh(polygons.vertices, faces, process=False).area
+        assert broken == 0
+        assert len(faces) == len(peer.faces)
+        assert area == pytest.approx(peer.area, rel=0.02)  # polygons that are not flat have several areas
+        np.testing.assert_allclose(polygons.vertices.min(axis=0), peer.bounds[0], atol=1e-9)

@@ -1,0 +1,88 @@
+"""Polygons cut into triangles: as many as there must be, covering what the polygon covers."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vondata.shapes.obj import Polygons
+from vondata.shapes.polygons import MAX_EAR_CORNERS, triangulate
+
+
+def polygon(points):
+    points = np.asarray(points, dtype=float)
+    return Polygons(points, np.arange(len(points)), np.array([0, len(points)]))
+
+
+def area(vertices, faces):
+    a, b, c = vertices[faces].transpose(1, 0, 2)
+    return np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2
+
+
+def star(rng, corners):
+    """A random polygon around the origin that sees all its corners from there, mostly concave; and its area."""
+    angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    angles += np.linspace(0, 1e-3, corners)
+    radii = rng.uniform(0.2, 1.0, corners)
+    x, y = radii * np.cos(angles), radii * np.sin(angles)
+    return np.stack([x, y, np.zeros(corners)], axis=1), abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
+
+
+@given(seed=st.integers(0, 2**32 - 1), corners=st.integers(4, 60), reverse=st.booleans(), start=st.integers(0, 59))
+def test_the_area_stays(seed, corners, reverse, start):
+    rng = np.random.default_rng(seed)
+    flat, expected = star(rng, corners)
+    gaps = np.diff(np.arctan2(flat[:, 1], flat[:, 0]), append=np.arctan2(flat[0, 1], flat[0, 0]) + 2 * np.pi)
+    if np.max(gaps) > np.pi:
+        return  # the origin is outside: such a polygon may cross itself
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    points = np.roll(flat[::-1] if reverse else flat, start, axis=0) @ turn + rng.normal(size=3)
+    faces, broken = triangulate(polygon(points))
+    assert faces.shape == (corners - 2, 3)
+    assert broken == 0
+    np.testing.assert_allclose(area(points, faces), expected, rtol=1e-9)
+
+
+def test_a_concave_quad_is_cut_at_its_notch():
+    faces, _ = triangulate(polygon([[0, 0, 0], [1, 0, 0], [0.1, 0.1, 0], [0, 1, 0]]))
+    assert {frozenset(face) for face in faces.tolist()} == {frozenset({0, 1, 2}), frozenset({0, 2, 3})}
+    faces, _ = triangulate(polygon([[1, 0, 0], [0.1, 0.1, 0], [0, 1, 0], [0, 0, 0]]))
+    assert {frozenset(face) for face in faces.tolist()} == {frozenset({0, 1, 3}), frozenset({1, 2, 3})}
+
+
+def test_orientation_is_kept():
+    faces, _ = triangulate(polygon([[0, 0, 0], [2, 0, 0], [2, 2, 0], [1, 0.5, 0], [0, 2, 0]]))
+    points = np.array([[0, 0, 0], [2, 0, 0], [2, 2, 0], [1, 0.5, 0], [0, 2, 0]])
+    a, b, c = points[faces].transpose(1, 0, 2)
+    assert np.all(np.cross(b - a, c - a)[:, 2] > 0)
+
+
+def test_a_hole_joined_to_the_rim_stays_open():
+    """A frame drawn as one polygon with a bridge, whose corners touch."""
+    outer = [[0, 0, 0], [4, 0, 0], [4, 4, 0], [0, 4, 0], [0, 0, 0]]
+    inner = [[1, 1, 0], [1, 3, 0], [3, 3, 0], [3, 1, 0], [1, 1, 0]]
+    points = np.array(outer + inner, dtype=float)
+    faces, _ = triangulate(polygon(points))
+    np.testing.assert_allclose(area(points, faces), 12.0)
+
+
+def test_fewer_than_three_corners_are_counted():
+    vertices = np.eye(3)
+    polygons = Polygons(vertices, np.array([0, 1, 0, 1, 2, 2]), np.array([0, 2, 5, 6, 6]))
+    faces, broken = triangulate(polygons)
+    np.testing.assert_array_equal(faces, [[0, 1, 2]])
+    assert broken == 3
+
+
+def test_polygons_that_cross_themselves_end():
+    rng = np.random.default_rng(0)
+    for corners in (5, 50, 300):
+        faces, _ = triangulate(polygon(rng.normal(size=(corners, 3))))
+        assert faces.shape == (corners - 2, 3)
+        assert set(np.unique(faces)) <= set(range(corners))
+
+
+def test_huge_polygons_and_no_numbers_end():
+    angles = np.linspace(0, 2 * np.pi, MAX_EAR_CORNERS + 10, endpoint=False)
+    wavy = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1) * (1 + 0.3 * np.sin(9 * angles))[:, None]
+    assert len(triangulate(polygon(wavy))[0]) == MAX_EAR_CORNERS + 8
+    assert len(triangulate(polygon(np.full((50, 3), np.nan)))[0]) == 48

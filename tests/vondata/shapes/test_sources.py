@@ -1,0 +1,196 @@
+"""Collections: what counts as a model, which of its files is read, and ids that stay."""
+
+import os
+
+import pytest
+
+from vondata.classes import load_class
+from vondata.item import Item
+from vondata.shapes.sources import CollectionMissingError, mesh_folder_items, shapenet_items
+
+CHAIR, CAR = load_class("chair"), load_class("car")
+
+
+def touch(path, content=b"x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "ShapeNetCore"
+    for file in (
+        "v2/models/model_normalized.obj",
+        "v2/models/model_normalized.mtl",
+        "v2/models/model_normalized.solid.binvox",
+        "v2/models/model_normalized.surface.binvox",
+        "v2/images/texture0.jpg",
+        "v1/model.obj",
+        "v1/images/a.jpg",
+        "voxels/models/model_normalized.surface.binvox",
+        "other/models/thing.PLY",
+        "nothing/models/model_normalized.json",
+        ".hidden/model.obj",
+    ):
+        touch(root / CHAIR.synset / file)
+    (root / CHAIR.synset / "empty").mkdir()
+    touch(root / CHAIR.synset / "taxonomy.txt")
+    touch(root / CAR.synset / "a" / "model.obj")
+    return root
+
+
+def by_id(items):
+    items = list(items)
+    assert len({item.id for item in items}) == len(items)
+    return {item.id: item for item in items}
+
+
+def read(item: Item) -> str:
+    return "/".join(item.inputs[0].split("/")[-2:])
+
+
+def test_every_model_folder_is_an_item(tree):
+    items = by_id(shapenet_items(tree, [CHAIR]))
+    assert set(items) == {"v2", "v1", "voxels", "other", "nothing", "empty"}
+    assert read(items["v2"]) == "models/model_normalized.obj"
+    assert read(items["v1"]) == "v1/model.obj"
+    assert read(items["voxels"]) == "models/model_normalized.surface.binvox"
+    assert read(items["other"]) == "models/thing.PLY"
+    for id in ("nothing", "empty"):
+        assert items[id].rejected is not None
+        assert items[id].rejected[0] == "no_mesh"
+        assert items[id].inputs == ()
+    assert all(item.class_name == "chair" for item in items.values())
+    assert items["v2"].fields == {"up": "y", "front": "-z"}
+
+
+def test_one_option_takes_the_voxels(tree):
+    items = by_id(shapenet_items(tree, [CHAIR], source="binvox"))
+    assert read(items["v2"]) == "models/model_normalized.solid.binvox"
+    assert read(items["v1"]) == "v1/model.obj"
+
+
+def test_classes_by_synset(tree):
+    assert {item.class_name for item in shapenet_items(tree, [CHAIR, CAR])} == {"chair", "car"}
+    assert [item.id for item in shapenet_items(tree, [CAR])] == ["a"]
+
+
+def test_missing_collections_say_what_is_missing(tree, tmp_path):
+    with pytest.raises(CollectionMissingError, match="is not a folder"):
+        list(shapenet_items(tmp_path / "none", [CHAIR]))
+    with pytest.raises(CollectionMissingError, match=f"{load_class('sofa').synset} \\(sofa\\)"):
+        list(shapenet_items(tree, [load_class("sofa")]))
+    with pytest.raises(CollectionMissingError, match="is not a folder"):
+        list(mesh_folder_items(tree / CHAIR.synset / "taxonomy.txt", "chair", "y", "-z"))
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(CollectionMissingError, match=r"holds no file ending in \.obj"):
+        list(mesh_folder_items(tmp_path / "bare", "chair", "y", "-z"))
+
+
+def test_meshes_anywhere_under_a_folder(tmp_path):
+    for name in (
+        "a.obj",
+        "sub/a.obj",
+        "sub/deep/b.GLB",
+        "sub_a.ply",
+        "c.stl",
+        "d.off",
+        "e.gltf",
+        "f.txt",
+        "g.binvox",
+    ):
+        touch(tmp_path / name)
+    items = list(mesh_folder_items(tmp_path, "chair", "z", "x"))
+    assert len({item.id for item in items}) == len(items) == 7
+    assert all(item.fields == {"up": "z", "front": "x"} for item in items)
+    assert [
+        read(item).split("/")[-1] for item in mesh_folder_items(tmp_path, "chair", "z", "x", source="binvox")
+    ] == ["g.binvox"]
+
+
+def test_ids_do_not_depend_on_the_neighbours(tmp_path):
+    touch(tmp_path / "sub" / "b.obj")
+    (alone,) = mesh_folder_items(tmp_path, "chair", "y", "-z")
+    for name in ("a.obj", "sub/b.ply", "sub_b.obj"):
+        touch(tmp_path / name)
+    assert alone.id in {item.id for item in mesh_folder_items(tmp_path, "chair", "y", "-z")}
+
+
+def test_axes_are_checked_at_once(tmp_path):
+    touch(tmp_path / "a.obj")
+    with pytest.raises(ValueError, match="same axis"):
+        next(iter(mesh_folder_items(tmp_path, "chair", "y", "-y")))
+
+
+@pytest.mark.parametrize(
+    "name", ["spaces in name.obj", "ünïcode ✓.obj", "a" * 200 + ".obj", "-dash.obj", "a:b*c?.obj", "semi;colon.obj"]
+)
+def test_names_become_safe_ids(tmp_path, name):
+    touch(tmp_path / name)
+    (item,) = mesh_folder_items(tmp_path, "chair", "y", "-z")
+    assert len(item.id) <= 120
+    assert set(item.id) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+    assert not item.id.startswith((".", "-"))
+
+
+def test_names_that_are_no_text(tmp_path):
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.obj"
+    with open(raw, "wb") as file:
+        file.write(b"x")
+    (item,) = mesh_folder_items(tmp_path, "chair", "y", "-z")
+    assert item.source.endswith("caf\\xe9.obj")
+    assert os.path.exists(item.inputs[0])
+    item.source.encode("utf-8")
+
+
+def test_links_out_of_the_root_are_not_followed(tmp_path, tree):
+    outside = touch(tmp_path / "outside" / "model.obj")
+    folder = tree / CHAIR.synset
+    (folder / "linked").symlink_to(outside.parent)
+    (folder / "file").mkdir()
+    (folder / "file" / "model.obj").symlink_to(outside)
+    (folder / "inner").symlink_to(folder / "v1")
+    items = by_id(shapenet_items(tree, [CHAIR]))
+    assert items["linked"].rejected is not None
+    assert items["linked"].rejected[0] == "outside_root"
+    assert items["file"].rejected is not None
+    assert items["file"].rejected[0] == "outside_root"
+    assert items["inner"].rejected is None
+
+
+def test_odd_entries_become_rows(tmp_path):
+    (tmp_path / "loop.obj").symlink_to(tmp_path / "loop.obj")
+    (tmp_path / "gone.obj").symlink_to(tmp_path / "nowhere.obj")
+    (tmp_path / "folder.obj").mkdir()
+    os.mkfifo(tmp_path / "pipe.obj")
+    found = {item.source.split("/")[-1]: item.rejected for item in mesh_folder_items(tmp_path, "chair", "y", "-z")}
+    assert {name: rejected[0] for name, rejected in found.items() if rejected} == {
+        "loop.obj": "source_missing",
+        "gone.obj": "source_missing",
+        "folder.obj": "source_unreadable",
+        "pipe.obj": "source_unreadable",
+    }
+
+
+def test_loops_of_folders_end(tmp_path):
+    touch(tmp_path / "a" / "model.obj")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    assert len(list(mesh_folder_items(tmp_path, "chair", "y", "-z"))) == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list any folder")
+def test_folders_that_cannot_be_listed_are_rows(tmp_path):
+    touch(tmp_path / "a.obj")
+    (tmp_path / "closed").mkdir(mode=0)
+    try:
+        items = list(mesh_folder_items(tmp_path, "chair", "y", "-z"))
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+    assert [item.rejected[0] for item in items if item.rejected] == ["source_unreadable"]
+
+
+def test_real_trees(realdata):
+    items = list(shapenet_items(realdata / "ShapeNetCore.v2", [CHAIR, CAR]))
+    assert len(items) == 46
+    assert not any(item.rejected for item in items)
