@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .model_source import choose_device, choose_run, model_options, progress_bar, user_errors
+from .model_source import model_options, open_chosen_source, progress_bar, user_errors
 from .settings import json_option, print_json
 
 
@@ -44,8 +44,6 @@ def generate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
 
     Writes PNG images and sketches, GLB meshes, generated.json (codes and viewpoints) and index.html.
     """
-    from vonmodel.checkpoint import load_model
-    from vonmodel.datasets import viewpoint_sampler
     from vonmodel.synthesis import generate as synthesis
 
     settings = synthesis.GenerateSettings(
@@ -57,19 +55,9 @@ def generate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
         elevations_deg=options["elevations"],
         level=options["level"],
     )
-    device = choose_device(options["device"])
     with user_errors(), progress_bar(as_json) as progress:
-        folder = choose_run(run, class_name, runs)
-        config = folder.config()
-        model, checkpoint = load_model(folder.path, checkpoint=options["checkpoint"], device=device)
-        source = synthesis.Source(
-            model=model,
-            checkpoint=checkpoint,
-            run=folder.path,
-            class_name=config.class_name,
-            sampler=viewpoint_sampler(options["data"], config.class_name, source=config.data.viewpoints),
-        )
-        output = options["output"] or synthesis.default_output(folder.path, checkpoint, settings.seed)
+        source = open_chosen_source(run, class_name, runs, options)
+        output = options["output"] or synthesis.default_output(source.run, source.checkpoint, settings.seed)
         gallery = synthesis.generate(source, settings, output, lambda done, total: progress("shapes", done, total))
     page = output / "index.html"
     if as_json:
@@ -77,5 +65,7 @@ def generate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
         return
     pictures = len(gallery.shapes) * len(gallery.viewpoints_deg) * len(gallery.texture_codes)
     meshes = sum(shape.mesh is not None for shape in gallery.shapes)
-    click.echo(f"{pictures} images and {meshes} meshes of checkpoint {checkpoint.name}, seed {settings.seed}; open")
+    click.echo(
+        f"{pictures} images and {meshes} meshes of checkpoint {source.checkpoint.name}, seed {settings.seed}; open"
+    )
     click.echo(str(page))

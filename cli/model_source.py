@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +13,7 @@ from .settings import folder_option
 
 if TYPE_CHECKING:
     from vonmodel.run_folder import RunFolder
+    from vonmodel.synthesis.source import Source
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -70,6 +71,15 @@ def choose_device(name: str) -> str:
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise click.UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
     return name
+
+
+def open_chosen_source(run: Path | None, class_name: str | None, runs: Path, options: Mapping[str, Any]) -> Source:
+    """The model that the options of `model_options` name, loaded; errors as `choose_run` and `choose_device`."""
+    from vonmodel.synthesis.source import open_source
+
+    device = choose_device(options["device"])
+    folder = choose_run(run, class_name, runs)
+    return open_source(folder.path, data=options["data"], checkpoint=options["checkpoint"], device=device)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ import torch
 from vonmodel.checkpoint import CheckpointInfo
 from vonmodel.datasets import ViewpointSampler
 from vonmodel.export import surface_level
-from vonmodel.model import VonModel
 
 from .draw import Viewpoints, draw_codes, draw_viewpoints
 from .figures import read_metrics
@@ -23,6 +22,7 @@ from .gallery import Gallery
 from .output import replaced_folder
 from .page import write_page
 from .pictures import write_shape
+from .source import Source
 
 Progress = Callable[[int, int], None]
 """Called with the shapes done and their number."""
@@ -49,25 +49,6 @@ class GenerateSettings:
     azimuths_deg: tuple[float, ...] = ()
     elevations_deg: tuple[float, ...] = ()
     level: float | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """The model to generate with and where it comes from.
-
-    Attributes:
-        model: in evaluation mode, on the device to compute on.
-        checkpoint: which weights these are.
-        run: their run folder.
-        class_name: the object class.
-        sampler: the class's viewpoints.
-    """
-
-    model: VonModel
-    checkpoint: CheckpointInfo
-    run: Path
-    class_name: str
-    sampler: ViewpointSampler
 
 
 def default_output(run: Path, checkpoint: CheckpointInfo, seed: int) -> Path:

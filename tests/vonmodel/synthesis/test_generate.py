@@ -13,7 +13,8 @@ from vonmodel.checkpoint import CheckpointInfo
 from vonmodel.export import to_pixels
 from vonmodel.model import build_model
 from vonmodel.synthesis.draw import render
-from vonmodel.synthesis.generate import GenerateSettings, Source, choose_viewpoints, generate
+from vonmodel.synthesis.generate import GenerateSettings, choose_viewpoints, generate
+from vonmodel.synthesis.source import Source
 
 
 def sampler(count, rng):
