@@ -13,6 +13,8 @@ Kind = Literal["shapes", "images"]
 Stage = Literal["planning", "running", "finished", "writing", "drawing"]
 
 MAX_ID_LENGTH = 120
+# All but those that stand for the bytes of a file name.
+_LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -109,5 +111,6 @@ def file_safe(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""`text` as valid Unicode: bytes of a file name that are not UTF-8 come out as `\xNN`."""
+    r"""`text` as valid Unicode: a file name's bytes that are not UTF-8 become `\xNN`, JSON's lone halves `\uNNNN`."""
+    text = _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -22,6 +22,7 @@ Bytes = npt.NDArray[np.uint8]
 # Only these decoders ever see a file: others run programs (PostScript) or read what no camera writes.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*", b"BM")
+ORIENTATION = 0x0112  # EXIF's tag
 MAX_FILE_BYTES = 512 * 2**20
 # What Pillow's decoders raise on bytes that contradict themselves.
 DECODER_ERRORS = (
@@ -58,14 +59,14 @@ def decode_photo(path: Path, *, max_pixels: int, enough_px: int | None = None, u
         Rejected: format_unknown, file_corrupt, too_large or source_unreadable.
     """
     with _opened(path, max_pixels) as image:
-        turned = upright and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        full_size = image.size[::-1] if turned else image.size
+        full_size = image.size
         if image.format in ("JPEG", "MPO") and enough_px is not None:
             scale = max(image.size) / enough_px
             image.draft(None, (int(image.width / scale), int(image.height / scale)))
-        image.load()
-        shown = ImageOps.exif_transpose(image) if upright else image
-        rgb, alpha = _channels(shown)
+        image.load()  # after which a TIFF is upright already
+        if upright and image.getexif().get(ORIENTATION, 1) >= 5:  # lies on its side
+            full_size = full_size[::-1]
+    rgb, alpha = _channels(ImageOps.exif_transpose(image) if upright else image)
     return DecodedPhoto(rgb, alpha, full_size)
 
 
@@ -77,19 +78,17 @@ def decode_mask(path: Path, *, max_pixels: int) -> npt.NDArray[np.bool_]:
     """
     with _opened(path, max_pixels) as image:
         image.load()
-        if image.mode in ("1", "L", "P", "I;16", "I"):
-            values = np.asarray(image).astype(
-                np.int64
-            )  # a palette's indices number the objects, whatever the colours
-        else:
-            values = _channels(image)[0].max(axis=2).astype(np.int64)
+    if image.mode in ("1", "L", "P", "I;16", "I"):  # of a palette the numbers count, whatever their colours
+        values = np.asarray(image).astype(np.int64)
+    else:
+        values = _channels(image)[0].max(axis=2).astype(np.int64)
     highest = int(values.max(initial=0))
     return np.asarray(values > (highest // 2 if highest > 1 else 0))
 
 
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
-    """The file, its header read and found harmless; errors of the decoder inside the block become rejections."""
+    """The file, its header read and found harmless. Inside the block one only decodes: errors become rejections."""
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata, which nobody here reads

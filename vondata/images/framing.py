@@ -28,10 +28,10 @@ def frame_cut_out(cut: CutOut, box: Box, *, size: int, margin: float) -> Bytes:
     """
     layers = np.dstack([cut.rgb * cut.alpha[..., None], cut.alpha * np.float32(255)])
     square = _square(layers, frame_of_box(box, margin))
-    # A square smaller than asked for is enlarged smoothly; no information is made up by sharpening.
+    # Enlarging is linear: anything sharper overshoots, and colour and coverage would no longer belong together.
     shrinks = len(square) >= size
-    resized = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    coverage = np.clip(resized[..., 3:], 0.0, 255.0)
+    resized = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    coverage = resized[..., 3:]
     rgb = resized[..., :3] + (255.0 - coverage)
     return np.clip(np.concatenate([rgb, coverage], axis=2) + 0.5, 0, 255).astype(np.uint8)
 

@@ -23,6 +23,7 @@ MaskOrigin = Literal["annotated", "alpha", "plain", "grabcut"]
 OPAQUE = 250  # of 255
 LEAST_TRANSPARENT, MOST_TRANSPARENT = 0.02, 0.999  # of the pixels, for alpha to say what is object
 PLAIN_AGREEMENT, GRABCUT_AGREEMENT = 0.92, 0.8
+SMOOTH_SHARE = 0.8  # of the border explained by one surface: below, contrast to that surface means nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,8 @@ def find_object(rgb: Bytes, alpha: Bytes | None, scale: float = 1.0) -> FoundObj
         quality = _checked([reading.rival], reading.mask, scale, PLAIN_AGREEMENT)
         return FoundObject(reading.mask, cut_out(rgb, reading.mask, _rgb_of(background)), "plain", quality)
     seeded = read_by_grabcut(rgb)
-    quality = _checked([seeded.rival, reading.mask], seeded.mask, scale, GRABCUT_AGREEMENT)
+    rivals = [seeded.rival, reading.mask] if background.share >= SMOOTH_SHARE else [seeded.rival]
+    quality = _checked(rivals, seeded.mask, scale, GRABCUT_AGREEMENT)
     return FoundObject(seeded.mask, cut_out(rgb, seeded.mask), "grabcut", quality)
 
 

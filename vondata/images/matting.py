@@ -46,8 +46,10 @@ def cut_out(rgb: npt.NDArray[np.uint8], mask: Bools, background: Floats | None =
     """
     photo = rgb.astype(np.float32)
     depth = cv2.distanceTransform(np.pad(mask, 1).view(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    deep = depth >= SURE_DEPTH
     # Of a thin leg no pixel is deep inside; its ridge shows its colour best.
-    sure = (depth >= SURE_DEPTH) | (mask & (depth >= cv2.dilate(depth, SQUARE)))
+    thin = mask & ~grow(deep, disk(3))
+    sure = deep | (thin & (depth >= cv2.dilate(depth, SQUARE)))
     foreground = _continued(photo, sure)
     if background is None:
         background = _continued(photo, ~grow(mask, disk(2)))
@@ -57,7 +59,7 @@ def cut_out(rgb: npt.NDArray[np.uint8], mask: Bools, background: Floats | None =
     shape = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
     trust = length / (length + TELLING**2)
     alpha = trust * place + (1.0 - trust) * shape
-    alpha[depth >= SURE_DEPTH] = 1.0
+    alpha[deep] = 1.0
     # Colours decide about the soft edge only: what the mask holds stays more than half, all else less.
     alpha = np.where(mask, np.maximum(alpha, 0.55), np.where(grow(mask, SQUARE), np.minimum(alpha, 0.45), 0.0))
     return CutOut(np.where(alpha[..., None] >= 1.0, photo, foreground), alpha.astype(np.float32))

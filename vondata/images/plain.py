@@ -30,7 +30,8 @@ RINGING_LIMITS = (0.03, 0.12)  # of the contrast nearby
 SPECK = 0.002  # of the largest piece: smaller pieces are noise
 SMALL = 0.01  # of the largest piece: smaller pieces are noise when they are faint, too
 FAINT = 4.0  # times the grain's reach
-SOFT = 6.0  # of 255 per pixel: the steepest shade that is no edge
+SOFT = 8.0  # of 255 per pixel: the steepest shade that is no edge
+SOFT_SHARE = 0.18  # of the contrast within four pixels
 PASSAGE = 3  # pixels on either side that a way into the object must be free of edges
 DARKEST_SHADOW = 0.65  # of the background's brightness is gone
 SHADOW_TOP = 0.66  # of the object's height: how far down the middle of a shadow lies
@@ -73,7 +74,8 @@ def read_plain(photo: Floats, background: Background) -> Reading:
         background: fitted to it.
     """
     evidence = _weigh(background.contrast(photo), background.noise)
-    mask = _without_specks(_fill_pale_regions(_half_contrast(evidence), evidence), evidence)
+    seen = _without_specks(_half_contrast(evidence), evidence)  # ringing in a hole would look like its rim
+    mask = _fill_pale_regions(seen, evidence)
     reachable = mask & _reachable(mask, photo, background)
     shadow = _shadow(mask, reachable)
     mask = _without_specks(mask & ~shadow, evidence)
@@ -125,7 +127,7 @@ def _fill_pale_regions(mask: Bools, evidence: _Evidence) -> Bools:
     middle = np.where(np.isnan(middle), outside.mean(luma, ~mask), middle)
     rim = grow(mask, CROSS) & ~mask
     fading = outside.mean(_contrast_inside(mask, evidence, 2) < 2.0 * evidence.floor + 5.0, rim)
-    pale = (middle > 1.5 + 0.5 * evidence.floor + 1.2 * calm) | (fading > 0.25) | (outside.areas < 4)
+    pale = (middle > 1.5 + 0.5 * evidence.floor + 1.2 * calm) | (fading > 0.35) | (outside.areas < 4)
     filled: Bools = mask | outside.select(np.asarray(enclosed & pale))
     return filled
 
@@ -160,7 +162,10 @@ def _reachable(mask: Bools, photo: Floats, background: Background) -> Bools:
     luma = cv2.GaussianBlur(np.ascontiguousarray(photo[..., 0]), (0, 0), 0.7)
     slope = np.hypot(cv2.Scharr(luma, cv2.CV_32F, 1, 0), cv2.Scharr(luma, cv2.CV_32F, 0, 1)) / 32.0
     shade = same_colour & (darker < DARKEST_SHADOW * background.colour[..., 0])
-    free = (slope < SOFT) & (shade | ~mask) | (~mask & (slope < 1.5 * SOFT))
+    nearby = cv2.dilate(darker, disk(4))
+    # Of a shade as of a shadow the slope is a small part of the contrast, of a faint edge it is a large one.
+    gentle = slope < np.clip(SOFT_SHARE * nearby, 1.5 + background.noise, SOFT)
+    free = (gentle & shade) | ~mask
     ways = regions(shrink(free, disk(PASSAGE)))
     reached: Bools = grow(ways.select(ways.at_border()), disk(PASSAGE)) & free
     return reached

@@ -20,7 +20,7 @@ from vondata.images.settings import ImageSettings
 from vondata.item import Item, Rejected
 from vondata.storage import atomic_path
 
-__all__ = ["ImageSettings", "prepare_image"]
+__all__ = ["ImageSettings", "LocatedObject", "locate_object", "prepare_image"]
 
 Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
@@ -32,8 +32,8 @@ BOX_AGREEMENT = 0.5  # intersection over union of the annotated box and the mask
 
 
 @dataclass(frozen=True, eq=False)
-class _Placed:
-    """An object and where its pixels lie in the photo.
+class LocatedObject:
+    """An object and where its pixels lie in the photo that it was found in.
 
     Attributes:
         found: the object, on a part of the photo that may be scaled down.
@@ -48,6 +48,18 @@ class _Placed:
     scale: float
     left: float = 0.0
     top: float = 0.0
+
+    def mask_in_photo(self) -> Bools:
+        """(h, w) the object's mask at the photo's own size."""
+        width, height = self.full_size
+        to_photo = np.array(
+            [
+                [self.scale, 0.0, self.left + 0.5 * self.scale - 0.5],
+                [0.0, self.scale, self.top + 0.5 * self.scale - 0.5],
+            ]
+        )
+        soft = self.found.mask.astype(np.float32)
+        return np.asarray(cv2.warpAffine(soft, to_photo, (width, height), flags=cv2.INTER_LINEAR) > 0.5)
 
 
 def prepare_image(item: Item, settings: ImageSettings, output: Path) -> Mapping[str, Any]:
@@ -64,7 +76,7 @@ def prepare_image(item: Item, settings: ImageSettings, output: Path) -> Mapping[
     Raises:
         Rejected: the photo or its mask is of no use.
     """
-    placed = _annotated(item, settings) if len(item.inputs) == 2 else _unannotated(item, settings)
+    placed = _annotated(item, settings) if len(item.inputs) == 2 else locate_object(Path(item.inputs[0]), settings)
     box = bounding_box(placed.found.mask)
     picture = frame_cut_out(placed.found.cut, box, size=settings.size, margin=settings.margin)
     with atomic_path(output) as temporary:
@@ -72,7 +84,7 @@ def prepare_image(item: Item, settings: ImageSettings, output: Path) -> Mapping[
     return {**_measured(placed, box), **_viewpoint(item)}
 
 
-def _measured(placed: _Placed, box: Box) -> dict[str, Any]:
+def _measured(placed: LocatedObject, box: Box) -> dict[str, Any]:
     (width, height), found, scale = placed.full_size, placed.found, placed.scale
     left, top, right, bottom = box
     return {
@@ -95,10 +107,16 @@ def _viewpoint(item: Item) -> dict[str, Any]:
     return {**known, "viewpoint_origin": "none" if known["azimuth_deg"] is None else "annotated"}
 
 
-def _unannotated(item: Item, settings: ImageSettings) -> _Placed:
-    """Finds the object on a small copy of the photo, and once more from nearby where that shows more of it."""
+def locate_object(source: Path, settings: ImageSettings) -> LocatedObject:
+    """Finds the object of a photo that comes without a mask.
+
+    It is looked for on a small copy of the photo, and once more from nearby where that shows more of it.
+
+    Raises:
+        Rejected: the photo cannot be read, or no object is found that can be trusted.
+    """
     working_px = _working_px(settings)
-    photo = decode_photo(Path(item.inputs[0]), max_pixels=settings.max_pixels, enough_px=2 * working_px)
+    photo = decode_photo(source, max_pixels=settings.max_pixels, enough_px=2 * working_px)
     height, width = photo.rgb.shape[:2]
     first = _look(photo, (0, 0, width, height), working_px)
     box = bounding_box(first.found.mask)
@@ -113,7 +131,7 @@ def _unannotated(item: Item, settings: ImageSettings) -> _Placed:
         return first
 
 
-def _look(photo: DecodedPhoto, window: Box, working_px: int) -> _Placed:
+def _look(photo: DecodedPhoto, window: Box, working_px: int) -> LocatedObject:
     """Finds the object in a window of the photo, scaled down to what is needed."""
     left, top, right, bottom = window
     rgb = _shrunk(photo.rgb[top:bottom, left:right], working_px)
@@ -121,10 +139,10 @@ def _look(photo: DecodedPhoto, window: Box, working_px: int) -> _Placed:
     decoded_scale = photo.full_size[0] / photo.rgb.shape[1]
     scale = decoded_scale * (right - left) / rgb.shape[1]
     found = find_object(rgb, alpha, scale)
-    return _Placed(found, photo.full_size, scale, decoded_scale * left, decoded_scale * top)
+    return LocatedObject(found, photo.full_size, scale, decoded_scale * left, decoded_scale * top)
 
 
-def _annotated(item: Item, settings: ImageSettings) -> _Placed:
+def _annotated(item: Item, settings: ImageSettings) -> LocatedObject:
     """Takes the object from its annotated mask."""
     mask = decode_mask(Path(item.inputs[1]), max_pixels=settings.max_pixels)
     photo = _matching_photo(Path(item.inputs[0]), mask, settings.max_pixels)
@@ -138,7 +156,7 @@ def _annotated(item: Item, settings: ImageSettings) -> _Placed:
     rgb = _shrunk(photo.rgb[top:bottom, left:right], _working_px(settings))
     share = _shrunk(mask[top:bottom, left:right].astype(np.uint8) * 255, _working_px(settings))
     scale = (right - left) / rgb.shape[1]
-    return _Placed(object_of_mask(rgb, share > 127), photo.full_size, scale, left, top)
+    return LocatedObject(object_of_mask(rgb, share > 127), photo.full_size, scale, left, top)
 
 
 def _matching_photo(path: Path, mask: Bools, max_pixels: int) -> DecodedPhoto:

@@ -1,0 +1,184 @@
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from vondata.images.background import fit_background, luma_chroma
+from vondata.images.grabcut import read_by_grabcut
+from vondata.images.masks import find_object, is_telling
+from vondata.images.plain import read_plain
+from vondata.item import Rejected
+
+
+def _jpeg(photo, quality):
+    done, data = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def _slope(shape, low, high):
+    """A background that brightens from the upper left to the lower right."""
+    y, x = np.meshgrid(np.linspace(0, 0.5, shape[0]), np.linspace(0, 0.5, shape[1]), indexing="ij")
+    return np.asarray(low) + (x + y)[..., None] * (np.asarray(high) - np.asarray(low))
+
+
+COLOURS = {
+    "dark": (40, 35, 30),
+    "red": (190, 30, 40),
+    "wood": (200, 160, 110),
+    "pale": (226, 224, 222),
+    "white": (246, 246, 247),
+    "yellow": (250, 240, 60),
+}
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("quality", [95, 75])
+def test_on_white_every_colour_is_found_with_legs_and_holes(chair, paint, iou, colour, quality):
+    photo = _jpeg(paint(chair, COLOURS[colour]), quality)
+    found = find_object(photo, None)
+    assert found.origin == "plain"
+    # A pale yellow differs from white in colour alone, which JPEG stores at half the resolution.
+    assert iou(found.mask, chair > 0.5) > (0.9 if colour == "yellow" else 0.94)
+    assert found.quality.pieces == 1
+
+
+@pytest.mark.parametrize(
+    ("background", "noise"),
+    [((255, 255, 255), 0), ((120, 130, 125), 0), ("slope", 0), ("slope", 2.0), ((20, 20, 25), 1.0)],
+)
+def test_on_any_plain_background(chair, paint, iou, background, noise):
+    behind = _slope(chair.shape, (150, 170, 190), (215, 220, 225)) if background == "slope" else background
+    found = find_object(paint(chair, (150, 60, 40), behind, noise), None)
+    assert found.origin == "plain"
+    assert iou(found.mask, chair > 0.5) > 0.95
+
+
+def test_a_soft_shadow_at_the_foot_is_left_out(chair, paint, iou):
+    shadow = np.zeros(chair.shape, dtype=np.float32)
+    cv2.ellipse(shadow, (160, 205), (100, 14), 0, 0, 360, 0.4, -1)
+    behind = 255.0 * (1.0 - cv2.GaussianBlur(shadow, (0, 0), 9.0))[..., None] * np.ones(3)
+    photo = _jpeg(paint(chair, (200, 160, 110), behind), 90)
+    reading = read_plain(luma_chroma(photo), fit_background(luma_chroma(photo)))
+    assert iou(reading.mask, chair > 0.5) > 0.9
+    assert iou(photo.max(axis=2) < 239, chair > 0.5) < 0.75  # what a threshold takes for the object
+
+
+def test_a_pale_surface_inside_is_filled_and_a_hole_is_not(paint, iou):
+    coverage = np.zeros((200, 200), dtype=np.float32)
+    coverage[40:160, 40:160] = 1.0
+    coverage[60:100, 60:140] = 0.0
+    photo = paint(coverage, (90, 90, 160)).astype(np.float32)
+    photo[115:145, 60:140] = (248, 247, 247)  # a white cushion
+    reading = read_plain(luma_chroma(photo.astype(np.uint8)), fit_background(luma_chroma(photo.astype(np.uint8))))
+    assert iou(reading.mask, coverage > 0.5) > 0.97
+
+
+def test_an_object_that_fades_into_the_background_is_uncertain(chair_of):
+    y = np.arange(240)[:, None]
+    coverage = chair_of(240, 320)
+    # Lit from above until nothing is left of it: white on white, without an edge.
+    value = np.clip(330 - 0.9 * y, 0, 255) * np.ones((1, 320))
+    photo = (coverage * np.minimum(value, 255) + (1 - coverage) * 255)[..., None].repeat(3, axis=2).astype(np.uint8)
+    photo[:, :][coverage < 0.5] = 255
+    with pytest.raises(Rejected) as caught:
+        find_object(photo, None)
+    assert caught.value.reason == "mask_uncertain"
+
+
+def test_alpha_says_what_is_object(chair, paint, iou):
+    rgb = paint(chair, background=(10, 200, 10))
+    found = find_object(rgb, (255 * chair).astype(np.uint8))
+    assert found.origin == "alpha"
+    assert np.isnan(found.quality.agreement)
+    np.testing.assert_allclose(found.cut.alpha, chair, atol=1 / 255)
+    assert iou(found.mask, chair > 0.5) > 0.99
+
+
+@pytest.mark.parametrize("alpha", [255, 254])
+def test_an_alpha_channel_that_says_nothing_is_not_asked(chair, paint, alpha):
+    found = find_object(paint(chair), np.full(chair.shape, alpha, dtype=np.uint8))
+    assert found.origin == "plain"
+
+
+def test_a_trimmed_cut_out_may_touch_all_four_sides(chair, paint):
+    rows, columns = np.flatnonzero((chair > 0.5).any(axis=1)), np.flatnonzero((chair > 0.5).any(axis=0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    alpha = (255 * chair).astype(np.uint8)
+    assert find_object(np.ascontiguousarray(paint(chair)[box]), np.ascontiguousarray(alpha[box])).origin == "alpha"
+    with pytest.raises(Rejected) as caught:
+        find_object(paint(chair)[:190].copy(), alpha[:190].copy())  # legs cut, free on the other sides
+    assert caught.value.reason == "mask_touches_border"
+
+
+def test_telling_alpha():
+    alpha = np.full((50, 50), 255, dtype=np.uint8)
+    assert not is_telling(alpha)
+    alpha[:10] = 0
+    assert is_telling(alpha)
+    assert is_telling(np.zeros((50, 50), dtype=np.uint8))  # says that there is nothing
+
+
+def test_grabcut_finds_an_object_in_a_room(chair, paint, iou):
+    rng = np.random.default_rng(1)
+    room = np.empty((240, 320, 3))
+    room[:150], room[150:] = (150, 175, 190), (120, 100, 80)
+    room += cv2.GaussianBlur(rng.normal(0, 60, room.shape).astype(np.float32), (0, 0), 3.0)
+    photo = _jpeg(paint(chair_without_holes(chair), (200, 30, 40), room), 90)
+    found = find_object(photo, None)
+    assert found.origin == "grabcut"
+    assert iou(found.mask, chair_without_holes(chair) > 0.5) > 0.9
+    again = find_object(photo, None)
+    np.testing.assert_array_equal(found.mask, again.mask)
+
+
+def chair_without_holes(chair):
+    return cv2.morphologyEx(chair, cv2.MORPH_CLOSE, np.ones((15, 15), np.uint8))
+
+
+def test_grabcut_of_nothing_is_empty():
+    reading = read_by_grabcut(np.full((60, 80, 3), 90, dtype=np.uint8))
+    assert not reading.mask.any()
+
+
+def _scene(name, chair, paint):
+    """A photo for which there is one right reason of rejection."""
+    rng = np.random.default_rng(0)
+    white = np.full((240, 320, 3), 255, dtype=np.uint8)
+    photo = paint(chair)
+    match name:
+        case "mask_empty":
+            return white
+        case "mask_too_small":
+            white[100:112, 100:112] = 30
+            return white
+        case "mask_touches_border":
+            return np.ascontiguousarray(photo[:190])
+        case "mask_in_pieces":
+            white[60:120, 60:120] = white[130:190, 180:240] = 60
+            return white
+        case "mask_uncertain":
+            clutter = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+            return cv2.resize(clutter, (320, 240), interpolation=cv2.INTER_CUBIC)
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("reason", ["mask_empty", "mask_too_small", "mask_touches_border", "mask_in_pieces"])
+def test_each_reason_has_its_photo(chair, paint, reason):
+    with pytest.raises(Rejected) as caught:
+        find_object(_scene(reason, chair, paint), None)
+    assert caught.value.reason == reason
+
+
+def test_clutter_is_not_taken_for_an_object(chair, paint):
+    with pytest.raises(Rejected) as caught:
+        find_object(_scene("mask_uncertain", chair, paint), None)
+    assert caught.value.reason in ("mask_uncertain", "mask_in_pieces", "mask_touches_border", "mask_empty")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 2), (9, 9), (2, 200)])
+def test_tiny_photos_have_a_reason(size):
+    rgb = np.asarray(Image.effect_noise(size, 90).convert("RGB"))
+    with pytest.raises(Rejected) as caught:
+        find_object(np.ascontiguousarray(rgb), None)
+    assert caught.value.reason.startswith("mask_")
