@@ -69,6 +69,10 @@ class ProgressReporter:
                 bar.update(self._task, completed=event.done, total=event.total, rejected=rejected)
             case "writing":
                 bar.update(self._task, description="Writing the manifest")
+            case "sketching":
+                bar.update(self._task, description="Sketching shapes", completed=event.done, total=event.total)
+            case "matching":
+                bar.update(self._task, description="Matching viewpoints", completed=event.done, total=event.total)
             case "drawing":
                 bar.update(self._task, description="Drawing the page", completed=event.done, total=event.total)
 

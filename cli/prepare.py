@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .matching import match_classes, match_option
 from .running import Running, run_options, run_preparation
 from .settings import folder_option
 
@@ -134,6 +135,7 @@ def meshes(
     metavar="DEGREES",
     help="The largest in-plane rotation of an annotated camera.",
 )
+@match_option
 @run_options
 def images(
     pix3d: Path | None,
@@ -143,6 +145,7 @@ def images(
     keep_occluded: bool,
     keep_slightly_occluded: bool,
     max_roll: float,
+    match_viewpoints: bool | None,
     running: Running,
 ) -> None:
     """Prepare photos: those of Pix3D with their annotation, and folders of photos without any."""
@@ -171,7 +174,16 @@ def images(
         root = _given_folder(photos, "photos", "--photos")
         sources.append((root, photo_items(root, classes)))
     try:
-        run_preparation(running, "images", _found(sources, running), prepare_image, settings)
+        run_preparation(
+            running,
+            "images",
+            _found(sources, running),
+            prepare_image,
+            settings,
+            lambda result, tell: match_classes(
+                running.data, result.classes, match_viewpoints, running.options().workers or 1, tell
+            ),
+        )
     except AnnotationFileError as error:
         raise click.ClickException(str(error)) from error
 

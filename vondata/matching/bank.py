@@ -102,7 +102,7 @@ def build_bank(
     if not shapes:
         raise NoShapesError(f"there is no shape of class {object_class.name!r} to match photos against")
     grid = view_grid(object_class, settings.azimuth_step_deg, settings.elevation_step_deg)
-    key = _content_key(shapes, grid, settings)
+    key = bank_key(shapes, object_class, settings)
     cues = _read(cache, key) if cache is not None else None
     if cues is None:
         cues = _draw(list(shapes.values()), grid, settings.camera_distance, workers, on_shape)
@@ -137,7 +137,9 @@ def _draw(
     )
 
 
-def _content_key(shapes: Mapping[str, Path], grid: ViewGrid, settings: BankSettings) -> str:
+def bank_key(shapes: Mapping[str, Path], object_class: ObjectClass, settings: BankSettings = BankSettings()) -> str:
+    """A hash of all that decides a bank: the shapes' ids and files, the views, the settings."""
+    grid = view_grid(object_class, settings.azimuth_step_deg, settings.elevation_step_deg)
     content = hashlib.sha256(json.dumps([FORMAT_VERSION, asdict(settings)], sort_keys=True).encode("utf-8"))
     content.update(grid.views_deg.tobytes())
     for id, path in shapes.items():

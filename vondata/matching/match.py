@@ -16,7 +16,7 @@ from vondata.matching.cues import CueWeights, photo_cues, read_photo, similarity
 from vondata.matching.posterior import read_scores
 from vondata.matching.viewgrid import log_prior
 
-_BATCH = 64  # photos whose scores are held at a time
+BATCH = 64  # photos whose scores are held at a time
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def match_viewpoints(
     """
     prior = log_prior(bank.grid, bank.object_class, settings.prior_weight)
     matches: list[ViewpointMatch] = []
-    for first in range(0, len(images), _BATCH):
-        for scores in score_photos(images[first : first + _BATCH], bank, settings.weights):
+    for first in range(0, len(images), BATCH):
+        for scores in score_photos(images[first : first + BATCH], bank, settings.weights):
             reading = read_scores(scores, bank.grid, prior, settings.temperature)
             matches.append(
                 ViewpointMatch(

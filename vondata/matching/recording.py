@@ -1,0 +1,149 @@
+"""Viewpoints for the prepared photos of a dataset, recorded in its journal: none is lost, none is matched twice.
+
+A matched viewpoint belongs to the photo, to the shapes it was compared with and to the settings; the manifest's
+column `viewpoint_bank` stands for the latter two. Where it is the current one nothing is done, so that a run again is
+free and added photos are matched alone. Other shapes, and a photo prepared anew, make its viewpoint be matched anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vondata.classes import load_class
+from vondata.item import Event
+from vondata.journal import Journal
+from vondata.manifest import prepared, read_manifest, write_manifest
+from vondata.matching.bank import BankSettings, SketchBank, bank_key, build_bank, choose_shapes
+from vondata.matching.cues import PhotoUnreadableError
+from vondata.matching.match import BATCH, MatchSettings, match_rows
+
+KEY_LENGTH = 16
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MatchingSettings:
+    """How the viewpoints of a class are matched.
+
+    Attributes:
+        shapes: at most this many are drawn.
+        sketches: how they are drawn.
+        match: how photos are compared with them.
+    """
+
+    shapes: int = 96
+    sketches: BankSettings = field(default_factory=BankSettings)
+    match: MatchSettings = field(default_factory=MatchSettings)
+
+
+@dataclass(frozen=True)
+class MatchCount:
+    """What became of the photos of a class.
+
+    Attributes:
+        matched: photos with a viewpoint matched with these shapes, from this run or an earlier one.
+        worked: of these, matched in this run.
+        unreadable: photos whose prepared picture is gone or damaged; they stay without.
+    """
+
+    matched: int
+    worked: int
+    unreadable: int
+
+
+def match_photos(
+    data: Path,
+    class_name: str,
+    settings: MatchingSettings = MatchingSettings(),
+    *,
+    workers: int = 1,
+    on_event: Callable[[Event], None] | None = None,
+) -> MatchCount:
+    """Matches the photos of a class that have neither an annotated viewpoint nor one matched with these shapes.
+
+    Args:
+        data: folder of the dataset, with shapes and photos of the class.
+        class_name: the class.
+        settings: how they are matched.
+        workers: threads that draw sketches.
+        on_event: told of the progress, in this thread.
+
+    Raises:
+        ManifestMissingError: no photos or no shapes of the class have been prepared.
+        NoShapesError: all shapes were rejected.
+        ShapeFileError, EmptyShapeError: a prepared shape is damaged.
+        DatasetBusyError: another process prepares the class's photos.
+    """
+    rows = prepared(read_manifest(data, class_name, "images"))
+    wanted = rows[rows["viewpoint_origin"] != "annotated"]
+    if wanted.empty:
+        return MatchCount(0, 0, 0)
+    shapes = choose_shapes(data, class_name, settings.shapes)
+    object_class = load_class(class_name)
+    key = _key(bank_key(shapes, object_class, settings.sketches), settings)
+    asked = wanted.loc[wanted["viewpoint_bank"] != key, "id"].tolist()
+    if not asked:
+        return MatchCount(len(wanted), 0, 0)
+    tell = on_event or (lambda event: None)
+    bank = build_bank(
+        shapes,
+        object_class,
+        settings.sketches,
+        cache=data / class_name / "sketches.npz",
+        workers=workers,
+        on_shape=lambda done, total: tell(Event("sketching", done, total)),
+    )
+    matched = 0
+    with Journal(data, class_name, "images") as journal:
+        try:
+            for first in range(0, len(asked), BATCH):
+                matched += _record(journal, asked[first : first + BATCH], data, bank, settings.match, key)
+                tell(Event("matching", matched, len(asked)))
+        finally:  # what has been matched until an interruption is in the manifest, too
+            write_manifest(data, class_name, "images", journal.rows())
+    return MatchCount(len(wanted) - len(asked) + matched, matched, len(asked) - matched)
+
+
+def _record(
+    journal: Journal, ids: Sequence[str], data: Path, bank: SketchBank, settings: MatchSettings, key: str
+) -> int:
+    """Matches some photos and journals their rows; returns how many could be matched."""
+    lines = {id: journal.line(id) for id in ids}
+    matched = 0
+    for row in _match_readable([lines[id]["row"] for id in ids], data, bank, settings):
+        line = lines[row["id"]]
+        journal.record(
+            row["id"],
+            stamp=line["stamp"],
+            content=line["content"],
+            settings=line["settings"],
+            input=line["input"],
+            row={**row, "viewpoint_bank": key},
+        )
+        matched += 1
+    return matched
+
+
+def _match_readable(
+    rows: list[dict[str, Any]], data: Path, bank: SketchBank, settings: MatchSettings
+) -> list[dict[str, Any]]:
+    """The matched rows of those photos that can be read."""
+    try:
+        return match_rows(rows, data, bank, settings)
+    except PhotoUnreadableError as error:
+        if len(rows) > 1:
+            return [matched for row in rows for matched in _match_readable([row], data, bank, settings)]
+        logger.warning("no viewpoint: %s", error)
+        return []
+
+
+def _key(bank: str, settings: MatchingSettings) -> str:
+    described = json.dumps([bank, asdict(settings.match)], sort_keys=True)
+    return hashlib.sha256(described.encode("ascii")).hexdigest()[:KEY_LENGTH]
