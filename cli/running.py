@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .matching import print_matches
 from .settings import folder_option, json_option, print_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from vondata.classes import ObjectClass
-    from vondata.item import Item, Kind, RunOptions, Work
+    from vondata.item import Event, Item, Kind, RunOptions, Work
     from vondata.ledger import PreparationResult
+    from vondata.matching import MatchCount
 
     from .console import ProgressReporter
+
+    # What became of the photos of each class, given the ledger's result and whom to tell of the progress.
+    Match = Callable[[PreparationResult, Callable[[Event], None]], dict[str, MatchCount]]
 
 DONE_WITH_REJECTS = 3
 LOG_FILE = "prepare.log"
@@ -155,9 +160,14 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def run_preparation(
-    running: Running, kind: Kind, items: Iterable[Item], work: Work, settings: DataclassInstance
+    running: Running,
+    kind: Kind,
+    items: Iterable[Item],
+    work: Work,
+    settings: DataclassInstance,
+    match: Match | None = None,
 ) -> None:
-    """Runs the ledger with progress, writes the page, and tells the result.
+    """Runs the ledger with progress, matches viewpoints, writes the page, and tells the result.
 
     Ends the program with the exit code that the result calls for.
     """
@@ -179,7 +189,10 @@ def run_preparation(
     except (DatasetFormatError, DatasetBusyError, DataFolderError, NoWorkersError) as error:
         raise click.ClickException(str(error)) from error
     if running.as_json:
-        print_json(_as_json(result, running.data, page))
+        print_json(
+            _as_json(result, running.data, page)
+            | {"viewpoints": {name: asdict(count) for name, count in matches.items()}}
+        )
     else:
         _print_result(result, running.data, page)
     _end(result, running, log)
@@ -193,6 +206,7 @@ def _write_report(running: Running, progress: ProgressReporter) -> Path:
 
 def _as_json(result: PreparationResult, data: Path, page: Path | None) -> dict[str, Any]:
     from vondata.manifest import manifest_path
+            matches = {} if match is None else match(result, progress)
 
     return {
         "kind": result.kind,
@@ -206,6 +220,7 @@ def _as_json(result: PreparationResult, data: Path, page: Path | None) -> dict[s
                 "prepared": count.prepared,
                 "rejected": count.rejected,
                 "reasons": dict(count.reasons.most_common()),
+        print_matches(matches)
                 "vanished": count.vanished,
                 "other_settings": count.other_settings,
                 "manifest": str(manifest_path(data, name, result.kind)),

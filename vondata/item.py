@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["shapes", "images"]
-Stage = Literal["planning", "running", "finished", "writing", "drawing"]
+Stage = Literal["planning", "running", "finished", "writing", "sketching", "matching", "drawing"]
 
 MAX_ID_LENGTH = 120
 # All but those that stand for the bytes of a file name.
@@ -86,9 +86,10 @@ class Event:
 
     Attributes:
         stage: planning (items are being found), running (the first one is about to start), finished (one item is
-            done), writing (the manifests), drawing (the page's pictures).
-        done: items planned or finished so far, rows to write, or pictures drawn.
-        total: items that this run has to work on, or pictures to draw; None while planning and writing.
+            done), writing (the manifests), sketching (shapes to match photos against), matching (photos), drawing
+            (the page's pictures).
+        done: items planned or finished so far, rows to write, shapes, photos or pictures done.
+        total: how many this run has to do; None while planning and writing.
         row: the finished item's row.
     """
 
