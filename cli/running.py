@@ -182,6 +182,7 @@ def run_preparation(
     try:
         with ProgressReporter() as progress, logs_to(log, progress.say):
             result = prepare(kind, items, work, settings, running.data, running.options(), progress)
+            matches = {} if match is None else match(result, progress)
             page = _write_report(running, progress) if running.report and result.classes else None
     except KeyboardInterrupt:
         click.echo("\nStopped. What is done stays done; the same command goes on from here.", err=True)
@@ -195,6 +196,7 @@ def run_preparation(
         )
     else:
         _print_result(result, running.data, page)
+        print_matches(matches)
     _end(result, running, log)
 
 
@@ -206,7 +208,6 @@ def _write_report(running: Running, progress: ProgressReporter) -> Path:
 
 def _as_json(result: PreparationResult, data: Path, page: Path | None) -> dict[str, Any]:
     from vondata.manifest import manifest_path
-            matches = {} if match is None else match(result, progress)
 
     return {
         "kind": result.kind,
@@ -220,7 +221,6 @@ def _as_json(result: PreparationResult, data: Path, page: Path | None) -> dict[s
                 "prepared": count.prepared,
                 "rejected": count.rejected,
                 "reasons": dict(count.reasons.most_common()),
-        print_matches(matches)
                 "vanished": count.vanished,
                 "other_settings": count.other_settings,
                 "manifest": str(manifest_path(data, name, result.kind)),
