@@ -71,6 +71,7 @@ class Running:
     max_rejected: RejectLimit | None
     report: bool
     as_json: bool
+    scheduler: str | None
 
     def classes(self) -> tuple[ObjectClass, ...]:
         """The classes asked for, or all known ones."""
@@ -94,7 +95,9 @@ class Running:
         except ValueError as error:
             raise click.UsageError(f"--memory-limit: {error}; write it as 4GB, or auto") from error
         workers = CPU_COUNT if self.workers is None else self.workers
-        return RunOptions(workers, self.item_timeout, self.memory_limit, self.limit, self.force)
+        return RunOptions(
+            workers, self.item_timeout, self.memory_limit, self.limit, self.force, scheduler=self.scheduler
+        )
 
 
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -109,7 +112,12 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
         help="Class to prepare; repeat for more. [default: all known classes found]",
     )
     @click.option(
-        "--workers", type=click.IntRange(min=0), help="Processes; 0 works in this one. [default: one per core]"
+        "--workers", type=click.IntRange(min=0), help="Local processes; 0 works in this one. [default: one per core]"
+    )
+    @click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Work on a running Dask cluster, tcp://host:port. [default: on this machine]",
     )
     @click.option("--limit", type=click.IntRange(min=1), help="At most this many items of each class.")
     @click.option("--force", is_flag=True, help="Prepare again what is done already.")
@@ -126,7 +134,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
         default="auto",
         show_default=True,
         metavar="SIZE",
-        help="Memory of each process, such as 4GB; an item that takes more is given up.",
+        help="Memory of each local process, such as 4GB; an item that takes more is given up.",
     )
     @click.option(
         "--max-rejected",
@@ -140,6 +148,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
         data: Path,
         class_names: tuple[str, ...],
         workers: int | None,
+        scheduler: str | None,
         limit: int | None,
         force: bool,
         item_timeout: float,
@@ -151,7 +160,17 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         command(
             running=Running(
-                class_names, data, workers, limit, force, item_timeout, memory_limit, max_rejected, report, as_json
+                class_names=class_names,
+                data=data,
+                workers=workers,
+                limit=limit,
+                force=force,
+                item_timeout=item_timeout,
+                memory_limit=memory_limit,
+                max_rejected=max_rejected,
+                report=report,
+                as_json=as_json,
+                scheduler=scheduler,
             ),
             **own,
         )
@@ -171,10 +190,12 @@ def run_preparation(
 
     Ends the program with the exit code that the result calls for.
     """
+    from vondata.cluster import SchedulerUnreachableError
     from vondata.crew import NoWorkersError
     from vondata.dataset import DatasetFormatError
     from vondata.journal import DatasetBusyError
     from vondata.ledger import DataFolderError, prepare
+    from vondata.recruiting import UnfitWorkersError
 
     from .console import ProgressReporter, logs_to
 
@@ -187,7 +208,10 @@ def run_preparation(
     except KeyboardInterrupt:
         click.echo("\nStopped. What is done stays done; the same command goes on from here.", err=True)
         raise click.exceptions.Exit(1) from None
-    except (DatasetFormatError, DatasetBusyError, DataFolderError, NoWorkersError) as error:
+    except (
+        *(DatasetFormatError, DatasetBusyError, DataFolderError),
+        *(NoWorkersError, SchedulerUnreachableError, UnfitWorkersError),
+    ) as error:
         raise click.ClickException(str(error)) from error
     if running.as_json:
         print_json(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
@@ -32,6 +33,17 @@ LOCAL_SETTINGS = {
     "distributed.nanny.pre-spawn-environ": ONE_THREAD | {"MALLOC_TRIM_THRESHOLD_": "65536"},
 }
 KILL_AFTER_S = 0.5
+CONNECT_TIMEOUT_S = 10.0
+
+
+class SchedulerUnreachableError(ConnectionError):
+    """There is no Dask scheduler at the address, or it has gone."""
+
+    def __init__(self, address: str, what: str) -> None:
+        super().__init__(
+            f"--scheduler {address}: {what}; start one with `dask scheduler`, give its address as tcp://host:port, "
+            "or leave the option out to work on this machine"
+        )
 
 
 @contextmanager
@@ -43,12 +55,15 @@ def connect(workers: int, memory_limit: str, scheduler: str | None = None) -> It
         memory_limit: of each process, such as "4GB"; one that exceeds it is killed and replaced. "auto" shares the
             machine's memory between them.
         scheduler: address of a running scheduler; None starts a local cluster.
+
+    Raises:
+        SchedulerUnreachableError: no scheduler answers at the address.
     """
     import dask
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
-        with Client(scheduler, set_as_default=False) as client:
+        with _reach(scheduler) as client:
             yield client
         return
     with dask.config.set(LOCAL_SETTINGS), ExitStack() as stack:
@@ -67,6 +82,23 @@ def connect(workers: int, memory_limit: str, scheduler: str | None = None) -> It
             stack.callback(cluster.sync, _kill_workers, cluster)
             client = stack.enter_context(Client(cluster, set_as_default=False))
         yield client
+
+
+def _reach(scheduler: str) -> Client:
+    """A client of a running scheduler."""
+    from distributed import Client
+    from distributed.versions import VersionMismatchWarning
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # the recruiter says it better
+            return Client(scheduler, set_as_default=False, timeout=CONNECT_TIMEOUT_S)
+    except (OSError, ImportError, ValueError) as error:  # ValueError: no such protocol, no port
+        raise SchedulerUnreachableError(scheduler, f"no Dask scheduler answers there ({_in_words(error)})") from error
+
+
+def _in_words(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 @contextmanager

@@ -17,12 +17,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from vondata.cluster import SchedulerUnreachableError
 from vondata.engine import Failure, internal_error
+from vondata.recruiting import UnfitWorkersError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+    from vondata.recruiting import Recruiter
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
@@ -55,22 +59,38 @@ class _Worker(Generic[TaskT]):
     """A worker and the futures of the tasks sent to it; the first one is the one that runs."""
 
     address: str
+    identity: str  # another one under the same address is another process
+    depth: int = QUEUE_DEPTH
     queue: dict[Future, _Assignment[TaskT]] = field(default_factory=dict)
     head_since: float = 0.0
 
     @property
     def has_room(self) -> bool:
         """Whether one more task may wait behind the running one; a suspect runs alone."""
-        return len(self.queue) < QUEUE_DEPTH and not any(each.suspect for each in self.queue.values())
+        return len(self.queue) < self.depth and not any(each.suspect for each in self.queue.values())
 
 
 class Crew(Generic[TaskT, ResultT]):
-    """The workers of one run, kept busy and replaced when they hang or die."""
+    """The workers of one run, kept busy and replaced when they hang or die.
+
+    Args:
+        client: of the cluster.
+        call: what to do with a task.
+        tasks: taken as workers get free.
+        timeout_s: time limit of one task.
+        recruiter: says which workers are fit for the work; None takes all.
+    """
 
     def __init__(
-        self, client: Client, call: Callable[[TaskT], ResultT], tasks: Iterator[TaskT], timeout_s: float
+        self,
+        client: Client,
+        call: Callable[[TaskT], ResultT],
+        tasks: Iterator[TaskT],
+        timeout_s: float,
+        recruiter: Recruiter | None = None,
     ) -> None:
         self.client = client
+        self.recruiter = recruiter
         self.call = call
         self.tasks = tasks
         self.timeout_s = timeout_s
@@ -111,15 +131,31 @@ class Crew(Generic[TaskT, ResultT]):
         if now < self.roster_due:
             return
         self.roster_due = now + POLL_S
-        present = set(self.client.scheduler_info()["workers"]) - self.retired
-        for address in self.workers.keys() - present:
-            self._bury(self.workers[address])
-        for address in present - self.workers.keys():
-            self.workers[address] = _Worker(address)
+        present = self._present_workers()
+        for address, worker in list(self.workers.items()):
+            if address not in present or present[address]["id"] != worker.identity:
+                self._bury(worker)
+        new = present.keys() - self.workers.keys()
+        for address in new if self.recruiter is None else self.recruiter.admit(sorted(new)):
+            # Threads of one process would do several tasks at once, and a hung one could not be told apart.
+            depth = QUEUE_DEPTH if present[address]["nthreads"] == 1 else 1
+            self.workers[address] = _Worker(address, present[address]["id"], depth)
         if self.workers:
             self.last_worker_seen = now
+        elif self.recruiter is not None and present and not self.retired:
+            why = next(iter(self.recruiter.refused.values()))
+            raise UnfitWorkersError(f"no worker at {self.client.scheduler.address} can do this work", why)
         elif now - self.last_worker_seen > NO_WORKER_S:
             raise NoWorkersError(self.client.scheduler.address)
+
+    def _present_workers(self) -> dict[str, Any]:
+        """What the scheduler says of its workers, without those that hang, by address."""
+        address = self.client.scheduler.address
+        try:
+            workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        except OSError as error:
+            raise SchedulerUnreachableError(address, "the scheduler has gone; what is done stays done") from error
+        return {address: worker for address, worker in workers.items() if address not in self.retired}
 
     def _assign(self) -> None:
         """Gives every worker a task to run, then every worker one to wait."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Generic, Literal, TypeVar
 
@@ -24,12 +25,14 @@ class EngineOptions:
         timeout_s: time limit of one task.
         memory_limit: of each process, such as "4GB"; "auto" shares the machine's memory between them.
         scheduler: address of a running Dask scheduler; None starts a local cluster.
+        folder: the folder for outputs, which the workers of a running cluster must see as well; None asks for none.
     """
 
     workers: int
     timeout_s: float
     memory_limit: str = "auto"
     scheduler: str | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,19 @@ def run_tasks(
 
     Raises:
         NoWorkersError: all workers are gone and none comes back.
+        SchedulerUnreachableError: the scheduler does not answer, or has gone.
+        UnfitWorkersError: its workers run another version or do not see the folder.
     """
     if options.workers == 0 and options.scheduler is None:
         yield from _run_here(call, tasks)
         return
     from vondata.cluster import connect
     from vondata.crew import Crew
+    from vondata.recruiting import Recruiter
 
     with connect(options.workers, options.memory_limit, options.scheduler) as client:
-        yield from Crew(client, call, iter(tasks), options.timeout_s).run()
+        recruiter = Recruiter(client, options.folder) if options.scheduler else None
+        yield from Crew(client, call, iter(tasks), options.timeout_s, recruiter).run()
 
 
 def internal_error(error: BaseException) -> Failure:

@@ -71,6 +71,7 @@ class RunOptions:
         memory_limit: per process, such as "4GB"; "auto" shares the machine's memory between the processes.
         limit: at most this many items of each class, in the order of planning; None takes all.
         force: do everything anew, whatever the journal says.
+        scheduler: address of a running Dask scheduler whose workers do the work; None works on this machine.
     """
 
     workers: int = 0
@@ -78,6 +79,7 @@ class RunOptions:
     memory_limit: str = "auto"
     limit: int | None = None
     force: bool = False
+    scheduler: str | None = None
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,11 @@ def prepare(
         DatasetBusyError: another process prepares the same class and kind.
         DatasetFormatError: the folder was written by a newer version.
         DataFolderError: the disk is full or read-only.
-        NoWorkersError: all workers are gone and none comes back.
+        NoWorkersError, SchedulerUnreachableError, UnfitWorkersError: there is nobody to do the work.
         UnknownColumnError, ColumnTypeError, UnknownReasonError: `work` broke the contract of the manifests.
     """
     started = time.perf_counter()
+    data = data.absolute()  # workers elsewhere have a current folder of their own
     read_dataset(data)  # before anything is written
     tell = on_event or (lambda event: None)
     with ExitStack() as stack:
@@ -115,11 +116,12 @@ def prepare(
 def _work_off(plan: Plan, work: Work, settings: DataclassInstance, tell: Tell) -> None:
     """Runs the planned tasks and records each as it ends."""
     call = partial(run_task, work=work, settings=settings)
-    options = EngineOptions(plan.options.workers, plan.options.item_timeout_s, plan.options.memory_limit)
+    given = plan.options
+    options = EngineOptions(given.workers, given.item_timeout_s, given.memory_limit, given.scheduler, plan.data)
     total, done = len(plan.verdicts) + len(plan.tasks), 0
     tell(Event("running", 0, total))
     # Verdicts cost no more than reading a file: no processes are started for them alone.
-    for spool, where in ((plan.verdicts, replace(options, workers=0)), (plan.tasks, options)):
+    for spool, where in ((plan.verdicts, replace(options, workers=0, scheduler=None)), (plan.tasks, options)):
         if not len(spool):
             continue
         with closing(run_tasks(call, spool, where)) as results:

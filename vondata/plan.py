@@ -70,7 +70,7 @@ class SettingsKey:
     @classmethod
     def of(cls, kind: Kind, settings: DataclassInstance, options: RunOptions) -> Self:
         """The key of a run."""
-        limits = (options.item_timeout_s, options.memory_limit, options.workers)
+        limits = (options.item_timeout_s, options.memory_limit, options.scheduler or options.workers)
         return cls(settings_hash(kind, settings), settings_hash(kind, settings, *limits))
 
     def for_reason(self, reason: str) -> str:
