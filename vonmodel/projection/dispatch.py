@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vonmodel.geometry import Camera
-from vonmodel.projection import fused_cpu  # noqa: F401  # registers its operators
+from vonmodel.projection import fused_cpu, fused_gpu  # noqa: F401  # register their operators
 from vonmodel.projection.operators import project_fused
 from vonmodel.projection.reference import project_reference
 from vonmodel.projection.sketch import Sketch
@@ -34,7 +35,7 @@ def project(
 
     Args:
         volumes: opacity in [0, 1], indexed [x, y, z] in the object frame; any N from 2. Half-precision volumes are
-            projected in float32.
+            projected in float32; the fused implementation on a GPU reads them as they are.
         rotations: camera frame to object frame, as `viewpoint_rotation` makes them.
         camera: the camera, the same for all items.
         image_size: rows and columns R of the sketch; N when not given.
@@ -53,10 +54,12 @@ def project(
     fused = _fused(implementation, volumes, resampled)
     dtype = torch.float64 if volumes.dtype == torch.float64 else torch.float32
     with torch.autocast(volumes.device.type, enabled=False):
-        volumes, rotations = volumes.to(dtype), rotations.to(dtype)
-        if fused:
+        rotations = rotations.to(dtype)
+        if fused and volumes.is_cuda:
             return project_fused(volumes, rotations, camera, size)
-        return project_reference(volumes, rotations, camera, size, resampled)
+        if fused:
+            return project_fused(volumes.to(dtype), rotations, camera, size)
+        return project_reference(volumes.to(dtype), rotations, camera, size, resampled)
 
 
 def _fused(implementation: Implementation, volumes: Tensor, resampled: bool) -> bool:
@@ -66,7 +69,9 @@ def _fused(implementation: Implementation, volumes: Tensor, resampled: bool) -> 
         hindrance = "resampled=True"
     elif volumes.dtype == torch.float64:
         hindrance = "float64 volumes"
-    elif volumes.device.type != "cpu":
+    elif volumes.is_cuda and not _triton_is_there():
+        hindrance = "volumes on 'cuda' without Triton (pip install triton)"
+    elif volumes.device.type not in ("cpu", "cuda"):
         hindrance = f"volumes on {volumes.device.type!r}"
     if implementation == "auto":
         if not torch.compiler.is_compiling():
@@ -75,6 +80,12 @@ def _fused(implementation: Implementation, volumes: Tensor, resampled: bool) -> 
     if implementation == "fused" and hindrance:
         raise ValueError(f"implementation 'fused' cannot do {hindrance}; choose 'auto' or 'reference'")
     return implementation == "fused"
+
+
+@cache
+def _triton_is_there() -> bool:
+    """PyTorch's CUDA builds for Linux bring it; those for Windows do not."""
+    return find_spec("triton") is not None
 
 
 @cache

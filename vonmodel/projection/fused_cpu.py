@@ -30,8 +30,7 @@ class _Input(NamedTuple):
     view: View
 
 
-@torch.library.impl("von::march_rays", "cpu")
-def _march_rays(
+def march_rays(
     volumes: Tensor, rotations: Tensor, distance: float, half_width: float, samples: int, image_size: int
 ) -> Tensor:
     """Silhouette and depth, (n, 2, R, R)."""
@@ -44,8 +43,7 @@ def _march_rays(
     return sketch
 
 
-@torch.library.impl("von::march_rays_backward", "cpu")
-def _march_rays_backward(
+def march_rays_backward(
     upstream: Tensor,
     volumes: Tensor,
     rotations: Tensor,
@@ -117,3 +115,7 @@ def _side_by_side(work: Callable[[int], None]) -> None:
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     """The threads of this process; a forked one must not wait for those of its parent."""
     return ThreadPoolExecutor(threads, thread_name_prefix="march")
+
+
+torch.library.impl("von::march_rays", "cpu", march_rays)
+torch.library.impl("von::march_rays_backward", "cpu", march_rays_backward)

@@ -1,0 +1,143 @@
+"""The fused projection on NVIDIA GPUs: `direct` mode over float32, float16 or bfloat16 volumes, sums in float32.
+
+Nothing is stored per ray or sample but the sketch; the backward pass marches again. Gradients of voxels are added
+atomically, so their last bits depend on timing, except where torch.use_deterministic_algorithms asks otherwise: then
+they are added as whole numbers (int64, in units of 2^-30 of the largest upstream gradient).
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vonmodel.projection import operators  # noqa: F401  # defines what is implemented here
+from vonmodel.projection.bricks_cpu import LEAST_OPACITY, LONGEST_JUMP, bricks_along
+
+# Rays that a program follows, rows x columns.
+TILE = (16, 8)
+WARPS = 4
+
+
+def march_rays(
+    volumes: Tensor, rotations: Tensor, distance: float, half_width: float, samples: int, image_size: int
+) -> Tensor:
+    """Silhouette and depth, (n, 2, R, R)."""
+    from vonmodel.projection import march_gpu
+
+    n, resolution = len(volumes), volumes.shape[-1]
+    sketch = volumes.new_empty(n, 2, image_size, image_size, dtype=torch.float32)
+    if n:
+        volumes = volumes.detach().contiguous()
+        clearance, tiles = survey(volumes), tile_count(image_size)
+        with _on_device_of(volumes):
+            march_gpu.sketch_tiles[n * tiles,](
+                volumes,
+                clearance,
+                rotations.contiguous(),
+                runs_of_least_opacity(samples, volumes.device),
+                sketch,
+                resolution,
+                clearance.shape[-1],
+                samples,
+                image_size,
+                tiles,
+                distance,
+                half_width,
+                ROWS=TILE[0],
+                COLUMNS=TILE[1],
+                num_warps=WARPS,
+            )
+    return sketch
+
+
+def march_rays_backward(
+    upstream: Tensor,
+    volumes: Tensor,
+    rotations: Tensor,
+    distance: float,
+    half_width: float,
+    samples: int,
+    need_volumes: bool,
+    need_rotations: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of volumes and rotations; one that is not needed has no rows."""
+    from vonmodel.projection import march_gpu
+
+    n, resolution, image_size = len(volumes), volumes.shape[-1], upstream.shape[-1]
+    deterministic, tiles = torch.are_deterministic_algorithms_enabled(), tile_count(image_size)
+    summed = volumes.new_zeros(
+        n if need_volumes else 0, *volumes.shape[1:], dtype=torch.int64 if deterministic else torch.float32
+    )
+    turns = rotations.new_empty(n if need_rotations else 0, tiles, 3, 3)
+    unit = 2.0**30 / upstream.abs().amax().clamp(min=1e-30) if upstream.numel() else upstream.new_ones(())
+    if n:
+        volumes = volumes.detach().contiguous()
+        clearance = survey(volumes)
+        with _on_device_of(volumes):
+            march_gpu.gradient_tiles[n * tiles,](
+                volumes,
+                clearance,
+                rotations.contiguous(),
+                runs_of_least_opacity(samples, volumes.device),
+                upstream.contiguous(),
+                summed,
+                turns,
+                unit,
+                resolution,
+                clearance.shape[-1],
+                samples,
+                image_size,
+                tiles,
+                distance,
+                half_width,
+                ROWS=TILE[0],
+                COLUMNS=TILE[1],
+                NEED_VOLUMES=need_volumes,
+                NEED_ROTATIONS=need_rotations,
+                DETERMINISTIC=deterministic,
+                num_warps=WARPS,
+            )
+    gradient = summed.double() / unit.double() if deterministic else summed
+    return gradient.to(volumes.dtype), turns.sum(1)
+
+
+def tile_count(image_size: int) -> int:
+    """Tiles of an image; the last ones may reach beyond it."""
+    return -(-image_size // TILE[0]) * -(-image_size // TILE[1])
+
+
+def survey(volumes: Tensor) -> Tensor:
+    """For every brick of volumes (n, 1, N, N, N) how many bricks away the nearest one with opacity is, at most 8.
+
+    Bricks and clearance are those of `bricks_cpu`, (n, 1, B, B, B) uint8; in pooling, which GPUs do well enough.
+    """
+    bricks = bricks_along(volumes.shape[-1])
+    # The cells of a brick touch five voxels of each axis, from the one before its first. NaN stays NaN.
+    densest = functional.max_pool3d(volumes, 5, stride=4, padding=1, ceil_mode=True).float()
+    occupied = (~(densest <= float(LEAST_OPACITY))).float()
+    occupied = functional.pad(occupied, (0, bricks - occupied.shape[-1]) * 3)
+    clearance = torch.zeros_like(occupied)
+    for _ in range(LONGEST_JUMP):
+        clearance += 1.0 - occupied
+        occupied = functional.max_pool3d(occupied, 3, stride=1, padding=1)
+    return clearance.to(torch.uint8)
+
+
+def _on_device_of(volumes: Tensor) -> AbstractContextManager[None]:
+    """Launches go to the GPU of the volumes; interpreted kernels take volumes on the CPU."""
+    return torch.cuda.device(volumes.device) if volumes.is_cuda else nullcontext()
+
+
+def runs_of_least_opacity(samples: int, device: torch.device) -> Tensor:
+    """(2, S + 1) for m = 0..S samples of least opacity: the light that passes, and its sum after each of them."""
+    passed = (1.0 - 1e-4) ** np.arange(samples + 1, dtype=np.float64)
+    runs = np.stack([passed, np.cumsum(passed) - 1.0]).astype(np.float32)
+    return torch.from_numpy(runs).to(device, non_blocking=True)
+
+
+torch.library.impl("von::march_rays", "cuda", march_rays)
+torch.library.impl("von::march_rays_backward", "cuda", march_rays_backward)
