@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from .model_source import choose_device, choose_run, model_options, progress_bar, user_errors
+from .score_words import describe
 from .settings import json_option, print_json
 
 if TYPE_CHECKING:
     from vondata.manifest import Split
-    from vonmodel.evaluation.settings import ScoreSettings
+    from vonmodel.evaluation.features import Resize
+    from vonmodel.evaluation.settings import Features, ScoreSettings
 
 SCORES = ("fid", "kid", "precision_recall", "shapes")
 
@@ -22,14 +23,35 @@ SCORES = ("fid", "kid", "precision_recall", "shapes")
 @click.option("--fid", is_flag=True, help="Fréchet distance between generated images and prepared photos.")
 @click.option("--kid", is_flag=True, help="Kernel distance between them.")
 @click.option("--precision-recall", is_flag=True, help="Precision, recall, density and coverage of generated images.")
-@click.option("--shapes", is_flag=True, help="Overlap of generated shapes with training shapes and each other.")
+@click.option("--shapes", is_flag=True, help="Overlap of shapes with training shapes, distances of surface points.")
 @model_options
 @click.option(
     "--features",
-    type=click.Choice(["inception", "random"]),
     default="inception",
     show_default=True,
-    help="inception gives the published FID and needs its weights; random needs none and compares models only.",
+    metavar="inception|random|FILE",
+    help="inception gives the published FID and needs its weights; random needs none and compares models only; a "
+    "TorchScript file of any network that turns images into vectors, such as DINO's.",
+)
+@click.option(
+    "--resize",
+    type=click.Choice(["legacy", "clean"]),
+    help="How images get the network's size: legacy as most published FIDs, clean without aliasing as clean-fid. "
+    "[default: legacy for inception, clean for a file]",
+)
+@click.option(
+    "--network-size",
+    type=click.IntRange(min=1),
+    default=224,
+    show_default=True,
+    help="Pixels a --features FILE wants.",
+)
+@click.option(
+    "--network-scale",
+    type=click.Choice(["imagenet", "signed", "unit"]),
+    default="imagenet",
+    show_default=True,
+    help="Values a --features FILE wants: normalised by ImageNet's mean and deviation, in [-1, 1], or in [0, 1].",
 )
 @click.option(
     "--inception-weights",
@@ -41,7 +63,12 @@ SCORES = ("fid", "kid", "precision_recall", "shapes")
 @click.option("--samples", type=click.IntRange(min=2), help="Images to generate. [default: as many as photos]")
 @click.option("--max-images", type=click.IntRange(min=2), help="At most so many photos and generated images.")
 @click.option(
-    "--shape-samples", type=click.IntRange(min=1), default=16, show_default=True, help="Shapes to generate."
+    "--shape-samples",
+    type=click.IntRange(min=2),
+    help="Shapes to generate. [default: as many as real ones, at most 32]",
+)
+@click.option(
+    "--points", type=click.IntRange(min=1), default=2048, show_default=True, help="On the surface of each shape."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of codes and viewpoints.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Changes no score.")
@@ -63,7 +90,7 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
 
     Without a choice of scores, all of them are measured.
     """
-    from vonmodel.evaluation.score import score
+    from vonmodel.evaluation.score import open_candidate, open_instruments, score
 
     checkpoint, data, download = options.pop("checkpoint"), options.pop("data"), options.pop("download")
     settings = _settings(**options)
@@ -73,52 +100,67 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
 
             download_weights(lambda done, total: progress("Inception weights, bytes", done, total or done))
         folder = choose_run(run, class_name, runs)
-        lines = score(folder, data, settings, checkpoint=checkpoint, progress=progress)
+        folder.config()
+        # What is missing is found before anything expensive is done.
+        instruments = open_instruments(settings)
+        candidate = open_candidate(folder, data, settings, checkpoint)
+        lines = score(candidate, instruments, settings, progress)
     if as_json:
         print_json({"run": folder.path, "metrics": folder.path / "metrics.jsonl", "results": lines})
         return
     click.echo(f"Class {lines[0]['class']}, checkpoint {lines[0]['checkpoint']['name']}, seed {settings.seed}")
     for line in lines:
-        click.echo(_describe(line))
+        click.echo(describe(line))
     click.echo(f"recorded in {folder.path / 'metrics.jsonl'}")
 
 
-def _settings(split: Split | Literal["all"], device: str, **others: Any) -> ScoreSettings:
+def _settings(
+    split: Split | Literal["all"],
+    device: str,
+    features: str,
+    resize: Literal["legacy", "clean"] | None,
+    **others: Any,
+) -> ScoreSettings:
     from vonmodel.evaluation.settings import ScoreSettings
 
     if not any(others[name] for name in SCORES):
         others |= dict.fromkeys(SCORES, True)
-    return ScoreSettings(split=None if split == "all" else split, device=choose_device(device), **others)
-
-
-def _describe(line: Mapping[str, Any]) -> str:
-    """A metric line in words."""
-    match line["metric"]:
-        case "fid":
-            text = f"FID: {line['value']:.4g} ({_measured_on(line)})"
-            if line["untrained"] is not None:
-                share = line["value"] / line["untrained"]
-                text += f"\n     {line['untrained']:.4g} for the untrained model, of which this is {share:.1%}"
-            if not line["comparable"]:
-                text += "\n     random features: not comparable with published values"
-            return text
-        case "kid":
-            spread = f"± {line['spread']:.2g} over {line['subsets']} subsets of {line['subset_size']}"
-            return f"KID: {line['value']:.4g} {spread} ({_measured_on(line)})"
-        case "precision_recall":
-            scores = ", ".join(f"{name} {line[name]:.3f}" for name in ("precision", "recall", "density", "coverage"))
-            return f"Images: {scores} ({_measured_on(line)})"
-        case "shapes":
-            return (
-                f"Shapes: {line['over_half']} of {line['generated']} overlap a training shape with IoU over 0.5, the "
-                f"two most alike each other with {line['pairwise_iou_max']:.2f} ({line['training']} training shapes)"
-            )
-        case name:
-            raise AssertionError(f"no words for the metric {name}")
-
-
-def _measured_on(line: Mapping[str, Any]) -> str:
-    return (
-        f"{line['generated']} generated images, {line['real']} photos of split {line['split']}, "
-        f"features {line['features']}, {line['resize']} resizing"
+    network = _network(features)
+    resizing: Resize | None = "tensorflow" if resize == "legacy" else resize
+    if network == "random" and resizing is not None:
+        raise click.UsageError("--resize: the random network has a resizing of its own; use it with other --features")
+    return ScoreSettings(
+        split=None if split == "all" else split,
+        devices=_devices(device),
+        features=network,
+        resizing=resizing,
+        **others,
     )
+
+
+def _network(features: str) -> Features:
+    """The feature network that the option names.
+
+    Raises:
+        click.UsageError: it is neither a known one nor a file.
+    """
+    match features:
+        case "inception" | "random":
+            return features
+        case _ if Path(features).is_file():
+            return Path(features)
+        case _:
+            raise click.UsageError(f"--features {features}: use inception, random or a TorchScript file")
+
+
+def _devices(names: str) -> tuple[str, ...]:
+    """The devices to compute on: with "auto" all GPUs, with commas each one named.
+
+    Raises:
+        click.UsageError: there is no such device.
+    """
+    import torch
+
+    if names == "auto" and torch.cuda.device_count() > 1:
+        return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    return tuple(choose_device(name.strip()) for name in names.split(","))

@@ -35,9 +35,17 @@ def test_fid_is_printed_and_recorded(von, tmp_path):
 def test_without_a_choice_everything_is_measured(von):
     small = ("--features", "random", "--samples", "6", "--shape-samples", "2", "--no-untrained")
     said = json.loads(von(*small, "--json").stdout)
-    assert [line["metric"] for line in said["results"]] == ["fid", "kid", "precision_recall", "shapes"]
+    assert [line["metric"] for line in said["results"]] == [
+        "fid",
+        "kid",
+        "precision_recall",
+        "shapes",
+        "shape_points",
+    ]
     words = von(*small).stdout
-    assert all(start in words for start in ("FID: ", "KID: ", "Images: precision ", "Shapes: "))
+    assert all(
+        start in words for start in ("Fréchet distance: ", "KID: ", "Images: precision ", "Shapes: ", "Points: ")
+    )
     assert said["results"][0]["untrained"] is None
     assert said["metrics"] == "runs/chair/metrics.jsonl"
 

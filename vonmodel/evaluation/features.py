@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +16,18 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from . import inception, random_network
-from .resize import resize_antialiased, resize_tensorflow
-from .weights import SHA256, find_weights, load_inception
+from .network_file import feature_size, load_network
+from .resize import resize_antialiased, resize_clean, resize_tensorflow
+from .weights import SHA256, file_sha256, find_weights, load_inception
 
-Resize = Literal["tensorflow", "antialiased"]
+Resize = Literal["tensorflow", "antialiased", "clean"]
+Scale = Literal["signed", "imagenet", "unit"]
+_RESIZED: Mapping[Resize, Callable[[Tensor, int], Tensor]] = {
+    "tensorflow": resize_tensorflow,
+    "antialiased": resize_antialiased,
+    "clean": resize_clean,
+}
+_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -27,12 +36,14 @@ class FeatureNetwork:
 
     Attributes:
         name: what scores call it.
-        module: images (n, 3, s, s) in [-1, 1] to features (n, size).
+        module: scaled images (n, 3, s, s) to features (n, size).
         size: length of a feature vector.
         input_size: s, the edge of the images the module sees.
         resize: how images get that size.
         sha256: hash of the weights.
         comparable: whether scores with it may stand beside published ones.
+        scale: what values its images have: "signed" (x - 128) / 128, "unit" x / 255, "imagenet" that with ImageNet's
+            mean taken off and divided by its deviation.
     """
 
     name: str
@@ -42,6 +53,7 @@ class FeatureNetwork:
     resize: Resize
     sha256: str
     comparable: bool
+    scale: Scale = "signed"
 
     @property
     def identity(self) -> dict[str, str | int]:
@@ -51,39 +63,42 @@ class FeatureNetwork:
             "sha256": self.sha256,
             "resize": self.resize,
             "input_size": self.input_size,
+            "scale": self.scale,
         }
+
+    def on(self, device: str) -> FeatureNetwork:
+        """A copy of the network on another device."""
+        return replace(self, module=copy.deepcopy(self.module).to(device))
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "n 3 h w"]) -> npt.NDArray[np.float32]:
         """The features (n, size) of 8-bit images."""
-        device = next(self.module.parameters()).device
-        pixels = images.to(device, torch.float32)
-        resized = (resize_tensorflow if self.resize == "tensorflow" else resize_antialiased)(pixels, self.input_size)
+        device = next(iter(self.module.state_dict().values())).device
+        resized = _RESIZED[self.resize](images.to(device, torch.float32), self.input_size)
         # Channels last takes little more than half the time on CPUs and GPUs alike.
-        scaled = ((resized - 128.0) / 128.0).contiguous(memory_format=torch.channels_last)
+        scaled = _scaled(resized, self.scale).contiguous(memory_format=torch.channels_last)
         # Full float32 products: TF32 would make a score depend on the kind of GPU.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             features: Tensor = self.module(scaled)
         return features.cpu().numpy()
 
-    def over(self, batches: Iterable[UInt8[Tensor, "n 3 h w"]]) -> Iterator[npt.NDArray[np.float32]]:
-        """The features of batches, one by one."""
-        return (self(batch) for batch in batches)
 
-
-def inception_features(weights: Path | None = None, device: str = "cpu") -> FeatureNetwork:
-    """The network of the published FID: TensorFlow's Inception of 2015-12-05, its last pool, its resizing.
+def inception_features(
+    weights: Path | None = None, device: str = "cpu", *, resize: Resize = "tensorflow"
+) -> FeatureNetwork:
+    """The network of the published FID: TensorFlow's Inception of 2015-12-05, its last pool.
 
     Args:
         weights: the file of weights; where None, `$VON_INCEPTION_WEIGHTS` or the cache.
         device: where to compute.
+        resize: "tensorflow" as most published values have it, "clean" as clean-fid does.
 
     Raises:
         WeightsError: the weights are missing or not the published ones.
     """
     module = load_inception(find_weights(weights)).to(device)
     return FeatureNetwork(
-        "inception-2015-12-05", module, inception.FEATURES, inception.INPUT_SIZE, "tensorflow", SHA256, True
+        "inception-2015-12-05", module, inception.FEATURES, inception.INPUT_SIZE, resize, SHA256, True
     )
 
 
@@ -100,6 +115,45 @@ def random_features(device: str = "cpu") -> FeatureNetwork:
         sha256,
         False,
     )
+
+
+def file_features(
+    path: Path, device: str = "cpu", *, input_size: int, scale: Scale, resize: Resize = "clean"
+) -> FeatureNetwork:
+    """A feature network of the user's own, a TorchScript file: images (n, 3, s, s) to features (n, d).
+
+    Scores with it compare with scores of the same file, size, scale and resizing alone.
+
+    Args:
+        path: the file.
+        device: where to compute.
+        input_size: s, the edge of the images it wants.
+        scale: the values it wants.
+        resize: how images get their size.
+
+    Raises:
+        NetworkFileError: it is no TorchScript network, does what a feature network has no need of, or gives no
+            vectors.
+    """
+    module = load_network(path).to(device)
+    size = feature_size(module, input_size, device, path)
+    sha256 = file_sha256(path)
+    return FeatureNetwork(f"{path.stem}-{sha256[:8]}", module, size, input_size, resize, sha256, False, scale)
+
+
+def _scaled(pixels: Tensor, scale: Scale) -> Tensor:
+    """Values in [0, 255] as a network wants them."""
+    match scale:
+        case "signed":
+            return (pixels - 128.0) / 128.0
+        case "unit":
+            return pixels / 255.0
+        case "imagenet":
+            mean, deviation = (
+                torch.tensor(each, device=pixels.device)[:, None, None]
+                for each in (_IMAGENET_MEAN, _IMAGENET_DEVIATION)
+            )
+            return (pixels / 255.0 - mean) / deviation
 
 
 def weights_sha256(module: nn.Module) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from .features import FeatureNetwork
 from .frechet import frechet_distance
-from .images import GeneratedImages, RealImages
+from .images import RealImages
 from .kernel_distance import kernel_distance
 from .manifold import manifold_scores
-from .measure import Measured, measure, measure_real
+from .measure import Lane, Measured, measure, measure_real
 from .settings import ScoreSettings
 from .subject import Subject
 
@@ -26,13 +26,13 @@ Features = npt.NDArray[np.float32]
 
 
 def image_scores(
-    subject: Subject, network: FeatureNetwork, settings: ScoreSettings, progress: Progress | None = None
+    subject: Subject, networks: Sequence[FeatureNetwork], settings: ScoreSettings, progress: Progress | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Measures what the model draws against the photos of its class.
+    """Measures what is drawn against the photos of the class.
 
     Args:
-        subject: what to score.
-        network: the feature network.
+        subject: what to score; one that draws no images gets no score.
+        networks: the feature network, on each device that takes part; the first one's is the subject's own.
         settings: which scores, and how many images.
         progress: told after every batch.
 
@@ -49,27 +49,45 @@ def image_scores(
     )
     samples = settings.samples or len(real)
     count = min(samples, settings.max_images or samples)
-    images = GeneratedImages(subject.model, subject.sampler(), count, settings.seed)
     keep = settings.kid or settings.precision_recall
+    drawn = _measure_drawn(subject, networks, count, settings, progress, "generated images", keep=keep)
+    if drawn is None:
+        return
     photos = measure_real(
         real,
-        network,
+        networks,
         subject.data / config.class_name / "statistics",
         batch_size=settings.batch_size,
         keep=keep,
         progress=_told(progress, "photos"),
     )
-    drawn = measure(
-        images, network, batch_size=settings.batch_size, keep=keep, progress=_told(progress, "generated images")
-    )
-    about = _about(real, count, network, settings)
+    about = _about(real, count, networks[0], settings)
     if settings.fid:
         value = frechet_distance(drawn.statistics, photos.statistics)
-        untrained = _untrained(subject, network, photos, count, settings, progress)
+        untrained = _untrained(subject, networks, photos, count, settings, progress)
         yield {"metric": "fid", "value": value, "untrained": untrained} | about
     if drawn.features is not None and photos.features is not None:
         for result in _feature_scores(drawn.features, photos.features, settings):
             yield result | about
+
+
+def _measure_drawn(
+    subject: Subject,
+    networks: Sequence[FeatureNetwork],
+    count: int,
+    settings: ScoreSettings,
+    progress: Progress | None,
+    what: str,
+    *,
+    keep: bool = False,
+) -> Measured | None:
+    """What the subject draws, measured on all devices; None where it draws no images."""
+    others = [subject.on(device) for device in settings.devices[1:]]
+    images = [each.images(count, settings.seed) for each in (subject, *others)]
+    lanes = [Lane(some, network) for some, network in zip(images, networks, strict=True) if some is not None]
+    if not lanes:
+        return None
+    return measure(lanes, batch_size=settings.batch_size, keep=keep, progress=_told(progress, what))
 
 
 def _feature_scores(drawn: Features, photos: Features, settings: ScoreSettings) -> Iterator[dict[str, Any]]:
@@ -82,19 +100,18 @@ def _feature_scores(drawn: Features, photos: Features, settings: ScoreSettings) 
 
 def _untrained(
     subject: Subject,
-    network: FeatureNetwork,
+    networks: Sequence[FeatureNetwork],
     photos: Measured,
     count: int,
     settings: ScoreSettings,
     progress: Progress | None,
 ) -> float | None:
     """The Fréchet distance of the model with its initial weights; None where nobody asks."""
-    wanted = not network.comparable if settings.untrained is None else settings.untrained
+    wanted = settings.features == "random" if settings.untrained is None else settings.untrained
     if not wanted:
         return None
-    images = GeneratedImages(subject.untrained(), subject.sampler(), count, settings.seed)
-    told = _told(progress, "images of the untrained model")
-    drawn = measure(images, network, batch_size=settings.batch_size, progress=told)
+    drawn = _measure_drawn(subject.untrained(), networks, count, settings, progress, "images of the untrained model")
+    assert drawn is not None
     return frechet_distance(drawn.statistics, photos.statistics)
 
 
@@ -110,6 +127,7 @@ def _about(real: RealImages, count: int, network: FeatureNetwork, settings: Scor
         "features_sha256": network.sha256,
         "comparable": network.comparable,
         "resize": network.resize,
+        "input_size": network.input_size,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from vondata.manifest import Split, output_path
 from vonmodel.datasets import ImageDataset, ViewpointSampler
 from vonmodel.export import to_pixels
 from vonmodel.model import VonModel
-from vonmodel.synthesis.draw import draw_codes, draw_shapes, draw_viewpoints, render
+from vonmodel.synthesis.draw import Viewpoints, draw_codes, draw_shapes, draw_viewpoints, render
 
 from .weights import file_sha256
 
@@ -28,9 +28,15 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int) -> Iterator[UInt8[Tensor, "n 3 h w"]]:
-        """All images in batches of at most `size`."""
+    def part(self, start: int, stop: int) -> UInt8[Tensor, "n 3 h w"]:
+        """The images from `start` on, before `stop`; an image does not depend on what it is asked for with."""
         ...
+
+
+def batches(images: Images, size: int) -> Iterator[UInt8[Tensor, "n 3 h w"]]:
+    """All images in batches of at most `size`."""
+    for start in range(0, len(images), size):
+        yield images.part(start, min(start + size, len(images)))
 
 
 class RealImages:
@@ -60,8 +66,7 @@ class RealImages:
         """
         self.size = size
         self._dataset = ImageDataset(data, class_name, size=size, split=split)
-        order = sorted(range(len(self._dataset)), key=lambda index: _digest(self._dataset.ids[index]))
-        self._chosen = order[:maximum]
+        self._chosen = in_order_of_hash(self._dataset.ids)[:maximum]
         self.ids = tuple(self._dataset.ids[index] for index in self._chosen)
         self._files = [output_path(data, class_name, "images", each) for each in self.ids]
 
@@ -76,11 +81,10 @@ class RealImages:
             digest.update(f"{id} {file_sha256(file)}\n".encode())
         return digest.hexdigest()
 
-    def batches(self, size: int) -> Iterator[UInt8[Tensor, "n 3 h w"]]:
-        """All photos in batches of at most `size`."""
-        for start in range(0, len(self), size):
-            photos = [self._dataset[index].image for index in self._chosen[start : start + size]]
-            yield torch.from_numpy(to_pixels(torch.stack(photos)))
+    def part(self, start: int, stop: int) -> UInt8[Tensor, "n 3 h w"]:
+        """The photos from `start` on, before `stop`."""
+        photos = [self._dataset[index].image for index in self._chosen[start:stop]]
+        return torch.from_numpy(to_pixels(torch.stack(photos)))
 
 
 @dataclass(frozen=True)
@@ -103,19 +107,29 @@ class GeneratedImages:
         return self.count
 
     @torch.inference_mode()
-    def batches(self, size: int) -> Iterator[UInt8[Tensor, "n 3 h w"]]:
-        """All images in batches of at most `size`; an image does not depend on the batch it comes in."""
-        config = self.model.config
+    def part(self, start: int, stop: int) -> UInt8[Tensor, "n 3 h w"]:
+        """The images from `start` on, before `stop`."""
+        some = slice(start, stop)
         device = next(self.model.parameters()).device
-        shape_codes = draw_codes(self.count, config.shape_code_size, seed=self.seed, purpose="shape")
-        texture_codes = draw_codes(self.count, config.texture_code_size, seed=self.seed, purpose="texture")
-        viewpoints = draw_viewpoints(self.count, self.sampler, seed=self.seed)
-        for start in range(0, self.count, size):
-            part = slice(start, start + size)
-            volumes = draw_shapes(self.model, shape_codes[part])
-            rendering = render(self.model, volumes, viewpoints[part], texture_codes[part].to(device))
-            yield torch.from_numpy(to_pixels(rendering.images))
+        shape_codes, texture_codes, viewpoints = self._draws
+        volumes = draw_shapes(self.model, shape_codes[some])
+        rendering = render(self.model, volumes, viewpoints[some], texture_codes[some].to(device))
+        return torch.from_numpy(to_pixels(rendering.images))
+
+    @cached_property
+    def _draws(self) -> tuple[Tensor, Tensor, Viewpoints]:
+        config = self.model.config
+        return (
+            draw_codes(self.count, config.shape_code_size, seed=self.seed, purpose="shape"),
+            draw_codes(self.count, config.texture_code_size, seed=self.seed, purpose="texture"),
+            draw_viewpoints(self.count, self.sampler, seed=self.seed),
+        )
 
 
-def _digest(id: str) -> bytes:
-    return hashlib.blake2b(id.encode(), digest_size=8).digest()
+def in_order_of_hash(ids: Sequence[str]) -> list[int]:
+    """The positions of ids in the order of their hashes: the first of them are a sample of all sources alike."""
+
+    def digest(position: int) -> bytes:
+        return hashlib.blake2b(ids[position].encode(), digest_size=8).digest()
+
+    return sorted(range(len(ids)), key=digest)

@@ -6,7 +6,10 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,38 +42,68 @@ class Measured:
     features: npt.NDArray[np.float32] | None
 
 
+@dataclass(frozen=True)
+class Lane:
+    """What one device measures: the same images and the same network as every other lane, on its own device."""
+
+    images: Images
+    network: FeatureNetwork
+
+
 def measure(
-    images: Images,
-    network: FeatureNetwork,
+    lanes: Sequence[Lane],
     *,
     batch_size: int,
     keep: bool = False,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measures images in one pass.
+    """Measures images in one pass; with several lanes, each takes every so-manieth batch.
 
     Args:
-        images: what to measure.
-        network: the feature network.
-        batch_size: images at a time; changes nothing but memory and time.
+        lanes: at least one; they share the work.
+        batch_size: images at a time; like the number of lanes, it changes nothing but memory and time.
         keep: keep the features, which takes 8 KB an image with Inception.
         progress: told after every batch.
     """
-    accumulator = StatisticsAccumulator(network.size)
+    accumulator = StatisticsAccumulator(lanes[0].network.size)
     kept = []
-    for features in network.over(images.batches(batch_size)):
+    for features in features_in_order(lanes, batch_size):
         accumulator.update(features)
         if keep:
             kept.append(features)
         if progress is not None:
-            progress(accumulator.count, len(images))
+            progress(accumulator.count, len(lanes[0].images))
     statistics = accumulator.result()
     return Measured(statistics, np.concatenate(kept) if keep else None)
 
 
+def features_in_order(lanes: Sequence[Lane], batch_size: int) -> Iterator[npt.NDArray[np.float32]]:
+    """The features of batch after batch, however many devices compute them."""
+    count = len(lanes[0].images)
+    starts = range(0, count, batch_size)
+
+    def features(lane: Lane, start: int) -> npt.NDArray[np.float32]:
+        return lane.network(lane.images.part(start, min(start + batch_size, count)))
+
+    if len(lanes) == 1:
+        yield from (features(lanes[0], start) for start in starts)
+        return
+    # A thread for each lane: a device's work stays in order, and devices do not wait for each other.
+    with ExitStack() as stack:
+        threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in lanes]
+        waiting: deque[Future[npt.NDArray[np.float32]]] = deque()
+        for index, start in enumerate(starts):
+            turn = index % len(lanes)
+            waiting.append(threads[turn].submit(features, lanes[turn], start))
+            if len(waiting) > 2 * len(lanes):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 def measure_real(
     real: RealImages,
-    network: FeatureNetwork,
+    networks: Sequence[FeatureNetwork],
     cache: Path,
     *,
     batch_size: int,
@@ -84,7 +117,7 @@ def measure_real(
 
     Args:
         real: the photos.
-        network: the feature network.
+        networks: the feature network, on each device that takes part.
         cache: folder of what was measured before.
         batch_size: images at a time.
         keep: keep the features.
@@ -95,7 +128,7 @@ def measure_real(
         "images": real.sha256,
         "count": len(real),
         "size": real.size,
-        **network.identity,
+        **networks[0].identity,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     files = cache / f"{name}.npz", cache / f"{name}-features.npy"
@@ -106,7 +139,8 @@ def measure_real(
         pass
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         logger.warning("%s cannot be read (%s): measuring the photos again", files[0], error)
-    measured = measure(real, network, batch_size=batch_size, keep=keep, progress=progress)
+    lanes = [Lane(real, network) for network in networks]
+    measured = measure(lanes, batch_size=batch_size, keep=keep, progress=progress)
     try:
         measured.statistics.save(files[0])
         if measured.features is not None:

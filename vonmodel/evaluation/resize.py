@@ -31,6 +31,23 @@ def resize_antialiased(images: Float[Tensor, "n c h w"], size: int) -> Float[Ten
     )
 
 
+def resize_clean(images: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:
+    """Bicubic resizing whose kernel widens when shrinking, in float32: Pillow's, which "clean" FID values contain.
+
+    Parmar, Zhang, Zhu 2022, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation".
+
+    Args:
+        images: values in [0, 255]; where the cubic overshoots, the result is clipped to them again.
+        size: height and width of the result in pixels.
+    """
+    if images.shape[-2:] == (size, size):
+        return images
+    resized = torch.nn.functional.interpolate(
+        images, size=(size, size), mode="bicubic", align_corners=False, antialias=True
+    )
+    return resized.clamp(0.0, 255.0)
+
+
 Neighbours = tuple[Tensor, Tensor, Tensor]
 
 

@@ -8,7 +8,10 @@ from typing import Literal
 
 from vondata.manifest import Split
 
-FeatureName = Literal["inception", "random"]
+from .features import Resize, Scale
+
+Features = Literal["inception", "random"] | Path
+"""A network by its name, or a TorchScript file."""
 
 
 @dataclass(frozen=True)
@@ -19,34 +22,42 @@ class ScoreSettings:
         fid: the Fréchet distance of images.
         kid: the kernel distance of images.
         precision_recall: precision, recall, density and coverage of images.
-        shapes: overlap of generated shapes with training shapes and with each other.
+        shapes: overlap of generated shapes with training shapes and each other, and distances of surface points.
         features: the network of image features.
+        resizing: how images get the size of the network; where None, as the literature does it with this network.
+        network_size: pixels along an edge that a network from a file wants.
+        network_scale: values that a network from a file wants.
         weights: file of the Inception weights; where None, the environment's or the cache's.
         samples: images to draw; as many as there are photos where None.
         max_images: upper limit of photos and of drawn images.
-        shape_samples: shapes to draw.
+        shape_samples: shapes to draw; where None, as many as there are real ones, at most 32.
+        points: on the surface of a shape.
         seed: what codes and viewpoints are drawn with.
         batch_size: images at a time; changes no score.
-        split: part of the dataset that counts as real; all where None.
+        split: part of the dataset that counts as real; all where None. Copies are looked for in the training part.
         untrained: measure the Fréchet distance of the model's initial weights too; where None, with random features
             only, whose numbers mean nothing without something to compare them with.
-        device: where to compute.
+        devices: where to compute; the first one holds the model, several share the images.
     """
 
     fid: bool = True
     kid: bool = True
     precision_recall: bool = True
     shapes: bool = True
-    features: FeatureName = "inception"
+    features: Features = "inception"
+    resizing: Resize | None = None
+    network_size: int = 224
+    network_scale: Scale = "imagenet"
     weights: Path | None = None
     samples: int | None = None
     max_images: int | None = None
-    shape_samples: int = 16
+    shape_samples: int | None = None
+    points: int = 2048
     seed: int = 0
     batch_size: int = 32
     split: Split | None = "train"
     untrained: bool | None = None
-    device: str = "cpu"
+    devices: tuple[str, ...] = ("cpu",)
 
     @property
     def images(self) -> bool:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from vonmodel.datasets import ShapeDataset
-from vonmodel.export import surface_level
-from vonmodel.model import VonModel
-from vonmodel.synthesis.draw import draw_codes, draw_shapes
+
+from .volumes import Volumes
 
 Bits = npt.NDArray[np.uint64]
 """(n, words) solid voxels, one bit each."""
@@ -44,37 +42,26 @@ class ShapeOverlap:
 
 
 def shape_overlap(
-    model: VonModel,
-    dataset: ShapeDataset,
-    *,
-    count: int,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    generated: Volumes, training: ShapeDataset, level: float, progress: Callable[[int, int], None] | None = None
 ) -> ShapeOverlap:
     """Compares generated shapes with the training shapes and with each other.
 
-    A voxel counts as solid where the volume exceeds the level of its surface.
-
     Args:
-        model: in evaluation mode.
-        dataset: the training shapes, in the model's resolution and representation.
-        count: how many shapes to generate.
-        seed: what their codes are drawn with; `von generate` shows the same shapes for the same seed.
+        generated: the shapes.
+        training: in the same resolution and representation.
+        level: a voxel is solid where a volume exceeds it.
         progress: told after every training shape.
     """
-    config = model.config
-    level = surface_level(config.representation, config.resolution)
-    codes = draw_codes(count, config.shape_code_size, seed=seed, purpose="shape")
-    with torch.inference_mode():
-        generated = pack_solids((draw_shapes(model, some) for some in torch.split(codes, _BATCH)), level)
+    starts = range(0, len(generated), _BATCH)
+    packed = pack_solids((generated.part(start, min(start + _BATCH, len(generated))) for start in starts), level)
 
-    def training() -> Iterator[tuple[str, Bits]]:
-        for index, id in enumerate(dataset.ids):
-            yield id, pack_solids([dataset[index][None]], level)
+    def told() -> Iterator[tuple[str, Bits]]:
+        for index, id in enumerate(training.ids):
+            yield id, pack_solids([training[index][None]], level)
             if progress is not None:
-                progress(index + 1, len(dataset))
+                progress(index + 1, len(training))
 
-    return overlap_of(generated, training())
+    return overlap_of(packed, told())
 
 
 def overlap_of(generated: Bits, training: Iterable[tuple[str, Bits]]) -> ShapeOverlap:

@@ -27,7 +27,7 @@ Progress = Callable[[int, int | None], None]
 
 
 class WeightsError(RuntimeError):
-    """The Inception weights are not there or are not the published ones."""
+    """A network to measure with that is not there, or is not the one it should be."""
 
 
 def cache_folder() -> Path:

@@ -27,12 +27,20 @@ def test_pixels_reach_the_network_between_minus_one_and_one():
     assert network(pixels).tolist() == [[-1.0, -1.0, 0.0, 0.0, 127 / 128, 127 / 128]]
 
 
+def test_pixels_are_scaled_as_a_network_wants_them():
+    pixels = torch.tensor([0, 128, 255], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    unit = FeatureNetwork("corners", Corners(), 6, 2, "clean", "", False, "unit")(pixels)[0, ::2]
+    imagenet = FeatureNetwork("corners", Corners(), 6, 2, "clean", "", False, "imagenet")(pixels)[0, ::2]
+    np.testing.assert_allclose(unit, [0, 128 / 255, 1], atol=1e-6)
+    np.testing.assert_allclose(imagenet, (unit - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225], atol=1e-5)
+
+
 def test_features_do_not_depend_on_the_batch():
     network = random_features()
     pixels = images(7)
     whole = network(pixels)
     assert whole.shape == (7, network.size)
-    single = np.concatenate(list(network.over(pixels.split(1))))
+    single = np.concatenate([network(each) for each in pixels.split(1)])
     np.testing.assert_allclose(single, whole, rtol=1e-4, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ from vonmodel.evaluation.images import GeneratedImages, RealImages
 from vonmodel.evaluation.kernel_distance import squared_discrepancy
 from vonmodel.evaluation.manifold import manifold_scores
 from vonmodel.evaluation.settings import ScoreSettings
-from vonmodel.evaluation.subject import Subject
+from vonmodel.evaluation.subject import VonSubject
 from vonmodel.model import build_model
 
 
@@ -31,18 +31,18 @@ def network():
 
 @pytest.fixture(scope="module")
 def subject(tiny_data, tiny_config):
-    return Subject(build_model(tiny_config.model, 0).eval(), tiny_config, tiny_data)
+    return VonSubject(build_model(tiny_config.model, 0).eval(), tiny_config, tiny_data)
 
 
 def scores(subject, network, **changes):
     values = {"samples": 15, "seed": 1, "untrained": False} | changes
-    return {result["metric"]: result for result in image_scores(subject, network, ScoreSettings(**values))}
+    return {result["metric"]: result for result in image_scores(subject, [network], ScoreSettings(**values))}
 
 
 def features(subject, network, seed=1):
     drawn = GeneratedImages(subject.model, subject.sampler(), 15, seed)
     photos = RealImages(subject.data, "chair", size=32)
-    return [np.concatenate(list(network.over(images.batches(50)))) for images in (drawn, photos)]
+    return [network(images.part(0, len(images))) for images in (drawn, photos)]
 
 
 def test_every_score_is_that_of_the_features(subject, network):
@@ -69,6 +69,33 @@ def test_no_score_depends_on_the_batch(subject, network):
         assert pieces["precision_recall"] == whole["precision_recall"]
 
 
+def test_no_score_depends_on_the_devices(subject, network):
+    (alone, shared) = (
+        {
+            line["metric"]: line
+            for line in image_scores(
+                subject,
+                [network] * devices,
+                ScoreSettings(samples=15, batch_size=4, devices=("cpu",) * devices, untrained=False),
+            )
+        }
+        for devices in (1, 2)
+    )
+    assert shared == alone
+
+
+def test_no_score_depends_on_the_order(subject, network, monkeypatch):
+    straight = scores(subject, network)
+    part = GeneratedImages.part
+    monkeypatch.setattr(
+        GeneratedImages, "part", lambda self, start, stop: part(self, 0, len(self)).flip(0)[start:stop]
+    )
+    turned = scores(subject, network)
+    assert turned["fid"]["value"] == pytest.approx(straight["fid"]["value"], rel=1e-4)
+    assert turned["precision_recall"] == straight["precision_recall"]
+    assert turned["kid"]["value"] == pytest.approx(straight["kid"]["value"], abs=3 * straight["kid"]["spread"])
+
+
 def test_only_what_is_asked_for_is_measured(subject, network):
     assert list(scores(subject, network, fid=False, kid=False)) == ["precision_recall"]
     assert list(scores(subject, network, fid=False, precision_recall=False)) == ["kid"]
@@ -77,7 +104,7 @@ def test_only_what_is_asked_for_is_measured(subject, network):
 
 def test_the_untrained_model_is_scored_beside_the_trained_one(subject, network, tiny_config, tiny_data):
     found = scores(subject, network, untrained=True, kid=False, precision_recall=False)["fid"]
-    initial = Subject(build_model(tiny_config.model, tiny_config.seed).eval(), tiny_config, tiny_data)
+    initial = VonSubject(build_model(tiny_config.model, tiny_config.seed).eval(), tiny_config, tiny_data)
     alone = scores(initial, network, kid=False, precision_recall=False)["fid"]
     assert found["untrained"] == pytest.approx(alone["value"])
     assert found["untrained"] != pytest.approx(found["value"])
@@ -86,8 +113,8 @@ def test_the_untrained_model_is_scored_beside_the_trained_one(subject, network, 
 
 def test_progress_is_told(subject, network):
     told = []
-    settings = ScoreSettings(samples=15, batch_size=10, kid=False, precision_recall=False)
-    list(image_scores(subject, network, settings, lambda *each: told.append(each)))
+    settings = ScoreSettings(samples=15, batch_size=10, kid=False, precision_recall=False, untrained=True)
+    list(image_scores(subject, [network], settings, lambda *each: told.append(each)))
     assert [each for each in told if each[0] != "photos"] == [
         ("generated images", 10, 15),
         ("generated images", 15, 15),

@@ -4,12 +4,12 @@ import torch
 from PIL import Image
 
 from vonmodel.datasets import viewpoint_sampler
-from vonmodel.evaluation.images import GeneratedImages, RealImages
+from vonmodel.evaluation.images import GeneratedImages, RealImages, batches
 from vonmodel.model import build_model
 
 
 def pixels(images, batch_size):
-    return torch.cat(list(images.batches(batch_size)))
+    return torch.cat(list(batches(images, batch_size)))
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +20,10 @@ def generated(tiny_data, tiny_config):
 
 def test_real_images_are_the_prepared_files(tiny_data):
     real = RealImages(tiny_data, "chair", size=32)
-    batches = list(real.batches(10))
-    assert [len(batch) for batch in batches] == [10, 10, 4]
+    parts = list(batches(real, 10))
+    assert [len(part) for part in parts] == [10, 10, 4]
     assert len(real) == 24
-    for id, image in zip(real.ids, torch.cat(batches), strict=True):
+    for id, image in zip(real.ids, torch.cat(parts), strict=True):
         file = np.asarray(Image.open(tiny_data / "chair" / "images" / f"{id}.png").convert("RGB"))
         assert np.array_equal(image.numpy().transpose(1, 2, 0), file)
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from vonmodel.evaluation.resize import resize_antialiased, resize_tensorflow
+from vonmodel.evaluation.resize import resize_antialiased, resize_clean, resize_tensorflow
 
 
 def tensorflow_pixel(image, row, column, size):
@@ -34,3 +35,13 @@ def test_resize_antialiased_averages_what_it_drops():
     inner = resize_antialiased(checkers, 4)[..., 1:-1, 1:-1]
     assert (inner - 0.5).abs().max() < 0.02
     assert torch.equal(resize_antialiased(checkers, 16), checkers)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(64, 48, 21), (40, 40, 99), (17, 31, 30)])
+def test_resize_clean_equals_pillows_bicubic_in_float(height, width, size):
+    image = 255 * np.random.default_rng(0).integers(0, 2, (height, width)).astype(np.float32)
+    expected = np.asarray(Image.fromarray(image, mode="F").resize((size, size), Image.Resampling.BICUBIC))
+    resized = resize_clean(torch.from_numpy(image)[None, None], size)[0, 0].numpy()
+    np.testing.assert_allclose(resized, expected.clip(0, 255), atol=2e-3)
+    same = torch.from_numpy(image)[None, None]
+    assert height != width or torch.equal(resize_clean(same, height), same)

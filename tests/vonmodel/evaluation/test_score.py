@@ -3,15 +3,28 @@ import json
 import pytest
 
 from vonmodel.evaluation import weights
-from vonmodel.evaluation.score import score
+from vonmodel.evaluation.score import open_candidate, open_instruments
+from vonmodel.evaluation.score import score as score_candidate
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.weights import WeightsError
 from vonmodel.run_folder import RunFolder
 
 
 def settings(**changes):
-    few = {"kid": False, "precision_recall": False, "features": "random", "batch_size": 8, "shape_samples": 3}
+    few = {
+        "kid": False,
+        "precision_recall": False,
+        "features": "random",
+        "batch_size": 8,
+        "shape_samples": 3,
+        "points": 256,
+    }
     return ScoreSettings(**few | changes)
+
+
+def score(run, data, settings, *, checkpoint=None):
+    instruments = open_instruments(settings)
+    return score_candidate(open_candidate(run, data, settings, checkpoint), instruments, settings)
 
 
 def recorded(run):
@@ -21,28 +34,30 @@ def recorded(run):
 def test_every_line_says_where_its_number_comes_from(tiny_run, tiny_data):
     lines = score(RunFolder(tiny_run), tiny_data, settings(samples=10, seed=4))
     assert recorded(tiny_run) == lines
-    fid, shapes = lines
+    fid, shapes, points = lines
     for line in lines:
         assert line["class"] == "chair"
         assert line["checkpoint"]["name"] == "joint-00000020"
         assert len(line["checkpoint"]["sha256"]) == 64
         assert line["seed"] == 4
-        assert set(line["versions"]) == {"von", "torch", "numpy"}
+        assert set(line["versions"]) == {"von", "torch", "numpy", "scipy"}
+        assert len(line["dataset_sha256"]) == 64
     assert (fid["generated"], fid["real"], fid["split"]) == (10, 24, "train")
     assert (fid["resize"], fid["comparable"]) == ("antialiased", False)
-    assert len(fid["dataset_sha256"]) == len(fid["features_sha256"]) == 64
+    assert len(fid["features_sha256"]) == 64
     assert fid["value"] > 0
     assert len(shapes["nearest_iou"]) == 3
     assert shapes["training"] == 8
+    assert (points["generated"], points["real"], points["points"], points["distance"]) == (3, 3, 256, "chamfer")
 
 
 def test_one_metric_at_a_time_and_one_checkpoint_at_will(tiny_run, tiny_data):
     run = RunFolder(tiny_run)
-    (line,) = score(run, tiny_data, settings(fid=False), checkpoint="joint-00000010")
-    assert (line["metric"], line["checkpoint"]["step"]) == ("shapes", 10)
+    lines = score(run, tiny_data, settings(fid=False), checkpoint="joint-00000010")
+    assert [(line["metric"], line["checkpoint"]["step"]) for line in lines] == [("shapes", 10), ("shape_points", 10)]
     (line,) = score(run, tiny_data, settings(shapes=False, samples=4))
     assert line["metric"] == "fid"
-    assert len(recorded(tiny_run)) == 2
+    assert len(recorded(tiny_run)) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""Lines of metrics.jsonl in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Line = Mapping[str, Any]
+
+
+def describe(line: Line) -> str:
+    """A metric line in words."""
+    match line["metric"]:
+        case "fid":
+            return _frechet(line)
+        case "kid":
+            spread = f"± {line['spread']:.2g} over {line['subsets']} subsets of {line['subset_size']}"
+            return f"KID: {line['value']:.4g} {spread} ({_measured_on(line)})"
+        case "precision_recall":
+            scores = ", ".join(f"{name} {line[name]:.3f}" for name in ("precision", "recall", "density", "coverage"))
+            return f"Images: {scores} ({_measured_on(line)})"
+        case "shapes":
+            return (
+                f"Shapes: {line['over_half']} of {line['generated']} overlap a training shape with IoU over 0.5, the "
+                f"two most alike each other with {line['pairwise_iou_max']:.2f} ({line['training']} training shapes)"
+            )
+        case "shape_points":
+            return _points(line)
+        case name:
+            raise AssertionError(f"no words for the metric {name}")
+
+
+def _frechet(line: Line) -> str:
+    name = {"tensorflow": "FID", "clean": "FID (clean)"}[line["resize"]] if line["comparable"] else "Fréchet distance"
+    text = f"{name}: {line['value']:.4g} ({_measured_on(line)})"
+    if line["untrained"] is not None:
+        share = line["value"] / line["untrained"]
+        text += f"\n     {line['untrained']:.4g} for the untrained model, of which this is {share:.1%}"
+    if not line["comparable"]:
+        text += f"\n     {_alone(line)}"
+    return text
+
+
+def _alone(line: Line) -> str:
+    if line["features"].startswith("random-"):
+        return "random features: not comparable with published values"
+    return f"compares with scores of the same network file alone, SHA-256 {line['features_sha256'][:16]}…"
+
+
+def _points(line: Line) -> str:
+    nearest = line["minimum_matching_distance"]
+    text = (
+        f"Points: minimum matching distance {'none' if nearest is None else f'{nearest:.4g}'}, coverage "
+        f"{line['coverage']:.3f}, 1-nearest-neighbour accuracy {line['nearest_neighbour_accuracy']:.3f} "
+        f"({line['generated']} generated shapes, {line['real']} of split {line['split']}, {line['points']} points "
+        "each)"
+    )
+    return text + (f"\n     {line['empty']} generated shapes have no surface" if line["empty"] else "")
+
+
+def _measured_on(line: Line) -> str:
+    return (
+        f"{line['generated']} generated images, {line['real']} photos of split {line['split']}, "
+        f"features {line['features']}, {line['resize']} resizing"
+    )

@@ -1,0 +1,105 @@
+"""The two sides of a shape score: prepared shapes, and what a generator draws, as volumes of one grid."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vondata.manifest import Split, output_path
+from vonmodel.config import ModelConfig
+from vonmodel.datasets import ShapeDataset
+from vonmodel.synthesis.draw import draw_codes
+
+from .images import in_order_of_hash
+from .weights import file_sha256
+
+
+@runtime_checkable
+class Volumes(Protocol):
+    """Something that gives volumes in [0, 1], the same ones every time."""
+
+    def __len__(self) -> int: ...
+
+    def part(self, start: int, stop: int) -> Float[Tensor, "n 1 r r r"]:
+        """The volumes from `start` on, before `stop`, on the CPU."""
+        ...
+
+
+class RealShapes:
+    """Prepared shapes at a model's resolution and in its representation.
+
+    Attributes:
+        ids: those that count, in the order of the hash of their id: fewer are a sample of all.
+    """
+
+    def __init__(
+        self, data: Path, class_name: str, config: ModelConfig, *, split: Split | None, maximum: int | None = None
+    ) -> None:
+        """Lists the shapes.
+
+        Args:
+            data: the prepared dataset.
+            class_name: the class.
+            config: resolution and representation.
+            split: which part; all where None.
+            maximum: take at most this many.
+
+        Raises:
+            ManifestMissingError: no shapes of this class were prepared.
+            EmptyDatasetError: none of them is usable.
+        """
+        self._dataset = ShapeDataset(
+            data, class_name, resolution=config.resolution, representation=config.representation, split=split
+        )
+        self._chosen = in_order_of_hash(self._dataset.ids)[:maximum]
+        self.ids = tuple(self._dataset.ids[index] for index in self._chosen)
+        self._files = [output_path(data, class_name, "shapes", id) for id in self.ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the content: of every shape's id and bytes, in the order of the ids."""
+        digest = hashlib.sha256()
+        for id, file in sorted(zip(self.ids, self._files, strict=True)):
+            digest.update(f"{id} {file_sha256(file)}\n".encode())
+        return digest.hexdigest()
+
+    def part(self, start: int, stop: int) -> Float[Tensor, "n 1 r r r"]:
+        """The shapes from `start` on, before `stop`."""
+        return torch.stack([self._dataset[index] for index in self._chosen[start:stop]])
+
+
+@dataclass(frozen=True)
+class GeneratedShapes:
+    """What a shape generator draws.
+
+    Attributes:
+        generate: codes (n, size) on the CPU to volumes (n, 1, r, r, r) in [0, 1].
+        code_size: length of a code.
+        count: how many shapes.
+        seed: what their codes are drawn with.
+    """
+
+    generate: Callable[[Tensor], Tensor]
+    code_size: int
+    count: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    @torch.inference_mode()
+    def part(self, start: int, stop: int) -> Float[Tensor, "n 1 r r r"]:
+        """The shapes from `start` on, before `stop`."""
+        codes = draw_codes(self.count, self.code_size, seed=self.seed, purpose="shape")
+        return self.generate(codes[start:stop]).cpu()
