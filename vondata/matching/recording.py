@@ -81,34 +81,41 @@ def match_photos(
         ShapeFileError, EmptyShapeError: a prepared shape is damaged.
         DatasetBusyError: another process prepares the class's photos.
     """
-    rows = prepared(read_manifest(data, class_name, "images"))
-    wanted = rows[rows["viewpoint_origin"] != "annotated"]
-    if wanted.empty:
+    if not _unmatched(data, class_name):
         return MatchCount(0, 0, 0)
-    shapes = choose_shapes(data, class_name, settings.shapes)
-    object_class = load_class(class_name)
+    shapes, object_class = choose_shapes(data, class_name, settings.shapes), load_class(class_name)
     key = _key(bank_key(shapes, object_class, settings.sketches), settings)
-    asked = wanted.loc[wanted["viewpoint_bank"] != key, "id"].tolist()
-    if not asked:
-        return MatchCount(len(wanted), 0, 0)
     tell = on_event or (lambda event: None)
-    bank = build_bank(
-        shapes,
-        object_class,
-        settings.sketches,
-        cache=data / class_name / "sketches.npz",
-        workers=workers,
-        on_shape=lambda done, total: tell(Event("sketching", done, total)),
-    )
-    matched = 0
-    with Journal(data, class_name, "images") as journal:
-        try:
-            for first in range(0, len(asked), BATCH):
-                matched += _record(journal, asked[first : first + BATCH], data, bank, settings.match, key)
-                tell(Event("matching", matched, len(asked)))
-        finally:  # what has been matched until an interruption is in the manifest, too
-            write_manifest(data, class_name, "images", journal.rows())
-    return MatchCount(len(wanted) - len(asked) + matched, matched, len(asked) - matched)
+    worked = unreadable = 0
+    if _unmatched(data, class_name, key):
+        with Journal(data, class_name, "images") as journal:
+            asked = _unmatched(data, class_name, key)  # until now another process may have matched some
+            bank = build_bank(
+                shapes,
+                object_class,
+                settings.sketches,
+                cache=data / class_name / "sketches.npz",
+                workers=workers,
+                on_shape=lambda done, total: tell(Event("sketching", done, total)),
+            )
+            try:
+                for first in range(0, len(asked), BATCH):
+                    worked += _record(journal, asked[first : first + BATCH], data, bank, settings.match, key)
+                    tell(Event("matching", worked, len(asked)))
+            finally:  # what has been matched until an interruption is in the manifest, too
+                write_manifest(data, class_name, "images", journal.rows())
+            unreadable = len(asked) - worked
+    return MatchCount(len(_unmatched(data, class_name)) - unreadable, worked, unreadable)
+
+
+def _unmatched(data: Path, class_name: str, key: str | None = None) -> list[str]:
+    """Ids of the prepared photos without annotated viewpoint, less those matched under this key."""
+    rows = prepared(read_manifest(data, class_name, "images"))
+    chosen = rows["viewpoint_origin"] != "annotated"
+    if key is not None:
+        chosen &= rows["viewpoint_bank"] != key
+    ids: list[str] = rows.loc[chosen, "id"].tolist()
+    return ids
 
 
 def _record(
