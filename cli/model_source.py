@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .settings import folder_option
+from .settings import folder_option, print_json
 
 if TYPE_CHECKING:
     from vonmodel.run_folder import RunFolder
@@ -31,6 +31,25 @@ def model_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def output_option(folder: str) -> Callable[[Command], Command]:
+    """--output; the default is a folder of this name in the run, by checkpoint."""
+    return click.option(
+        "--output",
+        type=click.Path(path_type=Path),
+        help=f"The folder to write. [default: RUN/{folder}/<checkpoint>]",
+    )
+
+
+def print_result(result: dict[str, Any], output: Path, as_json: bool, summary: str) -> None:
+    """Prints what a verb made: its result.json, or a line on it and the page to open."""
+    page = output / "index.html"
+    if as_json:
+        print_json({"page": page, "folder": output, **result})
+        return
+    click.echo(f"{summary} with checkpoint {result['checkpoint']['name']}; open")
+    click.echo(str(page))
 
 
 def choose_run(run: Path | None, class_name: str | None, runs: Path) -> RunFolder:
@@ -96,7 +115,11 @@ def user_errors() -> Iterator[None]:
     from vonmodel.evaluation.weights import WeightsError
     from vonmodel.networks.sizes import UnsupportedSizeError
     from vonmodel.run_folder import RunError
+    from vonmodel.synthesis.films import FilmError
     from vonmodel.synthesis.output import OutputError
+    from vonmodel.synthesis.reconstructed import ReconstructionMissingError
+    from vonmodel.synthesis.seeds import SeedError
+    from vonmodel.synthesis.session import CodeError, UnknownShapeError
 
     try:
         yield
@@ -104,15 +127,20 @@ def user_errors() -> Iterator[None]:
         raise click.UsageError(f"--class: {error}") from error
     except (
         CheckpointError,
+        CodeError,
         ConfigError,
         EmptyDatasetError,
+        FilmError,
         ManifestMissingError,
         OutputError,
+        ReconstructionMissingError,
         ResolutionError,
         RunError,
+        SeedError,
         ShapeFileError,
-        UnsupportedSizeError,
         StatisticsError,
+        UnknownShapeError,
+        UnsupportedSizeError,
         WeightsError,
     ) as error:
         raise click.ClickException(str(error)) from error

@@ -1,4 +1,4 @@
-"""Where a generation may write, and how its folder appears there whole."""
+"""Where a verb may write, and how its folder appears there whole."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from .gallery import SIDECAR
 
+Verb = Literal["generate", "edit", "interpolate", "transfer", "reconstruct", "export"]
+RESULT = "result.json"
+"""What every verb but generate says of its folder, beside the pictures."""
+
 
 class OutputError(Exception):
-    """A folder that generation must not write to."""
+    """A folder that a verb must not write to."""
 
 
 @contextmanager
-def replaced_folder(output: Path) -> Iterator[Path]:
+def replaced_folder(output: Path, verb: Verb = "generate") -> Iterator[Path]:
     """An empty folder to fill; when the block ends without error, it takes the place of `output`.
 
     Raises:
-        OutputError: `output` holds something else than an older generation.
+        OutputError: `output` holds something else than an older result of this verb.
     """
-    _check_ours(output)
+    _check_ours(output, verb)
     partial, old = (output.with_name(f".{output.name}.{kind}") for kind in ("partial", "old"))
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -38,16 +43,18 @@ def replaced_folder(output: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _check_ours(output: Path) -> None:
+def _check_ours(output: Path, verb: Verb) -> None:
     if output.is_dir() and not any(output.iterdir()):
         return
-    if output.exists():
-        try:
-            sidecar = json.loads((output / SIDECAR).read_text("utf-8"))
-            ours = isinstance(sidecar, dict) and "texture_codes" in sidecar
-        except (OSError, ValueError):
-            ours = False
-        if not ours:
-            raise OutputError(
-                f"--output {output} holds something that von generate did not write; name another folder"
-            )
+    if output.exists() and not _is_result_of(output, verb):
+        raise OutputError(f"--output {output} holds something that von {verb} did not write; name another folder")
+
+
+def _is_result_of(output: Path, verb: Verb) -> bool:
+    try:
+        said = json.loads((output / (SIDECAR if verb == "generate" else RESULT)).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(said, dict):
+        return False
+    return "texture_codes" in said if verb == "generate" else said.get("verb") == verb

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -54,12 +54,14 @@ class Shape:
         volume: (1, r, r, r) in the model's representation, on its device.
         code: (k,) its shape code; None for a shape that no code made.
         key: equal for equal volumes; what is kept of a shape is kept under it.
+        seed: what its code was drawn with; None where nobody drew it.
     """
 
     name: str
     volume: Float[Tensor, "1 r r r"]
     code: Float[Tensor, " k"] | None
     key: bytes
+    seed: Seed | None = None
 
 
 class Recent(OrderedDict[Key, Value]):
@@ -147,8 +149,15 @@ class ModelSession:
             with torch.no_grad():
                 found |= zip(new, draw_shapes(self.source.model, torch.stack(list(new.values()))), strict=True)
         self._volumes.keep(found)
-        names = [f"seed {_seed(each)}" if isinstance(each, Seed | int) else "a code" for each in which]
-        return [Shape(name, found[key], code, key) for name, key, code in zip(names, keys, codes, strict=True)]
+        seeds = [_seed(each) if isinstance(each, Seed | int) else None for each in which]
+        return [
+            Shape("a code" if seed is None else f"seed {seed}", found[key], code, key, seed)
+            for seed, key, code in zip(seeds, keys, codes, strict=True)
+        ]
+
+    def shape_of_code(self, code: Sequence[float] | Tensor, name: str) -> Shape:
+        """The shape of a code, by a name of its own; errors as `code`."""
+        return replace(self.shape(code), name=name)
 
     def shape_of_volume(self, name: str, volume: Float[Tensor, "1 r r r"]) -> Shape:
         """A shape that no code made: its volume in the model's representation and resolution."""

@@ -14,11 +14,6 @@ from vonmodel.synthesis.source import open_source
 
 
 @pytest.fixture
-def session(tiny_run, tiny_data):
-    return ModelSession(open_source(tiny_run, data=tiny_data))
-
-
-@pytest.fixture
 def counted(session, monkeypatch):
     """How many shapes were generated and how many sketches projected."""
     counts = {"shapes": 0, "sketches": 0}

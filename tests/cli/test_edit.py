@@ -1,0 +1,66 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+from voncli.main import main
+
+
+@pytest.fixture
+def von(tiny_run, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VON_DATA", str(tiny_data))
+    return lambda *arguments: CliRunner().invoke(main, list(arguments))
+
+
+SMALL = ("edit", "--alternatives", "1", "--film", "none")
+
+
+def test_several_objects_in_one_call(von, tmp_path):
+    result = von(*SMALL, "--seed", "7", "--seed", "7:2", "--shape", "shape1", "--azimuth", "40", "--elevation", "20")
+    assert result.exit_code == 0, result.output
+    page = result.stdout.splitlines()[-1]
+    assert page == "runs/chair/edited/joint-00000020/index.html"
+    said = json.loads((tmp_path / page).with_name("result.json").read_text())
+    assert [each["shape"] for each in said["objects"]] == ["seed 7", "seed 7:2", "chair shape1"]
+    assert [each["azimuth_deg"] for each in said["objects"]] == pytest.approx([40.0] * 3)
+
+
+def test_json_goes_to_standard_output_alone(von):
+    said = json.loads(von(*SMALL, "--json", "--output", "out").stdout)
+    assert said["page"] == "out/index.html"
+    assert said["objects"][0]["shape"] == "seed 0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--run", "nowhere"), 1, "nowhere is no run"),
+        (("--seed", "-3"), 2, "'-3' is no seed"),
+        (("--seed", "4294967296"), 2, "out of range"),
+        (("--seed", "nan"), 2, "is no seed"),
+        (("--texture-seed", "7:0"), 2, "out of range"),
+        (("--azimuth", "nan"), 2, "not a finite number"),
+        (("--azimuth", "inf"), 2, "--azimuth"),
+        (("--elevation", "91"), 2, "--elevation"),
+        (("--shape", "sofa"), 1, "no prepared chair 'sofa'"),
+        (("--data", "nowhere", "--shape", "sofa"), 1, "nowhere has no shapes of class 'chair'"),
+        (("--from", "nowhere"), 1, "nowhere holds no reconstruction"),
+        (("--film", "avi"), 2, "--film"),
+        (("--output", "."), 1, "did not write; name another folder"),
+    ],
+)
+def test_mistakes_are_named(von, arguments, code, message):
+    result = von(*SMALL, *arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+
+
+def test_a_half_written_checkpoint_is_named(von, tiny_run):
+    newest = tiny_run / "checkpoints" / "joint-00000020"
+    weights = newest / "networks.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    result = von(*SMALL)
+    assert result.exit_code == 1
+    assert "networks.safetensors is missing or damaged" in result.stderr
+    (newest / "checkpoint.json").write_text('{"format": 99}')
+    assert "has format 99; this version of VON reads 1" in von(*SMALL).stderr

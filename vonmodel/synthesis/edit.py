@@ -1,0 +1,172 @@
+"""Editing: shape, viewpoint and texture of an object changed one at a time, the other two fixed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vonmodel.export import write_grey
+
+from .album import Album, Picture, Plate, Strip, write_album, write_result
+from .films import FilmFormat, film_frames, grid_of, write_film, write_picture
+from .output import replaced_folder
+from .seeds import Seed
+from .session import ModelSession, Shape
+from .views import (
+    View,
+    base_viewpoint,
+    draw_views,
+    other_azimuths,
+    other_elevations,
+    other_shapes,
+    other_textures,
+    render_views,
+    turntable,
+)
+
+Progress = Callable[[int, int], None]
+"""Called with the objects done and their number."""
+
+GRID_PX = 96
+
+
+@dataclass(frozen=True)
+class FilmSettings:
+    """How a film looks.
+
+    Attributes:
+        format: of the file; None makes no film.
+        frames: pictures in it.
+        size_px: width and height.
+    """
+
+    format: FilmFormat | None = "webp"
+    frames: int = 36
+    size_px: int = 256
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """What to edit and how to show it.
+
+    Attributes:
+        azimuth_deg: the viewpoint; drawn as the class is seen where None.
+        elevation_deg: the same.
+        texture: the texture's seed.
+        alternatives: how many changes of each kind are shown.
+        film: the turntable.
+    """
+
+    azimuth_deg: float | None = None
+    elevation_deg: float | None = None
+    texture: Seed = Seed(0)  # noqa: RUF009  # a tuple
+    alternatives: int = 6
+    film: FilmSettings = FilmSettings()
+
+
+def edit(
+    session: ModelSession,
+    shapes: Sequence[Shape],
+    settings: EditSettings,
+    output: Path,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Writes pictures, films, result.json and a page for every shape, whole or not at all.
+
+    Args:
+        session: the model.
+        shapes: what to edit.
+        settings: how.
+        output: the folder; an older edit in it is replaced.
+        progress: told after every shape.
+
+    Returns:
+        the content of result.json.
+
+    Raises:
+        OutputError: the folder holds something else than an older edit.
+        SeedError: the texture's seed is out of range.
+        FilmError: the turntable's format cannot be written here.
+    """
+    with replaced_folder(output, "edit") as folder:
+        objects, plates = [], []
+        for index, shape in enumerate(shapes):
+            said, plate = _edit_one(session, shape, settings, folder, f"object-{index + 1:02d}")
+            objects.append(said)
+            plates.append(plate)
+            if progress is not None:
+                progress(index + 1, len(shapes))
+        asked = dataclasses.asdict(settings) | {"texture": str(settings.texture)}
+        result = write_result(folder, "edit", session.source, asked, objects)
+        lead = "Shape, viewpoint and texture, each changed alone. The framed picture is the one they depart from."
+        write_album(folder, Album(f"Edited {session.source.class_name}s", lead, tuple(plates)), session.source)
+    return result
+
+
+def _edit_one(
+    session: ModelSession, shape: Shape, settings: EditSettings, folder: Path, name: str
+) -> tuple[dict[str, Any], Plate]:
+    """Writes one object's pictures; returns what result.json and the page say of it."""
+    (folder / name).mkdir()
+    viewpoint = base_viewpoint(session, shape, settings.azimuth_deg, settings.elevation_deg)
+    texture, count = settings.texture, settings.alternatives
+    base = View("image", "", shape, viewpoint, session.texture(texture))
+    rows = {
+        "shape": other_shapes(session, base, count),
+        "azimuth": other_azimuths(base, count),
+        "elevation": other_elevations(base, count),
+        "texture": other_textures(session, base, texture.after(1), count, f"seed {texture}"),
+    }
+    strips = [
+        Strip(f"{kind} changed", draw_views(session, views, folder, name), framed=True)
+        for kind, views in rows.items()
+    ]
+    sketch = _write_sketch(session, base, folder, name)
+    films = (*write_turntable(session, base, settings.film, folder, name), _write_grid(session, rows, folder, name))
+    azimuth_deg, elevation_deg = (float(each) for each in np.degrees(viewpoint))
+    said = {
+        "shape": shape.name,
+        "shape_code": None if shape.code is None else shape.code.tolist(),
+        "azimuth_deg": azimuth_deg,
+        "elevation_deg": elevation_deg,
+        "texture": f"seed {texture}",
+        "texture_code": base.texture.tolist(),
+        "pictures": {kind: [each.file for each in strip.pictures] for kind, strip in zip(rows, strips, strict=True)},
+        "sketch": [each.file for each in sketch],
+        "films": [each.file for each in films],
+    }
+    facts = f"azimuth {azimuth_deg:.0f}°, elevation {elevation_deg:.0f}°, texture of seed {texture}"
+    return said, Plate(shape.name, facts, (*strips, Strip("sketch", sketch)), films)
+
+
+def write_turntable(
+    session: ModelSession, base: View, film: FilmSettings, folder: Path, name: str
+) -> tuple[Picture, ...]:
+    """Writes the film of an object turning once around; nothing where no film is wanted."""
+    if film.format is None:
+        return ()
+    file = f"{name}/turntable.{film.format}"
+    write_film(folder / file, film_frames(render_views(session, turntable(base, film.frames)), film.size_px))
+    return (Picture(file, "turntable"),)
+
+
+def _write_sketch(session: ModelSession, base: View, folder: Path, name: str) -> tuple[Picture, ...]:
+    sketch = session.sketch(base.shape, *base.viewpoint)
+    write_grey(folder / name / "silhouette.png", sketch.silhouette[0, 0])
+    write_grey(folder / name / "depth.png", (sketch.normalized_depth[0, 0] + 1.0) / 2.0)
+    return Picture(f"{name}/silhouette.png", "silhouette"), Picture(f"{name}/depth.png", "depth")
+
+
+def _write_grid(session: ModelSession, rows: dict[str, list[View]], folder: Path, name: str) -> Picture:
+    """Writes all textures at all azimuths as one picture."""
+    grid = [
+        render_views(session, [dataclasses.replace(view, texture=other.texture) for view in rows["azimuth"]])
+        for other in rows["texture"]
+    ]
+    write_picture(folder / name / "grid.png", grid_of(grid, GRID_PX))
+    return Picture(f"{name}/grid.png", "textures downwards, azimuths across")

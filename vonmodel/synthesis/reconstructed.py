@@ -1,0 +1,54 @@
+"""Reading back what a reconstruction found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .output import RESULT
+from .session import ModelSession, Shape
+
+
+class ReconstructionMissingError(Exception):
+    """A folder that holds no reconstruction by this model."""
+
+
+def read_reconstructed_shapes(session: ModelSession, folder: Path) -> list[Shape]:
+    """The shapes of a reconstruction.
+
+    Args:
+        session: the model it was made with.
+        folder: what `von reconstruct` wrote, or its result.json.
+
+    Raises:
+        ReconstructionMissingError: there is no reconstruction, it is damaged, or another checkpoint made it.
+        CodeError: its codes are of another model.
+    """
+    found = read_reconstruction(session, folder)
+    return [session.shape_of_code(each["shape_code"], str(each["name"])) for each in found]
+
+
+def read_reconstruction(session: ModelSession, folder: Path) -> list[Mapping[str, Any]]:
+    """The objects of a reconstruction's result.json; errors as `read_reconstructed_shapes`."""
+    file = folder if folder.name == RESULT else folder / RESULT
+    try:
+        said = json.loads(file.read_text("utf-8"))
+        verb, checkpoint, objects = said["verb"], said["checkpoint"], said["objects"]
+        complete = all(each["shape_code"] and each["texture_code"] and each["name"] for each in objects)
+        same = checkpoint["sha256"] == session.source.checkpoint.sha256
+    except OSError as error:
+        raise ReconstructionMissingError(
+            f"{folder} holds no reconstruction; make one with: von reconstruct photo.jpg --output {folder}"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReconstructionMissingError(f"{file} is damaged; reconstruct the photo again") from error
+    if verb != "reconstruct" or not complete:
+        raise ReconstructionMissingError(f"{file} is no result of von reconstruct")
+    if not same:
+        raise ReconstructionMissingError(
+            f"{file} was made with checkpoint {checkpoint.get('name')}, not with {session.source.checkpoint.name}; "
+            "name it with --checkpoint, or reconstruct the photo again"
+        )
+    return list(objects)
