@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .demo import demo
+from .edit import edit
 from .evaluate import evaluate
 from .generate import generate
 from .inspect import inspect
@@ -25,6 +26,7 @@ def main(context: click.Context) -> None:
 
 
 main.add_command(demo)
+main.add_command(edit)
 main.add_command(evaluate)
 main.add_command(generate)
 main.add_command(inspect)
