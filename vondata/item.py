@@ -45,6 +45,7 @@ class Item:
         rejected: reason and detail when planning already knows that the item is of no use; no work is done then.
         collection: where the item comes from, such as `shapenet /data/ShapeNetCore.v2`; planning a collection anew
             drops the rows whose items have vanished from it.
+        versions: of inputs that are URLs, what their listing says of size and content; empty for local files.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Item:
     fields: Mapping[str, Any] = field(default_factory=dict)
     rejected: tuple[str, str] | None = None
     collection: str = ""
+    versions: tuple[str, ...] = ()
 
 
 # (item, settings, output path) -> values for the row's columns. Top level or functools.partial, since it travels to

@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vondata.columns import load_reason, plain_row
-from vondata.dataset import PartRecord, plain_settings, read_dataset, record_part
+from vondata.dataset import PartRecord, plain_settings, read_dataset
 from vondata.engine import EngineOptions, Failure, run_tasks
 from vondata.item import Event, Item, Kind, Rejected, RunOptions, Work, file_safe, printable
 from vondata.manifest import manifest_is_current, output_folder, split_of, write_manifest
 from vondata.plan import ClassCount, Plan, SettingsKey
+from vondata.remote import DeliveryError, RemoteFolder, fetched
 from vondata.storage import remove_leftovers
+from vondata.store import open_store
 from vondata.task import Outcome, Task, hash_content, run_task
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def prepare(
     items: Iterable[Item],
     work: Work,
     settings: DataclassInstance,
-    data: Path,
+    data: Path | RemoteFolder,
     options: RunOptions,
     on_event: Tell | None = None,
 ) -> PreparationResult:
@@ -82,23 +84,24 @@ def prepare(
         items: in any order; taken one by one, never held in memory together.
         work: prepares one item.
         settings: for `work`; their hash is part of every item's key.
-        data: folder of the dataset, created if need be.
+        data: folder of the dataset, created if need be, or its URL.
         options: how to run.
         on_event: told of the progress, in this thread.
 
     Raises:
         DatasetBusyError: another process prepares the same class and kind.
         DatasetFormatError: the folder was written by a newer version.
-        DataFolderError: the disk is full or read-only.
+        DataFolderError: the disk is full or read-only, or the URL takes no file.
+        RemoteError: the URL cannot be used.
         NoWorkersError, SchedulerUnreachableError, UnfitWorkersError: there is nobody to do the work.
         UnknownColumnError, ColumnTypeError, UnknownReasonError: `work` broke the contract of the manifests.
     """
     started = time.perf_counter()
-    data = data.absolute()  # workers elsewhere have a current folder of their own
-    read_dataset(data)  # before anything is written
     tell = on_event or (lambda event: None)
     with ExitStack() as stack:
-        plan = Plan(kind, data, SettingsKey.of(kind, settings, options), options, stack)
+        store = stack.enter_context(open_store(data))
+        read_dataset(store.folder)  # before anything is written
+        plan = Plan(kind, store, SettingsKey.of(kind, settings, options), options, stack)
         for number, item in enumerate(items):
             if number % PLANNING_EVENTS_EVERY == 0:
                 tell(Event("planning", number))
@@ -117,7 +120,9 @@ def _work_off(plan: Plan, work: Work, settings: DataclassInstance, tell: Tell) -
     """Runs the planned tasks and records each as it ends."""
     call = partial(run_task, work=work, settings=settings)
     given = plan.options
-    options = EngineOptions(given.workers, given.item_timeout_s, given.memory_limit, given.scheduler, plan.data)
+    options = EngineOptions(
+        given.workers, given.item_timeout_s, given.memory_limit, given.scheduler, plan.store.shared_folder
+    )
     total, done = len(plan.verdicts) + len(plan.tasks), 0
     tell(Event("running", 0, total))
     # Verdicts cost no more than reading a file: no processes are started for them alone.
@@ -140,7 +145,7 @@ def _settle(plan: Plan, task: Task, result: Outcome | Failure) -> dict[str, Any]
         row = _row(plan, item, outcome)
     reason = row["reason"] or ""
     if reason:
-        task.output.unlink(missing_ok=True)  # of an earlier run that had other content or settings
+        plan.store.remove(task.output)  # of an earlier run that had other content or settings
     journal.record(
         item.id,
         stamp=task.stamp,
@@ -149,6 +154,7 @@ def _settle(plan: Plan, task: Task, result: Outcome | Failure) -> dict[str, Any]
         input=item.inputs[0] if item.inputs else "",
         row=row,
     )
+    plan.store.save()
     plan.counts[item.class_name].add(reason)
     return row
 
@@ -182,30 +188,37 @@ def _outcome_of_failure(task: Task, failure: Failure) -> Outcome:
     Raises:
         DataFolderError: it ended because the data folder takes no more files, and so would all others.
     """
+    if isinstance(failure.error, DeliveryError):
+        raise DataFolderError(
+            f"{failure.error.strerror}; when that is put right, run the same command again: what is done stays done"
+        ) from failure.error
     if isinstance(failure.error, OSError) and failure.error.errno in DISK_ERRORS:
         raise DataFolderError(
-            f"{task.output.parent} takes no more files ({failure.error.strerror}): make room or choose another "
-            "--data folder, then run the same command again: what is done stays done"
+            f"{task.output.rpartition('/')[0]} takes no more files ({failure.error.strerror}): make room or choose "
+            "another --data folder, then run the same command again: what is done stays done"
         ) from failure.error
     if failure.reason == "internal_error":
         logger.error("%s %s: internal error\n%s", task.item.class_name, task.item.id, failure.trace)
     try:
-        hashes: tuple[str | None, str | None] = hash_content(task.item)
+        with fetched(task.item) as item:
+            hashes: tuple[str | None, str | None] = hash_content(item)
     except Rejected:
         hashes = (None, None)
     return Outcome(*hashes, rejected=(failure.reason, failure.detail), seconds=failure.seconds)
 
 
 def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell) -> None:
+    folder = plan.store.folder
     for class_name, journal in plan.journals.items():
         entries = [entry for entry in journal.entries.values() if entry.present]
         made = [entry for entry in entries if not entry.reason]
         if plan.counts[class_name].worked:
-            remove_leftovers(output_folder(plan.data, class_name, plan.kind))
+            remove_leftovers(output_folder(folder, class_name, plan.kind))
         plan.counts[class_name].other_settings = sum(entry.settings != plan.key.output for entry in made)
-        if manifest_is_current(plan.data, class_name, plan.kind, journal.path):
+        if manifest_is_current(folder, class_name, plan.kind, journal.path):
             continue
         tell(Event("writing", len(entries)))
-        write_manifest(plan.data, class_name, plan.kind, journal.rows())
+        write_manifest(folder, class_name, plan.kind, journal.rows())
+        plan.store.close_part(class_name, plan.kind)
         record = PartRecord(plain_settings(settings), plan.key.output, len(made), len(entries) - len(made))
-        record_part(plan.data, class_name, plan.kind, record)
+        plan.store.record(class_name, plan.kind, record)

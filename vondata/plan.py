@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vondata.item import Item, Kind, Rejected, RunOptions, file_safe, printable
 from vondata.journal import Entry, Journal
-from vondata.manifest import SUFFIX, output_folder
+from vondata.manifest import SUFFIX
+from vondata.remote import exists, fetched, is_url
+from vondata.store import Store
 from vondata.task import Task, hash_content, settings_hash, stamp_inputs
 
 if TYPE_CHECKING:
@@ -113,15 +114,15 @@ class Plan:
 
     Args:
         kind: shapes or images.
-        data: folder of the dataset.
+        store: of the dataset.
         key: of the settings.
         options: limit and force are planning's.
         stack: closes the journals and spools.
     """
 
-    def __init__(self, kind: Kind, data: Path, key: SettingsKey, options: RunOptions, stack: ExitStack) -> None:
+    def __init__(self, kind: Kind, store: Store, key: SettingsKey, options: RunOptions, stack: ExitStack) -> None:
         self.kind = kind
-        self.data = data
+        self.store = store
         self.key = key
         self.options = options
         self.journals: dict[str, Journal] = {}
@@ -131,7 +132,7 @@ class Plan:
         self._stack = stack
         self._sources: dict[str, dict[str, str]] = {}  # class -> id -> source, of the items planned
         self._collections: dict[str, set[str]] = {}
-        self._output_folders: dict[str, str] = {}
+        self._output_prefixes: dict[str, str] = {}
         self._truncated: set[str] = set()  # classes cut short by the limit
 
     def add(self, item: Item) -> None:
@@ -153,7 +154,7 @@ class Plan:
 
     def _sort(self, item: Item, count: ClassCount) -> None:
         entry = self.journals[item.class_name].entries.get(item.id)
-        output = f"{self._output_folders[item.class_name]}{item.id}{SUFFIX[self.kind]}"
+        output = f"{self._output_prefixes[item.class_name]}{item.id}{SUFFIX[self.kind]}"
         stamp = stamp_inputs(item)
         holds = entry is not None and self._still_holds(entry, output)
         if entry is not None and holds and entry.present and entry.stamp == stamp:
@@ -162,7 +163,7 @@ class Plan:
         recorded = entry.content.hex() if entry is not None and holds and entry.content is not None else None
         count.worked += 1
         spool = self.tasks if item.rejected is None else self.verdicts
-        spool.add(Task(item, Path(output), stamp, recorded))
+        spool.add(Task(item, output, stamp, recorded))
 
     def forget_vanished(self) -> None:
         """Takes items out of the manifest that their collection, planned to its end, has no more."""
@@ -178,12 +179,13 @@ class Plan:
             self.counts[class_name].vanished = len(gone)
 
     def _open_class(self, class_name: str) -> None:
-        self.journals[class_name] = self._stack.enter_context(Journal(self.data, class_name, self.kind))
+        self.store.open_part(class_name, self.kind)
+        self.journals[class_name] = self._stack.enter_context(Journal(self.store.folder, class_name, self.kind))
         self.counts[class_name] = ClassCount()
         self._sources[class_name] = {}
         self._collections[class_name] = set()
         # Text, not Path: building one for each of a million items would cost more than all the rest of planning.
-        self._output_folders[class_name] = f"{output_folder(self.data, class_name, self.kind)}{os.sep}"
+        self._output_prefixes[class_name] = self.store.output_prefix(class_name, self.kind)
 
     def _still_holds(self, entry: Entry, output: str) -> bool:
         """Whether a recorded result is valid as long as the content is the same."""
@@ -191,7 +193,7 @@ class Plan:
             not self.options.force
             and entry.reason not in ALWAYS_TRIED_AGAIN
             and entry.settings == self.key.for_reason(entry.reason)
-            and (bool(entry.reason) or os.path.isfile(output))
+            and (bool(entry.reason) or self.store.has(output))
         )
 
     def _with_own_id(self, item: Item) -> Item:
@@ -210,14 +212,17 @@ class Plan:
         if entry is None or not entry.present or entry.reason or entry.collection == item.collection:
             return None
         line = journal.line(item.id)
-        if not os.path.exists(line["input"]) or _is_same_file(item, line["input"]):
+        if not exists(line["input"]) or _is_same_file(item, line["input"]):
             return None
         try:
-            same = entry.has_content(hash_content(item)[1])
+            with fetched(item) as here:
+                same = entry.has_content(hash_content(here)[1])
         except Rejected:
             same = False
         return None if same else str(line["row"]["source"])
 
 
 def _is_same_file(item: Item, path: str) -> bool:
-    return bool(item.inputs) and os.path.exists(item.inputs[0]) and os.path.samefile(item.inputs[0], path)
+    if not item.inputs or is_url(item.inputs[0]) or is_url(path):
+        return path in item.inputs
+    return os.path.exists(item.inputs[0]) and os.path.samefile(item.inputs[0], path)

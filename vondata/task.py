@@ -9,10 +9,10 @@ import stat
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vondata.item import Item, Kind, Rejected, Work
+from vondata.remote import delivered, fetched
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -27,13 +27,13 @@ class Task:
 
     Attributes:
         item: what to work on.
-        output: where its file goes.
+        output: path or URL of its file.
         stamp: of its inputs when it was planned.
         recorded: hash of the content for which the journal has a result under the same settings; None without one.
     """
 
     item: Item
-    output: Path
+    output: str
     stamp: int
     recorded: str | None
 
@@ -65,17 +65,18 @@ def run_task(task: Task, *, work: Work, settings: DataclassInstance) -> Outcome:
     Only what is wrong with the item is caught here; any other exception is a bug of ours and is left to the engine.
     """
     started = time.perf_counter()
-    item = task.item
     hashes: tuple[str | None, str | None] = (None, None)
     try:
-        hashes = hash_content(item)
-        if task.recorded is not None and hashes[1] == task.recorded:
-            return Outcome(*hashes, unchanged=True)
-        if item.rejected is not None:
-            raise Rejected(*item.rejected)
-        values = work(item, settings, task.output)
+        with fetched(task.item) as item:
+            hashes = hash_content(item)
+            if task.recorded is not None and hashes[1] == task.recorded:
+                return Outcome(*hashes, unchanged=True)
+            if item.rejected is not None:
+                raise Rejected(*item.rejected)
+            with delivered(task.output) as output:
+                values = work(item, settings, output)
     except Rejected as verdict:
-        reason, detail = item.rejected or (verdict.reason, verdict.detail)
+        reason, detail = task.item.rejected or (verdict.reason, verdict.detail)
         return Outcome(*hashes, rejected=(reason, detail), seconds=time.perf_counter() - started)
     except MemoryError as error:
         detail = f"asked for more memory than there is: {error}"
@@ -103,8 +104,8 @@ def settings_hash(kind: Kind, settings: DataclassInstance, *limits: object) -> s
 
 def stamp_inputs(item: Item) -> int:
     """A number that changes with the item's description and its files' sizes and times; reads no file."""
-    states: list[tuple[int, int] | None] = []
-    for path in item.inputs:
+    states: list[object] = list(item.versions)
+    for path in () if states else item.inputs:
         try:
             state = os.stat(path)
         except (OSError, ValueError):  # ValueError: a NUL in a path that an annotation made up
