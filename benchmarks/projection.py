@@ -1,8 +1,8 @@
 """What projecting costs, against the published two-pass scheme in plain PyTorch, in the same run.
 
-`python -m benchmarks.projection [--rounds N] [--threads T] [--output results.json]`; `--smoke` runs it small and
-once. Scenes: real chairs where the reference data lies beside the repository (else chairs of boxes), the same blurred
-as by a generator that is not sure yet, and a thin fog that every ray crosses to its end.
+`python -m benchmarks.projection [--rounds N] [--threads T] [--scene NAME] [--output results.json]`; `--smoke` runs it
+small and once. Scenes: real chairs where the reference data lies beside the repository (else chairs of boxes), the
+same blurred as by a generator that is not sure yet, and a thin fog that every ray crosses to its end.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from vonmodel.projection.reference import composite, sample_volumes
 Projection = Callable[[Tensor, Tensor], Sketch]
 VIEWPOINTS_DEG = ((0.0, 0.0), (35.0, 20.0), (-70.0, 35.0), (150.0, 10.0))
 BATCH = len(VIEWPOINTS_DEG)
+METHODS = ("two-pass", "direct", "fused")
 
 
 class TwoPass:
@@ -55,9 +56,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--scene", help="only scenes whose name contains this")
+    parser.add_argument("--without-direct", action="store_true", help="leave the one-pass PyTorch version out")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--memory-of", choices=["nothing", "two-pass", "direct", "fused"], help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", choices=["nothing", *METHODS], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     resolution = 32 if arguments.smoke else 128
@@ -66,28 +69,29 @@ def main() -> None:
         return
     table = Table(f"Projection of {BATCH} volumes of {resolution}^3", "python -m benchmarks.projection")
     table.notes.append(f"{arguments.threads} threads, image {resolution} x {resolution}, float32.")
+    left_out = ("direct",) if arguments.without_direct else ()
     for scene, volumes in _scenes(resolution).items():
-        _time(table, scene, volumes, 1 if arguments.smoke else arguments.rounds)
+        if (arguments.scene or "") in scene:
+            _time(table, scene, volumes, 1 if arguments.smoke else arguments.rounds, left_out)
     _weigh(table, arguments.smoke, arguments.threads)
     table.finish(arguments.output)
 
 
-def _contenders(resolution: int) -> dict[str, Projection]:
-    return {
-        "two-pass": TwoPass(resolution),
-        "direct": partial(project, implementation="reference"),
-        "fused": partial(project, implementation="fused"),
-    }
+def _contender(name: str, resolution: int) -> Projection:
+    if name == "two-pass":
+        return TwoPass(resolution)
+    return partial(project, implementation="fused" if name == "fused" else "reference")
 
 
 def _rotations() -> Tensor:
     return viewpoint_rotation(*torch.deg2rad(torch.tensor(VIEWPOINTS_DEG)).T)
 
 
-def _time(table: Table, scene: str, volumes: Tensor, rounds: int) -> None:
+def _time(table: Table, scene: str, volumes: Tensor, rounds: int, left_out: tuple[str, ...]) -> None:
     """Forward, forward + backward to the volumes, and to the volumes and viewpoints."""
-    contenders = _contenders(volumes.shape[-1])
+    contenders = {name: _contender(name, volumes.shape[-1]) for name in METHODS}
     _check(contenders, volumes)
+    contenders = {name: projection for name, projection in contenders.items() if name not in left_out}
     jobs = {"forward": (False, False), "forward + backward": (True, False), "with viewpoints": (True, True)}
     for job, needs in jobs.items():
         timings = time_paired(
@@ -132,7 +136,7 @@ def _weigh(table: Table, smoke: bool, threads: int) -> None:
     """Peak memory of forward + backward beyond that of a process that holds volumes and their gradient alone."""
     call = ["-m", "benchmarks.projection", "--threads", str(threads), *(["--smoke"] if smoke else []), "--memory-of"]
     base = peak_memory_mb([*call, "nothing"])
-    extra = {name: peak_memory_mb([*call, name]) - base for name in ("two-pass", "direct", "fused")}
+    extra = {name: peak_memory_mb([*call, name]) - base for name in METHODS}
     for name, megabytes in extra.items():
         table.add(
             scene="box chairs",
@@ -146,12 +150,12 @@ def _weigh(table: Table, smoke: bool, threads: int) -> None:
 def _run_for_memory(name: str, resolution: int) -> None:
     volumes = _box_chairs(resolution)
     # Everything loads and compiles on small volumes, so that only what grows with the volume is left to weigh.
-    for projection in _contenders(8).values():
-        _step(projection, torch.rand(BATCH, 1, 8, 8, 8), (True, True))
+    for each in METHODS:
+        _step(_contender(each, 8), torch.rand(BATCH, 1, 8, 8, 8), (True, True))
     if name == "nothing":
         torch.ones_like(volumes)
     else:
-        _step(_contenders(resolution)[name], volumes, (True, True))
+        _step(_contender(name, resolution), volumes, (True, True))
 
 
 def _scenes(resolution: int) -> dict[str, Tensor]:
