@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .settings import folder_option, json_option, print_json
+from .settings import FolderType, folder_option, json_option, print_json
 
 if TYPE_CHECKING:
     from vondata.item import Kind
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.argument("folder", type=FolderType("copied"), required=False)
 @folder_option("data", help="Folder of the prepared dataset, when it is not given as argument.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that draw pictures. [default: one per core]")
 @click.option("--page/--no-page", default=True, show_default=True, help="Write the page to look at.")

@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from vondata.item import Event
     from vondata.matching import MatchCount
+    from vondata.remote import RemoteFolder
 
 
 match_option = click.option(
@@ -22,12 +23,16 @@ match_option = click.option(
 
 
 def match_classes(
-    data: Path, class_names: Iterable[str], wanted: bool | None, workers: int, tell: Callable[[Event], None]
+    data: Path | RemoteFolder,
+    class_names: Iterable[str],
+    wanted: bool | None,
+    workers: int,
+    tell: Callable[[Event], None],
 ) -> dict[str, MatchCount]:
     """Matches the photos of these classes; by class, what became of them.
 
     Args:
-        data: folder of the dataset.
+        data: folder of the dataset; one behind a URL is passed over unless `wanted` says it must be matched.
         class_names: the classes; one without class file, such as that of stray annotations, is passed over.
         wanted: None matches the classes that have prepared shapes.
         workers: threads that sketch shapes.
@@ -36,8 +41,10 @@ def match_classes(
     Raises:
         click.ClickException: a class has no shapes and `wanted` says it must, or a shape is damaged.
     """
-    if wanted is False:
+    if wanted is False or (wanted is None and not isinstance(data, Path)):
         return {}
+    if not isinstance(data, Path):
+        raise click.ClickException(f"--match-viewpoints works on a --data folder of this machine, not on {data}")
     from vondata.classes import known_classes
     from vondata.manifest import ManifestMissingError
     from vondata.matching import EmptyShapeError, NoShapesError, match_photos

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +11,16 @@ import click
 
 from .matching import match_classes, match_option
 from .running import Running, run_options, run_preparation
-from .settings import folder_option
+from .settings import FolderType, folder_option
+from .sources import SourceFolder, found_items, source_folder
 
 if TYPE_CHECKING:
     from vondata.frames import Axis
     from vondata.item import Item
+    from vondata.remote import RemoteFolder
     from vondata.shapes.distance import Method
 
 AXES = ("x", "-x", "y", "-y", "z", "-z")
-SHOWN_ENTRIES = 8
 
 
 def _explain(context: click.Context, option: click.Parameter, name: str | None) -> None:
@@ -72,27 +72,35 @@ def prepare() -> None:
 
 
 @prepare.command()
-@folder_option("shapenet", "--root", "--shapenet", help="ShapeNetCore v1 or v2: a folder with one folder per synset.")
+@folder_option(
+    "shapenet",
+    "--root",
+    "--shapenet",
+    help="ShapeNetCore v1 or v2: a folder or URL with one folder per synset.",
+    urls="used",
+)
 @resolution_option
 @distance_option
 @click.option(
     "--binvox", is_flag=True, help="Take the voxels of the collection's .binvox files instead of its meshes."
 )
 @run_options
-def shapenet(shapenet: Path | None, resolution: int, distance: Method, binvox: bool, running: Running) -> None:
+def shapenet(
+    shapenet: Path | RemoteFolder | None, resolution: int, distance: Method, binvox: bool, running: Running
+) -> None:
     """Prepare the shapes of ShapeNetCore."""
     from vondata.shapes.prepare import ShapeSettings, prepare_shape
     from vondata.shapes.sources import shapenet_items
 
-    root = _given_folder(shapenet, "shapenet", "--root")
-    items = shapenet_items(root, running.classes(), source="binvox" if binvox else "mesh")
+    folder = source_folder(shapenet, "shapenet", "--root")
+    items = shapenet_items(folder.root, running.classes(), source="binvox" if binvox else "mesh")
     settings = ShapeSettings(resolution=resolution, distance=distance)
-    run_preparation(running, "shapes", _found([(root, items)], running), prepare_shape, settings)
+    run_preparation(running, "shapes", found_items([(folder, items)], running), prepare_shape, settings)
 
 
 @prepare.command()
 @click.option(
-    "--root", type=click.Path(path_type=Path), required=True, help="Folder of OBJ, OFF, PLY, STL or GLB files."
+    "--root", type=FolderType("used"), required=True, help="Folder or URL of OBJ, OFF, PLY, STL or GLB files."
 )
 @click.option("--up", type=click.Choice(AXES), default="y", show_default=True, help="The axis that points up.")
 @click.option(
@@ -103,7 +111,13 @@ def shapenet(shapenet: Path | None, resolution: int, distance: Method, binvox: b
 @click.option("--binvox", is_flag=True, help="Take .binvox files instead of meshes.")
 @run_options
 def meshes(
-    root: Path, up: Axis, front: Axis, resolution: int, distance: Method, binvox: bool, running: Running
+    root: Path | RemoteFolder,
+    up: Axis,
+    front: Axis,
+    resolution: int,
+    distance: Method,
+    binvox: bool,
+    running: Running,
 ) -> None:
     """Prepare the meshes in any folder, which all are of one --class."""
     from vondata.shapes.prepare import ShapeSettings, prepare_shape
@@ -114,15 +128,15 @@ def meshes(
     if up[-1] == front[-1]:
         raise click.UsageError(f"--up {up} and --front {front} lie on the same axis")
     (known,) = running.classes()
-    root = _given_folder(root, "", "--root")
-    items = mesh_folder_items(root, known.name, up, front, source="binvox" if binvox else "mesh")
+    folder = source_folder(root, "", "--root")
+    items = mesh_folder_items(folder.root, known.name, up, front, source="binvox" if binvox else "mesh")
     settings = ShapeSettings(resolution=resolution, distance=distance)
-    run_preparation(running, "shapes", _found([(root, items)], running), prepare_shape, settings)
+    run_preparation(running, "shapes", found_items([(folder, items)], running), prepare_shape, settings)
 
 
 @prepare.command()
-@folder_option("pix3d", help="Pix3D, or a folder in its layout: pix3d.json, img/ and mask/.")
-@folder_option("photos", help="A folder of photos for each class.")
+@folder_option("pix3d", help="Pix3D, or a folder in its layout: pix3d.json, img/ and mask/.", urls="used")
+@folder_option("photos", help="A folder of photos for each class.", urls="used")
 @click.option("--size", type=click.IntRange(16, 2048), default=128, show_default=True, help="Side in pixels.")
 @click.option("--keep-truncated", is_flag=True, help="Take annotated photos whose object is cut by the border.")
 @click.option("--keep-occluded", is_flag=True, help="Take annotated photos whose object is hidden in good part.")
@@ -138,8 +152,8 @@ def meshes(
 @match_option
 @run_options
 def images(
-    pix3d: Path | None,
-    photos: Path | None,
+    pix3d: Path | RemoteFolder | None,
+    photos: Path | RemoteFolder | None,
     size: int,
     keep_truncated: bool,
     keep_occluded: bool,
@@ -154,7 +168,7 @@ def images(
             "which photos? Name --pix3d, --photos or both, or write them under [paths] in von.toml"
         )
     from vondata.images.photos import photo_items
-    from vondata.images.pix3d import AnnotationFileError, pix3d_items
+    from vondata.images.pix3d import ANNOTATION_FILE, AnnotationFileError, pix3d_items
     from vondata.images.prepare import prepare_image
     from vondata.images.settings import ImageSettings
 
@@ -166,18 +180,18 @@ def images(
         max_roll_deg=max_roll,
     )
     classes = running.classes()
-    sources: list[tuple[Path, Iterator[Item]]] = []
+    sources: list[tuple[SourceFolder, Iterator[Item]]] = []
     if pix3d is not None:
-        root = _given_folder(pix3d, "pix3d", "--pix3d")
-        sources.append((root, pix3d_items(root, classes, settings)))
+        folder = source_folder(pix3d, "pix3d", "--pix3d", [ANNOTATION_FILE])
+        sources.append((folder, pix3d_items(folder.root, classes, settings)))
     if photos is not None:
-        root = _given_folder(photos, "photos", "--photos")
-        sources.append((root, photo_items(root, classes)))
+        folder = source_folder(photos, "photos", "--photos")
+        sources.append((folder, photo_items(folder.root, classes)))
     try:
         run_preparation(
             running,
             "images",
-            _found(sources, running),
+            found_items(sources, running),
             prepare_image,
             settings,
             lambda result, tell: match_classes(
@@ -186,51 +200,3 @@ def images(
         )
     except AnnotationFileError as error:
         raise click.ClickException(str(error)) from error
-
-
-def _given_folder(folder: Path | None, name: str, flag: str) -> Path:
-    """The folder as an absolute path, so that ids and resumes do not depend on where the command is run."""
-    if folder is None:
-        raise click.UsageError(
-            f'{flag}: which folder? Name it, set VON_{name.upper()} or write {name} = "..." under [paths] in von.toml'
-        )
-    if not folder.is_dir():
-        raise click.UsageError(f"{flag}: {folder} is not {'a folder' if folder.exists() else 'there'}")
-    return Path(os.path.abspath(folder))
-
-
-def _found(sources: Sequence[tuple[Path, Iterator[Item]]], running: Running) -> Iterator[Item]:
-    """The items of all sources, each with its folder, or an error that says what is in a folder instead.
-
-    A folder without any of the classes asked for with --class is passed over where another one has some.
-    """
-    from vondata.folders import CollectionMissingError
-
-    missing: list[str] = []
-    found = False
-    for root, items in sources:
-        try:
-            for item in items:
-                found = True
-                yield item
-        except CollectionMissingError as error:
-            missing.append(f"{error}. {_what_is_in(root)}")
-    if missing and not (found and running.class_names):
-        raise click.UsageError(" ".join(missing))
-    if not found:
-        names = ", ".join(each.name for each in running.classes())
-        inside = " ".join(f"{root}: {_what_is_in(root)}" for root, _ in sources)
-        raise click.UsageError(f"nothing was found of the classes {names}. {inside}")
-    for words in missing:
-        click.echo(f"Passed over: {words}", err=True)
-
-
-def _what_is_in(folder: Path) -> str:
-    from vondata.item import printable
-
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    if not entries:
-        return f"{folder} is empty."
-    names = [printable(entry.name) + ("/" if entry.is_dir() else "") for entry in entries[:SHOWN_ENTRIES]]
-    more = f" and {len(entries) - SHOWN_ENTRIES:,} more" if len(entries) > SHOWN_ENTRIES else ""
-    return f"It holds: {', '.join(names)}{more}."

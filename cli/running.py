@@ -1,9 +1,9 @@
-"""What all `von prepare` commands share: their options, one run of the ledger, and how it is told."""
+"""What all `von prepare` commands share: their options and one run of the ledger."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import click
 
 from .matching import print_matches
 from .settings import folder_option, json_option, print_json
+from .telling import end, log_file, print_preparation, result_as_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -20,14 +21,12 @@ if TYPE_CHECKING:
     from vondata.item import Event, Item, Kind, RunOptions, Work
     from vondata.ledger import PreparationResult
     from vondata.matching import MatchCount
+    from vondata.remote import RemoteFolder
 
     from .console import ProgressReporter
 
     # What became of the photos of each class, given the ledger's result and whom to tell of the progress.
     Match = Callable[[PreparationResult, Callable[[Event], None]], dict[str, MatchCount]]
-
-DONE_WITH_REJECTS = 3
-LOG_FILE = "prepare.log"
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Running:
     """The options that all preparation commands have."""
 
     class_names: tuple[str, ...]
-    data: Path
+    data: Path | RemoteFolder
     workers: int | None
     limit: int | None
     force: bool
@@ -103,7 +102,7 @@ class Running:
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the common options to a command, which gets them together as `running`."""
 
-    @folder_option("data", help="Folder of the prepared dataset.")
+    @folder_option("data", help="Folder of the prepared dataset, or its URL.", urls="used")
     @click.option(
         "--class",
         "class_names",
@@ -145,7 +144,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
     @json_option
     @functools.wraps(command)
     def wrapper(
-        data: Path,
+        data: Path | RemoteFolder,
         class_names: tuple[str, ...],
         workers: int | None,
         scheduler: str | None,
@@ -196,117 +195,39 @@ def run_preparation(
     from vondata.journal import DatasetBusyError
     from vondata.ledger import DataFolderError, prepare
     from vondata.recruiting import UnfitWorkersError
+    from vondata.remote import RemoteError
 
     from .console import ProgressReporter, logs_to
 
-    log = running.data / "journal" / LOG_FILE
+    log = log_file(running.data)
     try:
         with ProgressReporter() as progress, logs_to(log, progress.say):
             result = prepare(kind, items, work, settings, running.data, running.options(), progress)
             matches = {} if match is None else match(result, progress)
-            page = _write_report(running, progress) if running.report and result.classes else None
+            page = _write_report(running, progress) if result.classes else None
     except KeyboardInterrupt:
         click.echo("\nStopped. What is done stays done; the same command goes on from here.", err=True)
         raise click.exceptions.Exit(1) from None
     except (
         *(DatasetFormatError, DatasetBusyError, DataFolderError),
-        *(NoWorkersError, SchedulerUnreachableError, UnfitWorkersError),
+        *(NoWorkersError, SchedulerUnreachableError, UnfitWorkersError, RemoteError),
     ) as error:
         raise click.ClickException(str(error)) from error
     if running.as_json:
         print_json(
-            _as_json(result, running.data, page)
+            result_as_json(result, running.data, page)
             | {"viewpoints": {name: asdict(count) for name, count in matches.items()}}
         )
     else:
-        _print_result(result, running.data, page)
+        print_preparation(result, running.data, page)
         print_matches(matches)
-    _end(result, running, log)
+    end(result, running, log)
 
 
-def _write_report(running: Running, progress: ProgressReporter) -> Path:
+def _write_report(running: Running, progress: ProgressReporter) -> Path | None:
+    """The page, if asked for; that of a remote dataset is left to von inspect, which copies the pictures here."""
     from vondata.report import write_report
 
+    if not running.report or not isinstance(running.data, Path):
+        return None
     return write_report(running.data, workers=running.options().workers, on_event=progress)
-
-
-def _as_json(result: PreparationResult, data: Path, page: Path | None) -> dict[str, Any]:
-    from vondata.manifest import manifest_path
-
-    return {
-        "kind": result.kind,
-        "data": str(data),
-        "seconds": round(result.seconds, 3),
-        "report": None if page is None else str(page),
-        "classes": {
-            name: {
-                "found": count.found,
-                "worked": count.worked,
-                "prepared": count.prepared,
-                "rejected": count.rejected,
-                "reasons": dict(count.reasons.most_common()),
-                "vanished": count.vanished,
-                "other_settings": count.other_settings,
-                "manifest": str(manifest_path(data, name, result.kind)),
-            }
-            for name, count in result.classes.items()
-        },
-    }
-
-
-def _print_result(result: PreparationResult, data: Path, page: Path | None) -> None:
-    from vondata.manifest import manifest_path
-
-    from .console import print_table
-
-    rows = [
-        [name, *(f"{number:,}" for number in (count.found, count.worked, count.prepared, count.rejected))]
-        for name, count in sorted(result.classes.items())
-    ]
-    print_table(
-        f"{result.kind.capitalize()} in {data}", ["class", "found", "worked on", "prepared", "rejected"], rows
-    )
-    reasons = [
-        [name, reason, f"{number:,}"]
-        for name, count in sorted(result.classes.items())
-        for reason, number in count.reasons.most_common()
-    ]
-    if reasons:
-        click.echo()
-        print_table("Rejected", ["class", "reason", "items"], reasons)
-        click.echo(f"von prepare --explain {reasons[0][1]} says what a reason means.")
-    click.echo()
-    for name, count in sorted(result.classes.items()):
-        click.echo(f"{manifest_path(data, name, result.kind)}")
-        if count.vanished:
-            click.echo(f"  {count.vanished:,} rows left it: their items are not in the collection any more.")
-        if count.other_settings:
-            click.echo(
-                f"  {count.other_settings:,} of its items were prepared with other settings, outside of this run."
-            )
-    if page is not None:
-        click.echo(f"{page}  is the page to look at.")
-    click.echo(f"Done in {_duration(result.seconds)}.")
-
-
-def _end(result: PreparationResult, running: Running, log: Path) -> None:
-    counts: Sequence[Any] = list(result.classes.values())
-    for name in dict.fromkeys(running.class_names):
-        if name not in result.classes:
-            click.echo(f"Nothing was found of class {name}.", err=True)
-    bugs = sum(count.reasons["internal_error"] for count in counts)
-    if bugs:
-        click.echo(f"VON failed on {bugs} items, which is a bug; {log} has the tracebacks.", err=True)
-        raise click.exceptions.Exit(1)
-    found, rejected = sum(count.found for count in counts), sum(count.rejected for count in counts)
-    if running.max_rejected is not None and running.max_rejected.is_exceeded(rejected, found):
-        click.echo(f"{rejected} of {found} items were rejected, more than --max-rejected allows.", err=True)
-        raise click.exceptions.Exit(DONE_WITH_REJECTS)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -7,12 +7,17 @@ import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from vondata.remote import RemoteFolder
+
 SETTINGS_FILE = Path("von.toml")
 Folder = Literal["shapenet", "pix3d", "photos", "data", "runs"]
+# What becomes of a URL: it is used as it is, its files are copied to this machine first, or it is refused.
+UrlUse = Literal["used", "copied", "refused"]
 FOLDERS: dict[Folder, str | None] = {
     "shapenet": None,
     "pix3d": None,
@@ -42,13 +47,39 @@ def load_settings(group: click.Group, file: Path = SETTINGS_FILE) -> dict[str, A
     return {"paths": paths, **_verb_defaults(tables, group, str(file))}
 
 
-def folder_option(folder: Folder, *flags: str, help: str) -> Callable[[Command], Command]:
+class FolderType(click.ParamType[Any]):
+    """A folder of this machine, or one behind a URL such as s3://bucket/data."""
+
+    name = "path"
+
+    def __init__(self, urls: UrlUse) -> None:
+        self.urls = urls
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A Path, or a RemoteFolder where URLs are used as they are."""
+        if not isinstance(value, str) or "://" not in value:
+            return Path(value) if isinstance(value, str) else value
+        from vondata.remote import RemoteError, RemoteFolder, folder_of
+
+        folder = folder_of(value)
+        if isinstance(folder, RemoteFolder) and self.urls == "refused":
+            self.fail(f"{value} is a URL; only a folder of this machine will do here", param, ctx)
+        if isinstance(folder, RemoteFolder) and self.urls == "copied":
+            try:
+                return _copied(folder)
+            except RemoteError as error:
+                self.fail(str(error), param, ctx)
+        return folder
+
+
+def folder_option(folder: Folder, *flags: str, help: str, urls: UrlUse | None = None) -> Callable[[Command], Command]:
     """An option for one of the folders of von.toml's `[paths]`, also read from `VON_<FOLDER>`.
 
     Args:
         folder: also the name of the command's parameter.
         flags: how the option is spelt; `--<folder>` if none is given.
         help: for `--help`.
+        urls: what becomes of a URL; by default a dataset is copied and other folders must be on this machine.
     """
 
     def default() -> str | None:
@@ -59,12 +90,22 @@ def folder_option(folder: Folder, *flags: str, help: str) -> Callable[[Command],
     return click.option(
         *(flags or (f"--{folder}",)),
         folder,
-        type=click.Path(path_type=Path),
+        type=FolderType(urls or ("copied" if folder == "data" else "refused")),
         envvar=f"VON_{folder.upper()}",
         default=default,
         show_default=FOLDERS[folder] or False,
         help=help,
     )
+
+
+def _copied(folder: RemoteFolder) -> Path:
+    """This machine's copy of a remote dataset, brought up to date."""
+    from vondata.mirror import mirror
+
+    def tell(here: int, total: int) -> None:
+        click.echo(f"{folder}: {here / 1e6:,.1f} of {total / 1e6:,.1f} MB are here", err=True)
+
+    return mirror(folder, tell)
 
 
 def json_option(command: Command) -> Command:
