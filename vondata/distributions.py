@@ -1,18 +1,31 @@
-"""How the values of a manifest are spread: histograms of a column and of viewpoints."""
+"""How the values of a manifest are spread: histograms of a column and of viewpoints.
+
+A viewpoint counts when it is annotated, or matched with enough confidence. What the manifest of a class keeps is fine
+enough to draw new viewpoints from; the page shows coarser cells.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Floats = npt.NDArray[np.floating]
+Numbers = npt.NDArray[np.integer] | npt.NDArray[np.floating]
 
 BINS = 24
 LOGARITHMIC_FROM = 50.0  # ratio of the 99th to the 1st percentile from which steps are taken in ratios
 AZIMUTH_EDGES_DEG = np.arange(-180, 181, 15)
 ELEVATION_EDGES_DEG = np.arange(-30, 91, 10)
+FINE_AZIMUTH_EDGES_DEG = np.arange(-180.0, 180.1, 5.0)
+FINE_ELEVATION_EDGES_DEG = np.arange(-90.0, 90.1, 2.5)
+LEAST_CONFIDENCE = 0.6  # of a matched viewpoint: what is more likely wrong is worse than no viewpoint
 
 
 @dataclass(frozen=True)
@@ -23,13 +36,38 @@ class Histogram:
     counts: npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ViewpointHistogram:
     """Counts (azimuths, elevations) of viewpoints, with the edges in degrees."""
 
-    azimuth_edges: npt.NDArray[np.int64]
-    elevation_edges: npt.NDArray[np.int64]
+    azimuth_edges: Numbers
+    elevation_edges: Numbers
     counts: npt.NDArray[np.int64]
+
+    def sample(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+        """(count, 2) azimuth and elevation in degrees: a cell by its count, anywhere in it with the same chance."""
+        cells = np.argwhere(self.counts)
+        weights = self.counts[tuple(cells.T)].astype(np.float64)
+        azimuth, elevation = cells[rng.choice(len(cells), size=count, p=weights / weights.sum())].T
+        low = np.stack([self.azimuth_edges[azimuth], self.elevation_edges[elevation]], axis=1)
+        high = np.stack([self.azimuth_edges[azimuth + 1], self.elevation_edges[elevation + 1]], axis=1)
+        return rng.uniform(low, high)
+
+    def to_json(self) -> str:
+        """The histogram as text: the edges, and azimuth index, elevation index and count of every cell not empty."""
+        cells = [[*map(int, cell), int(self.counts[tuple(cell)])] for cell in np.argwhere(self.counts)]
+        edges = {"azimuth_edges_deg": self.azimuth_edges, "elevation_edges_deg": self.elevation_edges}
+        return json.dumps({name: each.tolist() for name, each in edges.items()} | {"cells": cells})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote."""
+        document = json.loads(text)
+        azimuth, elevation = (np.array(document[f"{name}_edges_deg"]) for name in ("azimuth", "elevation"))
+        counts = np.zeros((len(azimuth) - 1, len(elevation) - 1), dtype=np.int64)
+        for row, column, count in document["cells"]:
+            counts[row, column] = count
+        return cls(azimuth, elevation, counts)
 
 
 def histogram(values: Floats) -> Histogram | None:
@@ -51,12 +89,28 @@ def histogram(values: Floats) -> Histogram | None:
     return Histogram(edges, np.histogram(known, edges)[0])
 
 
-def viewpoint_histogram(azimuth_deg: Floats, elevation_deg: Floats) -> ViewpointHistogram | None:
-    """Counts the known ones of viewpoints (n,) in steps of 15 and 10 degrees; None when there are none."""
+def viewpoint_histogram(
+    azimuth_deg: Floats,
+    elevation_deg: Floats,
+    azimuth_edges: Numbers = AZIMUTH_EDGES_DEG,
+    elevation_edges: Numbers = ELEVATION_EDGES_DEG,
+) -> ViewpointHistogram | None:
+    """Counts the known ones of viewpoints (n,), by default as the page shows them; None when there are none."""
     known = np.isfinite(azimuth_deg) & np.isfinite(elevation_deg)
     if not known.any():
         return None
     azimuth = (azimuth_deg[known] + 180.0) % 360.0 - 180.0
-    elevation = np.clip(elevation_deg[known], ELEVATION_EDGES_DEG[0], ELEVATION_EDGES_DEG[-1])
-    counts = np.histogram2d(azimuth, elevation, (AZIMUTH_EDGES_DEG, ELEVATION_EDGES_DEG))[0]
-    return ViewpointHistogram(AZIMUTH_EDGES_DEG, ELEVATION_EDGES_DEG, counts.astype(np.int64))
+    elevation = np.clip(elevation_deg[known], elevation_edges[0], elevation_edges[-1])
+    counts = np.histogram2d(azimuth, elevation, (azimuth_edges, elevation_edges))[0]
+    return ViewpointHistogram(azimuth_edges, elevation_edges, counts.astype(np.int64))
+
+
+def known_viewpoints(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """(n, 2) azimuth and elevation in degrees of rows of an images manifest.
+
+    NaN where nobody knows, and where a match is less confident than `LEAST_CONFIDENCE`.
+    """
+    viewpoints = np.array(rows[["azimuth_deg", "elevation_deg"]], dtype=np.float64)
+    if "viewpoint_confidence" in rows:
+        viewpoints[np.asarray(rows["viewpoint_confidence"] < LEAST_CONFIDENCE)] = np.nan
+    return viewpoints

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vondata.columns import manifest_schema
+from vondata.distributions import (
+    FINE_AZIMUTH_EDGES_DEG,
+    FINE_ELEVATION_EDGES_DEG,
+    ViewpointHistogram,
+    known_viewpoints,
+    viewpoint_histogram,
+)
 from vondata.item import Kind
 from vondata.storage import atomic_path
 
@@ -20,6 +28,8 @@ Split = Literal["train", "val", "test"]
 SUFFIX: dict[Kind, str] = {"shapes": ".npz", "images": ".png"}
 SPLIT_SHARES: dict[Split, float] = {"train": 0.9, "val": 0.05, "test": 0.05}
 BATCH_ROWS = 4096
+VIEWPOINTS_KEY = "von.viewpoints"  # in the Parquet file's metadata
+VIEWPOINT_COLUMNS = ["status", "azimuth_deg", "elevation_deg", "viewpoint_confidence"]
 
 
 class ManifestMissingError(FileNotFoundError):
@@ -81,6 +91,23 @@ def prepared(frame: pd.DataFrame, split: Split | None = None) -> pd.DataFrame:
     return frame[chosen]
 
 
+def read_viewpoints(data: Path, class_name: str) -> ViewpointHistogram | None:
+    """How the known viewpoints of a class's prepared photos are spread, in fine cells; None when none is known.
+
+    Raises:
+        ManifestMissingError: no photos of the class have been prepared.
+    """
+    import pyarrow.parquet as pq
+
+    path = manifest_path(data, class_name, "images")
+    if not path.is_file():
+        raise ManifestMissingError(data, class_name, "images")
+    kept = (pq.read_metadata(path).metadata or {}).get(VIEWPOINTS_KEY.encode("ascii"))
+    if kept is None:  # written by another program
+        return _spread(read_manifest(data, class_name, "images"))
+    return ViewpointHistogram.from_json(kept.decode("ascii")) if kept else None
+
+
 def split_of(id: str) -> Split:
     """The split of an item: a hash of its id, so that it never moves when others come or go."""
     point = int.from_bytes(hashlib.sha256(id.encode("utf-8")).digest()[:8], "big") / 2**64
@@ -92,7 +119,10 @@ def split_of(id: str) -> Split:
 
 
 def write_manifest(data: Path, class_name: str, kind: Kind, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes the Parquet and CSV manifests, each whole or not at all; memory does not grow with the rows."""
+    """Writes the Parquet and CSV manifests, each whole or not at all; memory does not grow with the rows.
+
+    The Parquet manifest of photos also holds the histogram of their viewpoints, see `read_viewpoints`.
+    """
     from pyarrow import csv
     from pyarrow import parquet as pq
 
@@ -104,9 +134,14 @@ def write_manifest(data: Path, class_name: str, kind: Kind, rows: Iterable[Mappi
         pq.ParquetWriter(parquet_path, schema, compression="zstd") as parquet_writer,
         csv.CSVWriter(csv_path, schema) as csv_writer,
     ):
+        total: ViewpointHistogram | None = None
         for batch in _batches(rows, schema):
             parquet_writer.write_batch(batch)
             csv_writer.write_batch(batch)
+            if kind == "images" and (spread := _spread(batch.select(VIEWPOINT_COLUMNS).to_pandas())):
+                total = spread if total is None else replace(total, counts=total.counts + spread.counts)
+        if kind == "images":
+            parquet_writer.add_key_value_metadata({VIEWPOINTS_KEY: "" if total is None else total.to_json()})
 
 
 def manifest_is_current(data: Path, class_name: str, kind: Kind, journal: Path) -> bool:
@@ -127,3 +162,8 @@ def _batches(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> Iterator[p
     iterator = iter(rows)
     while chunk := list(islice(iterator, BATCH_ROWS)):
         yield pa.RecordBatch.from_pylist(chunk, schema=schema)
+
+
+def _spread(rows: pd.DataFrame) -> ViewpointHistogram | None:
+    azimuth_deg, elevation_deg = known_viewpoints(prepared(rows)).T
+    return viewpoint_histogram(azimuth_deg, elevation_deg, FINE_AZIMUTH_EDGES_DEG, FINE_ELEVATION_EDGES_DEG)

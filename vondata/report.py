@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vondata.columns import known_columns, known_reasons
-from vondata.distributions import Histogram, ViewpointHistogram, histogram, viewpoint_histogram
+from vondata.distributions import (
+    Histogram,
+    ViewpointHistogram,
+    histogram,
+    known_viewpoints,
+    viewpoint_histogram,
+)
 from vondata.engine import EngineOptions, Failure, run_tasks
 from vondata.item import Event, Kind
 from vondata.manifest import SPLIT_SHARES, dataset_classes, manifest_path, output_path, prepared, read_manifest
@@ -33,7 +39,7 @@ HISTOGRAMS: dict[Kind, tuple[str, ...]] = {
 # What a tile says below the name, with a short label.
 SUMMARY: dict[Kind, dict[str, str]] = {
     "shapes": {"faces": "faces", "fill": "fill"},
-    "images": {"azimuth_deg": "az", "elevation_deg": "el"},
+    "images": {"azimuth_deg": "az", "elevation_deg": "el", "viewpoint_confidence": "sure"},
 }
 # Rejected photos that no picture is drawn of: what did the preparation harm is not opened once more.
 NEVER_OPENED = ("outside_root", "source_unreadable", "too_large", "timed_out", "worker_died", "internal_error")
@@ -189,9 +195,8 @@ def _describe_histograms(part: _Part) -> Iterator[dict[str, Any]]:
 def _describe_viewpoints(part: _Part) -> dict[str, Any] | None:
     if not {"azimuth_deg", "elevation_deg"} <= set(part.frame.columns):
         return None
-    spread: ViewpointHistogram | None = viewpoint_histogram(
-        _floats(part.frame, "azimuth_deg"), _floats(part.frame, "elevation_deg")
-    )
+    azimuth_deg, elevation_deg = known_viewpoints(prepared(part.frame)).T
+    spread: ViewpointHistogram | None = viewpoint_histogram(azimuth_deg, elevation_deg)
     if spread is None:
         return None
     return {

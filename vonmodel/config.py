@@ -73,7 +73,7 @@ class DataConfig:
         hue_jitter: largest shift of the hue, as a fraction of the colour circle.
         shift_px: largest shift of a photo and its mask on each axis, in pixels.
         mirror: mirror every second photo; only classes with mirror symmetry are mirrored, and the azimuth with them.
-        viewpoints: where photos without annotation draw theirs: from the annotated photos of the dataset (the
+        viewpoints: where photos without a viewpoint draw theirs: as the known ones of the dataset are spread (the
             class file where there is none), or always from the class file.
     """
 

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from vondata.classes import load_class
-from vondata.manifest import Split, manifest_path, output_path, prepared, read_manifest
+from vondata.distributions import known_viewpoints
+from vondata.manifest import Split, manifest_path, output_path, prepared, read_manifest, read_viewpoints
 from vondata.storage import load_distance, load_occupancy
 
 from .config import Representation
@@ -132,7 +133,7 @@ class ImageDataset:
 
     Attributes:
         ids: their ids, sorted.
-        annotated: how many of them come with a viewpoint.
+        annotated: how many of them have a viewpoint, annotated or matched with confidence.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class ImageDataset:
         """
         rows = _prepared_rows(data, class_name, "images", split).sort_values("id")
         self.ids: tuple[str, ...] = tuple(rows["id"])
-        self._viewpoints = _viewpoints(rows)
+        self._viewpoints = np.radians(known_viewpoints(rows))
         self.annotated = int(np.isfinite(self._viewpoints).all(axis=1).sum())
         self._folder = (data, class_name)
         self._size = size
@@ -191,18 +192,17 @@ def viewpoint_sampler(
     Args:
         data: the prepared dataset.
         class_name: the class.
-        source: "dataset" draws from the annotated photos of the training part, from the class file where there are
-            none; "class" always from the class file.
+        source: "dataset" draws as the known viewpoints of the class's photos are spread, annotated ones and those
+            matched with confidence; from the class file where there are none. "class" always draws from the latter.
 
     Raises:
         UnknownClassError: there is no such class.
     """
     known = load_class(class_name)
     if source == "dataset" and manifest_path(data, class_name, "images").is_file():
-        seen = _viewpoints(prepared(read_manifest(data, class_name, "images"), "train").sort_values("id"))
-        seen = seen[np.isfinite(seen).all(axis=1)]
-        if len(seen):
-            return lambda count, rng: seen[rng.integers(len(seen), size=count)]
+        seen = read_viewpoints(data, class_name)
+        if seen is not None:
+            return lambda count, rng: np.radians(seen.sample(count, rng))
     return lambda count, rng: np.radians(known.sample_viewpoints(count, rng))
 
 
@@ -218,7 +218,3 @@ def _prepared_rows(
             f"{len(prepared(rows))} prepared): see the reasons with von inspect {data}"
         )
     return chosen
-
-
-def _viewpoints(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-    return np.radians(np.asarray(rows[["azimuth_deg", "elevation_deg"]], dtype=np.float64))

@@ -32,6 +32,7 @@ from vondata.manifest import (
     output_path,
     prepared,
     read_manifest,
+    read_viewpoints,
     split_of,
     write_manifest,
 )
@@ -173,3 +174,46 @@ def test_the_record_of_a_dataset(tmp_path: Path) -> None:
     (tmp_path / "von-dataset.json").write_text("[]", "utf-8")
     with pytest.raises(DatasetFormatError, match="damaged"):
         read_dataset(tmp_path)
+
+
+def photo(id: str, azimuth: float | None, **values: object) -> dict[str, object]:
+    basis = {"id": id, "class": "chair", "source": f"/x/{id}", "status": "prepared", "split": split_of(id)}
+    return plain_row("images", {**basis, "azimuth_deg": azimuth, "elevation_deg": azimuth and 12.0, **values})
+
+
+def test_the_manifest_of_photos_holds_how_their_viewpoints_are_spread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vondata.manifest.BATCH_ROWS", 2)
+    rows = [
+        photo("a", 31.0),
+        photo("b", 34.0),
+        photo("c", -180.0, viewpoint_confidence=0.9),
+        photo("d", 100.0, viewpoint_confidence=0.3),
+        photo("e", None),
+        photo("f", 50.0, status="rejected", reason="duplicate"),
+    ]
+    write_manifest(tmp_path, "chair", "images", rows)
+    spread = read_viewpoints(tmp_path, "chair")
+    assert spread is not None
+    assert spread.counts.sum() == 3
+    drawn = spread.sample(3000, np.random.default_rng(0))
+    assert (drawn[:, 1] >= 10.0).all()
+    assert (drawn[:, 1] <= 12.5).all()
+    assert ((drawn[:, 0] >= 30.0) & (drawn[:, 0] <= 35.0)).mean() == pytest.approx(2 / 3, abs=0.04)
+    assert ((drawn[:, 0] >= -180.0) & (drawn[:, 0] <= -175.0)).mean() == pytest.approx(1 / 3, abs=0.04)
+    pd.read_parquet(manifest_path(tmp_path, "chair", "images")).to_parquet(  # by another program
+        manifest_path(tmp_path, "chair", "images"), index=False
+    )
+    again = read_viewpoints(tmp_path, "chair")
+    assert again is not None
+    assert again.to_json() == spread.to_json()
+
+
+def test_no_known_viewpoint_is_no_spread(tmp_path: Path) -> None:
+    with pytest.raises(ManifestMissingError):
+        read_viewpoints(tmp_path, "chair")
+    write_manifest(tmp_path, "chair", "images", [photo("a", None)])
+    assert read_viewpoints(tmp_path, "chair") is None
+    write_manifest(tmp_path, "chair", "images", [])
+    assert read_viewpoints(tmp_path, "chair") is None

@@ -1,5 +1,6 @@
 """Prepared shapes, photos and viewpoints as training sees them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +78,30 @@ def test_photos_and_their_viewpoints(tiny_data: Path) -> None:
     assert known == dataset.annotated == 12
 
 
-def test_viewpoints_come_from_annotated_photos(tiny_data: Path) -> None:
+def test_viewpoints_are_drawn_as_those_of_the_photos_are_spread(tiny_data: Path) -> None:
     manifest = pd.read_parquet(manifest_path(tiny_data, "chair", "images"))
-    known = np.radians(manifest[["azimuth_deg", "elevation_deg"]].dropna().to_numpy())
-    drawn = viewpoint_sampler(tiny_data, "chair")(500, np.random.default_rng(0))
-    gaps = np.abs(drawn[:, None] - known[None]).max(axis=2)
-    assert gaps.min(axis=1).max() < 1e-12
-    assert set(gaps.argmin(axis=1)) == set(range(len(known)))  # every one is drawn
+    known = manifest[["azimuth_deg", "elevation_deg"]].dropna().to_numpy()
+    drawn = np.degrees(viewpoint_sampler(tiny_data, "chair")(600, np.random.default_rng(0)))
+    gaps = np.abs(drawn[:, None] - known[None])
+    near = (gaps[..., 0] <= 5.0) & (gaps[..., 1] <= 2.5)
+    assert near.any(axis=1).all()
+    assert near.any(axis=0).all()  # every one is drawn
+    assert len(np.unique(drawn, axis=0)) == 600  # not the photos' own viewpoints again and again
+
+
+def test_a_matched_viewpoint_counts_when_it_is_confident(tiny_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_data, tmp_path / "data")
+    path = manifest_path(tmp_path / "data", "chair", "images")
+    manifest = pd.read_parquet(path).assign(viewpoint_origin="matched", azimuth_deg=170.0, elevation_deg=-5.0)
+    manifest["viewpoint_confidence"] = np.where(np.arange(24) < 5, 0.95, 0.4)
+    manifest.loc[10, ["viewpoint_origin", "azimuth_deg", "viewpoint_confidence"]] = ["annotated", 30.0, np.nan]
+    manifest.to_parquet(path)
+    dataset = ImageDataset(tmp_path / "data", "chair", size=32)
+    seen = [dataset[index].viewpoint for index in range(len(dataset))]
+    assert dataset.annotated == len([each for each in seen if each is not None]) == 6
+    drawn = np.degrees(viewpoint_sampler(tmp_path / "data", "chair")(600, np.random.default_rng(0)))
+    assert (np.abs(drawn[:, 0] - 170.0) <= 5.0).mean() == pytest.approx(5 / 6, abs=0.06)
+    assert (np.abs(drawn[:, 0] - 30.0) <= 5.0).mean() == pytest.approx(1 / 6, abs=0.06)
 
 
 @pytest.mark.parametrize("source", ["class", "dataset"])
