@@ -10,6 +10,7 @@ import click
 from .model_source import choose_device, choose_run, model_options, progress_bar, user_errors
 from .score_words import describe
 from .settings import json_option, print_json
+from .train_classifier import CLASSIFIER_FILE
 
 if TYPE_CHECKING:
     from vondata.manifest import Split
@@ -24,6 +25,7 @@ SCORES = ("fid", "kid", "precision_recall", "shapes")
 @click.option("--kid", is_flag=True, help="Kernel distance between them.")
 @click.option("--precision-recall", is_flag=True, help="Precision, recall, density and coverage of generated images.")
 @click.option("--shapes", is_flag=True, help="Overlap of shapes with training shapes, distances of surface points.")
+@click.option("--shape-fid", is_flag=True, help="Fréchet distance of shapes on the features of a classifier.")
 @model_options
 @click.option(
     "--features",
@@ -70,6 +72,11 @@ SCORES = ("fid", "kid", "precision_recall", "shapes")
 @click.option(
     "--points", type=click.IntRange(min=1), default=2048, show_default=True, help="On the surface of each shape."
 )
+@click.option(
+    "--classifier",
+    type=click.Path(path_type=Path),
+    help="What von train-classifier wrote, for --shape-fid. [default: RUNS/shape-classifier.safetensors]",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of codes and viewpoints.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Changes no score.")
 @click.option(
@@ -93,7 +100,7 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
     from vonmodel.evaluation.score import open_candidate, open_instruments, score
 
     checkpoint, data, download = options.pop("checkpoint"), options.pop("data"), options.pop("download")
-    settings = _settings(**options)
+    settings = _settings(runs, **options)
     with user_errors(), progress_bar(as_json) as progress:
         if download and settings.images and settings.features == "inception" and settings.weights is None:
             from vonmodel.evaluation.weights import download_weights
@@ -115,16 +122,22 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
 
 
 def _settings(
+    runs: Path,
     split: Split | Literal["all"],
     device: str,
     features: str,
     resize: Literal["legacy", "clean"] | None,
+    shape_fid: bool,
+    classifier: Path | None,
     **others: Any,
 ) -> ScoreSettings:
     from vonmodel.evaluation.settings import ScoreSettings
 
-    if not any(others[name] for name in SCORES):
+    classifier = classifier or runs / CLASSIFIER_FILE
+    if not shape_fid and not any(others[name] for name in SCORES):
         others |= dict.fromkeys(SCORES, True)
+        # Everything that can be measured: shapes too where somebody has trained a classifier.
+        shape_fid = classifier.is_file()
     network = _network(features)
     resizing: Resize | None = "tensorflow" if resize == "legacy" else resize
     if network == "random" and resizing is not None:
@@ -134,6 +147,7 @@ def _settings(
         devices=_devices(device),
         features=network,
         resizing=resizing,
+        classifier=classifier if shape_fid else None,
         **others,
     )
 

@@ -12,6 +12,7 @@ from .inspect import inspect
 from .prepare import prepare
 from .settings import load_settings
 from .train import train
+from .train_classifier import train_classifier
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VON"})
@@ -32,3 +33,4 @@ main.add_command(generate)
 main.add_command(inspect)
 main.add_command(prepare)
 main.add_command(train)
+main.add_command(train_classifier)

@@ -26,16 +26,15 @@ def describe(line: Line) -> str:
             )
         case "shape_points":
             return _points(line)
+        case "shape_fid":
+            return _shape_frechet(line)
         case name:
             raise AssertionError(f"no words for the metric {name}")
 
 
 def _frechet(line: Line) -> str:
     name = {"tensorflow": "FID", "clean": "FID (clean)"}[line["resize"]] if line["comparable"] else "Fréchet distance"
-    text = f"{name}: {line['value']:.4g} ({_measured_on(line)})"
-    if line["untrained"] is not None:
-        share = line["value"] / line["untrained"]
-        text += f"\n     {line['untrained']:.4g} for the untrained model, of which this is {share:.1%}"
+    text = f"{name}: {line['value']:.4g} ({_measured_on(line)})" + _beside_untrained(line)
     if not line["comparable"]:
         text += f"\n     {_alone(line)}"
     return text
@@ -56,6 +55,24 @@ def _points(line: Line) -> str:
         "each)"
     )
     return text + (f"\n     {line['empty']} generated shapes have no surface" if line["empty"] else "")
+
+
+def _shape_frechet(line: Line) -> str:
+    classifier = line["classifier"]
+    held_out = sum(classifier["held_out"].values())
+    text = (
+        f"Shape FID: {line['value']:.4g} ({line['generated']} generated shapes, {line['real']} of split "
+        f"{line['split']}, features {line['features']}, a classifier of {', '.join(classifier['classes'])} with "
+        f"accuracy {classifier['accuracy']:.1%} on {held_out} held-out shapes)"
+    )
+    return text + _beside_untrained(line)
+
+
+def _beside_untrained(line: Line) -> str:
+    if line["untrained"] is None:
+        return ""
+    share = line["value"] / line["untrained"]
+    return f"\n     {line['untrained']:.4g} for the untrained model, of which this is {share:.1%}"
 
 
 def _measured_on(line: Line) -> str:

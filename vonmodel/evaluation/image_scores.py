@@ -59,7 +59,7 @@ def image_scores(
         subject.data / config.class_name / "statistics",
         batch_size=settings.batch_size,
         keep=keep,
-        progress=_told(progress, "photos"),
+        progress=told(progress, "photos"),
     )
     about = _about(real, count, networks[0], settings)
     if settings.fid:
@@ -87,7 +87,7 @@ def _measure_drawn(
     lanes = [Lane(some, network) for some, network in zip(images, networks, strict=True) if some is not None]
     if not lanes:
         return None
-    return measure(lanes, batch_size=settings.batch_size, keep=keep, progress=_told(progress, what))
+    return measure(lanes, batch_size=settings.batch_size, keep=keep, progress=told(progress, what))
 
 
 def _feature_scores(drawn: Features, photos: Features, settings: ScoreSettings) -> Iterator[dict[str, Any]]:
@@ -131,5 +131,6 @@ def _about(real: RealImages, count: int, network: FeatureNetwork, settings: Scor
     }
 
 
-def _told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+def told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    """A report of one thing."""
     return None if progress is None else partial(progress, what)

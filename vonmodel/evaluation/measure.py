@@ -20,7 +20,9 @@ from vondata.storage import atomic_path
 
 from .features import FeatureNetwork
 from .images import Images, RealImages
+from .shape_classifier import ShapeFeatures
 from .statistics import FeatureStatistics, StatisticsAccumulator
+from .volumes import RealShapes, Volumes
 
 CACHE_FORMAT = 1
 Progress = Callable[[int, int], None]
@@ -44,10 +46,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Lane:
-    """What one device measures: the same images and the same network as every other lane, on its own device."""
+    """What one device measures: the same images or shapes, and the same network, as every other lane."""
 
-    images: Images
-    network: FeatureNetwork
+    images: Images | Volumes
+    network: FeatureNetwork | ShapeFeatures
 
 
 def measure(
@@ -57,7 +59,7 @@ def measure(
     keep: bool = False,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measures images in one pass; with several lanes, each takes every so-manieth batch.
+    """Measures images or shapes in one pass; with several lanes, each takes every so-manieth batch.
 
     Args:
         lanes: at least one; they share the work.
@@ -102,21 +104,21 @@ def features_in_order(lanes: Sequence[Lane], batch_size: int) -> Iterator[npt.ND
 
 
 def measure_real(
-    real: RealImages,
-    networks: Sequence[FeatureNetwork],
+    real: RealImages | RealShapes,
+    networks: Sequence[FeatureNetwork] | Sequence[ShapeFeatures],
     cache: Path,
     *,
     batch_size: int,
     keep: bool = False,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measures photos, or takes from the cache what the same photos and the same network gave before.
+    """Measures photos or shapes, or takes from the cache what the same ones and the same network gave before.
 
     A cached file is named by a hash of everything that decides its content. One that cannot be read is measured anew;
     a cache that cannot be written is reported and done without.
 
     Args:
-        real: the photos.
+        real: the prepared photos or shapes.
         networks: the feature network, on each device that takes part.
         cache: folder of what was measured before.
         batch_size: images at a time.
@@ -138,7 +140,7 @@ def measure_real(
     except FileNotFoundError:
         pass
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        logger.warning("%s cannot be read (%s): measuring the photos again", files[0], error)
+        logger.warning("%s cannot be read (%s): measuring again", files[0], error)
     lanes = [Lane(real, network) for network in networks]
     measured = measure(lanes, batch_size=batch_size, keep=keep, progress=progress)
     try:
@@ -147,7 +149,7 @@ def measure_real(
             with atomic_path(files[1]) as temporary:
                 np.save(temporary, measured.features)
     except OSError as error:
-        logger.warning("what the photos gave cannot be kept in %s: %s", cache, error)
+        logger.warning("what was measured cannot be kept in %s: %s", cache, error)
     return measured
 
 

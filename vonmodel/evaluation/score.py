@@ -15,6 +15,8 @@ from vonmodel.run_folder import RunFolder
 from .features import FeatureNetwork, file_features, inception_features, random_features
 from .image_scores import Progress, image_scores
 from .settings import ScoreSettings
+from .shape_classifier import ShapeFeatures, load_classifier
+from .shape_fid import check_fits, shape_fid
 from .shape_scores import shape_scores
 from .subject import Subject, VonSubject
 
@@ -25,9 +27,11 @@ class Instruments:
 
     Attributes:
         networks: the feature network of images on each device; none where no score of images is asked for.
+        classifier: the feature network of shapes; None where nobody asks for their Fréchet distance.
     """
 
     networks: tuple[FeatureNetwork, ...]
+    classifier: ShapeFeatures | None
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,14 @@ def open_instruments(settings: ScoreSettings) -> Instruments:
 
     Raises:
         WeightsError: the Inception weights cannot be used.
-        NetworkFileError: the feature network cannot be used.
+        NetworkFileError, ClassifierError: the feature network or the classifier cannot be used.
     """
     networks: tuple[FeatureNetwork, ...] = ()
     if settings.images:
         first = _feature_network(settings)
         networks = (first, *(first.on(device) for device in settings.devices[1:]))
-    return Instruments(networks)
+    classifier = load_classifier(settings.classifier, settings.devices[0]) if settings.classifier else None
+    return Instruments(networks, classifier)
 
 
 def open_candidate(run: RunFolder, data: Path, settings: ScoreSettings, checkpoint: str | None = None) -> Candidate:
@@ -87,8 +92,11 @@ def score(
         The lines that were recorded.
 
     Raises:
+        ClassifierError: the classifier does not fit the model.
         ManifestMissingError, EmptyDatasetError, ResolutionError, StatisticsError: the data cannot be used.
     """
+    if instruments.classifier is not None:
+        check_fits(instruments.classifier, candidate.subject.config)
     lines = []
     for result in _results(candidate.subject, instruments, settings, progress):
         lines.append(_recorded(result, candidate))
@@ -103,6 +111,10 @@ def _results(
         yield from image_scores(subject, instruments.networks, settings, progress)
     if settings.shapes:
         yield from shape_scores(subject, settings, progress)
+    if instruments.classifier is not None:
+        distance = shape_fid(subject, instruments.classifier, settings, progress)
+        if distance is not None:
+            yield distance
 
 
 def _feature_network(settings: ScoreSettings) -> FeatureNetwork:

@@ -23,6 +23,7 @@ class ScoreSettings:
         kid: the kernel distance of images.
         precision_recall: precision, recall, density and coverage of images.
         shapes: overlap of generated shapes with training shapes and each other, and distances of surface points.
+        classifier: file of the classifier on whose features shapes get a Fréchet distance; None measures none.
         features: the network of image features.
         resizing: how images get the size of the network; where None, as the literature does it with this network.
         network_size: pixels along an edge that a network from a file wants.
@@ -44,6 +45,7 @@ class ScoreSettings:
     kid: bool = True
     precision_recall: bool = True
     shapes: bool = True
+    classifier: Path | None = None
     features: Features = "inception"
     resizing: Resize | None = None
     network_size: int = 224

@@ -1,16 +1,15 @@
-"""The scores of shapes: overlap with the training shapes, distances of surface points, features of a classifier."""
+"""The scores of shapes that need no network: overlap with the training shapes, distances of surface points."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 from vonmodel.datasets import ShapeDataset
 from vonmodel.export import surface_level
 
-from .image_scores import Progress
+from .image_scores import Progress, told
 from .point_distance import point_scores
 from .settings import ScoreSettings
 from .shapes import shape_overlap
@@ -78,8 +77,3 @@ def shape_scores(
         "split": settings.split or "all",
         "dataset_sha256": real.sha256,
     } | about
-
-
-def told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    """A report of one thing."""
-    return None if progress is None else partial(progress, what)

@@ -37,6 +37,8 @@ class RealShapes:
     """Prepared shapes at a model's resolution and in its representation.
 
     Attributes:
+        size: voxels along an edge.
+        representation: what a volume holds.
         ids: those that count, in the order of the hash of their id: fewer are a sample of all.
     """
 
@@ -56,6 +58,7 @@ class RealShapes:
             ManifestMissingError: no shapes of this class were prepared.
             EmptyDatasetError: none of them is usable.
         """
+        self.size, self.representation = config.resolution, config.representation
         self._dataset = ShapeDataset(
             data, class_name, resolution=config.resolution, representation=config.representation, split=split
         )

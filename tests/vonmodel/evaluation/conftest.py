@@ -1,0 +1,38 @@
+"""A dataset of two classes of shapes, and a classifier that learnt them."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+
+@pytest.fixture(scope="session")
+def two_classes(tiny_data, tmp_path_factory):
+    """The tiny chairs (boxes, two of eight held out) and as many cars: the same boxes, half as high."""
+    from vondata.manifest import manifest_path, output_path
+    from vondata.storage import load_shape, save_shape
+
+    data = tmp_path_factory.mktemp("two") / "data"
+    shutil.copytree(tiny_data, data)
+    frame = pd.read_parquet(manifest_path(data, "chair", "shapes"))
+    frame["split"] = ["train"] * 6 + ["val", "test"]
+    frame.to_parquet(manifest_path(data, "chair", "shapes"))
+    for id in frame["id"]:
+        chair = load_shape(output_path(data, "chair", "shapes", id))
+        middle = int(np.flatnonzero(chair.occupancy.any(axis=(0, 1))).mean())
+        chair.occupancy[:, :, middle:] = False
+        chair.surface[:, :, middle:] = False
+        save_shape(output_path(data, "car", "shapes", id), chair)
+    frame.assign(**{"class": "car"}).to_parquet(manifest_path(data, "car", "shapes"))
+    return data
+
+
+@pytest.fixture(scope="session")
+def classifier(two_classes, tmp_path_factory):
+    """(the file, what it says of itself, its hash)"""
+    from vonmodel.evaluation.classifier_training import ClassifierSettings, train_classifier
+
+    file = tmp_path_factory.mktemp("classifier") / "shape-classifier.safetensors"
+    settings = ClassifierSettings(base_channels=2, steps=25, batch_size=8, learning_rate=5e-3)
+    return file, *train_classifier(two_classes, settings, file)
