@@ -1,4 +1,8 @@
-"""What has been done: one append-only file of JSON lines per class and kind, from which manifests are made."""
+"""What has been done: one append-only file of JSON lines per class and kind, from which manifests are made.
+
+A line begins with what a resume needs to know and ends with the row, without its empty values and what stands before
+it. A resume reads the beginnings only; a checksum tells whether the row is whole.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,17 @@ import logging
 import os
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
+from vondata.columns import known_columns
 from vondata.item import Kind
 
 SYNC_EVERY_S = 2.0
+_ROW = b',"row":'  # cannot stand within a JSON string, where quotes are escaped
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +34,7 @@ class DatasetBusyError(RuntimeError):
         super().__init__(f"another von prepare is writing {path}; wait until it ends or stop it")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """The newest line of an item, as far as a resume needs it; the row stays on disk.
 
     Attributes:
@@ -75,6 +80,7 @@ class Journal:
         self.path = journal_path(data, class_name, kind)
         self.entries: dict[str, Entry] = {}
         self.appended = 0
+        self._empty_row = {column.name: None for column in known_columns(kind)} | {"class": class_name}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "a+b")  # noqa: SIM115 - closed by __exit__
         try:
@@ -99,28 +105,38 @@ class Journal:
         self, id: str, *, stamp: int, content: str | None, settings: str, input: str, row: Mapping[str, Any]
     ) -> None:
         """Appends what became of an item; `input` is the path of its first file."""
-        self._append({"id": id, "stamp": stamp, "content": content, "settings": settings, "input": input, "row": row})
+        known = {"id": id, "stamp": stamp, "content": content, "settings": settings, "input": input}
+        known |= {"collection": row["collection"], "reason": row["reason"] or ""}
+        rest = _json(
+            {
+                name: value
+                for name, value in row.items()
+                if value is not None and name != "class" and known.get(name) != value
+            }
+        )
+        self._append(known | {"check": zlib.crc32(rest)}, rest)
 
     def mark_vanished(self, id: str) -> None:
         """Takes an item out of the manifest but remembers it, in case it comes back."""
-        self._append({"id": id, "vanished": True})
+        self._append({"id": id, "vanished": True}, b"{}")
 
     def line(self, id: str) -> dict[str, Any]:
         """The newest recorded line of an item."""
         with open(self.path, "rb") as file:
-            return _line_at(file, self.entries[id])
+            return self._line_at(file, self.entries[id])
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of all present items, ordered by id; one is in memory at a time."""
         with open(self.path, "rb") as file:
             for id in sorted(id for id, entry in self.entries.items() if entry.present):
-                yield _line_at(file, self.entries[id])["row"]
+                row: dict[str, Any] = self._line_at(file, self.entries[id])["row"]
+                yield row
 
-    def _append(self, fields: dict[str, Any]) -> None:
-        line = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    def _append(self, known: dict[str, Any], rest: bytes) -> None:
+        line = _json(known)[:-1] + _ROW + rest + b"}\n"
         self._file.write(line)
         self._file.flush()
-        self._learn(fields, self._end)
+        self._learn(known, self._end)
         self._end += len(line)
         self.appended += 1
         if time.monotonic() - self._synced > SYNC_EVERY_S:
@@ -137,29 +153,39 @@ class Journal:
                 self._file.truncate(offset)
                 break
             try:
-                self._learn(json.loads(line), offset)
+                known, _, rest = line.partition(_ROW)
+                fields = json.loads((known + b"}").decode("ascii"))
+                if fields.get("check", 0) != zlib.crc32(rest[:-2]) and "vanished" not in fields:
+                    raise ValueError("the row is damaged")
+                self._learn(fields, offset)
             except (ValueError, KeyError, TypeError):
                 logger.warning("%s: passed over damaged bytes at %d; their item is done again", self.path, offset)
             offset += len(line)
         self._file.seek(0, os.SEEK_END)
         return offset
 
-    def _learn(self, fields: dict[str, Any], offset: int) -> None:
-        id = fields["id"]
-        if fields.get("vanished"):
-            self.entries[id] = replace(self.entries[id], present=False)
+    def _learn(self, known: dict[str, Any], offset: int) -> None:
+        id = known["id"]
+        if "vanished" in known:
+            self.entries[id] = self.entries[id]._replace(present=False)
             return
-        row = fields["row"]
-        content = fields["content"]
+        content = known["content"]
         self.entries[id] = Entry(
-            offset=offset,
-            stamp=fields["stamp"],
-            content=None if content is None else bytes.fromhex(content),
-            settings=sys.intern(fields["settings"]),
-            collection=sys.intern(row["collection"]),
-            reason=sys.intern(row["reason"] or ""),
-            present=True,
+            offset,
+            known["stamp"],
+            None if content is None else bytes.fromhex(content),
+            sys.intern(known["settings"]),
+            sys.intern(known["collection"]),
+            sys.intern(known["reason"]),
+            True,
         )
+
+    def _line_at(self, file: BinaryIO, entry: Entry) -> dict[str, Any]:
+        """A line with its row in full."""
+        file.seek(entry.offset)
+        line: dict[str, Any] = json.loads(file.readline())
+        known = {name: line[name] for name in ("id", "settings", "collection")} | {"reason": line["reason"] or None}
+        return line | {"row": self._empty_row | known | line["row"]}
 
 
 def journal_path(data: Path, class_name: str, kind: Kind) -> Path:
@@ -167,7 +193,5 @@ def journal_path(data: Path, class_name: str, kind: Kind) -> Path:
     return data / "journal" / f"{class_name}-{kind}.jsonl"
 
 
-def _line_at(file: BinaryIO, entry: Entry) -> dict[str, Any]:
-    file.seek(entry.offset)
-    line: dict[str, Any] = json.loads(file.readline())
-    return line
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
