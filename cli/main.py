@@ -10,6 +10,7 @@ from .evaluate import evaluate
 from .generate import generate
 from .inspect import inspect
 from .prepare import prepare
+from .serve import serve
 from .settings import load_settings
 from .train import train
 from .train_classifier import train_classifier
@@ -32,5 +33,6 @@ main.add_command(evaluate)
 main.add_command(generate)
 main.add_command(inspect)
 main.add_command(prepare)
+main.add_command(serve)
 main.add_command(train)
 main.add_command(train_classifier)

@@ -1,0 +1,1 @@
+"""The studio: a local web page to explore a model and to watch a training."""

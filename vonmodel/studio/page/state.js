@@ -1,0 +1,69 @@
+// What is being looked at, as the link after # says it, and the way back.
+export const NAMES = [
+  "checkpoint", "shape", "shape-to", "shape-mix", "texture", "texture-to", "texture-mix", "azimuth", "elevation",
+];
+export const INITIAL = { shape: "0", texture: "0", azimuth: "30", elevation: "20" };
+const RANGES = { azimuth: [-180, 180], elevation: [-90, 90], "shape-mix": [0, 1], "texture-mix": [0, 1] };
+const LARGEST_SEED = 2 ** 32 - 1;
+
+export const isSpelt = (code) => code.startsWith("~");
+
+export function isCode(text) {
+  const seed = /^(\d{1,12})(?::(\d{1,5}))?$/.exec(text);
+  if (!seed) return /^~[A-Za-z0-9_-]+$/.test(text);
+  return Number(seed[1]) <= LARGEST_SEED && Number(seed[2] ?? 1) >= 1 && Number(seed[2] ?? 1) <= 10000;
+}
+
+// The state of a link, and a sentence for each part of it that makes no sense and was left out.
+export function parse(link) {
+  const state = { ...INITIAL };
+  const complaints = [];
+  for (const [name, value] of new URLSearchParams(link.replace(/^#/, ""))) {
+    if (value === "") continue;
+    const range = RANGES[name];
+    const known = range ? value.trim() !== "" && Number(value) >= range[0] && Number(value) <= range[1]
+      : name === "checkpoint" ? /^[a-z]+-\d{1,12}$/.test(value)
+      : NAMES.includes(name) && isCode(value);
+    if (known) state[name] = value;
+    else complaints.push(`The link says ${name}=${value.slice(0, 40)}, which makes no sense here.`);
+  }
+  return { state, complaints };
+}
+
+export function link(state) {
+  const given = new URLSearchParams();
+  for (const name of NAMES) {
+    const value = state[name];
+    if (value === undefined || value === "") continue;
+    if (name.endsWith("-mix") && (Number(value) === 0 || !state[name.replace("mix", "to")])) continue;
+    given.set(name, value);
+  }
+  return given.toString().replaceAll("%7E", "~").replaceAll("%3A", ":");
+}
+
+export class History {
+  constructor(first, onChange) {
+    this.states = [first];
+    this.place = 0;
+    this.onChange = onChange;
+  }
+
+  note(state) {
+    if (state === this.states[this.place]) return;
+    this.states.splice(this.place + 1, Infinity, state);
+    this.states.splice(0, this.states.length - 200);
+    this.place = this.states.length - 1;
+    this.onChange();
+  }
+
+  step(by) {
+    const place = this.place + by;
+    if (place < 0 || place >= this.states.length) return null;
+    this.place = place;
+    this.onChange();
+    return this.states[place];
+  }
+
+  get canUndo() { return this.place > 0; }
+  get canRedo() { return this.place < this.states.length - 1; }
+}

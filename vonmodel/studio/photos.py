@@ -1,0 +1,135 @@
+"""Photos brought to the studio: the object of each, framed as the model's images are."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import tempfile
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vondata.images.framing import frame_cut_out
+from vondata.images.prepare import locate_object
+from vondata.images.quality import bounding_box
+from vondata.images.settings import ImageSettings
+from vonmodel.synthesis.session import ModelSession
+
+from .pictures import to_png
+from .question import spell_code
+
+MOST_PHOTO_BYTES = 20 * 2**20
+MOST_PHOTO_PIXELS = 50_000_000
+PHOTOS_KEPT = 16
+Pixels = npt.NDArray[np.uint8]
+
+
+class UnknownPhotoError(KeyError):
+    """A photo that was never brought here, or too long ago."""
+
+    def __str__(self) -> str:
+        return "this photo is not here any more; drop it again"
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """The object of a photo, framed as the model's images are.
+
+    Attributes:
+        key: hash of the photo's bytes.
+        rgba: (R, R, 4) composited on white, alpha = mask.
+        mask_origin: how the object was found.
+    """
+
+    key: str
+    rgba: Pixels
+    mask_origin: str
+
+    @property
+    def image(self) -> Float[Tensor, "3 R R"]:
+        """The picture in [-1, 1], the object on white."""
+        return torch.from_numpy(self.rgba[..., :3].copy()).permute(2, 0, 1).float() / 127.5 - 1.0
+
+    @property
+    def mask(self) -> Float[Tensor, "1 R R"]:
+        """The object's mask in [0, 1]."""
+        return torch.from_numpy(self.rgba[..., 3].copy())[None].float() / 255.0
+
+
+class PhotoTray:
+    """Keeps the photos that were brought last."""
+
+    def __init__(self) -> None:
+        self._photos: OrderedDict[tuple[str, int], Photo] = OrderedDict()
+
+    def take(self, content: bytes, size: int) -> Photo:
+        """Finds the object of a photo.
+
+        Args:
+            content: the file's bytes; they tell its format.
+            size: of the picture in pixels.
+
+        Raises:
+            Rejected: it is no photo, too large, or no object is found in it.
+        """
+        key = hashlib.blake2b(content, digest_size=12).hexdigest()
+        if (key, size) not in self._photos:
+            self._photos[key, size] = _read_photo(content, key, size)
+        self._photos.move_to_end((key, size))
+        while len(self._photos) > PHOTOS_KEPT:
+            self._photos.popitem(last=False)
+        return self._photos[key, size]
+
+    def find(self, key: str, size: int) -> Photo:
+        """A photo by its key.
+
+        Raises:
+            UnknownPhotoError: it is not here.
+        """
+        try:
+            return self._photos[key, size]
+        except KeyError as error:
+            raise UnknownPhotoError from error
+
+
+@dataclass(frozen=True)
+class ReadPhoto:
+    """What a photo says.
+
+    Attributes:
+        photo: its key on the tray.
+        texture: its texture's code as it stands in a link.
+        picture: its object as the model sees it, a PNG as data URL.
+        mask_origin: how the object was found.
+    """
+
+    photo: str
+    texture: str
+    picture: str
+    mask_origin: str
+
+
+def read_texture(session: ModelSession, tray: PhotoTray, content: bytes) -> ReadPhoto:
+    """Reads the texture of a photo; errors as `PhotoTray.take`."""
+    photo = tray.take(content, session.config.image_size)
+    with torch.no_grad():
+        mean, _ = session.source.model.texture_encoder(photo.image[None].to(session.device))
+    picture = base64.b64encode(to_png(photo.rgba)).decode("ascii")
+    return ReadPhoto(photo.key, spell_code(mean[0]), f"data:image/png;base64,{picture}", photo.mask_origin)
+
+
+def _read_photo(content: bytes, key: str, size: int) -> Photo:
+    settings = ImageSettings(size=size, max_pixels=MOST_PHOTO_PIXELS)
+    with tempfile.TemporaryDirectory(prefix="von-studio-") as folder:
+        file = Path(folder) / "photo"
+        file.write_bytes(content)
+        located = locate_object(file, settings)
+    box = bounding_box(located.found.mask)
+    rgba = frame_cut_out(located.found.cut, box, size=size, margin=settings.margin)
+    return Photo(key, rgba, located.found.origin)

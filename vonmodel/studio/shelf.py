@@ -1,0 +1,119 @@
+"""The models of a run: which checkpoints there are to look at, and those that are loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vonmodel.checkpoint import CheckpointError, CheckpointInfo, read_info
+from vonmodel.config import STAGES, ConfigError
+from vonmodel.run_folder import RunError, RunFolder
+from vonmodel.synthesis.session import ModelSession
+from vonmodel.synthesis.source import open_source
+
+SESSIONS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a run, and what is wrong with the ones that cannot be used.
+
+    Attributes:
+        usable: oldest first.
+        problems: a sentence each.
+    """
+
+    usable: tuple[CheckpointInfo, ...]
+    problems: tuple[str, ...]
+
+
+class ModelShelf:
+    """Keeps the models of a run that were asked for last.
+
+    `session` is for the thread that computes; everything else is for any.
+
+    Attributes:
+        run: the run folder.
+        data: the prepared dataset; it may be missing.
+        device: where models compute.
+    """
+
+    def __init__(self, run: Path, data: Path, device: str) -> None:
+        self.run, self.data, self.device = run, data, device
+        self._sessions: dict[str, ModelSession] = {}
+
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints as they are now: a training goes on writing them."""
+        usable, problems = list[CheckpointInfo](), list[str]()
+        for file in sorted((self.run / "checkpoints").glob("*/checkpoint.json")):
+            if file.parent.name.startswith("."):
+                continue
+            try:
+                info = read_info(self.run, file.parent.name)
+                STAGES.index(info.stage)
+                usable.append(info)
+            except (CheckpointError, ValueError) as error:
+                problems.append(str(error))
+        return Checkpoints(
+            tuple(sorted(usable, key=lambda each: (STAGES.index(each.stage), each.step))), tuple(problems)
+        )
+
+    def session(self, checkpoint: str | None) -> ModelSession:
+        """The model of a checkpoint, loaded.
+
+        Args:
+            checkpoint: its name; the newest where None.
+
+        Raises:
+            CheckpointError: there is no such checkpoint, or it cannot be used.
+            RunError, ConfigError, UnknownClassError: the run cannot be used.
+        """
+        name = checkpoint if checkpoint is not None else self._newest()
+        if name not in self._sessions:
+            source = open_source(self.run, data=self.data, checkpoint=name, device=self.device)
+            self._sessions[name] = ModelSession(source)
+        self._sessions[name] = self._sessions.pop(name)  # used last
+        while len(self._sessions) > SESSIONS_KEPT:
+            del self._sessions[next(iter(self._sessions))]
+        return self._sessions[name]
+
+    def describe(self) -> Mapping[str, Any]:
+        """The run for the page: its class, its model, its checkpoints, and what is wrong with them."""
+        found = self.checkpoints()
+        described: dict[str, Any] = {
+            "run": self.run.resolve().name,
+            "checkpoints": [dataclasses.asdict(info) for info in found.usable],
+            "problems": list(found.problems),
+        }
+        try:
+            config = RunFolder(self.run).config()
+        except (RunError, ConfigError, OSError) as error:
+            return described | {"class": self.run.resolve().name, "model": None, "problems": [str(error)]}
+        return described | {"class": config.class_name, "model": dataclasses.asdict(config.model)}
+
+    def _newest(self) -> str:
+        found = self.checkpoints()
+        if found.usable:
+            return found.usable[-1].name
+        if found.problems:
+            raise CheckpointError(found.problems[-1])
+        raise CheckpointError(f"{self.run} has no checkpoint yet; the training writes the first one after a while")
+
+
+def to_json(value: Any) -> str:
+    """JSON as every browser reads it: numbers that are not finite become null."""
+    return json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0.0 else None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value

@@ -1,0 +1,38 @@
+"""What all of a studio's answers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .chronicle import Chronicle
+from .desk import Desk
+from .guard import Guard
+from .photos import PhotoTray
+from .shelf import ModelShelf
+from .tasks import TaskBoard
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """The state of one studio.
+
+    Attributes:
+        guard: whom it answers.
+        shelf: the models of its run.
+        chronicle: what the run tells of its training.
+        desk: where everything is computed.
+        tray: the photos brought.
+        tasks: long work that pages wait for.
+    """
+
+    guard: Guard
+    shelf: ModelShelf
+    chronicle: Chronicle
+    desk: Desk = field(default_factory=Desk)
+    tray: PhotoTray = field(default_factory=PhotoTray)
+    tasks: TaskBoard = field(default_factory=TaskBoard)
+
+    def close(self) -> None:
+        """Stops what is being computed."""
+        self.tasks.cancel_all()
+        self.desk.close()
