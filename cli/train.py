@@ -14,6 +14,7 @@ import click
 
 from .model_source import choose_device, user_errors
 from .settings import folder_option, json_option, print_json
+from .train_baseline import NAMES, BaselineRequest, train_baseline
 
 if TYPE_CHECKING:
     from vonmodel.checkpoint import CheckpointInfo
@@ -51,6 +52,11 @@ INTERRUPTED = 130
     metavar="STAGE.FIELD=VALUE",
     help="Change one field, such as shape.learning_rate=1e-4 or model.resolution=64; repeat for more.",
 )
+@click.option(
+    "--baseline",
+    type=click.Choice(NAMES),
+    help="Train this one of the paper's comparisons in place of the model, on the same data for as many steps.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random.  [default: 0]")
 @click.option("--run", type=click.Path(path_type=Path), help="The run folder. [default: RUNS/CLASS]")
 @folder_option("runs", help="Where the runs are.")
@@ -76,6 +82,13 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
         config = _resolve(run, class_name, options)
         if run.exists:
             run.check_same(config)
+        if options["baseline"] is not None:
+            if options["stage"] is not None:
+                raise click.UsageError("--stage and --baseline: a baseline has no stages, leave --stage away")
+            request = BaselineRequest(options["baseline"], run, config, data, device, dry_run, as_json)
+            with _stop_on_signal() as stop:
+                train_baseline(request, lambda: bool(stop))
+            return
         check(config, data, stages)
         if dry_run:
             _tell_plan(describe(config, data, run, stages), as_json)

@@ -1,0 +1,101 @@
+"""What a baseline learns from and for how long: the prepared data and the steps that the model itself has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vondata.classes import load_class
+from vonmodel.augmentation import augment
+from vonmodel.config import StageName, TrainConfig
+from vonmodel.datasets import ImageDataset, ShapeDataset
+from vonmodel.seeding import epoch_positions, numpy_generator
+
+from .recipes import RECIPES, BaselineName
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a baseline is trained.
+
+    Attributes:
+        steady: steps at the full learning rate.
+        decaying: steps over which it falls linearly to zero.
+        batch_size: items an update.
+        average: decay of the running average of the generator's weights.
+    """
+
+    steady: int
+    decaying: int
+    batch_size: int
+    average: float
+
+    @property
+    def steps(self) -> int:
+        """All of them."""
+        return self.steady + self.decaying
+
+
+class BaselineData:
+    """The photos or shapes that the model itself is trained on, in batches that are a function of seed and step.
+
+    Attributes:
+        stage: the stage of the model that learns from the same data.
+        dataset: photos or shapes.
+        budget: the steps of that stage and of the joint one together.
+    """
+
+    def __init__(self, name: BaselineName, config: TrainConfig, data: Path) -> None:
+        """Opens the training part.
+
+        Raises:
+            ManifestMissingError: it was not prepared.
+            EmptyDatasetError: nothing of it is usable.
+        """
+        images = RECIPES[name].draws == "images"
+        model = config.model
+        self._name, self._config = name, config
+        self.stage: StageName = "texture" if images else "shape"
+        self.dataset: ImageDataset | ShapeDataset
+        shapes = ShapeDataset(
+            data,
+            config.class_name,
+            resolution=model.resolution,
+            representation=model.representation,
+            cache_mb=0 if images else config.output.cache_mb,
+        )
+        photos = ImageDataset(data, config.class_name, size=model.image_size, cache_mb=config.output.cache_mb)
+        self.dataset = photos if images else shapes
+        self._mirror_symmetry = load_class(config.class_name).mirror_symmetry
+        own, joint = config.texture if images else config.shape, config.joint
+        # An epoch of the texture and joint stage visits all shapes and all photos.
+        largest = max(len(photos), len(shapes))
+        steady, decaying = own.steps(largest if images else len(shapes))
+        joint_steady, joint_decaying = joint.steps(largest)
+        more = round((joint_steady + joint_decaying) * joint.batch_size / own.batch_size)
+        self.budget = Budget(steady + more, decaying, own.batch_size, own.average)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the ids of all items."""
+        return hashlib.sha256(json.dumps(list(self.dataset.ids)).encode()).hexdigest()
+
+    def batch(self, step: int) -> tuple[Tensor, tuple[str, ...]]:
+        """What the critic sees in a step, and the ids: photos varied as for the model, or volumes."""
+        count = self.budget.batch_size * RECIPES[self._name].critic_steps
+        seed, purpose = self._config.seed, f"{self._name} items"
+        positions = epoch_positions(step, count, len(self.dataset), seed=seed, purpose=purpose)
+        ids = tuple(self.dataset.ids[position] for position in positions)
+        if isinstance(self.dataset, ShapeDataset):
+            return torch.stack([self.dataset[position] for position in positions]), ids
+        rng = numpy_generator(seed, self._name, "photos", step)
+        photos = [
+            augment(self.dataset[position], self._config.data, rng, mirror_symmetry=self._mirror_symmetry)
+            for position in positions
+        ]
+        return torch.stack([photo.image for photo in photos]), ids
