@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .devices import INTERRUPTED, RememberingCommand, train_on_devices
 from .model_source import choose_device, user_errors
 from .settings import folder_option, json_option, print_json
 from .train_baseline import NAMES, BaselineRequest, train_baseline
@@ -22,10 +24,8 @@ if TYPE_CHECKING:
     from vonmodel.run_folder import RunFolder
     from vonmodel.training import TrainingJob
 
-INTERRUPTED = 130
 
-
-@click.command()
+@click.command(cls=RememberingCommand)
 @click.option("--class", "class_name", help="Class to train. [default: the one that was prepared]")
 @click.option(
     "--stage",
@@ -34,10 +34,11 @@ INTERRUPTED = 130
 )
 @click.option(
     "--preset",
-    type=click.Choice(["demo", "published", "modern"]),
+    type=click.Choice(["demo", "published", "fast", "modern"]),
     default="published",
     show_default=True,
-    help="demo learns on a CPU in minutes, published has the paper's numbers, modern differs where we know better.",
+    help="demo learns on a CPU in minutes, published has the paper's numbers, fast is the same on a GPU in bfloat16, "
+    "modern differs where we know better.",
 )
 @click.option(
     "--config",
@@ -62,6 +63,18 @@ INTERRUPTED = 130
 @folder_option("runs", help="Where the runs are.")
 @folder_option("data", help="The prepared dataset.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Devices of this machine to train on together, each with its share of every batch; torchrun does it too.",
+)
+@click.option(
+    "--skip-nonfinite",
+    is_flag=True,
+    help="Leave a step out where a loss or gradient is not finite, and count it, instead of stopping.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and train nothing.")
 @json_option
 def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
@@ -75,7 +88,7 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
     from vonmodel.training_plan import check, describe
 
     stages = STAGES if options["stage"] is None else (options["stage"],)
-    device = choose_device(options["device"])
+    device = _own_device(choose_device(options["device"]), options["devices"])
     with user_errors():
         class_name = _class_name(options["class_name"], data)
         run = RunFolder(options["run"] or options["runs"] / class_name)
@@ -89,12 +102,41 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
             with _stop_on_signal() as stop:
                 train_baseline(request, lambda: bool(stop))
             return
-        check(config, data, stages)
+        check(config, data, stages, processes=_processes(options["devices"]))
         if dry_run:
             _tell_plan(describe(config, data, run, stages), as_json)
             return
-        info, job = _train(run, config, data, device, stages, as_json)
+        if options["devices"] > 1:
+            train_on_devices(options["devices"], click.get_current_context().meta["von.arguments"])
+            return
+        info, job = _train(run, config, data, device, stages, as_json, options["skip_nonfinite"])
     _tell_end(info, job, as_json)
+
+
+def _processes(devices: int) -> int:
+    """How many processes train together: those asked for here, or those of a launcher such as torchrun."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if devices > 1 and launched > 1:
+        raise click.UsageError("--devices: a launcher started this process as one of several already; leave it away")
+    return max(devices, launched)
+
+
+def _own_device(device: str, devices: int) -> str:
+    """The device of this process where several train together: GPUs by their number on this machine.
+
+    Raises:
+        click.UsageError: there are not as many GPUs.
+    """
+    import torch
+
+    if device.partition(":")[0] != "cuda" or _processes(devices) == 1:
+        return device
+    index = int(os.environ.get("LOCAL_RANK", devices - 1))
+    if index >= torch.cuda.device_count():
+        raise click.UsageError(
+            f"--devices: this machine has {torch.cuda.device_count()} GPUs, {index + 1} are needed"
+        )
+    return f"cuda:{index}"
 
 
 def _class_name(given: str | None, data: Path) -> str:
@@ -136,28 +178,44 @@ def _resolve(run: RunFolder, class_name: str, options: dict[str, Any]) -> TrainC
 
 
 def _train(
-    run: RunFolder, config: TrainConfig, data: Path, device: str, stages: Any, as_json: bool
+    run: RunFolder,
+    config: TrainConfig,
+    data: Path,
+    device: str,
+    stages: Any,
+    as_json: bool,
+    skip_nonfinite: bool,
 ) -> tuple[CheckpointInfo, TrainingJob]:
     import torch
 
     from vonmodel.loss_record import NonFiniteLossError
+    from vonmodel.parallel import LostProcessError, is_writer, processes_joined, wait_for_all
     from vonmodel.training import TrainingJob
     from vonmodel.training import train as train_stages
 
-    with _stop_on_signal() as stop:
-        run.start(config)
+    with _stop_on_signal() as stop, processes_joined(torch.device(device)):
+        if is_writer():
+            run.start(config)
+        wait_for_all()
         job = TrainingJob(
             run=run,
             config=config,
             data=data,
             device=torch.device(device),
+            skip_nonfinite=skip_nonfinite,
             on_progress=lambda progress: click.echo(progress.line(), err=as_json),
             should_stop=lambda: bool(stop),
         )
         try:
             return train_stages(job, stages), job
         except NonFiniteLossError as error:
+            if not is_writer():
+                raise SystemExit(1) from error
             raise click.ClickException(str(error)) from error
+        except LostProcessError as error:
+            raise click.ClickException(
+                f"{error}. The same command goes on from the last checkpoint in {run.path}"
+            ) from error
 
 
 @contextmanager
@@ -169,7 +227,8 @@ def _stop_on_signal() -> Iterator[list[int]]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
-        click.echo("\nStopping after this step and saving; once more to stop at once.", err=True)
+        if os.environ.get("RANK", "0") == "0":
+            click.echo("\nStopping after this step and saving; once more to stop at once.", err=True)
 
     before = {each: signal.signal(each, receive) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -200,6 +259,8 @@ def _tell_plan(plan: dict[str, Any], as_json: bool) -> None:
 
 
 def _tell_end(info: CheckpointInfo, job: TrainingJob, as_json: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        raise SystemExit(0 if info.finished else INTERRUPTED)
     sheets = sorted(job.run.samples.glob(f"{info.stage}-*.png"))
     if as_json:
         print_json(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,9 +63,10 @@ class ShapeSource:
     stage: StageName
     seed: int
 
-    def load(self, step: int, count: int) -> Batch:
-        """`count` shapes for a step."""
+    def load(self, step: int, count: int, rows: Sequence[int] | None = None) -> Batch:
+        """`count` shapes for a step, or those of them in these rows."""
         positions = epoch_positions(step, count, len(self.dataset), seed=self.seed, purpose=f"{self.stage} shapes")
+        positions = [positions[row] for row in (range(count) if rows is None else rows)]
         return Batch(
             volumes=torch.stack([self.dataset[position] for position in positions]),
             ids=tuple(self.dataset.ids[position] for position in positions),
@@ -83,15 +84,24 @@ class PhotoSource:
     stage: StageName
     seed: int
 
-    def load(self, step: int, count: int) -> Batch:
-        """`count` photos for a step, varied, each with its own viewpoint or one drawn from the class's."""
+    def load(self, step: int, count: int, rows: Sequence[int] | None = None) -> Batch:
+        """`count` photos for a step, varied, each with its own viewpoint or one drawn from the class's.
+
+        Args:
+            step: the step.
+            count: items of the step.
+            rows: only these of them, the same as among all.
+        """
         positions = epoch_positions(step, count, len(self.dataset), seed=self.seed, purpose=f"{self.stage} photos")
-        rng = numpy_generator(self.seed, self.stage, "photos", step)
+        rows = range(count) if rows is None else rows
+        positions = [positions[row] for row in rows]
+        # A generator for each photo, as a process that loads some of them knows nothing of the others.
+        rngs = [numpy_generator(self.seed, self.stage, "photos", step, row) for row in rows]
         photos = [
             augment(self.dataset[position], self.data, rng, mirror_symmetry=self.mirror_symmetry)
-            for position in positions
+            for position, rng in zip(positions, rngs, strict=True)
         ]
-        drawn = self.viewpoints(count, rng)
+        drawn = self.viewpoints(count, numpy_generator(self.seed, self.stage, "viewpoints", step))[list(rows)]
         angles = [
             tuple(other) if photo.viewpoint is None else photo.viewpoint
             for photo, other in zip(photos, drawn, strict=True)
@@ -111,11 +121,13 @@ def joined(shapes: Batch, photos: Batch) -> Batch:
 
 
 @contextmanager
-def loaded_ahead(load: Callable[[int], Batch], steps: range, *, workers: int, pin: bool) -> Iterator[Iterator[Batch]]:
+def loaded_ahead(
+    load: Callable[[int], list[Batch]], steps: range, *, workers: int, pin: bool
+) -> Iterator[Iterator[list[Batch]]]:
     """Loads the batches of `steps` in threads, in order, a few steps ahead.
 
     Args:
-        load: the batch of a step; called from several threads.
+        load: the batch of a step, in the parts that it is computed in; called from several threads.
         steps: the steps to come.
         workers: threads; 0 loads when the step asks.
         pin: put batches into pinned memory, for a GPU.
@@ -124,8 +136,8 @@ def loaded_ahead(load: Callable[[int], Batch], steps: range, *, workers: int, pi
         Exception: what `load` raised, when its step is asked for.
     """
 
-    def prepare(step: int) -> Batch:
-        return load(step).pinned() if pin else load(step)
+    def prepare(step: int) -> list[Batch]:
+        return [part.pinned() if pin else part for part in load(step)]
 
     if workers == 0:
         yield map(prepare, steps)
@@ -137,8 +149,10 @@ def loaded_ahead(load: Callable[[int], Batch], steps: range, *, workers: int, pi
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_order(pool: ThreadPoolExecutor, load: Callable[[int], Batch], steps: range, ahead: int) -> Iterator[Batch]:
-    under_way: deque[Future[Batch]] = deque()
+def _in_order(
+    pool: ThreadPoolExecutor, load: Callable[[int], list[Batch]], steps: range, ahead: int
+) -> Iterator[list[Batch]]:
+    under_way: deque[Future[list[Batch]]] = deque()
     for step in steps:
         under_way.append(pool.submit(load, step))
         if len(under_way) > ahead:

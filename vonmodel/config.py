@@ -12,6 +12,7 @@ from .config_fields import Amount, ConfigError, Count, Decay, Natural, Share, ch
 
 __all__ = [
     "STAGES",
+    "ComputeConfig",
     "ConfigError",
     "DataConfig",
     "DepthRange",
@@ -199,6 +200,28 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
+class ComputeConfig:
+    """How steps are computed; changes results by rounding, and nothing else.
+
+    Attributes:
+        precision: what networks convolve in; bfloat16 leaves weights, losses, projection and gradient penalty float32.
+        channels_last: weights of convolutions lie in memory as tensor cores want them; on a CPU they always do.
+        fused_optimiser: an update is one pass over memory.
+        compile: compile the networks: on GPUs, where it pays within minutes, or everywhere.
+        tune_convolutions: let cuDNN try its algorithms and take the fastest; not the same one in every run.
+        accumulate: pieces that a process takes a batch in, one after the other, where it does not fit into memory.
+            The statistics of batch norm and the depth range of a batch are then those of a piece.
+    """
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    fused_optimiser: bool = False
+    compile: Literal["never", "gpu", "always"] = "never"
+    tune_convolutions: bool = False
+    accumulate: Count = 1
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a training run."""
 
@@ -209,6 +232,7 @@ class TrainConfig:
     shape: ShapeStageConfig = field(default_factory=ShapeStageConfig)
     texture: TextureStageConfig = field(default_factory=TextureStageConfig)
     joint: JointStageConfig = field(default_factory=JointStageConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .config import StageName
+from .parallel import mean_everywhere, told_by_all
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -26,7 +27,8 @@ class NonFiniteLossError(ArithmeticError):
         super().__init__(
             f"stage {where['stage']}, step {where['step']}, phase {where['phase']}: "
             f"{', '.join(where['terms'])} is not finite; items {', '.join(where['items'])}. "
-            "The last checkpoint is from before. Look at these items, or lower the learning rate in another --run"
+            "The last checkpoint is from before. Look at these items, lower the learning rate in another --run, or "
+            "leave such steps out with --skip-nonfinite"
         )
 
 
@@ -46,18 +48,23 @@ class LossRecord:
                 self._values.setdefault(f"{phase}/{term}", []).append(value)
 
     def read(self) -> dict[str, float]:
-        """Means over the steps since the last call, by `phase/term`.
+        """Means over the steps since the last call and over all processes, by `phase/term`.
 
         Raises:
-            NonFiniteLossError: names the first step with a loss that is not finite.
+            NonFiniteLossError: names the first step with a loss that is not finite, in whichever process.
         """
+        if not self._steps:
+            return {}
         names = list(self._values)
-        table = torch.stack([torch.stack(values) for values in self._values.values()]).double().cpu().numpy()
-        if not np.isfinite(table).all():
-            raise NonFiniteLossError(self._where(names, table))
+        table = torch.stack([torch.stack(values) for values in self._values.values()]).double().cpu()
+        means = mean_everywhere(table).numpy()
+        if not np.isfinite(means).all():
+            own = None if torch.isfinite(table).all() else self._where(names, table.numpy())
+            found = [where for where in told_by_all(own) if where is not None]
+            raise NonFiniteLossError(min(found, key=lambda where: int(where["step"])))
         self._steps.clear()
         self._values.clear()
-        return dict(zip(names, table.mean(axis=1).tolist(), strict=True))
+        return dict(zip(names, means.mean(axis=1).tolist(), strict=True))
 
     def _where(self, names: list[str], table: npt.NDArray[np.float64]) -> dict[str, Any]:
         column = int((~np.isfinite(table)).any(axis=0).argmax())

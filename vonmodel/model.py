@@ -69,6 +69,7 @@ class VonModel(nn.Module):
         rotations: Float[Tensor, "n 3 3"],
         *,
         depth_range: DepthRange | None = None,
+        everywhere: bool = False,
     ) -> FramedSketch:
         """The framed 2.5D sketches of volumes at the model's image size.
 
@@ -76,10 +77,11 @@ class VonModel(nn.Module):
             volumes: in the model's representation, [0, 1].
             rotations: from the camera's frame to the object's, see `geometry.viewpoint_rotation`.
             depth_range: what shares one range of depth; the model's own choice where None.
+            everywhere: a batch is that of all processes that train together; all must call this.
         """
         config = self.config
         seen = project(self.opacity(volumes), rotations, image_size=config.image_size, resampled=config.resampled)
-        return frame_sketch(seen, depth_range=depth_range or config.depth_range)
+        return frame_sketch(seen, depth_range=depth_range or config.depth_range, everywhere=everywhere)
 
     def paint(self, framed: FramedSketch, texture_codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 3 size size"]:
         """Images of framed sketches in these textures, in [-1, 1], composed on white by the silhouette."""
@@ -93,7 +95,7 @@ def build_model(config: ModelConfig, seed: int) -> VonModel:
     return model
 
 
-def arrange_for_cpu(model: VonModel) -> None:
+def arrange_channels_last(model: VonModel) -> None:
     """Stores the weights of convolutions channels-last, which a CPU convolves a fifth faster; no value changes."""
     for weight in model.parameters():
         if weight.dim() == 4:

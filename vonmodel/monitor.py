@@ -14,12 +14,17 @@ from torch import Tensor
 
 from .config import StageName
 from .loss_record import LossRecord, NonFiniteLossError
+from .parallel import is_writer, told_by_all
 from .run_folder import RunFolder
 from .sheets import save_sheet
-from .stages import Stage, Step
+from .stages import Stage
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+# So many steps without an update one after the other, and training is broken.
+MOST_SKIPPED_IN_A_ROW = 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Progress:
         images_per_s: items trained on in a second, since the last report.
         learning_rate_share: share of the full learning rate.
         seconds_left: at this speed.
+        skipped: steps left out since the start because a loss or gradient was not finite.
     """
 
     stage: StageName
@@ -43,6 +49,7 @@ class Progress:
     images_per_s: float
     learning_rate_share: float
     seconds_left: float
+    skipped: int = 0
 
     def line(self) -> str:
         """One line for people."""
@@ -50,12 +57,15 @@ class Progress:
         minutes, seconds = divmod(round(self.seconds_left), 60)
         return (
             f"{self.stage} {self.step}/{self.steps}  {losses}  {self.images_per_s:.1f} images/s  "
-            f"{minutes}:{seconds:02d} left"
+            f"{minutes}:{seconds:02d} left" + (f"  {self.skipped} skipped" if self.skipped else "")
         )
 
 
 class Monitor:
-    """Reports the progress of a stage; a context manager that closes its files."""
+    """Reports the progress of a stage; a context manager that closes its files.
+
+    Of several processes that train together each has one, as all must gather the losses; one of them writes.
+    """
 
     def __init__(self, run: RunFolder, stage: Stage, start: int, on_progress: Callable[[Progress], None]) -> None:
         """Opens the reports.
@@ -71,7 +81,9 @@ class Monitor:
         self._step, self._time = start, time.perf_counter()
         self._start = start
         self._writer: SummaryWriter | None = None
-        run.rewind_stats(stage.name, start)
+        self._skipped = self._in_a_row = 0
+        if is_writer():
+            run.rewind_stats(stage.name, start)
 
     def __enter__(self) -> Self:
         return self
@@ -80,9 +92,34 @@ class Monitor:
         if self._writer is not None:
             self._writer.close()
 
-    def add(self, step: Step, losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def add(self, step: int, items: tuple[str, ...], losses: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Takes in the losses of a step, by phase and term."""
-        self._record.add(step.number, step.batch.ids, losses)
+        self._in_a_row = 0
+        self._record.add(step, items, losses)
+
+    def skip(self, step: int, items: tuple[str, ...], losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Counts a step whose last phase was not finite, and appends what is known of it to nonfinite.jsonl.
+
+        Raises:
+            NonFiniteLossError: there were too many in a row.
+        """
+        phase = list(losses)[-1]
+        bad = [term for term, value in losses[phase].items() if not value.isfinite().all()]
+        told = told_by_all((bad, items))
+        where = {
+            "stage": self._stage.name,
+            "step": step,
+            "phase": phase,
+            "terms": sorted({term for terms, _ in told for term in terms}) or ["gradient"],
+            "items": [item for terms, items in told if terms or not bad for item in items],
+        }
+        self._skipped += 1
+        self._in_a_row += 1
+        if is_writer():
+            with (self._run.path / "nonfinite.jsonl").open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(where) + "\n")
+        if self._in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            raise NonFiniteLossError(where)
 
     def report(self, step: int, steps: int, learning_rate_share: float) -> None:
         """Reports the losses since the last report, after `step` steps.
@@ -93,8 +130,9 @@ class Monitor:
         try:
             losses = self._record.read()
         except NonFiniteLossError as error:
-            (self._run.path / "nonfinite.json").write_text(json.dumps(error.where, indent=2) + "\n", "utf-8")
-            self._run.append_log(str(error))
+            if is_writer():
+                (self._run.path / "nonfinite.json").write_text(json.dumps(error.where, indent=2) + "\n", "utf-8")
+                self._run.append_log(str(error))
             raise
         now = time.perf_counter()
         seconds_a_step = (now - self._time) / (step - self._step)
@@ -106,8 +144,11 @@ class Monitor:
             images_per_s=self._stage.config.batch_size / seconds_a_step,
             learning_rate_share=learning_rate_share,
             seconds_left=(steps - step) * seconds_a_step,
+            skipped=self._skipped,
         )
         self._step, self._time = step, now
+        if not is_writer():
+            return
         self._run.log_stats(asdict(progress))
         self._run.append_log(progress.line())
         for name, value in {**losses, "images_per_s": progress.images_per_s}.items():

@@ -1,10 +1,28 @@
-"""Where half precision is not enough: statistics, scores and losses are computed in float32 at least."""
+"""Half precision: where it is used, and where it is not enough.
+
+Statistics, scores, losses, the projection and the gradient penalty are computed in float32 at least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Precision = Literal["float32", "bfloat16"]
+
 
 def at_least_single(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """The values in float32, or unchanged if they are float32 or float64 already."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def computing_in(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    """Opens contexts in which networks convolve in this precision; weights and their updates stay float32."""
+    if precision == "float32":
+        return nullcontext
+    return lambda: torch.autocast(device.type, torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Named configurations: the paper's, today's and one that learns on two CPU cores in minutes."""
+"""Named configurations: the paper's, the same fast, today's and one that learns on two CPU cores in minutes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from .config import (
+    ComputeConfig,
     DataConfig,
     JointStageConfig,
     ModelConfig,
@@ -14,10 +15,17 @@ from .config import (
     TrainConfig,
 )
 
-PresetName = Literal["demo", "published", "modern"]
+PresetName = Literal["demo", "published", "fast", "modern"]
+
+# Half precision where it is safe, compiled where that pays; the published arithmetic otherwise.
+FAST = ComputeConfig(
+    precision="bfloat16", channels_last=True, fused_optimiser=True, compile="gpu", tune_convolutions=True
+)
 
 PRESETS: Mapping[PresetName, TrainConfig] = {
     "published": TrainConfig(),
+    # The fused projection samples a volume once; nothing else differs from the published model.
+    "fast": TrainConfig(model=ModelConfig(resampled=False), compute=FAST),
     "modern": TrainConfig(
         model=ModelConfig(depth_range="item", resampled=False),
         shape=ShapeStageConfig(average=0.999),

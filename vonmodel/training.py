@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
+from .acceleration import prepare_model, tuned_convolutions
 from .averaging import WeightAverage
-from .batches import loaded_ahead
+from .batches import Batch, loaded_ahead
 from .checkpoint import (
     CheckpointInfo,
     CheckpointState,
@@ -22,12 +23,14 @@ from .checkpoint import (
     save_checkpoint,
 )
 from .config import STAGES, StageName, TrainConfig
-from .model import VonModel, arrange_for_cpu, build_model
+from .model import VonModel, build_model
 from .monitor import Monitor, Progress
+from .parallel import Part, any_everywhere, is_writer, process_count, rank, wait_for_all
+from .precision import computing_in
 from .run_folder import RunError, RunFolder
 from .seeding import torch_generator
 from .sheets import draw_sheet, sheet_codes
-from .stages import Stage, Step, learning_rate_share, run_phase, set_learning_rate
+from .stages import Stage, Step, learning_rate_share, run_step
 from .training_data import build_stage, open_data
 from .training_state import restore_training, training_tensors
 
@@ -43,6 +46,8 @@ class TrainingJob:
         config: the configuration.
         data: the prepared dataset.
         device: where to compute.
+        skip_nonfinite: leave steps out whose losses or gradients are not finite, instead of stopping; steps then wait
+            for the device.
         on_progress: told of every report.
         should_stop: asked between steps; once true, the stage is saved and training ends.
     """
@@ -51,12 +56,15 @@ class TrainingJob:
     config: TrainConfig
     data: Path
     device: torch.device
+    skip_nonfinite: bool = False
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False
 
 
 def train(job: TrainingJob, stages: Sequence[StageName] = STAGES) -> CheckpointInfo:
     """Trains stages in their order, each from where it stands; a finished one is left alone.
+
+    Where a launcher started several processes, all of them call this; each takes its share of every batch.
 
     Returns:
         The newest checkpoint; its stage is not finished where training was stopped.
@@ -88,9 +96,7 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
     steps = steady + decaying
 
     # The model as the stage before left it, or as this stage left it when it was stopped.
-    model = build_model(config.model, config.seed).to(job.device).eval().requires_grad_(False)
-    if job.device.type == "cpu":
-        arrange_for_cpu(model)
+    model = prepare_model(build_model(config.model, config.seed), config.compute, job.device)
     stage = build_stage(config, name, model, data, steps)
     average = WeightAverage(model, stage.averaged, stage.config.average)
     if reached is None:
@@ -108,30 +114,39 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
     codes = sheet_codes(model, data.viewpoints, seed=config.seed)
     info = partial(_describe, stage, steps, data.fingerprint)
     start = done = reached.step if reached is not None else 0
+    precision = computing_in(config.compute.precision, job.device)
+    parts = _own_parts(config.compute.accumulate)
     stopping = False
 
+    def load(step: int) -> list[Batch]:
+        return [stage.load(step, part) for part in parts]
+
     with (
-        loaded_ahead(stage.load, range(start, steps), workers=output.workers, pin=_pins(job.device)) as batches,
+        tuned_convolutions(config.compute),
+        loaded_ahead(load, range(start, steps), workers=output.workers, pin=job.device.type == "cuda") as batches,
         Monitor(job.run, stage, start, job.on_progress) as monitor,
     ):
         while done < steps and not stopping:
             # The randomness of a step is a function of the seed, the stage and the step alone.
-            step = Step(done, next(batches).to(job.device), torch_generator(config.seed, name, "step", done))
+            pieces = [
+                Step(done, batch.to(job.device), torch_generator(config.seed, name, "step", done), part)
+                for part, batch in zip(parts, next(batches), strict=True)
+            ]
             share = learning_rate_share(done, steady, decaying)
-            losses = {}
-            for phase in stage.phases:
-                set_learning_rate(phase.optimiser, share)
-                losses[phase.name] = run_phase(phase, step)
-            monitor.add(step, losses)
+            losses, sound = run_step(
+                stage, pieces, learning_rate=share, precision=precision, careful=job.skip_nonfinite
+            )
+            items = tuple(item for piece in pieces for item in piece.batch.ids)
+            (monitor.add if sound else monitor.skip)(done, items, losses)
             average.update(done)
             done += 1
 
-            stopping = job.should_stop()
+            stopping = any_everywhere(job.should_stop())
             last = done == steps or stopping
             saving = last or _due(done, output.save_every)
             if saving or _due(done, output.log_every):
                 monitor.report(done, steps, share)
-            if last or _due(done, output.sample_every):
+            if is_writer() and (last or _due(done, output.sample_every)):
                 with average.applied(model):
                     monitor.sheet(done, draw_sheet(model, codes, images=name != "shape"))
             if saving:
@@ -169,10 +184,12 @@ def _describe(stage: Stage, steps: int, dataset: str, done: int) -> CheckpointIn
 def _save(
     job: TrainingJob, stage: Stage, model: VonModel, average: WeightAverage, info: CheckpointInfo
 ) -> CheckpointInfo:
-    """Saves the stage and removes checkpoints that are no longer kept."""
-    state = CheckpointState(model.state_dict(), average.values, training_tensors(stage))
-    info = save_checkpoint(job.run.path, info, state)
-    prune_checkpoints(job.run.path, stage.name, job.config.output.keep)
+    """Saves the stage and removes checkpoints that are no longer kept; all processes wait until it is there."""
+    if is_writer():
+        state = CheckpointState(model.state_dict(), average.values, training_tensors(stage))
+        info = save_checkpoint(job.run.path, info, state)
+        prune_checkpoints(job.run.path, stage.name, job.config.output.keep)
+    wait_for_all()
     return info
 
 
@@ -180,5 +197,6 @@ def _due(done: int, every: int) -> bool:
     return every > 0 and done % every == 0
 
 
-def _pins(device: torch.device) -> bool:
-    return device.type == "cuda"
+def _own_parts(pieces: int) -> list[Part]:
+    """The parts of every batch that this process computes."""
+    return [Part(rank() * pieces + piece, process_count() * pieces) for piece in range(pieces)]

@@ -78,12 +78,12 @@ def build_stage(config: TrainConfig, name: StageName, model: VonModel, data: Tra
         data: opened for this stage.
         steps: the stage's length.
     """
-    shapes = ShapeSource(data.shapes, name, config.seed)
+    shapes, fused = ShapeSource(data.shapes, name, config.seed), config.compute.fused_optimiser
     if name == "shape":
-        return ShapeStage(model, config.shape, shapes)
+        return ShapeStage(model, config.shape, shapes, fused_optimiser=fused)
     assert data.photos is not None
     photos = PhotoSource(data.photos, data.viewpoints, config.data, data.mirror_symmetry, name, config.seed)
     if name == "texture":
         generated_from = steps - round(config.texture.generated_share * steps)
-        return TextureStage(model, config.texture, shapes, photos, generated_from)
-    return JointStage(model, config.joint, config.shape, config.texture, shapes, photos)
+        return TextureStage(model, config.texture, shapes, photos, generated_from, fused_optimiser=fused)
+    return JointStage(model, config.joint, config.shape, config.texture, shapes, photos, fused_optimiser=fused)

@@ -9,22 +9,28 @@ from typing import Any
 
 import torch
 
-from .config import StageName, TrainConfig
+from .config import ConfigError, StageName, TrainConfig
 from .model import VonModel
+from .parallel import Part
 from .run_folder import RunFolder
 from .training_data import open_data
 
 
-def check(config: TrainConfig, data: Path, stages: Sequence[StageName]) -> None:
+def check(config: TrainConfig, data: Path, stages: Sequence[StageName], *, processes: int = 1) -> None:
     """Looks ahead, so that what the last stage lacks is said before the first one trains for hours.
 
     Raises:
+        ConfigError: a batch cannot be dealt out evenly to this many processes.
         UnsupportedSizeError: there are no networks of these sizes.
         ManifestMissingError, EmptyDatasetError, ResolutionError, ShapeFileError, OSError: the data does not serve.
     """
     with torch.device("meta"):
         VonModel(config.model)
     for name in stages:
+        try:
+            Part(0, processes * config.compute.accumulate).rows(config.stage(name).batch_size)
+        except ValueError as error:
+            raise ConfigError(f"{name}.batch_size: {error}") from error
         opened = open_data(config, data, name)
         opened.shapes[0]
         if opened.photos is not None:

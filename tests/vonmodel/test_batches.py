@@ -116,29 +116,29 @@ def test_batches_come_in_order_and_ahead(workers: int) -> None:
     delays = rng.uniform(0, 0.004, 40)
     started, threads = [], set()
 
-    def load(step: int) -> Batch:
+    def load(step: int) -> list[Batch]:
         started.append(step)
         threads.add(threading.current_thread().name)
         time.sleep(delays[step])
-        return Batch(ids=(str(step),))
+        return [Batch(ids=(str(step),))]
 
     with loaded_ahead(load, range(3, 40), workers=workers, pin=False) as batches:
-        assert next(batches).ids == ("3",)
+        assert next(batches)[0].ids == ("3",)
         assert max(started) <= 3 + workers + 2  # ahead, but not without bound
-        assert [int(batch.ids[0]) for batch in batches] == list(range(4, 40))
+        assert [int(batch.ids[0]) for (batch,) in batches] == list(range(4, 40))
     assert (threading.current_thread().name in threads) == (workers == 0)
 
 
 def test_an_error_arrives_with_its_step_and_threads_end() -> None:
-    def load(step: int) -> Batch:
+    def load(step: int) -> list[Batch]:
         if step == 2:
             raise OSError("photo2.png is damaged")
-        return Batch(ids=(str(step),))
+        return [Batch(ids=(str(step),))]
 
     before = threading.active_count()
     with loaded_ahead(load, range(1000), workers=2, pin=False) as batches:
-        assert next(batches).ids == ("0",)
-        assert next(batches).ids == ("1",)
+        assert next(batches)[0].ids == ("0",)
+        assert next(batches)[0].ids == ("1",)
         with pytest.raises(OSError, match="photo2"):
             next(batches)
     assert threading.active_count() == before

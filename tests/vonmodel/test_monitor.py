@@ -13,8 +13,9 @@ from vonmodel.batches import Batch
 from vonmodel.config import ShapeStageConfig, TrainConfig
 from vonmodel.loss_record import LossRecord, NonFiniteLossError
 from vonmodel.monitor import Monitor, Progress
+from vonmodel.parallel import WHOLE, Part
 from vonmodel.run_folder import RunFolder
-from vonmodel.stages import Stage, Step
+from vonmodel.stages import Stage
 
 
 class Nothing(Stage):
@@ -24,7 +25,7 @@ class Nothing(Stage):
     averaged = ()
     pools: ClassVar = {}
 
-    def load(self, step: int) -> Batch:
+    def load(self, step: int, part: Part = WHOLE) -> Batch:
         return Batch()
 
 
@@ -35,10 +36,6 @@ def run(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def step(number: int) -> Step:
-    return Step(number, Batch(ids=(f"item{number}",)), torch.Generator())
-
-
 def losses(value: float) -> dict[str, dict[str, torch.Tensor]]:
     return {"critic": {"a": torch.tensor(value), "b": torch.tensor(2 * value)}}
 
@@ -47,7 +44,7 @@ def test_means_since_the_last_report(run: RunFolder) -> None:
     seen: list[Progress] = []
     with Monitor(run, Nothing(), 0, seen.append) as monitor:
         for number, value in enumerate([1.0, 3.0, 7.0]):
-            monitor.add(step(number), losses(value))
+            monitor.add(number, (f"item{number}",), losses(value))
             if number > 0:
                 monitor.report(number + 1, 10, 0.5)
     assert [each.losses for each in seen] == [
@@ -70,7 +67,7 @@ def test_tensorboard_has_curves_and_sheets_and_forgets_what_runs_again(run: RunF
     def train(start: int, stop: int, value: float) -> None:
         with Monitor(run, Nothing(), start, lambda progress: None) as monitor:
             for number in range(start, stop):
-                monitor.add(step(number), losses(value))
+                monitor.add(number, (f"item{number}",), losses(value))
                 monitor.report(number + 1, 10, 1.0)
             monitor.sheet(stop, np.zeros((8, 8, 3), dtype=np.uint8))
 
@@ -118,7 +115,7 @@ def test_the_first_loss_that_is_no_number_is_named(bad: float) -> None:
 
 def test_it_is_saved_and_logged(run: RunFolder) -> None:
     with Monitor(run, Nothing(), 0, lambda progress: None) as monitor:
-        monitor.add(step(0), losses(float("nan")))
+        monitor.add(0, ("item0",), losses(float("nan")))
         with pytest.raises(NonFiniteLossError):
             monitor.report(1, 10, 1.0)
     assert json.loads((run.path / "nonfinite.json").read_text())["items"] == ["item0"]

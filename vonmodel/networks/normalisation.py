@@ -1,9 +1,12 @@
-"""Normalisation over a whole sample: all channels and pixels together."""
+"""Normalisation over a whole sample, and over the batch of several processes."""
+
+from __future__ import annotations
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..parallel import process_count, sum_everywhere
 from ..precision import at_least_single
 
 
@@ -27,3 +30,46 @@ class WholeSampleNorm(nn.Module):
         deviation, mean = torch.std_mean(precise, dim=(1, 2, 3), keepdim=True)
         scaled = (precise - mean) / (deviation + self.eps)
         return (scaled * self.gamma[:, None, None] + self.beta[:, None, None]).to(features.dtype)
+
+
+class SharedBatchNorm3d(nn.BatchNorm3d):
+    """Batch norm whose batch is that of all processes that train together; the same numbers of items in each.
+
+    `nn.SyncBatchNorm` is the same for GPUs only. Statistics are taken in float32 at least.
+    """
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm3d) -> SharedBatchNorm3d:
+        """One with the parameters and statistics of a plain one, which keep their names."""
+        shared = cls(norm.num_features, norm.eps, norm.momentum)
+        shared.load_state_dict(norm.state_dict())
+        return shared.to(norm.weight.device).requires_grad_(norm.weight.requires_grad).train(norm.training)
+
+    def forward(self, input: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c d h w"]:
+        """Normalises a batch; by the running statistics in evaluation mode."""
+        if not self.training:
+            return super().forward(input)
+        precise = at_least_single(input)
+        axes, count = (0, 2, 3, 4), process_count() * input.numel() // input.shape[1]
+        mean = sum_everywhere(precise.sum(axes)) / count
+        centred = precise - mean[:, None, None, None]
+        variance = sum_everywhere(centred.square().sum(axes)) / count
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None, None] + self.bias[:, None, None, None]).to(input.dtype)
+
+
+def share_batch_norms(network: nn.Module) -> None:
+    """Replaces the batch norms of a network by ones over the batch of all processes."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.BatchNorm3d):
+            setattr(network, name, SharedBatchNorm3d.of(child))
+        else:
+            share_batch_norms(child)

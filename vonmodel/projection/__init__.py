@@ -1,7 +1,7 @@
 """The differentiable projection of a volume to a 2.5D sketch."""
 
 from vonmodel.projection.dispatch import Implementation, project
-from vonmodel.projection.framing import DepthRange, frame_sketch
+from vonmodel.projection.framing import DepthRange, frame_positions, frame_sketch
 from vonmodel.projection.sketch import FramedSketch, Sketch, distance_to_opacity
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Implementation",
     "Sketch",
     "distance_to_opacity",
+    "frame_positions",
     "frame_sketch",
     "project",
 ]

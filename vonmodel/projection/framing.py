@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vonmodel.geometry import Camera
+from vonmodel.parallel import stacked_everywhere
 from vonmodel.projection.components import largest_component
 from vonmodel.projection.sketch import FramedSketch, Sketch
 
@@ -22,7 +23,9 @@ SOLID_SILHOUETTE = 0.8
 MARGIN_PERCENT = 3
 
 
-def frame_sketch(sketch: Sketch, *, depth_range: DepthRange, far: float = Camera().far) -> FramedSketch:
+def frame_sketch(
+    sketch: Sketch, *, depth_range: DepthRange, far: float = Camera().far, everywhere: bool = False
+) -> FramedSketch:
     """Cuts the object out of a sketch and scales it to fill the image.
 
     The largest 4-connected component of silhouette >= 0.8 is kept (of equals the one that starts first, row by row).
@@ -36,26 +39,45 @@ def frame_sketch(sketch: Sketch, *, depth_range: DepthRange, far: float = Camera
         depth_range: whether the nearest point and the background of each item or of the whole batch become 1 and -1.
             Only "item" keeps items independent of each other; "batch" is what the published model does.
         far: depth of the background.
+        everywhere: a batch is that of all processes that train together; all must call this.
 
     Returns:
         The framed sketch, differentiable with respect to silhouette and depth inside the component chosen.
     """
-    component = largest_component(sketch.silhouette.detach().squeeze(1) >= SOLID_SILHOUETTE).unsqueeze(1)
+    component = _solid_component(sketch.silhouette)
     # Both channels are 0 outside the object, so that whatever the frame adds beyond the image is 0 as well.
     nearness = far - sketch.depth
     channels = torch.where(component, torch.cat([sketch.silhouette, nearness], dim=1), 0.0)
     rows, columns = _frame_positions(component.squeeze(1), channels.dtype)
     framed = _resample(_resample(channels, rows, dim=-2), columns, dim=-1)
     silhouette, depth = framed[:, :1], far - framed[:, 1:]
-    return FramedSketch(silhouette, depth, normalize_depth(depth, depth_range))
+    return FramedSketch(silhouette, depth, normalize_depth(depth, depth_range, everywhere=everywhere))
 
 
-def normalize_depth(depth: Float[Tensor, "n 1 R R"], depth_range: DepthRange) -> Float[Tensor, "n 1 R R"]:
+def frame_positions(silhouette: Float[Tensor, "n 1 R R"]) -> tuple[Float[Tensor, "n R"], Float[Tensor, "n R"]]:
+    """Where `frame_sketch` looks: for every row and column of the frame its pixel index in the sketch, fractional.
+
+    Indices may lie beyond the sketch; they are those of the sketch itself where it shows no object.
+    """
+    return _frame_positions(_solid_component(silhouette).squeeze(1), silhouette.dtype)
+
+
+def _solid_component(silhouette: Float[Tensor, "n 1 R R"]) -> Bool[Tensor, "n 1 R R"]:
+    """The object: the largest component of what is solid."""
+    component: Tensor = largest_component(silhouette.detach().squeeze(1) >= SOLID_SILHOUETTE)
+    return component.unsqueeze(1)
+
+
+def normalize_depth(
+    depth: Float[Tensor, "n 1 R R"], depth_range: DepthRange, *, everywhere: bool = False
+) -> Float[Tensor, "n 1 R R"]:
     """Maps the nearest depth to 1 and the farthest to -1, per item or over the batch; constant depth gives -1."""
     if depth.numel() == 0:
         return depth
     axes = (-3, -2, -1) if depth_range == "item" else tuple(range(depth.dim()))
     nearest, farthest = depth.amin(axes, keepdim=True), depth.amax(axes, keepdim=True)
+    if everywhere and depth_range == "batch":
+        nearest, farthest = stacked_everywhere(nearest).amin(0), stacked_everywhere(farthest).amax(0)
     extent = torch.where(farthest > nearest, farthest - nearest, 1.0)
     return 2.0 * (farthest - depth) / extent - 1.0
 

@@ -1,7 +1,7 @@
 """What one training step does in the shape, texture and joint stage."""
 
 from .joint import JointStage
-from .phase import Phase, Stage, Step, learning_rate_share, run_phase, set_learning_rate
+from .phase import Phase, Stage, Step, learning_rate_share, run_phase, run_step, set_learning_rate
 from .shape import ShapeStage
 from .texture import TextureStage
 
@@ -14,5 +14,6 @@ __all__ = [
     "TextureStage",
     "learning_rate_share",
     "run_phase",
+    "run_step",
     "set_learning_rate",
 ]

@@ -9,6 +9,7 @@ from ..config import JointStageConfig, ShapeStageConfig, StageName, TextureStage
 from ..image_pool import ImagePool
 from ..losses import wasserstein_generator_loss
 from ..model import GENERATORS, VonModel
+from ..parallel import WHOLE, Part
 from .phase import Losses, Phase, Stage, Step, adam
 from .shape import generate, shape_critic_losses
 from .texture import texture_critic_losses, texture_losses
@@ -33,6 +34,8 @@ class JointStage(Stage):
         texture: TextureStageConfig,
         shapes: ShapeSource,
         photos: PhotoSource,
+        *,
+        fused_optimiser: bool = False,
     ) -> None:
         """Sets the phases up.
 
@@ -43,6 +46,7 @@ class JointStage(Stage):
             texture: weights of the texture terms.
             shapes: prepared shapes, for the shape critic.
             photos: photos and viewpoints.
+            fused_optimiser: update in one pass over memory.
         """
         self.config = config
         self.pools = {"images": ImagePool(texture.image_pool), "sketches": ImagePool(texture.image_pool)}
@@ -56,21 +60,26 @@ class JointStage(Stage):
             Phase(
                 "generators",
                 (model.shape_generator, *painters),
-                adam([((model.shape_generator,), shape_rate, shape_betas), (painters, rate, betas)]),
+                adam(
+                    [((model.shape_generator,), shape_rate, shape_betas), (painters, rate, betas)],
+                    fused=fused_optimiser,
+                ),
                 self._generators,
             ),
             Phase(
                 "critics",
                 (model.shape_critic, *critics),
-                adam([((model.shape_critic,), shape_rate, shape_betas), (critics, rate, betas)]),
+                adam(
+                    [((model.shape_critic,), shape_rate, shape_betas), (critics, rate, betas)], fused=fused_optimiser
+                ),
                 self._critics,
             ),
         )
 
-    def load(self, step: int) -> Batch:
+    def load(self, step: int, part: Part = WHOLE) -> Batch:
         """As many shapes as photos."""
-        size = self.config.batch_size
-        return joined(self._shapes.load(step, size), self._photos.load(step, size))
+        size, rows = self.config.batch_size, part.rows(self.config.batch_size)
+        return joined(self._shapes.load(step, size, rows), self._photos.load(step, size, rows))
 
     def _generators(self, step: Step, repeat: int) -> Losses:
         batch, model = step.batch, self._model
@@ -81,7 +90,7 @@ class JointStage(Stage):
         adversarial = wasserstein_generator_loss(model.shape_critic(fake))
         return {
             "shape_adversarial": self.config.shape_weight * adversarial,
-            **texture_losses(model, model.sketch(fake, batch.rotations), step, self._texture),
+            **texture_losses(model, model.sketch(fake, batch.rotations, everywhere=True), step, self._texture),
         }
 
     def _critics(self, step: Step, repeat: int) -> Losses:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,33 +14,43 @@ from torch import Tensor, nn
 from ..batches import Batch
 from ..config import StageConfig, StageName
 from ..image_pool import ImagePool
+from ..parallel import WHOLE, Part, any_everywhere, average_gradients
 
 Losses = Mapping[str, Tensor]
 
 
 @dataclass
 class Step:
-    """One step on its way through the phases.
+    """One step, or a part of it, on its way through the phases.
 
     Attributes:
         number: the step, from 0.
         batch: its data, on the device.
-        generator: source of all its random numbers, on the CPU so that they are the same on every device.
+        generator: source of all its random numbers, on the CPU so that they are the same on every device; in the same
+            state for all parts of a step.
+        part: which part of the step's items these are.
         made: what one phase made and a later one needs, by name.
     """
 
     number: int
     batch: Batch
     generator: torch.Generator
+    part: Part = WHOLE
     made: dict[str, Tensor] = field(default_factory=dict)
 
     def normal(self, count: int, size: int, device: torch.device) -> Tensor:
-        """(count, size) standard normal numbers on the device."""
-        return torch.randn(count, size, generator=self.generator).to(device, non_blocking=True)
+        """(count, size) standard normal numbers on the device: this part's rows of those of the whole step."""
+        return self._own(torch.randn(count * self.part.of, size, generator=self.generator), device)
 
     def uniform(self, count: int, device: torch.device) -> Tensor:
-        """(count,) uniform numbers on the device."""
-        return torch.rand(count, generator=self.generator).to(device, non_blocking=True)
+        """(count,) uniform numbers on the device, likewise."""
+        return self._own(torch.rand(count * self.part.of, generator=self.generator), device)
+
+    def _own(self, drawn: Tensor, device: torch.device) -> Tensor:
+        rows = self.part.rows(len(drawn))
+        own = drawn[rows.start : rows.stop]
+        # Only copies from pinned memory do not make the host wait.
+        return own.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else own.to(device)
 
 
 @dataclass(frozen=True)
@@ -78,12 +90,14 @@ class Stage(ABC):
     pools: Mapping[str, ImagePool]
 
     @abstractmethod
-    def load(self, step: int) -> Batch:
-        """The data of a step; called ahead of it, from other threads."""
+    def load(self, step: int, part: Part = WHOLE) -> Batch:
+        """The data of a step, or a part of it; called ahead of it, from other threads."""
 
 
-def adam(groups: Iterable[tuple[Iterable[nn.Module], float, tuple[float, float]]]) -> torch.optim.Adam:
-    """Adam over groups of (networks, learning rate, betas)."""
+def adam(
+    groups: Iterable[tuple[Iterable[nn.Module], float, tuple[float, float]]], *, fused: bool = False
+) -> torch.optim.Adam:
+    """Adam over groups of (networks, learning rate, betas); fused, all of an update is one pass over memory."""
     return torch.optim.Adam(
         [
             {
@@ -93,7 +107,8 @@ def adam(groups: Iterable[tuple[Iterable[nn.Module], float, tuple[float, float]]
                 "betas": betas,
             }
             for networks, rate, betas in groups
-        ]
+        ],
+        fused=fused or None,
     )
 
 
@@ -108,22 +123,76 @@ def learning_rate_share(step: int, steady: int, decaying: int) -> float:
     return 1.0 if step < steady else (steady + decaying - step) / (decaying + 1)
 
 
-def run_phase(phase: Phase, step: Step) -> dict[str, Tensor]:
+def run_phase(
+    phase: Phase,
+    parts: Sequence[Step],
+    *,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    careful: bool = False,
+) -> tuple[dict[str, Tensor], bool]:
     """Lets the networks of a phase learn from a step.
 
+    Args:
+        phase: the phase.
+        parts: the parts of the step that this process computes, one after the other; their gradients are averaged
+            with each other and with those of other processes.
+        precision: opens the context that the losses are computed in.
+        careful: look at losses and gradients before each update, and leave it out where one of them is not finite.
+            The host waits for the device to know.
+
     Returns:
-        The mean of every loss term over the repeats, without gradient, still on the device.
+        The mean of every loss term over parts and repeats, without gradient, still on the device; and whether all
+        updates took place. One that did not is the phase's last.
     """
     for network in phase.networks:
         network.requires_grad_(True)
+    learning = [each for network in phase.networks for each in network.parameters()]
     means: dict[str, Tensor] = {}
+    sound = True
     for repeat in range(phase.repeats):
-        losses = phase.losses(step, repeat)
         phase.optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        for part in parts:
+            with precision():
+                losses = phase.losses(part, repeat)
+            (torch.stack(list(losses.values())).sum() / len(parts)).backward()  # type: ignore[no-untyped-call]
+            for name, loss in losses.items():
+                share = loss.detach() / (phase.repeats * len(parts))
+                means[name] = means.get(name, torch.zeros_like(share)) + share
+        average_gradients(learning)
+        sound = not careful or _is_sound(means, learning)
+        if not sound:
+            phase.optimiser.zero_grad(set_to_none=True)
+            break
         phase.optimiser.step()
-        for name, loss in losses.items():
-            means[name] = means.get(name, torch.zeros_like(loss.detach())) + loss.detach() / phase.repeats
     for network in phase.networks:
         network.requires_grad_(False)
-    return means
+    return means, sound
+
+
+def run_step(
+    stage: Stage,
+    parts: Sequence[Step],
+    *,
+    learning_rate: float,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    careful: bool = False,
+) -> tuple[dict[str, dict[str, Tensor]], bool]:
+    """All phases of a step; arguments as in `run_phase`, and the share of the full learning rate.
+
+    Returns:
+        The losses by phase and term, and whether all updates took place; phases after one that did not are left out.
+    """
+    losses: dict[str, dict[str, Tensor]] = {}
+    for phase in stage.phases:
+        set_learning_rate(phase.optimiser, learning_rate)
+        losses[phase.name], sound = run_phase(phase, parts, precision=precision, careful=careful)
+        if not sound:
+            return losses, False
+    return losses, True
+
+
+def _is_sound(losses: Losses, parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether losses and gradients are finite, in every process."""
+    slopes = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    finite = torch.isfinite(torch.stack([*losses.values(), slopes.to(next(iter(losses.values())))])).all()
+    return not any_everywhere(not finite)

@@ -10,6 +10,7 @@ from ..batches import Batch, ShapeSource
 from ..config import ShapeStageConfig, StageName
 from ..losses import gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss
 from ..model import VonModel
+from ..parallel import WHOLE, Part
 from .phase import Losses, Phase, Stage, Step, adam
 
 
@@ -20,24 +21,31 @@ class ShapeStage(Stage):
     name: StageName = "shape"
     averaged = ("shape_generator",)
 
-    def __init__(self, model: VonModel, config: ShapeStageConfig, shapes: ShapeSource) -> None:
+    def __init__(
+        self, model: VonModel, config: ShapeStageConfig, shapes: ShapeSource, *, fused_optimiser: bool = False
+    ) -> None:
         self.config = config
         self.pools = {}
         self._model, self._shapes = model, shapes
         betas = (config.beta1, config.beta2)
         critic, generator = (model.shape_critic,), (model.shape_generator,)
+        critic_adam, generator_adam = (
+            adam([(networks, config.learning_rate, betas)], fused=fused_optimiser) for networks in (critic, generator)
+        )
         self.phases = (
-            Phase("critic", critic, adam([(critic, config.learning_rate, betas)]), self._critic, config.critic_steps),
-            Phase("generator", generator, adam([(generator, config.learning_rate, betas)]), self._generator),
+            Phase("critic", critic, critic_adam, self._critic, config.critic_steps),
+            Phase("generator", generator, generator_adam, self._generator),
         )
 
-    def load(self, step: int) -> Batch:
+    def load(self, step: int, part: Part = WHOLE) -> Batch:
         """Shapes for all updates of the critic."""
-        return self._shapes.load(step, self.config.critic_steps * self.config.batch_size)
+        size, updates = self.config.batch_size, self.config.critic_steps
+        rows = [update * size + row for update in range(updates) for row in part.rows(size)]
+        return self._shapes.load(step, updates * size, rows)
 
     def _critic(self, step: Step, repeat: int) -> Losses:
         assert step.batch.volumes is not None
-        size = self.config.batch_size
+        size = len(step.part.rows(self.config.batch_size))
         real = step.batch.volumes[repeat * size : (repeat + 1) * size]
         with torch.no_grad():
             fake = generate(self._model, step, size, real.device)
@@ -45,7 +53,8 @@ class ShapeStage(Stage):
 
     def _generator(self, step: Step, repeat: int) -> Losses:
         assert step.batch.volumes is not None
-        fake = generate(self._model, step, self.config.batch_size, step.batch.volumes.device)
+        size = len(step.part.rows(self.config.batch_size))
+        fake = generate(self._model, step, size, step.batch.volumes.device)
         return {"shape_adversarial": wasserstein_generator_loss(self._model.shape_critic(fake))}
 
 

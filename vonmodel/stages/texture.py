@@ -20,6 +20,7 @@ from ..losses import (
 )
 from ..model import VonModel, on_background
 from ..networks import sample_texture_code
+from ..parallel import WHOLE, Part
 from ..projection import FramedSketch
 from .phase import Losses, Phase, Stage, Step, adam
 from .shape import generate
@@ -41,6 +42,8 @@ class TextureStage(Stage):
         shapes: ShapeSource,
         photos: PhotoSource,
         generated_from: int,
+        *,
+        fused_optimiser: bool = False,
     ) -> None:
         """Sets the phases up.
 
@@ -50,6 +53,7 @@ class TextureStage(Stage):
             shapes: prepared shapes.
             photos: photos and viewpoints.
             generated_from: the first step that paints generated shapes.
+            fused_optimiser: update in one pass over memory.
         """
         self.config = config
         self.pools = {"images": ImagePool(config.image_pool), "sketches": ImagePool(config.image_pool)}
@@ -57,17 +61,21 @@ class TextureStage(Stage):
         betas = (config.beta1, config.beta2)
         painters = (model.texture_generator, model.sketch_encoder, model.texture_encoder)
         critics = (model.image_critic, model.sketch_critic)
+        paint_adam, critic_adam = (
+            adam([(networks, config.learning_rate, betas)], fused=fused_optimiser) for networks in (painters, critics)
+        )
         self.phases = (
-            Phase("painters", painters, adam([(painters, config.learning_rate, betas)]), self._painters),
-            Phase("critics", critics, adam([(critics, config.learning_rate, betas)]), self._critics),
+            Phase("painters", painters, paint_adam, self._painters),
+            Phase("critics", critics, critic_adam, self._critics),
         )
 
-    def load(self, step: int) -> Batch:
+    def load(self, step: int, part: Part = WHOLE) -> Batch:
         """Photos with viewpoints, and shapes while those are prepared ones."""
-        photos = self._photos.load(step, self.config.batch_size)
+        size = self.config.batch_size
+        photos = self._photos.load(step, size, part.rows(size))
         if step >= self._generated_from:
             return photos
-        return joined(self._shapes.load(step, self.config.batch_size), photos)
+        return joined(self._shapes.load(step, size, part.rows(size)), photos)
 
     def _painters(self, step: Step, repeat: int) -> Losses:
         batch = step.batch
@@ -77,7 +85,7 @@ class TextureStage(Stage):
             volumes = batch.volumes
             if volumes is None:
                 volumes = generate(self._model, step, len(batch.images), batch.images.device)
-            sketch = self._model.sketch(volumes, batch.rotations)
+            sketch = self._model.sketch(volumes, batch.rotations, everywhere=True)
         return texture_losses(self._model, sketch, step, self.config)
 
     def _critics(self, step: Step, repeat: int) -> Losses:
@@ -133,8 +141,8 @@ def texture_critic_losses(model: VonModel, step: Step, pools: Mapping[str, Image
     """What the critics of images and sketches minimise, on this step's fakes and past ones."""
     real_image, real_depth = step.batch.images, step.made["real_depth"]
     assert real_image is not None
-    fake_image = pools["images"].exchange(step.made["image"], step.generator)
-    fake_depth = pools["sketches"].exchange(step.made["depth"], step.generator)
+    fake_image = pools["images"].exchange(step.made["image"], step.generator, step.part)
+    fake_depth = pools["sketches"].exchange(step.made["depth"], step.generator, step.part)
     return {
         "image_critic": _patch_loss(model.image_critic, real_image, fake_image),
         "sketch_critic": _patch_loss(model.sketch_critic, real_depth, fake_depth),

@@ -8,7 +8,7 @@ from pathlib import Path
 from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.config import ModelConfig
 from vonmodel.datasets import ViewpointSampler, viewpoint_sampler
-from vonmodel.model import VonModel, arrange_for_cpu
+from vonmodel.model import VonModel, arrange_channels_last
 from vonmodel.run_folder import RunFolder
 
 
@@ -57,6 +57,6 @@ def open_source(run: Path, *, data: Path, checkpoint: str | None = None, device:
     config = folder.config()
     model, info = load_model(run, checkpoint=checkpoint, device=device)
     if device == "cpu":
-        arrange_for_cpu(model)
+        arrange_channels_last(model)
     sampler = viewpoint_sampler(data, config.class_name, source=config.data.viewpoints)
     return Source(model, info, run, config.class_name, sampler, data)

@@ -27,7 +27,7 @@ def test_every_network_takes_exactly_one_step(
     forwards = []
     handle = model.shape_generator.register_forward_hook(lambda *_: forwards.append(1))
     for phase in stage.phases:
-        run_phase(phase, step)
+        run_phase(phase, [step])
     handle.remove()
     assert len(forwards) == 1  # one set of shapes for all terms
     updates = {
@@ -48,7 +48,7 @@ def test_texture_terms_reach_the_shape_generator(
     with torch.no_grad():
         model.shape_generator.to_volume.weight *= 40
     before = [each.clone() for each in model.shape_generator.parameters()]
-    run_phase(stage.phases[0], make_step(stage, 0))
+    run_phase(stage.phases[0], [make_step(stage, 0)])
     gradients = [each.grad for each in model.shape_generator.parameters()]
     assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
     after = model.shape_generator.parameters()

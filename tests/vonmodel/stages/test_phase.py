@@ -26,7 +26,7 @@ def test_only_the_networks_of_the_phase_learn() -> None:
         score = judge(learner(torch.ones(1, 2))).sum()
         return {"score": score, "twice": 2 * score}
 
-    means = run_phase(Phase("learn", (learner,), adam([((learner,), 0.1, (0.5, 0.9))]), losses), step())
+    means, _ = run_phase(Phase("learn", (learner,), adam([((learner,), 0.1, (0.5, 0.9))]), losses), [step()])
     assert not torch.equal(learner.weight, old)
     assert all(torch.equal(value, before[name]) for name, value in judge.state_dict().items())
     assert judge.weight.grad is None
@@ -45,7 +45,7 @@ def test_repeats_are_updates_and_the_log_has_their_mean() -> None:
 
     optimiser = torch.optim.SGD([{"params": list(learner.parameters()), "lr": 1.0, "full_lr": 1.0}])
     start = learner.weight.item()
-    means = run_phase(Phase("learn", (learner,), optimiser, losses, repeats=3), step())
+    means, _ = run_phase(Phase("learn", (learner,), optimiser, losses, repeats=3), [step()])
     assert seen == [(0, pytest.approx(start)), (1, pytest.approx(start - 1)), (2, pytest.approx(start - 2))]
     assert means["loss"].item() == pytest.approx(start)  # means of weight - repeat and of repeat
 

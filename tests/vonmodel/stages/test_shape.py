@@ -76,7 +76,7 @@ def test_the_critic_takes_its_steps_on_different_shapes(
     assert len(step.batch.ids) == len(set(step.batch.ids)) == 6
     seen = []
     handle = model.shape_critic.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
-    run_phase(stage.phases[0], step)
+    run_phase(stage.phases[0], [step])
     handle.remove()
     reals = [each for each in seen if torch.equal(each, each.round())]  # the data alone is 0 and 1
     assert torch.equal(torch.cat(reals), step.batch.volumes)
@@ -90,7 +90,7 @@ def test_a_step_moves_critic_then_generator(
     step = make_step(stage, 0)
     moved = []
     for phase in stage.phases:
-        losses = run_phase(phase, step)
+        losses, _ = run_phase(phase, [step])
         assert all(torch.isfinite(loss) for loss in losses.values())
         now = model.state_dict()
         moved.append({name.partition(".")[0] for name in now if not torch.equal(now[name], before[name])})
@@ -111,7 +111,7 @@ def test_it_learns_a_box(tiny_config: TrainConfig, make_stage: MakeStage, make_s
     for number in range(250):
         step = make_step(stage, number)
         for phase in stage.phases:
-            run_phase(phase, step)
+            run_phase(phase, [step])
     model.eval()
     with torch.no_grad():
         made = model.generate_shapes(torch.randn(16, 8, generator=torch_generator(0, "test"))) > 0.5

@@ -100,7 +100,7 @@ def test_first_prepared_shapes_then_generated_ones(
     for number in (0, 6, 7, 9):
         generated.clear()
         step = make_step(stage, number)
-        run_phase(stage.phases[0], step)
+        run_phase(stage.phases[0], [step])
         assert bool(generated) == (number >= first)
         assert (step.batch.volumes is None) == (number >= first)
     handle.remove()
@@ -115,7 +115,7 @@ def test_a_step_moves_painters_then_critics_and_no_shape(
     step = make_step(stage, 0)
     moved = []
     for phase in stage.phases:
-        run_phase(phase, step)
+        run_phase(phase, [step])
         now = model.state_dict()
         moved.append({name.partition(".")[0] for name in now if not torch.equal(now[name], before[name])})
     painters = {"texture_generator", "sketch_encoder", "texture_encoder"}
@@ -129,7 +129,7 @@ def test_the_sketch_has_the_viewpoint_of_its_photo(
     config = update(tiny_config, {"texture": {"generated_share": 0.0, "batch_size": 3}}, "test")
     model, stage = make_stage(config, "texture")
     step = make_step(stage, 0)
-    run_phase(stage.phases[0], step)
+    run_phase(stage.phases[0], [step])
     expected = model.sketch(step.batch.volumes, step.batch.rotations).normalized_depth
     assert torch.equal(step.made["real_depth"], expected)
 
@@ -140,7 +140,7 @@ def test_fakes_for_the_critics_carry_no_gradient(
     config = update(tiny_config, {"texture": {"batch_size": 2}}, "test")
     _, stage = make_stage(config, "texture")
     step = make_step(stage, 0)
-    run_phase(stage.phases[0], step)
+    run_phase(stage.phases[0], [step])
     assert not any(made.requires_grad for made in step.made.values())
 
 

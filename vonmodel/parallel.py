@@ -1,0 +1,195 @@
+"""Several processes that train one model together: who they are and what they tell each other.
+
+A process alone is the only one of its kind, and everything here is then nothing. Every process must make the same
+calls in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, distributed, nn
+
+# How long a process waits for another one: a sample sheet or a checkpoint on a slow disk takes minutes at most.
+PATIENCE = timedelta(minutes=20)
+
+Value = TypeVar("Value")
+
+
+class LostProcessError(RuntimeError):
+    """Another process of this training ended or does not answer."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of every batch, so that all parts together are the batch.
+
+    Attributes:
+        index: which part, from 0.
+        of: parts in all: processes times the pieces that each one takes after the other.
+    """
+
+    index: int = 0
+    of: int = 1
+
+    def rows(self, count: int) -> range:
+        """The items of a batch of `count` that belong to this part.
+
+        Raises:
+            ValueError: they cannot be dealt out evenly.
+        """
+        share, rest = divmod(count, self.of)
+        if rest or not share:
+            raise ValueError(
+                f"a batch of {count} cannot be dealt out evenly to {self.of} parts (devices times compute.accumulate)"
+            )
+        return range(self.index * share, (self.index + 1) * share)
+
+
+WHOLE = Part()
+
+
+def rank() -> int:
+    """Which of the processes this is, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def process_count() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def is_writer() -> bool:
+    """Whether this process is the one that writes."""
+    return rank() == 0
+
+
+def is_launched() -> bool:
+    """Whether a launcher such as torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def processes_joined(device: torch.device) -> Iterator[None]:
+    """Joins the processes that a launcher started and lets them go at the end; one alone stays alone.
+
+    Args:
+        device: where this process computes; tensors elsewhere than on a GPU are exchanged through the host.
+
+    Raises:
+        distributed.DistError: the other processes did not come.
+    """
+    if not is_launched() or distributed.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Waits until every process is here; on the host, so that no GPU is waited for."""
+    any_everywhere(False)
+
+
+def any_everywhere(flag: bool) -> bool:
+    """Whether the flag is set in any process."""
+    if process_count() == 1:
+        return flag
+    flags = torch.tensor(int(flag))
+    with _others_answering():
+        distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+    return bool(flags)
+
+
+def told_by_all(value: Value) -> list[Value]:
+    """What each process has to say, in their order; for words, not for tensors."""
+    if process_count() == 1:
+        return [value]
+    told: list[Any] = [None] * process_count()
+    with _others_answering():
+        distributed.all_gather_object(told, value)
+    return told
+
+
+def mean_everywhere(values: Tensor) -> Tensor:
+    """The mean over the processes, without gradient."""
+    if process_count() == 1:
+        return values
+    return _summed(values.detach()) / process_count()
+
+
+def joined_everywhere(values: Float[Tensor, "n ..."]) -> Float[Tensor, "m ..."]:
+    """The rows of all processes in their order, without gradient; as many of each."""
+    if process_count() == 1:
+        return values
+    values = values.detach().contiguous()
+    everyone = [torch.empty_like(values) for _ in range(process_count())]
+    with _others_answering():
+        distributed.all_gather(everyone, values)
+    return torch.cat(everyone)
+
+
+def sum_everywhere(values: Tensor) -> Tensor:
+    """The sum over the processes; its gradient sums what all processes make of it."""
+    if process_count() == 1:
+        return values
+    total: Tensor = _SumEverywhere.apply(values)  # type: ignore[no-untyped-call]
+    return total
+
+
+def stacked_everywhere(values: Float[Tensor, "..."]) -> Float[Tensor, "p ..."]:
+    """The tensors of all processes one above the other, with gradient; for small ones."""
+    mine = torch.zeros(process_count(), *values.shape, dtype=values.dtype, device=values.device)
+    return sum_everywhere(torch.cat([mine[: rank()], values.unsqueeze(0), mine[rank() + 1 :]]))
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replaces every gradient by its mean over the processes, in one exchange.
+
+    DistributedDataParallel is for one forward pass of one module and knows no second derivatives; a step here runs
+    networks several times, through a projection and a gradient penalty.
+    """
+    if process_count() == 1:
+        return
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    together = _summed(torch.cat([gradient.flatten() for gradient in gradients])) / process_count()
+    for gradient, mean in zip(gradients, torch.split(together, [each.numel() for each in gradients]), strict=True):
+        gradient.copy_(mean.view(gradient.shape))
+
+
+class _SumEverywhere(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return _summed(values)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return _summed(upstream[0])
+
+
+def _summed(values: Tensor) -> Tensor:
+    """The sum over the processes, in new memory."""
+    total = values.clone(memory_format=torch.contiguous_format)
+    with _others_answering():
+        distributed.all_reduce(total)
+    return total
+
+
+@contextmanager
+def _others_answering() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError(f"another process of this training ended or does not answer: {error}") from error
