@@ -149,6 +149,7 @@ def meshes(
     metavar="DEGREES",
     help="The largest in-plane rotation of an annotated camera.",
 )
+@click.option("--keep-duplicates", is_flag=True, help="Take photos that show the same picture as another one.")
 @match_option
 @run_options
 def images(
@@ -159,6 +160,7 @@ def images(
     keep_occluded: bool,
     keep_slightly_occluded: bool,
     max_roll: float,
+    keep_duplicates: bool,
     match_viewpoints: bool | None,
     running: Running,
 ) -> None:
@@ -170,6 +172,7 @@ def images(
     from vondata.images.photos import photo_items
     from vondata.images.pix3d import ANNOTATION_FILE, AnnotationFileError, pix3d_items
     from vondata.images.prepare import prepare_image
+    from vondata.images.repeats import review_of
     from vondata.images.settings import ImageSettings
 
     settings = ImageSettings(
@@ -178,6 +181,7 @@ def images(
         keep_occluded=keep_occluded,
         keep_slightly_occluded=keep_slightly_occluded,
         max_roll_deg=max_roll,
+        keep_duplicates=keep_duplicates,
     )
     classes = running.classes()
     sources: list[tuple[SourceFolder, Iterator[Item]]] = []
@@ -194,6 +198,7 @@ def images(
             found_items(sources, running),
             prepare_image,
             settings,
+            review_of(settings),
             lambda result, tell: match_classes(
                 running.data, result.classes, match_viewpoints, running.options().workers or 1, tell
             ),

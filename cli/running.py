@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vondata.ledger import PreparationResult
     from vondata.matching import MatchCount
     from vondata.remote import RemoteFolder
+    from vondata.review import Review
 
     from .console import ProgressReporter
 
@@ -183,6 +184,7 @@ def run_preparation(
     items: Iterable[Item],
     work: Work,
     settings: DataclassInstance,
+    review: Review | None = None,
     match: Match | None = None,
 ) -> None:
     """Runs the ledger with progress, matches viewpoints, writes the page, and tells the result.
@@ -202,7 +204,7 @@ def run_preparation(
     log = log_file(running.data)
     try:
         with ProgressReporter() as progress, logs_to(log, progress.say):
-            result = prepare(kind, items, work, settings, running.data, running.options(), progress)
+            result = prepare(kind, items, work, settings, running.data, running.options(), progress, review)
             matches = {} if match is None else match(result, progress)
             page = _write_report(running, progress) if result.classes else None
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ from vondata.item import Event, Item, Kind, Rejected, RunOptions, Work, file_saf
 from vondata.manifest import manifest_is_current, output_folder, split_of, write_manifest
 from vondata.plan import ClassCount, Plan, SettingsKey
 from vondata.remote import DeliveryError, RemoteFolder, fetched
+from vondata.review import Review, apply_review
 from vondata.storage import remove_leftovers
 from vondata.store import open_store
 from vondata.task import Outcome, Task, hash_content, run_task
@@ -76,6 +77,7 @@ def prepare(
     data: Path | RemoteFolder,
     options: RunOptions,
     on_event: Tell | None = None,
+    review: Review | None = None,
 ) -> PreparationResult:
     """Prepares items that are not done yet and brings the manifests of their classes up to date.
 
@@ -87,6 +89,7 @@ def prepare(
         data: folder of the dataset, created if need be, or its URL.
         options: how to run.
         on_event: told of the progress, in this thread.
+        review: looks at all rows of a class together, once its items are done.
 
     Raises:
         DatasetBusyError: another process prepares the same class and kind.
@@ -100,7 +103,7 @@ def prepare(
     tell = on_event or (lambda event: None)
     with ExitStack() as stack:
         store = stack.enter_context(open_store(data))
-        read_dataset(store.folder)  # before anything is written
+        before = read_dataset(store.folder)  # also so that nothing is written where it cannot be read
         plan = Plan(kind, store, SettingsKey.of(kind, settings, options), options, stack)
         for number, item in enumerate(items):
             if number % PLANNING_EVENTS_EVERY == 0:
@@ -112,6 +115,8 @@ def prepare(
         except KeyboardInterrupt:  # what is done so far is a dataset too
             _write_manifests(plan, settings, tell)
             raise
+        if review is not None:
+            _review(plan, review, settings, before)
         _write_manifests(plan, settings, tell)
     return PreparationResult(kind, plan.counts, time.perf_counter() - started)
 
@@ -144,7 +149,7 @@ def _settle(plan: Plan, task: Task, result: Outcome | Failure) -> dict[str, Any]
     else:
         row = _row(plan, item, outcome)
     reason = row["reason"] or ""
-    if reason:
+    if reason and not outcome.unchanged:
         plan.store.remove(task.output)  # of an earlier run that had other content or settings
     journal.record(
         item.id,
@@ -205,6 +210,18 @@ def _outcome_of_failure(task: Task, failure: Failure) -> Outcome:
     except Rejected:
         hashes = (None, None)
     return Outcome(*hashes, rejected=(failure.reason, failure.detail), seconds=failure.seconds)
+
+
+def _review(
+    plan: Plan, review: Review, settings: DataclassInstance, before: Mapping[str, Mapping[Kind, PartRecord]]
+) -> None:
+    """Reviews the classes in which anything has changed, also the settings of the review."""
+    for class_name, journal in plan.journals.items():
+        record = before.get(class_name, {}).get(plan.kind)
+        same_settings = record is not None and record.settings == plain_settings(settings)
+        if same_settings and manifest_is_current(plan.store.folder, class_name, plan.kind, journal.path):
+            continue
+        plan.recount(class_name, *apply_review(review, journal), review.reason)
 
 
 def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell) -> None:

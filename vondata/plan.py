@@ -7,7 +7,7 @@ import os
 import pickle
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -177,6 +177,14 @@ class Plan:
             for id in gone:
                 journal.mark_vanished(id)
             self.counts[class_name].vanished = len(gone)
+
+    def recount(self, class_name: str, rejected: Iterable[str], restored: Iterable[str], reason: str) -> None:
+        """Counts the planned ones of rows that a review has rejected for a reason, or no longer rejects."""
+        count, planned = self.counts[class_name], self._sources[class_name]
+        change = sum(id in planned for id in rejected) - sum(id in planned for id in restored)
+        count.prepared -= change
+        count.reasons[reason] += change
+        count.reasons += Counter()  # without those that are 0
 
     def _open_class(self, class_name: str) -> None:
         self.store.open_part(class_name, self.kind)

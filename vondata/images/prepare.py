@@ -14,6 +14,7 @@ from PIL import Image
 
 from vondata.images.decoding import DecodedPhoto, decode_mask, decode_photo
 from vondata.images.framing import Box, frame_cut_out
+from vondata.images.look import look_of
 from vondata.images.masks import FoundObject, find_object, object_of_mask
 from vondata.images.quality import bounding_box, check_border, check_presence
 from vondata.images.settings import ImageSettings
@@ -81,7 +82,7 @@ def prepare_image(item: Item, settings: ImageSettings, output: Path) -> Mapping[
     picture = frame_cut_out(placed.found.cut, box, size=settings.size, margin=settings.margin)
     with atomic_path(output) as temporary:
         Image.fromarray(picture).save(temporary, "PNG")
-    return {**_measured(placed, box), **_viewpoint(item)}
+    return {**_measured(placed, box), "look": look_of(picture), **_viewpoint(item)}
 
 
 def _measured(placed: LocatedObject, box: Box) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class ImageSettings:
         keep_occluded: take photos whose object is hidden in good part.
         keep_slightly_occluded: take photos whose object is hidden a little.
         max_roll_deg: the largest in-plane rotation of an annotated camera.
+        keep_duplicates: take photos that show the same picture as another one.
     """
 
     size: int = 128
@@ -26,3 +27,4 @@ class ImageSettings:
     keep_occluded: bool = field(default=False, metadata={"planning": True})
     keep_slightly_occluded: bool = field(default=False, metadata={"planning": True})
     max_roll_deg: float = field(default=10.0, metadata={"planning": True})
+    keep_duplicates: bool = field(default=False, metadata={"planning": True})
