@@ -73,6 +73,10 @@ class ProgressReporter:
                 bar.update(self._task, description="Sketching shapes", completed=event.done, total=event.total)
             case "matching":
                 bar.update(self._task, description="Matching viewpoints", completed=event.done, total=event.total)
+            case "packing":
+                bar.update(self._task, description="Packing", completed=event.done)
+            case "merging":
+                bar.update(self._task, description="Joining", completed=event.done, total=event.total)
             case "drawing":
                 bar.update(self._task, description="Drawing the page", completed=event.done, total=event.total)
 

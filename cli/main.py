@@ -9,6 +9,8 @@ from .edit import edit
 from .evaluate import evaluate
 from .generate import generate
 from .inspect import inspect
+from .merge import merge
+from .pack import pack
 from .prepare import prepare
 from .serve import serve
 from .settings import load_settings
@@ -32,6 +34,8 @@ main.add_command(edit)
 main.add_command(evaluate)
 main.add_command(generate)
 main.add_command(inspect)
+main.add_command(merge)
+main.add_command(pack)
 main.add_command(prepare)
 main.add_command(serve)
 main.add_command(train)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["shapes", "images"]
-Stage = Literal["planning", "running", "finished", "writing", "sketching", "matching", "drawing"]
+Stage = Literal[
+    "planning", "running", "finished", "writing", "sketching", "matching", "drawing", "packing", "merging"
+]
 
 MAX_ID_LENGTH = 120
 # All but those that stand for the bytes of a file name.

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import zstandard
 
 from vondata.shapes.codec import EncodedField, coarse_count, decode_distance, encode_distance
+from vondata.slices import OutputFile
 
 Bools = npt.NDArray[np.bool_]
 FORMAT_VERSION = 1
@@ -29,7 +30,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
 class ShapeFileError(ValueError):
     """A file that is not a prepared shape, or a damaged one."""
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: OutputFile, what: str) -> None:
         super().__init__(f"{path} is not a prepared shape: {what}; prepare it again with --force")
 
 
@@ -121,7 +122,7 @@ def save_shape(path: Path, shape: PreparedShape) -> None:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
-def load_shape(path: Path) -> PreparedShape:
+def load_shape(path: OutputFile) -> PreparedShape:
     """Reads a prepared shape.
 
     Raises:
@@ -138,13 +139,13 @@ def load_shape(path: Path) -> PreparedShape:
         )
 
 
-def load_occupancy(path: Path) -> Bools:
+def load_occupancy(path: OutputFile) -> Bools:
     """Reads the (N, N, N) occupancy of a prepared shape alone; errors as `load_shape`."""
     with _open(path) as shape:
         return shape.bits("surface", "interior")
 
 
-def load_distance(path: Path) -> npt.NDArray[np.float32]:
+def load_distance(path: OutputFile) -> npt.NDArray[np.float32]:
     """Reads the (N, N, N) distance, in cube edges, of a prepared shape alone; errors as `load_shape`."""
     with _open(path) as shape:
         return shape.distance()
@@ -177,9 +178,9 @@ class _ShapeFile:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[_ShapeFile]:
+def _open(path: OutputFile) -> Iterator[_ShapeFile]:
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as members:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
             version, resolution = int(members["format_version"]), int(members["resolution"])
             if version != FORMAT_VERSION:
                 raise ShapeFileError(path, f"its format is {version}, this program reads {FORMAT_VERSION}")

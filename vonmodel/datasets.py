@@ -18,7 +18,9 @@ from torch import Tensor
 
 from vondata.classes import load_class
 from vondata.distributions import known_viewpoints
-from vondata.manifest import Split, manifest_path, output_path, prepared, read_manifest, read_viewpoints
+from vondata.manifest import Split, manifest_path, prepared, read_manifest, read_viewpoints
+from vondata.packed import OutputFiles
+from vondata.slices import OutputFile
 from vondata.storage import load_distance, load_occupancy
 
 from .config import Representation
@@ -90,7 +92,7 @@ class ShapeDataset:
         """Lists the shapes; nothing is decoded yet.
 
         Args:
-            data: the prepared dataset.
+            data: the prepared dataset, packed or not.
             class_name: the class.
             resolution: voxels along an edge, at most what was prepared.
             representation: occupancy or exp(-8 d) of the distance.
@@ -102,7 +104,7 @@ class ShapeDataset:
             EmptyDatasetError: none of them is usable.
         """
         self.ids: tuple[str, ...] = tuple(sorted(_prepared_rows(data, class_name, "shapes", split)["id"]))
-        self._folder = (data, class_name)
+        self._files = OutputFiles(data, class_name, "shapes")
         self._resolution = resolution
         self._representation = representation
         self._cache = ItemCache(cache_mb)
@@ -117,14 +119,14 @@ class ShapeDataset:
             ShapeFileError: the file is damaged.
             ResolutionError: it was prepared with fewer voxels than training asks for.
         """
-        path = output_path(*self._folder, "shapes", self.ids[index])
-        compact = self._cache.get(self.ids[index], lambda: self._decode(path))
+        file = self._files[self.ids[index]]
+        compact = self._cache.get(self.ids[index], lambda: self._decode(file))
         return torch.from_numpy(compact.astype(np.float32))[None]
 
-    def _decode(self, path: Path) -> npt.NDArray[np.generic]:
+    def _decode(self, file: OutputFile) -> npt.NDArray[np.generic]:
         if self._representation == "occupancy":
-            return coarser_occupancy(load_occupancy(path), self._resolution)
-        distance = coarser_distance(load_distance(path), self._resolution)
+            return coarser_occupancy(load_occupancy(file), self._resolution)
+        distance = coarser_distance(load_distance(file), self._resolution)
         return np.asarray(np.exp(-DISTANCE_DECAY * distance), dtype=np.float16)
 
 
@@ -142,7 +144,7 @@ class ImageDataset:
         """Lists the photos; nothing is decoded yet.
 
         Args:
-            data: the prepared dataset.
+            data: the prepared dataset, packed or not.
             class_name: the class.
             size: pixels along an edge, at most what was prepared.
             split: which part; all where None.
@@ -156,7 +158,7 @@ class ImageDataset:
         self.ids: tuple[str, ...] = tuple(rows["id"])
         self._viewpoints = np.radians(known_viewpoints(rows))
         self.annotated = int(np.isfinite(self._viewpoints).all(axis=1).sum())
-        self._folder = (data, class_name)
+        self._files = OutputFiles(data, class_name, "images")
         self._size = size
         self._cache = ItemCache(cache_mb)
 
@@ -170,8 +172,8 @@ class ImageDataset:
             OSError: the file is missing or damaged.
             ResolutionError: it was prepared with fewer pixels than training asks for.
         """
-        path = output_path(*self._folder, "images", self.ids[index])
-        rgba = torch.from_numpy(self._cache.get(self.ids[index], lambda: self._decode(path)).astype(np.float32))
+        file = self._files[self.ids[index]]
+        rgba = torch.from_numpy(self._cache.get(self.ids[index], lambda: self._decode(file)).astype(np.float32))
         azimuth, elevation = (float(angle) for angle in self._viewpoints[index])
         return Photo(
             image=(rgba[..., :3] / 127.5 - 1.0).permute(2, 0, 1),
@@ -179,8 +181,8 @@ class ImageDataset:
             viewpoint=None if math.isnan(azimuth) or math.isnan(elevation) else (azimuth, elevation),
         )
 
-    def _decode(self, path: Path) -> npt.NDArray[np.generic]:
-        with Image.open(path) as photo:
+    def _decode(self, file: OutputFile) -> npt.NDArray[np.generic]:
+        with file.open("rb") as content, Image.open(content) as photo:
             return smaller_photo(photo.convert("RGBA"), self._size)
 
 

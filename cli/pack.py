@@ -1,0 +1,89 @@
+"""`von pack`: a dataset as WebDataset shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .settings import FolderType, folder_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from vondata.item import Kind
+    from vondata.pack import PackedPart
+    from vondata.remote import RemoteFolder
+
+
+@click.command()
+@folder_option("data", help="Folder or URL of the prepared dataset.")
+@click.option(
+    "--into", type=FolderType("used"), required=True, help="New folder, or URL, that the shards are written to."
+)
+@click.option("--class", "class_names", multiple=True, metavar="NAME", help="Class to pack. [default: all]")
+@click.option("--shard-size", default="500MB", show_default=True, metavar="SIZE", help="Size of a shard, about.")
+@json_option
+def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], shard_size: str, as_json: bool) -> None:
+    """Write the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
+    from vondata.pack import PackError
+    from vondata.pack import pack as pack_parts
+    from vondata.remote import DeliveryError, RemoteError
+
+    from .console import ProgressReporter
+
+    parts = _parts(data, class_names)
+    try:
+        with ProgressReporter() as progress:
+            packed = pack_parts(data, into, parts, shard_bytes=_bytes(shard_size), on_event=progress)
+    except (PackError, RemoteError, DeliveryError) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        print_json({"data": str(data), "into": str(into), "parts": [_as_json(part) for part in packed]})
+    else:
+        _print(packed, into)
+
+
+def _parts(data: Path, class_names: tuple[str, ...]) -> list[tuple[str, Kind]]:
+    from vondata.manifest import SUFFIX, dataset_classes, manifest_path
+
+    known = dataset_classes(data)
+    if not known:
+        raise click.UsageError(f"--data: {data} holds no prepared dataset; name the folder that von prepare wrote")
+    for name in class_names:
+        if name not in known:
+            raise click.UsageError(f"--class: {data} has no class {name!r}; it has {', '.join(known)}")
+    chosen = list(dict.fromkeys(class_names)) or known
+    return [(name, kind) for name in chosen for kind in SUFFIX if manifest_path(data, name, kind).is_file()]
+
+
+def _bytes(size: str) -> int:
+    from dask.utils import parse_bytes
+
+    try:
+        found = int(parse_bytes(size))
+    except ValueError as error:
+        raise click.UsageError(f"--shard-size: {error}; write it as 500MB") from error
+    if found < 1:
+        raise click.UsageError(f"--shard-size: {size} is too small; write it as 500MB")
+    return found
+
+
+def _as_json(part: PackedPart) -> dict[str, Any]:
+    return {
+        "class": part.class_name,
+        "kind": part.kind,
+        "files": part.files,
+        "bytes": part.bytes,
+        "shards": part.shards,
+    }
+
+
+def _print(packed: list[PackedPart], into: Path | RemoteFolder) -> None:
+    from .console import print_table
+
+    rows = [
+        [part.class_name, part.kind, f"{part.files:,}", f"{len(part.shards):,}", f"{part.bytes / 1e6:,.1f}"]
+        for part in packed
+    ]
+    print_table(f"Shards in {into}", ["class", "kind", "files", "shards", "MB"], rows)
+    click.echo(f"\nvon train --data {into}  trains on them.")
