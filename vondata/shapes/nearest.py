@@ -1,7 +1,9 @@
-"""Exact distances from voxel centres to triangles: for one pair, and for all voxels in a band around the surface.
+"""Exact distances from voxel centres to triangles: for one pair, for a band around the surface, for all voxels.
 
 Positions are in voxels. The band is exact because every triangle is held against every voxel that could be within
 reach; most pairs are dismissed by a lower bound, the distance to the triangle's plane and to its three edges' lines.
+For all voxels, blocks are cut down to a few voxels a side, and each keeps of its parent's triangles those that may be
+nearest to one of its voxels: where D is known at the centre of a block of radius r, they lie within D + 2 r of it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ Integers = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.int32]
 
 _ORIGIN = np.zeros(3)
+_LEAF_BITS = 2  # the smallest blocks have 4^3 voxels
+_SLACK = 1e-3  # in voxels, far above rounding
 
 
 def triangle_table(vertices: Floats, faces: Integers) -> Floats:
@@ -203,3 +207,96 @@ def measure(triangles: Floats, face: Ids, distance: Singles) -> None:
             for j in range(size):
                 squared = squared_distance(triangles, face[i + 1, k + 1, j + 1], float(i), float(j), float(k))
                 distance[i, j, k] = np.sqrt(squared) * per_voxel
+
+
+def refine(triangles: Floats, distance: Singles) -> None:
+    """Lowers all distances that are not the smallest.
+
+    Args:
+        triangles: (f, 12) from `triangle_table`.
+        distance: (N, N, N) in cube edges, each the distance to some triangle; changed in place.
+    """
+    levels = max(int(distance.shape[0] - 1).bit_length() - _LEAF_BITS, 0)
+    middle = triangles[:, 0:3] + (triangles[:, 3:6] + triangles[:, 6:9]) / 3
+    corners = triangles[:, 0:3], triangles[:, 0:3] + triangles[:, 3:6], triangles[:, 0:3] + triangles[:, 6:9]
+    radius = np.sqrt(np.max([np.square(corner - middle).sum(axis=1) for corner in corners], axis=0))
+    lists = np.empty((levels + 1, len(triangles)), dtype=np.int32)
+    lists[0] = np.arange(len(triangles))
+    _refine(triangles, np.column_stack([middle, radius]), lists, np.empty((len(triangles), 4)), distance)
+
+
+@kernel
+def _refine(triangles: Floats, spheres: Floats, lists: Ids, near: Floats, distance: Singles) -> None:
+    """Goes over the smallest blocks, all those of a larger one in a row, and shortens the lists on the way."""
+    levels, size = lists.shape[0] - 1, distance.shape[0]
+    per_voxel, lengths = 1.0 / (size - 1), np.zeros(levels + 1, np.int64)
+    lengths[0] = lists.shape[1]
+    for block in range(8**levels):
+        x, y, z = 0, 0, 0
+        for bit in range(levels):
+            x |= (block >> (3 * bit + 2) & 1) << (bit + _LEAF_BITS)
+            y |= (block >> (3 * bit + 1) & 1) << (bit + _LEAF_BITS)
+            z |= (block >> (3 * bit) & 1) << (bit + _LEAF_BITS)
+        if x >= size or y >= size or z >= size:
+            continue
+        for level in range(1, levels + 1):
+            if block % 8 ** (levels - level) == 0:
+                half = (2 ** (levels - level + _LEAF_BITS) - 1) / 2.0
+                at = min(x + int(half), size - 1), min(y + int(half), size - 1), min(z + int(half), size - 1)
+                known = distance[at] / per_voxel
+                reach = _reach(known, at, (x + half, y + half, z + half), half)
+                candidates = lists[level - 1, : lengths[level - 1]]
+                lengths[level] = _keep(candidates, spheres, (x + half, y + half, z + half), reach, lists[level])
+        _refine_block(triangles, lists[levels, : lengths[levels]], near, (x, y, z), distance)
+
+
+@kernel
+def _reach(known: float, at: tuple[int, int, int], centre: tuple[float, float, float], half: float) -> float:
+    """D + 2 r of a block, from the distance known at the voxel next to its centre."""
+    off = (at[0] - centre[0]) ** 2 + (at[1] - centre[1]) ** 2 + (at[2] - centre[2]) ** 2
+    return float(known + np.sqrt(off) + 2.0 * half * np.sqrt(3.0) + _SLACK)
+
+
+@kernel
+def _keep(candidates: Ids, spheres: Floats, centre: tuple[float, float, float], reach: float, kept: Ids) -> int:
+    """Copies the candidates whose bounding sphere comes within reach; how many these are."""
+    count = 0
+    for k in range(candidates.size):
+        sphere = spheres[candidates[k]]
+        squared = (sphere[0] - centre[0]) ** 2 + (sphere[1] - centre[1]) ** 2 + (sphere[2] - centre[2]) ** 2
+        if squared <= (reach + sphere[3]) ** 2:
+            kept[count] = candidates[k]
+            count += 1
+    return count
+
+
+@kernel
+def _refine_block(
+    triangles: Floats, candidates: Ids, near: Floats, first: tuple[int, int, int], distance: Singles
+) -> None:
+    """Holds the voxels of a smallest block against those candidates that a lower bound leaves over.
+
+    As a triangle is convex, it lies behind the plane upright on the way from the centre to its nearest point, so a
+    voxel is at least as far from it as from that plane.
+    """
+    size, half = distance.shape[0], (2**_LEAF_BITS - 1) / 2.0
+    per_voxel, centre = 1.0 / (size - 1), (first[0] + half, first[1] + half, first[2] + half)
+    for c in range(candidates.size):
+        point = nearest_point(triangles, candidates[c], centre[0], centre[1], centre[2])
+        away = 0.0
+        for axis in range(3):
+            near[c, axis] = point[axis] - centre[axis]
+            away += near[c, axis] ** 2
+        near[c, 3] = np.sqrt(away)
+        for axis in range(3):
+            near[c, axis] /= max(near[c, 3], 1e-12)
+    for i in range(first[0], min(first[0] + 2**_LEAF_BITS, size)):
+        for j in range(first[1], min(first[1] + 2**_LEAF_BITS, size)):
+            for k in range(first[2], min(first[2] + 2**_LEAF_BITS, size)):
+                best = distance[i, j, k] / per_voxel
+                x, y, z = i - centre[0], j - centre[1], k - centre[2]
+                for c in range(candidates.size):
+                    if near[c, 3] - near[c, 0] * x - near[c, 1] * y - near[c, 2] * z < best:
+                        squared = squared_distance(triangles, candidates[c], float(i), float(j), float(k))
+                        best = min(best, np.sqrt(squared))
+                distance[i, j, k] = min(distance[i, j, k], np.float32(best * per_voxel))
