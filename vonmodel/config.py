@@ -204,7 +204,7 @@ class ComputeConfig:
     """How steps are computed; changes results by rounding, and nothing else.
 
     Attributes:
-        precision: what networks convolve in; bfloat16 leaves weights, losses, projection and gradient penalty float32.
+        precision: what networks convolve in; weights, losses, projection and gradient penalty are always float32.
         channels_last: weights of convolutions lie in memory as tensor cores want them; on a CPU they always do.
         fused_optimiser: an update is one pass over memory.
         compile: compile the networks: on GPUs, where it pays within minutes, or everywhere.

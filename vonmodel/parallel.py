@@ -149,7 +149,7 @@ def sum_everywhere(values: Tensor) -> Tensor:
     return total
 
 
-def stacked_everywhere(values: Float[Tensor, "..."]) -> Float[Tensor, "p ..."]:
+def stacked_everywhere(values: Tensor) -> Float[Tensor, "p ..."]:
     """The tensors of all processes one above the other, with gradient; for small ones."""
     mine = torch.zeros(process_count(), *values.shape, dtype=values.dtype, device=values.device)
     return sum_everywhere(torch.cat([mine[: rank()], values.unsqueeze(0), mine[rank() + 1 :]]))

@@ -214,15 +214,10 @@ def test_only_the_newest_checkpoints_stay(job: Job) -> None:
     assert [each.step for each in list_checkpoints(training.run.path)] == [5, 6]
 
 
-@pytest.mark.parametrize(
-    ("stage", "phase", "term"), [("shape", "critic", "shape_"), ("texture", "painters", "image")]
-)
-def test_a_loss_that_is_no_number_is_named(
-    stage: StageName, phase: str, term: str, job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def damage(monkeypatch: pytest.MonkeyPatch, stage: StageName, *steps: int) -> None:
+    """Puts bad numbers into the first shape or photo of these steps."""
     from vonmodel import training as module
 
-    training = job("run", stage, {"output": {"save_every": 2, "log_every": 6}})
     real_build = module.build_stage
 
     def build(*arguments: Any) -> Any:
@@ -231,7 +226,7 @@ def test_a_loss_that_is_no_number_is_named(
 
         def load_damaged(step: int, part: Part) -> Any:
             batch = load(step, part)
-            if step == 2:
+            if step in steps:
                 tensor = batch.volumes if stage == "shape" else batch.images
                 tensor[0] = torch.nan
             return batch
@@ -240,16 +235,60 @@ def test_a_loss_that_is_no_number_is_named(
         return built
 
     monkeypatch.setattr(module, "build_stage", build)
+
+
+@pytest.mark.parametrize(
+    ("stage", "phase", "term"), [("shape", "critic", "shape_"), ("texture", "painters", "image")]
+)
+def test_a_loss_that_is_no_number_is_named(
+    stage: StageName, phase: str, term: str, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = job("run", stage, {"output": {"save_every": 2, "log_every": 6}})
+    damage(monkeypatch, stage, 2)
     with pytest.raises(NonFiniteLossError) as caught:
         train_stage(training, stage)
     where = json.loads((training.run.path / "nonfinite.json").read_text())
     assert (where["stage"], where["step"], where["phase"]) == (stage, 2, phase)
     assert any(each.startswith(term) for each in where["terms"])
     assert len(where["items"]) == 4
-    for part in (f"stage {stage}, step 2, phase {phase}", where["items"][0], "learning rate"):
+    for part in (f"stage {stage}, step 2, phase {phase}", where["items"][0], "learning rate", "--skip-nonfinite"):
         assert part in str(caught.value)
     assert [each.step for each in list_checkpoints(training.run.path, stage)] == [2]  # from before
     assert "is not finite" in (training.run.path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stage", "phase", "term"), [("shape", "critic", "shape_"), ("texture", "painters", "image")]
+)
+def test_steps_that_are_no_numbers_can_be_left_out(
+    stage: StageName, phase: str, term: str, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = replace(job("run", stage), skip_nonfinite=True)
+    damage(monkeypatch, stage, 2, 4)
+    seen: list[Any] = []
+    assert train_stage(replace(training, on_progress=seen.append), stage).finished
+    assert [(each.step, each.skipped) for each in seen] == [(2, 0), (4, 1), (6, 2)]
+    assert seen[-1].line().endswith("2 skipped")
+    lines = [json.loads(line) for line in (training.run.path / "nonfinite.jsonl").read_text().splitlines()]
+    assert [(each["stage"], each["step"], each["phase"]) for each in lines] == [(stage, 2, phase), (stage, 4, phase)]
+    assert all(len(each["items"]) >= 2 for each in lines)
+    assert all(each.startswith(term) for line in lines for each in line["terms"][:1])
+    assert all(tensor.isfinite().all() for tensor in everything(training.run).values())
+
+
+def test_what_never_recovers_is_not_skipped_for_ever(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = replace(job("run", changes={"shape": {"steady": 40}}), skip_nonfinite=True)
+    damage(monkeypatch, "shape", *range(1, 43))
+    with pytest.raises(NonFiniteLossError, match="step 20, phase critic"):
+        train_stage(training, "shape")
+
+
+def test_looking_at_every_step_changes_nothing_where_all_is_well(job: Job) -> None:
+    plain, careful = job("plain"), replace(job("careful"), skip_nonfinite=True)
+    for each in (plain, careful):
+        train_stage(each, "shape")
+    expected, got = everything(plain.run), everything(careful.run)
+    assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
 
 
 def test_distance_function_shapes_train_too(job: Job) -> None:
