@@ -21,8 +21,8 @@ from vondata.slices import OutputFile
 
 Bools = npt.NDArray[np.bool_]
 FORMAT_VERSION = 1
-_LEVEL, _HARD_LEVEL = 9, 18
-_HARD_ABOVE = 0.066  # bytes a voxel: rare intricate shapes are worth a second of compression
+_LEVEL, _HARD_LEVEL = 6, 18
+_HARD_ABOVE = 0.063  # bytes a voxel: rare intricate shapes are worth a second of compression
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.|$)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
 
@@ -129,9 +129,10 @@ def load_shape(path: OutputFile) -> PreparedShape:
         ShapeFileError: the file is not one, is damaged, or was written by a newer version.
     """
     with _open(path) as shape:
+        surface = shape.packed("surface")
         return PreparedShape(
-            occupancy=shape.bits("surface", "interior"),
-            surface=shape.bits("surface"),
+            occupancy=shape.unpacked(surface | shape.packed("interior")),
+            surface=shape.unpacked(surface),
             distance=shape.distance(),
             scale=float(shape.members["scale"]),
             centre=tuple(shape.members["centre"].tolist()),
@@ -142,7 +143,7 @@ def load_shape(path: OutputFile) -> PreparedShape:
 def load_occupancy(path: OutputFile) -> Bools:
     """Reads the (N, N, N) occupancy of a prepared shape alone; errors as `load_shape`."""
     with _open(path) as shape:
-        return shape.bits("surface", "interior")
+        return shape.unpacked(shape.packed("surface") | shape.packed("interior"))
 
 
 def load_distance(path: OutputFile) -> npt.NDArray[np.float32]:
@@ -156,10 +157,12 @@ class _ShapeFile:
     members: Any  # the arrays of the file by name, read when asked for
     resolution: int
 
-    def bits(self, *names: str) -> Bools:
-        """The union of these voxel sets."""
-        size = -(-(self.resolution**3) // 8)
-        packed = np.bitwise_or.reduce([np.frombuffer(self._expand(name, size), np.uint8) for name in names])
+    def packed(self, name: str) -> npt.NDArray[np.uint8]:
+        """A set of voxels, eight in a byte."""
+        return np.frombuffer(self._expand(name, -(-(self.resolution**3) // 8)), np.uint8)
+
+    def unpacked(self, packed: npt.NDArray[np.uint8]) -> Bools:
+        """The same, (N, N, N)."""
         return np.unpackbits(packed, count=self.resolution**3).view(np.bool_).reshape((self.resolution,) * 3)
 
     def distance(self) -> npt.NDArray[np.float32]:

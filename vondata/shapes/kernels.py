@@ -16,7 +16,16 @@ def kernel(function: Function) -> Function:
     The cache notices changes only in the file that a function is in, so kernels call kernels of their own file only.
     An installation where neither can be written compiles anew in every process, rather than failing.
     """
-    options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    return _compiled(function, fastmath=False)
+
+
+def contracted_kernel(function: Function) -> Function:
+    """The same with products and sums in one step, a tenth faster: where rounding decides nothing."""
+    return _compiled(function, fastmath={"contract"})
+
+
+def _compiled(function: Function, *, fastmath: bool | set[str]) -> Function:
+    options = {"nogil": True, "boundscheck": False, "error_model": "numpy", "fastmath": fastmath}
     try:
         return cast(Function, numba.njit(cache=True, **options)(function))
     except RuntimeError:  # numba found no folder to cache in

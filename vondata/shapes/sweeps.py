@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes.kernels import kernel
+from vondata.shapes.kernels import contracted_kernel as kernel
 
 Singles = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]
