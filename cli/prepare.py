@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from .sources import SourceFolder, found_items, source_folder
 
 if TYPE_CHECKING:
     from vondata.frames import Axis
+    from vondata.images.settings import ImageSettings
     from vondata.item import Item
     from vondata.remote import RemoteFolder
     from vondata.shapes.distance import Method
@@ -149,6 +152,13 @@ def meshes(
     metavar="DEGREES",
     help="The largest in-plane rotation of an annotated camera.",
 )
+@click.option(
+    "--segmenter",
+    default="grabcut",
+    show_default=True,
+    metavar="grabcut|FILE",
+    help="What finds objects before a busy background: GrabCut, or a network like U2-Net in an ONNX file.",
+)
 @click.option("--keep-duplicates", is_flag=True, help="Take photos that show the same picture as another one.")
 @match_option
 @run_options
@@ -160,6 +170,7 @@ def images(
     keep_occluded: bool,
     keep_slightly_occluded: bool,
     max_roll: float,
+    segmenter: str,
     keep_duplicates: bool,
     match_viewpoints: bool | None,
     running: Running,
@@ -183,6 +194,8 @@ def images(
         max_roll_deg=max_roll,
         keep_duplicates=keep_duplicates,
     )
+    if segmenter != "grabcut":
+        settings = _with_network(settings, Path(os.path.abspath(segmenter)))
     classes = running.classes()
     sources: list[tuple[SourceFolder, Iterator[Item]]] = []
     if pix3d is not None:
@@ -205,3 +218,12 @@ def images(
         )
     except AnnotationFileError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _with_network(settings: ImageSettings, weights: Path) -> ImageSettings:
+    from vondata.images.segmenter import SegmenterError, load_network_settings
+
+    try:
+        return replace(settings, network=load_network_settings(weights), weights=str(weights))
+    except SegmenterError as error:
+        raise click.UsageError(f"--segmenter: {error}") from error

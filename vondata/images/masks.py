@@ -1,4 +1,4 @@
-"""What of a photo is the object: by its alpha channel, by a plain background, else by GrabCut."""
+"""What of a photo is the object: by its alpha channel, by a plain background, else by GrabCut or a network."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ import numpy.typing as npt
 from vondata.images.background import Background, fit_background, luma_chroma
 from vondata.images.grabcut import read_by_grabcut
 from vondata.images.matting import CutOut, cut_out
+from vondata.images.morphology import regions
 from vondata.images.plain import read_plain
 from vondata.images.quality import MaskQuality, check_border, check_presence, check_trust, measure_quality
+from vondata.images.segmenter import Segmenter
+from vondata.item import Rejected
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
-MaskOrigin = Literal["annotated", "alpha", "plain", "grabcut"]
+MaskOrigin = Literal["annotated", "alpha", "plain", "grabcut", "segmenter"]
 
 OPAQUE = 250  # of 255
 LEAST_TRANSPARENT, MOST_TRANSPARENT = 0.02, 0.999  # of the pixels, for alpha to say what is object
-PLAIN_AGREEMENT, GRABCUT_AGREEMENT = 0.92, 0.8
+PLAIN_AGREEMENT, GRABCUT_AGREEMENT, NETWORK_AGREEMENT = 0.92, 0.8, 0.8
+DOUBTS = ("mask_empty", "mask_in_pieces", "mask_uncertain")  # about contrast that another reading may dispel
+NETWORK_SPECK = 0.01  # of the largest piece
+SHARP = 0.3  # a network's map between this and 1 - this is undecided
 SMOOTH_SHARE = 0.8  # of the border explained by one surface: below, contrast to that surface means nothing
 
 
@@ -43,13 +49,16 @@ class FoundObject:
     quality: MaskQuality
 
 
-def find_object(rgb: Bytes, alpha: Bytes | None, scale: float = 1.0) -> FoundObject:
+def find_object(
+    rgb: Bytes, alpha: Bytes | None, scale: float = 1.0, segmenter: Segmenter | None = None
+) -> FoundObject:
     """Finds the object of a photo that comes without a mask.
 
     Args:
         rgb: (h, w, 3) sRGB.
         alpha: (h, w) opacity of the file, if it has any.
         scale: pixels of the original photo per pixel of this one.
+        segmenter: is asked instead of GrabCut, and where contrast to a plain background leaves doubts.
 
     Raises:
         Rejected: no object is found, or none that can be trusted: one of the mask_ reasons.
@@ -62,8 +71,14 @@ def find_object(rgb: Bytes, alpha: Bytes | None, scale: float = 1.0) -> FoundObj
     background = fit_background(photo)
     reading = read_plain(photo, background)
     if background.is_plain:
-        quality = _checked([reading.rival], reading.mask, scale, PLAIN_AGREEMENT)
-        return FoundObject(reading.mask, cut_out(rgb, reading.mask, _rgb_of(background)), "plain", quality)
+        try:
+            quality = _checked([reading.rival], reading.mask, scale, PLAIN_AGREEMENT)
+            return FoundObject(reading.mask, cut_out(rgb, reading.mask, _rgb_of(background)), "plain", quality)
+        except Rejected as verdict:
+            if segmenter is None or verdict.reason not in DOUBTS:
+                raise
+    if segmenter is not None:
+        return _object_of_network(rgb, segmenter(rgb), scale)
     seeded = read_by_grabcut(rgb)
     rivals = [seeded.rival, reading.mask] if background.share >= SMOOTH_SHARE else [seeded.rival]
     quality = _checked(rivals, seeded.mask, scale, GRABCUT_AGREEMENT)
@@ -81,6 +96,15 @@ def _checked(rivals: list[Bools], mask: Bools, scale: float, least_agreement: fl
     quality = min((measure_quality(mask, rival) for rival in rivals), key=lambda each: each.agreement)
     check_trust(quality, least_agreement=least_agreement)
     return quality
+
+
+def _object_of_network(rgb: Bytes, share: Floats, scale: float) -> FoundObject:
+    """The object where a network (h, w) says so; how sharply it says so tells how far it can be trusted."""
+    pieces = regions(share > 0.5, connectivity=8)
+    mask = pieces.select(pieces.areas >= max(4.0, NETWORK_SPECK * pieces.areas.max()))
+    narrow, wide = (share > 1.0 - SHARP) & mask, (share > SHARP) & (mask | (share <= 0.5))
+    quality = _checked([narrow, wide], mask, scale, NETWORK_AGREEMENT)
+    return FoundObject(mask, cut_out(rgb, mask), "segmenter", quality)
 
 
 def object_of_mask(rgb: Bytes, mask: Bools) -> FoundObject:

@@ -17,6 +17,7 @@ from vondata.images.framing import Box, frame_cut_out
 from vondata.images.look import look_of
 from vondata.images.masks import FoundObject, find_object, object_of_mask
 from vondata.images.quality import bounding_box, check_border, check_presence
+from vondata.images.segmenter import Segmenter
 from vondata.images.settings import ImageSettings
 from vondata.item import Item, Rejected
 from vondata.storage import atomic_path
@@ -119,7 +120,8 @@ def locate_object(source: Path, settings: ImageSettings) -> LocatedObject:
     working_px = _working_px(settings)
     photo = decode_photo(source, max_pixels=settings.max_pixels, enough_px=2 * working_px)
     height, width = photo.rgb.shape[:2]
-    first = _look(photo, (0, 0, width, height), working_px)
+    segmenter = settings.open_segmenter()
+    first = _look(photo, (0, 0, width, height), working_px, segmenter)
     box = bounding_box(first.found.mask)
     longest = max(box[2] - box[0], box[3] - box[1])
     decoded_scale = photo.full_size[0] / width
@@ -127,19 +129,19 @@ def locate_object(source: Path, settings: ImageSettings) -> LocatedObject:
         return first
     around = _grown([round(edge * first.scale / decoded_scale) for edge in box], 0.3, width, height)
     try:
-        return _look(photo, around, working_px)
+        return _look(photo, around, working_px, segmenter)
     except Rejected:  # from nearby something else may fill the border: the first look stands
         return first
 
 
-def _look(photo: DecodedPhoto, window: Box, working_px: int) -> LocatedObject:
+def _look(photo: DecodedPhoto, window: Box, working_px: int, segmenter: Segmenter | None) -> LocatedObject:
     """Finds the object in a window of the photo, scaled down to what is needed."""
     left, top, right, bottom = window
     rgb = _shrunk(photo.rgb[top:bottom, left:right], working_px)
     alpha = None if photo.alpha is None else _shrunk(photo.alpha[top:bottom, left:right], working_px)
     decoded_scale = photo.full_size[0] / photo.rgb.shape[1]
     scale = decoded_scale * (right - left) / rgb.shape[1]
-    found = find_object(rgb, alpha, scale)
+    found = find_object(rgb, alpha, scale, segmenter)
     return LocatedObject(found, photo.full_size, scale, decoded_scale * left, decoded_scale * top)
 
 

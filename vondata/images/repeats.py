@@ -3,11 +3,13 @@
 Two looks that differ in few bits agree in a long run of bits. Sorted from ten different bits on, such a pair lies
 close together in one order or another: to compare each look with its neighbours in every order takes time in
 proportion to their number. What stays does not depend on the order in which photos were prepared.
+
+Who annotated a photo has looked at it: an annotated one is a repeat only where its file is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +48,11 @@ class _Photo:
     sha256: str | None
     look: str
 
+    def repeats(self, better: _Photo) -> bool:
+        """Whether this one goes for the sake of one that looks the same."""
+        is_annotated = not self.rank[0]
+        return not is_annotated or (self.sha256 == better.sha256 and self.look == better.look)
+
 
 def review_of(settings: ImageSettings) -> Review:
     """The review of a class's photos; where duplicates are kept it finds none, so that earlier ones come back."""
@@ -60,7 +67,7 @@ def find_repeats(rows: Iterable[Row]) -> dict[str, tuple[str, str]]:
     """
     photos = sorted((_photo(row) for row in rows if takes_part(row)), key=lambda photo: photo.rank)
     words, colours = read_looks([photo.look for photo in photos])
-    keeper = _keepers(len(photos), _alike(words, colours))
+    keeper = _keepers(photos, _alike(words, colours))
     found = {}
     for index in np.flatnonzero(keeper != np.arange(len(photos))):
         photo, kept = photos[index], photos[keeper[index]]
@@ -84,13 +91,14 @@ def _words(photo: _Photo, kept: _Photo, bits: int) -> str:
     return f"looks like {kept.id}, which is kept; {bits} of {BITS} bits differ"
 
 
-def _keepers(count: int, pairs: Iterator[tuple[Indices, Indices]]) -> Indices:
-    """(count,) the photo that stands for each: itself, or the best one like it that stays."""
+def _keepers(photos: Sequence[_Photo], pairs: Iterator[tuple[Indices, Indices]]) -> Indices:
+    """(photos,) the photo that stands for each: itself, or the best one like it that stays."""
     better: dict[int, set[int]] = {}
     for first, second in pairs:
         for low, high in zip(first.tolist(), second.tolist(), strict=True):
-            better.setdefault(high, set()).add(low)
-    keeper = np.arange(count)
+            if photos[high].repeats(photos[low]):
+                better.setdefault(high, set()).add(low)
+    keeper = np.arange(len(photos))
     for index in sorted(better):
         kept = [each for each in better[index] if keeper[each] == each]
         if kept:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from vondata.images.segmenter import NetworkSettings, Segmenter, open_segmenter
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,8 @@ class ImageSettings:
         keep_slightly_occluded: take photos whose object is hidden a little.
         max_roll_deg: the largest in-plane rotation of an annotated camera.
         keep_duplicates: take photos that show the same picture as another one.
+        network: what finds objects in place of GrabCut; None for GrabCut.
+        weights: its file; what is in it counts, not where it lies.
     """
 
     size: int = 128
@@ -28,3 +33,13 @@ class ImageSettings:
     keep_slightly_occluded: bool = field(default=False, metadata={"planning": True})
     max_roll_deg: float = field(default=10.0, metadata={"planning": True})
     keep_duplicates: bool = field(default=False, metadata={"planning": True})
+    network: NetworkSettings | None = None
+    weights: str = field(default="", metadata={"planning": True})
+
+    def open_segmenter(self) -> Segmenter | None:
+        """The network, None for GrabCut.
+
+        Raises:
+            SegmenterError: its file has gone or changed.
+        """
+        return None if self.network is None else open_segmenter(Path(self.weights), self.network)

@@ -106,6 +106,8 @@ def test_the_annotated_one_stays_then_the_larger_then_the_first(chair, paint, lo
     assert find_repeats(rows)["a"][1].startswith("looks like b, which is kept")
     assert set(find_repeats([*rows, row("z", same, viewpoint_origin="annotated")])) == {"a", "b", "c"}
     assert set(find_repeats(rows[::2])) == {"c"}
+    annotated = [row(id, same, viewpoint_origin="annotated", sha256=sha) for id, sha in ("rx", "sy", "tx")]
+    assert set(find_repeats(annotated)) == {"t"}  # the same file twice
     twins = [row("a", same, sha256="x"), row("b", same, sha256="x")]
     assert find_repeats(twins)["b"] == (REASON, "the same file as a, which is kept")
 

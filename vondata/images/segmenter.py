@@ -1,0 +1,160 @@
+"""A network with weights on this machine that says where the object is, for backgrounds that GrabCut cannot read.
+
+Any ONNX file in the manner of U2-Net or IS-Net: one picture (1, 3, s, s) in, one map (1, 1, s, s) out. A TOML file of
+the same name beside it (`u2net.toml` for `u2net.onnx`) says how it differs from U2-Net. OpenCV runs it; nothing is
+ever downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Activation = Literal["none", "sigmoid"]
+
+TRIAL_PX = 64  # side of the grey picture that a file is tried with
+
+
+class Segmenter(Protocol):
+    """Says how much of each pixel is object."""
+
+    def __call__(self, rgb: Bytes) -> Floats:
+        """(h, w) in 0..1, for a photo (h, w, 3) in sRGB."""
+
+
+class SegmenterError(ValueError):
+    """A file of weights that cannot be used; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """A network and how pictures go into it and come out of it; the defaults are U2-Net's.
+
+    Attributes:
+        sha256: of the file of weights.
+        size_px: side of the square that the picture is stretched to; 1024 for IS-Net.
+        mean: subtracted from red, green and blue in 0..1; (0.5, 0.5, 0.5) for IS-Net.
+        std: what the rest is divided by; (1, 1, 1) for IS-Net.
+        activation: of the output: sigmoid for a network that ends in logits.
+        stretch: whether the output's smallest value means 0 and its largest 1.
+        output: name of the output to take; "" takes the first.
+    """
+
+    sha256: str
+    size_px: int = 320
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    activation: Activation = "none"
+    stretch: bool = True
+    output: str = ""
+
+
+def load_network_settings(weights: Path) -> NetworkSettings:
+    """Reads the TOML beside a file of weights, if there is one, and tries the network.
+
+    Raises:
+        SegmenterError: weights or settings are missing or wrong.
+    """
+    try:
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    except OSError as error:
+        raise SegmenterError(f"{weights} cannot be read: {error.strerror}") from error
+    beside = weights.with_suffix(".toml")
+    try:
+        given = tomllib.loads(beside.read_text("utf-8")) if beside.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise SegmenterError(f"{beside} is not valid TOML: {error}") from error
+    settings = _checked(given, digest, beside)
+    open_segmenter(weights, settings)(np.full((TRIAL_PX, TRIAL_PX, 3), 128, dtype=np.uint8))
+    return settings
+
+
+def _checked(given: dict[str, Any], sha256: str, place: Path) -> NetworkSettings:
+    known = [each.name for each in fields(NetworkSettings) if each.name != "sha256"]
+    if unknown := given.keys() - set(known):
+        raise SegmenterError(f"{place}: unknown name {min(unknown)!r}; known names: {', '.join(known)}")
+    values = dict(given)
+    for name in ("mean", "std"):
+        if name in given:
+            channels = given[name]
+            if not isinstance(channels, list) or len(channels) != 3 or not all(_is_number(each) for each in channels):
+                raise SegmenterError(f"{place}: {name} must be three numbers, for red, green and blue")
+            values[name] = tuple(float(each) for each in channels)
+    settings = NetworkSettings(sha256, **values)
+    size = settings.size_px
+    if not isinstance(size, int) or isinstance(size, bool) or not 16 <= size <= 4096:
+        raise SegmenterError(f"{place}: size_px must be a whole number from 16 to 4096")
+    if settings.activation not in get_args(Activation):
+        raise SegmenterError(f"{place}: activation must be one of {', '.join(get_args(Activation))}")
+    if not isinstance(settings.stretch, bool) or not isinstance(settings.output, str):
+        raise SegmenterError(f"{place}: stretch must be true or false, and output a name")
+    if min(settings.std) <= 0:
+        raise SegmenterError(f"{place}: std must be positive")
+    return settings
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@lru_cache(maxsize=1)
+def open_segmenter(weights: Path, settings: NetworkSettings) -> Segmenter:
+    """The network, kept for the next photo of this process.
+
+    Raises:
+        SegmenterError: the file is no network, or not the one that `settings` tell of.
+    """
+    try:
+        content = weights.read_bytes()
+    except OSError as error:
+        raise SegmenterError(f"{weights} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != settings.sha256:
+        raise SegmenterError(f"{weights} has changed since the run began")
+    try:
+        net = cv2.dnn.readNetFromONNX(np.frombuffer(content, dtype=np.uint8))
+    except cv2.error as error:
+        raise SegmenterError(f"{weights} is no ONNX network that OpenCV can run: {error.err}") from error
+    return _Network(weights, settings, net)
+
+
+@dataclass(frozen=True, eq=False)
+class _Network:
+    weights: Path
+    settings: NetworkSettings
+    net: cv2.dnn.Net
+
+    def __call__(self, rgb: Bytes) -> Floats:
+        settings = self.settings
+        side = (settings.size_px, settings.size_px)
+        picture = cv2.resize(rgb, side, interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
+        picture = (picture - np.array(settings.mean, np.float32)) / np.array(settings.std, np.float32)
+        try:
+            self.net.setInput(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
+            answer = np.asarray(self.net.forward(settings.output or self._first_output()), dtype=np.float32)
+        except cv2.error as error:
+            raise SegmenterError(f"{self.weights} fails on a picture of {side[0]} pixels: {error.err}") from error
+        if answer.shape not in ((1, 1, *side), (1, *side)) or not np.isfinite(answer).all():
+            raise SegmenterError(
+                f"{self.weights} gives {answer.shape} for a picture of {side[0]} pixels; one finite map of that size "
+                "is needed"
+            )
+        answer = answer.reshape(side[::-1])
+        if settings.activation == "sigmoid":
+            answer = np.float32(1) / (np.float32(1) + np.exp(-np.clip(answer, -60, 60)))
+        if settings.stretch and (spread := float(np.ptp(answer))) > 1e-3:
+            answer = (answer - answer.min()) / np.float32(spread)
+        share = cv2.resize(np.clip(answer, 0.0, 1.0), rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        return np.asarray(share, dtype=np.float32)
+
+    def _first_output(self) -> str:
+        return str(self.net.getUnconnectedOutLayersNames()[0])
