@@ -231,6 +231,12 @@ class ModelSession:
         with torch.no_grad():
             return torch.cat([self.source.model.paint(FramedSketch(*some), codes) for some, codes in pieces])
 
+    def encode_texture(self, image: Float[Tensor, "3 R R"]) -> Float[Tensor, " k"]:
+        """The texture code that the texture encoder reads off an image in [-1, 1], the object on white."""
+        with torch.no_grad():
+            mean: Tensor = self.source.model.texture_encoder(image[None].to(self.device))[0]
+        return mean[0].cpu()
+
     def mesh(self, shape: Shape, level: float | None = None) -> SurfaceMesh:
         """The closed surface of a shape; without faces where nothing exceeds the level."""
         return surface_mesh(shape.volume[0].cpu().numpy(), self.level if level is None else level)
