@@ -38,9 +38,8 @@ def _explain(context: click.Context, option: click.Parameter, name: str | None) 
         raise click.BadParameter(str(error), context, option) from error
     for reason in reasons:
         click.echo(f"{reason.name} ({', '.join(reason.kinds)})")
-        click.echo(
-            textwrap.fill(reason.explain, 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
-        )
+        for text in (reason.explain, reason.remedy):
+            click.echo(textwrap.indent(textwrap.fill(text, 76, break_on_hyphens=False), "  "))
     context.exit()
 
 

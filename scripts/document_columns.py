@@ -38,8 +38,10 @@ def _columns(kind: Kind) -> str:
 
 
 def _reasons() -> str:
-    lines = ["| reason | of | meaning |", "|---|---|---|"]
-    lines += [f"| `{each.name}` | {', '.join(each.kinds)} | {each.explain} |" for each in known_reasons()]
+    lines = ["| reason | of | meaning | remedy |", "|---|---|---|---|"]
+    lines += [
+        f"| `{each.name}` | {', '.join(each.kinds)} | {each.explain} | {each.remedy} |" for each in known_reasons()
+    ]
     return "\n".join(lines) + "\n"
 
 

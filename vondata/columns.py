@@ -47,12 +47,14 @@ class Reason:
     Attributes:
         name: as in the manifest.
         kinds: the manifests in which it occurs.
-        explain: what it means and what to do.
+        explain: what it means.
+        remedy: what to do about it.
     """
 
     name: str
     kinds: tuple[Kind, ...]
     explain: str
+    remedy: str
 
 
 class UnknownColumnError(ValueError):
@@ -92,7 +94,10 @@ def known_columns(kind: Kind) -> tuple[Column, ...]:
 @cache
 def known_reasons() -> tuple[Reason, ...]:
     """All reasons of rejection, in their order."""
-    return tuple(Reason(name, tuple(each["kinds"]), each["explain"]) for name, each in _read("reasons.toml").items())
+    return tuple(
+        Reason(name, tuple(each["kinds"]), each["explain"], each["remedy"])
+        for name, each in _read("reasons.toml").items()
+    )
 
 
 def load_reason(name: str) -> Reason:

@@ -96,7 +96,7 @@ def write_report(data: Path, *, workers: int = 0, on_event: Callable[[Event], No
     document = {
         "folder": str(data),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-        "reasons": {reason.name: reason.explain for reason in known_reasons()},
+        "reasons": {reason.name: f"{reason.explain} {reason.remedy}" for reason in known_reasons()},
         "parts": [_describe(data, part) for part in parts],
     }
     with atomic_path(folder / "data.js") as temporary:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from voncli.main import main
 
+from vondata.columns import known_reasons
 from vondata.manifest import output_path, read_manifest
 
 CHAIR, CAR = "03001627", "02958343"
@@ -205,7 +206,9 @@ def test_reasons_are_explained(von: Von) -> None:
     assert one.exit_code == 0
     assert "--keep-truncated keeps such photos." in one.stdout
     every = von("prepare", "--explain")
-    assert every.stdout.count("(") > 20
+    told = " ".join(every.stdout.split())
+    for reason in known_reasons():
+        assert f"{reason.name} ({', '.join(reason.kinds)}) {reason.explain} {reason.remedy}" in told
     wrong = von("prepare", "--explain", "trunkated")
     assert wrong.exit_code == 2
     assert "did you mean 'truncated'" in wrong.stderr
