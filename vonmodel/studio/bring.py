@@ -1,15 +1,21 @@
-"""Requests that bring something: photos."""
+"""Requests that bring something: photos, and what is to be done with them."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+from concurrent.futures import Future
 
 import tornado.web
 from tornado.http1connection import HTTP1Connection
 
-from .handlers import Asking
+from .handlers import Asking, Guarded, sentence_of, status_of
 from .photos import MOST_PHOTO_BYTES, read_texture
 from .question import read_checkpoint
+from .rebuild import reconstruct
+from .tasks import Task
+
+logger = logging.getLogger(__name__)
 
 MOST_BYTES_HEARD = 8 * MOST_PHOTO_BYTES
 
@@ -41,3 +47,49 @@ class PhotoHandler(Asking):
         checkpoint = read_checkpoint(self.get_query_argument("checkpoint", "") or None)
         found = await self.computed(lambda: read_texture(shelf.session(checkpoint), tray, content), long=True)
         self.finish_json(dataclasses.asdict(found))
+
+
+class ReconstructionHandler(Guarded):
+    """Begins to reconstruct a photo."""
+
+    def post(self) -> None:
+        """Queues it for a photo that was brought before; answers with the task to watch."""
+        key = self.get_query_argument("photo")
+        checkpoint = read_checkpoint(self.get_query_argument("checkpoint", "") or None)
+        workshop, task = self.workshop, self.workshop.tasks.add()
+
+        def work() -> None:
+            reconstructor = workshop.shelf.reconstructor(checkpoint)
+            photo = workshop.tray.find(key, reconstructor.session.config.image_size)
+            reconstruct(reconstructor, photo, task, workshop.desk.let_pass)
+
+        workshop.desk.ask_long(work).add_done_callback(lambda future: _tell_failure(task, future))
+        self.set_status(202)
+        self.finish_json(task.look())
+
+
+class TaskHandler(Guarded):
+    """Tells how a task stands, or stops it."""
+
+    def get(self, id: str) -> None:
+        """How it stands."""
+        self.finish_json(self.workshop.tasks.find(id).look())
+
+    def delete(self, id: str) -> None:
+        """Stops it."""
+        task = self.workshop.tasks.find(id)
+        task.cancel()
+        self.finish_json(task.look())
+
+
+def _tell_failure(task: Task, future: Future[None]) -> None:
+    """Tells a task of what went wrong, where something did."""
+    if future.cancelled():
+        task.stopped()
+        return
+    error = future.exception()
+    if error is None:
+        return
+    if status_of(error) is None:
+        logger.error("a reconstruction failed", exc_info=error)
+    task.fail(sentence_of(error))

@@ -83,19 +83,18 @@ class Guarded(tornado.web.RequestHandler):
     def write_error(self, status_code: int, **details: Any) -> None:
         """Says what is wrong in a sentence."""
         error = details.get("exc_info", (None, None, None))[1]
-        sentence = str(error) if _status_of(error) is not None else SENTENCES.get(status_code, SENTENCES[400])
-        if isinstance(error, Rejected):
-            sentence = f"this photo is of no use: {error.detail}"
-        self.finish_json({"error": sentence, "kind": type(error).__name__ if _status_of(error) is not None else None})
+        known = status_of(error) is not None
+        sentence = sentence_of(error) if known else SENTENCES.get(status_code, SENTENCES[400])
+        self.finish_json({"error": sentence, "kind": type(error).__name__ if known else None})
 
     def send_error(self, status_code: int = 500, **details: Any) -> None:
         """Gives the errors of users their own status."""
-        status = _status_of(details.get("exc_info", (None, None, None))[1]) or status_code
+        status = status_of(details.get("exc_info", (None, None, None))[1]) or status_code
         super().send_error(status, **details)
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         """Logs what is a bug; what users can do something about, they are told."""
-        if _status_of(value) is None and not isinstance(value, tornado.web.HTTPError):
+        if status_of(value) is None and not isinstance(value, tornado.web.HTTPError):
             logger.error("%s %s failed", self.request.method, self.request.path, exc_info=value)
 
 
@@ -148,5 +147,13 @@ class Asking(Guarded):
         return Turn((client, kind), int(number))
 
 
-def _status_of(error: BaseException | None) -> int | None:
+def status_of(error: BaseException | None) -> int | None:
+    """The status of an error that a user can do something about; None for any other."""
     return next((status for kind, status in STATUSES if isinstance(error, kind)), None)
+
+
+def sentence_of(error: BaseException | None) -> str:
+    """What a user is told of an error."""
+    if isinstance(error, Rejected):
+        return f"this photo is of no use: {error.detail}"
+    return str(error) if status_of(error) is not None else SENTENCES[500]

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from vondata.images.framing import frame_cut_out
 from vondata.images.prepare import locate_object
 from vondata.images.quality import bounding_box
 from vondata.images.settings import ImageSettings
+from vonmodel.synthesis.photo import CutPhoto, photo_of_pixels
 from vonmodel.synthesis.session import ModelSession
 
 from .pictures import to_png
@@ -39,27 +38,17 @@ class UnknownPhotoError(KeyError):
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """The object of a photo, framed as the model's images are.
+    """A photo that was brought.
 
     Attributes:
-        key: hash of the photo's bytes.
-        rgba: (R, R, 4) composited on white, alpha = mask.
-        mask_origin: how the object was found.
+        key: hash of its bytes.
+        rgba: (R, R, 4) its object at the model's image size, on white, alpha = mask.
+        cut: the same for the encoders.
     """
 
     key: str
     rgba: Pixels
-    mask_origin: str
-
-    @property
-    def image(self) -> Float[Tensor, "3 R R"]:
-        """The picture in [-1, 1], the object on white."""
-        return torch.from_numpy(self.rgba[..., :3].copy()).permute(2, 0, 1).float() / 127.5 - 1.0
-
-    @property
-    def mask(self) -> Float[Tensor, "1 R R"]:
-        """The object's mask in [0, 1]."""
-        return torch.from_numpy(self.rgba[..., 3].copy())[None].float() / 255.0
+    cut: CutPhoto
 
 
 class PhotoTray:
@@ -119,9 +108,9 @@ def read_texture(session: ModelSession, tray: PhotoTray, content: bytes) -> Read
     """Reads the texture of a photo; errors as `PhotoTray.take`."""
     photo = tray.take(content, session.config.image_size)
     with torch.no_grad():
-        mean, _ = session.source.model.texture_encoder(photo.image[None].to(session.device))
+        mean, _ = session.source.model.texture_encoder(photo.cut.image[None].to(session.device))
     picture = base64.b64encode(to_png(photo.rgba)).decode("ascii")
-    return ReadPhoto(photo.key, spell_code(mean[0]), f"data:image/png;base64,{picture}", photo.mask_origin)
+    return ReadPhoto(photo.key, spell_code(mean[0]), f"data:image/png;base64,{picture}", photo.cut.origin)
 
 
 def _read_photo(content: bytes, key: str, size: int) -> Photo:
@@ -132,4 +121,4 @@ def _read_photo(content: bytes, key: str, size: int) -> Photo:
         located = locate_object(file, settings)
     box = bounding_box(located.found.mask)
     rgba = frame_cut_out(located.found.cut, box, size=size, margin=settings.margin)
-    return Photo(key, rgba, located.found.origin)
+    return Photo(key, rgba, photo_of_pixels("photo", rgba, located.found.origin))

@@ -14,12 +14,12 @@ from pathlib import Path
 import tornado.web
 from tornado.httpserver import HTTPServer
 
-from .bring import PhotoHandler
+from .bring import PhotoHandler, ReconstructionHandler, TaskHandler
 from .chronicle import Chronicle
 from .guard import guard_for
 from .handlers import STATUSES, NothingHandler
 from .look import ImageHandler, PageHandler, RunHandler, SheetHandler, SurfaceHandler, TrainingHandler, ViewHandler
-from .pictures import draw_strip, draw_surface
+from .pictures import draw_strip
 from .question import parse_question
 from .shelf import ModelShelf
 from .workshop import Workshop
@@ -65,6 +65,8 @@ def application(workshop: Workshop) -> tornado.web.Application:
                 (r"/api/image", ImageHandler, shared),
                 (r"/api/surface", SurfaceHandler, shared),
                 (r"/api/photos", PhotoHandler, shared),
+                (r"/api/reconstructions", ReconstructionHandler, shared),
+                (r"/api/tasks/([\w-]{1,40})", TaskHandler, shared),
                 (r"/api/training", TrainingHandler, shared),
                 (r"/api/sheets/([a-z0-9.-]+)", SheetHandler, shared),
                 (r"/(page\.css)", PageHandler, {**shared, "path": str(house)}),
@@ -99,6 +101,7 @@ async def serve(settings: StudioSettings, on_ready: Callable[[str], None], stop:
     server = HTTPServer(application(workshop), max_body_size=MOST_BODY_BYTES, max_header_size=MOST_HEADER_BYTES)
     server.add_socket(listening)
     try:
+        asyncio.get_running_loop().run_in_executor(None, _import_mesh_libraries)
         workshop.desk.ask(lambda: _warm_up(workshop.shelf))
         name = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
         on_ready(f"http://{name}:{port}/")
@@ -121,11 +124,15 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _warm_up(shelf: ModelShelf) -> None:
-    """Loads the newest model and the libraries it is drawn with, so that the first question need not."""
+    """Loads the newest model and compiles what draws it, so that the first question need not."""
     with suppress(*(kind for kind, _ in STATUSES)):
-        session, question = shelf.session(None), parse_question({})
-        draw_strip(session, question)
-        draw_surface(session, question)
+        draw_strip(shelf.session(None), parse_question({}))
+
+
+def _import_mesh_libraries() -> None:
+    """Imports what takes seconds and only surfaces need, while the first views are drawn already."""
+    import open3d  # noqa: F401
+    import trimesh  # noqa: F401
 
 
 def _log_nothing(_: tornado.web.RequestHandler) -> None:

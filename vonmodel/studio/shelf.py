@@ -12,6 +12,7 @@ from typing import Any
 from vonmodel.checkpoint import CheckpointError, CheckpointInfo, read_info
 from vonmodel.config import STAGES, ConfigError
 from vonmodel.run_folder import RunError, RunFolder
+from vonmodel.synthesis.reconstruct import Reconstructor
 from vonmodel.synthesis.session import ModelSession
 from vonmodel.synthesis.source import open_source
 
@@ -34,7 +35,7 @@ class Checkpoints:
 class ModelShelf:
     """Keeps the models of a run that were asked for last.
 
-    `session` is for the thread that computes; everything else is for any.
+    `session` and `reconstructor` are for the thread that computes, everything else is for any.
 
     Attributes:
         run: the run folder.
@@ -45,6 +46,7 @@ class ModelShelf:
     def __init__(self, run: Path, data: Path, device: str) -> None:
         self.run, self.data, self.device = run, data, device
         self._sessions: dict[str, ModelSession] = {}
+        self._reconstructors: dict[str, Reconstructor] = {}
 
     def checkpoints(self) -> Checkpoints:
         """The checkpoints as they are now: a training goes on writing them."""
@@ -78,8 +80,18 @@ class ModelShelf:
             self._sessions[name] = ModelSession(source)
         self._sessions[name] = self._sessions.pop(name)  # used last
         while len(self._sessions) > SESSIONS_KEPT:
-            del self._sessions[next(iter(self._sessions))]
+            oldest = next(iter(self._sessions))
+            del self._sessions[oldest]
+            self._reconstructors.pop(oldest, None)
         return self._sessions[name]
+
+    def reconstructor(self, checkpoint: str | None) -> Reconstructor:
+        """Reconstructs photos with the model of a checkpoint; arguments and errors as `session`."""
+        session = self.session(checkpoint)
+        name = session.source.checkpoint.name
+        if name not in self._reconstructors:
+            self._reconstructors[name] = Reconstructor(session)
+        return self._reconstructors[name]
 
     def describe(self) -> Mapping[str, Any]:
         """The run for the page: its class, its model, its checkpoints, and what is wrong with them."""

@@ -10,12 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 TASKS_KEPT = 32
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 """A page that has not asked for its task so long is gone, and the task is given up."""
-
-
-class CancelledTaskError(Exception):
-    """The task was cancelled."""
 
 
 class UnknownTaskError(KeyError):
@@ -37,15 +33,15 @@ class Task:
         self._now, self._asked = now, now()
         self._lock = threading.Lock()
         self._cancelled = False
-        self._state: dict[str, Any] = {"state": "waiting", "done": 0, "total": 0}
+        self._state: dict[str, Any] = {"state": "waiting", "share": 0.0, "doing": "waiting its turn"}
 
-    def progress(self, done: int, total: int) -> None:
-        """Notes that so many steps are done."""
-        self._update(state="working", done=done, total=total)
+    def progress(self, share: float, doing: str) -> None:
+        """Notes how much is done, 0 to 1, and what is being done."""
+        self._update(state="working", share=share, doing=doing)
 
     def succeed(self, result: Mapping[str, Any]) -> None:
         """Notes the result."""
-        self._update(state="done", result=result)
+        self._update(state="done", share=1.0, result=result)
 
     def fail(self, message: str) -> None:
         """Notes why there is no result."""

@@ -24,8 +24,11 @@ export async function ask(path, options = {}) {
 }
 
 export class Channel {
+  static all = [];
+
   constructor(path, onAnswer, onRefusal) {
     Object.assign(this, { path, onAnswer, onRefusal, busy: false, next: null, asked: null });
+    Channel.all.push(this);
   }
 
   // Asks this link, unless it is what was asked last.
@@ -34,9 +37,13 @@ export class Channel {
     this.asked = link;
     this.next = link;
     if (!this.busy) this.#run();
+    Channel.tellAsking();
   }
 
-  forget() { this.asked = null; }
+  // How many channels wait for an answer, for who watches the page.
+  static tellAsking() {
+    document.documentElement.dataset.asking = String(Channel.all.filter((channel) => channel.busy).length);
+  }
 
   async #run() {
     this.busy = true;
@@ -55,5 +62,6 @@ export class Channel {
       }
     }
     this.busy = false;
+    Channel.tellAsking();
   }
 }

@@ -1,0 +1,94 @@
+"""Reconstructing a photo over HTTP: progress, result, cancelling, and what goes wrong."""
+
+import io
+import math
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vonmodel.studio import shelf
+from vonmodel.synthesis.reconstruct import Reconstructor, ReconstructSettings
+
+SMALL = ReconstructSettings(shapes=2, azimuths=2, rounds=((2, 2),), texture_steps=2)
+ENDLESS = ReconstructSettings(shapes=2, azimuths=2, rounds=((1, 100_000),), texture_steps=0)
+
+
+@pytest.fixture
+def photo():
+    picture = np.zeros((80, 80, 4), dtype=np.uint8)
+    picture[20:70, 25:60] = (180, 40, 30, 255)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    """Lets tests say how hard the studio looks."""
+    chosen = [SMALL]
+    monkeypatch.setattr(shelf, "Reconstructor", lambda session: Reconstructor(session, chosen[0]))
+    return chosen
+
+
+def begun(studio, photo):
+    key = studio.ask("/api/photos", method="POST", body=photo).json["photo"]
+    answer = studio.ask(f"/api/reconstructions?photo={key}", method="POST", body=b"")
+    assert answer.status == 202
+    return f"/api/tasks/{answer.json['id']}"
+
+
+def ended(studio, task):
+    deadline = time.monotonic() + 60
+    while (told := studio.ask(task).json)["state"] in {"waiting", "working"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return told
+
+
+def test_a_photo_becomes_a_link(studio, settings, photo):
+    told = ended(studio, begun(studio, photo))
+    assert (told["state"], told["share"]) == ("done", 1.0)
+    result = told["result"]
+    assert 0.0 <= result.pop("overlap") <= 1.0
+    assert all(math.isfinite(float(result[name])) for name in ("azimuth", "elevation"))
+    view = studio.ask("/api/view?" + "&".join(f"{name}={value}" for name, value in result.items()))
+    assert view.status == 200
+
+
+def test_views_are_answered_meanwhile_and_it_can_be_cancelled(studio, settings, photo):
+    settings[0] = ENDLESS
+    task = begun(studio, photo)
+    while studio.ask(task).json["state"] == "waiting":
+        time.sleep(0.02)
+    for azimuth in range(3):
+        assert studio.ask(f"/api/view?azimuth={azimuth}").status == 200
+    working = studio.ask(task).json
+    assert working["state"] == "working"
+    assert 0.0 <= working["share"] < 1.0
+    studio.ask(task, method="DELETE")
+    assert ended(studio, task)["state"] == "cancelled"
+    assert studio.ask("/api/view").status == 200
+
+
+def test_what_goes_wrong_is_told(studio, settings, photo, monkeypatch):
+    answer = studio.ask("/api/reconstructions?photo=unknown", method="POST", body=b"")
+    assert "drop it again" in ended(studio, f"/api/tasks/{answer.json['id']}")["error"]
+    assert studio.ask("/api/tasks/unknown").status == 404
+    assert "no such task" in studio.ask("/api/tasks/unknown", method="DELETE").json["error"]
+    assert studio.ask("/api/reconstructions", method="POST", body=b"").status == 400
+    monkeypatch.setattr(Reconstructor, "reconstruct", lambda *_: 1 // 0)
+    told = ended(studio, begun(studio, photo))
+    assert told["state"] == "failed"
+    assert "which is a bug" in told["error"]
+
+
+def test_leaving_stops_what_is_being_reconstructed(open_studio, tiny_run, tiny_data, settings, photo):
+    from vonmodel.studio.server import StudioSettings
+
+    settings[0] = ENDLESS
+    with open_studio(StudioSettings(run=tiny_run, data=tiny_data, port=0)) as studio:
+        task = begun(studio, photo)
+        while studio.ask(task).json["state"] == "waiting":
+            time.sleep(0.02)

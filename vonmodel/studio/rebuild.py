@@ -1,0 +1,56 @@
+"""Reconstructing a photo at the desk: what the page hears of it meanwhile, and what it gets in the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vonmodel.synthesis.reconstruct import CancelledError, Phase, Reconstruction, Reconstructor
+
+from .photos import Photo
+from .question import spell_code
+from .tasks import Task
+
+# From which to which share of the whole each phase goes, and what it is in words.
+PHASES: Mapping[Phase, tuple[float, float, str]] = {
+    "search": (0.0, 0.2, "looking for shapes like it"),
+    "fit": (0.2, 0.9, "fitting shape and viewpoint"),
+    "texture": (0.9, 1.0, "fitting the texture"),
+}
+
+
+def reconstruct(reconstructor: Reconstructor, photo: Photo, task: Task, let_pass: Callable[[], None]) -> None:
+    """Reconstructs a photo, telling the task how it goes.
+
+    Args:
+        reconstructor: of the model.
+        photo: at the model's image size.
+        task: told of progress and result; says when to stop.
+        let_pass: called between steps.
+    """
+
+    def progress(phase: Phase, done: int, total: int) -> None:
+        start, end, doing = PHASES[phase]
+        task.progress(start + (end - start) * done / max(1, total), doing)
+        let_pass()
+
+    try:
+        found = reconstructor.reconstruct(photo.cut, progress, task.cancelled)
+    except CancelledError:
+        task.stopped()
+    else:
+        task.succeed(_as_link(found))
+
+
+def _as_link(found: Reconstruction) -> dict[str, Any]:
+    """The values of a link that shows it, and how well the silhouettes overlap."""
+    if found.shape.code is None:
+        raise ValueError("a reconstruction is a shape with a code")
+    return {
+        "shape": spell_code(found.shape.code),
+        "texture": spell_code(found.texture),
+        "azimuth": f"{math.degrees(found.azimuth):.1f}",
+        "elevation": f"{math.degrees(found.elevation):.1f}",
+        "overlap": found.overlap,
+    }
