@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
 from .model_source import choose_device, choose_run, model_options, progress_bar, user_errors
-from .score_words import describe
+from .score_words import describe, table_text
 from .settings import json_option, print_json
 from .train_classifier import CLASSIFIER_FILE
 
 if TYPE_CHECKING:
     from vondata.manifest import Split
     from vonmodel.evaluation.features import Resize
+    from vonmodel.evaluation.score import Instruments
     from vonmodel.evaluation.settings import Features, ScoreSettings
+    from vonmodel.evaluation.table import Row
+    from vonmodel.run_folder import RunFolder
 
 SCORES = ("fid", "kid", "precision_recall", "shapes")
 
@@ -91,15 +96,19 @@ SCORES = ("fid", "kid", "precision_recall", "shapes")
     default=None,
     help="Score the initial weights too. [default: with --features random only]",
 )
+@click.option("--all-checkpoints", is_flag=True, help="Score every checkpoint that the run keeps, oldest first.")
+@click.option("--table", is_flag=True, help="Score the baselines beside the run too, and print the paper's table.")
 @json_option
 def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool, **options: Any) -> None:
     """Scores a trained model and records the result in its run's metrics.jsonl.
 
-    Without a choice of scores, all of them are measured.
+    Without a choice of scores, all of them are measured. RUN/metrics.html shows them as curves over the checkpoints.
     """
-    from vonmodel.evaluation.score import open_candidate, open_instruments, score
+    from vonmodel.evaluation.metrics_page import write_metrics_page
+    from vonmodel.evaluation.score import open_instruments
 
-    checkpoint, data, download = options.pop("checkpoint"), options.pop("data"), options.pop("download")
+    chosen = _Chosen(options.pop("checkpoint"), options.pop("all_checkpoints"), options.pop("table"))
+    data, download = options.pop("data"), options.pop("download")
     settings = _settings(runs, **options)
     with user_errors(), progress_bar(as_json) as progress:
         if download and settings.images and settings.features == "inception" and settings.weights is None:
@@ -110,15 +119,82 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
         folder.config()
         # What is missing is found before anything expensive is done.
         instruments = open_instruments(settings)
-        candidate = open_candidate(folder, data, settings, checkpoint)
-        lines = score(candidate, instruments, settings, progress)
+        scored = []
+        for lines in _scored(folder, data, instruments, settings, chosen, progress):
+            scored.append(lines)
+            if not as_json:
+                _tell(lines)
+        page = write_metrics_page(folder.path)
+    rows = _table(scored, folder.config().class_name) if chosen.table else []
     if as_json:
-        print_json({"run": folder.path, "metrics": folder.path / "metrics.jsonl", "results": lines})
+        results = [line for lines in scored for line in lines]
+        files = {"run": folder.path, "metrics": folder.path / "metrics.jsonl", "page": page}
+        print_json(
+            files | {"results": results} | ({"table": [dataclasses.asdict(row) for row in rows]} if rows else {})
+        )
         return
-    click.echo(f"Class {lines[0]['class']}, checkpoint {lines[0]['checkpoint']['name']}, seed {settings.seed}")
+    if chosen.table:
+        click.echo(table_text(rows))
+    click.echo(f"recorded in {folder.path / 'metrics.jsonl'}, curves in {page}")
+
+
+class _Chosen(NamedTuple):
+    """Which checkpoints to score."""
+
+    checkpoint: str | None
+    all_checkpoints: bool
+    table: bool
+
+
+def _scored(
+    folder: RunFolder,
+    data: Path,
+    instruments: Instruments,
+    settings: ScoreSettings,
+    chosen: _Chosen,
+    progress: Callable[[str, int, int], None],
+) -> Iterator[list[dict[str, Any]]]:
+    """The lines of one checkpoint after the other.
+
+    Raises:
+        click.UsageError: a checkpoint is named, and all of them are asked for.
+    """
+    from vonmodel.checkpoint import list_checkpoints
+    from vonmodel.evaluation.score import open_baselines, open_candidate, score
+
+    names = [chosen.checkpoint]
+    if chosen.all_checkpoints:
+        if chosen.checkpoint is not None:
+            raise click.UsageError("--checkpoint and --all-checkpoints: give one of them")
+        names = [each.name for each in list_checkpoints(folder.path)] or names
+    for name in names:
+        candidate = open_candidate(folder, data, settings, name)
+        # Before the texture stage images have no textures to be scored.
+        untextured = chosen.all_checkpoints and candidate.checkpoint.stage == "shape"
+        lines = score(candidate, instruments, settings.shapes_only() if untextured else settings, progress)
+        if lines:
+            yield lines
+    if chosen.table:
+        for baseline in open_baselines(folder, data, settings):
+            lines = score(baseline, instruments, settings, progress)
+            if lines:
+                yield lines
+
+
+def _tell(lines: list[dict[str, Any]]) -> None:
+    first = lines[0]
+    model = "" if first["model"] == "von" else f"baseline {first['model']}, "
+    click.echo(f"Class {first['class']}, {model}checkpoint {first['checkpoint']['name']}, seed {first['seed']}")
     for line in lines:
         click.echo(describe(line))
-    click.echo(f"recorded in {folder.path / 'metrics.jsonl'}")
+
+
+def _table(scored: list[list[dict[str, Any]]], class_name: str) -> list[Row]:
+    from vonmodel.evaluation.table import build_table
+
+    # Of several checkpoints of the model the newest stands for it.
+    newest = {lines[0]["model"]: lines for lines in scored}
+    return build_table(newest.values(), class_name)
 
 
 def _settings(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vonmodel.evaluation.table import Row
 
 Line = Mapping[str, Any]
 
@@ -80,3 +83,22 @@ def _measured_on(line: Line) -> str:
         f"{line['generated']} generated images, {line['real']} photos of split {line['split']}, "
         f"features {line['features']}, {line['resize']} resizing"
     )
+
+
+def table_text(rows: Sequence[Row]) -> str:
+    """The paper's table as lines of text; reported rows come last, under a line that says so."""
+    from vonmodel.evaluation.table import COLUMNS, used_columns
+
+    columns = used_columns(rows)
+    body = [["", *(COLUMNS[name] for name in columns)]]
+    body += [[row.title, *(_cell(row.values.get(name)) for name in columns)] for row in rows]
+    widths = [max(len(line[index]) for line in body) for index in range(len(body[0]))]
+    text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in body]
+    measured = sum(not row.reported for row in rows)
+    if measured < len(rows):
+        text.insert(1 + measured, "As reported by Zhu et al. 2018, on their photos at 128 pixels, with Inception:")
+    return "\n".join(["", *text, ""])
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

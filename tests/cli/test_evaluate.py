@@ -27,7 +27,8 @@ def test_fid_is_printed_and_recorded(von, tmp_path):
     assert "for the untrained model" in result.stdout
     assert "not comparable with published values" in result.stdout
     assert "Shapes" not in result.stdout
-    assert result.stdout.splitlines()[-1] == "recorded in runs/chair/metrics.jsonl"
+    last = "recorded in runs/chair/metrics.jsonl, curves in runs/chair/metrics.html"
+    assert result.stdout.splitlines()[-1] == last
     (line,) = (tmp_path / "runs" / "chair" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["metric"] == "fid"
 
@@ -106,3 +107,78 @@ def test_features_come_from_the_settings_file(von, tmp_path):
     said = json.loads(von("--fid", "--json").stdout)
     assert said["results"][0]["features"].startswith("random-")
     assert said["results"][0]["generated"] == 4
+
+
+def test_every_checkpoint_is_scored_and_drawn(von, tmp_path):
+    said = json.loads(von("--fid", "--features", "random", "--samples", "4", "--all-checkpoints", "--json").stdout)
+    assert [line["checkpoint"]["name"] for line in said["results"]] == ["joint-00000010", "joint-00000020"]
+    page = (tmp_path / said["page"]).read_text()
+    assert page.count("<circle") == 2
+    assert "table" not in said
+    both = von("--fid", "--features", "random", "--all-checkpoints", "--checkpoint", "joint-00000010")
+    assert (both.exit_code, "give one of them" in both.stderr) == (2, True)
+
+
+def test_the_table_has_what_was_trained_beside_and_what_the_paper_reports(von, tiny_run, tiny_config):
+    from vonmodel.baselines.model import build_baseline
+    from vonmodel.baselines.training import baseline_folder
+    from vonmodel.checkpoint import CheckpointInfo, CheckpointState, save_checkpoint
+
+    folder = baseline_folder(tiny_run, "lsgan")
+    folder.start(tiny_config)
+    state = CheckpointState(build_baseline("lsgan", tiny_config.model, 0).state_dict(), {}, {})
+    save_checkpoint(folder.path, CheckpointInfo("texture-00000005", "texture", 5, 5, 20, ""), state)
+    result = von("--fid", "--features", "random", "--samples", "4", "--no-untrained", "--table")
+    assert result.exit_code == 0, result.output
+    assert "baseline lsgan, checkpoint texture-00000005" in result.stdout
+    table = result.stdout[result.stdout.index("FID ↓") :].splitlines()
+    assert [line.split()[0] for line in table[1:3]] == ["VON", "LSGAN"]
+    assert table[3].startswith("As reported by Zhu et al. 2018")
+    assert table[4].split() == ["DCGAN", "225"]
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A TorchScript file of a network that gives the colours of four quarters."""
+    import warnings
+
+    import torch
+
+    class Quarters(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, images):
+            return self.gain * torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(Quarters()), tmp_path / "quarters.pt")
+    return tmp_path / "quarters.pt"
+
+
+def test_scores_with_a_network_of_ones_own_name_its_file(von, network):
+    result = von("--fid", "--features", str(network), "--network-size", "16", "--samples", "5")
+    assert result.exit_code == 0, result.output
+    assert "Fréchet distance: " in result.stdout
+    assert "features quarters-" in result.stdout
+    assert "clean resizing" in result.stdout
+    assert "compares with scores of the same network file alone" in result.stdout
+    again = von("--fid", "--features", str(network), "--network-size", "16", "--samples", "5", "--resize", "legacy")
+    assert "tensorflow resizing" in again.stdout
+
+
+def test_other_files_are_no_networks(von, tmp_path):
+    (tmp_path / "photo.pt").write_bytes(b"no network")
+    result = von("--fid", "--features", "photo.pt")
+    assert (result.exit_code, "no TorchScript file" in result.stderr) == (1, True)
+    result = von("--fid", "--features", "random", "--resize", "clean")
+    assert (result.exit_code, "--resize" in result.stderr) == (2, True)
+
+
+def test_devices_are_named_one_by_one(von):
+    few = ("--fid", "--features", "random", "--samples", "5", "--no-untrained", "--json")
+    alone, both = (json.loads(von(*few, "--device", name).stdout)["results"][0] for name in ("cpu", "cpu,cpu"))
+    assert both["value"] == pytest.approx(alone["value"], rel=1e-5)
+    assert von("--fid", "--device", "cpu,tpu").exit_code == 2

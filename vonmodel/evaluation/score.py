@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from vonmodel.baselines.recipes import BASELINES
+from vonmodel.baselines.training import baseline_folder, load_baseline
 from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.run_folder import RunFolder
 
@@ -19,6 +21,7 @@ from .shape_classifier import ShapeFeatures, load_classifier
 from .shape_fid import check_fits, shape_fid
 from .shape_scores import shape_scores
 from .subject import Subject, VonSubject
+from .subject_baseline import BaselineSubject
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,19 @@ def open_candidate(run: RunFolder, data: Path, settings: ScoreSettings, checkpoi
     config = run.config()
     model, info = load_model(run.path, checkpoint=checkpoint, device=settings.devices[0])
     return Candidate(VonSubject(model, config, data), info, run)
+
+
+def open_baselines(run: RunFolder, data: Path, settings: ScoreSettings) -> Iterator[Candidate]:
+    """Loads the baselines that were trained beside a run, one after the other.
+
+    Raises:
+        CheckpointError, ConfigError: one of them cannot be used.
+    """
+    for name in BASELINES:
+        folder = baseline_folder(run.path, name)
+        if folder.exists and folder.latest_checkpoint() is not None:
+            model, info = load_baseline(folder, name, device=settings.devices[0])
+            yield Candidate(BaselineSubject(name, model, folder.config(), data), info, folder, name)
 
 
 def score(

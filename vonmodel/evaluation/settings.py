@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -65,3 +65,7 @@ class ScoreSettings:
     def images(self) -> bool:
         """Whether any score of images is asked for."""
         return self.fid or self.kid or self.precision_recall
+
+    def shapes_only(self) -> ScoreSettings:
+        """The same without scores of images."""
+        return replace(self, fid=False, kid=False, precision_recall=False)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vonmodel.evaluation.point_distance import chamfer_matrix, point_scores, scores_of
@@ -17,6 +17,7 @@ def clouds(count, seed, spread=1.0):
     return [rng.normal(rng.normal(0, spread, 3), 0.2, (rng.integers(1, 9), 3)) for _ in range(count)]
 
 
+@settings(max_examples=25)
 @given(st.integers(2, 5), st.integers(0, 99))
 def test_chamfer_distance_equals_looking_at_every_pair(count, seed):
     shapes = clouds(count, seed)
@@ -24,6 +25,7 @@ def test_chamfer_distance_equals_looking_at_every_pair(count, seed):
     np.testing.assert_allclose(chamfer_matrix(shapes), expected, atol=1e-12)
 
 
+@settings(max_examples=25)
 @given(st.integers(2, 6), st.integers(0, 99))
 def test_scores_equal_their_definition(count, seed):
     generated, real = clouds(count, seed, 0.2), clouds(count, seed + 1000, 0.2)

@@ -1,0 +1,89 @@
+"""A baseline as something whose output is scored."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vonmodel.baselines.model import Baseline, build_baseline
+from vonmodel.baselines.recipes import RECIPES, BaselineName
+from vonmodel.config import TrainConfig
+from vonmodel.export import to_pixels
+from vonmodel.synthesis.draw import VOXELS_AT_ONCE, draw_codes
+
+from .images import Images
+from .volumes import GeneratedShapes, Volumes
+
+
+@dataclass(frozen=True)
+class BaselineImages:
+    """What an image generator draws.
+
+    Attributes:
+        model: in evaluation mode.
+        code_size: length of a code.
+        count: how many images.
+        seed: what their codes are drawn with.
+    """
+
+    model: Baseline
+    code_size: int
+    count: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    @torch.inference_mode()
+    def part(self, start: int, stop: int) -> UInt8[Tensor, "n 3 h w"]:
+        """The images from `start` on, before `stop`."""
+        codes = draw_codes(self.count, self.code_size, seed=self.seed, purpose="shape")[start:stop]
+        device = next(self.model.parameters()).device
+        return torch.from_numpy(to_pixels(self.model.generator(codes.to(device))))
+
+
+@dataclass(frozen=True)
+class BaselineSubject:
+    """A baseline that was trained beside a run.
+
+    Attributes:
+        name: which one.
+        model: in evaluation mode, on the device to compute on.
+        config: what it was trained with.
+        data: the prepared dataset.
+    """
+
+    name: BaselineName
+    model: Baseline
+    config: TrainConfig
+    data: Path
+
+    def images(self, count: int, seed: int) -> Images | None:
+        """Its images; None of 3D-GAN."""
+        recipe = RECIPES[self.name]
+        return BaselineImages(self.model, recipe.code_size, count, seed) if recipe.draws == "images" else None
+
+    def shapes(self, count: int, seed: int) -> Volumes | None:
+        """Its shapes; None of generators of images."""
+        recipe = RECIPES[self.name]
+        return GeneratedShapes(self._generate, recipe.code_size, count, seed) if recipe.draws == "shapes" else None
+
+    def untrained(self) -> BaselineSubject:
+        """The baseline with its initial weights."""
+        device = next(self.model.parameters()).device
+        model = build_baseline(self.name, self.config.model, self.config.seed).to(device).eval()
+        return replace(self, model=model.requires_grad_(False))
+
+    def on(self, device: str) -> BaselineSubject:
+        """A copy on another device."""
+        return replace(self, model=copy.deepcopy(self.model).to(device))
+
+    def _generate(self, codes: Float[Tensor, "n k"]) -> Float[Tensor, "n 1 r r r"]:
+        device = next(self.model.parameters()).device
+        at_once = max(1, VOXELS_AT_ONCE // self.config.model.resolution**3)
+        return torch.cat([self.model.generator(some.to(device)) for some in torch.split(codes, at_once)])
