@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help system install demo test test-all lint types imports check clean
+.PHONY: help system install demo test test-all bench-smoke lint types imports check clean
 
 help:
 	@echo "make demo       prepare, train, generate and score the built-in chairs and cars (15 minutes, no GPU)"
 	@echo "make test       the test suite (make test-all: with the slow tests)"
 	@echo "make check      lint, types and import direction"
+	@echo "make bench-smoke   the benchmarks, small and once: do they compute the right things (no time is asserted)"
 	@echo "make install    the von command in $(VENV);  make system: missing system libraries through apt"
 
 system:
@@ -41,6 +42,9 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+bench-smoke: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks --smoke
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,89 @@
+"""What loading data costs training: the same steps on batches in memory, loaded ahead, and loaded when asked for.
+
+`python -m benchmarks.loading [--rounds N] [--threads T] [--output results.json]`; `--smoke` runs it small and once.
+Shapes of 128^3 are read and made coarser for the networks of the demo preset, which learn faster than others: the
+step that data could starve most. Nothing is cached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import Table, time_paired
+from benchmarks.prepared import write_prepared
+from vonmodel.acceleration import prepare_model
+from vonmodel.batches import Batch, loaded_ahead
+from vonmodel.config import StageName, TrainConfig, update
+from vonmodel.model import build_model
+from vonmodel.presets import PRESETS
+from vonmodel.stages import Stage, Step, run_step
+from vonmodel.training_data import build_stage, open_data
+
+WORKERS = 2
+
+
+def main() -> None:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="that compute; the other cores load")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--smoke", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rounds, steps, resolution = (1, 2, 32) if arguments.smoke else (arguments.rounds, 8, 128)
+    table = Table(f"Loading shapes of {resolution}^3 and photos", "python -m benchmarks.loading")
+    table.notes.append(f"{steps} steps a round; {arguments.threads} threads compute, {WORKERS} load.")
+    config = update(PRESETS["demo"], {"output": {"cache_mb": 0}, "data": {"viewpoints": "class"}}, "benchmark")
+    with tempfile.TemporaryDirectory() as folder:
+        write_prepared(Path(folder), shapes=24, photos=48, resolution=resolution, image_size=max(32, resolution))
+        stages: tuple[StageName, ...] = ("shape",) if arguments.smoke else ("shape", "texture")
+        for name in stages:
+            _time(table, config, name, Path(folder), steps, rounds)
+    table.finish(arguments.output)
+
+
+def _time(table: Table, config: TrainConfig, name: StageName, data: Path, steps: int, rounds: int) -> None:
+    model = prepare_model(build_model(config.model, 0), config.compute, torch.device("cpu"))
+    stage = build_stage(config, name, model, open_data(config, data, name), 10**6)
+    for phase in stage.phases:
+        for network in phase.networks:
+            network.train()
+
+    def load(step: int) -> list[Batch]:
+        return [stage.load(step)]
+
+    held = [load(step) for step in range(steps)]
+    ways: dict[str, Callable[[], AbstractContextManager[object]]] = {
+        "in memory": lambda: nullcontext(iter(held)),
+        f"loaded ahead by {WORKERS} threads": lambda: loaded_ahead(load, range(steps), workers=WORKERS, pin=False),
+        "loaded when asked for": lambda: loaded_ahead(load, range(steps), workers=0, pin=False),
+    }
+    timings = time_paired({way: partial(_train, stage, source) for way, source in ways.items()}, rounds=rounds)
+    items = steps * config.stage(name).batch_size
+    for timing in timings:
+        table.add(
+            stage=name,
+            data=timing.name,
+            images_per_s=items / timing.median,
+            spread=items / timing.median * timing.spread / timing.median,
+            share=timings[0].median / timing.median,
+        )
+
+
+def _train(stage: Stage, source: Callable[[], AbstractContextManager[object]]) -> None:
+    with source() as batches:
+        assert isinstance(batches, Iterator)
+        for number, (batch,) in enumerate(batches):
+            run_step(stage, [Step(number, batch, torch.Generator().manual_seed(number))], learning_rate=1.0)
+
+
+if __name__ == "__main__":
+    main()
