@@ -26,10 +26,12 @@ class Contrast:
 
     Attributes:
         luma: (h, w) of brightness alone, which JPEG keeps sharp.
+        chroma: (h, w) of colour, at the weight that it has in the total.
         total: (h, w) of brightness and colour.
     """
 
     luma: Floats
+    chroma: Floats
     total: Floats
 
 
@@ -59,7 +61,7 @@ class Background:
         difference = photo - self.colour
         luma = np.abs(difference[..., 0])
         chroma = CHROMA_WEIGHT * np.hypot(difference[..., 1], difference[..., 2])
-        return Contrast(luma, np.hypot(luma, chroma))
+        return Contrast(luma, chroma, np.hypot(luma, chroma))
 
 
 def luma_chroma(rgb: npt.NDArray[np.uint8]) -> Floats:

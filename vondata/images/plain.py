@@ -30,6 +30,8 @@ RINGING_LIMITS = (0.03, 0.12)  # of the contrast nearby
 SPECK = 0.002  # of the largest piece: smaller pieces are noise
 SMALL = 0.01  # of the largest piece: smaller pieces are noise when they are faint, too
 FAINT = 4.0  # times the grain's reach
+COLOUR_REACH = 16  # pixels around strong colour that JPEG disturbs, as it stores colour at half the resolution
+COLOUR_RINGING = 0.16  # of the colour's contrast
 SOFT = 8.0  # of 255 per pixel: the steepest shade that is no edge
 SOFT_SHARE = 0.18  # of the contrast within four pixels
 PASSAGE = 3  # pixels on either side that a way into the object must be free of edges
@@ -185,9 +187,16 @@ def _shadow(mask: Bools, reachable: Bools) -> Bools:
 
 
 def _without_specks(mask: Bools, evidence: _Evidence) -> Bools:
-    """Drops pieces too small, or too small and faint, to be part of the object."""
+    """Drops pieces too small, or too small and faint, to be part of the object, and echoes of its colour."""
     pieces = regions(mask, connectivity=8)
     largest = int(pieces.areas.max())
+    total = evidence.contrast.total
     clear = np.zeros(len(pieces.areas), dtype=bool)
-    clear[np.unique(pieces.labels[mask & (evidence.contrast.total > FAINT * evidence.floor)])] = True
-    return pieces.select((pieces.areas >= max(4.0, SPECK * largest)) & (clear | (pieces.areas >= SMALL * largest)))
+    clear[np.unique(pieces.labels[mask & (total > FAINT * evidence.floor)])] = True
+    # Seven pixels from strong colour brightness rings no more, but colour does.
+    reach = np.ones((2 * COLOUR_REACH + 1,) * 2, dtype=np.uint8)
+    echo = mask & (total < COLOUR_RINGING * cv2.dilate(evidence.contrast.chroma, reach))
+    own = np.bincount(pieces.labels[echo], minlength=len(pieces.areas)) < 0.98 * pieces.areas
+    return pieces.select(
+        own & (pieces.areas >= max(4.0, SPECK * largest)) & (clear | (pieces.areas >= SMALL * largest))
+    )

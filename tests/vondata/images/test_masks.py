@@ -182,3 +182,20 @@ def test_tiny_photos_have_a_reason(size):
     with pytest.raises(Rejected) as caught:
         find_object(np.ascontiguousarray(rgb), None)
     assert caught.value.reason.startswith("mask_")
+
+
+@pytest.mark.parametrize("quality", [85, 75, 60])
+def test_echoes_of_strong_colour_in_a_jpeg_are_no_object(quality):
+    """Beside saturated red a JPEG has faint tints up to 16 pixels away, as large as a leg."""
+    photo = np.full((220, 220, 3), 255, dtype=np.uint8)
+    for left, top, right, bottom in (
+        (60, 30, 81, 131),
+        (60, 100, 151, 126),
+        (60, 125, 73, 181),
+        (138, 125, 151, 181),
+    ):
+        photo[top:bottom, left:right] = (200, 30, 40)
+    truth = photo[..., 1] < 128
+    found = find_object(_jpeg(photo, quality), None)
+    assert found.quality.pieces == 1
+    assert (found.mask & truth).sum() / (found.mask | truth).sum() > 0.95
