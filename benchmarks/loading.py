@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="that compute; the other cores load")
+    parser.add_argument("--stage", choices=["shape", "texture"], action="append")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
@@ -43,9 +44,8 @@ def main() -> None:
     table.notes.append(f"{steps} steps a round; {arguments.threads} threads compute, {WORKERS} load.")
     config = update(PRESETS["demo"], {"output": {"cache_mb": 0}, "data": {"viewpoints": "class"}}, "benchmark")
     with tempfile.TemporaryDirectory() as folder:
-        write_prepared(Path(folder), shapes=24, photos=48, resolution=resolution, image_size=max(32, resolution))
-        stages: tuple[StageName, ...] = ("shape",) if arguments.smoke else ("shape", "texture")
-        for name in stages:
+        write_prepared(Path(folder), shapes=16, photos=32, resolution=resolution, image_size=max(32, resolution))
+        for name in arguments.stage or ["shape", "texture"]:
             _time(table, config, name, Path(folder), steps, rounds)
     table.finish(arguments.output)
 

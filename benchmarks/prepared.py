@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from vondata.manifest import manifest_path, output_path
 from vondata.storage import PreparedShape, save_shape
@@ -24,9 +24,8 @@ def write_prepared(data: Path, *, shapes: int, photos: int, resolution: int, ima
             low = rng.integers(0, resolution // 2, 3)
             high = low + rng.integers(2, resolution // 2, 3)
             solid[low[0] : high[0], low[1] : high[1], low[2] : high[2]] = True
-        distance = np.where(solid, distance_transform_edt(solid), distance_transform_edt(~solid))
-        distance = (distance / (resolution - 1)).astype(np.float32)
-        surface = solid & (distance < 1.5 / (resolution - 1))
+        surface = solid & ~binary_erosion(solid)
+        distance = (distance_transform_edt(~surface) / (resolution - 1)).astype(np.float32)
         shape = PreparedShape(solid, surface, distance, 1.0, (0.0, 0.0, 0.0), np.eye(3))
         save_shape(output_path(data, "chair", "shapes", id), shape)
     pd.DataFrame({"id": ids, **same}).to_parquet(manifest_path(data, "chair", "shapes"))

@@ -121,11 +121,14 @@ class ShapeDataset:
         """
         file = self._files[self.ids[index]]
         compact = self._cache.get(self.ids[index], lambda: self._decode(file))
-        return torch.from_numpy(compact.astype(np.float32))[None]
+        if self._representation == "occupancy":
+            compact = np.unpackbits(compact.view(np.uint8), count=self._resolution**3)
+        return torch.from_numpy(compact.astype(np.float32)).view(1, *(self._resolution,) * 3)
 
     def _decode(self, file: OutputFile) -> npt.NDArray[np.generic]:
+        """What is cached: eight voxels of an occupancy in a byte, so that a whole class fits into memory."""
         if self._representation == "occupancy":
-            return coarser_occupancy(load_occupancy(file), self._resolution)
+            return np.packbits(coarser_occupancy(load_occupancy(file), self._resolution))
         distance = coarser_distance(load_distance(file), self._resolution)
         return np.asarray(np.exp(-DISTANCE_DECAY * distance), dtype=np.float16)
 
