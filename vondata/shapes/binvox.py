@@ -23,7 +23,8 @@ from vondata.storage import atomic_path
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
-MAX_EDGE = 1024
+MAX_EDGE = 512
+MAX_RUN_BYTES = 32 * 2**20  # an object of MAX_EDGE has a tenth of it; only noise has more
 _LONGEST_RUN = 255
 
 
@@ -67,6 +68,8 @@ def read_binvox(path: Path, limits: Limits) -> VoxelGrid:
         raise Rejected("binvox_not_cubic", f"the grid has {' x '.join(map(str, dims))} voxels")
     if not 1 <= dims[0] <= MAX_EDGE:
         raise Rejected("too_large", f"the grid has {dims[0]:,} voxels along an edge; the limit is {MAX_EDGE}")
+    if len(runs) > MAX_RUN_BYTES:
+        raise Rejected("too_large", f"{len(runs):,} bytes of runs; the limit is {MAX_RUN_BYTES:,}")
     counted = int(np.frombuffer(runs, dtype=np.uint8)[1::2].sum())
     if len(runs) % 2 or counted != dims[0] ** 3:
         raise Rejected("file_corrupt", f"as BINVOX: {counted:,} voxels in runs, {dims[0] ** 3:,} in the header")
@@ -133,8 +136,10 @@ def isosurface(grid: VoxelGrid, limits: Limits) -> TriangleSoup:
         raise Rejected("empty_mesh", "no voxel is set")
     from skimage.measure import marching_cubes
 
-    padded = np.pad(grid.occupancy, 1).astype(np.float32)
-    vertices, faces, _, _ = marching_cubes(padded, level=0.5)
+    padded = np.pad(grid.occupancy, 1)
+    sides = sum(int(np.count_nonzero(np.diff(padded, axis=axis))) for axis in range(3))
+    limits.check_mesh(sides, sides)  # a vertex for each side of a voxel on an empty cell, and more faces than these
+    vertices, faces, _, _ = marching_cubes(padded.astype(np.float32), level=0.5)
     limits.check_mesh(len(vertices), len(faces))
     return TriangleSoup(grid.to_model(vertices.astype(np.float64) - 1.0), faces.astype(np.int64))
 
