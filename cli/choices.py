@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from vonmodel.synthesis.edit import FilmSettings
+    from vonmodel.synthesis.films import FilmSettings
+    from vonmodel.synthesis.photo import CutPhoto
     from vonmodel.synthesis.seeds import Seed
     from vonmodel.synthesis.session import ModelSession, Shape
 
@@ -115,7 +116,30 @@ def chosen_shapes(session: ModelSession, options: Mapping[str, Any]) -> list[Sha
 
 def film_settings(options: Mapping[str, Any]) -> FilmSettings:
     """What `film_options` say."""
-    from vonmodel.synthesis.edit import FilmSettings
+    from vonmodel.synthesis.films import FilmSettings
 
     format = None if options["film"] == "none" else options["film"]
     return FilmSettings(format, options["frames"], options["film_size"])
+
+
+def read_photos(paths: Sequence[Path], masks: Sequence[Path], size: int) -> list[CutPhoto]:
+    """The objects of photos; every one of no use is named before any work is done.
+
+    Raises:
+        click.UsageError: there are masks, but not one for each photo.
+        PhotoError: photos are of no use.
+    """
+    from vonmodel.synthesis.photo import PhotoError, read_photo
+
+    if masks and len(masks) != len(paths):
+        raise click.UsageError(f"{len(masks)} of --mask for {len(paths)} photos: give one for each, or none")
+    given: Sequence[Path | None] = masks or [None] * len(paths)
+    read, refused = [], []
+    for path, mask in zip(paths, given, strict=True):
+        try:
+            read.append(read_photo(path, size, mask))
+        except PhotoError as error:
+            refused.append(str(error))
+    if refused:
+        raise PhotoError("\n".join(refused))
+    return read

@@ -115,8 +115,11 @@ def user_errors() -> Iterator[None]:
     from vonmodel.evaluation.weights import WeightsError
     from vonmodel.networks.sizes import UnsupportedSizeError
     from vonmodel.run_folder import RunError
+    from vonmodel.synthesis.files import NoSurfaceError
     from vonmodel.synthesis.films import FilmError
+    from vonmodel.synthesis.interpolate import PathError
     from vonmodel.synthesis.output import OutputError
+    from vonmodel.synthesis.photo import PhotoError
     from vonmodel.synthesis.reconstructed import ReconstructionMissingError
     from vonmodel.synthesis.seeds import SeedError
     from vonmodel.synthesis.session import CodeError, UnknownShapeError
@@ -132,7 +135,10 @@ def user_errors() -> Iterator[None]:
         EmptyDatasetError,
         FilmError,
         ManifestMissingError,
+        NoSurfaceError,
         OutputError,
+        PathError,
+        PhotoError,
         ReconstructionMissingError,
         ResolutionError,
         RunError,

@@ -1,4 +1,4 @@
-"""What leaves the model as a file: surfaces as GLB, images and sketches as PNG.
+"""What leaves the model as a file: surfaces as GLB, OBJ and PLY, images and sketches as PNG.
 
 open3d and trimesh take over a second to import, so only the functions that make meshes do.
 """
@@ -19,11 +19,11 @@ from vondata.frames import object_to_gltf, voxel_to_object
 from vondata.storage import atomic_path
 
 from .config import Representation
+from .glb import encode_glb
 
 SURFACE_DISTANCE = 0.012
 """Distance in cube edges of the surface drawn around a distance function's zero (the published value)."""
 _CLEARANCE = 1e-3
-_GREY = (0.73, 0.72, 0.70, 1.0)
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,25 @@ class SurfaceMesh:
     Attributes:
         vertices: (v, 3)
         faces: (f, 3) vertex indices, counterclockwise seen from outside.
+        colours: (v, 3) sRGB; None for a mesh without.
     """
 
     vertices: npt.NDArray[np.float64]
     faces: npt.NDArray[np.int64]
+    colours: npt.NDArray[np.uint8] | None = None
+
+    def normals(self) -> npt.NDArray[np.float64]:
+        """(v, 3) unit normals of the vertices: those of the faces around, by their areas."""
+        corners = self.vertices[self.faces]
+        across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        summed = [
+            np.bincount(self.faces.reshape(-1), np.repeat(across[:, axis], 3), minlength=len(self.vertices))
+            for axis in range(3)
+        ]
+        normals = np.stack(summed, axis=1)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        # Where thin parts meet, faces may cancel out: any unit vector is as good as another.
+        return np.where(length > 0, normals / np.where(length > 0, length, 1.0), [0.0, 0.0, 1.0])
 
 
 def surface_level(representation: Representation, resolution: int) -> float:
@@ -76,18 +91,38 @@ def surface_mesh(volume: npt.NDArray[np.floating], level: float) -> SurfaceMesh:
     return SurfaceMesh(np.asarray(voxel_to_object(index, len(volume)), dtype=np.float64), faces)
 
 
-def write_glb(path: Path, mesh: SurfaceMesh) -> None:
-    """Writes a mesh as binary glTF: y up, front towards +z, in object units (the cube's edge is 2)."""
-    import trimesh
-    from trimesh.visual import TextureVisuals
-    from trimesh.visual.material import PBRMaterial
+def glb_bytes(mesh: SurfaceMesh) -> bytes:
+    """A mesh as binary glTF: y up, front towards +z, in object units (the cube's edge is 2)."""
+    return encode_glb(object_to_gltf(mesh.vertices), mesh.faces, object_to_gltf(mesh.normals()), mesh.colours)
 
-    material = PBRMaterial(name="clay", baseColorFactor=_GREY, metallicFactor=0.0, roughnessFactor=0.9)
-    scene = trimesh.Trimesh(
-        object_to_gltf(mesh.vertices), mesh.faces, visual=TextureVisuals(material=material), process=False
-    )
+
+def write_glb(path: Path, mesh: SurfaceMesh) -> None:
+    """Writes a mesh as binary glTF, see `glb_bytes`."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(scene.export(file_type="glb", include_normals=True))
+        temporary.write_bytes(glb_bytes(mesh))
+
+
+def write_mesh(path: Path, mesh: SurfaceMesh) -> None:
+    """Writes a mesh as .glb, .obj or .ply, whichever the path ends in; all in glTF's frame, colours at the vertices.
+
+    Read back with `von prepare meshes --up y --front z`.
+
+    Raises:
+        ValueError: the path ends otherwise.
+    """
+    if path.suffix == ".glb":
+        write_glb(path, mesh)
+    elif path.suffix in (".obj", ".ply"):
+        import trimesh
+
+        shape = trimesh.Trimesh(
+            object_to_gltf(mesh.vertices), mesh.faces, vertex_colors=mesh.colours, process=False, validate=False
+        )
+        content = shape.export(file_type=path.suffix.removeprefix("."))
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    else:
+        raise ValueError(f"{path}: meshes are written as .glb, .obj or .ply")
 
 
 def write_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 from vonmodel.export import write_grey
 
 from .album import Album, Picture, Plate, Strip, write_album, write_result
-from .films import FilmFormat, film_frames, grid_of, write_film, write_picture
+from .films import FilmSettings, grid_of, write_picture
 from .output import replaced_folder
 from .seeds import Seed
 from .session import ModelSession, Shape
+from .turning import write_turntable
 from .views import (
     View,
     base_viewpoint,
@@ -26,28 +27,12 @@ from .views import (
     other_shapes,
     other_textures,
     render_views,
-    turntable,
 )
 
 Progress = Callable[[int, int], None]
 """Called with the objects done and their number."""
 
 GRID_PX = 96
-
-
-@dataclass(frozen=True)
-class FilmSettings:
-    """How a film looks.
-
-    Attributes:
-        format: of the file; None makes no film.
-        frames: pictures in it.
-        size_px: width and height.
-    """
-
-    format: FilmFormat | None = "webp"
-    frames: int = 36
-    size_px: int = 256
 
 
 @dataclass(frozen=True)
@@ -66,7 +51,7 @@ class EditSettings:
     elevation_deg: float | None = None
     texture: Seed = Seed(0)  # noqa: RUF009  # a tuple
     alternatives: int = 6
-    film: FilmSettings = FilmSettings()
+    film: FilmSettings = field(default_factory=FilmSettings)
 
 
 def edit(
@@ -142,17 +127,6 @@ def _edit_one(
     }
     facts = f"azimuth {azimuth_deg:.0f}°, elevation {elevation_deg:.0f}°, texture of seed {texture}"
     return said, Plate(shape.name, facts, (*strips, Strip("sketch", sketch)), films)
-
-
-def write_turntable(
-    session: ModelSession, base: View, film: FilmSettings, folder: Path, name: str
-) -> tuple[Picture, ...]:
-    """Writes the film of an object turning once around; nothing where no film is wanted."""
-    if film.format is None:
-        return ()
-    file = f"{name}/turntable.{film.format}"
-    write_film(folder / file, film_frames(render_views(session, turntable(base, film.frames)), film.size_px))
-    return (Picture(file, "turntable"),)
 
 
 def _write_sketch(session: ModelSession, base: View, folder: Path, name: str) -> tuple[Picture, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,21 @@ FRAMES_A_SECOND = 15
 # VP9 plays in every browser; MPEG-4 is what every build of OpenCV can write.
 CODECS = ("vp09", "mp4v")
 GAP_PX = 4
+
+
+@dataclass(frozen=True)
+class FilmSettings:
+    """How a film looks.
+
+    Attributes:
+        format: of the file; None makes no film.
+        frames: pictures in it.
+        size_px: width and height.
+    """
+
+    format: FilmFormat | None = "webp"
+    frames: int = 36
+    size_px: int = 256
 
 
 class FilmError(RuntimeError):

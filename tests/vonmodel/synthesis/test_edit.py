@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from vonmodel.export import to_pixels
-from vonmodel.synthesis.edit import EditSettings, FilmSettings, edit
+from vonmodel.synthesis.edit import EditSettings, edit
+from vonmodel.synthesis.films import FilmSettings
 from vonmodel.synthesis.output import OutputError
 from vonmodel.synthesis.seeds import Seed
 from vonmodel.synthesis.views import degrees_text
