@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,8 @@ from .seeding import epoch_positions, numpy_generator
 
 # Steps whose data is ready or under way, beyond one for each worker.
 STEPS_AHEAD = 2
+# Each of a step's many operations takes the interpreter back from a thread that decodes; Python's 5 ms are too long.
+SWITCH_INTERVAL_S = 1e-4
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,12 @@ def loaded_ahead(
         yield map(prepare, steps)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         yield _in_order(pool, prepare, steps, workers + STEPS_AHEAD)
     finally:
+        sys.setswitchinterval(interval)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
