@@ -14,6 +14,7 @@ from .photos import MOST_PHOTO_BYTES, read_texture
 from .question import read_checkpoint
 from .rebuild import reconstruct
 from .tasks import Task
+from .workshop import Workshop
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +25,18 @@ MOST_BYTES_HEARD = 8 * MOST_PHOTO_BYTES
 class PhotoHandler(Asking):
     """Takes in a photo."""
 
+    def initialize(self, workshop: Workshop) -> None:
+        """Begins with nothing."""
+        super().initialize(workshop)
+        self._content, self._bytes, self._coming = bytearray(), 0, False
+
     def prepare(self) -> None:
         """Lets a photo in, and enough of one that is too large for its sender to hear why it is refused."""
         super().prepare()
-        self._content, self._bytes = bytearray(), 0
+        if self._finished:
+            return
+        self.workshop.uploads.begin()
+        self._coming = True
         if isinstance(self.request.connection, HTTP1Connection):
             self.request.connection.set_max_body_size(MOST_BYTES_HEARD)
 
@@ -36,6 +45,17 @@ class PhotoHandler(Asking):
         self._bytes += len(chunk)
         if self._bytes <= MOST_PHOTO_BYTES and not self._finished:
             self._content += chunk
+
+    def on_connection_close(self) -> None:
+        """Counts it as gone."""
+        super().on_connection_close()
+        self.on_finish()
+
+    def on_finish(self) -> None:
+        """Counts it as come."""
+        if self._coming:
+            self._coming = False
+            self.workshop.uploads.end()
 
     async def post(self) -> None:
         """The photo's object as the model sees it, and its texture's code."""

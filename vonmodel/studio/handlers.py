@@ -83,6 +83,8 @@ class Guarded(tornado.web.RequestHandler):
     def write_error(self, status_code: int, **details: Any) -> None:
         """Says what is wrong in a sentence."""
         error = details.get("exc_info", (None, None, None))[1]
+        if status_code == 503:
+            self.set_header("Retry-After", "1")
         known = status_of(error) is not None
         sentence = sentence_of(error) if known else SENTENCES.get(status_code, SENTENCES[400])
         self.finish_json({"error": sentence, "kind": type(error).__name__ if known else None})

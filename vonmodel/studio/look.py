@@ -8,7 +8,7 @@ import tornado.web
 
 from .handlers import Asking, Guarded
 from .photos import MOST_PHOTO_BYTES, MOST_PHOTO_PIXELS
-from .pictures import draw_image, draw_strip, draw_surface
+from .pictures import draw_image, draw_painted_surface, draw_strip, draw_surface
 from .shelf import to_json
 from .workshop import Workshop
 
@@ -57,17 +57,28 @@ class ImageHandler(Asking):
 
 
 class SurfaceHandler(Asking):
-    """The surface of a shape, to turn and to keep."""
+    """The surface of a shape, to turn."""
 
     async def get(self) -> None:
         """A GLB file; nothing where the shape is empty."""
-        surface = await self.shown("surface", draw_surface)
+        self.finish_surface(await self.shown("surface", draw_surface))
+
+    def finish_surface(self, surface: bytes | None) -> None:
+        """Ends the answer with a surface, or without one."""
         if surface is None:
             self.set_status(204)
             return
         self.set_header("Content-Type", "model/gltf-binary")
         self.set_header("Content-Disposition", "attachment")
         self.finish(surface)
+
+
+class PaintedHandler(SurfaceHandler):
+    """The surface of a shape in its texture."""
+
+    async def get(self) -> None:
+        """A GLB file with colours; nothing where the shape is empty."""
+        self.finish_surface(await self.shown("painted", draw_painted_surface))
 
 
 class TrainingHandler(Guarded):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from vondata.images.framing import frame_cut_out
 from vondata.images.prepare import locate_object
@@ -20,12 +19,14 @@ from vondata.images.settings import ImageSettings
 from vonmodel.synthesis.photo import CutPhoto, photo_of_pixels
 from vonmodel.synthesis.session import ModelSession
 
+from .desk import BusyError
 from .pictures import to_png
 from .question import spell_code
 
 MOST_PHOTO_BYTES = 20 * 2**20
 MOST_PHOTO_PIXELS = 50_000_000
 PHOTOS_KEPT = 16
+UPLOADS_AT_ONCE = 8
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -49,6 +50,27 @@ class Photo:
     key: str
     rgba: Pixels
     cut: CutPhoto
+
+
+class Uploads:
+    """Counts the photos that are on their way in, whose bytes are held in memory."""
+
+    def __init__(self, most: int = UPLOADS_AT_ONCE) -> None:
+        self._most, self._coming = most, 0
+
+    def begin(self) -> None:
+        """Lets one more in.
+
+        Raises:
+            BusyError: too many are coming already.
+        """
+        if self._coming >= self._most:
+            raise BusyError(f"{self._coming} photos are coming in already; try again in a moment")
+        self._coming += 1
+
+    def end(self) -> None:
+        """One has come, or has stopped coming."""
+        self._coming -= 1
 
 
 class PhotoTray:
@@ -107,10 +129,9 @@ class ReadPhoto:
 def read_texture(session: ModelSession, tray: PhotoTray, content: bytes) -> ReadPhoto:
     """Reads the texture of a photo; errors as `PhotoTray.take`."""
     photo = tray.take(content, session.config.image_size)
-    with torch.no_grad():
-        mean, _ = session.source.model.texture_encoder(photo.cut.image[None].to(session.device))
+    texture = session.encode_texture(photo.cut.image)
     picture = base64.b64encode(to_png(photo.rgba)).decode("ascii")
-    return ReadPhoto(photo.key, spell_code(mean[0]), f"data:image/png;base64,{picture}", photo.cut.origin)
+    return ReadPhoto(photo.key, spell_code(texture), f"data:image/png;base64,{picture}", photo.cut.origin)
 
 
 def _read_photo(content: bytes, key: str, size: int) -> Photo:

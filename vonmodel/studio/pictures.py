@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vonmodel.export import to_pixels, write_glb
+from vonmodel.export import glb_bytes, to_pixels
+from vonmodel.synthesis.colours import painted_mesh
 from vonmodel.synthesis.session import ModelSession
 
 from .question import Question
@@ -49,12 +48,14 @@ def to_png(pixels: Pixels, *, fast: bool = False) -> bytes:
 def draw_surface(session: ModelSession, question: Question) -> bytes | None:
     """The shape's surface as GLB; None where it is empty."""
     mesh = session.mesh(question.shape_of(session))
-    if not len(mesh.faces):
-        return None
-    with tempfile.TemporaryDirectory(prefix="von-studio-") as folder:
-        file = Path(folder) / "surface.glb"
-        write_glb(file, mesh)
-        return file.read_bytes()
+    return glb_bytes(mesh) if len(mesh.faces) else None
+
+
+def draw_painted_surface(session: ModelSession, question: Question) -> bytes | None:
+    """The shape's surface in its texture as GLB, colours at the vertices; None where it is empty."""
+    shape = question.shape_of(session)
+    mesh = painted_mesh(session, shape, question.texture_of(session), session.mesh(shape))
+    return glb_bytes(mesh) if len(mesh.faces) else None
 
 
 def _rendered(session: ModelSession, question: Question) -> tuple[tuple[Tensor, Tensor], Tensor]:

@@ -18,7 +18,16 @@ from .bring import PhotoHandler, ReconstructionHandler, TaskHandler
 from .chronicle import Chronicle
 from .guard import guard_for
 from .handlers import STATUSES, NothingHandler
-from .look import ImageHandler, PageHandler, RunHandler, SheetHandler, SurfaceHandler, TrainingHandler, ViewHandler
+from .look import (
+    ImageHandler,
+    PageHandler,
+    PaintedHandler,
+    RunHandler,
+    SheetHandler,
+    SurfaceHandler,
+    TrainingHandler,
+    ViewHandler,
+)
 from .pictures import draw_strip
 from .question import parse_question
 from .shelf import ModelShelf
@@ -27,6 +36,8 @@ from .workshop import Workshop
 logger = logging.getLogger(__name__)
 MOST_BODY_BYTES = 64 * 2**10
 MOST_HEADER_BYTES = 64 * 2**10
+IDLE_S = 120.0
+"""A connection on which nothing happens for so long is closed."""
 
 
 class ListenError(OSError):
@@ -64,6 +75,7 @@ def application(workshop: Workshop) -> tornado.web.Application:
                 (r"/api/view", ViewHandler, shared),
                 (r"/api/image", ImageHandler, shared),
                 (r"/api/surface", SurfaceHandler, shared),
+                (r"/api/painted", PaintedHandler, shared),
                 (r"/api/photos", PhotoHandler, shared),
                 (r"/api/reconstructions", ReconstructionHandler, shared),
                 (r"/api/tasks/([\w-]{1,40})", TaskHandler, shared),
@@ -98,7 +110,13 @@ async def serve(settings: StudioSettings, on_ready: Callable[[str], None], stop:
         shelf=ModelShelf(settings.run, settings.data, settings.device),
         chronicle=Chronicle(settings.run),
     )
-    server = HTTPServer(application(workshop), max_body_size=MOST_BODY_BYTES, max_header_size=MOST_HEADER_BYTES)
+    server = HTTPServer(
+        application(workshop),
+        max_body_size=MOST_BODY_BYTES,
+        max_header_size=MOST_HEADER_BYTES,
+        idle_connection_timeout=IDLE_S,
+        body_timeout=IDLE_S,
+    )
     server.add_socket(listening)
     try:
         asyncio.get_running_loop().run_in_executor(None, _import_mesh_libraries)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from .chronicle import Chronicle
 from .desk import Desk
 from .guard import Guard
-from .photos import PhotoTray
+from .photos import PhotoTray, Uploads
 from .shelf import ModelShelf
 from .tasks import TaskBoard
 
@@ -22,6 +22,7 @@ class Workshop:
         chronicle: what the run tells of its training.
         desk: where everything is computed.
         tray: the photos brought.
+        uploads: those on their way.
         tasks: long work that pages wait for.
     """
 
@@ -30,6 +31,7 @@ class Workshop:
     chronicle: Chronicle
     desk: Desk = field(default_factory=Desk)
     tray: PhotoTray = field(default_factory=PhotoTray)
+    uploads: Uploads = field(default_factory=Uploads)
     tasks: TaskBoard = field(default_factory=TaskBoard)
 
     def close(self) -> None:

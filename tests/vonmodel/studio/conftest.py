@@ -35,7 +35,7 @@ class Studio:
         return urlsplit(self.address).netloc
 
     def ask(self, path, *, method="GET", body=None, headers=None):
-        connection = http.client.HTTPConnection(self.netloc, timeout=60)
+        connection = http.client.HTTPConnection(self.netloc, timeout=600)
         try:
             connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()

@@ -5,6 +5,7 @@ import json
 import shutil
 import socket
 import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from vonmodel.export import to_pixels
-from vonmodel.studio.photos import MOST_PHOTO_BYTES
+from vonmodel.studio.photos import MOST_PHOTO_BYTES, UPLOADS_AT_ONCE
 from vonmodel.studio.server import ListenError, StudioSettings
 from vonmodel.synthesis.session import ModelSession
 from vonmodel.synthesis.source import open_source
@@ -78,6 +79,19 @@ def test_a_surface_is_a_glb(studio):
     assert answer.headers["Content-Type"] == "model/gltf-binary"
     magic, version, length = struct.unpack("<4sII", answer.body[:12])
     assert (magic, version, length) == (b"glTF", 2, len(answer.body))
+
+
+def test_a_painted_surface_has_the_colours_of_its_texture(studio):
+    def colours(texture):
+        body = studio.ask(f"/api/painted?shape=7&texture={texture}").body
+        length = struct.unpack("<I", body[12:16])[0]
+        scene = json.loads(body[20 : 20 + length])
+        place = scene["accessors"][scene["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
+        start = 28 + length + scene["bufferViews"][place["bufferView"]]["byteOffset"]
+        return np.frombuffer(body, "<f4", 3 * place["count"], start)
+
+    assert np.ptp(colours(1)) > 0
+    assert (colours(1) != colours(2)).any()
 
 
 @pytest.mark.parametrize(
@@ -165,6 +179,26 @@ def test_a_photo_that_does_not_say_its_length(studio):
     whole = photo_file()
     answer = studio.ask("/api/photos", method="POST", body=iter([whole[:300], whole[300:]]))
     assert answer.status == 200
+
+
+def test_photos_do_not_fill_the_memory(studio):
+    host, port = studio.netloc.split(":")
+    begun = f"POST /api/photos HTTP/1.1\r\nHost: {studio.netloc}\r\nContent-Length: 5000000\r\n\r\nx".encode()
+    coming = [socket.create_connection((host, int(port)), timeout=10) for _ in range(UPLOADS_AT_ONCE)]
+    try:
+        for connection in coming:
+            connection.sendall(begun)
+        deadline = time.monotonic() + 30
+        while (answer := studio.ask("/api/photos", method="POST", body=photo_file())).status != 503:
+            assert time.monotonic() < deadline
+        assert "try again in a moment" in answer.json["error"]
+        assert answer.headers["Retry-After"] == "1"
+        assert studio.ask("/api/view").status == 200
+    finally:
+        for connection in coming:
+            connection.close()
+    while studio.ask("/api/photos", method="POST", body=photo_file()).status != 200:
+        assert time.monotonic() < deadline
 
 
 def test_broken_http_does_not_end_it(studio):

@@ -40,6 +40,9 @@ export class Channel {
     Channel.tellAsking();
   }
 
+  // What was asked last may be asked again.
+  forget() { this.asked = null; }
+
   // How many channels wait for an answer, for who watches the page.
   static tellAsking() {
     document.documentElement.dataset.asking = String(Channel.all.filter((channel) => channel.busy).length);

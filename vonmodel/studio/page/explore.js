@@ -8,6 +8,11 @@ import { readGlb, Surface } from "./surface.js";
 
 const part = (id) => document.getElementById(id);
 const SURFACE_NAMES = ["checkpoint", "shape", "shape-to", "shape-mix"];
+const PAINTED_NAMES = [...SURFACE_NAMES, "texture", "texture-to", "texture-mix"];
+const pick = (state, names) => link(Object.fromEntries(names.map((name) => [name, state[name]])));
+const bareOf = (given) => pick(parse(given).state, SURFACE_NAMES);
+// What is held still for so long is painted.
+const SETTLED_MS = 350;
 
 export class Explore {
   constructor(run, say) {
@@ -27,7 +32,9 @@ export class Explore {
       part("surface-note").textContent = "needs WebGL, which this browser does not show";
     }
     this.views = new Channel("api/view", (blob, _, ms) => this.#drawViews(blob, ms), (error) => this.#refused(error));
-    this.surfaces = new Channel("api/surface", (blob, status) => this.#drawSurface(blob, status), (error) => this.#refused(error));
+    const drawn = (blob, status, _, link) => this.#drawSurface(blob, status, link);
+    this.surfaces = new Channel("api/surface", drawn, (error) => this.#refused(error));
+    this.painted = new Channel("api/painted", drawn, (error) => this.#refused(error));
     this.saved = new Saved(part("saved"), part("saved-none"), `von-studio:${run.class}:${run.run}`);
     this.photos = new Photos({
       checkpoint: () => this.state.checkpoint,
@@ -69,9 +76,9 @@ export class Explore {
   }
 
   words() {
-    const { shape, texture, azimuth } = this.state;
-    const named = (code) => isSpelt(code) ? "photo" : code;
-    return `${named(shape)} in ${named(texture)}, ${azimuth}°`;
+    const { shape, texture } = this.state;
+    const named = (code) => isSpelt(code) ? "of a photo" : code;
+    return `shape ${named(shape)}, texture ${named(texture)}`;
   }
 
   #read(hash) {
@@ -99,13 +106,28 @@ export class Explore {
     if (part("checkpoint")) part("checkpoint").value = state.checkpoint;
     this.surface?.look(Number(state.azimuth), Number(state.elevation));
     this.views.show(now);
-    const ofSurface = link(Object.fromEntries(SURFACE_NAMES.map((name) => [name, state[name]])));
-    if (this.surface) this.surfaces.show(ofSurface);
+    this.#showSurface();
     part("png").href = `api/image?${now}`;
-    part("png").download = `${this.run.class}-${this.words().replace(/[^\w-]+/g, "-").replace(/-+$/, "")}.png`;
-    part("glb").href = `api/surface?${ofSurface}`;
-    part("glb").download = `${this.run.class}-${isSpelt(state.shape) ? "photo" : state.shape.replace(":", "-")}.glb`;
+    part("glb").href = `api/painted?${this.#partial(PAINTED_NAMES)}`;
+    const name = `${this.run.class} ${this.words()}`.replace(/\W+/g, "-");
+    part("png").download = `${name}.png`;
+    part("glb").download = `${name}.glb`;
     this.saved.mark(now);
+  }
+
+  // The bare surface at once; in its texture, where that is wanted, when nothing has changed for a moment.
+  #showSurface() {
+    if (!this.surface) return;
+    clearTimeout(this.painting);
+    const bare = this.#partial(SURFACE_NAMES), painted = this.#partial(PAINTED_NAMES);
+    const wanted = part("paint").checked;
+    if (!wanted || this.onScreen === undefined || bareOf(this.onScreen) !== bare) this.surfaces.show(bare);
+    if (!wanted) this.painted.forget();
+    else if (painted !== this.onScreen) this.painting = setTimeout(() => this.painted.show(painted), SETTLED_MS);
+  }
+
+  #partial(names) {
+    return pick(this.state, names);
   }
 
   #showHistory() {
@@ -127,9 +149,13 @@ export class Explore {
     document.documentElement.dataset.views = String(Number(document.documentElement.dataset.views ?? 0) + 1);
   }
 
-  async #drawSurface(blob, status) {
+  async #drawSurface(blob, status, link) {
+    const wanted = this.#partial(part("paint").checked ? PAINTED_NAMES : SURFACE_NAMES);
+    if (this.onScreen === wanted || (link !== wanted && link !== this.#partial(SURFACE_NAMES))) return;
     this.surface.show(status === 204 ? null : readGlb(await blob.arrayBuffer()));
-    part("surface-note").textContent = status === 204 ? "is empty" : "drag to turn";
+    this.onScreen = link;
+    part("surface").dataset.painted = String(link !== bareOf(link));
+    part("surface-note").textContent = status === 204 ? "is empty" : "";
     document.documentElement.dataset.surfaces = String(Number(document.documentElement.dataset.surfaces ?? 0) + 1);
   }
 
@@ -141,6 +167,10 @@ export class Explore {
   #listen() {
     part("undo").addEventListener("click", () => this.step(-1));
     part("redo").addEventListener("click", () => this.step(1));
+    part("paint").addEventListener("change", () => {
+      this.surfaces.forget();
+      this.#showSurface();
+    });
     part("surprise").addEventListener("click", () => this.surprise());
     part("save").addEventListener("click", () => this.save());
     part("copy").addEventListener("click", async () => {

@@ -39,14 +39,15 @@ export class Surface {
     this.onTurn = onTurn;
     this.azimuth = this.elevation = 0;
     this.zoom = 1;
-    this.renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true });
+    this.renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true, preserveDrawingBuffer: true });
     this.renderer.outputColorSpace = SRGBColorSpace;
     this.camera = new PerspectiveCamera(OPENING_DEG, 1, 0.05, 10);
     this.scene = new Scene();
     const light = new DirectionalLight(0xffffff, 2.1);
     light.position.set(-0.8, 1.2, 0.6);
     this.camera.add(light);
-    this.scene.add(this.camera, new HemisphereLight(0xffffff, 0x8d877c, 1.5));
+    this.sky = new HemisphereLight(0xffffff, 0x8d877c, 1.5);
+    this.scene.add(this.camera, this.sky);
     this.material = new MeshStandardMaterial({ color: new Color(0xc9b8a8), roughness: 0.85 });
     this.mesh = new Mesh(new BufferGeometry(), this.material);
     this.mesh.visible = false;
@@ -64,6 +65,7 @@ export class Surface {
     if (painted !== this.material.vertexColors) {
       this.material.vertexColors = painted;
       this.material.color.set(painted ? 0xffffff : 0xc9b8a8);
+      this.sky.intensity = painted ? 2.6 : 1.5;  // the texture has shadows of its own
       this.material.needsUpdate = true;
     }
     if (geometry) {

@@ -1,0 +1,127 @@
+"""How fast the studio answers, end to end over HTTP: what a slider's move costs.
+
+`python -m benchmarks.studio [--run runs/chair] [--device cuda] [--rounds N] [--output results.json]`; without a run
+an untrained model of the demo's size answers, with `--size 128` one of the published size. `--smoke` asks a few
+times only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from benchmarks.measure import Table
+from vonmodel.checkpoint import CheckpointInfo, CheckpointState, checkpoint_name, save_checkpoint
+from vonmodel.config import ModelConfig, TrainConfig
+from vonmodel.model import build_model
+from vonmodel.run_folder import RunFolder
+
+DEMO = ModelConfig(resolution=32, image_size=32, shape_code_size=32, shape_base_channels=8, texture_base_channels=16)
+
+
+def main() -> None:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="a trained run  [an untrained model]")
+    parser.add_argument("--size", type=int, choices=(32, 128), default=32, help="of the untrained model")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--smoke", action="store_true")
+    arguments = parser.parse_args()
+    rounds = 5 if arguments.smoke else arguments.rounds
+    table = Table("Studio", " ".join(["python -m benchmarks.studio", *sys.argv[1:]]))
+    with tempfile.TemporaryDirectory() as folder:
+        run = arguments.run or _untrained(Path(folder) / "chair", arguments.size)
+        with _studio(run, arguments.device) as connection:
+            _measure(table, connection, rounds)
+    table.notes.append(
+        f"From request to the last byte of the answer, one client, {rounds} questions each. Another viewpoint is to "
+        "take at most 100 ms at the demo's size on a CPU and 30 ms at 128 on a GPU."
+    )
+    table.finish(arguments.output)
+
+
+def _measure(table: Table, connection: http.client.HTTPConnection, rounds: int) -> None:
+    questions: dict[str, Callable[[int], str]] = {
+        "another viewpoint": lambda index: f"/api/view?shape=1&azimuth={0.5 + 0.7 * index:.3f}&elevation=20",
+        "another texture": lambda index: f"/api/view?shape=1&texture={index + 1}&azimuth=30&elevation=20",
+        "another shape": lambda index: f"/api/view?shape={index + 2}&azimuth=30&elevation=20",
+        "another surface": lambda index: f"/api/surface?shape={index + 10_000}",
+        "the same view": lambda _: "/api/view?shape=1&azimuth=30&elevation=20",
+    }
+    for question in questions.values():  # imports and compiles
+        for index in range(2):
+            _ask(connection, question(index))
+    for name, question in questions.items():
+        times = []
+        for index in range(2, rounds + 2):
+            start = time.perf_counter()
+            _ask(connection, question(index))
+            times.append(1e3 * (time.perf_counter() - start))
+        p95 = statistics.quantiles(times, n=20, method="inclusive")[-1]
+        table.add(question=name, median_ms=statistics.median(times), p95_ms=p95, worst_ms=max(times))
+
+
+def _ask(connection: http.client.HTTPConnection, path: str) -> bytes:
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read()
+    if response.status not in {200, 204}:
+        raise RuntimeError(f"{path} was answered with {response.status}: {body[:200]!r}")
+    return body
+
+
+@contextlib.contextmanager
+def _studio(run: Path, device: str) -> Iterator[http.client.HTTPConnection]:
+    """A studio in a process of its own, as people start it."""
+    command = [
+        sys.executable,
+        "-m",
+        "voncli",
+        "serve",
+        "--run",
+        str(run),
+        "--port",
+        "0",
+        "--device",
+        device,
+        "--json",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout is None:
+            raise RuntimeError("the studio has no output")
+        try:
+            said = ""
+            while not said.endswith("}\n"):
+                line = process.stdout.readline()
+                if not line:
+                    raise RuntimeError("the studio did not start")
+                said += line
+            yield http.client.HTTPConnection(urlsplit(json.loads(said)["address"]).netloc, timeout=600)
+        finally:
+            process.terminate()
+
+
+def _untrained(folder: Path, size: int) -> Path:
+    """A run whose model is as it was drawn."""
+    config = TrainConfig(model=DEMO if size == DEMO.resolution else ModelConfig())
+    run = RunFolder(folder)
+    run.start(config)
+    info = CheckpointInfo(checkpoint_name("joint", 1), "joint", 1, 1, 0, "")
+    save_checkpoint(run.path, info, CheckpointState(build_model(config.model, 0).state_dict(), {}, {}))
+    return run.path
+
+
+if __name__ == "__main__":
+    main()
