@@ -95,8 +95,12 @@ def table_text(rows: Sequence[Row]) -> str:
     widths = [max(len(line[index]) for line in body) for index in range(len(body[0]))]
     text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in body]
     measured = sum(not row.reported for row in rows)
+    images = next((row.images for row in rows if row.images is not None), None)
     if measured < len(rows):
         text.insert(1 + measured, "As reported by Zhu et al. 2018, on their photos at 128 pixels, with Inception:")
+    if images is not None:
+        beside = "" if images["comparable"] else "; not comparable with reported figures"
+        text.insert(0, f"Images of {images['image_size']} pixels, {_measured_on(images)}{beside}:")
     return "\n".join(["", *text, ""])
 
 

@@ -131,6 +131,8 @@ def test_the_table_has_what_was_trained_beside_and_what_the_paper_reports(von, t
     result = von("--fid", "--features", "random", "--samples", "4", "--no-untrained", "--table")
     assert result.exit_code == 0, result.output
     assert "baseline lsgan, checkpoint texture-00000005" in result.stdout
+    assert "Images of 32 pixels, 4 generated images, 24 photos of split train" in result.stdout
+    assert "not comparable with reported figures:" in result.stdout
     table = result.stdout[result.stdout.index("FID ↓") :].splitlines()
     assert [line.split()[0] for line in table[1:3]] == ["VON", "LSGAN"]
     assert table[3].startswith("As reported by Zhu et al. 2018")

@@ -10,6 +10,7 @@ from .history import Chart, Curve, Timeline
 
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 34
+LABEL_WIDTH, LABEL_HEIGHT = 48, 13
 COLOURS = 4
 
 
@@ -24,7 +25,7 @@ def draw(chart: Chart, timeline: Timeline) -> str:
     values += [value for _, value in chart.references]
     axis = _Axis(values, timeline.end)
     parts = [_grid(axis), _stages(axis, timeline)]
-    parts += [_reference(axis, title, value) for title, value in chart.references]
+    parts.append(_references(axis, chart.references))
     parts += [_curve(axis, curve, index % COLOURS) for index, curve in enumerate(chart.curves)]
     label = f"{chart.quantity.title} over the steps of training, {chart.quantity.better}"
     return (
@@ -72,23 +73,33 @@ def _grid(axis: _Axis) -> str:
 
 
 def _stages(axis: _Axis, timeline: Timeline) -> str:
-    """The stages along the bottom, each between two lines."""
+    """The stages along the bottom, each between two lines, and the steps at their ends where there is room."""
     bottom = HEIGHT - BOTTOM
-    parts = []
-    for name, start, end in timeline.stages:
-        middle = (axis.x(start) + axis.x(end)) / 2
-        parts.append(f'<path class="stage" d="M{axis.x(end):.1f} {TOP}V{bottom + 6}"/>')
-        parts.append(f'<text class="tick" x="{axis.x(end):.1f}" y="{bottom + 30}" text-anchor="end">{end:,}</text>')
+    parts, free_to = [], float(WIDTH)
+    for name, start, end in reversed(timeline.stages):
+        middle, right = (axis.x(start) + axis.x(end)) / 2, axis.x(end)
+        parts.append(f'<path class="stage" d="M{right:.1f} {TOP}V{bottom + 6}"/>')
         parts.append(f'<text class="tick" x="{middle:.1f}" y="{bottom + 16}" text-anchor="middle">{name}</text>')
+        if right <= free_to:
+            parts.append(f'<text class="tick" x="{right:.1f}" y="{bottom + 30}" text-anchor="end">{end:,}</text>')
+            free_to = right - LABEL_WIDTH
     return "".join(parts)
 
 
-def _reference(axis: _Axis, title: str, value: float) -> str:
-    y, said = axis.y(value), escape(f"{title}: {value:.4g}")
-    return (
-        f'<path class="reference" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"><title>{said}</title></path>'
-        f'<text class="tick" x="{WIDTH - RIGHT}" y="{y - 4:.1f}" text-anchor="end">{escape(title)}</text>'
-    )
+def _references(axis: _Axis, references: Sequence[tuple[str, float]]) -> str:
+    """A line across for each; those too near to each other for a label of their own share one."""
+    parts, labels = [], list[tuple[float, list[str]]]()
+    for title, value in sorted(references, key=lambda reference: reference[1]):
+        y, said = axis.y(value), escape(f"{title}: {value:.4g}")
+        parts.append(f'<path class="reference" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"><title>{said}</title></path>')
+        if labels and labels[-1][0] - y < LABEL_HEIGHT:
+            labels[-1][1].append(title)
+        else:
+            labels.append((y, [title]))
+    for y, titles in labels:
+        said = escape(", ".join(titles))
+        parts.append(f'<text class="tick" x="{WIDTH - RIGHT}" y="{y - 4:.1f}" text-anchor="end">{said}</text>')
+    return "".join(parts)
 
 
 def _curve(axis: _Axis, curve: Curve, colour: int) -> str:

@@ -24,6 +24,7 @@ _STYLE = """
 .chart ul { list-style: none; margin: 0.4rem 0 0; padding: 0; font-size: 0.8rem; color: var(--quiet); }
 .chart li::before { content: ""; display: inline-block; width: 0.7rem; height: 0.7rem; border-radius: 50%;
   margin-right: 0.45rem; background: currentColor; }
+.chart li span { color: var(--quiet); }
 .grid, .stage { stroke: var(--line); fill: none; }
 .stage { stroke-dasharray: 2 3; }
 .reference { stroke: var(--quiet); stroke-dasharray: 6 4; fill: none; }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from vonmodel.baselines.recipes import BASELINES, RECIPES, BaselineName
@@ -38,12 +38,14 @@ class Row:
         values: by the keys of `COLUMNS`.
         reported: the numbers are the paper's.
         checkpoint: which one was measured; None for reported ones.
+        images: what scores of images were measured with: features, resizing, numbers; None where there are none.
     """
 
     title: str
     values: Mapping[str, float]
     reported: bool = False
-    checkpoint: Mapping[str, Any] | None = field(default=None)
+    checkpoint: Mapping[str, Any] | None = None
+    images: Mapping[str, Any] | None = None
 
 
 def build_table(scored: Iterable[Sequence[Line]], class_name: str) -> list[Row]:
@@ -82,7 +84,8 @@ def _measured(lines: Sequence[Line]) -> Row:
                 values |= {"shape_coverage": line["coverage"]}
                 values |= {name: line[name] for name in ("minimum_matching_distance", "nearest_neighbour_accuracy")}
     present = {name: value for name, value in values.items() if value is not None}
-    return Row(title_of(lines[0]["model"]), present, checkpoint=lines[0]["checkpoint"])
+    images = next(({name: line[name] for name in _ABOUT_IMAGES} for line in lines if "resize" in line), None)
+    return Row(title_of(lines[0]["model"]), present, checkpoint=lines[0]["checkpoint"], images=images)
 
 
 def _reported(class_name: str) -> list[Row]:
@@ -92,4 +95,5 @@ def _reported(class_name: str) -> list[Row]:
     return [Row(titles[name], {"fid": value}, reported=True) for name, value in figures.items()]
 
 
+_ABOUT_IMAGES = ("features", "resize", "comparable", "generated", "real", "split", "image_size")
 _REPORTED_BASELINES: tuple[BaselineName, ...] = ("dcgan", "lsgan", "wgan-gp")

@@ -43,6 +43,20 @@ def test_curves_lie_where_their_values_are():
     assert "lower is better" in drawing.get("aria-label")
 
 
+def test_labels_do_not_cover_each_other():
+    lines = [line(5, 10.0), line(20, 0.0)]
+    stages = {"shape": 100, "texture": 4}
+    lines += [line(1, 1.0, checkpoint={"name": n, "stage": n, "step": s, "sha256": n}) for n, s in stages.items()]
+    (chart,) = charts_of(lines, {"DCGAN": [line(1, 4.0)], "LSGAN": [line(1, 4.1)], "WGAN-GP": [line(1, 9.0)]})
+    drawing = ElementTree.fromstring(draw(chart, timeline_of(lines)))
+    texts = [each.text for each in drawing.iter("text")]
+    assert "DCGAN, LSGAN" in texts
+    assert "WGAN-GP" in texts
+    # Where stages end, but where the next number would be too near.
+    assert {"104", "124"} <= set(texts)
+    assert "100" not in texts
+
+
 def test_the_page_holds_every_measurement_and_loads_nothing():
     html = render_metrics("my <run>", [line(5, 10.0), line(20, 2.0)], {"DCGAN": [line(1, 4.0, model="dcgan")]})
     assert "Scores of my &lt;run&gt;" in html
