@@ -52,6 +52,7 @@ PLANNING_EVENTS_EVERY = 64
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Tell = Callable[[Event], None]
+Records = Mapping[str, Mapping[Kind, PartRecord]]  # by class and kind, as they were before the run
 
 logger = logging.getLogger(__name__)
 
@@ -113,11 +114,11 @@ def prepare(
         try:
             _work_off(plan, work, settings, tell)
         except KeyboardInterrupt:  # what is done so far is a dataset too
-            _write_manifests(plan, settings, tell)
+            _write_manifests(plan, settings, tell, before)
             raise
         if review is not None:
             _review(plan, review, settings, before)
-        _write_manifests(plan, settings, tell)
+        _write_manifests(plan, settings, tell, before)
     return PreparationResult(kind, plan.counts, time.perf_counter() - started)
 
 
@@ -212,19 +213,22 @@ def _outcome_of_failure(task: Task, failure: Failure) -> Outcome:
     return Outcome(*hashes, rejected=(failure.reason, failure.detail), seconds=failure.seconds)
 
 
-def _review(
-    plan: Plan, review: Review, settings: DataclassInstance, before: Mapping[str, Mapping[Kind, PartRecord]]
-) -> None:
+def _review(plan: Plan, review: Review, settings: DataclassInstance, before: Records) -> None:
     """Reviews the classes in which anything has changed, also the settings of the review."""
     for class_name, journal in plan.journals.items():
-        record = before.get(class_name, {}).get(plan.kind)
-        same_settings = record is not None and record.settings == plain_settings(settings)
-        if same_settings and manifest_is_current(plan.store.folder, class_name, plan.kind, journal.path):
-            continue
-        plan.recount(class_name, *apply_review(review, journal), review.reason)
+        if not _is_current(plan, class_name, settings, before):
+            plan.recount(class_name, *apply_review(review, journal), review.reason)
 
 
-def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell) -> None:
+def _is_current(plan: Plan, class_name: str, settings: DataclassInstance, before: Records) -> bool:
+    """Whether manifests and record are those of the journal and of these settings."""
+    record = before.get(class_name, {}).get(plan.kind)
+    if record is None or record.settings != plain_settings(settings):
+        return False
+    return manifest_is_current(plan.store.folder, class_name, plan.kind, plan.journals[class_name].path)
+
+
+def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell, before: Records) -> None:
     folder = plan.store.folder
     for class_name, journal in plan.journals.items():
         entries = [entry for entry in journal.entries.values() if entry.present]
@@ -232,7 +236,7 @@ def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell) -> Non
         if plan.counts[class_name].worked:
             remove_leftovers(output_folder(folder, class_name, plan.kind))
         plan.counts[class_name].other_settings = sum(entry.settings != plan.key.output for entry in made)
-        if manifest_is_current(folder, class_name, plan.kind, journal.path):
+        if _is_current(plan, class_name, settings, before):
             continue
         tell(Event("writing", len(entries)))
         write_manifest(folder, class_name, plan.kind, journal.rows())
