@@ -1,4 +1,4 @@
-"""What an image score costs: features, the Fréchet distance against scipy's matrix root, and meshes.
+"""What an image score costs: features, the Fréchet distance against scipy's matrix root, surface points, meshes.
 
 `python -m benchmarks.evaluation [--rounds N] [--output results.json]`; `--smoke` runs everything small and once.
 """
@@ -18,6 +18,7 @@ from benchmarks.measure import Table, time_paired
 from vonmodel.evaluation.features import FeatureNetwork, random_features
 from vonmodel.evaluation.frechet import frechet_distance
 from vonmodel.evaluation.inception import FEATURES, INPUT_SIZE, Inception
+from vonmodel.evaluation.point_distance import chamfer_matrix
 from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsAccumulator
 from vonmodel.export import surface_mesh
 
@@ -34,6 +35,7 @@ def main() -> None:
     _features(table, rounds, images=2 if arguments.smoke else 16)
     for samples in (100,) if arguments.smoke else (500, 5000):
         _distance(table, rounds, size=64 if arguments.smoke else FEATURES, samples=samples)
+    _points(table, rounds, shapes=2 if arguments.smoke else 8, points=64 if arguments.smoke else 2048)
     _meshes(table, rounds, resolution=32 if arguments.smoke else 128)
     table.finish(arguments.output)
 
@@ -68,6 +70,29 @@ def _statistics(size: int, samples: int, seed: int) -> FeatureStatistics:
     accumulator = StatisticsAccumulator(size)
     accumulator.update(np.random.default_rng(seed).gamma(0.5, size=(samples, size)))
     return accumulator.result()
+
+
+def _points(table: Table, rounds: int, shapes: int, points: int) -> None:
+    rng = np.random.default_rng(0)
+    # Ellipsoids: surfaces that lie through each other, as those of one class do.
+    balls = rng.normal(size=(shapes, points, 3))
+    balls *= rng.uniform(0.5, 1.0, (shapes, 1, 3)) / np.linalg.norm(balls, axis=2, keepdims=True)
+    sets = list(balls)
+    tensors = [torch.from_numpy(each).float() for each in sets]
+
+    def by_every_pair() -> list[float]:
+        return [
+            float(sum(torch.cdist(x, y).square().amin(dim=dim).mean() for dim in (0, 1)))
+            for x in tensors
+            for y in tensors
+        ]
+
+    ours, peer = time_paired(
+        {"chamfer_matrix (k-d trees)": lambda: chamfer_matrix(sets), "torch.cdist": by_every_pair}, rounds=rounds
+    )
+    job = f"distances of {shapes} shapes, {points} points"
+    table.add(job=job, method=ours.name, seconds=ours.median, spread=ours.spread, ratio=peer.median / ours.median)
+    table.add(job=job, method=peer.name, seconds=peer.median, spread=peer.spread, ratio=1.0)
 
 
 def _meshes(table: Table, rounds: int, resolution: int) -> None:
