@@ -110,6 +110,7 @@ def test_exploring_a_model(studio, open_page):
     assert changed(blended, seen(page)) == set()
     assert page.locator("#redo").is_disabled()
 
+    page.locator("#surface").scroll_into_view_if_needed()
     box = page.locator("#surface").bounding_box()
     page.mouse.move(box["x"] + 100, box["y"] + 100)
     page.mouse.down()
