@@ -21,7 +21,7 @@ from vonmodel.acceleration import prepare_model, tuned_convolutions
 from vonmodel.config import STAGES, StageName, TrainConfig, update
 from vonmodel.model import build_model
 from vonmodel.precision import computing_in
-from vonmodel.presets import PRESETS
+from vonmodel.presets import PRESETS, PresetName
 from vonmodel.stages import Step, run_step
 from vonmodel.training_data import build_stage, open_data
 
@@ -45,10 +45,11 @@ class Setting:
     batch: int | None
     small: bool
     rounds: int
+    warmup: int
 
-    def config(self, preset: str, stage: StageName) -> TrainConfig:
+    def config(self, preset: PresetName, stage: StageName) -> TrainConfig:
         """The preset with this batch, at this size."""
-        config = PRESETS["fast" if preset == "fast" else "published"]
+        config = PRESETS[preset]
         changes = {"data": {"viewpoints": "class"}, "model": SMALL if self.small else {}}
         config = update(config, changes, "benchmark")
         return config if self.batch is None else update(config, {stage: {"batch_size": self.batch}}, "benchmark")
@@ -58,9 +59,10 @@ def main() -> None:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warmup", type=int, help="steps before the first that counts  [1; 3 on a GPU]")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--stage", choices=STAGES, action="append")
-    parser.add_argument("--preset", choices=["published", "fast"], action="append")
+    parser.add_argument("--preset", choices=["published", "fast", "modern"], action="append")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path)
@@ -76,27 +78,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_prepared(Path(folder), shapes=12, photos=12, resolution=size, image_size=size)
         rounds = 1 if arguments.smoke else arguments.rounds
-        setting = Setting(Path(folder), device, batch, arguments.smoke, rounds)
+        warmup = (3 if on_gpu else 1) if arguments.warmup is None else arguments.warmup
+        setting = Setting(Path(folder), device, batch, arguments.smoke, rounds, warmup)
         for stage in arguments.stage or STAGES:
             _time(table, setting, stage, arguments.preset or ["published", "fast"])
     table.finish(arguments.output)
 
 
-def _time(table: Table, setting: Setting, stage: StageName, presets: list[str]) -> None:
+def _time(table: Table, setting: Setting, stage: StageName, presets: list[PresetName]) -> None:
     steps = {preset: _step(setting, preset, stage) for preset in presets}
     memory = {preset: _peak_gb(step) if setting.device.type == "cuda" else None for preset, step in steps.items()}
-    timings = time_paired(steps, rounds=setting.rounds, warmup=3 if setting.device.type == "cuda" else 1)
-    for timing in timings:
-        batch = setting.config(timing.name, stage).stage(stage).batch_size
+    timings = time_paired(
+        {str(preset): step for preset, step in steps.items()}, rounds=setting.rounds, warmup=setting.warmup
+    )
+    for preset, timing in zip(presets, timings, strict=True):
+        batch = setting.config(preset, stage).stage(stage).batch_size
         table.add(
             stage=stage,
-            preset=timing.name,
+            preset=preset,
             batch=batch,
             ms=1000 * timing.median,
             spread=1000 * timing.spread,
             images_per_s=batch / timing.median,
             ratio=timings[0].median / timing.median,
-            peak_GB=memory[timing.name],
+            peak_GB=memory[preset],
             published_hours=None if setting.small else _published_hours(stage, timing, batch),
         )
 
@@ -108,7 +113,7 @@ def _published_hours(stage: StageName, timing: Timing, batch: int) -> float:
     return steps * config.batch_size / batch * timing.median / 3600
 
 
-def _step(setting: Setting, preset: str, name: StageName) -> Callable[[], None]:
+def _step(setting: Setting, preset: PresetName, name: StageName) -> Callable[[], None]:
     config, device = setting.config(preset, name), setting.device
     model = prepare_model(build_model(config.model, 0), config.compute, device)
     stage = build_stage(config, name, model, open_data(config, setting.data, name), 10**6)
