@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-NAMES = ("projection", "framing", "loading", "training", "viewpoints", "evaluation", "ledger")
+NAMES = ("projection", "framing", "loading", "training", "viewpoints", "evaluation", "ledger", "studio")
 # What `--smoke` runs: small and once, to see that they work.
 SMOKE_NAMES = ("projection", "framing", "loading", "training")
 
