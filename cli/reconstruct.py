@@ -18,6 +18,7 @@ from .settings import json_option
 @click.option(
     "--mask", "masks", type=click.Path(path_type=Path), multiple=True, help="A mask, one for each photo in turn."
 )
+@click.option("--shapes", type=click.IntRange(1, 4096), help="Generated shapes to begin with. [default: up to 96]")
 @click.option("--starts", type=click.IntRange(1, 256), default=12, show_default=True, help="Fits begun.")
 @click.option("--steps", type=click.IntRange(1, 10_000), default=60, show_default=True, help="Of the last fits.")
 @click.option("--views", type=click.IntRange(0, 64), default=5, show_default=True, help="New azimuths to show.")
@@ -38,7 +39,9 @@ def reconstruct(
     from vonmodel.synthesis.session import ModelSession
 
     starts, steps = options["starts"], options["steps"]
-    settings = ReconstructSettings(rounds=((starts, max(1, steps * 2 // 5)), (min(4, starts), steps)))
+    settings = ReconstructSettings(
+        options["shapes"], rounds=((starts, max(1, steps * 2 // 5)), (min(4, starts), steps))
+    )
     report = ReportSettings(options["views"], options["textures"], film_settings(options))
     with user_errors(), progress_bar(as_json) as progress:
         session = ModelSession(open_chosen_source(run, class_name, runs, options))

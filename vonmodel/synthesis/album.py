@@ -90,9 +90,11 @@ def write_result(
         "objects": [dict(each) for each in objects],
         "versions": {"von": version("von"), "torch": torch.__version__},
     }
+    text = json.dumps(result, indent=1, allow_nan=False)
     with atomic_path(folder / RESULT) as temporary:
-        temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", "utf-8")
-    return result
+        temporary.write_text(text + "\n", "utf-8")
+    written: dict[str, Any] = json.loads(text)
+    return written
 
 
 def write_album(folder: Path, album: Album, source: Source) -> Path:

@@ -23,6 +23,8 @@ LEVELS = 3
 """Silhouettes are compared at this many sizes, each half of the one before: coarse ones pull from afar."""
 DEPTH_SCALE = 0.25
 """Depth errors far above this, in half the depth's range, count no more: the sketch encoder errs here and there."""
+TELLING_SPREAD = 0.2
+"""Standard deviation of an object's depths, in half their range, from which on they are trusted."""
 DEPTH_COUNTS = 0.75
 """How much a depth error counts against overlap when fits are compared."""
 CODE_RATE, ANGLE_RATE, FRAME_RATE = 0.08, 0.05, 0.01
@@ -54,10 +56,22 @@ class Target(NamedTuple):
     Attributes:
         mask: (1, R, R) in [0, 1].
         depth: (1, R, R) in [-1, 1], near 1; only counts inside the mask.
+        trust: of the depth, in [0, 1].
     """
 
     mask: Float[Tensor, "1 R R"]
     depth: Float[Tensor, "1 R R"]
+    trust: float = 1.0
+
+
+def depth_trust(mask: Float[Tensor, "1 R R"], depth: Float[Tensor, "1 R R"]) -> float:
+    """How much a depth map says: 1 where it spreads as depths of objects do, near 0 where it is all but flat.
+
+    A sketch encoder that does not understand a photo answers with one depth for all of the object. Taken at its word
+    it would ask for the flattest view, a chair's back.
+    """
+    inside = depth[mask > 0.5]
+    return min(1.0, inside.std().item() / TELLING_SPREAD) if len(inside) > 1 else 0.0
 
 
 class Pose(NamedTuple):
@@ -81,7 +95,8 @@ class Fitted(NamedTuple):
         pose: codes, viewpoints and frames.
         loss: what is minimised.
         overlap: intersection over union of mask and silhouette, framed as the model frames sketches.
-        depth_error: mean absolute difference of the depths where both show the object, 2 is the whole range.
+        depth_error: mean absolute difference of the depths where both show the object, 2 is the whole range, times
+            the trust in the depths.
     """
 
     pose: Pose
@@ -162,8 +177,8 @@ def pose_losses(
     tilt = (low - pose.angles[:, 1]).clamp_min(0.0) + (pose.angles[:, 1] - high).clamp_min(0.0)
     spread = (pose.codes.square().mean(-1) - 1.0).clamp_min(0.0)
     return (
-        weights.silhouette * _silhouette_loss(silhouette, target.mask)
-        + weights.depth * depth_loss
+        weights.silhouette * silhouette_loss(silhouette, target.mask)
+        + weights.depth * target.trust * depth_loss
         + weights.code * spread
         + weights.tilt * tilt
     )
@@ -183,7 +198,7 @@ def sketch_errors(
     shared = both.sum((1, 2, 3))
     overlap = shared / either.sum((1, 2, 3)).clamp_min(1e-6)
     error = ((depth - target.depth).abs() * both).sum((1, 2, 3)) / shared.clamp_min(1e-6)
-    return overlap, torch.where(shared > 0, error, 2.0)
+    return overlap, target.trust * torch.where(shared > 0, error, 2.0)
 
 
 def camera_sketch(model: VonModel, pose: Pose) -> Sketch:
@@ -225,7 +240,7 @@ def framed_channels(
     return silhouette, 2.0 * nearness / nearest - 1.0
 
 
-def _silhouette_loss(silhouette: Float[Tensor, "n 1 R R"], mask: Float[Tensor, "1 R R"]) -> Float[Tensor, " n"]:
+def silhouette_loss(silhouette: Float[Tensor, "n 1 R R"], mask: Float[Tensor, "1 R R"]) -> Float[Tensor, " n"]:
     """Mean over the levels of the summed difference by the object's area."""
     difference = silhouette - mask
     levels = [functional.avg_pool2d(difference, 2**level).abs().sum((1, 2, 3)) * 4**level for level in range(LEVELS)]

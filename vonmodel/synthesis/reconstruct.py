@@ -1,16 +1,18 @@
 """Reconstruction: from one photo to shape code, viewpoint and texture code.
 
 Mask, sketch encoder and texture encoder read the photo. Sketches of generated shapes from all around give the starts,
-descent through the projection fits the best of them to silhouette and depth, and the texture code is fitted last.
+descent through the projection fits the best of them to silhouette and depth. Then the shape is carved to the
+silhouette where codes cannot follow it, and the texture code is fitted.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,12 +20,13 @@ from torch import Tensor
 from vondata.classes import load_class
 from vonmodel.projection import FramedSketch
 
-from .fitting import Fitted, FitWeights, Pose, Target, fit
+from .carving import carve
+from .fitting import Fitted, FitWeights, Pose, Target, depth_trust, fit, sketch_errors
 from .photo import CutPhoto
 from .session import ModelSession, Shape
 from .sketch_bank import SketchBank, build_sketch_bank
 
-Phase = Literal["search", "fit", "texture"]
+Phase = Literal["search", "fit", "carve", "texture"]
 Progress = Callable[[Phase, int, int], None]
 """Called with the phase, its steps done and their number."""
 
@@ -43,8 +46,9 @@ class ReconstructSettings:
 
     Attributes:
         shapes: generated shapes to begin with; None takes 96, fewer of more than 64 voxels an edge.
-        azimuths: viewpoints around, for each of two elevations.
+        azimuths: viewpoints among those that the class is seen from, for each of two elevations.
         rounds: starts that each round goes on with, and its steps.
+        carve_steps: steps that carve the shape after its code is found; 0 leaves it as the code makes it.
         texture_steps: steps that fit the texture code after the encoder; 0 keeps what the encoder says.
         seed: what the shapes are drawn with.
         weights: of the fit.
@@ -53,6 +57,7 @@ class ReconstructSettings:
     shapes: int | None = None
     azimuths: int = 18
     rounds: tuple[tuple[int, int], ...] = ((12, 25), (4, 60))
+    carve_steps: int = 60
     texture_steps: int = 60
     seed: int = 0
     weights: FitWeights = field(default_factory=FitWeights)
@@ -82,12 +87,14 @@ class Reconstruction:
     Attributes:
         photo: the photo.
         depth: (1, R, R) what the sketch encoder reads off it, in [-1, 1].
-        shape: the shape, with its code.
+        shape: the shape, carved, with the code it was carved from.
         azimuth: radians.
         elevation: radians.
         texture: (k,) the texture code.
         overlap: intersection over union of the photo's mask and the shape's silhouette from this viewpoint.
-        depth_error: mean absolute difference of the depths where both show the object, 2 is the whole range.
+        code_overlap: the same of the shape that the code makes, before it is carved.
+        depth_error: mean absolute difference of the depths where both show the object, 2 is the whole range,
+            times the trust in the depths.
         alternatives: the other fits of the last round, the better ones first.
     """
 
@@ -98,6 +105,7 @@ class Reconstruction:
     elevation: float
     texture: Float[Tensor, " k"]
     overlap: float
+    code_overlap: float
     depth_error: float
     alternatives: tuple[Alternative, ...]
 
@@ -108,9 +116,12 @@ class Reconstructor:
     def __init__(self, session: ModelSession, settings: ReconstructSettings | None = None) -> None:
         self.session = session
         self.settings = settings or ReconstructSettings()
-        bands = load_class(session.source.class_name).viewpoints
-        self._lowest = math.radians(min(band.elevation_deg[0] for band in bands))
-        self._highest = math.radians(max(band.elevation_deg[1] for band in bands))
+        self._class = load_class(session.source.class_name)
+        bands = self._class.viewpoints
+        self._azimuths, self._elevations = (
+            (math.radians(min(low for low, _ in ranges)), math.radians(max(high for _, high in ranges)))
+            for ranges in ([band.azimuth_deg for band in bands], [band.elevation_deg for band in bands])
+        )
         self._bank: SketchBank | None = None
 
     def reconstruct(
@@ -138,7 +149,7 @@ class Reconstructor:
         starts = self._sketches(step).starts(session, target, self.settings.rounds[0][0])
         best = self._descend(target, starts, step)
         azimuth, elevation = (float(angle) for angle in best.pose.angles[0])
-        shape = session.shape_of_code(best.pose.codes[0], photo.name)
+        shape = self._carved(photo, target, best, step)
         sketch = session.sketch(shape, azimuth, elevation)
         found = [
             Alternative(float(angles[0]), float(angles[1]), float(overlap), float(score))
@@ -151,7 +162,8 @@ class Reconstructor:
             azimuth=math.remainder(azimuth, 2.0 * math.pi),
             elevation=elevation,
             texture=self._fit_texture(photo, sketch, step),
-            overlap=found[0].overlap,
+            overlap=sketch_errors(sketch.silhouette, sketch.normalized_depth, target)[0].item(),
+            code_overlap=found[0].overlap,
             depth_error=float(best.depth_error[0]),
             alternatives=tuple(found[1:]),
         )
@@ -164,16 +176,17 @@ class Reconstructor:
             raise ValueError(f"the photo is {tuple(photo.mask.shape)}; this model reads {size} pixels an edge")
         with torch.no_grad():
             depth = session.source.model.sketch_encoder(photo.image[None].to(session.device))[0]
-        return Target(photo.mask.to(session.device), depth)
+        mask = photo.mask.to(session.device)
+        return Target(mask, depth, depth_trust(mask, depth))
 
     def _sketches(self, step: Callable[[Phase, int, int], None]) -> SketchBank:
         if self._bank is None:
-            settings, low, high = self.settings, self._lowest, self._highest
+            settings, (low, high) = self.settings, self._elevations
             shapes = settings.shapes or max(12, min(96, _BANK_VOXELS // self.session.config.resolution**3))
             self._bank = build_sketch_bank(
                 self.session,
                 shapes=shapes,
-                azimuths=settings.azimuths,
+                azimuths=tuple(np.linspace(*self._azimuths, settings.azimuths).tolist()),
                 elevations=(low + (high - low) / 4.0, high - (high - low) / 4.0),
                 seed=settings.seed,
                 step=lambda done, total: step("search", done, total),
@@ -184,7 +197,7 @@ class Reconstructor:
         """Rounds of descent, each from the best of the one before; what fitted best, the best first."""
         settings, done = self.settings, 0
         total = sum(steps + 1 for _, steps in settings.rounds)
-        limits = (self._lowest - SLACK, self._highest + SLACK)
+        limits = (self._elevations[0] - SLACK, self._elevations[1] + SLACK)
         best: Fitted | None = None
         for count, steps in settings.rounds:
             if best is not None:
@@ -199,6 +212,25 @@ class Reconstructor:
         if best is None:
             raise ValueError("a reconstruction needs at least one round")
         return best.best(len(best.score))
+
+    def _carved(
+        self, photo: CutPhoto, target: Target, best: Fitted, step: Callable[[Phase, int, int], None]
+    ) -> Shape:
+        """The shape of the best code, carved to the photo's silhouette."""
+        session = self.session
+        shape = session.shape_of_code(best.pose.codes[0], photo.name)
+        if not self.settings.carve_steps:
+            return shape
+        volume = carve(
+            session.source.model,
+            shape.volume,
+            best.pose.angles[0],
+            target,
+            steps=self.settings.carve_steps,
+            mirrored=self._class.mirror_symmetry,
+            step=lambda done, total: step("carve", done, total),
+        )
+        return replace(session.shape_of_volume(photo.name, volume), code=shape.code)
 
     def _fit_texture(
         self, photo: CutPhoto, sketch: FramedSketch, step: Callable[[Phase, int, int], None]

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vondata.storage import atomic_path
+
 from .output import RESULT
 from .session import ModelSession, Shape
+
+VOLUME = "volume.safetensors"
 
 
 class ReconstructionMissingError(Exception):
@@ -26,8 +34,25 @@ def read_reconstructed_shapes(session: ModelSession, folder: Path) -> list[Shape
         ReconstructionMissingError: there is no reconstruction, it is damaged, or another checkpoint made it.
         CodeError: its codes are of another model.
     """
-    found = read_reconstruction(session, folder)
-    return [session.shape_of_code(each["shape_code"], str(each["name"])) for each in found]
+    home = folder.parent if folder.name == RESULT else folder
+    shapes = []
+    for each in read_reconstruction(session, folder):
+        file = home / str(each["volume"])
+        try:
+            packed = load_file(file)["volume"].float()
+        except (OSError, SafetensorError, KeyError) as error:
+            raise ReconstructionMissingError(f"{file} is missing or damaged; reconstruct the photo again") from error
+        if packed.shape != (1, *[session.config.resolution] * 3):
+            raise ReconstructionMissingError(f"{file} is {tuple(packed.shape)}, of a model of another resolution")
+        shape = session.shape_of_volume(str(each["name"]), packed)
+        shapes.append(replace(shape, code=session.code(each["shape_code"], "shape")))
+    return shapes
+
+
+def save_volume(file: Path, shape: Shape) -> None:
+    """Writes the volume of a shape, which no code makes any more once it is carved."""
+    with atomic_path(file) as temporary:
+        save_file({"volume": shape.volume.half().cpu().contiguous()}, temporary)
 
 
 def read_reconstruction(session: ModelSession, folder: Path) -> list[Mapping[str, Any]]:
@@ -36,7 +61,9 @@ def read_reconstruction(session: ModelSession, folder: Path) -> list[Mapping[str
     try:
         said = json.loads(file.read_text("utf-8"))
         verb, checkpoint, objects = said["verb"], said["checkpoint"], said["objects"]
-        complete = all(each["shape_code"] and each["texture_code"] and each["name"] for each in objects)
+        complete = all(
+            each["volume"] and each["shape_code"] and each["texture_code"] and each["name"] for each in objects
+        )
         same = checkpoint["sha256"] == session.source.checkpoint.sha256
     except OSError as error:
         raise ReconstructionMissingError(

@@ -21,6 +21,7 @@ from .films import FilmSettings, write_picture
 from .output import replaced_folder
 from .photo import CutPhoto
 from .reconstruct import Alternative, Phase, Reconstruction, Reconstructor
+from .reconstructed import VOLUME, save_volume
 from .seeds import Seed
 from .session import ModelSession
 from .turning import write_turntable
@@ -111,6 +112,7 @@ def _write_one(
         Strip("other textures", draw_views(session, textured, folder, name), framed=True),
     )
     films = write_turntable(session, base, settings.film, folder, name)
+    save_volume(folder / name / VOLUME, found.shape)
     try:
         _, files = write_shape_files(session, found.shape, settings.export, found.texture, folder / name)
     except NoSurfaceError:
@@ -121,7 +123,9 @@ def _write_one(
         "azimuth_deg": float(np.degrees(found.azimuth)),
         "elevation_deg": float(np.degrees(found.elevation)),
         "overlap": found.overlap,
+        "code_overlap": found.code_overlap,
         "depth_error": found.depth_error,
+        "volume": f"{name}/{VOLUME}",
         "shape_code": [] if found.shape.code is None else found.shape.code.tolist(),
         "texture_code": found.texture.tolist(),
         "alternatives": [_alternative(each) for each in found.alternatives],

@@ -56,15 +56,14 @@ def build_sketch_bank(
     session: ModelSession,
     *,
     shapes: int,
-    azimuths: int,
+    azimuths: tuple[float, ...],
     elevations: tuple[float, ...],
     seed: int,
     step: Callable[[int, int], None],
 ) -> SketchBank:
     """Draws the bank; `step` is told after every viewpoint and may raise to stop."""
     model = session.source.model
-    around = np.linspace(-np.pi, np.pi, azimuths, endpoint=False)
-    viewpoints = np.array(list(itertools.product(around, elevations)))
+    viewpoints = np.array(list(itertools.product(azimuths, elevations)))
     codes = draw_codes(shapes, model.config.shape_code_size, seed=seed, purpose="shape").to(session.device)
     silhouettes, depths = [], []
     with torch.no_grad():

@@ -1,0 +1,135 @@
+"""Reconstruction against the truth: on images that the model generated itself, and on photos of known viewpoint.
+
+    python -m benchmarks.reconstruction --run demo/runs/chair --data demo/data
+
+The images are cut out as any photo is where their masks are not known; generated ones bring their silhouette.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.measure import Table
+from vondata.classes import load_class
+from vondata.manifest import output_path, prepared, read_manifest
+from vonmodel.downsampling import smaller_photo
+from vonmodel.export import to_pixels
+from vonmodel.synthesis.photo import CutPhoto, photo_of_pixels
+from vonmodel.synthesis.reconstruct import Reconstructor, ReconstructSettings
+from vonmodel.synthesis.session import ModelSession
+from vonmodel.synthesis.source import open_source
+
+RIGHT_DEG = 15.0
+FIRST_SEED = 1000
+"""Shapes are drawn with seeds from here on, far from the one that the search begins with."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A photo and where it was taken from."""
+
+    photo: CutPhoto
+    azimuth_deg: float
+    elevation_deg: float
+
+
+def main() -> None:
+    """Prints one row for every photo and one that sums up."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="the run folder")
+    parser.add_argument("--data", type=Path, required=True, help="the prepared dataset of its class")
+    parser.add_argument("--generated", type=int, default=10, help="images of the model's own")
+    parser.add_argument(
+        "--photos", type=int, default=10, help="annotated photos, of the test and validation parts first"
+    )
+    parser.add_argument("--first", type=int, default=0, help="begin with this one of each")
+    parser.add_argument("--output", type=Path, help="JSON file for the table")
+    arguments = parser.parse_args()
+    session = ModelSession(open_source(arguments.run, data=arguments.data))
+    reconstructor = Reconstructor(session, ReconstructSettings())
+    command = f"python -m benchmarks.reconstruction {' '.join(sys.argv[1:])}"
+    table = Table("Reconstruction from one image", command, notes=[_LEGEND])
+    chosen = slice(arguments.first, None)
+    for kind, truths in (
+        ("generated", list(_generated(session, arguments.first + arguments.generated))[chosen]),
+        ("photos", list(_annotated(session, arguments.first + arguments.photos))[chosen]),
+    ):
+        if truths:
+            _measure(table, kind, truths, reconstructor)
+    table.finish(arguments.output)
+
+
+_LEGEND = (
+    f"`right`: azimuths within {RIGHT_DEG:.0f} degrees, modulo the mirror symmetry of the class in brackets. Overlap: "
+    "intersection over union of the photo's mask and the silhouette at the found viewpoint, of the shape that the "
+    "code makes and of the carved one. Seconds are of one processor; the first one draws the bank of sketches."
+)
+
+
+def _measure(table: Table, kind: str, truths: list[Truth], reconstructor: Reconstructor) -> None:
+    """Reconstructs every photo; adds its row, and one of medians."""
+    strict, modulo, overlaps, codes, seconds = [], [], [], [], []
+    symmetric = load_class(reconstructor.session.source.class_name).mirror_symmetry
+    for truth in truths:
+        start = time.process_time()
+        found = reconstructor.reconstruct(truth.photo)
+        seconds.append(time.process_time() - start)
+        azimuth = math.degrees(found.azimuth)
+        strict.append(_offset_deg(azimuth, truth.azimuth_deg))
+        modulo.append(min(strict[-1], _offset_deg(-azimuth, truth.azimuth_deg)) if symmetric else strict[-1])
+        overlaps.append(found.overlap)
+        codes.append(found.code_overlap)
+        table.add(
+            **{"of": f"{kind} {truth.photo.name}", "true azimuth": truth.azimuth_deg, "found azimuth": azimuth},
+            **{"true elevation": truth.elevation_deg, "found elevation": math.degrees(found.elevation)},
+            **{"overlap of code": codes[-1], "overlap": overlaps[-1], "seconds": seconds[-1]},
+        )
+    right, mirrored = (sum(error <= RIGHT_DEG for error in errors) for errors in (strict, modulo))
+    table.add(
+        **{"of": f"**{kind}, median**", "right": f"{right} ({mirrored}) of {len(truths)}"},
+        **{"overlap of code": statistics.median(codes), "overlap": statistics.median(overlaps)},
+        **{"seconds": statistics.median(seconds)},
+    )
+
+
+def _generated(session: ModelSession, count: int) -> Iterator[Truth]:
+    """Images of shapes, viewpoints and textures drawn as the class is seen, with their silhouettes as masks."""
+    viewpoints = session.viewpoints(count, FIRST_SEED)
+    for index, (azimuth, elevation) in enumerate(viewpoints.tolist()):
+        shape, texture = session.shape(FIRST_SEED + index), session.texture(FIRST_SEED + index)
+        image = to_pixels(session.image(shape, azimuth, elevation, texture)).transpose(1, 2, 0)
+        alpha = to_pixels(2.0 * session.sketch(shape, azimuth, elevation).silhouette[0, 0] - 1.0)
+        photo = photo_of_pixels(f"seed {FIRST_SEED + index}", np.dstack([image, alpha]))
+        yield Truth(photo, math.degrees(azimuth), math.degrees(elevation))
+
+
+def _annotated(session: ModelSession, count: int) -> Iterator[Truth]:
+    """Annotated photos of the dataset, those that training did not see first."""
+    source, size = session.source, session.config.image_size
+    rows = prepared(read_manifest(source.data, source.class_name, "images"))
+    rows = rows[rows["viewpoint_origin"] == "annotated"]
+    rows = rows.sort_values("split", key=lambda split: split == "train", kind="stable")
+    for row in rows.head(count).itertuples():
+        with Image.open(output_path(source.data, source.class_name, "images", str(row.id))) as picture:
+            pixels = smaller_photo(picture.convert("RGBA"), size)
+        yield Truth(photo_of_pixels(str(row.id), pixels), float(row.azimuth_deg), float(row.elevation_deg))
+
+
+def _offset_deg(first: float, second: float) -> float:
+    return abs((first - second + 180.0) % 360.0 - 180.0)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
