@@ -173,7 +173,10 @@ def load_classifier(path: Path, device: str = "cpu") -> ShapeFeatures:
         raise ClassifierError(f"there is no shape classifier {path}; train one with: von train-classifier")
     try:
         with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {})[_KEY])
+            described = (file.metadata() or {}).get(_KEY)
+            if described is None:
+                raise ClassifierError(f"{path} holds no shape classifier; von train-classifier writes one")
+            description = json.loads(described)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if description.pop("format") != FORMAT:
             raise ClassifierError(f"{path} was written by another version of VON; train it again")
