@@ -209,3 +209,12 @@ def test_a_training_shows_itself_and_then_its_model(open_studio, open_page, tiny
         hidden.rename(tiny_run / "checkpoints")
         page.locator("#tab-explore").click()
         seen(page)
+        newer = tiny_run / "checkpoints" / "joint-00000030"
+        shutil.copytree(tiny_run / "checkpoints" / "joint-00000020", newer)
+        said = json.loads((newer / "checkpoint.json").read_text())
+        (newer / "checkpoint.json").write_text(json.dumps(said | {"name": newer.name, "step": 30}))
+        page.evaluate("dispatchEvent(new Event('focus'))")
+        page.get_by_text("There is a newer checkpoint, joint 30").wait_for()
+        page.locator("#checkpoint").select_option("joint-00000030")
+        assert "checkpoint=joint-00000030" in page.url
+        seen(page)

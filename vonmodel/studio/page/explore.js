@@ -145,7 +145,8 @@ export class Explore {
       canvas.classList.remove("stale");
     });
     strip.close();
-    part("image-note").textContent = `${Math.round(ms)} ms`;
+    const { stage } = this.run.checkpoints.find((each) => each.name === this.state.checkpoint) ?? {};
+    part("image-note").textContent = stage === "shape" ? "textures are not trained yet" : `${Math.round(ms)} ms`;
     document.documentElement.dataset.views = String(Number(document.documentElement.dataset.views ?? 0) + 1);
   }
 
@@ -174,8 +175,12 @@ export class Explore {
     part("surprise").addEventListener("click", () => this.surprise());
     part("save").addEventListener("click", () => this.save());
     part("copy").addEventListener("click", async () => {
-      await navigator.clipboard?.writeText(location.href).catch(() => {});
-      part("copy").textContent = "Copied";
+      try {
+        await navigator.clipboard.writeText(location.href);
+        part("copy").textContent = "Copied";
+      } catch {
+        part("copy").textContent = "It is the page's address";
+      }
       setTimeout(() => { part("copy").textContent = "Copy link"; }, 1500);
     });
     addEventListener("hashchange", () => {

@@ -5,6 +5,7 @@ import { Training } from "./training.js";
 
 const part = (id) => document.getElementById(id);
 const TABS = ["explore", "training"];
+const NEWER_EVERY_MS = 10_000;
 
 function say(sentence) {
   part("notice").textContent = sentence && sentence[0].toUpperCase() + sentence.slice(1);
@@ -27,10 +28,30 @@ function describe(run, explore) {
   const choice = document.createElement("select");
   choice.id = "checkpoint";
   choice.setAttribute("aria-label", "Checkpoint");
-  choice.append(...run.checkpoints.map((each) => new Option(`${each.stage} ${each.step}`, each.name)).reverse());
-  choice.value = explore.state.checkpoint;
+  offer(choice, run.checkpoints, explore);
   choice.addEventListener("change", () => explore.change({ checkpoint: choice.value }, true));
   part("lead").append(choice);
+  const look = () => lookForNewer(choice, run, explore);
+  addEventListener("focus", look);
+  setInterval(look, NEWER_EVERY_MS);
+}
+
+function offer(choice, checkpoints, explore) {
+  choice.replaceChildren(...checkpoints.map((each) => new Option(`${each.stage} ${each.step}`, each.name)).reverse());
+  choice.value = explore.state.checkpoint;
+}
+
+// A training goes on writing checkpoints while its model is explored.
+async function lookForNewer(choice, run, explore) {
+  if (document.hidden) return;
+  const found = await ask("api/run").then((response) => response.json()).catch(() => null);
+  if (!found || !found.checkpoints.length) return;
+  const newest = found.checkpoints.at(-1), known = run.checkpoints.map((each) => each.name);
+  const same = JSON.stringify(known) === JSON.stringify(found.checkpoints.map((each) => each.name));
+  run.checkpoints = found.checkpoints;
+  if (same) return;
+  offer(choice, found.checkpoints, explore);
+  if (!known.includes(newest.name)) say(`There is a newer checkpoint, ${newest.stage} ${newest.step}; choose it above.`);
 }
 
 // Asks until there is something to see: a training writes its first checkpoint only after a while.

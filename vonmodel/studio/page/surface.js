@@ -39,6 +39,7 @@ export class Surface {
     this.onTurn = onTurn;
     this.azimuth = this.elevation = 0;
     this.zoom = 1;
+    // What was drawn last stays readable, for whoever copies it.
     this.renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true, preserveDrawingBuffer: true });
     this.renderer.outputColorSpace = SRGBColorSpace;
     this.camera = new PerspectiveCamera(OPENING_DEG, 1, 0.05, 10);
