@@ -10,10 +10,11 @@ that has vanished from a collection leaves the manifest when that collection is 
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -106,11 +107,12 @@ def prepare(
         store = stack.enter_context(open_store(data))
         before = read_dataset(store.folder)  # also so that nothing is written where it cannot be read
         plan = Plan(kind, store, SettingsKey.of(kind, settings, options), options, stack)
-        for number, item in enumerate(items):
-            if number % PLANNING_EVENTS_EVERY == 0:
-                tell(Event("planning", number))
-            plan.add(item)
-        plan.forget_vanished()
+        with _no_garbage_collection():
+            for number, item in enumerate(items):
+                if number % PLANNING_EVENTS_EVERY == 0:
+                    tell(Event("planning", number))
+                plan.add(item)
+            plan.forget_vanished()
         try:
             _work_off(plan, work, settings, tell)
         except KeyboardInterrupt:  # what is done so far is a dataset too
@@ -120,6 +122,18 @@ def prepare(
             _review(plan, review, settings, before)
         _write_manifests(plan, settings, tell, before)
     return PreparationResult(kind, plan.counts, time.perf_counter() - started)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Planning makes millions of small objects and no cycle: looking for some would cost a fifth of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _work_off(plan: Plan, work: Work, settings: DataclassInstance, tell: Tell) -> None:
