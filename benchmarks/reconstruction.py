@@ -71,9 +71,9 @@ def main() -> None:
 
 
 _LEGEND = (
-    f"`right`: azimuths within {RIGHT_DEG:.0f} degrees, modulo the mirror symmetry of the class in brackets. Overlap: "
-    "intersection over union of the photo's mask and the silhouette at the found viewpoint, of the shape that the "
-    "code makes and of the carved one. Seconds are of one processor; the first one draws the bank of sketches."
+    f"`right`: azimuths within {RIGHT_DEG:.0f} degrees, in brackets modulo the mirror symmetry of the class. "
+    "Overlap: intersection over union of the photo's mask and the silhouette at the found viewpoint, of the shape "
+    "that the code makes and of the carved one. Seconds are of one processor; the first draws the bank of sketches."
 )
 
 
@@ -97,9 +97,10 @@ def _measure(table: Table, kind: str, truths: list[Truth], reconstructor: Recons
         )
     right, mirrored = (sum(error <= RIGHT_DEG for error in errors) for errors in (strict, modulo))
     table.add(
-        **{"of": f"**{kind}, median**", "right": f"{right} ({mirrored}) of {len(truths)}"},
-        **{"overlap of code": statistics.median(codes), "overlap": statistics.median(overlaps)},
-        **{"seconds": statistics.median(seconds)},
+        **{"of": f"**{kind}, median**", "overlap of code": statistics.median(codes)},
+        overlap=statistics.median(overlaps),
+        seconds=statistics.median(seconds),
+        right=f"{right} ({mirrored}) of {len(truths)}",
     )
 
 
@@ -120,10 +121,11 @@ def _annotated(session: ModelSession, count: int) -> Iterator[Truth]:
     rows = prepared(read_manifest(source.data, source.class_name, "images"))
     rows = rows[rows["viewpoint_origin"] == "annotated"]
     rows = rows.sort_values("split", key=lambda split: split == "train", kind="stable")
-    for row in rows.head(count).itertuples():
-        with Image.open(output_path(source.data, source.class_name, "images", str(row.id))) as picture:
+    viewpoints = np.asarray(rows[["azimuth_deg", "elevation_deg"]], dtype=np.float64)
+    for id, (azimuth_deg, elevation_deg) in zip(rows["id"].head(count), viewpoints.tolist(), strict=False):
+        with Image.open(output_path(source.data, source.class_name, "images", str(id))) as picture:
             pixels = smaller_photo(picture.convert("RGBA"), size)
-        yield Truth(photo_of_pixels(str(row.id), pixels), float(row.azimuth_deg), float(row.elevation_deg))
+        yield Truth(photo_of_pixels(str(id), pixels), azimuth_deg, elevation_deg)
 
 
 def _offset_deg(first: float, second: float) -> float:

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.numpy import load_file
 from voncli.main import main
+
+from vondata.shapes.binvox import read_binvox
+from vondata.shapes.reading import Limits
 
 
 @pytest.fixture
@@ -51,6 +55,9 @@ def test_a_reconstruction_serves_the_other_verbs(von, tmp_path):
     )
     assert exported["objects"][0]["shape"] == "photo"
     assert exported["objects"][0]["shape_code"] == pytest.approx(found["shape_code"])
+    carved = load_file(tmp_path / folder / found["volume"])["volume"].astype(np.float32)[0]
+    grid = read_binvox(tmp_path / exported["folder"] / exported["objects"][0]["files"]["binvox"], Limits())
+    assert np.array_equal(grid.occupancy, carved > 0.01)
     other = von("export", "--from", folder, "--checkpoint", "joint-00000010")
     assert other.exit_code == 1
     assert "was made with checkpoint joint-00000020, not with joint-00000010" in other.stderr

@@ -9,7 +9,7 @@ from vonmodel.export import to_pixels
 from vonmodel.synthesis.photo import PhotoError, photo_of_pixels, read_photo
 from vonmodel.synthesis.reconstruct import CancelledError, Reconstructor, ReconstructSettings
 
-QUICK = ReconstructSettings(shapes=8, azimuths=12, rounds=((5, 8), (2, 25)), texture_steps=3)
+QUICK = ReconstructSettings(shapes=8, azimuths=12, rounds=((5, 8), (2, 20)), carve_steps=5, texture_steps=3)
 
 
 def picture_of(session, seed, azimuth, elevation):
@@ -39,10 +39,12 @@ def test_shape_and_viewpoint_are_found_again(session, monkeypatch, seed, azimuth
 
 def test_progress_goes_through_the_phases_and_the_sketches_are_drawn_once(session):
     photo, _ = picture_of(session, 3, 0.5, 0.4)
-    reconstructor = Reconstructor(session, ReconstructSettings(2, 2, ((2, 2), (1, 1)), texture_steps=2))
+    reconstructor = Reconstructor(
+        session, ReconstructSettings(2, 2, ((2, 2), (1, 1)), carve_steps=1, texture_steps=2)
+    )
     told = []
     first = reconstructor.reconstruct(photo, lambda *each: told.append(each))
-    assert [phase for phase, done, total in told if done == total] == ["search", "fit", "texture"]
+    assert [phase for phase, done, total in told if done == total] == ["search", "fit", "carve", "texture"]
     assert [done for phase, done, _ in told if phase == "fit"] == [1, 2, 3, 4, 5]
     told.clear()
     second = reconstructor.reconstruct(photo, lambda *each: told.append(each))
@@ -59,7 +61,7 @@ def test_it_stops_when_it_is_not_wanted_any_more(session, after):
         asked.append(None)
         return len(asked) > after
 
-    settings = ReconstructSettings(2, 2, ((2, 2), (1, 1)), texture_steps=2)
+    settings = ReconstructSettings(2, 2, ((2, 2), (1, 1)), carve_steps=1, texture_steps=2)
     with pytest.raises(CancelledError):
         Reconstructor(session, settings).reconstruct(photo, cancelled=cancelled)
     assert len(asked) == after + 1
@@ -69,7 +71,9 @@ def test_the_texture_is_fitted_to_the_photo(session):
     photo, _ = picture_of(session, 3, 0.5, 0.4)
     errors = []
     for steps in (0, 25):
-        reconstructor = Reconstructor(session, ReconstructSettings(2, 4, ((1, 2),), texture_steps=steps))
+        reconstructor = Reconstructor(
+            session, ReconstructSettings(2, 4, ((1, 2),), carve_steps=0, texture_steps=steps)
+        )
         found = reconstructor.reconstruct(photo)
         image = session.image(found.shape, found.azimuth, found.elevation, found.texture)
         errors.append((image - photo.image).abs().mean().item())
