@@ -15,7 +15,8 @@ from .tasks import Task
 # From which to which share of the whole each phase goes, and what it is in words.
 PHASES: Mapping[Phase, tuple[float, float, str]] = {
     "search": (0.0, 0.2, "looking for shapes like it"),
-    "fit": (0.2, 0.9, "fitting shape and viewpoint"),
+    "fit": (0.2, 0.8, "fitting shape and viewpoint"),
+    "carve": (0.8, 0.9, "carving the shape"),
     "texture": (0.9, 1.0, "fitting the texture"),
 }
 

@@ -3,15 +3,17 @@
 import io
 import math
 import time
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vonmodel.studio import shelf
-from vonmodel.synthesis.reconstruct import Reconstructor, ReconstructSettings
+from vonmodel.studio.rebuild import PHASES
+from vonmodel.synthesis.reconstruct import Phase, Reconstructor, ReconstructSettings
 
-SMALL = ReconstructSettings(shapes=2, azimuths=2, rounds=((2, 2),), texture_steps=2)
+SMALL = ReconstructSettings(shapes=2, azimuths=2, rounds=((2, 2),), carve_steps=0, texture_steps=2)
 ENDLESS = ReconstructSettings(shapes=2, azimuths=2, rounds=((1, 100_000),), texture_steps=0)
 
 
@@ -28,8 +30,15 @@ def photo():
 def settings(monkeypatch):
     """Lets tests say how hard the studio looks."""
     chosen = [SMALL]
-    monkeypatch.setattr(shelf, "Reconstructor", lambda session: Reconstructor(session, chosen[0]))
+    monkeypatch.setattr(shelf, "Reconstructor", lambda session, _: Reconstructor(session, chosen[0]))
     return chosen
+
+
+def test_every_phase_has_words():
+    assert set(PHASES) == set(get_args(Phase))
+    ends = [end for _, end, _ in PHASES.values()]
+    assert [start for start, _, _ in PHASES.values()] == [0.0, *ends[:-1]]
+    assert ends[-1] == 1.0
 
 
 def begun(studio, photo):
