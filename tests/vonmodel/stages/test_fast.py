@@ -1,4 +1,4 @@
-"""The preset `fast` learns what `published` learns: its losses differ no more than those of seeds, in both precisions."""
+"""The preset `fast` learns what `published` learns: its losses differ no more than seeds do, in both precisions."""
 
 from collections.abc import Callable
 from pathlib import Path
