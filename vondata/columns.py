@@ -18,6 +18,8 @@ from vondata.item import Kind, printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
+CLOCK_DIGITS = 6  # of seconds; clocks tell no more
+
 DType = Literal["string", "int", "float", "bool"]
 
 
@@ -148,7 +150,9 @@ def _plain_value(column: Column, value: Any) -> Any:
         case "int", int() if not isinstance(value, bool):
             return value
         case "float", int() | float() if not isinstance(value, bool):
-            return float(value) if math.isfinite(value) else None
+            if not math.isfinite(value):
+                return None
+            return round(float(value), CLOCK_DIGITS) if column.unit == "s" else float(value)
     raise ColumnTypeError(column, value)
 
 

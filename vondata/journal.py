@@ -111,7 +111,7 @@ class Journal:
             {
                 name: value
                 for name, value in row.items()
-                if value is not None and name != "class" and known.get(name) != value
+                if value is not None and name != "class" and known.get("input" if name == "source" else name) != value
             }
         )
         self._append(known | {"check": zlib.crc32(rest)}, rest)
@@ -185,6 +185,7 @@ class Journal:
         file.seek(entry.offset)
         line: dict[str, Any] = json.loads(file.readline())
         known = {name: line[name] for name in ("id", "settings", "collection")} | {"reason": line["reason"] or None}
+        known["source"] = line["input"]
         return line | {"row": self._empty_row | known | line["row"]}
 
 
