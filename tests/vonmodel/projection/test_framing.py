@@ -141,3 +141,20 @@ def test_gradients_to_silhouette_and_depth(depth_range) -> None:
         lambda silhouette, depth: frame_sketch(Sketch(silhouette, depth), depth_range=depth_range),
         (sketch.silhouette.requires_grad_(), sketch.depth.requires_grad_()),
     )
+
+
+@pytest.mark.parametrize("items", [0, 1])
+@pytest.mark.parametrize("depth_range", ["item", "batch"])
+def test_a_whole_sketch_of_any_number_of_items_under_autocast(items: int, depth_range: str) -> None:
+    from vonmodel.geometry import viewpoint_rotation
+    from vonmodel.projection import project
+
+    volumes = torch.rand(items, 1, 9, 9, 9, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = project(volumes, viewpoint_rotation(torch.zeros(items), torch.zeros(items)), image_size=14)
+        framed = frame_sketch(seen, depth_range=depth_range)
+    assert {each.dtype for each in framed} == {torch.float32}
+    assert framed.depth.shape == (items, 1, 14, 14)
+    framed.normalized_depth.sum().backward()
+    assert volumes.grad is not None
+    assert bool(volumes.grad.any()) == bool(items)
