@@ -18,6 +18,7 @@ from vonmodel.run_folder import RunError
 from vonmodel.synthesis.seeds import SeedError
 from vonmodel.synthesis.session import CodeError, ModelSession
 
+from .carved import UnknownCarvedError
 from .desk import BusyError, SupersededError, Turn
 from .guard import HEADERS
 from .photos import UnknownPhotoError
@@ -35,6 +36,7 @@ STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (SeedError, 400),
     (CodeError, 400),
     (UnknownPhotoError, 404),
+    (UnknownCarvedError, 404),
     (UnknownTaskError, 404),
     (CheckpointError, 409),
     (RunError, 409),

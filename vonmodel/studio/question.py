@@ -1,7 +1,8 @@
 """What a page asks to see, written in a link: `shape=7&shape-to=9&shape-mix=0.3&texture=3&azimuth=40&elevation=20`.
 
 A code is named by its seed (`7`, or `7:3` for the third code of seed 7) or spelt out (`~` and its numbers as 32-bit
-floats in URL-safe base 64), so that a link alone restores everything, also what came from a photo.
+floats in URL-safe base 64), so that a link alone restores everything, also what came from a photo. Only a shape that
+was carved to a photo has no code; `@` and a hash name its file in the run.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from vonmodel.interpolation import interpolate_spherical
 from vonmodel.synthesis.seeds import Seed, parse_seed
 from vonmodel.synthesis.session import CodeError, ModelSession, Shape
 
+from .carved import Carved, read_carved
+
 Named = Seed | tuple[float, ...]
 """A code by its seed, or its numbers."""
 Purpose = Literal["shape", "texture"]
@@ -45,12 +48,12 @@ class Blend:
     """A code, or a place on the way from one code to another.
 
     Attributes:
-        start: the code at 0.
+        start: the code at 0; for shapes also a carved one, which leaves as the code it was carved from.
         end: the code at 1; None where there is no other.
         fraction: the place, in [0, 1].
     """
 
-    start: Named
+    start: Named | Carved
     end: Named | None = None
     fraction: float = 0.0
 
@@ -60,8 +63,9 @@ class Blend:
         Raises:
             SeedError: a seed is out of range.
             CodeError: a code is not one of this model.
+            UnknownCarvedError: the run does not have the carved shape.
         """
-        start = session.code(self.start, purpose)
+        start = self.start.code(session) if isinstance(self.start, Carved) else session.code(self.start, purpose)
         if self.end is None or self.fraction == 0.0:
             return start
         end = session.code(self.end, purpose)
@@ -93,6 +97,9 @@ class Question:
 
     def shape_of(self, session: ModelSession) -> Shape:
         """The shape asked for; errors as `Blend.code`."""
+        start = self.shape.start
+        if isinstance(start, Carved) and (self.shape.end is None or self.shape.fraction == 0.0):
+            return start.shape(session)
         return session.shape(self.shape.code(session, "shape"))
 
     def texture_of(self, session: ModelSession) -> Float[Tensor, " k"]:
@@ -159,9 +166,9 @@ def read_code(text: str) -> Named:
 
 
 def _blend(arguments: Mapping[str, str], name: Purpose) -> Blend:
-    end = arguments.get(f"{name}-to")
+    start, end = arguments.get(name) or "0", arguments.get(f"{name}-to")
     return Blend(
-        start=read_code(arguments.get(name) or "0"),
+        start=(read_carved(start) if name == "shape" else None) or read_code(start),
         end=read_code(end) if end else None,
         fraction=_number(arguments, f"{name}-mix", 0.0, 1.0),
     )

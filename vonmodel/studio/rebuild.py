@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from vonmodel.synthesis.reconstruct import CancelledError, Phase, Reconstruction, Reconstructor
 
+from .carved import keep_carved
 from .photos import Photo
 from .question import spell_code
 from .tasks import Task
+
+logger = logging.getLogger(__name__)
 
 # From which to which share of the whole each phase goes, and what it is in words.
 PHASES: Mapping[Phase, tuple[float, float, str]] = {
@@ -41,17 +46,22 @@ def reconstruct(reconstructor: Reconstructor, photo: Photo, task: Task, let_pass
     except CancelledError:
         task.stopped()
     else:
-        task.succeed(_as_link(found))
+        task.succeed(_as_link(reconstructor.session.source.run, found))
 
 
-def _as_link(found: Reconstruction) -> dict[str, Any]:
+def _as_link(run: Path, found: Reconstruction) -> dict[str, Any]:
     """The values of a link that shows it, and how well the silhouettes overlap."""
     if found.shape.code is None:
         raise ValueError("a reconstruction is a shape with a code")
+    shape, overlap = spell_code(found.shape.code), found.code_overlap
+    try:
+        shape, overlap = str(keep_carved(run, found.shape, found.shape.code)), found.overlap
+    except OSError as error:
+        logger.warning("%s cannot keep carved shapes, links hold their codes: %s", run, error)
     return {
-        "shape": spell_code(found.shape.code),
+        "shape": shape,
         "texture": spell_code(found.texture),
         "azimuth": f"{math.degrees(found.azimuth):.1f}",
         "elevation": f"{math.degrees(found.elevation):.1f}",
-        "overlap": found.overlap,
+        "overlap": overlap,
     }

@@ -12,13 +12,11 @@ from typing import Any
 from vonmodel.checkpoint import CheckpointError, CheckpointInfo, read_info
 from vonmodel.config import STAGES, ConfigError
 from vonmodel.run_folder import RunError, RunFolder
-from vonmodel.synthesis.reconstruct import Reconstructor, ReconstructSettings
+from vonmodel.synthesis.reconstruct import Reconstructor
 from vonmodel.synthesis.session import ModelSession
 from vonmodel.synthesis.source import open_source
 
 SESSIONS_KEPT = 2
-SEARCH = ReconstructSettings(carve_steps=0)
-"""Links hold codes; a carved shape has none."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class ModelShelf:
         session = self.session(checkpoint)
         name = session.source.checkpoint.name
         if name not in self._reconstructors:
-            self._reconstructors[name] = Reconstructor(session, SEARCH)
+            self._reconstructors[name] = Reconstructor(session)
         return self._reconstructors[name]
 
     def describe(self) -> Mapping[str, Any]:

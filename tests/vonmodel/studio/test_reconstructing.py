@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import time
 from typing import get_args
 
@@ -13,7 +14,7 @@ from vonmodel.studio import shelf
 from vonmodel.studio.rebuild import PHASES
 from vonmodel.synthesis.reconstruct import Phase, Reconstructor, ReconstructSettings
 
-SMALL = ReconstructSettings(shapes=2, azimuths=2, rounds=((2, 2),), carve_steps=0, texture_steps=2)
+SMALL = ReconstructSettings(shapes=2, azimuths=2, rounds=((2, 2),), carve_steps=2, texture_steps=2)
 ENDLESS = ReconstructSettings(shapes=2, azimuths=2, rounds=((1, 100_000),), texture_steps=0)
 
 
@@ -30,7 +31,7 @@ def photo():
 def settings(monkeypatch):
     """Lets tests say how hard the studio looks."""
     chosen = [SMALL]
-    monkeypatch.setattr(shelf, "Reconstructor", lambda session, _: Reconstructor(session, chosen[0]))
+    monkeypatch.setattr(shelf, "Reconstructor", lambda session: Reconstructor(session, chosen[0]))
     return chosen
 
 
@@ -56,7 +57,7 @@ def ended(studio, task):
     return told
 
 
-def test_a_photo_becomes_a_link(studio, settings, photo):
+def test_a_photo_becomes_a_link(studio, settings, photo, tiny_run):
     told = ended(studio, begun(studio, photo))
     assert (told["state"], told["share"]) == ("done", 1.0)
     result = told["result"]
@@ -64,6 +65,23 @@ def test_a_photo_becomes_a_link(studio, settings, photo):
     assert all(math.isfinite(float(result[name])) for name in ("azimuth", "elevation"))
     view = studio.ask("/api/view?" + "&".join(f"{name}={value}" for name, value in result.items()))
     assert view.status == 200
+    assert re.fullmatch("@[0-9a-f]{24}", result["shape"])
+    (kept,) = (tiny_run / "studio").iterdir()
+    away = "&shape-to=7&shape-mix=0.5"
+    assert studio.ask(f"/api/view?shape={result['shape']}{away}").status == 200
+    assert studio.ask(f"/api/painted?shape={result['shape']}").body[:4] == b"glTF"
+    assert studio.ask(f"/api/view?texture={result['shape']}").status == 400
+    kept.write_bytes(b"half")
+    gone = studio.ask(f"/api/view?shape={result['shape']}")
+    assert gone.status == 404
+    assert "reconstruct the photo again" in gone.json["error"]
+
+
+def test_where_nothing_can_be_kept_the_code_is_linked(studio, settings, photo, tiny_run):
+    (tiny_run / "studio").write_text("in the way")
+    told = ended(studio, begun(studio, photo))
+    assert told["state"] == "done"
+    assert told["result"]["shape"].startswith("~")
 
 
 def test_views_are_answered_meanwhile_and_it_can_be_cancelled(studio, settings, photo):

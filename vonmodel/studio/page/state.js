@@ -6,7 +6,9 @@ export const INITIAL = { shape: "0", texture: "0", azimuth: "30", elevation: "20
 const RANGES = { azimuth: [-180, 180], elevation: [-90, 90], "shape-mix": [0, 1], "texture-mix": [0, 1] };
 const LARGEST_SEED = 2 ** 32 - 1;
 
-export const isSpelt = (code) => code.startsWith("~");
+// A code spelt out, or a shape carved to a photo; neither has a seed.
+export const isSpelt = (code) => code.startsWith("~") || isCarved(code);
+const isCarved = (code) => /^@[0-9a-f]{24}$/.test(code);
 
 export function isCode(text) {
   const seed = /^(\d{1,12})(?::(\d{1,5}))?$/.exec(text);
@@ -23,7 +25,7 @@ export function parse(link) {
     const range = RANGES[name];
     const known = range ? value.trim() !== "" && Number(value) >= range[0] && Number(value) <= range[1]
       : name === "checkpoint" ? /^[a-z]+-\d{1,12}$/.test(value)
-      : NAMES.includes(name) && isCode(value);
+      : NAMES.includes(name) && (isCode(value) || (name === "shape" && isCarved(value)));
     if (known) state[name] = value;
     else complaints.push(`The link says ${name}=${value.slice(0, 40)}, which makes no sense here.`);
   }
@@ -38,7 +40,7 @@ export function link(state) {
     if (name.endsWith("-mix") && (Number(value) === 0 || !state[name.replace("mix", "to")])) continue;
     given.set(name, value);
   }
-  return given.toString().replaceAll("%7E", "~").replaceAll("%3A", ":");
+  return given.toString().replaceAll("%7E", "~").replaceAll("%3A", ":").replaceAll("%40", "@");
 }
 
 export class History {
