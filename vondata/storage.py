@@ -22,7 +22,7 @@ from vondata.slices import OutputFile
 Bools = npt.NDArray[np.bool_]
 FORMAT_VERSION = 1
 _LEVEL, _HARD_LEVEL = 6, 18
-_HARD_ABOVE = 0.063  # bytes a voxel: rare intricate shapes are worth a second of compression
+_HARD_ABOVE = 0.067  # bytes a voxel: rare intricate shapes are worth a second of compression
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.|$)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
 
@@ -101,20 +101,23 @@ def save_shape(path: Path, shape: PreparedShape) -> None:
     """Writes a shape atomically; the same shape always gives the same bytes."""
     interior = shape.occupancy & ~shape.surface
     encoded = encode_distance(shape.distance, interior, shape.surface)
-    coarse, fine = _compress(encoded.coarse), _compress(encoded.fine)
-    if coarse.nbytes + fine.nbytes > _HARD_ABOVE * shape.occupancy.size:
-        coarse, fine = _compress(encoded.coarse, _HARD_LEVEL), _compress(encoded.fine, _HARD_LEVEL)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "surface": np.packbits(shape.surface),
+        "interior": np.packbits(interior),
+        "distance_coarse": encoded.coarse,
+        "distance_fine": encoded.fine,
+    }
+    packed = {name: _compress(array) for name, array in arrays.items()}
+    if sum(array.nbytes for array in packed.values()) > _HARD_ABOVE * shape.occupancy.size:
+        packed = {name: _compress(array, _HARD_LEVEL) for name, array in arrays.items()}
     members = {
         "format_version": np.array(FORMAT_VERSION),
         "resolution": np.array(shape.resolution),
-        "surface": _compress(np.packbits(shape.surface)),
-        "interior": _compress(np.packbits(interior)),
-        "distance_coarse": coarse,
-        "distance_fine": fine,
         "distance_fine_bytes": np.array(encoded.fine.itemsize),
         "scale": np.array(shape.scale),
         "centre": np.array(shape.centre),
         "rotation": np.asarray(shape.rotation, dtype=np.float64),
+        **packed,
     }
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, array in members.items():
