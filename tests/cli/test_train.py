@@ -111,7 +111,7 @@ def test_a_configuration_file(tiny_data: Path, tmp_path: Path) -> None:
         (["--class=chair", "--preset=demo", "--set=model.image_size=64"], 1, "prepare it again with --size 64"),
         (["--class=chair", "--preset=demo", "--stage=texture"], 1, "goes on from the finished stage shape"),
         (["--class=chair", "--device=gpu"], 2, "--device gpu"),
-        (["--class=chair", "--preset=fastest"], 2, "'demo', 'published', 'modern'"),
+        (["--class=chair", "--preset=fastest"], 2, "'demo', 'published', 'fast', 'modern'"),
     ],
 )
 def test_what_is_refused_in_words(

@@ -203,6 +203,8 @@ def gradient_tiles(
     hx, hy, hz = tl.zeros_like(x), tl.zeros_like(x), tl.zeros_like(x)
     unit = tl.load(scale)
     k, low = tl.max(stop, axis=0), tl.min(first, axis=0)
+    # For each ray: two scalars compared are a whole number, not a truth value, to some releases' interpreter.
+    lowest = tl.zeros_like(stop) + low
     while k > low:
         # Each ray's next sample: the one before k, or the last it took where that is farther back.
         before = tl.minimum(k, stop) - 1
@@ -223,7 +225,7 @@ def gradient_tiles(
                 u, v, w = x + s * dx, y + s * dy, z + s * dz
                 raw = opacity_at(voxels, u, v, w, n)
                 clearness = 1.0 - clamped(raw)
-                taken = (s < stop) & (s >= low)
+                taken = (s < stop) & (s >= lowest)
                 light = tl.where(taken, light / clearness, light)
                 counts = taken & inside & (raw >= LEAST_OPACITY) & (raw <= MOST_OPACITY)
                 slope = tl.where(counts, passing / clearness - rising * light * ahead, 0.0)

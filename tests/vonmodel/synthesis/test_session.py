@@ -136,4 +136,6 @@ def test_seeds_begin_again_after_the_largest():
 def test_viewpoints_are_those_of_the_class(session):
     drawn = session.viewpoints(3, 0)
     assert np.array_equal(drawn, session.viewpoints(5, 0)[:3])
-    assert set(np.degrees(drawn)[:, 1].round(6)) == {20.0}
+    assert (
+        abs(np.degrees(drawn)[:, 1] - 20.0) <= 2.5
+    ).all()  # drawn from the cell that the photos' 20 degrees lie in
