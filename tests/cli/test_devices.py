@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
+from voncli.main import main
 
 STAGES = ("shape", "texture", "joint")
 SMALL = [
@@ -59,7 +61,7 @@ def assert_same_losses(runs: Path, others: Path) -> None:
         assert got[step] == pytest.approx(terms, rel=1e-4, abs=1e-4), step
 
 
-def test_two_devices_train_as_one_and_resume_on_one(tiny_data: Path, tmp_path: Path) -> None:
+def test_two_devices_train_as_one(tiny_data: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for runs, devices in ((one, 1), (two, 2)):
         done = train(tiny_data, runs, "--stage=shape", *lengths(3, "shape"), f"--devices={devices}")
@@ -67,20 +69,26 @@ def test_two_devices_train_as_one_and_resume_on_one(tiny_data: Path, tmp_path: P
         assert done.stdout.count("Stage shape is finished") == 1  # one process speaks
     assert_same_losses(one, two)
     assert (two / "chair" / "samples" / "shape-00000003.png").is_file()
-    again = train(tiny_data, two, "--stage=shape", *lengths(3, "shape"))
-    assert "Stage shape is finished" in again.stdout
 
 
 @pytest.mark.slow
 def test_twenty_steps_of_every_stage_on_two_devices_equal_those_on_one(tiny_data: Path, tmp_path: Path) -> None:
+    # At the published rates a change of 1e-7 in the weights becomes 1e-3 in the losses of one device within 13 steps.
+    slowly = [f"--set={stage}.learning_rate=3e-6" for stage in STAGES]
     runs = tmp_path / "one", tmp_path / "two"
     for each, devices in zip(runs, (1, 2), strict=True):
-        done = train(tiny_data, each, *lengths(20, *STAGES), f"--devices={devices}")
+        arguments = [*lengths(20, *STAGES), *slowly, "--set=joint.shape_learning_rate=3e-6", f"--devices={devices}"]
+        done = train(tiny_data, each, *arguments)
         assert done.returncode == 0, done.stderr
     assert_same_losses(*runs)
-    weights = [load_file(each / "chair" / "checkpoints" / "joint-00000020" / "networks.safetensors") for each in runs]
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, atol=5e-3, rtol=5e-3, msg=name)
+    # Losses hardly feel such rates, but Adam's moments are means of the gradients themselves.
+    for stage in STAGES:
+        file = Path("chair", "checkpoints", f"{stage}-00000020", "training.safetensors")
+        expected, got = (load_file(each / file) for each in runs)
+        assert expected.keys() == got.keys()
+        for name, value in expected.items():
+            scale = value.abs().max().clamp(min=1e-6)
+            torch.testing.assert_close(got[name] / scale, value / scale, atol=0.02, rtol=0, msg=f"{stage}: {name}")
 
 
 @pytest.mark.slow
@@ -141,6 +149,8 @@ def test_torchrun_starts_it_too(tiny_data: Path, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_dealt_out_is_refused(tiny_data: Path, tmp_path: Path) -> None:
-    done = train(tiny_data, tmp_path, "--stage=shape", *lengths(2, "shape"), "--devices=3")
-    assert done.returncode == 1
+    arguments = command(tiny_data, tmp_path, "--stage=shape", *lengths(2, "shape"), "--devices=3")[3:]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
     assert "shape.batch_size: a batch of 4 cannot be dealt out evenly to 3 parts" in done.stderr
+    assert not list(tmp_path.iterdir())
