@@ -21,6 +21,9 @@ ONE_THREAD = dict.fromkeys(
 LOCAL_SETTINGS = {
     # Else the cluster gives a worker up whose replacement takes more than 15 seconds to start, as on a busy machine.
     "distributed.deploy.lost-worker-timeout": "1 day",
+    # A process that the machine lets wait is not a dead one; of a dead one the connection closes at once.
+    "distributed.comm.timeouts.connect": "2 minutes",
+    "distributed.comm.timeouts.tcp": "5 minutes",
     "distributed.scheduler.allowed-failures": 0,  # the engine tries again itself, for it knows what was running
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.active-memory-manager.start": False,
