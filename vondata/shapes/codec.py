@@ -24,7 +24,9 @@ Codes = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 Integers = npt.NDArray[np.int64]
 
 UNITS_PER_VOXEL = 560
-NEAR_VOXELS = 6.05  # up to here all distances are kept to MAX_ERROR_VOXELS
+NEAR_VOXELS = (
+    6.05  # up to half a quantum below, all distances are kept to MAX_ERROR_VOXELS; beyond, the scale is coarser
+)
 FAR_COMPRESSION = 10.0  # beyond, to this many times as much
 QUANTA = (33, 23, 13, 5)  # of the finest grid, the next one, ..., all coarser ones
 MAX_ERROR_VOXELS = (QUANTA[0] // 2 + 0.5) / UNITS_PER_VOXEL
