@@ -60,12 +60,10 @@ def main() -> None:
     reconstructor = Reconstructor(session, ReconstructSettings())
     command = f"python -m benchmarks.reconstruction {' '.join(sys.argv[1:])}"
     table = Table("Reconstruction from one image", command, notes=[_LEGEND])
-    chosen = slice(arguments.first, None)
-    for kind, truths in (
-        ("generated", list(_generated(session, arguments.first + arguments.generated))[chosen]),
-        ("photos", list(_annotated(session, arguments.first + arguments.photos))[chosen]),
-    ):
-        if truths:
+    kinds = (("generated", _generated, arguments.generated), ("photos", _annotated, arguments.photos))
+    for kind, draw, count in kinds:
+        if count:
+            truths = list(draw(session, arguments.first + count))[arguments.first :]
             _measure(table, kind, truths, reconstructor)
     table.finish(arguments.output)
 
