@@ -52,16 +52,15 @@ def running(settings):
 
     async def main():
         loop_of.append(asyncio.get_running_loop())
-        try:
-            await serve(settings, lambda said: (address.append(said), ready.set()), stop)
-        finally:
-            ready.set()
+        await serve(settings, lambda said: (address.append(said), ready.set()), stop)
 
     def run():
         try:
             asyncio.run(main())
         except OSError as error:
             failed.append(error)
+        finally:
+            ready.set()
 
     thread = threading.Thread(target=run)
     thread.start()

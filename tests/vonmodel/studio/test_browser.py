@@ -40,7 +40,7 @@ def open_page(browser):
     contexts, wrong = [], []
 
     def open_page(address, **options):
-        contexts.append(browser.new_context(viewport={"width": 700, "height": 600}, **options))
+        contexts.append(browser.new_context(viewport={"width": 480, "height": 600}, **options))
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: wrong.append(str(error)))
