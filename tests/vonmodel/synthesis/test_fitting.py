@@ -45,7 +45,7 @@ def test_in_the_frame_that_framing_chooses_both_show_the_same(model, truth):
     for ours, theirs in ((silhouette, framed.silhouette), (depth, framed.normalized_depth)):
         off = (ours - theirs).abs()[framed.silhouette > 0.99]
         assert off.median() < 0.01
-        assert (off > 0.05).float().mean() < 0.06
+        assert (off > 0.05).float().mean() < 0.1
 
 
 def test_the_truth_fits_better_than_anything_near_it(model, truth):
