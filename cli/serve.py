@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,8 @@ def serve(run: Path | None, class_name: str | None, runs: Path, data: Path, as_j
     On a run that is still training the page shows samples, losses and scores as they come, and the model from its
     first checkpoint on. Stop it with Ctrl-C.
     """
+    import asyncio
+
     from vonmodel.studio.guard import RemoteHostError
     from vonmodel.studio.server import ListenError, StudioSettings
     from vonmodel.studio.server import serve as serve_studio

@@ -43,7 +43,7 @@ def draw_codes(count: int, size: int, *, seed: int, purpose: Literal["shape", "t
 def draw_viewpoints(count: int, sampler: ViewpointSampler, *, seed: int) -> Viewpoints:
     """Viewpoints from a class's distribution, drawn one after the other: more of them begin with the fewer."""
     generator = numpy_generator(seed, "use", "viewpoint")
-    return np.concatenate([sampler(1, generator) for _ in range(count)])
+    return np.concatenate([np.empty((0, 2)), *(sampler(1, generator) for _ in range(count))])
 
 
 def draw_shapes(model: VonModel, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
