@@ -9,8 +9,8 @@ add up and every voxel is right within half a quantum. The sign only helps the p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,8 @@ Codes = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 Integers = npt.NDArray[np.int64]
 
 UNITS_PER_VOXEL = 560
-NEAR_VOXELS = (
-    6.05  # up to half a quantum below, all distances are kept to MAX_ERROR_VOXELS; beyond, the scale is coarser
-)
+# Up to half a quantum below, all distances are kept to MAX_ERROR_VOXELS; beyond, the scale is coarser.
+NEAR_VOXELS = 6.05
 FAR_COMPRESSION = 10.0  # beyond, to this many times as much
 QUANTA = (33, 23, 13, 5)  # of the finest grid, the next one, ..., all coarser ones
 MAX_ERROR_VOXELS = (QUANTA[0] // 2 + 0.5) / UNITS_PER_VOXEL
@@ -83,9 +82,8 @@ def decode_distance(encoded: EncodedField, resolution: int) -> Floats:
     field = np.empty((resolution,) * 3, dtype=np.int16)
     field[0, 0, 0] = encoded.coarse[0]
     coarse, fine = encoded.coarse.view(), encoded.fine.view()
-    coarse.flags.writeable = fine.flags.writeable = (
-        False  # as they come from a file: one compiled version serves both
-    )
+    # As they come from a file: one compiled version serves both.
+    coarse.flags.writeable = fine.flags.writeable = False
     _decode(field, coarse[1:], _levels(resolution) - 1, _FINE_LEVELS)
     _decode(field, fine, min(_FINE_LEVELS, _levels(resolution)) - 1, 0)
     return _expand(field, np.float32(resolution - 1))
@@ -149,6 +147,7 @@ class _Pass:
         before, after: the same for the known voxels on both sides; past the border there is only the one before.
         count: voxels in a row.
         stride: flat distance between them.
+        planes: row r lies in plane r % planes of those across x; all rows of one plane fit a fast cache.
         quantum: of their codes.
     """
 
@@ -157,12 +156,15 @@ class _Pass:
     after: Integers
     count: int
     stride: int
+    planes: int
     quantum: int
 
 
-def _passes(size: int, first_level: int, last_level: int) -> Iterator[_Pass]:
+@lru_cache(maxsize=8)
+def _passes(size: int, first_level: int, last_level: int) -> tuple[_Pass, ...]:
     """For each level, the passes along z, y and x, each on the grid that the ones before completed."""
     x, y, z = size * size, size, 1
+    passes = []
     for level in range(first_level, last_level - 1, -1):
         half, quantum = 1 << level, QUANTA[min(level, len(QUANTA) - 1)]
         step = 2 * half
@@ -178,7 +180,10 @@ def _passes(size: int, first_level: int, last_level: int) -> Iterator[_Pass]:
             count = (size - 1) // step_in_row + 1
             flat_stride = step_in_row * in_row
             after = (rows + reach[:, None]).reshape(-1)
-            yield _Pass(rows.reshape(-1), rows.reshape(-1) - half * along, after, count, flat_stride, quantum)
+            planes = 1 if along == x else len(start)
+            before = rows.reshape(-1) - half * along
+            passes.append(_Pass(rows.reshape(-1), before, after, count, flat_stride, planes, quantum))
+    return tuple(passes)
 
 
 def _encode(field: Shorts, codes: Shorts) -> None:
@@ -194,8 +199,9 @@ def _encode(field: Shorts, codes: Shorts) -> None:
 def _decode(field: Shorts, codes: Codes, first_level: int, last_level: int) -> None:
     done = 0
     for each in _passes(field.shape[0], first_level, last_level):
+        known = each.before, each.after
         _decode_rows(
-            field.reshape(-1), codes[done:], each.rows, each.before, each.after, each.count, each.stride, each.quantum
+            field.reshape(-1), codes[done:], each.rows, *known, each.count, each.stride, each.planes, each.quantum
         )
         done += len(each.rows) * each.count
 
@@ -231,15 +237,17 @@ def _decode_rows(
     after: Integers,
     count: int,
     stride: int,
+    planes: int,
     quantum: int,
 ) -> None:
-    for row in range(rows.size):
-        row_codes = codes[row * count : (row + 1) * count]
-        here, one, other = field[rows[row] :], field[before[row] :], field[after[row] :]
-        if stride == 1:  # most of the field: this runs in vector registers
-            _decode_row(here[:count], one, other, row_codes, quantum)
-        else:
-            _decode_row(here[: count * stride : stride], one[::stride], other[::stride], row_codes, quantum)
+    for plane in range(planes):
+        for row in range(plane, rows.size, planes):
+            row_codes = codes[row * count : (row + 1) * count]
+            here, one, other = field[rows[row] :], field[before[row] :], field[after[row] :]
+            if stride == 1:  # most of the field: this runs in vector registers
+                _decode_row(here[:count], one, other, row_codes, quantum)
+            else:
+                _decode_row(here[: count * stride : stride], one[::stride], other[::stride], row_codes, quantum)
 
 
 @kernel
