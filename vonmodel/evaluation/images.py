@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from vonmodel.export import to_pixels
 from vonmodel.model import VonModel
 from vonmodel.synthesis.draw import Viewpoints, draw_codes, draw_shapes, draw_viewpoints, render
 
-from .weights import file_sha256
+from .sample import content_sha256, in_order_of_hash
 
 
 @runtime_checkable
@@ -76,10 +75,7 @@ class RealImages:
     @cached_property
     def sha256(self) -> str:
         """Hash of the content: of every photo's id and bytes, in the order of the ids."""
-        digest = hashlib.sha256()
-        for id, file in sorted(zip(self.ids, self._files, strict=True)):
-            digest.update(f"{id} {file_sha256(file)}\n".encode())
-        return digest.hexdigest()
+        return content_sha256(self.ids, self._files)
 
     def part(self, start: int, stop: int) -> UInt8[Tensor, "n 3 h w"]:
         """The photos from `start` on, before `stop`."""
@@ -124,12 +120,3 @@ class GeneratedImages:
             draw_codes(self.count, config.texture_code_size, seed=self.seed, purpose="texture"),
             draw_viewpoints(self.count, self.sampler, seed=self.seed),
         )
-
-
-def in_order_of_hash(ids: Sequence[str]) -> list[int]:
-    """The positions of ids in the order of their hashes: the first of them are a sample of all sources alike."""
-
-    def digest(position: int) -> bytes:
-        return hashlib.blake2b(ids[position].encode(), digest_size=8).digest()
-
-    return sorted(range(len(ids)), key=digest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +17,7 @@ from vonmodel.config import ModelConfig
 from vonmodel.datasets import ShapeDataset
 from vonmodel.synthesis.draw import draw_codes
 
-from .images import in_order_of_hash
-from .weights import file_sha256
+from .sample import content_sha256, in_order_of_hash
 
 
 @runtime_checkable
@@ -72,10 +70,7 @@ class RealShapes:
     @cached_property
     def sha256(self) -> str:
         """Hash of the content: of every shape's id and bytes, in the order of the ids."""
-        digest = hashlib.sha256()
-        for id, file in sorted(zip(self.ids, self._files, strict=True)):
-            digest.update(f"{id} {file_sha256(file)}\n".encode())
-        return digest.hexdigest()
+        return content_sha256(self.ids, self._files)
 
     def part(self, start: int, stop: int) -> Float[Tensor, "n 1 r r r"]:
         """The shapes from `start` on, before `stop`."""
