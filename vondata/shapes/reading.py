@@ -19,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.item import Rejected, printable
-from vondata.shapes.obj import parse_obj
+from vondata.shapes.obj import Polygons, parse_obj
+from vondata.shapes.off import WORDS as OFF_WORDS
+from vondata.shapes.off import parse_off
 from vondata.shapes.polygons import triangulate
 
 Format = Literal["obj", "off", "ply", "stl", "glb", "gltf", "binvox"]
@@ -41,7 +43,6 @@ PARSE_ERRORS = (
     struct.error,
 )
 _MEGABYTE = 2**20
-_OFF_WORDS = (b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF")
 _OBJ_VERTEX = re.compile(rb"^[ \t]*v[ \t]", re.MULTILINE)
 _PLY_ELEMENT = re.compile(rb"^element[ \t]+(\w+)[ \t]+(\d+)", re.MULTILINE)
 
@@ -120,7 +121,7 @@ def read_triangles(content: bytes, path: Path, limits: Limits) -> TriangleSoup:
     if form == "binvox":
         raise Rejected("format_unknown", "a .binvox grid where a mesh was expected")
     try:
-        soup = _read_obj(content, limits) if form == "obj" else _read_scene(content, form, path, limits)
+        soup = _read_soup(content, form, path, limits)
     except PARSE_ERRORS as error:
         named = printable(str(error)) or type(error).__name__
         raise Rejected("file_corrupt", f"as {form.upper()}: {named[:300]}") from error
@@ -141,7 +142,7 @@ def detect_format(content: bytes, path: Path) -> Format:
         "ply": word == b"ply",
         "binvox": word == b"#binvox",
         "gltf": start.startswith(b"{"),
-        "off": word.startswith(_OFF_WORDS),
+        "off": word.startswith(OFF_WORDS),
         "stl": _is_binary_stl(content) or (word.lower() == b"solid" and b"facet" in content[:4096].lower()),
     }
     for form, seen in signs.items():
@@ -166,8 +167,17 @@ def _has_obj_lines(content: bytes) -> bool:
     return b"\0" not in content[:65536] and _OBJ_VERTEX.search(content) is not None
 
 
-def _read_obj(content: bytes, limits: Limits) -> TriangleSoup:
-    polygons = parse_obj(content)
+def _read_soup(content: bytes, form: Format, path: Path, limits: Limits) -> TriangleSoup:
+    match form:
+        case "obj":
+            return _cut(parse_obj(content), limits)
+        case "off":
+            _check_announced(content, form, limits)
+            return _cut(parse_off(content), limits)
+    return _read_scene(content, form, path, limits)
+
+
+def _cut(polygons: Polygons, limits: Limits) -> TriangleSoup:
     limits.check_mesh(len(polygons.vertices), int(np.maximum(np.diff(polygons.starts) - 2, 0).sum()))
     faces, broken = triangulate(polygons)
     return TriangleSoup(polygons.vertices, faces, broken)

@@ -1,0 +1,63 @@
+"""OFF files: what is announced has to be there, and what stands behind it is passed over."""
+
+import time
+
+import numpy as np
+import pytest
+
+from vondata.shapes.off import OffError, parse_off
+
+CORNERS = b"0 0 0\n1 0 0\n1 1 0\n0 1 0\n0 0 1\n"
+
+
+def test_polygons_colours_and_comments():
+    text = b"COFF # a house\n# counts\n5 2 0\n" + CORNERS.replace(b"\n", b" 255 0 0 255\n")
+    mesh = parse_off(text + b"\n4 0 1 2 3 0.5 0.5 0.5 # the floor\n\t3  0 1 4\nleft over\n")
+    np.testing.assert_array_equal(mesh.vertices[2], [1, 1, 0])
+    np.testing.assert_array_equal(mesh.corners, [0, 1, 2, 3, 0, 1, 4])
+    np.testing.assert_array_equal(mesh.starts, [0, 4, 7])
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_line_ends(end):
+    mesh = parse_off((b"OFF5 1 0\n" + CORNERS + b"3 0 1 2").replace(b"\n", end))
+    assert mesh.vertices.shape == (5, 3)
+    np.testing.assert_array_equal(mesh.corners, [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"OFF\n", "how many"),
+        (b"OFF\n5\n" + CORNERS, "how many"),
+        (b"OFF\n-5 1 0\n" + CORNERS, "how many"),
+        (b"OFF\n6 0 0\n" + CORNERS, "6 vertices announced, 5 there"),
+        (b"OFF\n5 2 0\n" + CORNERS + b"3 0 1 2\n", "2 faces announced, 1 there"),
+        (b"OFF\n5 2 0\n" + CORNERS + b"3 0 1 2\n4 0 1 2\n", "face 2 announces 4 corners and names 3"),
+        (b"OFF\n5 1 0\n" + CORNERS + b"999999999 0 1 2\n", "face 1 announces 999,999,999 corners and names 3"),
+        (b"OFF\n5 1 0\n" + CORNERS + b"-1 0 1 2\n", "announces -1"),
+        (b"OFF\n5 1 0\n" + CORNERS + b"3 0 1 5\n", "names vertex 5"),
+        (b"OFF\n5 1 0\n" + CORNERS + b"3 0 1 -2\n", "names vertex -2"),
+    ],
+)
+def test_what_is_announced_has_to_be_there(text, words):
+    with pytest.raises(OffError, match=words):
+        parse_off(text)
+
+
+@pytest.mark.parametrize("text", [b"OFF\na b\n", b"OFF\n1 0\n0 0\n", b"OFF\n1 1\n0 0 0\n3 0 0 x\n"])
+def test_words_are_no_numbers(text):
+    with pytest.raises((ValueError, OverflowError)):
+        parse_off(text)
+
+
+def test_time_and_memory_go_with_the_lines():
+    count = 30_000
+    rng = np.random.default_rng(0)
+    positions = "\n".join(f"{x:.6f} {y:.6f} {z:.6f}" for x, y, z in rng.random((count, 3)))
+    faces = "\n".join(f"3 {a} {b} {c}" for a, b, c in rng.integers(count, size=(2 * count, 3)))
+    text = f"OFF\n{count} {2 * count} 0\n{positions}\n{faces}\n".encode() + b"\n" * 1_000_000
+    started = time.process_time()
+    mesh = parse_off(text)
+    assert time.process_time() - started < 5
+    assert len(mesh.starts) == 2 * count + 1
