@@ -22,7 +22,8 @@ from PIL import Image
 
 from benchmarks.measure import Table
 from vondata.classes import load_class
-from vondata.manifest import output_path, prepared, read_manifest
+from vondata.manifest import prepared, read_manifest
+from vondata.packed import OutputFiles
 from vonmodel.downsampling import smaller_photo
 from vonmodel.export import to_pixels
 from vonmodel.synthesis.photo import CutPhoto, photo_of_pixels
@@ -119,9 +120,10 @@ def _annotated(session: ModelSession, count: int) -> Iterator[Truth]:
     rows = prepared(read_manifest(source.data, source.class_name, "images"))
     rows = rows[rows["viewpoint_origin"] == "annotated"]
     rows = rows.sort_values("split", key=lambda split: split == "train", kind="stable")
+    files = OutputFiles(source.data, source.class_name, "images")
     viewpoints = np.asarray(rows[["azimuth_deg", "elevation_deg"]], dtype=np.float64)
     for id, (azimuth_deg, elevation_deg) in zip(rows["id"].head(count), viewpoints.tolist(), strict=False):
-        with Image.open(output_path(source.data, source.class_name, "images", str(id))) as picture:
+        with files[str(id)].open("rb") as file, Image.open(file) as picture:
             pixels = smaller_photo(picture.convert("RGBA"), size)
         yield Truth(photo_of_pixels(str(id), pixels), azimuth_deg, elevation_deg)
 

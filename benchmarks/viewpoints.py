@@ -24,11 +24,13 @@ import numpy.typing as npt
 from benchmarks.measure import REALDATA, Table
 from vondata.classes import load_class
 from vondata.frames import shapenet_to_object, viewpoint_of_direction
-from vondata.manifest import dataset_classes, output_path, prepared, read_manifest
+from vondata.manifest import dataset_classes, prepared, read_manifest
 from vondata.matching import MatchSettings, SketchBank, build_bank, choose_shapes, match_viewpoints
 from vondata.matching.match import score_photos
 from vondata.matching.posterior import WINDOW_DEG, Reading, read_scores
 from vondata.matching.viewgrid import circular_offset_deg, log_prior
+from vondata.packed import OutputFiles
+from vondata.slices import OutputFile
 
 THROUGHPUT_PHOTOS = 1000
 
@@ -63,7 +65,7 @@ def main() -> None:
             workers=arguments.workers,
         )
         drawing_s = time.perf_counter() - start
-        files: list[Path] = []
+        files: list[OutputFile] = []
         for collection, photos in _photos_with_truth(arguments.data, class_name, truths):
             _measure_accuracy(accuracy, f"{collection}/{class_name}", photos, bank)
             files += photos
@@ -102,21 +104,22 @@ def _unit(vector: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
 
 def _photos_with_truth(
     data: Path, class_name: str, truths: dict[tuple[str, str, str], Truth]
-) -> Iterator[tuple[str, dict[Path, Truth]]]:
+) -> Iterator[tuple[str, dict[OutputFile, Truth]]]:
     rows = prepared(read_manifest(data, class_name, "images"))
+    files = OutputFiles(data, class_name, "images")
     for collection in ("photos", "img"):
-        photos = {}
+        photos: dict[OutputFile, Truth] = {}
         for id, source in zip(rows["id"], rows["source"], strict=True):
             truth = (
                 truths.get((collection, class_name, Path(source).name)) if collection in Path(source).parts else None
             )
             if truth is not None:
-                photos[output_path(data, class_name, "images", id)] = truth
+                photos[files[id]] = truth
         if photos:
             yield {"photos": "photos", "img": "pix3d"}[collection], photos
 
 
-def _measure_accuracy(table: Table, name: str, photos: dict[Path, Truth], bank: SketchBank) -> None:
+def _measure_accuracy(table: Table, name: str, photos: dict[OutputFile, Truth], bank: SketchBank) -> None:
     settings = MatchSettings()
     prior = log_prior(bank.grid, bank.object_class, settings.prior_weight)
     shapes = np.array(bank.shape_ids)
@@ -157,7 +160,7 @@ def _add_rows(table: Table, name: str, shape: str, truths: list[Truth], readings
         )
 
 
-def _matching_s(files: list[Path], bank: SketchBank) -> float:
+def _matching_s(files: list[OutputFile], bank: SketchBank) -> float:
     repeated = (files * (THROUGHPUT_PHOTOS // len(files) + 1))[:THROUGHPUT_PHOTOS]
     start = time.perf_counter()
     match_viewpoints(repeated, bank)

@@ -196,6 +196,7 @@ def run_preparation(
     from vondata.dataset import DatasetFormatError
     from vondata.journal import DatasetBusyError
     from vondata.ledger import DataFolderError, prepare
+    from vondata.packed import PackedDatasetError
     from vondata.recruiting import UnfitWorkersError
     from vondata.remote import RemoteError
 
@@ -211,7 +212,7 @@ def run_preparation(
         click.echo("\nStopped. What is done stays done; the same command goes on from here.", err=True)
         raise click.exceptions.Exit(1) from None
     except (
-        *(DatasetFormatError, DatasetBusyError, DataFolderError),
+        *(DatasetFormatError, DatasetBusyError, DataFolderError, PackedDatasetError),
         *(NoWorkersError, SchedulerUnreachableError, UnfitWorkersError, RemoteError),
     ) as error:
         raise click.ClickException(str(error)) from error

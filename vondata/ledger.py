@@ -95,6 +95,7 @@ def prepare(
 
     Raises:
         DatasetBusyError: another process prepares the same class and kind.
+        PackedDatasetError: the folder holds shards.
         DatasetFormatError: the folder was written by a newer version.
         DataFolderError: the disk is full or read-only, or the URL takes no file.
         RemoteError: the URL cannot be used.

@@ -220,7 +220,7 @@ def _check_folders(datasets: Sequence[Path], into: Path) -> None:
             raise MergeError(
                 f"{data} holds no prepared dataset (no {FILE_NAME}): name a folder that von prepare wrote"
             )
-        if not (data / "journal").is_dir():
+        if any(data.glob("*/*.index.parquet")):
             raise MergeError(f"{data} is packed and has no journal; join the datasets it was packed from")
     if len({data.resolve() for data in datasets}) < len(datasets):
         raise MergeError("a dataset is named twice")

@@ -81,11 +81,9 @@ def pack(
                 if on_event is not None:
                     on_event(Event("packing", done))
         _write_index(str(_below(into, index_path(Path(), class_name, kind))), index)
-        for table in (
-            manifest_path(data, class_name, kind),
-            manifest_path(data, class_name, kind).with_suffix(".csv"),
-        ):
-            _copy(table, _below(into, table.relative_to(data)))
+        for table in (path := manifest_path(data, class_name, kind), path.with_suffix(".csv")):
+            if table.is_file():  # Parquet always is
+                _copy(table, _below(into, table.relative_to(data)))
     if (data / FILE_NAME).is_file():  # last, so that what has it is whole
         _copy(data / FILE_NAME, _below(into, Path(FILE_NAME)))
     return packed

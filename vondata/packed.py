@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+class PackedDatasetError(RuntimeError):
+    """A packed dataset is to be read, not to be added to."""
+
+    def __init__(self, data: object, class_name: str, kind: Kind) -> None:
+        super().__init__(
+            f"{data} is packed: the {kind} of class {class_name} lie in shards, to which nothing can be added. Work "
+            "on the dataset that it was packed from, then pack that again"
+        )
+
+
 class OutputFiles:
     """The prepared files of a class and kind by their id.
 
@@ -31,6 +41,11 @@ class OutputFiles:
         self._slices: dict[str, FileSlice] | None = None
         if (index := index_path(data, class_name, kind)).is_file():
             self._slices = _read_index(index)
+
+    @property
+    def are_packed(self) -> bool:
+        """Whether they lie in shards."""
+        return self._slices is not None
 
     def __getitem__(self, id: str) -> OutputFile:
         """The file of a prepared item.

@@ -22,7 +22,8 @@ from vondata.distributions import (
 )
 from vondata.engine import EngineOptions, Failure, run_tasks
 from vondata.item import Event, Kind
-from vondata.manifest import SPLIT_SHARES, dataset_classes, manifest_path, output_path, prepared, read_manifest
+from vondata.manifest import SPLIT_SHARES, dataset_classes, manifest_path, prepared, read_manifest
+from vondata.packed import OutputFiles
 from vondata.storage import atomic_path
 from vondata.thumbnails import Thumbnail, draw_thumbnail
 
@@ -57,10 +58,11 @@ class NoDatasetError(FileNotFoundError):
 
 @dataclass(frozen=True)
 class _Part:
-    """The shapes or the images of a class, with the rows that the page lists."""
+    """The shapes or the images of a class, with their files and the rows that the page lists."""
 
     class_name: str
     kind: Kind
+    files: OutputFiles
     frame: pd.DataFrame
     listed: pd.DataFrame
 
@@ -110,7 +112,7 @@ def write_report(data: Path, *, workers: int = 0, on_event: Callable[[Event], No
 
 def _read_part(data: Path, class_name: str, kind: Kind) -> _Part:
     frame = read_manifest(data, class_name, kind)
-    return _Part(class_name, kind, frame, _choose_listed(frame))
+    return _Part(class_name, kind, OutputFiles(data, class_name, kind), frame, _choose_listed(frame))
 
 
 def _choose_listed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -128,18 +130,15 @@ def _thin_out(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def _thumbnails(data: Path, part: _Part) -> Iterator[Thumbnail]:
-    """The pictures of a part that have to be drawn; prepared photos are pictures themselves."""
-    if part.kind == "shapes":
-        wanted = part.listed[part.listed["status"] == "prepared"]
-    else:
+    """The pictures of a part that have to be drawn; prepared photos are pictures themselves, if not in shards."""
+    if part.kind == "shapes" or part.files.are_packed:
+        for id in prepared(part.listed)["id"]:
+            yield Thumbnail(part.kind, part.files[id], _thumbnail_path(data, part, id))
+    if part.kind == "images":
         rejected = (part.listed["status"] == "rejected") & ~part.listed["reason"].isin(NEVER_OPENED)
         wanted = part.listed[rejected & part.listed["sha256"].notna()]
-    for id, source in zip(wanted["id"], wanted["source"], strict=True):
-        target = _thumbnail_path(data, part, id)
-        is_shape = part.kind == "shapes"
-        yield Thumbnail(
-            part.kind, output_path(data, part.class_name, "shapes", id) if is_shape else Path(source), target
-        )
+        for id, source in zip(wanted["id"], wanted["source"], strict=True):
+            yield Thumbnail(part.kind, Path(source), _thumbnail_path(data, part, id))
 
 
 def _thumbnail_path(data: Path, part: _Part, id: str) -> Path:
@@ -217,7 +216,7 @@ def _rows(data: Path, part: _Part, names: Iterable[str]) -> Iterator[list[Any]]:
 
 def _picture(data: Path, part: _Part, id: str, status: str) -> str | None:
     """The picture's path as the page needs it, relative to its own folder."""
-    if part.kind == "images" and status == "prepared":
+    if part.kind == "images" and status == "prepared" and not part.files.are_packed:
         return f"../{part.class_name}/images/{id}.png"
     path = _thumbnail_path(data, part, id)
     return path.relative_to(data / "report").as_posix() if path.is_file() else None

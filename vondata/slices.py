@@ -6,7 +6,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class FileSlice:
     def __str__(self) -> str:
         return f"{self.name} in {self.path}"
 
-    def open(self, mode: Literal["rb"] = "rb") -> BinaryIO:
+    def open(self, mode: Literal["rb"] = "rb") -> io.BytesIO:
         """The bytes, read at once.
 
         Raises:

@@ -21,7 +21,8 @@ from vondata.dataset import FILE_NAME, PartRecord, record_part
 from vondata.item import Kind
 from vondata.journal import journal_path
 from vondata.manifest import SUFFIX, manifest_path
-from vondata.remote import RemoteFolder, deliver, fetch, file_system, remove
+from vondata.packed import PackedDatasetError, index_path
+from vondata.remote import RemoteFolder, deliver, exists, fetch, file_system, remove
 
 SEND_EVERY_S = 30.0
 
@@ -51,7 +52,13 @@ class Store:
         return self.folder
 
     def open_part(self, class_name: str, kind: Kind) -> None:
-        """To be called before the journal of a class and kind is opened."""
+        """To be called before the journal of a class and kind is opened.
+
+        Raises:
+            PackedDatasetError: they lie in shards.
+        """
+        if index_path(self.folder, class_name, kind).is_file():
+            raise PackedDatasetError(self.folder, class_name, kind)
 
     def output_prefix(self, class_name: str, kind: Kind) -> str:
         """What stands before the name of an output file."""
@@ -102,7 +109,9 @@ class RemoteStore(Store):
         return None
 
     def open_part(self, class_name: str, kind: Kind) -> None:
-        """Fetches journal and tables, and lists the outputs that are there."""
+        """Fetches journal and tables, and lists the outputs that are there; errors as `Store.open_part`."""
+        if exists((self._data / class_name / index_path(Path(), class_name, kind).name).url):
+            raise PackedDatasetError(self._data, class_name, kind)
         journal = journal_path(self.folder, class_name, kind)
         fetch(self._url(journal), journal)
         joined = self._join_pieces(journal)

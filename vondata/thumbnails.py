@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from vondata.frames import camera_direction, voxel_to_object
 from vondata.item import Kind
+from vondata.slices import FileSlice, OutputFile
 from vondata.storage import atomic_path, load_occupancy
 
 if TYPE_CHECKING:
@@ -33,14 +34,15 @@ class Thumbnail:
     """A picture to draw: of the prepared shape, or of the photo, in `source`."""
 
     kind: Kind
-    source: Path
+    source: OutputFile
     target: Path
 
     @property
     def is_current(self) -> bool:
         """Whether the picture is there and newer than its source."""
         try:
-            return self.target.stat().st_mtime_ns >= self.source.stat().st_mtime_ns
+            holder = self.source.path if isinstance(self.source, FileSlice) else self.source
+            return self.target.stat().st_mtime_ns >= holder.stat().st_mtime_ns
         except OSError:
             return False
 
@@ -61,7 +63,7 @@ def draw_thumbnail(thumbnail: Thumbnail) -> bool:
     return True
 
 
-def _small_photo(source: Path) -> Image.Image:
+def _small_photo(source: OutputFile) -> Image.Image:
     """A photo at thumbnail size, upright.
 
     Raises:
@@ -69,7 +71,7 @@ def _small_photo(source: Path) -> Image.Image:
     """
     from PIL import Image, ImageOps
 
-    with Image.open(source) as photo:
+    with source.open("rb") as file, Image.open(file) as photo:
         if photo.width * photo.height > MOST_PHOTO_PIXELS:
             raise ValueError(f"{photo.width} x {photo.height} pixels")
         photo.draft("RGB", (PHOTO_PX, PHOTO_PX))

@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from vondata.classes import ObjectClass
-from vondata.manifest import output_path, prepared, read_manifest
+from vondata.manifest import prepared, read_manifest
 from vondata.matching.cues import SKETCH_PX, SketchCues, sketch_cues
 from vondata.matching.sketching import sketch_volume
 from vondata.matching.viewgrid import ViewGrid, view_grid
+from vondata.packed import OutputFiles
+from vondata.slices import OutputFile
 from vondata.storage import atomic_path, load_distance
 
 FORMAT_VERSION = 1  # goes up with every change of what a cue is, so that older caches are drawn anew
@@ -61,7 +63,7 @@ class NoShapesError(ValueError):
     """There is no prepared shape to match against."""
 
 
-def choose_shapes(data: Path, class_name: str, count: int = 96) -> dict[str, Path]:
+def choose_shapes(data: Path, class_name: str, count: int = 96) -> dict[str, OutputFile]:
     """Prepared shapes to draw, by id: all, or a sample by hash of the id that is the same wherever it is drawn.
 
     Raises:
@@ -72,11 +74,12 @@ def choose_shapes(data: Path, class_name: str, count: int = 96) -> dict[str, Pat
     if ids.empty:
         raise NoShapesError(f"{data} has no prepared shape of class {class_name!r} to match photos against")
     chosen = sorted(ids, key=lambda id: hashlib.sha256(id.encode("utf-8")).digest())[:count]
-    return {id: output_path(data, class_name, "shapes", id) for id in sorted(chosen)}
+    files = OutputFiles(data, class_name, "shapes")
+    return {id: files[id] for id in sorted(chosen)}
 
 
 def build_bank(
-    shapes: Mapping[str, Path],
+    shapes: Mapping[str, OutputFile],
     object_class: ObjectClass,
     settings: BankSettings = BankSettings(),
     *,
@@ -112,7 +115,7 @@ def build_bank(
 
 
 def _draw(
-    files: list[Path],
+    files: list[OutputFile],
     grid: ViewGrid,
     camera_distance: float,
     workers: int,
@@ -120,7 +123,7 @@ def _draw(
 ) -> SketchCues:
     azimuth, elevation = np.radians(grid.views_deg).T
 
-    def cues_of(file: Path) -> SketchCues:
+    def cues_of(file: OutputFile) -> SketchCues:
         volume = sketch_volume(load_distance(file))
         return sketch_cues(volume.draw(azimuth, elevation, camera_distance, SKETCH_PX))
 
@@ -137,13 +140,16 @@ def _draw(
     )
 
 
-def bank_key(shapes: Mapping[str, Path], object_class: ObjectClass, settings: BankSettings = BankSettings()) -> str:
+def bank_key(
+    shapes: Mapping[str, OutputFile], object_class: ObjectClass, settings: BankSettings = BankSettings()
+) -> str:
     """A hash of all that decides a bank: the shapes' ids and files, the views, the settings."""
     grid = view_grid(object_class, settings.azimuth_step_deg, settings.elevation_step_deg)
     content = hashlib.sha256(json.dumps([FORMAT_VERSION, asdict(settings)], sort_keys=True).encode("utf-8"))
     content.update(grid.views_deg.tobytes())
     for id, path in shapes.items():
-        content.update(id.encode("utf-8") + hashlib.sha256(path.read_bytes()).digest())
+        with path.open("rb") as file:
+            content.update(id.encode("utf-8") + hashlib.file_digest(file, "sha256").digest())
     return content.hexdigest()
 
 

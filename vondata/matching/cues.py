@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from vondata.matching.sketching import CHANNELS, Singles
 from vondata.shapes.kernels import kernel
+from vondata.slices import OutputFile
 
 SKETCH_PX = 64
 SILHOUETTE_PX = 32
@@ -32,7 +32,7 @@ _BLOCK = 4096  # sketches that are turned to float32 at a time: 40 MB
 class PhotoUnreadableError(ValueError):
     """A prepared photo that is missing, damaged, without alpha or without an object."""
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: OutputFile, what: str) -> None:
         super().__init__(f"{path} is not a prepared photo: {what}; prepare it again with --force")
 
 
@@ -92,15 +92,20 @@ def sketch_cues(sketches: Singles) -> SketchCues:
     )
 
 
-def read_photo(path: Path) -> npt.NDArray[np.uint8]:
+def read_photo(path: OutputFile) -> npt.NDArray[np.uint8]:
     """A prepared photo at the size of the sketches, (64, 64, 4) blue, green, red, alpha.
 
     Raises:
         PhotoUnreadableError: the file is missing, damaged, without alpha or without an object.
     """
-    photo = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:
+        with path.open("rb") as file:
+            content = np.frombuffer(file.read(), np.uint8)
+    except OSError as error:
+        raise PhotoUnreadableError(path, "it cannot be read") from error
+    photo = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if photo is None:
-        raise PhotoUnreadableError(path, "it cannot be read")
+        raise PhotoUnreadableError(path, "it cannot be decoded")
     if photo.ndim != 3 or photo.shape[2] != 4 or photo.dtype != np.uint8:
         raise PhotoUnreadableError(path, "it is not an RGBA image")
     if not (photo[..., 3] > 127).any():

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vondata.manifest import output_path
 from vondata.matching.bank import SketchBank
 from vondata.matching.cues import CueWeights, photo_cues, read_photo, similarity
 from vondata.matching.posterior import read_scores
 from vondata.matching.viewgrid import log_prior
+from vondata.packed import OutputFiles
+from vondata.slices import OutputFile
 
 BATCH = 64  # photos whose scores are held at a time
 
@@ -60,7 +61,7 @@ class ViewpointMatch:
 
 
 def match_viewpoints(
-    images: Sequence[Path],
+    images: Sequence[OutputFile],
     bank: SketchBank,
     settings: MatchSettings = MatchSettings(),
     *,
@@ -101,7 +102,7 @@ def match_viewpoints(
     return matches
 
 
-def score_photos(images: Sequence[Path], bank: SketchBank, weights: CueWeights) -> npt.NDArray[np.float32]:
+def score_photos(images: Sequence[OutputFile], bank: SketchBank, weights: CueWeights) -> npt.NDArray[np.float32]:
     """(images, shapes, views) how alike each photo and each sketch are.
 
     Raises:
@@ -147,7 +148,8 @@ def match_rows(
     """
     filled = [dict(row) for row in rows]
     asked = [row for row in filled if row["status"] == "prepared" and row["viewpoint_origin"] != "annotated"]
-    images = [output_path(data, bank.object_class.name, "images", row["id"]) for row in asked]
+    files = OutputFiles(data, bank.object_class.name, "images")
+    images = [files[row["id"]] for row in asked]
     for row, match in zip(asked, match_viewpoints(images, bank, settings, on_match=on_match), strict=True):
         row.update(matched_columns(match))
     return filled

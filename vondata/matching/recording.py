@@ -22,6 +22,7 @@ from vondata.manifest import prepared, read_manifest, write_manifest
 from vondata.matching.bank import BankSettings, SketchBank, bank_key, build_bank, choose_shapes
 from vondata.matching.cues import PhotoUnreadableError
 from vondata.matching.match import BATCH, MatchSettings, match_rows
+from vondata.packed import OutputFiles, PackedDatasetError
 
 KEY_LENGTH = 16
 
@@ -80,7 +81,10 @@ def match_photos(
         NoShapesError: all shapes were rejected.
         ShapeFileError, EmptyShapeError: a prepared shape is damaged.
         DatasetBusyError: another process prepares the class's photos.
+        PackedDatasetError: they lie in shards, so that nothing can be recorded of them.
     """
+    if OutputFiles(data, class_name, "images").are_packed:
+        raise PackedDatasetError(data, class_name, "images")
     if not _unmatched(data, class_name):
         return MatchCount(0, 0, 0)
     shapes, object_class = choose_shapes(data, class_name, settings.shapes), load_class(class_name)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vondata.manifest import Split, dataset_classes, output_path
+from vondata.manifest import Split, dataset_classes
+from vondata.packed import OutputFiles
 from vonmodel.config import Representation
 from vonmodel.datasets import EmptyDatasetError, ShapeDataset
 from vonmodel.seeding import epoch_positions, numpy_generator, torch_generator
@@ -209,6 +210,7 @@ def _dataset_sha256(data: Path, datasets: Datasets) -> str:
     """Hash of the ids and files of all shapes."""
     digest = hashlib.sha256()
     for name, parts in sorted(datasets.items()):
+        files = OutputFiles(data, name, "shapes")
         for id in sorted(id for part in parts for id in part.ids):
-            digest.update(f"{name} {id} {file_sha256(output_path(data, name, 'shapes', id))}\n".encode())
+            digest.update(f"{name} {id} {file_sha256(files[id])}\n".encode())
     return digest.hexdigest()

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vondata.manifest import Split, output_path
+from vondata.manifest import Split
+from vondata.packed import OutputFiles
 from vonmodel.datasets import ImageDataset, ViewpointSampler
 from vonmodel.export import to_pixels
 from vonmodel.model import VonModel
@@ -67,7 +68,8 @@ class RealImages:
         self._dataset = ImageDataset(data, class_name, size=size, split=split)
         self._chosen = in_order_of_hash(self._dataset.ids)[:maximum]
         self.ids = tuple(self._dataset.ids[index] for index in self._chosen)
-        self._files = [output_path(data, class_name, "images", each) for each in self.ids]
+        files = OutputFiles(data, class_name, "images")
+        self._files = [files[id] for id in self.ids]
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+
+from vondata.slices import OutputFile
 
 from .weights import file_sha256
 
@@ -18,9 +19,9 @@ def in_order_of_hash(ids: Sequence[str]) -> list[int]:
     return sorted(range(len(ids)), key=digest)
 
 
-def content_sha256(ids: Iterable[str], files: Iterable[Path]) -> str:
+def content_sha256(ids: Iterable[str], files: Iterable[OutputFile]) -> str:
     """Hash of every item's id and bytes, in the order of the ids, as hexadecimal digits."""
     digest = hashlib.sha256()
-    for id, file in sorted(zip(ids, files, strict=True)):
+    for id, file in sorted(zip(ids, files, strict=True), key=lambda pair: pair[0]):
         digest.update(f"{id} {file_sha256(file)}\n".encode())
     return digest.hexdigest()

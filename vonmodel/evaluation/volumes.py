@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vondata.manifest import Split, output_path
+from vondata.manifest import Split
+from vondata.packed import OutputFiles
 from vonmodel.config import ModelConfig
 from vonmodel.datasets import ShapeDataset
 from vonmodel.synthesis.draw import draw_codes
@@ -62,7 +63,8 @@ class RealShapes:
         )
         self._chosen = in_order_of_hash(self._dataset.ids)[:maximum]
         self.ids = tuple(self._dataset.ids[index] for index in self._chosen)
-        self._files = [output_path(data, class_name, "shapes", id) for id in self.ids]
+        files = OutputFiles(data, class_name, "shapes")
+        self._files = [files[id] for id in self.ids]
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from vondata.slices import OutputFile
 from vondata.storage import atomic_path
 
 from .inception import Inception
@@ -99,7 +100,7 @@ def load_inception(path: Path, *, sha256: str = SHA256) -> Inception:
     return network.eval().requires_grad_(False)
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: OutputFile) -> str:
     """The SHA-256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
