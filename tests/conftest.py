@@ -20,6 +20,7 @@ install_import_hook(
         "vonmodel.losses",
         "vonmodel.model",
         "vonmodel.networks",
+        "vonmodel.pages",
         "vonmodel.precision",
         "vonmodel.projection.dispatch",
         "vonmodel.projection.framing",

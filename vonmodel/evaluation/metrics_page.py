@@ -4,42 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
-from vondata.storage import atomic_path
 from vonmodel.baselines.recipes import BASELINES, RECIPES
 from vonmodel.baselines.training import baseline_folder
+from vonmodel.pages.frame import Page
 
 from .curves import COLOURS, draw
 from .history import QUANTITIES, Chart, Line, Timeline, charts_of, read_lines, timeline_of
 
 PAGE = "metrics.html"
-_STYLE = """
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
-.chart { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 1rem 1.1rem; }
-.chart { margin: 0; }
-.chart h3 small { color: var(--quiet); font-weight: 400; }
-.chart svg { display: block; width: 100%; height: auto; margin-top: 0.6rem; overflow: visible; }
-.chart ul { list-style: none; margin: 0.4rem 0 0; padding: 0; font-size: 0.8rem; color: var(--quiet); }
-.chart li::before { content: ""; display: inline-block; width: 0.7rem; height: 0.7rem; border-radius: 50%;
-  margin-right: 0.45rem; background: currentColor; }
-.chart li span { color: var(--quiet); }
-.grid, .stage { stroke: var(--line); fill: none; }
-.stage { stroke-dasharray: 2 3; }
-.reference { stroke: var(--quiet); stroke-dasharray: 6 4; fill: none; }
-.tick { fill: var(--quiet); font-size: 11px; font-variant-numeric: tabular-nums; }
-.curve { stroke: currentColor; stroke-width: 2; fill: none; stroke-linejoin: round; }
-.spread { stroke: currentColor; stroke-width: 1.5; opacity: 0.5; fill: none; }
-circle { fill: currentColor; stroke: var(--card); stroke-width: 1.5; }
-.colour0 { color: var(--accent); } .colour1 { color: var(--good); }
-.colour2 { color: light-dark(#3b62a8, #8fb4f5); } .colour3 { color: light-dark(#8a4fa3, #d3a2e6); }
-.table { overflow-x: auto; }
-.measured { border-collapse: collapse; font-size: 0.84rem; font-variant-numeric: tabular-nums; }
-.measured th, .measured td { text-align: left; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px solid var(--line);
-  white-space: nowrap; vertical-align: top; }
-.measured th { color: var(--quiet); font-weight: 500; }
-"""
 
 
 def write_metrics_page(run: Path) -> Path:
@@ -50,14 +24,11 @@ def write_metrics_page(run: Path) -> Path:
     """
     lines = read_lines(run)
     others = {RECIPES[name].title: read_lines(baseline_folder(run, name).path) for name in BASELINES}
-    page = run / PAGE
-    with atomic_path(page) as temporary:
-        temporary.write_text(render_metrics(run.name, lines, others), "utf-8")
-    return page
+    return metrics_page(run.name, lines, others).write(run / PAGE)
 
 
-def render_metrics(name: str, lines: Sequence[Line], others: Mapping[str, Sequence[Line]]) -> str:
-    """The page as HTML.
+def metrics_page(name: str, lines: Sequence[Line], others: Mapping[str, Sequence[Line]]) -> Page:
+    """The page of a run.
 
     Args:
         name: of the run.
@@ -66,30 +37,15 @@ def render_metrics(name: str, lines: Sequence[Line], others: Mapping[str, Sequen
     """
     timeline, charts = timeline_of(lines), charts_of(lines, others)
     checkpoints = len({line["checkpoint"]["sha256"] for line in lines})
-    title = f"Scores of {name}"
     lead = f"{len(lines)} measurements of {checkpoints} {'checkpoint' if checkpoints == 1 else 'checkpoints'}"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<link rel="icon" href="data:,">
-<style>
-{(files("vonmodel.synthesis") / "page.css").read_text("utf-8")}{_STYLE}</style>
-</head>
-<body>
-<h1>{escape(title)}</h1>
-<p class="lead">{lead}. The horizontal axis counts steps, stage after stage; a dashed line across is a baseline.</p>
-<h2>Over the checkpoints</h2>
+    content = f"""<h2>Over the checkpoints</h2>
 <main class="charts">
 {"".join(_chart(chart, timeline) for chart in charts) or '<p class="hint">Nothing yet: von evaluate</p>'}
 </main>
 <h2>Every measurement</h2>
-{_table([*lines, *(line for each in others.values() for line in each)])}
-</body>
-</html>
-"""
+{_table([*lines, *(line for each in others.values() for line in each)])}"""
+    lead += ". The horizontal axis counts steps, stage after stage; a dashed line across is a baseline."
+    return Page(f"Scores of {name}", lead, content, styles=("scores.css",))
 
 
 def _chart(chart: Chart, timeline: Timeline) -> str:

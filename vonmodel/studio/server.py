@@ -68,7 +68,7 @@ class StudioSettings:
 def application(workshop: Workshop) -> tornado.web.Application:
     """Which address answers what."""
     shared = {"workshop": workshop}
-    with as_file(files(__package__) / "page") as page, as_file(files("vonmodel.synthesis")) as house:
+    with as_file(files(__package__) / "page") as page, as_file(files("vonmodel.pages")) as house:
         return tornado.web.Application(
             [
                 (r"/api/run", RunHandler, shared),
@@ -81,7 +81,7 @@ def application(workshop: Workshop) -> tornado.web.Application:
                 (r"/api/tasks/([\w-]{1,40})", TaskHandler, shared),
                 (r"/api/training", TrainingHandler, shared),
                 (r"/api/sheets/([a-z0-9.-]+)", SheetHandler, shared),
-                (r"/(page\.css)", PageHandler, {**shared, "path": str(house)}),
+                (r"/(house\.css)", PageHandler, {**shared, "path": str(house)}),
                 (r"/(.*)", PageHandler, {**shared, "path": str(page), "default_filename": "index.html"}),
             ],
             default_handler_class=NothingHandler,

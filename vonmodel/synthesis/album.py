@@ -7,16 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vondata.storage import atomic_path
+from vonmodel.pages.frame import Origin, Page, linked_picture
 
-from .gallery import FORMAT, PAGE
+from .gallery import FORMAT, PAGE, versions
 from .output import RESULT, Verb
 from .source import Source
 
@@ -88,7 +85,7 @@ def write_result(
         "checkpoint": dataclasses.asdict(source.checkpoint),
         "settings": dict(settings),
         "objects": [dict(each) for each in objects],
-        "versions": {"von": version("von"), "torch": torch.__version__},
+        "versions": versions(),
     }
     text = json.dumps(result, indent=1, allow_nan=False)
     with atomic_path(folder / RESULT) as temporary:
@@ -99,41 +96,14 @@ def write_result(
 
 def write_album(folder: Path, album: Album, source: Source) -> Path:
     """Writes the page, which loads nothing from anywhere else, and returns it."""
-    page = folder / PAGE
-    with atomic_path(page) as temporary:
-        temporary.write_text(render_album(album, source), "utf-8")
-    return page
+    return album_page(album, source).write(folder / PAGE)
 
 
-def render_album(album: Album, source: Source) -> str:
-    """The page as HTML."""
+def album_page(album: Album, source: Source) -> Page:
+    """The page of an album."""
     plates = "\n".join(_plate(plate) for plate in album.plates)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(album.title)}</title>
-<link rel="icon" href="data:,">
-<style>
-{_asset("page.css")}{_asset("album.css")}</style>
-</head>
-<body>
-<h1>{escape(album.title)}</h1>
-<p class="lead">{escape(album.lead)}</p>
-<main class="plates">
-{plates}
-</main>
-<h2>Origin</h2>
-{_origin(source)}
-<dialog aria-label="Picture">
-<img src="data:," alt=""><p><span class="caption"></span><span>←&ensp;→&ensp;Esc</span></p>
-</dialog>
-<script>
-{_asset("page.js")}</script>
-</body>
-</html>
-"""
+    content = f'<main class="plates">\n{plates}\n</main>\n{_origin(source).render()}'
+    return Page(album.title, album.lead, content, styles=("album.css",), enlarges=True)
 
 
 def _plate(plate: Plate) -> str:
@@ -162,8 +132,7 @@ def _film(title: str, film: Picture) -> str:
 
 def _strip(title: str, strip: Strip) -> str:
     cells = "".join(
-        f'<figure><a href="{escape(picture.file)}"><img src="{escape(picture.file)}" decoding="async" '
-        f'alt="{escape(f"{title}, {strip.label}: {picture.caption}")}"></a>'
+        f"<figure>{linked_picture(picture.file, f'{title}, {strip.label}: {picture.caption}')}"
         f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
         for picture in strip.pictures
     )
@@ -174,20 +143,14 @@ def _strip(title: str, strip: Strip) -> str:
     )
 
 
-def _origin(source: Source) -> str:
-    checkpoint, config = source.checkpoint, source.config
-    entries = {
-        "Run": str(source.run),
-        "Checkpoint": f"{checkpoint.name} (stage {checkpoint.stage}, step {checkpoint.step})",
-        "SHA-256": checkpoint.sha256,
-        "Volumes": f"{config.resolution}³",
-        "Images": f"{config.image_size} × {config.image_size} pixels",
-        "Versions": f"von {version('von')}, torch {torch.__version__}",
-    }
-    rows = "".join(f"<dt>{name}</dt><dd><code>{escape(value)}</code></dd>" for name, value in entries.items())
-    hint = f'Codes, viewpoints and files: <a href="{RESULT}">{RESULT}</a>'
-    return f'<dl class="facts">{rows}</dl>\n<p class="hint">{hint}</p>'
-
-
-def _asset(name: str) -> str:
-    return (files(__package__) / name).read_text("utf-8")
+def _origin(source: Source) -> Origin:
+    config = source.config
+    return Origin(
+        run=str(source.run),
+        checkpoint=dataclasses.asdict(source.checkpoint),
+        seed=None,
+        volumes=f"{config.resolution}³",
+        image_size=config.image_size,
+        versions=versions(),
+        file=RESULT,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from vondata.storage import atomic_path
 FORMAT = 1
 SIDECAR = "generated.json"
 PAGE = "index.html"
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the content of a result."""
+    return {name: version(name) for name in ("von", "torch")}
 
 
 @dataclass(frozen=True)

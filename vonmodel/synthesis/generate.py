@@ -6,11 +6,9 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from vonmodel.checkpoint import CheckpointInfo
 from vonmodel.datasets import ViewpointSampler
@@ -18,7 +16,7 @@ from vonmodel.export import surface_level
 
 from .draw import Viewpoints, draw_codes, draw_viewpoints
 from .figures import read_metrics
-from .gallery import Gallery
+from .gallery import Gallery, versions
 from .output import replaced_folder
 from .page import write_page
 from .pictures import write_shape
@@ -108,7 +106,7 @@ def generate(source: Source, settings: GenerateSettings, output: Path, progress:
             viewpoints_deg=tuple((float(a), float(e)) for a, e in np.degrees(viewpoints).round(6)),
             texture_codes=tuple(tuple(code) for code in texture_codes.tolist()),
             shapes=tuple(shapes),
-            versions={"von": version("von"), "torch": torch.__version__},
+            versions=versions(),
         )
         gallery.save(folder)
         write_page(folder, gallery, read_metrics(source.run, source.checkpoint.sha256))

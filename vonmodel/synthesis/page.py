@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
-from vondata.storage import atomic_path
+from vonmodel.pages.frame import Origin, Page, linked_picture
 
 from .figures import Figure, Metric, figures_of, newest
-from .gallery import PAGE, Gallery, GeneratedShape
+from .gallery import PAGE, SIDECAR, Gallery, GeneratedShape
 
 
 def write_page(folder: Path, gallery: Gallery, metrics: Sequence[Metric]) -> Path:
@@ -24,47 +23,28 @@ def write_page(folder: Path, gallery: Gallery, metrics: Sequence[Metric]) -> Pat
     Returns:
         The page to open.
     """
-    page = folder / PAGE
-    with atomic_path(page) as temporary:
-        temporary.write_text(render_page(gallery, metrics), "utf-8")
-    return page
+    return gallery_page(gallery, metrics).write(folder / PAGE)
 
 
-def render_page(gallery: Gallery, metrics: Sequence[Metric]) -> str:
-    """The page as HTML."""
+def gallery_page(gallery: Gallery, metrics: Sequence[Metric]) -> Page:
+    """The page of a gallery; arguments as `write_page`."""
     nearest = _nearest_of(gallery, metrics)
     shapes = "\n".join(_shape(gallery, shape, near) for shape, near in zip(gallery.shapes, nearest, strict=True))
-    width = 6 + 6.5 * len(gallery.viewpoints_deg)
-    title = f"Generated {gallery.class_name}s"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<link rel="icon" href="data:,">
-<style>
-{_asset("page.css")}</style>
-</head>
-<body style="--card-width: {min(width + 3, 44):g}rem; --table-width: {width * 0.7:g}rem">
-<h1>{escape(title)}</h1>
-<p class="lead">{escape(_summary(gallery))}</p>
-<h2>Figures</h2>
+    content = f"""<h2>Figures</h2>
 {_figures(gallery, figures_of(metrics))}
 <h2>Shapes</h2>
 <main class="shapes">
 {shapes}
 </main>
-<h2>Origin</h2>
-{_origin(gallery)}
-<dialog aria-label="Picture">
-<img src="data:," alt=""><p><span class="caption"></span><span>←&ensp;→&ensp;Esc</span></p>
-</dialog>
-<script>
-{_asset("page.js")}</script>
-</body>
-</html>
-"""
+{_origin(gallery).render()}"""
+    width = 6 + 6.5 * len(gallery.viewpoints_deg)
+    return Page(
+        f"Generated {gallery.class_name}s",
+        _summary(gallery),
+        content,
+        variables={"--card-width": f"{min(width + 3, 44):g}rem", "--table-width": f"{width * 0.7:g}rem"},
+        enlarges=True,
+    )
 
 
 def _summary(gallery: Gallery) -> str:
@@ -125,29 +105,23 @@ def _shape(gallery: Gallery, shape: GeneratedShape, nearest: str) -> str:
 
 
 def _row(label: str, shape: GeneratedShape, gallery: Gallery, pictures: Iterable[str]) -> str:
-    size = gallery.image_size
     cells = "".join(
-        f'<td><a href="{escape(file)}"><img src="{escape(file)}" width="{size}" height="{size}" decoding="async" '
-        f'alt="{escape(f"{_title(shape)}, {label}, {_viewpoint(*viewpoint)}")}"></a></td>'
+        f"<td>{linked_picture(file, f'{_title(shape)}, {label}, {_viewpoint(*viewpoint)}', gallery.image_size)}</td>"
         for file, viewpoint in zip(pictures, gallery.viewpoints_deg, strict=True)
     )
     return f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>\n'
 
 
-def _origin(gallery: Gallery) -> str:
-    checkpoint = gallery.checkpoint
-    entries = {
-        "Run": gallery.run,
-        "Checkpoint": f"{checkpoint['name']} (stage {checkpoint['stage']}, step {checkpoint['step']})",
-        "SHA-256": checkpoint["sha256"],
-        "Seed": str(gallery.seed),
-        "Volumes": f"{gallery.resolution}³, surface at {gallery.level:.4g}",
-        "Images": f"{gallery.image_size} × {gallery.image_size} pixels",
-        "Versions": ", ".join(f"{name} {version}" for name, version in gallery.versions.items()),
-    }
-    rows = "".join(f"<dt>{name}</dt><dd><code>{escape(value)}</code></dd>" for name, value in entries.items())
-    codes = 'Codes and viewpoints of every picture: <a href="generated.json">generated.json</a>'
-    return f'<dl class="facts">{rows}</dl>\n<p class="hint">{codes}</p>'
+def _origin(gallery: Gallery) -> Origin:
+    return Origin(
+        run=gallery.run,
+        checkpoint=gallery.checkpoint,
+        seed=gallery.seed,
+        volumes=f"{gallery.resolution}³, surface at {gallery.level:.4g}",
+        image_size=gallery.image_size,
+        versions=gallery.versions,
+        file=SIDECAR,
+    )
 
 
 def _nearest_of(gallery: Gallery, metrics: Sequence[Metric]) -> list[str]:
@@ -168,7 +142,3 @@ def _viewpoint(azimuth_deg: float, elevation_deg: float) -> str:
         if elevation_deg >= 0
         else f"{azimuth_deg:.0f}°, {elevation_deg:.0f}°"
     )
-
-
-def _asset(name: str) -> str:
-    return (files(__package__) / name).read_text("utf-8")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vonmodel.evaluation.curves import draw, ticks
 from vonmodel.evaluation.history import charts_of, timeline_of
-from vonmodel.evaluation.metrics_page import render_metrics, write_metrics_page
+from vonmodel.evaluation.metrics_page import metrics_page, write_metrics_page
 
 
 def line(step, value, **others):
@@ -58,7 +58,8 @@ def test_labels_do_not_cover_each_other():
 
 
 def test_the_page_holds_every_measurement_and_loads_nothing():
-    html = render_metrics("my <run>", [line(5, 10.0), line(20, 2.0)], {"DCGAN": [line(1, 4.0, model="dcgan")]})
+    page = metrics_page("my <run>", [line(5, 10.0), line(20, 2.0)], {"DCGAN": [line(1, 4.0, model="dcgan")]})
+    html = page.render()
     assert "Scores of my &lt;run&gt;" in html
     assert html.count("<tr>") == 4
     assert "2 measurements of 2 checkpoints" in html

@@ -123,7 +123,7 @@ def test_methods_that_there_are_not(studio):
 
 
 def test_other_hosts_and_origins_get_nothing_anywhere(studio):
-    for path in ("/", "/studio.js", "/page.css", "/api/run", "/api/view", "/api/surface", "/api/training", "/api/x"):
+    for path in ("/", "/studio.js", "/house.css", "/api/run", "/api/view", "/api/surface", "/api/training", "/api/x"):
         assert studio.ask(path, headers={"Host": "evil.example"}).status == 403
         assert studio.ask(path, headers={"Origin": "http://evil.example"}).status == 403
     upload = studio.ask("/api/photos", method="POST", body=photo_file(), headers={"Origin": "http://evil.example"})

@@ -5,7 +5,7 @@ import pytest
 
 from vonmodel.synthesis.figures import figures_of, read_metrics
 from vonmodel.synthesis.gallery import Gallery, GeneratedShape, ViewFiles
-from vonmodel.synthesis.page import render_page, write_page
+from vonmodel.synthesis.page import gallery_page, write_page
 
 CHECKPOINT = {"name": "joint-00000020", "stage": "joint", "step": 20, "sha256": "ab" * 32}
 FID = {
@@ -62,6 +62,10 @@ def read(html):
     return reader
 
 
+def rendered(gallery, metrics):
+    return gallery_page(gallery, metrics).render()
+
+
 def gallery(shapes=2, views=3, textures=2, **changes):
     made = [
         GeneratedShape(
@@ -111,26 +115,26 @@ def test_every_file_is_shown_and_nothing_comes_from_elsewhere(tmp_path):
 
 
 def test_every_picture_says_what_it_shows():
-    alternatives = read(render_page(gallery(), [])).alternatives
+    alternatives = read(rendered(gallery(), [])).alternatives
     assert "Shape 02, texture 2, 60°, 10° up" in alternatives
     assert len([each for each in alternatives if each]) == len(set(alternatives) - {""}) == 2 * 3 * 4
 
 
 def test_names_from_outside_cannot_break_the_page():
     nasty = '<script>alert("1")</script>&'
-    html = render_page(gallery(class_name=nasty, run=nasty), [FID | {"features": nasty}])
+    html = rendered(gallery(class_name=nasty, run=nasty), [FID | {"features": nasty}])
     assert "<script>alert" not in html
     text = "".join(read(html).text)
     assert text.count(nasty) >= 3
 
 
 def test_unmeasured_checkpoints_say_how_to_measure():
-    text = "".join(read(render_page(gallery(), [])).text)
+    text = "".join(read(rendered(gallery(), [])).text)
     assert "von evaluate --run runs/chair --checkpoint joint-00000020" in text
 
 
 def test_figures_are_shown_with_how_they_were_measured():
-    text = "".join(read(render_page(gallery(), [FID, SHAPES])).text)
+    text = "".join(read(rendered(gallery(), [FID, SHAPES])).text)
     for part in ("12.5", "5% of the untrained model's 250", "160 generated images against 150 photos, seed 0"):
         assert part in text
     assert "not comparable with published values" in text
@@ -167,7 +171,7 @@ def test_the_newest_line_of_a_metric_counts():
 
 
 def test_overlaps_of_another_seed_are_not_put_beside_the_shapes():
-    html = render_page(gallery(seed=7), [SHAPES])
+    html = rendered(gallery(seed=7), [SHAPES])
     assert "with its nearest training shape" not in html
 
 
@@ -183,11 +187,11 @@ def test_metrics_of_other_checkpoints_are_left_out(tmp_path):
 
 
 def test_untrained_textures_are_called_so():
-    assert "untrained networks" not in render_page(gallery(), [])
-    assert "untrained networks" in render_page(gallery(checkpoint=CHECKPOINT | {"stage": "shape"}), [])
+    assert "untrained networks" not in rendered(gallery(), [])
+    assert "untrained networks" in rendered(gallery(checkpoint=CHECKPOINT | {"stage": "shape"}), [])
 
 
 @pytest.mark.parametrize("shapes", [1, 12])
 def test_the_page_counts_in_words(shapes):
-    text = "".join(read(render_page(gallery(shapes=shapes, views=1, textures=1), [])).text)
+    text = "".join(read(rendered(gallery(shapes=shapes, views=1, textures=1), [])).text)
     assert f"{shapes} shape{'s' if shapes > 1 else ''} × 1 viewpoint × 1 texture" in text
