@@ -1,0 +1,1 @@
+"""What all HTML pages that VON writes have in common: one frame and one look."""
