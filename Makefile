@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help system install demo test test-all bench-smoke lint types imports check clean
+.PHONY: help system system-browser install demo test test-all bench-smoke lint types imports check clean
 
 help:
 	@echo "make demo       prepare, train, generate and score the built-in chairs and cars (15 minutes, no GPU)"
@@ -13,9 +13,13 @@ help:
 	@echo "make check      lint, types and import direction"
 	@echo "make bench-smoke   the benchmarks, small and once: do they compute the right things (no time is asserted)"
 	@echo "make install    the von command in $(VENV);  make system: missing system libraries through apt"
+	@echo "make system-browser   chromium, for the tests that look at the pages"
 
 system:
 	@PYTHON=$(PYTHON) scripts/system_libraries.sh install
+
+system-browser:
+	@scripts/system_libraries.sh browser
 
 $(VENV)/.installed: pyproject.toml
 	@PYTHON=$(PYTHON) scripts/system_libraries.sh check

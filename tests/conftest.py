@@ -1,6 +1,9 @@
 """Where the tests find what lies beside the repository; what is absent skips with a reason."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -127,3 +130,24 @@ def tiny_run(tmp_path, tiny_config) -> Path:
         state = CheckpointState(build_model(tiny_config.model, seed).state_dict(), {}, {})
         save_checkpoint(run.path, info, state)
     return run.path
+
+
+# WebGL in software, and nothing that a browser does by itself.
+BROWSER_ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+    *("--ignore-gpu-blocklist", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, without a window, driven by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("chromium is not there to show the page (make system-browser)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=BROWSER_ARGUMENTS, timeout=120_000)
+        yield browser
+        browser.close()

@@ -1,6 +1,5 @@
 """The page of a dataset in a real browser, without a server: finding, filtering, looking closely, on a phone too."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,6 @@ from vondata.manifest import output_path, split_of, write_manifest
 from vondata.report import write_report
 from vondata.storage import PreparedShape, save_shape
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("chromium is not there to show the page", allow_module_level=True)
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 PHOTOS = 200
 
 
@@ -52,14 +46,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def row(id: str, **values: Any) -> dict[str, Any]:
     return {"id": id, "class": "chair", "source": id, "status": "prepared", "split": split_of(id), **values}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=120_000)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import shutil
 import struct
 
 import numpy as np
@@ -12,26 +11,8 @@ from PIL import Image
 
 from vonmodel.studio.server import StudioSettings
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("chromium is not there to show the page", allow_module_level=True)
-# WebGL in software, and nothing that a browser does by itself.
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
-    *("--ignore-gpu-blocklist", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
 # Far more than it takes: a machine that does much else at once shows WebGL in software slowly.
 PATIENCE_MS = 180_000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
