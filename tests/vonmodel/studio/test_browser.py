@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import struct
 
 import numpy as np
