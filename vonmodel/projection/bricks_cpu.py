@@ -23,7 +23,7 @@ Doubles = npt.NDArray[np.float64]
 
 def bricks_along(resolution: int) -> int:
     """Bricks along an axis of N + 1 cells, with room for a position rounded up to N + 1."""
-    return ((resolution + 1) >> BRICK_BITS) + 1
+    return (resolution + 1) // (1 << BRICK_BITS) + 1
 
 
 @compiled
@@ -55,27 +55,33 @@ def mark_occupied(volumes: Floats, occupied: Bytes, first: int, stride: int) -> 
                     occupied[item, bx + 1, by + 1, ((z + 1) >> BRICK_BITS) + 1] = 1
 
 
+def occupied_bounds(clearance: Bytes) -> Doubles:
+    """First and last side, in cells, of the occupied bricks along each axis; 0 after 4 B when there are none.
+
+    Args:
+        clearance: (B, B, B), 0 where occupied.
+
+    Returns:
+        (3, 2).
+    """
+    bounds = np.empty((3, 2))
+    for axis, others in enumerate(((1, 2), (0, 2), (0, 1))):
+        places = np.flatnonzero((clearance == 0).any(others))
+        bounds[axis] = (places[0], places[-1] + 1) if len(places) else (len(clearance), 0)
+    return bounds * (1 << BRICK_BITS)
+
+
 @compiled
-def measure_clearance(occupied: Bytes, clearance: Bytes, bounds: Doubles) -> None:
-    """Says how far bricks are from occupied ones, and where those end.
+def measure_clearance(occupied: Bytes, clearance: Bytes) -> None:
+    """Says how far bricks are from occupied ones.
 
     Args:
         occupied: (B + 2, B + 2, B + 2), the outer layer empty.
         clearance: (B, B, B), overwritten: bricks to the nearest occupied one, as a king moves, at most 8; 0 where
             occupied.
-        bounds: (3, 2), overwritten: first and last side of the occupied bricks, in cells; the first
-            beyond the last when there is none.
     """
     count = len(clearance)
     clearance[:] = 0
-    bounds[:, 0], bounds[:, 1] = count << BRICK_BITS, 0
-    for x in range(count):
-        for y in range(count):
-            for z in range(count):
-                if occupied[x + 1, y + 1, z + 1]:
-                    for axis, brick in enumerate((x, y, z)):
-                        bounds[axis, 0] = min(bounds[axis, 0], brick << BRICK_BITS)
-                        bounds[axis, 1] = max(bounds[axis, 1], (brick + 1) << BRICK_BITS)
     for _ in range(LONGEST_JUMP):
         for x in range(count):
             for y in range(count):

@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,20 +33,22 @@ class _Input(NamedTuple):
 
 def march_rays(
     volumes: Tensor, rotations: Tensor, distance: float, half_width: float, samples: int, image_size: int
-) -> Tensor:
-    """Silhouette and depth, (n, 2, R, R)."""
+) -> tuple[Tensor, Tensor]:
+    """Silhouette and depth, (n, 2, R, R), and the clearance of the volumes' bricks."""
     from vonmodel.projection.march_cpu import new_workspace, sketch_tiles, tile_count
 
-    given = _prepare(volumes, rotations, distance, half_width, samples, image_size)
+    clearance = _survey(volumes)
+    given = _prepare(volumes, clearance, rotations, (distance, half_width, samples, image_size))
     sketch = volumes.new_empty(len(volumes), 2, image_size, image_size)
     pixels, threads, tiles = sketch.numpy(), torch.get_num_threads(), len(volumes) * tile_count(image_size)
     _side_by_side(lambda thread: sketch_tiles(*given, (thread, tiles, threads), pixels, new_workspace(samples)))
-    return sketch
+    return sketch, clearance
 
 
 def march_rays_backward(
     upstream: Tensor,
     volumes: Tensor,
+    clearance: Tensor,
     rotations: Tensor,
     distance: float,
     half_width: float,
@@ -56,7 +59,7 @@ def march_rays_backward(
     """Gradients of volumes and rotations; one that is not needed has no rows."""
     from vonmodel.projection.march_cpu import Gradients, gradient_tiles, new_workspace, tile_count
 
-    given = _prepare(volumes, rotations, distance, half_width, samples, upstream.shape[-1])
+    given = _prepare(volumes, clearance, rotations, (distance, half_width, samples, upstream.shape[-1]))
     n, threads, tiles = len(volumes), torch.get_num_threads(), tile_count(upstream.shape[-1])
     bounds = [n * tiles * thread // threads for thread in range(threads + 1)]
     voxels = volumes.shape[2:].numel()
@@ -78,28 +81,41 @@ def march_rays_backward(
     return grad_volumes.view(shape), torch.from_numpy(turns.sum(0)).to(rotations.dtype)
 
 
-def _prepare(
-    volumes: Tensor, rotations: Tensor, distance: float, half_width: float, samples: int, image_size: int
-) -> _Input:
-    """Arrays for the loops, with the bricks of the volumes surveyed."""
-    from vonmodel.projection import bricks_cpu, march_cpu
+def _survey(volumes: Tensor) -> Tensor:
+    """How many bricks away from each brick of volumes the nearest one with opacity is, (n, B, B, B) uint8."""
+    from vonmodel.projection import bricks_cpu
 
-    n, resolution, threads = len(volumes), volumes.shape[-1], torch.get_num_threads()
-    grids = volumes.detach().contiguous().numpy().reshape(n, resolution, resolution, resolution)
-    bricks = bricks_cpu.bricks_along(resolution)
+    n, threads, bricks = len(volumes), torch.get_num_threads(), bricks_cpu.bricks_along(volumes.shape[-1])
+    grids = _grids(volumes)
     occupied = np.zeros((n, *[bricks + 2] * 3), np.uint8)
-    clearance, bounds = np.empty((n, *[bricks] * 3), np.uint8), np.empty((n, 3, 2))
+    clearance = np.empty((n, *[bricks] * 3), np.uint8)
 
     def measure(thread: int) -> None:
         for item in range(thread, n, threads):
-            bricks_cpu.measure_clearance(occupied[item], clearance[item], bounds[item])
+            bricks_cpu.measure_clearance(occupied[item], clearance[item])
 
     _side_by_side(lambda thread: bricks_cpu.mark_occupied(grids, occupied, thread, threads))
     _side_by_side(measure)
+    return torch.from_numpy(clearance)
+
+
+def _grids(volumes: Tensor) -> npt.NDArray[np.float32]:
+    """(n, N, N, N)."""
+    return volumes.detach().contiguous().numpy().reshape(len(volumes), *volumes.shape[2:])
+
+
+def _prepare(volumes: Tensor, clearance: Tensor, rotations: Tensor, view: tuple[float, float, int, int]) -> _Input:
+    """Arrays for the loops; view: distance, half width, samples, image size."""
+    from vonmodel.projection import bricks_cpu, march_cpu
+
+    distance, half_width, samples, image_size = view
+    free = clearance.contiguous().numpy()
+    bounds = np.stack([bricks_cpu.occupied_bounds(item) for item in free]) if len(free) else np.empty((0, 3, 2))
     turns = np.ascontiguousarray(rotations.detach().numpy(), dtype=np.float64)
     runs = march_cpu.runs_of_least_opacity(samples)
-    scene = march_cpu.Scene(grids.reshape(n, resolution**3), clearance, bounds, turns, runs)
-    return _Input(scene, march_cpu.View(distance, half_width, samples, resolution, image_size, bricks_cpu.BRICK_BITS))
+    scene = march_cpu.Scene(_grids(volumes).reshape(len(volumes), volumes.shape[-1] ** 3), free, bounds, turns, runs)
+    size = march_cpu.View(distance, half_width, samples, volumes.shape[-1], image_size, bricks_cpu.BRICK_BITS)
+    return _Input(scene, size)
 
 
 def _side_by_side(work: Callable[[int], None]) -> None:

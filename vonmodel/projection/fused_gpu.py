@@ -8,32 +8,37 @@ they are added as whole numbers (int64, in units of 2^-30 of the largest upstrea
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from vonmodel.projection import operators  # noqa: F401  # defines what is implemented here
-from vonmodel.projection.bricks_cpu import LEAST_OPACITY, LONGEST_JUMP, bricks_along
+from vonmodel.projection.bricks_cpu import bricks_along
 
-# Rays that a program follows, rows x columns.
-TILE = (16, 8)
-WARPS = 4
+# Rays that a program follows, rows x columns. One warp: it decides about jumps without a barrier, and small tiles
+# jump farther.
+TILE = (8, 4)
+WARPS = 1
+# Samples whose gradients a program adds side by side; more of them take long to compile.
+TOGETHER = 2
+# Bricks that a program of `spread_along_axis` looks at.
+SPREAD = 1024
 
 
 def march_rays(
     volumes: Tensor, rotations: Tensor, distance: float, half_width: float, samples: int, image_size: int
-) -> Tensor:
-    """Silhouette and depth, (n, 2, R, R)."""
+) -> tuple[Tensor, Tensor]:
+    """Silhouette and depth, (n, 2, R, R), and the clearance of the volumes' bricks."""
     from vonmodel.projection import march_gpu
 
-    n, resolution = len(volumes), volumes.shape[-1]
+    n, resolution, tiles = len(volumes), volumes.shape[-1], tile_count(image_size)
+    volumes = volumes.detach().contiguous()
     sketch = volumes.new_empty(n, 2, image_size, image_size, dtype=torch.float32)
-    if n:
-        volumes = volumes.detach().contiguous()
-        clearance, tiles = survey(volumes), tile_count(image_size)
-        with _on_device_of(volumes):
+    with _on_device_of(volumes):
+        clearance = survey(volumes)
+        if n:
             march_gpu.sketch_tiles[n * tiles,](
                 volumes,
                 clearance,
@@ -51,12 +56,13 @@ def march_rays(
                 COLUMNS=TILE[1],
                 num_warps=WARPS,
             )
-    return sketch
+    return sketch, clearance
 
 
 def march_rays_backward(
     upstream: Tensor,
     volumes: Tensor,
+    clearance: Tensor,
     rotations: Tensor,
     distance: float,
     half_width: float,
@@ -73,14 +79,13 @@ def march_rays_backward(
         n if need_volumes else 0, *volumes.shape[1:], dtype=torch.int64 if deterministic else torch.float32
     )
     turns = rotations.new_empty(n if need_rotations else 0, tiles, 3, 3)
-    unit = 2.0**30 / upstream.abs().amax().clamp(min=1e-30) if upstream.numel() else upstream.new_ones(())
+    unit = 2.0**30 / upstream.abs().amax().clamp(min=1e-30) if deterministic and n else None
     if n:
         volumes = volumes.detach().contiguous()
-        clearance = survey(volumes)
         with _on_device_of(volumes):
             march_gpu.gradient_tiles[n * tiles,](
                 volumes,
-                clearance,
+                clearance.contiguous(),
                 rotations.contiguous(),
                 runs_of_least_opacity(samples, volumes.device),
                 upstream.contiguous(),
@@ -99,9 +104,10 @@ def march_rays_backward(
                 NEED_VOLUMES=need_volumes,
                 NEED_ROTATIONS=need_rotations,
                 DETERMINISTIC=deterministic,
+                TOGETHER=TOGETHER,
                 num_warps=WARPS,
             )
-    gradient = summed.double() / unit.double() if deterministic else summed
+    gradient = summed if unit is None else summed.double() / unit.double()
     return gradient.to(volumes.dtype), turns.sum(1)
 
 
@@ -113,18 +119,23 @@ def tile_count(image_size: int) -> int:
 def survey(volumes: Tensor) -> Tensor:
     """For every brick of volumes (n, 1, N, N, N) how many bricks away the nearest one with opacity is, at most 8.
 
-    Bricks and clearance are those of `bricks_cpu`, (n, 1, B, B, B) uint8; in pooling, which GPUs do well enough.
+    Bricks and clearance are those of `bricks_cpu`, (n, B, B, B) uint8.
     """
-    bricks = bricks_along(volumes.shape[-1])
-    # The cells of a brick touch five voxels of each axis, from the one before its first. NaN stays NaN.
-    densest = functional.max_pool3d(volumes, 5, stride=4, padding=1, ceil_mode=True).float()
-    occupied = (~(densest <= float(LEAST_OPACITY))).float()
-    occupied = functional.pad(occupied, (0, bricks - occupied.shape[-1]) * 3)
-    clearance = torch.zeros_like(occupied)
-    for _ in range(LONGEST_JUMP):
-        clearance += 1.0 - occupied
-        occupied = functional.max_pool3d(occupied, 3, stride=1, padding=1)
-    return clearance.to(torch.uint8)
+    from vonmodel.projection import bricks_gpu
+
+    n, resolution = len(volumes), volumes.shape[-1]
+    bricks = bricks_along(resolution)
+    clearance = volumes.new_empty(n, bricks, bricks, bricks, dtype=torch.uint8)
+    if n:
+        lanes = 1 << (bricks - 1).bit_length()
+        bricks_gpu.mark_bricks[n * bricks**2,](volumes, clearance, resolution, bricks, LANES=lanes, num_warps=1)
+        for stride in (1, bricks, bricks**2):
+            nearest, clearance = clearance, torch.empty_like(clearance)
+            programs = -(-clearance.numel() // SPREAD)
+            bricks_gpu.spread_along_axis[programs,](
+                nearest, clearance, clearance.numel(), bricks, stride, LANES=SPREAD
+            )
+    return clearance
 
 
 def _on_device_of(volumes: Tensor) -> AbstractContextManager[None]:
@@ -132,11 +143,15 @@ def _on_device_of(volumes: Tensor) -> AbstractContextManager[None]:
     return torch.cuda.device(volumes.device) if volumes.is_cuda else nullcontext()
 
 
+@cache
 def runs_of_least_opacity(samples: int, device: torch.device) -> Tensor:
-    """(2, S + 1) for m = 0..S samples of least opacity: the light that passes, and its sum after each of them."""
+    """(2, S + 1) for m = 0..S samples of least opacity: the light that passes, and its sum after each of them.
+
+    Made once for each device, and there before this returns, so that any stream may read it.
+    """
     passed = (1.0 - 1e-4) ** np.arange(samples + 1, dtype=np.float64)
     runs = np.stack([passed, np.cumsum(passed) - 1.0]).astype(np.float32)
-    return torch.from_numpy(runs).to(device, non_blocking=True)
+    return torch.from_numpy(runs).to(device)
 
 
 torch.library.impl("von::march_rays", "cuda", march_rays)

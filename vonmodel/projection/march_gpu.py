@@ -109,7 +109,7 @@ def sketch_tiles(
     near, rise = distance - 1.0, 2.0 / (samples - 1.0)
     depth = near * (1.0 - light) + rise * (total - samples * light) + (distance + 1.0) * clamped(light)
     inside = (row < image_size) & (column < image_size)
-    pixel = sketch + (item * 2 * image_size + row) * image_size + column
+    pixel = sketch + item.to(tl.int64) * 2 * image_size * image_size + row * image_size + column
     tl.store(pixel, 1.0 - light, mask=inside)
     tl.store(pixel + image_size * image_size, depth, mask=inside)
 
@@ -168,6 +168,7 @@ def gradient_tiles(
     NEED_VOLUMES: tl.constexpr,
     NEED_ROTATIONS: tl.constexpr,
     DETERMINISTIC: tl.constexpr,
+    TOGETHER: tl.constexpr,
 ):
     """Adds a tile's gradient of the volumes (n, N^3) and writes that of its rotation (tiles of all items, 3, 3)."""
     item, row, column = tile_of_rays(image_size, tiles, ROWS, COLUMNS)
@@ -191,7 +192,7 @@ def gradient_tiles(
     ahead = tl.where(lit, 1.0 + tl.load(runs + samples + 1 + left_over), 0.0)
 
     inside = (row < image_size) & (column < image_size)
-    pixel = upstream + (item * 2 * image_size + row) * image_size + column
+    pixel = upstream + item.to(tl.int64) * 2 * image_size * image_size + row * image_size + column
     grad_silhouette = tl.load(pixel, mask=inside, other=0.0)
     grad_depth = tl.load(pixel + image_size * image_size, mask=inside, other=0.0)
     near, rise = distance - 1.0, 2.0 / (samples - 1.0)
@@ -201,7 +202,9 @@ def gradient_tiles(
 
     gx, gy, gz = tl.zeros_like(x), tl.zeros_like(x), tl.zeros_like(x)
     hx, hy, hz = tl.zeros_like(x), tl.zeros_like(x), tl.zeros_like(x)
-    unit = tl.load(scale)
+    unit = 1.0
+    if DETERMINISTIC:
+        unit = tl.load(scale)
     k, low = tl.max(stop, axis=0), tl.min(first, axis=0)
     # For each ray: two scalars compared are a whole number, not a truth value, to some releases' interpreter.
     lowest = tl.zeros_like(stop) + low
@@ -220,28 +223,29 @@ def gradient_tiles(
             light = light / passed
             k -= jump
         else:
-            for j in tl.static_range(UNROLL):
-                s = k - 1 - j
-                u, v, w = x + s * dx, y + s * dy, z + s * dz
-                raw = opacity_at(voxels, u, v, w, n)
-                clearness = 1.0 - clamped(raw)
-                taken = (s < stop) & (s >= lowest)
-                light = tl.where(taken, light / clearness, light)
-                counts = taken & inside & (raw >= LEAST_OPACITY) & (raw <= MOST_OPACITY)
-                slope = tl.where(counts, passing / clearness - rising * light * ahead, 0.0)
-                ahead = tl.where(taken, 1.0 + clearness * ahead, ahead)
-                if tl.max(counts.to(tl.int32), axis=0) > 0:
-                    if NEED_VOLUMES:
-                        _scatter(target, slope, u, v, w, n, unit, counts, DETERMINISTIC)
-                    if NEED_ROTATIONS:
-                        by_x, by_y, by_z = gradient_of_opacity(voxels, u, v, w, n)
-                        depth = near + 2.0 * s / samples
-                        gx += slope * by_x
-                        gy += slope * by_y
-                        gz += slope * by_z
-                        hx += slope * by_x * depth
-                        hy += slope * by_y * depth
-                        hz += slope * by_z * depth
+            for group in range(0, UNROLL, TOGETHER):
+                for j in tl.static_range(TOGETHER):
+                    s = k - 1 - group - j
+                    u, v, w = x + s * dx, y + s * dy, z + s * dz
+                    raw = opacity_at(voxels, u, v, w, n)
+                    clearness = 1.0 - clamped(raw)
+                    taken = (s < stop) & (s >= lowest)
+                    light = tl.where(taken, light / clearness, light)
+                    counts = taken & inside & (raw >= LEAST_OPACITY) & (raw <= MOST_OPACITY)
+                    slope = tl.where(counts, passing / clearness - rising * light * ahead, 0.0)
+                    ahead = tl.where(taken, 1.0 + clearness * ahead, ahead)
+                    if tl.max(counts.to(tl.int32), axis=0) > 0:
+                        if NEED_VOLUMES:
+                            _scatter(target, slope, u, v, w, n, unit, counts, DETERMINISTIC)
+                        if NEED_ROTATIONS:
+                            by_x, by_y, by_z = gradient_of_opacity(voxels, u, v, w, n)
+                            depth = near + 2.0 * s / samples
+                            gx += slope * by_x
+                            gy += slope * by_y
+                            gz += slope * by_z
+                            hx += slope * by_x * depth
+                            hy += slope * by_y * depth
+                            hz += slope * by_z * depth
             k -= UNROLL
     if NEED_ROTATIONS:
         turn = turns + tl.program_id(0) * 9

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from vonmodel.geometry import Camera, viewpoint_rotation
 from vonmodel.projection import Sketch, project
-from vonmodel.projection.bricks_cpu import BRICK_BITS, LONGEST_JUMP, bricks_along, mark_occupied, measure_clearance
+from vonmodel.projection.bricks_cpu import (
+    BRICK_BITS,
+    LONGEST_JUMP,
+    bricks_along,
+    mark_occupied,
+    measure_clearance,
+    occupied_bounds,
+)
 
 PUBLISHED_CAMERA = Camera()
 
@@ -186,10 +193,11 @@ def test_operators_are_well_formed() -> None:
     volumes, rotations = (leaf.requires_grad_() for leaf in _scene(2, 9, 21))
     torch.library.opcheck(torch.ops.von.march_rays.default, (volumes, rotations, 2.0, 0.612, 22, 7))
     upstream = torch.randn(2, 2, 7, 7)
+    clearance = torch.ops.von.march_rays(volumes.detach(), rotations.detach(), 2.0, 0.612, 22, 7)[1]
     for needs in ((True, True), (True, False), (False, True)):
         torch.library.opcheck(
             torch.ops.von.march_rays_backward.default,
-            (upstream, volumes.detach(), rotations.detach(), 2.0, 0.612, 22, *needs),
+            (upstream, volumes.detach(), clearance, rotations.detach(), 2.0, 0.612, 22, *needs),
         )
 
 
@@ -244,10 +252,11 @@ def test_bricks_know_what_is_empty_around_them(seed: int, resolution: int) -> No
     volume = _scene(1, resolution, seed)[0][:, 0].numpy()
     bricks = bricks_along(resolution)
     occupied = np.zeros((1, *[bricks + 2] * 3), np.uint8)
-    clearance, bounds = np.empty([bricks] * 3, np.uint8), np.empty((3, 2))
+    clearance = np.empty([bricks] * 3, np.uint8)
     for layer in range(2):
         mark_occupied(volume, occupied, layer, 2)
-    measure_clearance(occupied[0], clearance, bounds)
+    measure_clearance(occupied[0], clearance)
+    bounds = occupied_bounds(clearance)
     # Cell c touches voxels c - 1 and c; brick b holds cells 4 b to 4 b + 3.
     cells = np.zeros((resolution + 1,) * 3, bool)
     solid = volume[0] > 1e-4

@@ -43,12 +43,12 @@ def _compare(volumes: torch.Tensor, rotations: torch.Tensor, image_size: int, ca
     view = _view(camera, volumes.shape[-1])
     exact = [leaf.double().requires_grad_() for leaf in (volumes, rotations)]
     expected = torch.cat(project_reference(*exact, camera, image_size, False), dim=1)
-    sketch = fused_gpu.march_rays(volumes, rotations, *view, image_size)
+    sketch, clearance = fused_gpu.march_rays(volumes, rotations, *view, image_size)
     assert sketch.dtype == torch.float32
     torch.testing.assert_close(sketch.double(), expected, atol=2e-5, rtol=0)
     upstream = torch.randn(sketch.shape, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     answers = torch.autograd.grad((expected * upstream).sum(), exact)
-    gradients = fused_gpu.march_rays_backward(upstream, volumes, rotations, *view, True, True)
+    gradients = fused_gpu.march_rays_backward(upstream, volumes, clearance, rotations, *view, True, True)
     # A gradient in half precision is rounded once, at the end.
     tolerances = (2e-5 if volumes.dtype == torch.float32 else torch.finfo(volumes.dtype).eps, 2e-5)
     for gradient, leaf, answer, tolerance in zip(gradients, (volumes, rotations), answers, tolerances, strict=True):
@@ -89,14 +89,14 @@ def test_rays_along_the_axes(azimuth: float) -> None:
     rotations = viewpoint_rotation(*torch.deg2rad(torch.tensor([[azimuth], [0.0]]))).to(DEVICE)
     view = _view(COARSE, 8)
     expected = project_reference(volumes, rotations, COARSE, 5, False)
-    sketch = fused_gpu.march_rays(volumes, rotations, *view, 5)
+    sketch, _ = fused_gpu.march_rays(volumes, rotations, *view, 5)
     torch.testing.assert_close(sketch, torch.cat(expected, dim=1), atol=2e-5, rtol=0)
 
 
 def test_deterministic_sums_repeat_and_are_the_same_numbers() -> None:
     volumes, rotations = _scene(1, 5, 4, fill=0.3)
     upstream = torch.randn(1, 2, 5, 5, generator=torch.Generator().manual_seed(1)).to(DEVICE)
-    arguments = (upstream, volumes, rotations, *_view(COARSE, 5), True, False)
+    arguments = (upstream, volumes, fused_gpu.survey(volumes), rotations, *_view(COARSE, 5), True, False)
     plain, no_turns = fused_gpu.march_rays_backward(*arguments)
     torch.use_deterministic_algorithms(True)
     try:
@@ -110,24 +110,28 @@ def test_deterministic_sums_repeat_and_are_the_same_numbers() -> None:
 
 def test_no_items() -> None:
     volumes, rotations = torch.zeros(0, 1, 8, 8, 8, device=DEVICE), torch.zeros(0, 3, 3, device=DEVICE)
-    assert fused_gpu.march_rays(volumes, rotations, 2.0, 0.6, 12, 6).shape == (0, 2, 6, 6)
+    sketch, clearance = fused_gpu.march_rays(volumes, rotations, 2.0, 0.6, 12, 6)
+    assert sketch.shape == (0, 2, 6, 6)
+    assert clearance.shape == (0, 3, 3, 3)
     upstream = torch.zeros(0, 2, 6, 6, device=DEVICE)
-    gradients = fused_gpu.march_rays_backward(upstream, volumes, rotations, 2.0, 0.6, 12, True, True)
+    gradients = fused_gpu.march_rays_backward(upstream, volumes, clearance, rotations, 2.0, 0.6, 12, True, True)
     assert [tuple(each.shape) for each in gradients] == [(0, 1, 8, 8, 8), (0, 3, 3)]
 
 
-@pytest.mark.parametrize("resolution", [2, 3, 12, 15, 40])
+@pytest.mark.parametrize(
+    "resolution", [2, 3, pytest.param(15, marks=pytest.mark.slow), pytest.param(40, marks=pytest.mark.slow)]
+)
 def test_bricks_are_those_of_the_cpu(resolution: int) -> None:
     volumes, _ = _scene(2, resolution, 5, fill=0.001)
     volumes[1, 0, 0, -1, 0] = torch.nan
     bricks = bricks_cpu.bricks_along(resolution)
-    occupied, bounds = np.zeros((2, *[bricks + 2] * 3), np.uint8), np.empty((3, 2))
+    occupied = np.zeros((2, *[bricks + 2] * 3), np.uint8)
     bricks_cpu.mark_occupied(volumes[:, 0].cpu().numpy(), occupied, 0, 1)
     surveyed = fused_gpu.survey(volumes)
     for item in range(2):
         clearance = np.empty([bricks] * 3, np.uint8)
-        bricks_cpu.measure_clearance(occupied[item], clearance, bounds)
-        np.testing.assert_array_equal(surveyed[item, 0].cpu().numpy(), clearance)
+        bricks_cpu.measure_clearance(occupied[item], clearance)
+        np.testing.assert_array_equal(surveyed[item].cpu().numpy(), clearance)
 
 
 def test_is_what_runs_for_volumes_on_a_gpu() -> None:
