@@ -1,16 +1,6 @@
 import json
 
 import pytest
-from click.testing import CliRunner
-from voncli.main import main
-
-
-@pytest.fixture
-def von(tiny_run, tiny_data, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VON_DATA", str(tiny_data))
-    return lambda *arguments: CliRunner().invoke(main, list(arguments))
-
 
 SMALL = ("edit", "--alternatives", "1", "--film", "none")
 

@@ -2,21 +2,6 @@ import json
 
 import pytest
 import trimesh
-from click.testing import CliRunner
-from voncli.main import main
-
-
-@pytest.fixture
-def von(tiny_run, tiny_data, tmp_path, monkeypatch):
-    """Runs the command in a folder with the tiny run and the tiny dataset."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VON_DATA", str(tiny_data))
-
-    def run(*arguments):
-        return CliRunner().invoke(main, list(arguments))
-
-    return run
-
 
 SMALL = ("generate", "--shapes", "1", "--views", "1", "--textures", "1")
 

@@ -6,16 +6,6 @@ import sys
 import urllib.request
 
 import pytest
-from click.testing import CliRunner
-from voncli.main import main
-
-
-@pytest.fixture
-def von(tiny_run, tiny_data, tmp_path, monkeypatch):
-    """Runs the command in a folder with the tiny run and the tiny dataset."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VON_DATA", str(tiny_data))
-    return lambda *arguments: CliRunner().invoke(main, ["serve", *arguments])
 
 
 @pytest.mark.parametrize(
@@ -31,14 +21,14 @@ def von(tiny_run, tiny_data, tmp_path, monkeypatch):
     ],
 )
 def test_mistakes_are_named(von, arguments, code, says):
-    result = von(*arguments)
+    result = von("serve", *arguments)
     assert result.exit_code == code, result.output
     assert says in result.stderr
 
 
 def test_a_damaged_configuration_is_named(von, tiny_run):
     (tiny_run / "config.json").write_text('{"class_name": ')
-    result = von("--run", str(tiny_run))
+    result = von("serve", "--run", str(tiny_run))
     assert result.exit_code == 1
     assert "config.json" in result.stderr
 

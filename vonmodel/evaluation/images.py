@@ -13,13 +13,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from vondata.manifest import Split
-from vondata.packed import OutputFiles
 from vonmodel.datasets import ImageDataset, ViewpointSampler
 from vonmodel.export import to_pixels
 from vonmodel.model import VonModel
 from vonmodel.synthesis.draw import Viewpoints, draw_codes, draw_shapes, draw_viewpoints, render
 
-from .sample import content_sha256, in_order_of_hash
+from .sample import Sample
 
 
 @runtime_checkable
@@ -39,13 +38,11 @@ def batches(images: Images, size: int) -> Iterator[UInt8[Tensor, "n 3 h w"]]:
         yield images.part(start, min(start + size, len(images)))
 
 
-class RealImages:
+class RealImages(Sample):
     """Prepared photos on white, at a model's image size.
 
     Attributes:
         size: pixels along an edge.
-        ids: those that count, in the order of the hash of their id: a part of a class taken by number is a sample of
-            all its sources.
     """
 
     def __init__(
@@ -66,18 +63,7 @@ class RealImages:
         """
         self.size = size
         self._dataset = ImageDataset(data, class_name, size=size, split=split)
-        self._chosen = in_order_of_hash(self._dataset.ids)[:maximum]
-        self.ids = tuple(self._dataset.ids[index] for index in self._chosen)
-        files = OutputFiles(data, class_name, "images")
-        self._files = [files[id] for id in self.ids]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of the content: of every photo's id and bytes, in the order of the ids."""
-        return content_sha256(self.ids, self._files)
+        super().__init__(data, class_name, "images", self._dataset.ids, maximum)
 
     def part(self, start: int, stop: int) -> UInt8[Tensor, "n 3 h w"]:
         """The photos from `start` on, before `stop`."""

@@ -4,10 +4,37 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
 
+from vondata.item import Kind
+from vondata.packed import OutputFiles
 from vondata.slices import OutputFile
 
 from .weights import file_sha256
+
+
+class Sample:
+    """The prepared items that count.
+
+    Attributes:
+        ids: in the order of the hash of the id: a part of a class taken by number is a sample of all its sources.
+    """
+
+    def __init__(self, data: Path, class_name: str, kind: Kind, ids: Sequence[str], maximum: int | None) -> None:
+        """Chooses at most `maximum` of the ids of a class, in the order of their hashes."""
+        self._chosen = in_order_of_hash(ids)[:maximum]
+        self.ids = tuple(ids[index] for index in self._chosen)
+        files = OutputFiles(data, class_name, kind)
+        self._files = [files[id] for id in self.ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the content: of every item's id and bytes, in the order of the ids."""
+        return content_sha256(self.ids, self._files)
 
 
 def in_order_of_hash(ids: Sequence[str]) -> list[int]:

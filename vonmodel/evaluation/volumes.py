@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -13,12 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vondata.manifest import Split
-from vondata.packed import OutputFiles
 from vonmodel.config import ModelConfig
 from vonmodel.datasets import ShapeDataset
 from vonmodel.synthesis.draw import draw_codes
 
-from .sample import content_sha256, in_order_of_hash
+from .sample import Sample
 
 
 @runtime_checkable
@@ -32,13 +30,12 @@ class Volumes(Protocol):
         ...
 
 
-class RealShapes:
+class RealShapes(Sample):
     """Prepared shapes at a model's resolution and in its representation.
 
     Attributes:
         size: voxels along an edge.
         representation: what a volume holds.
-        ids: those that count, in the order of the hash of their id: fewer are a sample of all.
     """
 
     def __init__(
@@ -61,18 +58,7 @@ class RealShapes:
         self._dataset = ShapeDataset(
             data, class_name, resolution=config.resolution, representation=config.representation, split=split
         )
-        self._chosen = in_order_of_hash(self._dataset.ids)[:maximum]
-        self.ids = tuple(self._dataset.ids[index] for index in self._chosen)
-        files = OutputFiles(data, class_name, "shapes")
-        self._files = [files[id] for id in self.ids]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of the content: of every shape's id and bytes, in the order of the ids."""
-        return content_sha256(self.ids, self._files)
+        super().__init__(data, class_name, "shapes", self._dataset.ids, maximum)
 
     def part(self, start: int, stop: int) -> Float[Tensor, "n 1 r r r"]:
         """The shapes from `start` on, before `stop`."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vondata.storage import atomic_path
 from vonmodel.pages.frame import Origin, Page, linked_picture
@@ -67,6 +67,53 @@ class Album:
     title: str
     lead: str
     plates: tuple[Plate, ...]
+
+
+Written = tuple[Mapping[str, Any], Plate]
+"""What result.json and the page say of one object."""
+Thing = TypeVar("Thing")
+
+
+def write_each(
+    things: Sequence[Thing],
+    write_one: Callable[[Thing, str], Written],
+    folder: Path,
+    progress: Callable[[int, int], None] | None,
+) -> list[Written]:
+    """Has every object written into a folder of its own, object-01 and so on.
+
+    Args:
+        things: the objects.
+        write_one: writes one into the folder of the name given, which is there.
+        folder: of all of them.
+        progress: told the objects done and their number after each.
+    """
+    written = []
+    for index, thing in enumerate(things, start=1):
+        name = f"object-{index:02d}"
+        (folder / name).mkdir()
+        written.append(write_one(thing, name))
+        if progress is not None:
+            progress(index, len(things))
+    return written
+
+
+def write_account(
+    folder: Path,
+    verb: Verb,
+    source: Source,
+    settings: Mapping[str, Any],
+    words: tuple[str, str],
+    written: list[Written],
+) -> dict[str, Any]:
+    """Writes result.json and the page of a verb; `words` are the page's title and lead.
+
+    Returns:
+        what result.json holds.
+    """
+    result = write_result(folder, verb, source, settings, [said for said, _ in written])
+    write_album(folder, Album(*words, tuple(plate for _, plate in written)), source)
+    return result
 
 
 def write_result(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from vonmodel.export import write_grey
 
-from .album import Album, Picture, Plate, Strip, write_album, write_result
+from .album import Picture, Plate, Strip, Written, write_account, write_each
 from .films import FilmSettings, grid_of, write_picture
 from .output import replaced_folder
 from .seeds import Seed
@@ -79,25 +80,16 @@ def edit(
         FilmError: the turntable's format cannot be written here.
     """
     with replaced_folder(output, "edit") as folder:
-        objects, plates = [], []
-        for index, shape in enumerate(shapes):
-            said, plate = _edit_one(session, shape, settings, folder, f"object-{index + 1:02d}")
-            objects.append(said)
-            plates.append(plate)
-            if progress is not None:
-                progress(index + 1, len(shapes))
+        edit_one = partial(_edit_one, session, settings, folder)
+        written = write_each(shapes, edit_one, folder, progress)
         asked = dataclasses.asdict(settings) | {"texture": str(settings.texture)}
-        result = write_result(folder, "edit", session.source, asked, objects)
         lead = "Shape, viewpoint and texture, each changed alone. The framed picture is the one they depart from."
-        write_album(folder, Album(f"Edited {session.source.class_name}s", lead, tuple(plates)), session.source)
-    return result
+        words = f"Edited {session.source.class_name}s", lead
+        return write_account(folder, "edit", session.source, asked, words, written)
 
 
-def _edit_one(
-    session: ModelSession, shape: Shape, settings: EditSettings, folder: Path, name: str
-) -> tuple[dict[str, Any], Plate]:
-    """Writes one object's pictures; returns what result.json and the page say of it."""
-    (folder / name).mkdir()
+def _edit_one(session: ModelSession, settings: EditSettings, folder: Path, shape: Shape, name: str) -> Written:
+    """Writes one object's pictures."""
     viewpoint = base_viewpoint(session, shape, settings.azimuth_deg, settings.elevation_deg)
     texture, count = settings.texture, settings.alternatives
     base = View("image", "", shape, viewpoint, session.texture(texture))

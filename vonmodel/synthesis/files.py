@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 from vondata.shapes.binvox import VoxelGrid, export_binvox, filled
 from vonmodel.export import SurfaceMesh, glb_bytes, write_mesh
 
-from .album import Album, Plate, Strip, write_album, write_result
+from .album import Plate, Strip, Written, write_account, write_each
 from .colours import painted_mesh
 from .output import replaced_folder
 from .seeds import Seed
@@ -95,23 +96,15 @@ def export(
         SeedError: the texture's seed is out of range.
     """
     with replaced_folder(output, "export") as folder:
-        objects, plates = [], []
-        for index, shape in enumerate(shapes):
-            said, plate = _export_one(session, shape, settings, folder, f"object-{index + 1:02d}")
-            objects.append(said)
-            plates.append(plate)
-            if progress is not None:
-                progress(index + 1, len(shapes))
+        written = write_each(shapes, partial(_export_one, session, settings, folder), folder, progress)
         asked = dataclasses.asdict(settings) | {
             "texture": None if settings.texture is None else str(settings.texture)
         }
-        result = write_result(folder, "export", session.source, asked, objects)
         lead = (
             "Watertight meshes, y up and the front towards +z; voxels in the object frame, z up and the front at +y."
         )
-        title = f"Exported {session.source.class_name}s"
-        write_album(folder, Album(title, lead, tuple(plates)), session.source)
-    return result
+        words = f"Exported {session.source.class_name}s", lead
+        return write_account(folder, "export", session.source, asked, words, written)
 
 
 def write_shape_files(
@@ -131,10 +124,7 @@ def write_shape_files(
     return mesh, files
 
 
-def _export_one(
-    session: ModelSession, shape: Shape, settings: ExportSettings, folder: Path, name: str
-) -> tuple[dict[str, Any], Plate]:
-    (folder / name).mkdir()
+def _export_one(session: ModelSession, settings: ExportSettings, folder: Path, shape: Shape, name: str) -> Written:
     texture = None if settings.texture is None else session.texture(settings.texture)
     mesh, files = write_shape_files(session, shape, settings, texture, folder / name)
     viewpoint = base_viewpoint(session, shape, None, None)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vonmodel.interpolation import interpolate_linear, interpolate_spherical
 
-from .album import Album, Picture, Plate, Strip, write_album, write_result
+from .album import Picture, Plate, Strip, Written, write_account
 from .films import FilmSettings, film_frames, grid_of, write_film, write_picture
 from .output import replaced_folder
 from .session import ModelSession, Shape
@@ -98,22 +98,19 @@ def interpolate(
     """
     paths = _paths(shapes, textures)
     with replaced_folder(output, "interpolate") as folder:
-        objects, plates = [], []
+        written = []
         for index, varied in enumerate(paths):
             along = (
                 shapes if varied != "texture" else shapes[:1],
                 textures if varied != "shape" else textures[:1],
             )
-            said, plate = _write_path(session, *along, settings, folder, varied)
-            objects.append(said)
-            plates.append(plate)
+            written.append(_write_path(session, *along, settings, folder, varied))
             if progress is not None:
                 progress(index + 1, len(paths))
-        result = write_result(folder, "interpolate", session.source, dataclasses.asdict(settings), objects)
         lead = f"{settings.curve.capitalize()} paths from code to code; what does not vary stays at its first value."
-        title = f"Interpolated {session.source.class_name}s"
-        write_album(folder, Album(title, lead, tuple(plates)), session.source)
-    return result
+        words = f"Interpolated {session.source.class_name}s", lead
+        asked = dataclasses.asdict(settings)
+        return write_account(folder, "interpolate", session.source, asked, words, written)
 
 
 def _paths(shapes: Sequence[Shape], textures: Sequence[Tensor]) -> list[Varied]:
@@ -141,8 +138,8 @@ def _write_path(
     settings: InterpolateSettings,
     folder: Path,
     name: Varied,
-) -> tuple[dict[str, Any], Plate]:
-    """Writes one path's strip and film; returns what result.json and the page say of it."""
+) -> Written:
+    """Writes one path's strip and film."""
     (folder / name).mkdir()
     viewpoint = base_viewpoint(session, shapes[0], settings.azimuth_deg, settings.elevation_deg)
     views = _views(session, shapes, textures, torch.linspace(0.0, 1.0, settings.pictures), settings.curve, viewpoint)

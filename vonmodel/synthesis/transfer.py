@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from vonmodel.export import write_image
 
-from .album import Album, Picture, Plate, Strip, write_album, write_result
+from .album import Picture, Plate, Strip, Written, write_account, write_each
 from .films import FilmSettings
 from .output import replaced_folder
 from .photo import CutPhoto
@@ -71,38 +73,41 @@ def transfer(
         (folder / "photos").mkdir()
         for index, photo in enumerate(photos):
             write_image(folder / "photos" / f"photo-{index + 1:02d}.png", photo.image)
-        objects, plates = [], []
-        for index, shape in enumerate(shapes):
-            name = f"object-{index + 1:02d}"
-            (folder / name).mkdir()
-            viewpoint = base_viewpoint(session, shape, settings.azimuth_deg, settings.elevation_deg)
-            strips: list[Strip] = []
-            films: list[Picture] = []
-            for place, (photo, texture) in enumerate(zip(photos, textures, strict=True), start=1):
-                base = View("image", "", shape, viewpoint, texture)
-                views = other_azimuths(base, settings.views)
-                views = [dataclasses.replace(view, name=f"photo-{place:02d}-{view.name}") for view in views]
-                pictures = draw_views(session, views, folder, name)
-                source = Picture(f"photos/photo-{place:02d}.png", "the photo")
-                strips.append(Strip(f"texture of {photo.name}", (source, *pictures), framed=True))
-                films += write_turntable(session, base, settings.film, folder, name, f"turntable-{place:02d}")
-            objects.append(_said(shape, viewpoint, photos, textures, strips, films))
-            facts = f"azimuth {np.degrees(viewpoint[0]):.0f}°, elevation {np.degrees(viewpoint[1]):.0f}°"
-            plates.append(Plate(shape.name, facts, tuple(strips), tuple(films)))
-            if progress is not None:
-                progress(index + 1, len(shapes))
-        result = write_result(folder, "transfer", session.source, dataclasses.asdict(settings), objects)
-        title = f"Photos' textures on {session.source.class_name}s"
+        wear = partial(_wear, session, settings, list(zip(photos, textures, strict=True)), folder)
+        written = write_each(shapes, wear, folder, progress)
         lead = "Framed: the photo, cut out. Beside it each shape in the photo's texture, from around."
-        write_album(folder, Album(title, lead, tuple(plates)), session.source)
-    return result
+        words = f"Photos' textures on {session.source.class_name}s", lead
+        return write_account(folder, "transfer", session.source, dataclasses.asdict(settings), words, written)
+
+
+def _wear(
+    session: ModelSession,
+    settings: TransferSettings,
+    worn: Sequence[tuple[CutPhoto, Tensor]],
+    folder: Path,
+    shape: Shape,
+    name: str,
+) -> Written:
+    """Writes one shape in the texture code of every photo."""
+    viewpoint = base_viewpoint(session, shape, settings.azimuth_deg, settings.elevation_deg)
+    strips: list[Strip] = []
+    films: list[Picture] = []
+    for place, (photo, texture) in enumerate(worn, start=1):
+        base = View("image", "", shape, viewpoint, texture)
+        views = other_azimuths(base, settings.views)
+        views = [dataclasses.replace(view, name=f"photo-{place:02d}-{view.name}") for view in views]
+        pictures = draw_views(session, views, folder, name)
+        source = Picture(f"photos/photo-{place:02d}.png", "the photo")
+        strips.append(Strip(f"texture of {photo.name}", (source, *pictures), framed=True))
+        films += write_turntable(session, base, settings.film, folder, name, f"turntable-{place:02d}")
+    facts = f"azimuth {np.degrees(viewpoint[0]):.0f}°, elevation {np.degrees(viewpoint[1]):.0f}°"
+    return _said(shape, viewpoint, worn, strips, films), Plate(shape.name, facts, tuple(strips), tuple(films))
 
 
 def _said(
     shape: Shape,
     viewpoint: tuple[float, float],
-    photos: Sequence[CutPhoto],
-    textures: Sequence[Any],
+    worn: Sequence[tuple[CutPhoto, Tensor]],
     strips: Sequence[Strip],
     films: Sequence[Picture],
 ) -> dict[str, Any]:
@@ -119,7 +124,7 @@ def _said(
                 "texture_code": texture.tolist(),
                 "pictures": [each.file for each in strip.pictures],
             }
-            for photo, texture, strip in zip(photos, textures, strips, strict=True)
+            for (photo, texture), strip in zip(worn, strips, strict=True)
         ],
         "films": [each.file for each in films],
     }

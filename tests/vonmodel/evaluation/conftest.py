@@ -1,10 +1,30 @@
-"""A dataset of two classes of shapes, and a classifier that learnt them."""
+"""A feature network of a few numbers, a dataset of two classes of shapes, and a classifier that learnt them."""
 
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
+
+
+class Blocks(nn.Module):
+    """The mean colour of the four quarters."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, images):
+        return self.gain * nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+
+@pytest.fixture
+def network():
+    from vonmodel.evaluation.features import FeatureNetwork
+
+    return FeatureNetwork("blocks", Blocks(), 12, 8, "antialiased", "0" * 64, False)
 
 
 @pytest.fixture(scope="session")

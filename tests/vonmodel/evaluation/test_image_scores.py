@@ -1,9 +1,6 @@
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from vonmodel.evaluation.features import FeatureNetwork
 from vonmodel.evaluation.image_scores import image_scores
 from vonmodel.evaluation.images import GeneratedImages, RealImages
 from vonmodel.evaluation.kernel_distance import squared_discrepancy
@@ -11,22 +8,6 @@ from vonmodel.evaluation.manifold import manifold_scores
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.subject import VonSubject
 from vonmodel.model import build_model
-
-
-class Blocks(nn.Module):
-    """The mean colour of the four quarters."""
-
-    def __init__(self):
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(1), requires_grad=False)
-
-    def forward(self, images):
-        return self.gain * nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
-
-
-@pytest.fixture
-def network():
-    return FeatureNetwork("blocks", Blocks(), 12, 8, "antialiased", "0" * 64, False)
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,13 @@
+import dataclasses
 import logging
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from vonmodel.evaluation.features import FeatureNetwork
 from vonmodel.evaluation.frechet import frechet_distance
 from vonmodel.evaluation.images import RealImages
 from vonmodel.evaluation.measure import Lane, measure, measure_real
-
-
-class Blocks(nn.Module):
-    """The mean colour of the four quarters."""
-
-    def __init__(self):
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(1), requires_grad=False)
-
-    def forward(self, images):
-        return self.gain * nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
 
 
 class Pictures:
@@ -33,11 +21,6 @@ class Pictures:
 
     def part(self, start, stop):
         return self.pixels[start:stop]
-
-
-@pytest.fixture
-def network():
-    return FeatureNetwork("blocks", Blocks(), 12, 8, "antialiased", "0" * 64, False)
 
 
 @pytest.fixture
@@ -102,7 +85,7 @@ def test_cached_photos_are_keyed_by_content_and_network(tmp_path, network, real,
     measure_real(real, [network], tmp_path, batch_size=8)
     measure_real(RealImages(tiny_data, "chair", size=16), [network], tmp_path, batch_size=8)
     measure_real(RealImages(tiny_data, "chair", size=32, maximum=20), [network], tmp_path, batch_size=8)
-    other = FeatureNetwork("blocks", Blocks(), 12, 8, "tensorflow", "0" * 64, False)
+    other = dataclasses.replace(network, resize="tensorflow")
     measure_real(real, [other], tmp_path, batch_size=8)
     assert len(list(tmp_path.iterdir())) == 4
 

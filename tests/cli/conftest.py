@@ -1,0 +1,13 @@
+"""Commands as a user gives them."""
+
+import pytest
+from click.testing import CliRunner
+from voncli.main import main
+
+
+@pytest.fixture
+def von(tiny_run, tiny_data, tmp_path, monkeypatch):
+    """Runs a command in a folder with the tiny run and the tiny dataset."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VON_DATA", str(tiny_data))
+    return lambda *arguments: CliRunner().invoke(main, list(arguments))
