@@ -198,7 +198,7 @@ def run_preparation(
     from vondata.ledger import DataFolderError, prepare
     from vondata.packed import PackedDatasetError
     from vondata.recruiting import UnfitWorkersError
-    from vondata.remote import RemoteError
+    from vondata.remote import DeliveryError, RemoteError
 
     from .console import ProgressReporter, logs_to
 
@@ -213,7 +213,7 @@ def run_preparation(
         raise click.exceptions.Exit(1) from None
     except (
         *(DatasetFormatError, DatasetBusyError, DataFolderError, PackedDatasetError),
-        *(NoWorkersError, SchedulerUnreachableError, UnfitWorkersError, RemoteError),
+        *(NoWorkersError, SchedulerUnreachableError, UnfitWorkersError, RemoteError, DeliveryError),
     ) as error:
         raise click.ClickException(str(error)) from error
     if running.as_json:

@@ -30,8 +30,9 @@ logger = logging.getLogger(__name__)
 class DatasetBusyError(RuntimeError):
     """Another process prepares the same class and kind."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"another von prepare is writing {path}; wait until it ends or stop it")
+    def __init__(self, place: Path | str, who: str = "") -> None:
+        known = f" ({who})" if who else ""
+        super().__init__(f"another von prepare is writing {place}{known}; wait until it ends or stop it")
 
 
 class Entry(NamedTuple):

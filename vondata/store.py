@@ -20,6 +20,7 @@ from typing import Self
 from vondata.dataset import FILE_NAME, PartRecord, record_part
 from vondata.item import Kind
 from vondata.journal import journal_path
+from vondata.lease import Leases
 from vondata.manifest import SUFFIX, manifest_path
 from vondata.packed import PackedDatasetError, index_path
 from vondata.remote import RemoteFolder, deliver, exists, fetch, file_system, remove
@@ -84,12 +85,18 @@ class Store:
 
 
 class RemoteStore(Store):
-    """A dataset behind a URL, with a working copy of its journals and tables."""
+    """A dataset behind a URL, with a working copy of its journals and tables.
 
-    def __init__(self, data: RemoteFolder) -> None:
+    Args:
+        data: the dataset.
+        folder: for the working copy; by default one that goes with the store.
+    """
+
+    def __init__(self, data: RemoteFolder, folder: Path | None = None) -> None:
         self._data = data
         self._scratch = tempfile.TemporaryDirectory(prefix="von-data-")
-        super().__init__(Path(self._scratch.name))
+        super().__init__(folder or Path(self._scratch.name))
+        self._leases = Leases()
         self._outputs: dict[str, set[str]] = {}  # names that are there, by folder
         self._sent: dict[str, int] = {}  # bytes of each journal that are at the URL, by name
         self._due = time.monotonic() + SEND_EVERY_S
@@ -101,6 +108,7 @@ class RemoteStore(Store):
         try:
             self._send_journals()
         finally:
+            self._leases.release()
             self._scratch.cleanup()
 
     @property
@@ -109,10 +117,16 @@ class RemoteStore(Store):
         return None
 
     def open_part(self, class_name: str, kind: Kind) -> None:
-        """Fetches journal and tables, and lists the outputs that are there; errors as `Store.open_part`."""
+        """Takes the lease, fetches journal and tables, and lists the outputs that are there.
+
+        Raises:
+            PackedDatasetError: they lie in shards.
+            DatasetBusyError: another process writes this class and kind.
+        """
         if exists((self._data / class_name / index_path(Path(), class_name, kind).name).url):
             raise PackedDatasetError(self._data, class_name, kind)
         journal = journal_path(self.folder, class_name, kind)
+        self._leases.take(self._url(journal.with_suffix(".lease")))
         fetch(self._url(journal), journal)
         joined = self._join_pieces(journal)
         self._sent[journal.name] = journal.stat().st_size if journal.is_file() else 0
@@ -149,7 +163,12 @@ class RemoteStore(Store):
         deliver(self.folder / FILE_NAME, (self._data / FILE_NAME).url)
 
     def close_part(self, class_name: str, kind: Kind) -> None:
-        """Sends the journal whole and the tables."""
+        """Sends the journal whole and the tables.
+
+        Raises:
+            DatasetBusyError: another process has taken the lease over; what was done since the last sending is lost.
+        """
+        self._leases.check()
         journal = journal_path(self.folder, class_name, kind)
         pieces = self._pieces(journal)
         if pieces or journal.stat().st_size > self._sent[journal.name]:
@@ -166,6 +185,7 @@ class RemoteStore(Store):
             journal = self.folder / "journal" / name
             size = journal.stat().st_size if journal.is_file() else 0
             if size > sent:
+                self._leases.check()
                 piece = journal.with_name(f"{name}.{sent:015d}")
                 with open(journal, "rb") as whole, open(piece, "wb") as file:
                     whole.seek(sent)
