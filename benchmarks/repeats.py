@@ -23,7 +23,7 @@ from PIL import Image, ImageEnhance
 from benchmarks.measure import REALDATA, Table
 from vondata.images.look import BITS
 from vondata.images.prepare import ImageSettings, prepare_image
-from vondata.images.repeats import find_repeats
+from vondata.images.repeats import SORTED, find_repeats
 from vondata.item import Item, Rejected
 from vondata.matching.viewgrid import circular_offset_deg
 
@@ -128,17 +128,21 @@ def _measure_others(class_name: str, rows: list[dict[str, Any]], viewpoints: lis
 
 
 def _measure_scale(count: int, table: Table) -> None:
-    """Random looks, half of them crowded around a few hundred, and copies of some in up to 8 bits."""
+    """Random looks, half of them crowded around a few hundred, and copies of some, as unlike as real ones."""
     rng = random.Random(0)
     centres = [rng.getrandbits(BITS) for _ in range(300)]
     numbers = [
-        rng.getrandbits(BITS) if index % 2 else rng.choice(centres) ^ _noise(rng, rng.randrange(15, 50))
+        rng.getrandbits(BITS)
+        if index % 2
+        else rng.choice(centres) ^ _noise(rng, rng.randrange(100, 180), rng.randrange(15, 40))
         for index in range(round((1 - COPIES_AMONG) * count))
     ]
-    copied = [each ^ _noise(rng, rng.randrange(9)) for each in rng.sample(numbers, count - len(numbers))]
+    copied = [
+        each ^ _noise(rng, rng.randrange(60), rng.randrange(17)) for each in rng.sample(numbers, count - len(numbers))
+    ]
     same = {"status": "prepared", "reason": None, "viewpoint_origin": "none", "box_width_px": 1, "box_height_px": 1}
     rows = [
-        {"id": f"{name}{index:08}", "sha256": "", "look": f"{number:030x}-808080", **same}
+        {"id": f"{name}{index:08}", "sha256": "", "look": f"{number:0{BITS // 4}x}-808080", **same}
         for name, group in (("a", numbers), ("copy", copied))
         for index, number in enumerate(group)
     ]
@@ -149,8 +153,10 @@ def _measure_scale(count: int, table: Table) -> None:
     table.add(photos=count, copies=len(copied), **{"copies found": recall, "processor time, s": seconds})
 
 
-def _noise(rng: random.Random, bits: int) -> int:
-    return sum(1 << place for place in rng.sample(range(BITS), bits))
+def _noise(rng: random.Random, high: int, low: int) -> int:
+    """A number of which so many bits of the higher and of the lowest frequencies are set."""
+    places = rng.sample(range(BITS - SORTED), high) + [BITS - 1 - place for place in rng.sample(range(SORTED), low)]
+    return sum(1 << place for place in places)
 
 
 if __name__ == "__main__":
