@@ -1,6 +1,7 @@
 """What framing costs, against the same steps written plainly for one image after the other.
 
-`python -m benchmarks.framing [--rounds N] [--threads T] [--output results.json]`; `--smoke` runs it small and once.
+`python -m benchmarks.framing [--device cuda] [--rounds N] [--threads T] [--output results.json]`; `--smoke` runs it
+small and once. The plain steps work on the host: on a GPU they count the way there and back.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.gpu import waiting_for
 from benchmarks.measure import Table, time_paired
 from vonmodel.projection import Sketch, frame_sketch
 from vonmodel.projection.components import largest_component, largest_component_by_hooking
@@ -24,6 +26,7 @@ from vonmodel.projection.components import largest_component, largest_component_
 def main() -> None:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path)
@@ -31,28 +34,37 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     size, rounds = (32, 1) if arguments.smoke else (128, arguments.rounds)
-    table = Table("Framing", "python -m benchmarks.framing")
+    device = torch.device(arguments.device)
+    table = Table("Framing", "python -m benchmarks.framing", keep_in=arguments.output)
+    table.notes.append(f"{arguments.threads} threads, on {device}.")
     for items in (4, 16):
-        sketch = _sketches(items, size)
+        sketch = Sketch(*(part.to(device) for part in _sketches(items, size)))
         contenders: Mapping[str, Callable[[], object]] = {
             "plain, image by image": partial(_plain, sketch),
             "frame_sketch": partial(frame_sketch, sketch, depth_range="item"),
         }
-        _add(table, f"{items} sketches of {size} x {size}", contenders, rounds)
+        _add(table, f"{items} sketches of {size} x {size}", contenders, rounds, device)
         masks = sketch.silhouette[:, 0] >= 0.8
         contenders = {
-            "OpenCV (used on the CPU)": partial(largest_component, masks),
+            "OpenCV (used on the CPU)": partial(_component_on_host, masks),
             "hooking (used on the GPU)": partial(largest_component_by_hooking, masks),
         }
-        _add(table, f"{items} components of {size} x {size}", contenders, rounds)
+        _add(table, f"{items} components of {size} x {size}", contenders, rounds, device)
     table.finish(arguments.output)
 
 
-def _add(table: Table, job: str, contenders: Mapping[str, Callable[[], object]], rounds: int) -> None:
-    timings = time_paired(contenders, rounds=rounds)
+def _add(
+    table: Table, job: str, contenders: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
+) -> None:
+    timings = time_paired(contenders, rounds=rounds, settle=waiting_for(device))
     for timing in timings:
         ratio = timings[0].median / timing.median
         table.add(job=job, method=timing.name, ms=1000 * timing.median, spread=1000 * timing.spread, ratio=ratio)
+
+
+def _component_on_host(masks: Tensor) -> Tensor:
+    component: Tensor = largest_component(masks.cpu())
+    return component.to(masks.device)
 
 
 def _sketches(items: int, size: int) -> Sketch:
@@ -69,7 +81,8 @@ def _sketches(items: int, size: int) -> Sketch:
 
 def _plain(sketch: Sketch) -> tuple[Tensor, Tensor]:
     """Component, cut, two pads, resize; per image, as the published code goes about it."""
-    size = sketch.depth.shape[-1]
+    size, device = sketch.depth.shape[-1], sketch.depth.device
+    sketch = Sketch(*(part.cpu() for part in sketch))
     framed = []
     for silhouette, depth in zip(sketch.silhouette[:, 0], sketch.depth[:, 0], strict=True):
         solid = (silhouette.numpy() >= 0.8).astype(np.uint8)
@@ -88,7 +101,7 @@ def _plain(sketch: Sketch) -> tuple[Tensor, Tensor]:
                 functional.interpolate(wide[None, None], (size, size), mode="bilinear", align_corners=True)[0]
             )
         framed.append(torch.stack(images))
-    silhouettes, depths = torch.stack(framed).unbind(1)
+    silhouettes, depths = torch.stack(framed).to(device).unbind(1)
     nearest, farthest = depths.amin((1, 2, 3), keepdim=True), depths.amax((1, 2, 3), keepdim=True)
     return silhouettes, 1.0 - 2.0 * (depths - nearest) / (farthest - nearest)
 

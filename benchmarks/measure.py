@@ -48,10 +48,13 @@ class Table:
     command: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    keep_in: Path | None = None
 
     def add(self, **row: Any) -> None:
-        """Adds a row; numbers are rounded only when printed."""
+        """Adds a row, at once to the file in `keep_in` as well; numbers are rounded only when printed."""
         self.rows.append(row)
+        if self.keep_in is not None:
+            self.save(self.keep_in)
 
     def markdown(self) -> str:
         """The table with its command, machine and notes."""
@@ -66,27 +69,60 @@ class Table:
         """Prints the table and, where a path is given, saves it as JSON."""
         print(self.markdown())
         if output is not None:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(
-                json.dumps(asdict(self) | {"machine": describe_machine()}, indent=2, default=str) + "\n"
-            )
+            self.save(output)
+
+    def save(self, output: Path) -> None:
+        """Writes the table as JSON."""
+        output.parent.mkdir(parents=True, exist_ok=True)
+        content = {key: value for key, value in asdict(self).items() if key != "keep_in"}
+        output.write_text(json.dumps(content | {"machine": describe_machine()}, indent=2, default=str) + "\n")
 
 
-def time_paired(contenders: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 1) -> list[Timing]:
+def load_table(path: Path) -> Table:
+    """The table that was saved as JSON."""
+    content = json.loads(path.read_text())
+    return Table(content["title"], content["command"], content["rows"], content["notes"])
+
+
+def time_paired(
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int = 1,
+    settle: Callable[[], object] = lambda: None,
+    at_least_s: float = 0.0,
+) -> list[Timing]:
     """Times the contenders in turn, round after round, after `warmup` untimed calls of each.
+
+    Args:
+        contenders: what to call, by name.
+        rounds: how often each is timed.
+        warmup: untimed calls of each before the first round.
+        settle: waits for work that a call leaves under way, as GPUs do.
+        at_least_s: a round calls a contender often enough to last about this long, and counts the mean.
 
     Returns:
         one timing per contender, in the order given.
     """
-    for call in contenders.values():
+    calls: dict[str, int] = {}
+    for name, call in contenders.items():
         for _ in range(warmup):
             call()
+        settle()
+        start = time.perf_counter()
+        if at_least_s:
+            call()
+            settle()
+        calls[name] = max(1, min(1000, round(at_least_s / max(time.perf_counter() - start, 1e-6))))
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():
+            settle()
             start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
+            for _ in range(calls[name]):
+                call()
+            settle()
+            seconds[name].append((time.perf_counter() - start) / calls[name])
     return [Timing(name, tuple(times)) for name, times in seconds.items()]
 
 
@@ -107,8 +143,10 @@ def peak_memory_mb(arguments: Sequence[str]) -> float:
     return float(done.stdout)
 
 
-def describe_machine(packages: Iterable[str] = ("torch", "numpy", "numba", "open3d", "trimesh")) -> dict[str, Any]:
-    """Processor, cores, memory, Python and package versions, and the date; with a one-line `summary`."""
+def describe_machine(
+    packages: Iterable[str] = ("torch", "triton", "numpy", "numba", "open3d", "trimesh"),
+) -> dict[str, Any]:
+    """Processor, cores, memory, GPU, Python and package versions, and the date; with a one-line `summary`."""
     versions = {name: found for name in packages if (found := _version(name))}
     facts: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -121,7 +159,18 @@ def describe_machine(packages: Iterable[str] = ("torch", "numpy", "numba", "open
     }
     listed = ", ".join(f"{name} {number}" for name, number in versions.items())
     facts["summary"] = f"{facts['cores']} cores of {facts['processor']}, {facts['memory_gb']} GB, {listed}"
+    if (gpu := _gpu()) is not None:
+        facts |= {"gpu": gpu, "summary": f"{gpu}; {facts['summary']}"}
     return facts
+
+
+def _gpu() -> str | None:
+    """The first GPU, where a benchmark has one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    gigabytes = torch.cuda.get_device_properties(0).total_memory / 2**30
+    return f"{torch.cuda.get_device_name(0)} with {gigabytes:.0f} GB, CUDA {torch.version.cuda}"
 
 
 def _processor() -> str:

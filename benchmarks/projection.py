@@ -1,15 +1,17 @@
 """What projecting costs, against the published two-pass scheme in plain PyTorch, in the same run.
 
-`python -m benchmarks.projection [--rounds N] [--threads T] [--scene NAME] [--output results.json]`; `--smoke` runs it
-small and once. Scenes: real chairs where the reference data lies beside the repository (else chairs of boxes), the
-same blurred as by a generator that is not sure yet, and a thin fog that every ray crosses to its end.
+`python -m benchmarks.projection [--device cuda] [--rounds N] [--threads T] [--scene NAME] [--shapes FOLDER]
+[--output results.json]`; `--smoke` runs it small and once. Scenes: real chairs where the reference data lies beside
+the repository or prepared shapes are in FOLDER (else chairs of boxes), the same blurred as by a generator that is not
+sure yet, and a thin fog that every ray crosses to its end. On a GPU also over bfloat16 volumes, beside the floor: the
+least time for the bytes and operations that the job needs, at the rates measured there.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,29 +19,48 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.measure import REALDATA, Table, peak_memory_mb, time_paired
-from vondata.classes import load_class
-from vondata.shapes.prepare import ShapeSettings, prepare_shape, shapenet_items
-from vondata.storage import load_occupancy
-from vonmodel.geometry import Camera, viewpoint_rotation
+from benchmarks.gpu import Ceilings, measure_ceilings, peak_gb, waiting_for
+from benchmarks.measure import Table, peak_memory_mb, time_paired
+from benchmarks.scenes import ITEMS, box_chairs, build_scenes
+from vonmodel.geometry import Camera, rotate_points, viewpoint_rotation
 from vonmodel.projection import Sketch, project
-from vonmodel.projection.reference import composite, sample_volumes
+from vonmodel.projection.reference import LEAST_OPACITY, composite, sample_volumes
 
 Projection = Callable[[Tensor, Tensor], Sketch]
 VIEWPOINTS_DEG = ((0.0, 0.0), (35.0, 20.0), (-70.0, 35.0), (150.0, 10.0))
-BATCH = len(VIEWPOINTS_DEG)
 METHODS = ("two-pass", "direct", "fused")
+JOBS = {"forward": (False, False), "forward + backward": (True, False), "with viewpoints": (True, True)}
+# Float32 operations for a sample: where it lies, its eight voxels and what becomes of the light; the backward pass
+# does that again, then the slope and its share of eight voxels; for viewpoints the derivatives along three axes.
+OPERATIONS = {"forward": 60, "forward + backward": 60 + 60 + 80, "with viewpoints": 60 + 60 + 80 + 110}
+NEGLIGIBLE_LIGHT = 1e-10
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how much is measured."""
+
+    device: torch.device
+    batch: int
+    rounds: int
+    without: tuple[str, ...]
+    ceilings: Ceilings | None
+
+    def rotations(self) -> Tensor:
+        """One viewpoint an item."""
+        angles = torch.deg2rad(torch.tensor(VIEWPOINTS_DEG)).repeat(-(-self.batch // len(VIEWPOINTS_DEG)), 1)
+        return viewpoint_rotation(*angles[: self.batch].T).to(self.device)
 
 
 class TwoPass:
     """The published scheme: turn the volume onto a grid, then sample that along rays whose grid is kept ready."""
 
-    def __init__(self, resolution: int) -> None:
-        camera, like = Camera(), torch.empty(0)
+    def __init__(self, resolution: int, batch: int, device: torch.device) -> None:
+        camera, like = Camera(), torch.empty(0, device=device)
         depths = camera.sample_depths(resolution, like)
         rays = camera.ray_directions(resolution, like).unsqueeze(-2) * depths.unsqueeze(-1)
         rays[..., 0] -= camera.distance
-        self.points = rays.expand(BATCH, *rays.shape).contiguous()
+        self.points = rays.expand(batch, *rays.shape).contiguous()
         self.weights = camera.depth_weights(resolution, like)
         self.far = camera.far
 
@@ -54,64 +75,117 @@ class TwoPass:
 def main() -> None:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, help="volumes at once  [4; 16 on a GPU]")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--scene", help="only scenes whose name contains this")
+    parser.add_argument("--shapes", type=Path, help="a folder with prepared shapes of 128^3")
     parser.add_argument("--without-direct", action="store_true", help="leave the one-pass PyTorch version out")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--memory-of", choices=["nothing", *METHODS], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    resolution = 32 if arguments.smoke else 128
+    device, resolution = torch.device(arguments.device), 32 if arguments.smoke else 128
+    on_gpu = device.type == "cuda"
+    setting = Setting(
+        device,
+        arguments.batch or (16 if on_gpu else ITEMS),
+        1 if arguments.smoke else arguments.rounds,
+        ("direct",) if arguments.without_direct else (),
+        measure_ceilings(device) if on_gpu else None,
+    )
     if arguments.memory_of:
-        _run_for_memory(arguments.memory_of, resolution)
+        _run_for_memory(setting, arguments.memory_of, resolution)
         return
-    table = Table(f"Projection of {BATCH} volumes of {resolution}^3", "python -m benchmarks.projection")
-    table.notes.append(f"{arguments.threads} threads, image {resolution} x {resolution}, float32.")
-    left_out = ("direct",) if arguments.without_direct else ()
-    for scene, volumes in _scenes(resolution).items():
+    title = f"Projection of {setting.batch} volumes of {resolution}^3"
+    table = Table(title, "python -m benchmarks.projection", keep_in=arguments.output)
+    table.notes.append(f"{arguments.threads} threads, image {resolution} x {resolution}, on {device}.")
+    if setting.ceilings:
+        table.notes.append(
+            f"At best {setting.ceilings.bytes_per_s / 1e12:.2f} TB/s (a copy of 1 GB, read and written) and "
+            f"{setting.ceilings.operations_per_s / 1e12:.1f} TFLOP/s (a product of matrices in float32)."
+        )
+    for scene, volumes in build_scenes(resolution, arguments.shapes).items():
         if (arguments.scene or "") in scene:
-            _time(table, scene, volumes, 1 if arguments.smoke else arguments.rounds, left_out)
-    _weigh(table, arguments.smoke, arguments.threads)
+            _time(table, setting, scene, volumes.repeat(-(-setting.batch // ITEMS), 1, 1, 1, 1)[: setting.batch])
+    if not on_gpu:
+        _weigh(table, arguments.smoke, arguments.threads)
     table.finish(arguments.output)
 
 
-def _contender(name: str, resolution: int) -> Projection:
+def _contender(setting: Setting, name: str, resolution: int) -> Projection:
     if name == "two-pass":
-        return TwoPass(resolution)
+        return TwoPass(resolution, setting.batch, setting.device)
     return partial(project, implementation="fused" if name == "fused" else "reference")
 
 
-def _rotations() -> Tensor:
-    return viewpoint_rotation(*torch.deg2rad(torch.tensor(VIEWPOINTS_DEG)).T)
-
-
-def _time(table: Table, scene: str, volumes: Tensor, rounds: int, left_out: tuple[str, ...]) -> None:
+def _time(table: Table, setting: Setting, scene: str, volumes: Tensor) -> None:
     """Forward, forward + backward to the volumes, and to the volumes and viewpoints."""
-    contenders = {name: _contender(name, volumes.shape[-1]) for name in METHODS}
-    _check(contenders, volumes)
-    contenders = {name: projection for name, projection in contenders.items() if name not in left_out}
-    jobs = {"forward": (False, False), "forward + backward": (True, False), "with viewpoints": (True, True)}
-    for job, needs in jobs.items():
+    volumes = volumes.to(setting.device)
+    contenders = {name: _contender(setting, name, volumes.shape[-1]) for name in METHODS}
+    _check(setting, contenders, volumes)
+    rotations = setting.rotations()
+    samples = _samples_that_count(volumes, rotations) if setting.ceilings else 0.0
+    for job, needs in JOBS.items():
+        steps = {
+            name: partial(_step, projection, volumes, rotations, needs)
+            for name, projection in contenders.items()
+            if name not in setting.without
+        }
+        if setting.ceilings:
+            steps["fused, bfloat16"] = partial(_step, contenders["fused"], volumes.bfloat16(), rotations, needs)
         timings = time_paired(
-            {name: partial(_step, projection, volumes, needs) for name, projection in contenders.items()},
-            rounds=rounds,
+            steps,
+            rounds=setting.rounds,
+            settle=waiting_for(setting.device),
+            at_least_s=0.05 if setting.ceilings else 0.0,
         )
         for timing in timings:
-            table.add(
-                scene=scene,
-                job=job,
-                method=timing.name,
-                ms=1000 * timing.median,
-                spread=1000 * timing.spread,
-                ratio=timings[0].median / timing.median,
-            )
+            row: dict[str, object] = {
+                "scene": scene,
+                "job": job,
+                "method": timing.name,
+                "ms": 1000 * timing.median,
+                "spread": 1000 * timing.spread,
+                "ratio": timings[0].median / timing.median,
+            }
+            if setting.ceilings:
+                row["extra_GB"] = peak_gb(steps[timing.name], setting.device)
+            if setting.ceilings and timing.name.startswith("fused"):
+                size = 2 if timing.name.endswith("bfloat16") else 4
+                floor = setting.ceilings.floor_s(
+                    moved=_bytes(job, volumes, size), operations=samples * OPERATIONS[job]
+                )
+                row |= {"floor_ms": 1000 * floor, "share_of_floor": floor / timing.median}
+            table.add(**row)
 
 
-def _check(contenders: dict[str, Projection], volumes: Tensor) -> None:
+def _bytes(job: str, volumes: Tensor, size: int) -> float:
+    """What has to move: volumes once a pass and the sketch; backward also its gradient and that of the volumes."""
+    pixels = 2 * 4 * len(volumes) * volumes.shape[-1] ** 2
+    forward = volumes.numel() * size + pixels
+    return forward if job == "forward" else 2 * forward + volumes.numel() * size
+
+
+def _samples_that_count(volumes: Tensor, rotations: Tensor) -> float:
+    """How many samples have more than the least opacity and are not in the dark; the others can be passed over."""
+    camera, resolution, count = Camera(), volumes.shape[-1], 0.0
+    start = torch.tensor([-camera.distance, 0.0, 0.0], device=volumes.device)
+    depths = camera.sample_depths(resolution, volumes)
+    points = start + camera.ray_directions(resolution, volumes).unsqueeze(-2) * depths.unsqueeze(-1)
+    for item in range(len(volumes)):
+        opacity = sample_volumes(volumes[item : item + 1], rotate_points(rotations[item : item + 1], points))
+        arriving = (1.0 - opacity.clamp(LEAST_OPACITY, 1.0 - LEAST_OPACITY)).cumprod(-1).roll(1, -1)
+        arriving[..., 0] = 1.0
+        count += ((opacity > LEAST_OPACITY) & (arriving >= NEGLIGIBLE_LIGHT)).sum().item()
+    return count
+
+
+def _check(setting: Setting, contenders: dict[str, Projection], volumes: Tensor) -> None:
     """Refuses to time what does not compute the same."""
-    rotations = _rotations()
+    rotations = setting.rotations()
     pairs = {
         "two-pass": (contenders["two-pass"](volumes, rotations), project(volumes, rotations, resampled=True)),
         "fused": (contenders["fused"](volumes, rotations), contenders["direct"](volumes, rotations)),
@@ -119,12 +193,13 @@ def _check(contenders: dict[str, Projection], volumes: Tensor) -> None:
     for name, (sketch, expected) in pairs.items():
         for output, answer in zip(sketch, expected, strict=True):
             error = (output - answer).abs().max().item()
-            if error > 2e-4:
+            # Written so that NaN is refused as well.
+            if not error <= 2e-4:
                 raise RuntimeError(f"{name} is off by {error:.1e} and not worth timing")
 
 
-def _step(projection: Projection, volumes: Tensor, needs: tuple[bool, bool]) -> None:
-    leaves = [leaf.detach().requires_grad_(need) for leaf, need in zip((volumes, _rotations()), needs, strict=True)]
+def _step(projection: Projection, volumes: Tensor, rotations: Tensor, needs: tuple[bool, bool]) -> None:
+    leaves = [leaf.detach().requires_grad_(need) for leaf, need in zip((volumes, rotations), needs, strict=True)]
     sketch = projection(*leaves)
     if any(needs):
         torch.autograd.grad(
@@ -134,9 +209,17 @@ def _step(projection: Projection, volumes: Tensor, needs: tuple[bool, bool]) -> 
 
 def _weigh(table: Table, smoke: bool, threads: int) -> None:
     """Peak memory of forward + backward beyond that of a process that holds volumes and their gradient alone."""
-    call = ["-m", "benchmarks.projection", "--threads", str(threads), *(["--smoke"] if smoke else []), "--memory-of"]
-    base = peak_memory_mb([*call, "nothing"])
-    extra = {name: peak_memory_mb([*call, name]) - base for name in METHODS}
+    call = [
+        "-m",
+        "benchmarks.projection",
+        "--device",
+        "cpu",
+        "--threads",
+        str(threads),
+        *(["--smoke"] if smoke else []),
+    ]
+    base = peak_memory_mb([*call, "--memory-of", "nothing"])
+    extra = {name: peak_memory_mb([*call, "--memory-of", name]) - base for name in METHODS}
     for name, megabytes in extra.items():
         table.add(
             scene="box chairs",
@@ -147,50 +230,15 @@ def _weigh(table: Table, smoke: bool, threads: int) -> None:
         )
 
 
-def _run_for_memory(name: str, resolution: int) -> None:
-    volumes = _box_chairs(resolution)
+def _run_for_memory(setting: Setting, name: str, resolution: int) -> None:
+    volumes, rotations = box_chairs(resolution), setting.rotations()
     # Everything loads and compiles on small volumes, so that only what grows with the volume is left to weigh.
     for each in METHODS:
-        _step(_contender(each, 8), torch.rand(BATCH, 1, 8, 8, 8), (True, True))
+        _step(_contender(setting, each, 8), torch.rand(setting.batch, 1, 8, 8, 8), rotations, (True, True))
     if name == "nothing":
         torch.ones_like(volumes)
     else:
-        _step(_contender(name, resolution), volumes, (True, True))
-
-
-def _scenes(resolution: int) -> dict[str, Tensor]:
-    real = REALDATA.is_dir()
-    chairs = _real_chairs(resolution) if real else _box_chairs(resolution)
-    blurred = functional.avg_pool3d(chairs, 9, stride=1, padding=4)
-    return {
-        "real chairs" if real else "box chairs": chairs,
-        "blurred": torch.sigmoid(12.0 * blurred - 7.0),
-        "thin fog": torch.full_like(chairs, 0.003),
-    }
-
-
-def _real_chairs(resolution: int) -> Tensor:
-    occupancies: list[Tensor] = []
-    with tempfile.TemporaryDirectory() as folder:
-        items = shapenet_items(REALDATA / "ShapeNetCore.v2", [load_class("chair")])
-        for item in items:
-            if item.rejected is None and len(occupancies) < BATCH:
-                path = Path(folder) / f"{item.id}.npz"
-                prepare_shape(item, ShapeSettings(resolution=resolution), path)
-                occupancies.append(torch.from_numpy(load_occupancy(path)).float())
-    return torch.stack(occupancies).unsqueeze(1)
-
-
-def _box_chairs(resolution: int) -> Tensor:
-    axis = torch.linspace(-1.0, 1.0, resolution)
-    x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
-    chairs = []
-    for width in torch.linspace(0.35, 0.55, BATCH):
-        seat = (x.abs() < width) & (y.abs() < 0.45) & (z.abs() < 0.05)
-        back = (x.abs() < width) & ((y + 0.42).abs() < 0.04) & (z > 0.0) & (z < 0.7)
-        legs = ((x.abs() - width + 0.05).abs() < 0.04) & ((y.abs() - 0.4).abs() < 0.04) & (z < 0.0) & (z > -0.6)
-        chairs.append((seat | back | legs).float())
-    return torch.stack(chairs).unsqueeze(1)
+        _step(_contender(setting, name, resolution), volumes, rotations, (True, True))
 
 
 if __name__ == "__main__":

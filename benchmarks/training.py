@@ -2,19 +2,23 @@
 
 `python -m benchmarks.training [--stage NAME] [--preset NAME] [--batch N] [--device D] [--output results.json]`;
 `--smoke` runs it small and once. On a CPU the batch is one item unless said otherwise, and a step of the published
-batch takes that many times longer; on a GPU it is the published batch.
+batch takes that many times longer; on a GPU it is the published batch, and the table says which share of a step the
+GPU works (its programs in a trace, by the time of an untraced step), what the driver says (where `pynvml` is there),
+and the most memory in use. A stage that fails becomes a row that says why, and the next one begins.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from benchmarks.gpu import busy_s, peak_gb, sampled_utilisation, waiting_for
 from benchmarks.measure import Table, Timing, time_paired
 from benchmarks.prepared import write_prepared
 from vonmodel.acceleration import prepare_model, tuned_convolutions
@@ -73,37 +77,85 @@ def main() -> None:
     on_gpu = device.type == "cuda"
     batch = arguments.batch or (None if on_gpu else 2 if arguments.smoke else 1)
     size = 32 if arguments.smoke else 128
-    table = Table(f"A training step at {size}^3 voxels and {size} pixels", "python -m benchmarks.training")
-    table.notes.append(f"On {torch.cuda.get_device_name(device)}." if on_gpu else f"{arguments.threads} threads.")
+    title = f"A training step at {size}^3 voxels and {size} pixels"
+    table = Table(title, "python -m benchmarks.training", keep_in=arguments.output)
+    table.notes.append(
+        f"On {torch.cuda.get_device_name(device)}; convolutions of `published` in cuDNN's default, which is TF32."
+        if on_gpu
+        else f"{arguments.threads} threads."
+    )
+    failed: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         write_prepared(Path(folder), shapes=12, photos=12, resolution=size, image_size=size)
         rounds = 1 if arguments.smoke else arguments.rounds
         warmup = (3 if on_gpu else 1) if arguments.warmup is None else arguments.warmup
         setting = Setting(Path(folder), device, batch, arguments.smoke, rounds, warmup)
         for stage in arguments.stage or STAGES:
-            _time(table, setting, stage, arguments.preset or ["published", "fast"])
+            try:
+                _time(table, setting, stage, arguments.preset or ["published", "fast"])
+            except RuntimeError as error:  # out of memory, a kernel that does not compile
+                failed.append(stage)
+                table.add(stage=stage, failed=f"{type(error).__name__}: {error}".partition("\n")[0][:200])
     table.finish(arguments.output)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+class Metered:
+    """A step that counts the processor time that this process spends in it."""
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        self.step = step
+        self.wall_s = self.processor_s = 0.0
+
+    def __call__(self) -> None:
+        """Runs the step."""
+        wall, processor = time.perf_counter(), time.process_time()
+        self.step()
+        self.wall_s += time.perf_counter() - wall
+        self.processor_s += time.process_time() - processor
 
 
 def _time(table: Table, setting: Setting, stage: StageName, presets: list[PresetName]) -> None:
-    steps = {preset: _step(setting, preset, stage) for preset in presets}
-    memory = {preset: _peak_gb(step) if setting.device.type == "cuda" else None for preset, step in steps.items()}
-    timings = time_paired(
-        {str(preset): step for preset, step in steps.items()}, rounds=setting.rounds, warmup=setting.warmup
-    )
+    """Times the presets in turn; on a GPU each is looked at alone afterwards."""
+    device, steps, held = setting.device, dict[str, Metered](), dict[str, float]()
+    for preset in presets:
+        before = _allocated_gb(device)
+        steps[preset] = Metered(_step(setting, preset, stage))
+        if device.type == "cuda":
+            steps[preset]()
+            held[preset] = _allocated_gb(device) - before
+    timings = time_paired(steps, rounds=setting.rounds, warmup=setting.warmup, settle=waiting_for(device))
     for preset, timing in zip(presets, timings, strict=True):
-        batch = setting.config(preset, stage).stage(stage).batch_size
-        table.add(
-            stage=stage,
-            preset=preset,
-            batch=batch,
-            ms=1000 * timing.median,
-            spread=1000 * timing.spread,
-            images_per_s=batch / timing.median,
-            ratio=timings[0].median / timing.median,
-            peak_GB=memory[preset],
-            published_hours=None if setting.small else _published_hours(stage, timing, batch),
-        )
+        batch, step = setting.config(preset, stage).stage(stage).batch_size, steps[preset]
+        row: dict[str, object] = {
+            "stage": stage,
+            "preset": preset,
+            "batch": batch,
+            "ms": 1000 * timing.median,
+            "spread": 1000 * timing.spread,
+            "images_per_s": batch / timing.median,
+            "ratio": timings[0].median / timing.median,
+        }
+        if device.type == "cuda":
+            row |= _seen_on_gpu(step, timing, device)
+            row["peak_GB"] = held[preset] + peak_gb(step, device)
+        else:
+            row["cores_busy"] = step.processor_s / step.wall_s
+        table.add(**row, published_hours=None if setting.small else _published_hours(stage, timing, batch))
+
+
+def _seen_on_gpu(step: Callable[[], None], timing: Timing, device: torch.device) -> dict[str, object]:
+    """Shares of time in which the GPU worked."""
+    with sampled_utilisation(device) as driver_says:
+        for _ in range(max(3, round(1.0 / timing.median))):
+            step()
+        says = driver_says()
+    return {"gpu_busy": busy_s(step, device) / timing.median, "driver_busy": says}
+
+
+def _allocated_gb(device: torch.device) -> float:
+    return torch.cuda.memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
 
 
 def _published_hours(stage: StageName, timing: Timing, batch: int) -> float:
@@ -122,22 +174,15 @@ def _step(setting: Setting, preset: PresetName, name: StageName) -> Callable[[],
             network.train()
     precision = computing_in(config.compute.precision, device)
     step = Step(0, stage.load(0).to(device), torch.Generator())
+    wait = waiting_for(device)
 
     def run() -> None:
         step.made.clear()
         with tuned_convolutions(config.compute):
             run_step(stage, [step], learning_rate=1.0, precision=precision)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait()
 
     return run
-
-
-def _peak_gb(step: Callable[[], None]) -> float:
-    step()
-    torch.cuda.reset_peak_memory_stats()
-    step()
-    return torch.cuda.max_memory_allocated() / 2**30
 
 
 if __name__ == "__main__":
