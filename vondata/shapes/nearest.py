@@ -1,9 +1,9 @@
-"""Exact distances from voxel centres to triangles: for one pair, for a band around the surface, for all voxels.
+"""Distances from voxel centres to triangles, eight at a time: in a band around the surface, or where faces are known.
 
-Positions are in voxels. The band is exact because every triangle is held against every voxel that could be within
-reach; most pairs are dismissed by a lower bound, the distance to the triangle's plane and to its three edges' lines.
-For all voxels, blocks are cut down to a few voxels a side, and each keeps of its parent's triangles those that may be
-nearest to one of its voxels: where D is known at the centre of a block of radius r, they lie within D + 2 r of it.
+Positions are in voxels. In the frame (along, inward, normal) of a triangle's edge the squared distance to the edge is
+the sum of three squares, the first that of what lies beyond the edge's ends. Where a point is on the inward side of
+all edges the normal's square is left alone, elsewhere the nearest edge counts. This has no branch, and all of it is
+linear along a row of voxels before it is squared, so it runs in vector registers.
 """
 
 from __future__ import annotations
@@ -12,291 +12,280 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.shapes.kernels import contracted_kernel as kernel
+from vondata.shapes.triangles import (
+    ALONG,
+    EDGE_01,
+    EDGE_02,
+    EDGE_12,
+    FROM_ALONG,
+    FROM_INWARD,
+    LENGTH,
+    NORMAL,
+    OUT_OF_REACH,
+)
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.int32]
+Places = npt.NDArray[np.uint64]
+Single = np.float32
+Triple = tuple[Single, Single, Single]
+Pair = tuple[Triple, Triple]
+Frame = tuple[Pair, Pair, Pair, Pair, tuple[Single, Single], Triple]
+Heights = tuple[Single, Single, Single, Single, Single, Single, Single]
 
-_ORIGIN = np.zeros(3)
-_LEAF_BITS = 2  # the smallest blocks have 4^3 voxels
+LANES = 8  # voxels measured side by side
+_ZERO = np.float32(0.0)
 _SLACK = 1e-3  # in voxels, far above rounding
 
 
-def triangle_table(vertices: Floats, faces: Integers) -> Floats:
-    """(f, 12) first corner, edges u and v from it to the other two, and the products uu, uv, vv."""
-    table = np.empty((len(faces), 12))
-    first, u, v = table[:, 0:3], table[:, 3:6], table[:, 6:9]
-    first[:] = vertices[faces[:, 0]]
-    u[:], v[:] = vertices[faces[:, 1]] - first, vertices[faces[:, 2]] - first
-    for column, (one, other) in enumerate(((u, u), (u, v), (v, v)), start=9):
-        table[:, column] = np.einsum("ij,ij->i", one, other)
-    return table
+@kernel
+def _triple(table: Singles, face: int, column: int) -> Triple:
+    return table[face, column], table[face, column + 1], table[face, column + 2]
 
 
 @kernel
-def nearest_point(triangles: Floats, face: int, x: float, y: float, z: float) -> tuple[float, float, float]:
-    """The point of a triangle nearest to (x, y, z), by the region of its plane in which the point lies (Ericson)."""
-    ax, ay, az = triangles[face, 0], triangles[face, 1], triangles[face, 2]
-    ux, uy, uz = triangles[face, 3], triangles[face, 4], triangles[face, 5]
-    vx, vy, vz = triangles[face, 6], triangles[face, 7], triangles[face, 8]
-    px, py, pz = x - ax, y - ay, z - az
-    uu, uv, vv = triangles[face, 9], triangles[face, 10], triangles[face, 11]
-    pu, pv = ux * px + uy * py + uz * pz, vx * px + vy * py + vz * pz
-    ru, rv, su, sv = pu - uu, pv - uv, pu - uv, pv - vv  # the same products from the second and the third corner
-    s, t = 0.0, 0.0  # how far along u and v the nearest point lies
-    if pu <= 0 and pv <= 0:
-        pass
-    elif ru >= 0 and rv <= ru:
-        s = 1.0
-    elif sv >= 0 and su <= sv:
-        t = 1.0
-    else:
-        third, second, first = pu * rv - ru * pv, su * pv - pu * sv, ru * sv - su * rv
-        if third <= 0 and pu >= 0 and ru <= 0:
-            s = pu / uu
-        elif second <= 0 and pv >= 0 and sv <= 0:
-            t = pv / vv
-        elif first <= 0 and rv >= ru and su >= sv:
-            t = (rv - ru) / ((rv - ru) + (su - sv))
-            s = 1.0 - t
-        else:
-            whole = first + second + third
-            s, t = second / whole, third / whole
-    return ax + s * ux + t * vx, ay + s * uy + t * vy, az + s * uz + t * vz
+def _frame(table: Singles, face: int) -> Frame:
+    """A triangle's row as numbers that can stay in registers."""
+    return (
+        (_triple(table, face, 0), _triple(table, face, NORMAL)),
+        (_triple(table, face, EDGE_01), _triple(table, face, EDGE_01 + ALONG)),
+        (_triple(table, face, EDGE_02), _triple(table, face, EDGE_02 + ALONG)),
+        (_triple(table, face, EDGE_12), _triple(table, face, EDGE_12 + ALONG)),
+        (table[face, EDGE_12 + FROM_INWARD], table[face, EDGE_12 + FROM_ALONG]),
+        (table[face, EDGE_01 + LENGTH], table[face, EDGE_02 + LENGTH], table[face, EDGE_12 + LENGTH]),
+    )
 
 
 @kernel
-def squared_distance(triangles: Floats, face: int, x: float, y: float, z: float) -> float:
-    """The squared distance from (x, y, z) to a triangle."""
-    qx, qy, qz = nearest_point(triangles, face, x, y, z)
-    return (x - qx) ** 2 + (y - qy) ** 2 + (z - qz) ** 2
+def _dot(a: Triple, b: Triple) -> Single:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @kernel
-def mark_band(triangles: Floats, reach: float, squared: Singles, nearest: Ids) -> None:
+def _heights(frame: Frame, x: Single, y: Single, z: Single) -> Heights:
+    """Of a point: its height above the plane, then inward and along of each edge."""
+    (corner, normal), (inward_01, along_01), (inward_02, along_02), (inward_12, along_12), start, _ = frame
+    p = x - corner[0], y - corner[1], z - corner[2]
+    first, second = (_dot(inward_01, p), _dot(along_01, p)), (_dot(inward_02, p), _dot(along_02, p))
+    return _dot(normal, p), *first, *second, _dot(inward_12, p) - start[0], _dot(along_12, p) - start[1]
+
+
+@kernel
+def _rises(frame: Frame) -> Heights:
+    """How much `_heights` grow from a voxel to the next one along z."""
+    (_, normal), (inward_01, along_01), (inward_02, along_02), (inward_12, along_12), _, _ = frame
+    return normal[2], inward_01[2], along_01[2], inward_02[2], along_02[2], inward_12[2], along_12[2]
+
+
+@kernel
+def _from_edge(inward: Single, along: Single, length: Single) -> Single:
+    """The squared distance to an edge, in the triangle's plane."""
+    before = along if along < _ZERO else _ZERO
+    after = along - length
+    beyond = before if after < _ZERO else after
+    return inward * inward + beyond * beyond
+
+
+@kernel
+def _squared(heights: Heights, lengths: Triple) -> Single:
+    """The squared distance to a triangle."""
+    height, inward_01, along_01, inward_02, along_02, inward_12, along_12 = heights
+    one = _from_edge(inward_01, along_01, lengths[0])
+    two = _from_edge(inward_02, along_02, lengths[1])
+    three = _from_edge(inward_12, along_12, lengths[2])
+    one = two if two < one else one
+    one = three if three < one else one
+    inward = inward_01 if inward_01 < inward_02 else inward_02
+    inward = inward_12 if inward_12 < inward else inward
+    return height * height + (one if inward < _ZERO else _ZERO)
+
+
+@kernel
+def mark_band(table: Singles, reach: float, squared: Singles, nearest: Ids) -> None:
     """Lowers `squared` to the squared distance wherever a triangle is nearer than what stands there.
 
     Args:
-        triangles: (f, 12) from `triangle_table`.
+        table: (f, 32) from `triangle_table`.
         reach: half width of the band.
-        squared: (N + 2, N + 2, N + 2) with voxel i at i + 1; at least reach^2 to begin with.
+        squared: (N, N, W) with W the next multiple of LANES from N; reach^2 to begin with.
         nearest: the same, the triangle that is nearest.
     """
-    planes = np.empty((4, 4))
+    size = squared.shape[0]
     low, high, corners, middle = np.empty(3, np.int64), np.empty(3, np.int64), np.empty((3, 3)), np.empty(3)
-    for face in range(triangles.shape[0]):
+    for face in range(table.shape[0]):
+        radius = 0.0
+        if table[face, 0] >= OUT_OF_REACH:
+            continue
         for axis in range(3):
-            corners[0, axis] = triangles[face, axis]
-            corners[1, axis] = triangles[face, axis] + triangles[face, axis + 3]
-            corners[2, axis] = triangles[face, axis] + triangles[face, axis + 6]
+            corners[0, axis] = table[face, axis]
+            corners[1, axis] = table[face, axis] + table[face, EDGE_01 + LENGTH] * table[face, EDGE_01 + ALONG + axis]
+            corners[2, axis] = table[face, axis] + table[face, EDGE_02 + LENGTH] * table[face, EDGE_02 + ALONG + axis]
             smallest = min(corners[0, axis], corners[1, axis], corners[2, axis])
             largest = max(corners[0, axis], corners[1, axis], corners[2, axis])
-            low[axis] = max(int(np.ceil(smallest - reach)), 0)
-            high[axis] = min(int(np.floor(largest + reach)), squared.shape[0] - 3)
+            low[axis] = max(int(np.ceil(smallest - reach - _SLACK)), 0)
+            high[axis] = min(int(np.floor(largest + reach + _SLACK)), size - 1)
             middle[axis] = (corners[0, axis] + corners[1, axis] + corners[2, axis]) / 3
-        if _bounding_planes(corners, planes):
-            radius = 0.0
-            for corner in range(3):
-                offset = 0.0
-                for axis in range(3):
-                    offset += (corners[corner, axis] - middle[axis]) ** 2
-                radius = max(radius, offset)
-            ball = (np.sqrt(radius) + reach) ** 2
-            _mark_rows(triangles, face, planes, (low, high), (middle, ball, reach), squared, nearest)
-
-
-@kernel
-def _bounding_planes(corners: Floats, planes: Floats) -> bool:
-    """The planes upright on a triangle's edges, positive inside, and its own plane; False if it has no area.
-
-    All as a x + b y + c z + d with a unit normal.
-    """
-    if not _plane_across(corners[1], corners[0], corners[2], corners[0], planes[3]):
-        return False
-    for corner in range(3):
-        here, there = corners[corner], corners[(corner + 1) % 3]
-        _plane_across(planes[3], _ORIGIN, there, here, planes[corner])
-        planes[corner, 3] = -_dot(planes[corner], here)
-    planes[3, 3] = -_dot(planes[3], corners[0])
-    return True
-
-
-@kernel
-def _plane_across(a: Floats, a_from: Floats, b: Floats, b_from: Floats, plane: Floats) -> bool:
-    """The unit vector across a - a_from and b - b_from; whether there is one."""
-    length = 0.0
-    for axis in range(3):
-        v, w = (axis + 1) % 3, (axis + 2) % 3
-        plane[axis] = (a[v] - a_from[v]) * (b[w] - b_from[w]) - (a[w] - a_from[w]) * (b[v] - b_from[v])
-        length += plane[axis] ** 2
-    length = np.sqrt(length)
-    for axis in range(3):
-        plane[axis] /= max(length, 1e-300)
-    return bool(length > 0.0)
-
-
-@kernel
-def _dot(a: Floats, b: Floats) -> float:
-    return float(a[0] * b[0] + a[1] * b[1] + a[2] * b[2])
+        for corner in range(3):
+            offset = 0.0
+            for axis in range(3):
+                offset += (corners[corner, axis] - middle[axis]) ** 2
+            radius = max(radius, offset)
+        ball = middle, np.sqrt(radius) + reach + _SLACK, reach + _SLACK
+        _mark_rows(table, face, (low, high), ball, squared, nearest)
 
 
 @kernel
 def _mark_rows(
-    triangles: Floats,
+    table: Singles,
     face: int,
-    planes: Floats,
     box: tuple[Integers, Integers],
     ball: tuple[Floats, float, float],
     squared: Singles,
     nearest: Ids,
 ) -> None:
     """Goes over the z rows of a triangle's box, each cut to the slab around its plane and the ball around it."""
-    (low, high), (middle, ball_squared, reach) = box, ball
-    across_0, across_1, across_2, plane = planes[0], planes[1], planes[2], planes[3]
-    first_z, last_z, middle_x, middle_y, middle_z = low[2], high[2], middle[0], middle[1], middle[2]
-    rise_0, rise_1, rise_2, rise = across_0[2], across_1[2], across_2[2], plane[2]
+    (low, high), (middle, radius, reach), (size, _, width) = box, ball, squared.shape
+    flat_squared, flat_nearest = squared.reshape(-1), nearest.reshape(-1)
+    first, last = low[2], high[2]
+    is_deep = last - first >= 2 * LANES
+    frame, number = _frame(table, face), np.int32(face)
+    lengths = frame[5]
+    h, a, b, c, d, e, f = _rises(frame)
     for x in range(low[0], high[0] + 1):
         for y in range(low[1], high[1] + 1):
-            half = ball_squared - (x - middle_x) ** 2 - (y - middle_y) ** 2
+            half = radius**2 - (x - middle[0]) ** 2 - (y - middle[1]) ** 2
             if half < 0.0:
                 continue
-            half = np.sqrt(half)
-            first = max(first_z, int(np.ceil(middle_z - half)))
-            last = min(last_z, int(np.floor(middle_z + half)))
-            height = plane[0] * x + plane[1] * y + plane[3]
-            if abs(rise) > 1e-3:
-                one, other = (-reach - height) / rise, (reach - height) / rise
-                first = max(first, int(np.ceil(min(one, other))))
-                last = min(last, int(np.floor(max(one, other))))
-            edge_0 = across_0[0] * x + across_0[1] * y + across_0[3]
-            edge_1 = across_1[0] * x + across_1[1] * y + across_1[3]
-            edge_2 = across_2[0] * x + across_2[1] * y + across_2[3]
-            row, row_nearest = squared[x + 1, y + 1], nearest[x + 1, y + 1]
-            for z in range(first, last + 1):
-                best = row[z + 1]
-                bound = (height + rise * z) ** 2
-                if bound >= best:
-                    continue
-                inward = min(edge_0 + rise_0 * z, edge_1 + rise_1 * z, edge_2 + rise_2 * z)
-                if inward < 0.0:
-                    if bound + inward**2 >= best:
-                        continue
-                    bound = squared_distance(triangles, face, float(x), float(y), float(z))
-                if bound < best:
-                    row[z + 1], row_nearest[z + 1] = bound, face
+            if is_deep:
+                first, last = _cut(table, face, x, y, (low[2], high[2]), (middle[2], half, reach))
+            count = (last - first + LANES) // LANES * LANES
+            start = max(min(first, width - count), 0)
+            h0, a0, b0, c0, d0, e0, f0 = _heights(frame, np.float32(x), np.float32(y), np.float32(start))
+            base = np.uint64((x * size + y) * width + start)
+            for k in range(count):
+                z, at = np.float32(k), base + np.uint64(k)
+                now = h0 + z * h, a0 + z * a, b0 + z * b, c0 + z * c, d0 + z * d, e0 + z * e, f0 + z * f
+                found, best = _squared(now, lengths), flat_squared[at]
+                flat_nearest[at] = number if found < best else flat_nearest[at]
+                flat_squared[at] = found if found < best else best
 
 
 @kernel
-def stand(triangles: Floats, voxels: Integers, face: Ids, x: Singles, y: Singles, z: Singles) -> None:
-    """Fills in the nearest points of some voxels, given by their place in the flat volumes of `mark_band`."""
-    width = face.shape[0]
-    faces, xs, ys, zs = face.ravel(), x.ravel(), y.ravel(), z.ravel()
-    for at in voxels:
-        i, j, k = at // (width * width) - 1, at // width % width - 1, at % width - 1
-        xs[at], ys[at], zs[at] = nearest_point(triangles, faces[at], float(i), float(j), float(k))
+def _cut(
+    table: Singles, face: int, x: int, y: int, ends: tuple[int, int], ball: tuple[float, float, float]
+) -> tuple[int, int]:
+    """The part of a long row within the slab around the plane and the ball around the triangle."""
+    middle, squared_half, reach = ball
+    half, rise = np.sqrt(squared_half), float(table[face, NORMAL + 2])
+    first, last = max(float(ends[0]), middle - half), min(float(ends[1]), middle + half)
+    if abs(rise) > 1e-3:
+        height = (
+            table[face, 3] * (x - table[face, 0])
+            + table[face, 4] * (y - table[face, 1])
+            - table[face, 5] * table[face, 2]
+        )
+        first, last = max(first, -height / rise - reach / abs(rise)), min(last, -height / rise + reach / abs(rise))
+    return int(np.ceil(first)), int(np.floor(last))
 
 
 @kernel
-def measure(triangles: Floats, face: Ids, distance: Singles) -> None:
-    """The distance of each voxel to the triangle that its foot lies on; the feet are turned."""
-    size = distance.shape[0]
-    per_voxel = 1.0 / (size - 1)
-    for i in range(size):
-        for k in range(size):
-            for j in range(size):
-                squared = squared_distance(triangles, face[i + 1, k + 1, j + 1], float(i), float(j), float(k))
-                distance[i, j, k] = np.sqrt(squared) * per_voxel
-
-
-def refine(triangles: Floats, distance: Singles) -> None:
-    """Lowers all distances that are not the smallest.
+def stand(table: Singles, voxels: Integers, nearest: Ids, points: Singles) -> None:
+    """The nearest points of some voxels.
 
     Args:
-        triangles: (f, 12) from `triangle_table`.
-        distance: (N, N, N) in cube edges, each the distance to some triangle; changed in place.
+        table: (f, 32) from `triangle_table`.
+        voxels: (m,) their places in the flat volume.
+        nearest: (N, N, W) the triangle that is nearest.
+        points: (m, 3) filled in.
     """
-    levels = max(int(distance.shape[0] - 1).bit_length() - _LEAF_BITS, 0)
-    middle = triangles[:, 0:3] + (triangles[:, 3:6] + triangles[:, 6:9]) / 3
-    corners = triangles[:, 0:3], triangles[:, 0:3] + triangles[:, 3:6], triangles[:, 0:3] + triangles[:, 6:9]
-    radius = np.sqrt(np.max([np.square(corner - middle).sum(axis=1) for corner in corners], axis=0))
-    lists = np.empty((levels + 1, len(triangles)), dtype=np.int32)
-    lists[0] = np.arange(len(triangles))
-    _refine(triangles, np.column_stack([middle, radius]), lists, np.empty((len(triangles), 4)), distance)
-
-
-@kernel
-def _refine(triangles: Floats, spheres: Floats, lists: Ids, near: Floats, distance: Singles) -> None:
-    """Goes over the smallest blocks, all those of a larger one in a row, and shortens the lists on the way."""
-    levels, size = lists.shape[0] - 1, distance.shape[0]
-    per_voxel, lengths = 1.0 / (size - 1), np.zeros(levels + 1, np.int64)
-    lengths[0] = lists.shape[1]
-    for block in range(8**levels):
-        x, y, z = 0, 0, 0
-        for bit in range(levels):
-            x |= (block >> (3 * bit + 2) & 1) << (bit + _LEAF_BITS)
-            y |= (block >> (3 * bit + 1) & 1) << (bit + _LEAF_BITS)
-            z |= (block >> (3 * bit) & 1) << (bit + _LEAF_BITS)
-        if x >= size or y >= size or z >= size:
+    size, width = nearest.shape[0], nearest.shape[2]
+    faces = nearest.reshape(-1)
+    for m in range(voxels.size):
+        at = voxels[m]
+        face = faces[at]
+        x, y, z = np.float32(at // width // size), np.float32(at // width % size), np.float32(at % width)
+        height, inward_01, along_01, inward_02, along_02, inward_12, along_12 = _heights(_frame(table, face), x, y, z)
+        length_01, length_02, length_12 = _frame(table, face)[5]
+        if min(inward_01, inward_02, inward_12) >= _ZERO:
+            points[m, 0], points[m, 1], points[m, 2] = (
+                x - height * table[face, 3],
+                y - height * table[face, 4],
+                z - height * table[face, 5],
+            )
             continue
-        for level in range(1, levels + 1):
-            if block % 8 ** (levels - level) == 0:
-                half = (2 ** (levels - level + _LEAF_BITS) - 1) / 2.0
-                at = min(x + int(half), size - 1), min(y + int(half), size - 1), min(z + int(half), size - 1)
-                known = distance[at] / per_voxel
-                reach = _reach(known, at, (x + half, y + half, z + half), half)
-                candidates = lists[level - 1, : lengths[level - 1]]
-                lengths[level] = _keep(candidates, spheres, (x + half, y + half, z + half), reach, lists[level])
-        _refine_block(triangles, lists[levels, : lengths[levels]], near, (x, y, z), distance)
+        one = _from_edge(inward_01, along_01, length_01)
+        two = _from_edge(inward_02, along_02, length_02)
+        three = _from_edge(inward_12, along_12, length_12)
+        if one <= two and one <= three:
+            edge, along, inward = EDGE_01, min(max(along_01, _ZERO), length_01), _ZERO
+        elif two <= three:
+            edge, along, inward = EDGE_02, min(max(along_02, _ZERO), length_02), _ZERO
+        else:
+            edge, along = EDGE_12, min(max(along_12, _ZERO), length_12) + table[face, EDGE_12 + FROM_ALONG]
+            inward = table[face, EDGE_12 + FROM_INWARD]
+        for axis in range(3):
+            points[m, axis] = (
+                table[face, axis] + along * table[face, edge + ALONG + axis] + inward * table[face, edge + axis]
+            )
 
 
 @kernel
-def _reach(known: float, at: tuple[int, int, int], centre: tuple[float, float, float], half: float) -> float:
-    """D + 2 r of a block, from the distance known at the voxel next to its centre."""
-    off = (at[0] - centre[0]) ** 2 + (at[1] - centre[1]) ** 2 + (at[2] - centre[2]) ** 2
-    return float(known + np.sqrt(off) + 2.0 * half * np.sqrt(3.0) + _SLACK)
+def measure(table: Singles, nearest: Ids, distance: Singles) -> None:
+    """The distance of each voxel to the nearest of the triangles that its block of 2^3 voxels knows.
+
+    Args:
+        table: (f, 32) from `triangle_table`.
+        nearest: (N, N, W) a near triangle.
+        distance: (N, N, N) filled in, in cube edges.
+    """
+    size, width = distance.shape[0], nearest.shape[2]
+    flat_nearest, flat_distance = nearest.reshape(-1), distance.reshape(-1)
+    lanes = np.empty(4 * LANES, np.float32)  # steps along x, y and z from the block's first voxel, squared distances
+    places, field_places = np.empty(LANES, np.uint64), np.empty(LANES, np.uint64)
+    for lane in range(LANES):
+        i, j, k = lane // 4, lane // 2 % 2, lane % 2
+        lanes[lane], lanes[LANES + lane], lanes[2 * LANES + lane] = i, j, k
+        places[lane], field_places[lane] = (i * size + j) * width + k, (i * size + j) * size + k
+    faces, per_voxel = np.empty(LANES, np.int32), np.float32(1.0 / (size - 1))
+    for block_x in range(0, size, 2):
+        for block_y in range(0, size, 2):
+            for block_z in range(0, size, 2):
+                # the last block of an odd size overlaps the one before
+                x, y, z = min(block_x, size - 2), min(block_y, size - 2), min(block_z, size - 2)
+                count = _different(flat_nearest, places, np.uint64((x * size + y) * width + z), faces)
+                lanes[3 * LANES :] = np.float32(np.inf)
+                for k in range(count):
+                    _lower_block(table, faces[k], (np.float32(x), np.float32(y), np.float32(z)), lanes)
+                for lane in range(LANES):
+                    lanes[3 * LANES + lane] = np.sqrt(lanes[3 * LANES + lane]) * per_voxel
+                first = np.uint64((x * size + y) * size + z)
+                for lane in range(LANES):
+                    flat_distance[first + field_places[lane]] = lanes[3 * LANES + lane]
 
 
 @kernel
-def _keep(candidates: Ids, spheres: Floats, centre: tuple[float, float, float], reach: float, kept: Ids) -> int:
-    """Copies the candidates whose bounding sphere comes within reach; how many these are."""
-    count = 0
-    for k in range(candidates.size):
-        sphere = spheres[candidates[k]]
-        squared = (sphere[0] - centre[0]) ** 2 + (sphere[1] - centre[1]) ** 2 + (sphere[2] - centre[2]) ** 2
-        if squared <= (reach + sphere[3]) ** 2:
-            kept[count] = candidates[k]
-            count += 1
+def _different(nearest: Ids, places: Places, first: np.uint64, faces: Ids) -> int:
+    """Gathers the different triangles of a block; how many these are."""
+    count, last = 0, np.int32(-1)
+    for lane in range(LANES):
+        face = nearest[first + places[lane]]
+        if face != last:
+            last, known = face, 0
+            while known < count and faces[known] != face:
+                known += 1
+            if known == count:
+                faces[count] = face
+                count += 1
     return count
 
 
 @kernel
-def _refine_block(
-    triangles: Floats, candidates: Ids, near: Floats, first: tuple[int, int, int], distance: Singles
-) -> None:
-    """Holds the voxels of a smallest block against those candidates that a lower bound leaves over.
-
-    As a triangle is convex, it lies behind the plane upright on the way from the centre to its nearest point, so a
-    voxel is at least as far from it as from that plane.
-    """
-    size, half = distance.shape[0], (2**_LEAF_BITS - 1) / 2.0
-    per_voxel, centre = 1.0 / (size - 1), (first[0] + half, first[1] + half, first[2] + half)
-    for c in range(candidates.size):
-        point = nearest_point(triangles, candidates[c], centre[0], centre[1], centre[2])
-        away = 0.0
-        for axis in range(3):
-            near[c, axis] = point[axis] - centre[axis]
-            away += near[c, axis] ** 2
-        near[c, 3] = np.sqrt(away)
-        for axis in range(3):
-            near[c, axis] /= max(near[c, 3], 1e-12)
-    for i in range(first[0], min(first[0] + 2**_LEAF_BITS, size)):
-        for j in range(first[1], min(first[1] + 2**_LEAF_BITS, size)):
-            for k in range(first[2], min(first[2] + 2**_LEAF_BITS, size)):
-                best = distance[i, j, k] / per_voxel
-                x, y, z = i - centre[0], j - centre[1], k - centre[2]
-                for c in range(candidates.size):
-                    if near[c, 3] - near[c, 0] * x - near[c, 1] * y - near[c, 2] * z < best:
-                        squared = squared_distance(triangles, candidates[c], float(i), float(j), float(k))
-                        best = min(best, np.sqrt(squared))
-                distance[i, j, k] = min(distance[i, j, k], np.float32(best * per_voxel))
+def _lower_block(table: Singles, face: int, first: Triple, lanes: Singles) -> None:
+    """Lowers the squared distances of a block to those to one triangle."""
+    frame = _frame(table, face)
+    for k in range(LANES):
+        x, y, z = first[0] + lanes[k], first[1] + lanes[LANES + k], first[2] + lanes[2 * LANES + k]
+        found, best = _squared(_heights(frame, x, y, z), frame[5]), lanes[3 * LANES + k]
+        lanes[3 * LANES + k] = found if found < best else best

@@ -1,14 +1,14 @@
-"""Nearest surface points spread from a band around the surface over the whole grid, in six directions.
+"""Nearest surface points spread from a band around the surface over the whole grid, in two passes.
 
 A voxel far from the surface has nearly the same nearest point as the voxels between it and the surface. The straight
-line from the point to the voxel moves by at most one voxel sideways while it moves one along its longest axis, so one
-pass in each of the six directions, in which every voxel tries the points of nine voxels in the plane before it,
-carries every point along its lines. Volumes are padded by one voxel, so that planes at the border need no care.
+line from the point to the voxel moves by at most one voxel along the other axes while it moves one along its longest,
+so a point reaches a voxel by such single steps. One pass goes up over the planes across x, one down: every voxel
+tries the points of five voxels in the plane before; within the plane, rows are gone over up and down, each voxel
+trying three of the row before; then the plane is turned and the same is done along its other axis. The voxels of a
+row are worked on side by side, which steps along the row would not allow.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,112 +16,193 @@ import numpy.typing as npt
 from vondata.shapes.kernels import contracted_kernel as kernel
 
 Singles = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.int32]
-Row = tuple[Singles, Singles, Singles]
+Single = np.float32
 
-NOWHERE = np.float32(1e9)  # coordinates of a point that is farther than any other
+LARGEST = 256  # voxels along an edge
+_NOWHERE = np.float32(1e9)  # coordinates of a point that is farther than any other
+_ZERO = np.float32(0.0)
+# A plane is one row of numbers, with distances in it that the compiler knows, so that it can tell what overlaps: for
+# each row of voxels, padded by one, four lines of x, of the coordinates across and along the rows, and of the face.
+# Places in it are unsigned, which spares the question whether they count from the end.
+_TILE = 8
+_FIRST, _LINE, _ROW = np.uint64(16), np.uint64(LARGEST + 32), np.uint64(4 * (LARGEST + 32))
+_ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
-@dataclass(frozen=True, eq=False)
-class Feet:
-    """The nearest known surface point of every voxel.
+def spread(nearest: Ids, voxels: Integers, points: Singles) -> None:
+    """Gives every voxel the triangle of the nearest point it hears of.
 
-    Attributes:
-        x, y, z: (N + 2, N + 2, N + 2) its coordinates in voxels; voxel i stands at i + 1.
-        face: the triangle it lies on, -1 while no point is known.
+    Args:
+        nearest: (N, N, W) the triangle nearest to a voxel in the band, -1 elsewhere; filled in as far as N.
+        voxels: (m,) the places of the voxels of the band in the flat volume, ascending; at least one.
+        points: (m, 3) the point nearest to each.
+
+    Raises:
+        ValueError: the grid is larger than LARGEST.
     """
-
-    x: Singles
-    y: Singles
-    z: Singles
-    face: Ids
-
-    def flat(self) -> tuple[Singles, Singles, Singles, Ids]:
-        """The volumes as rows of numbers."""
-        return self.x.reshape(-1), self.y.reshape(-1), self.z.reshape(-1), self.face.reshape(-1)
-
-    def turned(self) -> Feet:
-        """The same with y and z exchanged, in volumes and coordinates."""
-        x, y, z = (np.ascontiguousarray(each.transpose(0, 2, 1)) for each in (self.x, self.y, self.z))
-        return Feet(x, z, y, np.ascontiguousarray(self.face.transpose(0, 2, 1)))
+    size = nearest.shape[0]
+    if size > LARGEST:
+        raise ValueError(f"distances are found on grids of at most {LARGEST} voxels along an edge, not {size}")
+    starts = np.searchsorted(voxels, np.arange(size + 1) * nearest[0].size)
+    known = np.empty((size, size, 4, size), dtype=np.float32)
+    _spread(nearest, (voxels, points, starts), known, _plane(size), _plane(size), _plane(size))
 
 
-def spread(feet: Feet) -> Feet:
-    """Spreads the points; afterwards every voxel has one unless there was none at all.
-
-    Returns:
-        the feet with y and z exchanged: rows along z cannot be worked on side by side, so these come last, turned.
-    """
-    _sweep(*feet.flat(), feet.x.shape[0], 0)
-    _sweep(*feet.flat(), feet.x.shape[0], 1)
-    turned = feet.turned()
-    _sweep(*turned.flat(), feet.x.shape[0], 1)
-    return turned
+def _plane(size: int) -> Singles:
+    """A plane without points, at an address where loads of eight numbers are not split."""
+    length, alignment = (size + 2 + _TILE) * int(_ROW), int(_FIRST)
+    room = np.full(length + alignment, _NOWHERE)
+    start = -room.ctypes.data // room.itemsize % alignment
+    return room[start : start + length]
 
 
 @kernel
-def _sweep(x: Singles, y: Singles, z: Singles, face: Ids, width: int, axis: int) -> None:
-    """Two passes, up and down the first (0) or second (1) axis; the rows of a plane are along the third."""
-    size = width - 2
-    stride, row_stride = (width * width, width) if axis == 0 else (width, width * width)
-    best, source = np.empty(size, np.float32), np.empty(size, np.int32)
-    for way in (1, -1):
-        for step in range(1, size):
-            along = step if way > 0 else size - 1 - step
-            for across in range(size):
-                row = (along + 1) * stride + (across + 1) * row_stride
-                behind = row - way * stride
-                position = (along, across) if axis == 0 else (across, along)
-                _begin_row(_row(x, y, z, row, width), position, best, source)
-                for side in range(3):
-                    other = behind + (side - 1) * row_stride
-                    if _is_reached(face, other, width):
-                        _try_row(_row(x, y, z, other, width), position, 3 * side, best, source)
-                for k in range(size):
-                    if source[k] >= 0:
-                        to = row + k + 1
-                        at = behind + (source[k] // 3 - 1) * row_stride + k + source[k] % 3
-                        x[to], y[to], z[to], face[to] = x[at], y[at], z[at], face[at]
+def _spread(
+    nearest: Ids,
+    seeds: tuple[Integers, Singles, Integers],
+    known: Singles,
+    plane: Singles,
+    turned: Singles,
+    behind: Singles,
+) -> None:
+    """Goes up and down. A plane leaves turned against how it came, and so is the next one when it comes."""
+    size = nearest.shape[0]
+    for x in range(size):
+        _place_seeds(nearest[x], seeds, x, plane)
+        _sweep_plane(plane, turned, behind, np.float32(x), size)
+        _keep(turned, known[x])
+        turned, behind = behind, turned
+    behind[:] = _NOWHERE
+    for x in range(size - 1, -1, -1):
+        _recall(known[x], plane)
+        _sweep_plane(plane, turned, behind, np.float32(x), size)
+        _write_faces(turned, nearest[x], x % 2 == 1)
+        turned, behind = behind, turned
 
 
 @kernel
-def _is_reached(face: Ids, start: int, width: int) -> bool:
-    """Whether some voxel of a row has a point."""
-    at = start
-    while at < start + width and face[at] < 0:
-        at += 1
-    return at < start + width
+def _place_seeds(nearest: Ids, seeds: tuple[Integers, Singles, Integers], x: int, plane: Singles) -> None:
+    """The points of the band in a plane; planes of odd x come turned."""
+    (voxels, points, starts), (size, width) = seeds, nearest.shape
+    for row in range(size):
+        start = np.uint64(row + 1) * _ROW
+        for k in range(4 * (LARGEST + 32)):
+            plane[start + np.uint64(k)] = _NOWHERE
+    for m in range(starts[x], starts[x + 1]):
+        y, z = voxels[m] // width % size, voxels[m] % width
+        if z < size:
+            row, column = (z, y) if x % 2 == 1 else (y, z)
+            at = np.uint64(row + 1) * _ROW + _FIRST + np.uint64(column)
+            plane[at], plane[at + _LINE], plane[at + _TWO * _LINE] = points[m, 0], points[m, 1], points[m, 2]
+            if x % 2 == 1:
+                plane[at + _LINE], plane[at + _TWO * _LINE] = points[m, 2], points[m, 1]
+            plane[at + _THREE * _LINE] = nearest[y, z]
 
 
 @kernel
-def _row(x: Singles, y: Singles, z: Singles, start: int, width: int) -> Row:
-    return x[start : start + width], y[start : start + width], z[start : start + width]
+def _sweep_plane(plane: Singles, turned: Singles, behind: Singles, x: Single, size: int) -> None:
+    for row in range(size):
+        _try_both(plane, behind, np.uint64(row + 1) * _ROW, x, np.float32(row), size)
+    for row in range(size - 1, -1, -1):
+        _try_row(plane, np.uint64(row + 1) * _ROW, np.uint64(row + 2) * _ROW, x, np.float32(row), size)
+        if row % _TILE == 0:
+            _turn(plane, turned, row, size)
+    for row in range(size):
+        _try_row(turned, np.uint64(row + 1) * _ROW, np.uint64(row) * _ROW, x, np.float32(row), size)
+    for row in range(size - 1, -1, -1):
+        _try_row(turned, np.uint64(row + 1) * _ROW, np.uint64(row + 2) * _ROW, x, np.float32(row), size)
 
 
 @kernel
-def _begin_row(points: Row, row: tuple[int, int], best: Singles, source: Ids) -> None:
-    """The squared distances of a row's voxels to the points they have."""
-    xs, ys, zs = points
-    row_x, row_y = np.float32(row[0]), np.float32(row[1])
-    for k in range(best.size):
-        dx, dy, dz = row_x - xs[k + 1], row_y - ys[k + 1], np.float32(k) - zs[k + 1]
-        best[k] = dx * dx + dy * dy + dz * dz
-        source[k] = -1
+def _try_both(plane: Singles, behind: Singles, start: np.uint64, x: Single, across: Single, size: int) -> None:
+    """Tries for each voxel of a row the points of five voxels in the plane before and of three in the row before."""
+    for k in range(size):
+        at, along = start + _FIRST + np.uint64(k), np.float32(k)
+        px, py, pz, face = plane[at], plane[at + _LINE], plane[at + _TWO * _LINE], plane[at + _THREE * _LINE]
+        dx, dy, dz = x - px, across - py, along - pz
+        best = dx * dx + dy * dy + dz * dz
+        for row in range(4):  # three of the plane before, without the corners, and the row before in this one
+            for shift in range(3):
+                if row % 2 == 0 and shift != 1:
+                    continue
+                other = behind if row < 3 else plane
+                tried = at - _ROW - _ONE + np.uint64(shift) + np.uint64(row % 3) * _ROW
+                qx, qy, qz = other[tried], other[tried + _LINE], other[tried + _TWO * _LINE]
+                other_face = other[tried + _THREE * _LINE] + _ZERO
+                dx, dy, dz = x - qx, across - qy, along - qz
+                squared = dx * dx + dy * dy + dz * dz
+                is_nearer = squared < best
+                px, py, pz = qx if is_nearer else px, qy if is_nearer else py, qz if is_nearer else pz
+                face = other_face if is_nearer else face
+                best = squared if is_nearer else best
+        plane[at], plane[at + _LINE], plane[at + _TWO * _LINE], plane[at + _THREE * _LINE] = px, py, pz, face
 
 
 @kernel
-def _try_row(points: Row, row: tuple[int, int], first: int, best: Singles, source: Ids) -> None:
-    """Tries for each voxel of a row the points of three voxels of another one; notes which of them was nearer.
-
-    Written without branches and with few arrays, so that it runs in vector registers.
-    """
-    xs, ys, zs = points
-    row_x, row_y = np.float32(row[0]), np.float32(row[1])
-    for k in range(best.size):
-        row_z, nearest, origin = np.float32(k), best[k], source[k]
+def _try_row(plane: Singles, own: np.uint64, other: np.uint64, x: Single, across: Single, size: int) -> None:
+    """Tries for each voxel of a row the points of the three voxels nearest to it in another row."""
+    for k in range(size):
+        at, along = own + _FIRST + np.uint64(k), np.float32(k)
+        px, py, pz, face = plane[at], plane[at + _LINE], plane[at + _TWO * _LINE], plane[at + _THREE * _LINE]
+        dx, dy, dz = x - px, across - py, along - pz
+        best = dx * dx + dy * dy + dz * dz
         for shift in range(3):
-            dx, dy, dz = row_x - xs[k + shift], row_y - ys[k + shift], row_z - zs[k + shift]
+            tried = other + _FIRST - _ONE + np.uint64(k) + np.uint64(shift)
+            qx, qy, qz = plane[tried], plane[tried + _LINE], plane[tried + _TWO * _LINE]
+            # The sum with zero keeps the compiler from choosing between addresses and gathering what it chose.
+            other_face = plane[tried + _THREE * _LINE] + _ZERO
+            dx, dy, dz = x - qx, across - qy, along - qz
             squared = dx * dx + dy * dy + dz * dz
-            origin = np.int32(first + shift) if squared < nearest else origin
-            nearest = squared if squared < nearest else nearest
-        best[k], source[k] = nearest, origin
+            is_nearer = squared < best
+            px, py, pz = qx if is_nearer else px, qy if is_nearer else py, qz if is_nearer else pz
+            face = other_face if is_nearer else face
+            best = squared if is_nearer else best
+        plane[at], plane[at + _LINE], plane[at + _TWO * _LINE], plane[at + _THREE * _LINE] = px, py, pz, face
+
+
+@kernel
+def _turn(plane: Singles, turned: Singles, row: int, size: int) -> None:
+    """Makes eight rows columns, and exchanges the coordinates across and along the rows."""
+    for line in range(4):
+        to_line = (0, 2, 1, 3)[line]
+        start = np.uint64(row + 1) * _ROW + np.uint64(line) * _LINE + _FIRST
+        to = _ROW + np.uint64(to_line) * _LINE + _FIRST + np.uint64(row)
+        for _ in range(size):
+            for k in range(_TILE):
+                turned[to + np.uint64(k)] = plane[start + np.uint64(k) * _ROW]
+            start += _ONE
+            to += _ROW
+
+
+@kernel
+def _keep(plane: Singles, known: Singles) -> None:
+    size, flat = known.shape[0], known.reshape(-1)
+    for row in range(size):
+        for line in range(4):
+            at, to = np.uint64(row + 1) * _ROW + np.uint64(line) * _LINE + _FIRST, np.uint64((row * 4 + line) * size)
+            for k in range(size):
+                flat[to + np.uint64(k)] = plane[at + np.uint64(k)]
+
+
+@kernel
+def _recall(known: Singles, plane: Singles) -> None:
+    size, flat = known.shape[0], known.reshape(-1)
+    for row in range(size):
+        for line in range(4):
+            to, at = np.uint64(row + 1) * _ROW + np.uint64(line) * _LINE + _FIRST, np.uint64((row * 4 + line) * size)
+            for k in range(size):
+                plane[to + np.uint64(k)] = flat[at + np.uint64(k)]
+
+
+@kernel
+def _write_faces(plane: Singles, nearest: Ids, is_turned: bool) -> None:
+    size = nearest.shape[0]
+    for row in range(size):
+        at = np.uint64(row + 1) * _ROW + _THREE * _LINE + _FIRST
+        for k in range(size):
+            if is_turned:
+                nearest[k, row] = int(plane[at + np.uint64(k)])
+            else:
+                nearest[row, k] = int(plane[at + np.uint64(k)])
