@@ -4,12 +4,11 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import pandas as pd
 import pytest
 
@@ -293,12 +292,10 @@ def test_processes_and_this_process_give_the_same_manifest(bench: Bench, travell
 
 
 @pytest.fixture
-def travelling() -> Iterator[None]:
-    """Worker processes cannot import test modules: their functions travel by value."""
-    module = sys.modules[__name__]
-    cloudpickle.register_pickle_by_value(module)
-    yield
-    cloudpickle.unregister_pickle_by_value(module)
+def travelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets worker processes, which get this one's path, import this module, however the tests were started."""
+    root, depth = Path(__file__).resolve(), __name__.count(".") + 1
+    monkeypatch.setattr(sys, "path", [str(root.parents[depth - 1]), *sys.path])
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(bench: Bench) -> None:
