@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,9 @@ FORMAT_VERSION = 1
 _LEVEL, _HARD_LEVEL = 6, 18
 _HARD_ABOVE = 0.067  # bytes a voxel: rare intricate shapes are worth a second of compression
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.|$)")
+_NPY_1 = b"\x93NUMPY\x01\x00"
+_LARGEST = 1024  # voxels along an edge that a file may ask memory for
+_LARGE_PAGE = 1 << 21
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
 
 
@@ -132,68 +137,115 @@ def load_shape(path: OutputFile) -> PreparedShape:
         ShapeFileError: the file is not one, is damaged, or was written by a newer version.
     """
     with _open(path) as shape:
-        surface = shape.packed("surface")
+        room = _Room(shape.resolution, distances=1, grids=2)
+        distance = shape.distance(room)  # first, as four bytes in one must begin at a multiple of four
+        surface, interior = shape.packed("surface"), shape.packed("interior")
         return PreparedShape(
-            occupancy=shape.unpacked(surface | shape.packed("interior")),
-            surface=shape.unpacked(surface),
-            distance=shape.distance(),
-            scale=float(shape.members["scale"]),
-            centre=tuple(shape.members["centre"].tolist()),
-            rotation=shape.members["rotation"],
+            occupancy=shape.unpacked(surface | interior, room),
+            surface=shape.unpacked(surface, room),
+            distance=distance,
+            scale=float(shape.numbers("scale", ())),
+            centre=tuple(shape.numbers("centre", (3,)).tolist()),
+            rotation=shape.numbers("rotation", (3, 3)),
         )
 
 
 def load_occupancy(path: OutputFile) -> Bools:
     """Reads the (N, N, N) occupancy of a prepared shape alone; errors as `load_shape`."""
     with _open(path) as shape:
-        return shape.unpacked(shape.packed("surface") | shape.packed("interior"))
+        packed = shape.packed("surface") | shape.packed("interior")
+        return shape.unpacked(packed, _Room(shape.resolution, distances=0, grids=1))
 
 
 def load_distance(path: OutputFile) -> npt.NDArray[np.float32]:
     """Reads the (N, N, N) distance, in cube edges, of a prepared shape alone; errors as `load_shape`."""
     with _open(path) as shape:
-        return shape.distance()
+        return shape.distance(_Room(shape.resolution, distances=1, grids=0))
 
 
-@dataclass(frozen=True)
+class _Room:
+    """Memory for the volumes of a shape in one piece that begins with a large page.
+
+    Most of the time to load a shape would go by in handing out its memory in pages of 4 kB.
+    """
+
+    def __init__(self, resolution: int, *, distances: int, grids: int) -> None:
+        self.shape = (resolution,) * 3
+        size = (distances * 4 + grids) * resolution**3
+        memory = np.empty(size + _LARGE_PAGE, dtype=np.uint8)
+        start = -memory.ctypes.data % _LARGE_PAGE
+        self._left = memory[start : start + size]
+
+    def distance(self) -> npt.NDArray[np.float32]:
+        """The next (N, N, N) distances, not filled in."""
+        return self._take(4).view(np.float32).reshape(self.shape)
+
+    def grid(self) -> Bools:
+        """The next (N, N, N) voxels, not filled in."""
+        return self._take(1).view(np.bool_).reshape(self.shape)
+
+    def _take(self, bytes_per_voxel: int) -> npt.NDArray[np.uint8]:
+        taken, self._left = np.split(self._left, [bytes_per_voxel * self.shape[0] ** 3])
+        return taken
+
+
 class _ShapeFile:
-    members: Any  # the arrays of the file by name, read when asked for
-    resolution: int
+    """The arrays of a shape file, each looked up by name when asked for."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        version = int(self.numbers("format_version", (), "<i8"))
+        if version != FORMAT_VERSION:
+            raise ValueError(f"its format is {version}, this program reads {FORMAT_VERSION}")
+        self.resolution = int(self.numbers("resolution", (), "<i8"))
+        if not 2 <= self.resolution <= _LARGEST:
+            raise ValueError(f"its resolution is {self.resolution}")
+
+    def numbers(self, name: str, shape: tuple[int, ...], kind: str = "<f8") -> npt.NDArray[Any]:
+        """An array of known shape and kind."""
+        return self._array(name, kind).reshape(shape)
 
     def packed(self, name: str) -> npt.NDArray[np.uint8]:
         """A set of voxels, eight in a byte."""
         return np.frombuffer(self._expand(name, -(-(self.resolution**3) // 8)), np.uint8)
 
-    def unpacked(self, packed: npt.NDArray[np.uint8]) -> Bools:
+    def unpacked(self, packed: npt.NDArray[np.uint8], room: _Room) -> Bools:
         """The same, (N, N, N)."""
-        return np.unpackbits(packed, count=self.resolution**3).view(np.bool_).reshape((self.resolution,) * 3)
+        grid = room.grid()
+        grid.reshape(-1)[:] = np.unpackbits(packed, count=grid.size).view(np.bool_)
+        return grid
 
-    def distance(self) -> npt.NDArray[np.float32]:
+    def distance(self, room: _Room) -> npt.NDArray[np.float32]:
         """The distance field in cube edges."""
-        count, width = coarse_count(self.resolution), int(self.members["distance_fine_bytes"])
+        count, width = coarse_count(self.resolution), int(self.numbers("distance_fine_bytes", (), "<i8"))
         coarse = self._expand("distance_coarse", 2 * count)
         fine = self._expand("distance_fine", (self.resolution**3 - count) * width)
         codes = np.frombuffer(fine, np.int8) if width == 1 else np.frombuffer(fine, np.int16)
-        return decode_distance(EncodedField(np.frombuffer(coarse, np.int16), codes), self.resolution)
+        return decode_distance(EncodedField(np.frombuffer(coarse, np.int16), codes), self.resolution, room.distance())
 
     def _expand(self, name: str, size: int) -> bytes:
-        packed = self.members[name]
+        packed = self._array(name, "|u1").tobytes()
         if zstandard.frame_content_size(packed) != size:
             raise ValueError(f"{name} does not hold {size} bytes")
         return zstandard.ZstdDecompressor().decompress(packed)
 
+    def _array(self, name: str, kind: str) -> npt.NDArray[Any]:
+        """The numbers of a member; what its header says of them is known, and looked at no closer than that."""
+        content = self._archive.read(f"{name}.npy")
+        start = 10 + int.from_bytes(content[8:10], "little")
+        if content[:8] != _NPY_1 or f"'descr': '{kind}'".encode() not in content[10:start]:
+            raise ValueError(f"{name} is no array of {kind}")
+        return np.frombuffer(content, kind, offset=start)
+
 
 @contextmanager
 def _open(path: OutputFile) -> Iterator[_ShapeFile]:
+    with path.open("rb") as file:
+        content = file.read()
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
-            version, resolution = int(members["format_version"]), int(members["resolution"])
-            if version != FORMAT_VERSION:
-                raise ShapeFileError(path, f"its format is {version}, this program reads {FORMAT_VERSION}")
-            yield _ShapeFile(members, resolution)
-    except ShapeFileError:
-        raise
-    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zstandard.ZstdError) as error:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            yield _ShapeFile(archive)
+    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, zstandard.ZstdError) as error:
         raise ShapeFileError(path, str(error)) from error
 
 

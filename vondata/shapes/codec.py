@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float32]
 Shorts = npt.NDArray[np.int16]
 Codes = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 Integers = npt.NDArray[np.int64]
+Places = npt.NDArray[np.uint64]
 
 UNITS_PER_VOXEL = 560
 # Up to half a quantum below, all distances are kept to MAX_ERROR_VOXELS; beyond, the scale is coarser.
@@ -62,31 +63,45 @@ def encode_distance(
     resolution = distance.shape[0]
     if distance.ndim != 3 or set(distance.shape) != {resolution} or resolution < 2:
         raise ValueError(f"a distance field has three equal edges of at least 2 voxels, not {distance.shape}")
-    if not np.isfinite(distance).all() or distance.min() < 0:
+    if not (distance.min() >= 0 and distance.max() < np.inf):  # neither holds where some are not numbers
         raise ValueError("a distance field has finite values that are not negative")
-    field = _compand(np.ascontiguousarray(distance, dtype=np.float32), np.float32(resolution - 1))
+    field = np.empty(distance.shape, dtype=np.int16)
+    _compand(np.ascontiguousarray(distance, dtype=np.float32), np.float32(resolution - 1), field)
     if inside is not None and shell is not None:
         _sign(field, inside, shell)
     codes = np.empty(field.size, dtype=np.int16)
     codes[0] = field[0, 0, 0]
     _encode(field, codes[1:])
     coarse, fine = np.split(codes, [coarse_count(resolution)])
-    narrow = fine.astype(np.int8)
-    return EncodedField(coarse, narrow if np.array_equal(narrow, fine) else fine)
+    is_narrow = fine.size == 0 or (fine.min() >= -128 and fine.max() <= 127)
+    return EncodedField(coarse, fine.astype(np.int8) if is_narrow else fine)
 
 
-def decode_distance(encoded: EncodedField, resolution: int) -> Floats:
-    """Decodes to (N, N, N) float32 distances in cube edges, right within the errors that the constants above give."""
+def decode_distance(encoded: EncodedField, resolution: int, distance: Floats | None = None) -> Floats:
+    """Decodes to (N, N, N) float32 distances in cube edges, right within the errors that the constants above give.
+
+    Args:
+        encoded: the codes.
+        resolution: N.
+        distance: contiguous memory to fill in, where there is some already.
+
+    Raises:
+        ValueError: the codes belong to another resolution.
+    """
     if encoded.coarse.size != coarse_count(resolution):
         raise ValueError(f"{encoded.coarse.size} coarse codes do not belong to resolution {resolution}")
-    field = np.empty((resolution,) * 3, dtype=np.int16)
+    if distance is None:
+        distance = np.empty((resolution,) * 3, dtype=np.float32)
+    # Whole numbers take half the room, so they are put where the last distances will go and need no memory of theirs.
+    field = distance.reshape(-1).view(np.int16)[resolution**3 :].reshape(distance.shape)
     field[0, 0, 0] = encoded.coarse[0]
     coarse, fine = encoded.coarse.view(), encoded.fine.view()
     # As they come from a file: one compiled version serves both.
     coarse.flags.writeable = fine.flags.writeable = False
     _decode(field, coarse[1:], _levels(resolution) - 1, _FINE_LEVELS)
     _decode(field, fine, min(_FINE_LEVELS, _levels(resolution)) - 1, 0)
-    return _expand(field, np.float32(resolution - 1))
+    _expand(field, np.float32(resolution - 1), np.empty(field[0].size, dtype=np.int16), distance)
+    return distance
 
 
 def coarse_count(resolution: int) -> int:
@@ -100,21 +115,30 @@ def _levels(resolution: int) -> int:
 
 def _sign(field: Shorts, inside: Bools, shell: Bools) -> None:
     """Makes the field negative inside, and in the shell where that is smoother, which a few rounds of asking find."""
-    values, size = field.reshape(-1), field.shape[0]
-    values[inside.reshape(-1)] *= -1
     at = np.flatnonzero(shell)
+    values = field.reshape(-1)
+    np.negative(values, out=values, where=inside.reshape(-1))
     unsigned, values[at] = values[at].copy(), 0
+    is_negative = np.empty(len(at), dtype=np.bool_)
     for _ in range(_SIGN_ROUNDS):
-        around = np.zeros(len(at), dtype=np.int32)
-        for step in (1, size, size * size):
-            for neighbour in (at - step, at + step):
-                around += np.clip(np.take(values, neighbour, mode="clip"), -UNITS_PER_VOXEL, UNITS_PER_VOXEL)
-        values[at] = np.where(around < 0, -unsigned, unsigned)
+        _ask_neighbours(values, at, field.shape[0], is_negative)
+        values[at] = np.where(is_negative, -unsigned, unsigned)
 
 
 @kernel
-def _compand(distance: Floats, edge_voxels: np.float32) -> Shorts:
-    field = np.empty(distance.shape, np.int16)
+def _ask_neighbours(values: Shorts, voxels: Integers, size: int, is_negative: Bools) -> None:
+    """Whether the neighbours of each voxel are negative on the whole, none counting for more than a voxel."""
+    last = values.size - 1
+    for m in range(voxels.size):
+        around = 0
+        for step in (1, size, size * size):
+            for neighbour in (max(voxels[m] - step, 0), min(voxels[m] + step, last)):
+                around += min(max(int(values[neighbour]), -UNITS_PER_VOXEL), UNITS_PER_VOXEL)
+        is_negative[m] = around < 0
+
+
+@kernel
+def _compand(distance: Floats, edge_voxels: np.float32, field: Shorts) -> None:
     values, units = distance.ravel(), field.ravel()
     near = np.float32(NEAR_VOXELS)
     for i in range(values.size):
@@ -122,20 +146,22 @@ def _compand(distance: Floats, edge_voxels: np.float32) -> Shorts:
         if voxels > near:
             voxels = near + (voxels - near) / np.float32(FAR_COMPRESSION)
         units[i] = np.int16(min(voxels * np.float32(UNITS_PER_VOXEL) + np.float32(0.5), np.float32(32700)))
-    return field
 
 
 @kernel
-def _expand(field: Shorts, edge_voxels: np.float32) -> Floats:
-    distance = np.empty(field.shape, np.float32)
-    values, units = distance.ravel(), field.ravel()
+def _expand(field: Shorts, edge_voxels: np.float32, plane: Shorts, distance: Floats) -> None:
+    """Turns units into distances plane by plane: the planes to come may lie in the memory of the last ones."""
     near = np.float32(NEAR_VOXELS * UNITS_PER_VOXEL)
     edges_per_unit = np.float32(1.0) / (edge_voxels * np.float32(UNITS_PER_VOXEL))
-    for i in range(values.size):
-        unit = np.float32(abs(np.int32(units[i])))
-        beyond = max(unit - near, np.float32(0.0))
-        values[i] = (unit + beyond * np.float32(FAR_COMPRESSION - 1.0)) * edges_per_unit
-    return distance
+    units, values = field.ravel(), distance.ravel()
+    for x in range(field.shape[0]):
+        start = np.uint64(x * plane.size)
+        for i in range(plane.size):
+            plane[i] = units[start + np.uint64(i)]
+        for i in range(plane.size):
+            unit = np.float32(abs(np.int32(plane[i])))
+            beyond = max(unit - near, np.float32(0.0))
+            values[start + np.uint64(i)] = (unit + beyond * np.float32(FAR_COMPRESSION - 1.0)) * edges_per_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +177,9 @@ class _Pass:
         quantum: of their codes.
     """
 
-    rows: Integers
-    before: Integers
-    after: Integers
+    rows: Places
+    before: Places
+    after: Places
     count: int
     stride: int
     planes: int
@@ -179,10 +205,11 @@ def _passes(size: int, first_level: int, last_level: int) -> tuple[_Pass, ...]:
             rows = (position * along)[:, None] + start
             count = (size - 1) // step_in_row + 1
             flat_stride = step_in_row * in_row
-            after = (rows + reach[:, None]).reshape(-1)
             planes = 1 if along == x else len(start)
-            before = rows.reshape(-1) - half * along
-            passes.append(_Pass(rows.reshape(-1), before, after, count, flat_stride, planes, quantum))
+            here, before, after = (
+                each.reshape(-1).astype(np.uint64) for each in (rows, rows - half * along, rows + reach[:, None])
+            )
+            passes.append(_Pass(here, before, after, count, flat_stride, planes, quantum))
     return tuple(passes)
 
 
@@ -190,19 +217,16 @@ def _encode(field: Shorts, codes: Shorts) -> None:
     """Writes the codes of all levels and puts what the reader will see in the field's place."""
     done = 0
     for each in _passes(field.shape[0], _levels(field.shape[0]) - 1, 0):
-        _encode_rows(
-            field.reshape(-1), codes[done:], each.rows, each.before, each.after, each.count, each.stride, each.quantum
-        )
+        rows = each.rows, each.before, each.after
+        _encode_rows(field.reshape(-1), codes[done:], rows, each.count, each.stride, each.planes, each.quantum)
         done += len(each.rows) * each.count
 
 
 def _decode(field: Shorts, codes: Codes, first_level: int, last_level: int) -> None:
     done = 0
     for each in _passes(field.shape[0], first_level, last_level):
-        known = each.before, each.after
-        _decode_rows(
-            field.reshape(-1), codes[done:], each.rows, *known, each.count, each.stride, each.planes, each.quantum
-        )
+        rows = each.rows, each.before, each.after
+        _decode_rows(field.reshape(-1), codes[done:], rows, each.count, each.stride, each.planes, each.quantum)
         done += len(each.rows) * each.count
 
 
@@ -210,47 +234,43 @@ def _decode(field: Shorts, codes: Codes, first_level: int, last_level: int) -> N
 def _encode_rows(
     field: Shorts,
     codes: Shorts,
-    rows: Integers,
-    before: Integers,
-    after: Integers,
+    known: tuple[Places, Places, Places],
     count: int,
     stride: int,
+    planes: int,
     quantum: int,
 ) -> None:
-    per_quantum = np.float32(1.0 / quantum)  # quanta are odd, so that no error lies halfway between two codes
-    for row in range(rows.size):
-        for k in range(count):
-            at = k * stride
-            predicted = (np.int32(field[before[row] + at]) + np.int32(field[after[row] + at])) >> 1
-            error = np.float32(np.int32(field[rows[row] + at]) - predicted)
-            code = np.int32(np.floor(error * per_quantum + np.float32(0.5)))
-            codes[row * count + k] = code
-            field[rows[row] + at] = predicted + code * np.int32(quantum)
+    rows, before, after = known
+    # Quanta are odd, so that no error lies halfway between two codes.
+    per_quantum, short_quantum, half = np.float32(1.0 / quantum), np.int32(quantum), np.float32(0.5)
+    for plane in range(planes):
+        for row in range(plane, rows.size, planes):
+            here, one, other, code_at = rows[row], before[row], after[row], np.uint64(row * count)
+            for k in range(count):
+                step = np.uint64(k * stride) if stride != 1 else np.uint64(k)
+                predicted = (np.int32(field[one + step]) + np.int32(field[other + step])) >> 1
+                error = np.float32(np.int32(field[here + step]) - predicted)
+                code = np.int32(np.floor(error * per_quantum + half))
+                codes[code_at + np.uint64(k)] = code
+                field[here + step] = predicted + code * short_quantum
 
 
 @kernel
 def _decode_rows(
     field: Shorts,
     codes: Codes,
-    rows: Integers,
-    before: Integers,
-    after: Integers,
+    known: tuple[Places, Places, Places],
     count: int,
     stride: int,
     planes: int,
     quantum: int,
 ) -> None:
+    rows, before, after = known
+    short_quantum = np.int32(quantum)
     for plane in range(planes):
         for row in range(plane, rows.size, planes):
-            row_codes = codes[row * count : (row + 1) * count]
-            here, one, other = field[rows[row] :], field[before[row] :], field[after[row] :]
-            if stride == 1:  # most of the field: this runs in vector registers
-                _decode_row(here[:count], one, other, row_codes, quantum)
-            else:
-                _decode_row(here[: count * stride : stride], one[::stride], other[::stride], row_codes, quantum)
-
-
-@kernel
-def _decode_row(row: Shorts, before: Shorts, after: Shorts, codes: Codes, quantum: int) -> None:
-    for k in range(row.size):
-        row[k] = ((np.int32(before[k]) + np.int32(after[k])) >> 1) + np.int32(codes[k]) * np.int32(quantum)
+            here, one, other, code_at = rows[row], before[row], after[row], np.uint64(row * count)
+            for k in range(count):
+                step = np.uint64(k * stride) if stride != 1 else np.uint64(k)
+                predicted = (np.int32(field[one + step]) + np.int32(field[other + step])) >> 1
+                field[here + step] = predicted + np.int32(codes[code_at + np.uint64(k)]) * short_quantum
