@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .copying import local_copy
+
 if TYPE_CHECKING:
     from vondata.item import Event
     from vondata.matching import MatchCount
@@ -32,7 +34,7 @@ def match_classes(
     """Matches the photos of these classes; by class, what became of them.
 
     Args:
-        data: folder of the dataset; one behind a URL is passed over unless `wanted` says it must be matched.
+        data: folder of the dataset, or its URL: then a copy is matched, and the result sent back.
         class_names: the classes; one without class file, such as that of stray annotations, is passed over.
         wanted: None matches the classes that have prepared shapes.
         workers: threads that sketch shapes.
@@ -40,21 +42,27 @@ def match_classes(
 
     Raises:
         click.ClickException: a class has no shapes and `wanted` says it must, or a shape is damaged.
+        RemoteError, DeliveryError, DatasetBusyError: the URL cannot be read or written.
     """
-    if wanted is False or (wanted is None and not isinstance(data, Path)):
+    if wanted is False:
         return {}
-    if not isinstance(data, Path):
-        raise click.ClickException(f"--match-viewpoints works on a --data folder of this machine, not on {data}")
     from vondata.classes import known_classes
     from vondata.manifest import ManifestMissingError
-    from vondata.matching import EmptyShapeError, NoShapesError, match_photos
+    from vondata.matching import EmptyShapeError, NoShapesError, match_photos, match_remote_photos
     from vondata.storage import ShapeFileError
 
     known = {each.name for each in known_classes()}
+    names = [name for name in sorted(known.intersection(class_names)) if wanted or _has_shapes(data, name)]
+    why = "Viewpoints are left unknown; --match-viewpoints finds them"
+    if not names or (copy := local_copy(data, asked=wanted is True, why=why)) is None:
+        return {}
     counts: dict[str, MatchCount] = {}
-    for name in sorted(known.intersection(class_names)):
+    for name in names:
         try:
-            counts[name] = match_photos(data, name, workers=workers, on_event=tell)
+            if isinstance(data, Path):
+                counts[name] = match_photos(data, name, workers=workers, on_event=tell)
+            else:
+                counts[name] = match_remote_photos(data, copy, name, workers=workers, on_event=tell)
         except (ManifestMissingError, NoShapesError) as error:
             if wanted:
                 raise click.ClickException(f"--match-viewpoints: {error}") from error
@@ -64,6 +72,15 @@ def match_classes(
                 "with --force, or leave viewpoints unknown with --no-match-viewpoints"
             ) from error
     return counts
+
+
+def _has_shapes(data: Path | RemoteFolder, class_name: str) -> bool:
+    from vondata.manifest import manifest_path
+    from vondata.remote import exists
+
+    if isinstance(data, Path):
+        return manifest_path(data, class_name, "shapes").is_file()
+    return exists((data / class_name / manifest_path(Path(), class_name, "shapes").name).url)
 
 
 def print_matches(counts: dict[str, MatchCount]) -> None:

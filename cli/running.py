@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .copying import local_copy
 from .matching import print_matches
 from .settings import folder_option, json_option, print_json
 from .telling import end, log_file, print_preparation, result_as_json
@@ -69,7 +70,7 @@ class Running:
     item_timeout: float
     memory_limit: str
     max_rejected: RejectLimit | None
-    report: bool
+    report: bool | None
     as_json: bool
     scheduler: str | None
 
@@ -141,7 +142,11 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
         type=RejectLimitType(),
         help="Exit with code 3 when more items are rejected: a number, or a share such as 5%.",
     )
-    @click.option("--report/--no-report", default=True, show_default=True, help="Write the page to look at.")
+    @click.option(
+        "--report/--no-report",
+        default=None,
+        help="Write the page to look at. [default: yes; for a URL, where at most 1 GB has to be copied here]",
+    )
     @json_option
     @functools.wraps(command)
     def wrapper(
@@ -154,7 +159,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
         item_timeout: float,
         memory_limit: str,
         max_rejected: RejectLimit | None,
-        report: bool,
+        report: bool | None,
         as_json: bool,
         **own: Any,
     ) -> None:
@@ -228,9 +233,10 @@ def run_preparation(
 
 
 def _write_report(running: Running, progress: ProgressReporter) -> Path | None:
-    """The page, if asked for; that of a remote dataset is left to von inspect, which copies the pictures here."""
+    """The page, of this machine's copy where the dataset is behind a URL."""
     from vondata.report import write_report
 
-    if not running.report or not isinstance(running.data, Path):
+    why = "No page is written; --report does it"
+    if running.report is False or (copy := local_copy(running.data, asked=running.report is True, why=why)) is None:
         return None
-    return write_report(running.data, workers=running.options().workers, on_event=progress)
+    return write_report(copy, workers=running.options().workers, on_event=progress)

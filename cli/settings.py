@@ -100,12 +100,11 @@ def folder_option(folder: Folder, *flags: str, help: str, urls: UrlUse | None = 
 
 def _copied(folder: RemoteFolder) -> Path:
     """This machine's copy of a remote dataset, brought up to date."""
-    from vondata.mirror import mirror
+    from .copying import local_copy
 
-    def tell(here: int, total: int) -> None:
-        click.echo(f"{folder}: {here / 1e6:,.1f} of {total / 1e6:,.1f} MB are here", err=True)
-
-    return mirror(folder, tell)
+    copy = local_copy(folder, asked=True, why="")
+    assert copy is not None
+    return copy
 
 
 def json_option(command: Command) -> Command:

@@ -14,7 +14,12 @@ from vondata.listing import YEAR_OF_NS, tag_of
 from vondata.remote import RemoteError, RemoteFolder, file_system
 
 NOT_COPIED = ("journal", "report")  # what only preparation needs, and what is drawn here anew
+KEPT = ("sketches.npz",)  # made here; of no use elsewhere
 AT_ONCE = 512  # files fetched together
+
+
+class MirrorTooLargeError(RemoteError):
+    """More would have to be fetched than the caller allows."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +40,22 @@ class _Copy:
         return (state.st_size, state.st_mtime_ns) == (self.size, self.time_ns)
 
 
-def mirror(folder: RemoteFolder, tell: Callable[[int, int], None] | None = None) -> Path:
+def mirror(
+    folder: RemoteFolder, tell: Callable[[int, int], None] | None = None, *, most_bytes: int | None = None
+) -> Path:
     """Brings this machine's copy of a remote dataset up to date; only what has changed is fetched.
 
     Args:
         folder: the dataset.
         tell: told the bytes that are here and the bytes there are.
+        most_bytes: to fetch; None fetches any number.
 
     Returns:
         the copy, below `cache_folder()`.
 
     Raises:
         RemoteError: the URL cannot be used, or nothing is there.
+        MirrorTooLargeError: there is more to fetch; nothing has been.
     """
     system, top = file_system(folder.url)
     top = top.rstrip("/")
@@ -63,10 +72,12 @@ def mirror(folder: RemoteFolder, tell: Callable[[int, int], None] | None = None)
     ]
     if not copies:
         raise RemoteError(f"{folder} holds no dataset; check the name of the bucket and of the folder in it")
-    _remove_others(root, {copy.path for copy in copies})
     missing = [copy for copy in copies if not copy.is_current]
     total = sum(copy.size for copy in copies)
     here = total - sum(copy.size for copy in missing)
+    if most_bytes is not None and total - here > most_bytes:
+        raise MirrorTooLargeError(f"{folder}: {(total - here) / 1e9:,.1f} GB would have to be fetched")
+    _remove_others(root, {copy.path for copy in copies})
     for start in range(0, len(missing), AT_ONCE):
         batch = missing[start : start + AT_ONCE]
         _fetch(system, batch)
@@ -100,5 +111,5 @@ def _remove_others(root: Path, wanted: set[Path]) -> None:
         if Path(parent).relative_to(root).parts[:1] in {(each,) for each in NOT_COPIED}:
             continue
         for name in names:
-            if (path := Path(parent, name)) not in wanted:
+            if (path := Path(parent, name)) not in wanted and name not in KEPT:
                 path.unlink()

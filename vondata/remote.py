@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import posixpath
 import re
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vondata.item import Item, Rejected
 
@@ -39,6 +40,27 @@ class RemoteFolder:
 
     def __truediv__(self, name: str) -> RemoteFolder:
         return RemoteFolder(f"{self.url}/{name}")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file behind a URL, opened as any other."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def open(self, mode: Literal["rb"] = "rb") -> io.BytesIO:
+        """The bytes, read at once.
+
+        Raises:
+            OSError: they cannot be read, or are too many.
+        """
+        system, path = file_system(self.url)
+        if (system.size(path) or 0) > MOST_FETCHED_BYTES:
+            raise OSError(f"{self.url} is too large")
+        return io.BytesIO(system.cat_file(path))
 
 
 def is_url(place: str) -> bool:

@@ -24,6 +24,7 @@ from vondata.engine import EngineOptions, Failure, run_tasks
 from vondata.item import Event, Kind
 from vondata.manifest import SPLIT_SHARES, dataset_classes, manifest_path, prepared, read_manifest
 from vondata.packed import OutputFiles
+from vondata.remote import RemoteFile, is_url
 from vondata.storage import atomic_path
 from vondata.thumbnails import Thumbnail, draw_thumbnail
 
@@ -138,7 +139,9 @@ def _thumbnails(data: Path, part: _Part) -> Iterator[Thumbnail]:
         rejected = (part.listed["status"] == "rejected") & ~part.listed["reason"].isin(NEVER_OPENED)
         wanted = part.listed[rejected & part.listed["sha256"].notna()]
         for id, source in zip(wanted["id"], wanted["source"], strict=True):
-            yield Thumbnail(part.kind, Path(source), _thumbnail_path(data, part, id))
+            yield Thumbnail(
+                part.kind, RemoteFile(source) if is_url(source) else Path(source), _thumbnail_path(data, part, id)
+            )
 
 
 def _thumbnail_path(data: Path, part: _Part, id: str) -> Path:

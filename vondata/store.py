@@ -179,6 +179,11 @@ class RemoteStore(Store):
         for table in _tables(self.folder, class_name, kind):
             deliver(table, self._url(table))
 
+    def has_unsent(self, class_name: str, kind: Kind) -> bool:
+        """Whether the journal of an opened part has grown since it was fetched or sent."""
+        journal = journal_path(self.folder, class_name, kind)
+        return journal.is_file() and journal.stat().st_size > self._sent[journal.name]
+
     def _send_journals(self) -> None:
         """Sends what the journals have grown by, each as a piece named after where it begins."""
         for name, sent in self._sent.items():

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from vondata.frames import camera_direction, voxel_to_object
 from vondata.item import Kind
+from vondata.remote import RemoteError, RemoteFile
 from vondata.slices import FileSlice, OutputFile
 from vondata.storage import atomic_path, load_occupancy
 
@@ -34,13 +35,15 @@ class Thumbnail:
     """A picture to draw: of the prepared shape, or of the photo, in `source`."""
 
     kind: Kind
-    source: OutputFile
+    source: OutputFile | RemoteFile
     target: Path
 
     @property
     def is_current(self) -> bool:
         """Whether the picture is there and newer than its source."""
         try:
+            if isinstance(self.source, RemoteFile):
+                return self.target.is_file()
             holder = self.source.path if isinstance(self.source, FileSlice) else self.source
             return self.target.stat().st_mtime_ns >= holder.stat().st_mtime_ns
         except OSError:
@@ -52,18 +55,18 @@ def draw_thumbnail(thumbnail: Thumbnail) -> bool:
     from PIL import Image
 
     try:
-        if thumbnail.kind == "shapes":
-            picture = Image.fromarray(np.concatenate(shape_views(load_occupancy(thumbnail.source)), axis=1), "RGBA")
-        else:
+        if thumbnail.kind == "images" or isinstance(thumbnail.source, RemoteFile):
             picture = _small_photo(thumbnail.source)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what PIL raises for damaged files
+        else:
+            picture = Image.fromarray(np.concatenate(shape_views(load_occupancy(thumbnail.source)), axis=1), "RGBA")
+    except (OSError, ValueError, SyntaxError, RemoteError, Image.DecompressionBombError):  # damaged, or not there
         return False
     with atomic_path(thumbnail.target) as temporary:
         picture.save(temporary, "WEBP", quality=WEBP_QUALITY)
     return True
 
 
-def _small_photo(source: OutputFile) -> Image.Image:
+def _small_photo(source: OutputFile | RemoteFile) -> Image.Image:
     """A photo at thumbnail size, upright.
 
     Raises:

@@ -261,14 +261,14 @@ def test_a_moved_collection_is_recognised_by_content(bench: Bench) -> None:
 
 def test_verdicts_on_the_machine_hold_under_their_limits_only(bench: Bench, travelling: None) -> None:
     item = bench.item("m", "die")
-    bench.run(item, workers=1, item_timeout_s=60.0)
+    bench.run(item, workers=1, item_timeout_s=600.0)
     assert bench.rows().loc["m", "reason"] == "worker_died"
     assert isinstance(bench.rows().loc["m", "sha256"], str)
     assert not any(bench.output("m").parent.iterdir())  # nor a temporary file of the dead process
-    bench.run(item, workers=1, item_timeout_s=60.0)
+    bench.run(item, workers=1, item_timeout_s=600.0)
     assert bench.worked() == []
     bench.item("m", "fine")
-    bench.run(item, workers=1, item_timeout_s=60.0)
+    bench.run(item, workers=1, item_timeout_s=600.0)
     assert bench.rows().loc["m", "status"] == "prepared"
 
 

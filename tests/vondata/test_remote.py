@@ -1,10 +1,5 @@
 """Collections and datasets behind URLs, on a real S3 server of this machine: the same rows and files as on disk."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from voncli import copying
 from voncli.main import main
 
 from vondata import remote, store
@@ -19,7 +15,7 @@ from vondata.item import Item, Rejected
 from vondata.ledger import DataFolderError, RunOptions, prepare
 from vondata.listing import lay_out, remote_items
 from vondata.manifest import output_path, read_manifest
-from vondata.mirror import mirror
+from vondata.mirror import MirrorTooLargeError, mirror
 from vondata.remote import RemoteError, RemoteFolder, fetched, file_system, folder_of
 
 CHAIR = "03001627"
@@ -27,51 +23,6 @@ CUBE = "".join(f"v {x} {y} {z}\n" for x in (-1, 1) for y in (-1, 1) for z in (-1
     "f 1 2 4 3\nf 5 7 8 6\nf 1 5 6 2\nf 3 4 8 7\nf 1 3 7 5\nf 2 6 8 4\n"
 )
 SAME_ANYWHERE = ["id", "class", "sha256", "status", "reason", "split", "settings"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The address of an S3 server in a process of its own."""
-    pytest.importorskip("moto", reason="moto is not installed: pip install 'von[dev]'")
-    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'von[s3]'")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert running.poll() is None
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        running.kill()
-        running.wait()
-
-
-@pytest.fixture
-def bucket(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of an empty bucket that this process and its children reach."""
-    for name in [name for name in os.environ if name.startswith(("VON_", "AWS_"))]:
-        monkeypatch.delenv(name)
-    for name, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "any",
-        "AWS_SECRET_ACCESS_KEY": "thing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-    }.items():
-        monkeypatch.setenv(name, value)
-    remote._file_system.cache_clear()
-    url = f"s3://bucket-{tmp_path.name.replace('_', '-')}"[:60]
-    system, path = file_system(url)
-    system.mkdir(path)
-    yield url
-    remote._file_system.cache_clear()
 
 
 def upload(folder: Path, url: str) -> None:
@@ -108,7 +59,7 @@ def test_from_and_to_s3_comes_out_what_comes_out_on_disk(bucket: str, tree: Path
     assert shapes(tree, tmp_path / "data").exit_code == 0
     result = shapes(f"{bucket}/ShapeNetCore.v2", f"{bucket}/data", workers=2)
     assert result.exit_code == 0, result.output
-    assert f"von inspect {bucket}/data" in result.output
+    assert "report/index.html  is the page to look at." in result.output
 
     copy = mirror(RemoteFolder(f"{bucket}/data"))
     here, there = (read_manifest(data, "chair", "shapes") for data in (tmp_path / "data", copy))
@@ -342,6 +293,33 @@ def test_a_mirror_fetches_only_what_changed(memory: str, tmp_path: Path, monkeyp
     mirror(RemoteFolder(f"{memory}/data"))
     assert (copy / "a.txt").read_text("utf-8") == "A.TXT"
     assert not (copy / "chair" / "b.txt").exists()
+
+
+def test_a_mirror_fetches_no_more_than_allowed(memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    system, _ = file_system(memory)
+    system.pipe_file("/top/data/a.txt", b"twelve bytes")
+    with pytest.raises(MirrorTooLargeError, match=r"memory://top/data: 0\.0 GB would have to be fetched"):
+        mirror(RemoteFolder(f"{memory}/data"), most_bytes=11)
+    assert not list(tmp_path.rglob("*.txt"))
+    copy = mirror(RemoteFolder(f"{memory}/data"), most_bytes=12)
+    assert mirror(RemoteFolder(f"{memory}/data"), most_bytes=0) == copy  # what is here already costs nothing
+
+
+def test_the_command_says_that_much_is_not_copied_unasked(
+    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "empty.obj").write_text("v 0 0 0\n", "utf-8")
+    command = ("prepare", "meshes", "--root", tmp_path, "--class", "chair", "--data", f"{memory}/data")
+    monkeypatch.setattr(copying, "MOST_BYTES_UNASKED", 0)
+    result = von(*command, "--workers", 0)
+    assert (
+        "No page is written; --report does it: memory://top/data: 0.0 GB would have to be fetched." in result.output
+    )
+    assert f"von inspect {memory}/data  copies it here and writes the page to look at." in result.output
+    result = von(*command, "--workers", 0, "--report")
+    assert "report/index.html  is the page to look at." in result.output
 
 
 def test_urls_that_cannot_be_used_are_named(tmp_path: Path, memory: str, monkeypatch: pytest.MonkeyPatch) -> None:

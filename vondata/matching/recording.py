@@ -23,6 +23,8 @@ from vondata.matching.bank import BankSettings, SketchBank, bank_key, build_bank
 from vondata.matching.cues import PhotoUnreadableError
 from vondata.matching.match import BATCH, MatchSettings, match_rows
 from vondata.packed import OutputFiles, PackedDatasetError
+from vondata.remote import RemoteFolder
+from vondata.store import RemoteStore
 
 KEY_LENGTH = 16
 
@@ -110,6 +112,39 @@ def match_photos(
                 write_manifest(data, class_name, "images", journal.rows())
             unreadable = len(asked) - worked
     return MatchCount(len(_unmatched(data, class_name)) - unreadable, worked, unreadable)
+
+
+def match_remote_photos(
+    data: RemoteFolder,
+    copy: Path,
+    class_name: str,
+    settings: MatchingSettings = MatchingSettings(),
+    *,
+    workers: int = 1,
+    on_event: Callable[[Event], None] | None = None,
+) -> MatchCount:
+    """`match_photos` for a dataset behind a URL: on this machine's copy of it, sending journal and tables back.
+
+    Args:
+        data: the dataset.
+        copy: of it, brought up to date by `mirror`.
+        class_name: the class.
+        settings: how they are matched.
+        workers: threads that draw sketches.
+        on_event: told of the progress.
+
+    Raises:
+        RemoteError, DeliveryError: the URL cannot be read or written.
+        ManifestMissingError, NoShapesError, ShapeFileError, EmptyShapeError, DatasetBusyError, PackedDatasetError: as
+            `match_photos`.
+    """
+    with RemoteStore(data, copy) as store:
+        store.open_part(class_name, "images")
+        try:
+            return match_photos(copy, class_name, settings, workers=workers, on_event=on_event)
+        finally:
+            if store.has_unsent(class_name, "images"):
+                store.close_part(class_name, "images")
 
 
 def _unmatched(data: Path, class_name: str, key: str | None = None) -> list[str]:

@@ -19,9 +19,12 @@ from vondata.matching import (
     build_bank,
     choose_shapes,
     match_photos,
+    match_remote_photos,
     recording,
 )
 from vondata.matching.match import match_rows
+from vondata.mirror import mirror
+from vondata.remote import RemoteFolder, file_system
 from vondata.storage import ShapeFileError
 
 from .conftest import DESIGNS, photograph, union_distance, write_photo
@@ -92,6 +95,26 @@ def asked(monkeypatch):
 
 def viewpoints(data):
     return read_manifest(data, "chair", "images").set_index("id")
+
+
+def test_a_remote_dataset_is_matched_on_a_copy_and_sent_back(data, prepare_photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    prepare_photos("ac")
+    system, _ = file_system("memory://there")
+    system.store.clear()
+    system.put(str(data), "/there/data", recursive=True)
+    there = RemoteFolder("memory://there/data")
+    copy = mirror(there)
+    assert not (copy / "journal").exists()
+    assert match_remote_photos(there, copy, "chair", COARSE).worked == 2
+    before = system.find("/there/data", detail=True)
+    assert match_remote_photos(there, copy, "chair", COARSE).worked == 0
+    assert system.find("/there/data", detail=True) == before
+    assert set(viewpoints(mirror(there))["viewpoint_origin"]) == {"matched"}
+    assert (copy / "chair" / "sketches.npz").is_file()  # a new copy does not throw them away
+    lines = system.cat_file("/there/data/journal/chair-images.jsonl").splitlines()
+    assert len(lines) == 4
+    system.store.clear()
 
 
 def test_matches_are_in_the_manifest_and_right(data, prepare_photos):

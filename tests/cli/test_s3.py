@@ -1,0 +1,61 @@
+"""From raw meshes and photos on a store to a trained model: every verb takes the dataset's URL."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from voncli.main import main
+
+from vondata.manifest import read_manifest
+from vondata.mirror import mirror
+from vondata.remote import RemoteFolder, file_system
+
+TINY = {
+    "model.resolution": 32,
+    "model.image_size": 32,
+    "model.shape_base_channels": 2,
+    "model.texture_base_channels": 4,
+} | {f"{stage}.{phase}": 1 for stage in ("shape", "texture", "joint") for phase in ("steady", "decaying")}
+
+
+def von(*arguments: object) -> Any:
+    """Runs a command; what it prints as JSON."""
+    done = CliRunner().invoke(main, [*map(str, arguments), "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_training_scores_and_shards_through_a_url(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    von("demo", "demo", "--chairs", 6, "--cars", 0, "--photos-per-object", 2)
+    system, path = file_system(bucket)
+    system.put(f"{tmp_path}/demo/", f"{path}/demo/", recursive=True)
+    data = f"{bucket}/data"
+    common = ("--data", data, "--class", "chair", "--workers", 0)
+    shapes = von("prepare", "shapenet", "--root", f"{bucket}/demo/ShapeNetCore.v2", "--resolution", 32, *common)
+    assert shapes["classes"]["chair"]["prepared"] == 6
+    photos = von(
+        *("prepare", "images", "--pix3d", f"{bucket}/demo/pix3d", "--photos", f"{bucket}/demo/photos"),
+        *("--size", 64, *common),
+    )
+    matched = photos["viewpoints"]["chair"]["matched"]
+    rows = read_manifest(mirror(RemoteFolder(data)), "chair", "images")
+    assert (rows["viewpoint_origin"] == "matched").sum() == matched > 0
+    assert Path(photos["report"]).is_file()
+
+    changes = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    von("train", "--preset", "demo", "--data", data, "--class", "chair", *changes)
+    scores = ("evaluate", "--fid", "--features", "random", "--samples", 4, "--no-untrained")
+    (line,) = von(*scores, "--data", data)["results"]
+    assert von("generate", "--data", data)["images"]
+
+    von("pack", "--data", data, "--into", f"{bucket}/shards")
+    assert von(*scores, "--data", f"{bucket}/shards")["results"][0]["value"] == line["value"]
+    von("train", "--preset", "demo", "--data", f"{bucket}/shards", "--class", "chair", "--run", "packed", *changes)
+    states = [next((tmp_path / run).rglob("joint-00000002*.safetensors")) for run in ("runs/chair", "packed")]
+    assert states[0].read_bytes() == states[1].read_bytes()
