@@ -2,21 +2,26 @@
 
     python -m benchmarks.reconstruction --run demo/runs/chair --data demo/data
 
-The images are cut out as any photo is where their masks are not known; generated ones bring their silhouette.
+Generated images bring their silhouette, photos the annotated mask. The shapes are compared in three dimensions as
+well, to see that carving a shape to its silhouette does not spoil what the photo does not show.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import torch
 from PIL import Image
 
@@ -24,25 +29,31 @@ from benchmarks.measure import Table
 from vondata.classes import load_class
 from vondata.manifest import prepared, read_manifest
 from vondata.packed import OutputFiles
-from vonmodel.downsampling import smaller_photo
+from vondata.shapes.binvox import VoxelGrid, filled
+from vondata.shapes.prepare import ShapeSettings, prepare_shape, shapenet_items
+from vondata.storage import load_occupancy
 from vonmodel.export import to_pixels
+from vonmodel.synthesis.looking import on_finer_grid
 from vonmodel.synthesis.photo import CutPhoto, photo_of_pixels
 from vonmodel.synthesis.reconstruct import Reconstructor, ReconstructSettings
 from vonmodel.synthesis.session import ModelSession
-from vonmodel.synthesis.source import open_source
+from vonmodel.synthesis.source import Source, open_source
 
+Bools = npt.NDArray[np.bool_]
 RIGHT_DEG = 15.0
+TRUTH_VOXELS = 256
 FIRST_SEED = 1000
 """Shapes are drawn with seeds from here on, far from the one that the search begins with."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """A photo and where it was taken from."""
+    """A photo, where it was taken from, and the solid (N, N, N) that it shows, None where nobody knows."""
 
     photo: CutPhoto
     azimuth_deg: float
     elevation_deg: float
+    solid: Bools | None
 
 
 def main() -> None:
@@ -71,15 +82,17 @@ def main() -> None:
 
 _LEGEND = (
     f"`right`: azimuths within {RIGHT_DEG:.0f} degrees, in brackets modulo the mirror symmetry of the class. "
-    "Overlap: intersection over union of the photo's mask and the silhouette at the found viewpoint, of the shape "
-    "that the code makes and of the carved one. Seconds are of one processor; the first draws the bank of sketches."
+    "Overlap: intersection over union of the photo's outline and the silhouette at the found viewpoint, of the shape "
+    "that the code makes and of the carved one. Volume: the same of the solids in three dimensions, as they stand, "
+    "against the shape photographed. Seconds are of one processor; the first draws the bank of sketches."
 )
 
 
 def _measure(table: Table, kind: str, truths: list[Truth], reconstructor: Reconstructor) -> None:
     """Reconstructs every photo; adds its row, and one of medians."""
-    strict, modulo, overlaps, codes, seconds = [], [], [], [], []
-    symmetric = load_class(reconstructor.session.source.class_name).mirror_symmetry
+    session = reconstructor.session
+    strict, modulo, tilts, overlaps, codes, seconds, volumes = [], [], [], [], [], [], []
+    symmetric = load_class(session.source.class_name).mirror_symmetry
     for truth in truths:
         start = time.process_time()
         found = reconstructor.reconstruct(truth.photo)
@@ -87,17 +100,22 @@ def _measure(table: Table, kind: str, truths: list[Truth], reconstructor: Recons
         azimuth = math.degrees(found.azimuth)
         strict.append(_offset_deg(azimuth, truth.azimuth_deg))
         modulo.append(min(strict[-1], _offset_deg(-azimuth, truth.azimuth_deg)) if symmetric else strict[-1])
+        tilts.append(abs(math.degrees(found.elevation) - truth.elevation_deg))
         overlaps.append(found.overlap)
         codes.append(found.code_overlap)
+        made = session.shape(found.shape.code if found.shape.code is not None else 0)
+        volumes.append(tuple(_agreement(session, shape.volume, truth.solid) for shape in (made, found.shape)))
         table.add(
             **{"of": f"{kind} {truth.photo.name}", "true azimuth": truth.azimuth_deg, "found azimuth": azimuth},
             **{"true elevation": truth.elevation_deg, "found elevation": math.degrees(found.elevation)},
-            **{"overlap of code": codes[-1], "overlap": overlaps[-1], "seconds": seconds[-1]},
+            **{"overlap of code": codes[-1], "overlap": overlaps[-1]},
+            **{"volume of code": volumes[-1][0], "volume": volumes[-1][1], "seconds": seconds[-1]},
         )
     right, mirrored = (sum(error <= RIGHT_DEG for error in errors) for errors in (strict, modulo))
     table.add(
         **{"of": f"**{kind}, median**", "overlap of code": statistics.median(codes)},
-        overlap=statistics.median(overlaps),
+        **{"overlap": statistics.median(overlaps), "elevation error": statistics.median(tilts)},
+        **dict(zip(("volume of code", "volume"), np.nanmedian(volumes, axis=0).tolist(), strict=True)),
         seconds=statistics.median(seconds),
         right=f"{right} ({mirrored}) of {len(truths)}",
     )
@@ -111,7 +129,8 @@ def _generated(session: ModelSession, count: int) -> Iterator[Truth]:
         image = to_pixels(session.image(shape, azimuth, elevation, texture)).transpose(1, 2, 0)
         alpha = to_pixels(2.0 * session.sketch(shape, azimuth, elevation).silhouette[0, 0] - 1.0)
         photo = photo_of_pixels(f"seed {FIRST_SEED + index}", np.dstack([image, alpha]))
-        yield Truth(photo, math.degrees(azimuth), math.degrees(elevation))
+        solid = _solid(session, shape.volume, session.config.resolution)
+        yield Truth(photo, math.degrees(azimuth), math.degrees(elevation), solid)
 
 
 def _annotated(session: ModelSession, count: int) -> Iterator[Truth]:
@@ -119,13 +138,51 @@ def _annotated(session: ModelSession, count: int) -> Iterator[Truth]:
     source, size = session.source, session.config.image_size
     rows = prepared(read_manifest(source.data, source.class_name, "images"))
     rows = rows[rows["viewpoint_origin"] == "annotated"]
-    rows = rows.sort_values("split", key=lambda split: split == "train", kind="stable")
+    rows = rows.sort_values("split", key=lambda split: split == "train", kind="stable").head(count)
     files = OutputFiles(source.data, source.class_name, "images")
     viewpoints = np.asarray(rows[["azimuth_deg", "elevation_deg"]], dtype=np.float64)
-    for id, (azimuth_deg, elevation_deg) in zip(rows["id"].head(count), viewpoints.tolist(), strict=False):
+    for id, photo, (azimuth_deg, elevation_deg) in zip(rows["id"], rows["source"], viewpoints.tolist(), strict=True):
         with files[str(id)].open("rb") as file, Image.open(file) as picture:
-            pixels = smaller_photo(picture.convert("RGBA"), size)
-        yield Truth(photo_of_pixels(str(id), pixels), azimuth_deg, elevation_deg)
+            pixels = np.asarray(picture.convert("RGBA"))
+        solid = _photographed(source, Path(str(photo)))
+        yield Truth(photo_of_pixels(str(id), pixels, size), azimuth_deg, elevation_deg, solid)
+
+
+def _photographed(source: Source, photo: Path) -> Bools | None:
+    """The shape that an annotated photo shows, which its annotations name, prepared finely.
+
+    As finely as is possible, because a voxel is solid wherever the surface touches it, which makes thin legs thick.
+    """
+    home = next((folder for folder in photo.parents if (folder / "pix3d.json").is_file()), None)
+    if home is None:
+        return None
+    image = photo.relative_to(home).as_posix()
+    models = [each["model"] for each in json.loads((home / "pix3d.json").read_text("utf-8")) if each["img"] == image]
+    wanted = {(home / model).resolve() for model in models}
+    shapes: pd.DataFrame = prepared(read_manifest(source.data, source.class_name, "shapes"))
+    folders = {Path(str(file)).resolve().parents[3] for file in shapes["source"]}
+    for item in (item for root in folders for item in shapenet_items(root, [load_class(source.class_name)])):
+        if Path(item.source).resolve() in wanted:
+            with tempfile.TemporaryDirectory() as folder:
+                prepare_shape(item, ShapeSettings(resolution=TRUTH_VOXELS), Path(folder) / "shape.npz")
+                return load_occupancy(Path(folder) / "shape.npz")
+    return None
+
+
+def _solid(session: ModelSession, volume: torch.Tensor, resolution: int) -> Bools:
+    """What of a volume is solid, on a grid of another resolution over the same cube."""
+    solid = on_finer_grid(volume, resolution)[0].cpu().numpy() > session.level
+    if session.config.representation == "distance":
+        solid = filled(VoxelGrid(solid, (0.0, 0.0, 0.0), 1.0)).occupancy
+    return np.asarray(solid)
+
+
+def _agreement(session: ModelSession, volume: torch.Tensor, truth: Bools | None) -> float:
+    """Intersection over union of a volume's solid and the true one; NaN where that is not known."""
+    if truth is None:
+        return math.nan
+    solid = _solid(session, volume, len(truth))
+    return float((solid & truth).sum() / max(1, (solid | truth).sum()))
 
 
 def _offset_deg(first: float, second: float) -> float:

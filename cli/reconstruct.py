@@ -21,6 +21,13 @@ from .settings import json_option
 @click.option("--shapes", type=click.IntRange(1, 4096), help="Generated shapes to begin with. [default: up to 96]")
 @click.option("--starts", type=click.IntRange(1, 256), default=12, show_default=True, help="Fits begun.")
 @click.option("--steps", type=click.IntRange(1, 10_000), default=60, show_default=True, help="Of the last fits.")
+@click.option(
+    "--camera-distance",
+    type=click.FloatRange(1.5, 20.0),
+    default=3.5,
+    show_default=True,
+    help="How far the photo's camera stands, in half edges of the object's cube; 2 for VON's own images.",
+)
 @click.option("--views", type=click.IntRange(0, 64), default=5, show_default=True, help="New azimuths to show.")
 @click.option("--textures", type=click.IntRange(1, 64), default=6, show_default=True, help="Other textures to show.")
 @film_options
@@ -40,7 +47,9 @@ def reconstruct(
 
     starts, steps = options["starts"], options["steps"]
     settings = ReconstructSettings(
-        options["shapes"], rounds=((starts, max(1, steps * 2 // 5)), (min(4, starts), steps))
+        options["shapes"],
+        rounds=((starts, max(1, steps * 2 // 5)), (min(4, starts), steps)),
+        camera_distance=options["camera_distance"],
     )
     report = ReportSettings(options["views"], options["textures"], film_settings(options))
     with user_errors(), progress_bar(as_json) as progress:

@@ -59,7 +59,7 @@ class Carved:
             raise UnknownCarvedError(
                 f"this run does not have the reconstructed shape {self}; reconstruct the photo again"
             ) from error
-        if volume.shape != (1, *[session.config.resolution] * 3):
+        if volume.shape != (1, *[volume.shape[-1]] * 3) or volume.shape[-1] < session.config.resolution:
             raise UnknownCarvedError(f"the reconstructed shape {self} is of another model")
         return volume, code
 

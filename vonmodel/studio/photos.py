@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from vondata.images.framing import frame_cut_out
 from vondata.images.prepare import locate_object
-from vondata.images.quality import bounding_box
 from vondata.images.settings import ImageSettings
-from vonmodel.synthesis.photo import CutPhoto, photo_of_pixels
+from vonmodel.export import to_pixels
+from vonmodel.synthesis.photo import CutPhoto, photo_of_object
 from vonmodel.synthesis.session import ModelSession
 
 from .desk import BusyError
@@ -140,6 +140,6 @@ def _read_photo(content: bytes, key: str, size: int) -> Photo:
         file = Path(folder) / "photo"
         file.write_bytes(content)
         located = locate_object(file, settings)
-    box = bounding_box(located.found.mask)
-    rgba = frame_cut_out(located.found.cut, box, size=size, margin=settings.margin)
-    return Photo(key, rgba, photo_of_pixels("photo", rgba, located.found.origin))
+    cut = photo_of_object("photo", located.found, size)
+    rgba = to_pixels(torch.cat([cut.image, 2.0 * cut.mask - 1.0])).transpose(1, 2, 0)
+    return Photo(key, rgba, cut)

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from vonmodel.export import SurfaceMesh, to_pixels
 from vonmodel.geometry import Camera, viewpoint_rotation
-from vonmodel.projection import frame_positions, frame_sketch, project
+from vonmodel.projection import frame_positions, frame_sketch
 
 from .draw import Viewpoints
+from .looking import look, rays_across, smaller_sketch
 from .session import ModelSession, Shape
 
 Floats = npt.NDArray[np.float64]
@@ -67,20 +68,20 @@ def _look(
     """The colours (v, 3) in [-1, 1] that one view gives to the vertices, and how much each is to be trusted (v,)."""
     model, config, camera = session.source.model, session.config, Camera()
     angles = torch.from_numpy(viewpoint).to(session.device, torch.float32)
-    rotations = viewpoint_rotation(angles[:, 0], angles[:, 1])
+    rays = rays_across(config, shape.volume.shape[-1])
     with torch.no_grad():
-        seen = project(
-            model.opacity(shape.volume[None]), rotations, image_size=config.image_size, resampled=config.resampled
-        )
-        framed = frame_sketch(seen, depth_range="item")
+        seen = look(model, shape.volume[None], angles, image_size=rays)
+        framed = smaller_sketch(frame_sketch(seen, depth_range="item"), config.image_size)
         # Not composed on white: at the silhouette's edge that would whiten the object.
         image = model.texture_generator(framed.normalized_depth, texture[None].to(session.device))
         rows, columns = (each[0].cpu().double().numpy() for each in frame_positions(seen.silhouette))
-    rotation = rotations[0].cpu().double().numpy()
-    places, depth = camera_places(vertices, rotation, camera, config.image_size)
+    rotation = viewpoint_rotation(angles[:, 0], angles[:, 1])[0].cpu().double().numpy()
+    places, depth = camera_places(vertices, rotation, camera, rays)
     places = np.stack(
         [
-            (places[axis] - ends[0]) / max(ends[-1] - ends[0], 1e-9) * (config.image_size - 1)
+            # The middle of a pixel of the image lies between those of the rays that it is the mean of.
+            ((places[axis] - ends[0]) / max(ends[-1] - ends[0], 1e-9) * (rays - 1) + 0.5) * config.image_size / rays
+            - 0.5
             for axis, ends in enumerate((rows, columns))
         ]
     )

@@ -14,10 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vonmodel.datasets import ViewpointSampler
-from vonmodel.geometry import viewpoint_rotation
+from vonmodel.geometry import Camera
 from vonmodel.model import VonModel
 from vonmodel.projection import FramedSketch
 from vonmodel.seeding import numpy_generator
+
+from .looking import framed_look
 
 Viewpoints = npt.NDArray[np.float64]
 """(n, 2) azimuth and elevation in radians."""
@@ -53,18 +55,22 @@ def draw_shapes(model: VonModel, codes: Float[Tensor, "n code"]) -> Float[Tensor
     return torch.cat([model.generate_shapes(each) for each in some])
 
 
-def sketch_views(model: VonModel, volumes: Float[Tensor, "n 1 r r r"], viewpoints: Viewpoints) -> FramedSketch:
-    """The sketches of volumes, each from its viewpoint.
+def sketch_views(
+    model: VonModel,
+    volumes: Float[Tensor, "n 1 g g g"],
+    viewpoints: Viewpoints,
+    camera: Camera = Camera(),  # noqa: B008  # frozen
+) -> FramedSketch:
+    """The sketches of volumes, of the model's grid or a finer one, each from its viewpoint.
 
     Depth is normalised for each sketch by itself, whatever the model was trained with: what a picture looks like must
     not depend on its neighbours in a batch.
     """
-    azimuth, elevation = torch.from_numpy(viewpoints).to(volumes.device, volumes.dtype).unbind(-1)
-    rotations = viewpoint_rotation(azimuth, elevation)
+    angles = torch.from_numpy(viewpoints).to(volumes.device, volumes.dtype)
     at_once = _items_at_once(volumes.shape[-1])
     pieces = [
-        model.sketch(some, turned, depth_range="item")
-        for some, turned in zip(torch.split(volumes, at_once), torch.split(rotations, at_once), strict=True)
+        framed_look(model, some, turned, camera)
+        for some, turned in zip(torch.split(volumes, at_once), torch.split(angles, at_once), strict=True)
     ]
     return FramedSketch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
 

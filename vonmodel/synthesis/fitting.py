@@ -15,9 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from vonmodel.geometry import Camera, viewpoint_rotation
+from vonmodel.geometry import Camera
 from vonmodel.model import VonModel
-from vonmodel.projection import Sketch, frame_positions, frame_sketch, project
+from vonmodel.projection import Sketch, frame_positions, frame_sketch
+
+from .looking import look, overlap_of
 
 LEVELS = 3
 """Silhouettes are compared at this many sizes, each half of the one before: coarse ones pull from afar."""
@@ -128,7 +130,14 @@ def score(overlap: Float[Tensor, "*n"], depth_error: Float[Tensor, "*n"]) -> Flo
 
 
 def fit(
-    model: VonModel, target: Target, start: Pose, *, steps: int, elevations: tuple[float, float], weights: FitWeights
+    model: VonModel,
+    target: Target,
+    start: Pose,
+    *,
+    steps: int,
+    elevations: tuple[float, float],
+    weights: FitWeights,
+    camera: Camera = Camera(),  # noqa: B008  # frozen
 ) -> Iterator[Fitted]:
     """Descends from every start; yields where each is before each step, and in the end.
 
@@ -142,6 +151,7 @@ def fit(
         steps: how many steps of Adam, whose rate falls to zero by a cosine.
         elevations: lowest and highest elevation that the class is seen from, in radians.
         weights: of the terms of the loss.
+        camera: what the photo was taken with.
     """
     values = [part.clone().requires_grad_() for part in start]
     rates = (CODE_RATE, ANGLE_RATE, FRAME_RATE * model.config.image_size)
@@ -152,7 +162,7 @@ def fit(
         optimizer.zero_grad()
         with torch.enable_grad():
             pose = Pose(*values)
-            seen = camera_sketch(model, pose)
+            seen = camera_sketch(model, pose, camera)
             if step > FREE_SHARE * steps:
                 pose = pose._replace(frames=frames_of(seen))
             losses = pose_losses(seen, target, pose, elevations, weights)
@@ -194,26 +204,29 @@ def sketch_errors(
     silhouette: Float[Tensor, "n 1 R R"], depth: Float[Tensor, "n 1 R R"], target: Target
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Overlap and depth error of framed sketches, see `Fitted`."""
-    both, either = torch.minimum(silhouette, target.mask), torch.maximum(silhouette, target.mask)
+    both = torch.minimum(silhouette, target.mask)
     shared = both.sum((1, 2, 3))
-    overlap = shared / either.sum((1, 2, 3)).clamp_min(1e-6)
     error = ((depth - target.depth).abs() * both).sum((1, 2, 3)) / shared.clamp_min(1e-6)
-    return overlap, target.trust * torch.where(shared > 0, error, 2.0)
+    return overlap_of(silhouette, target.mask), target.trust * torch.where(shared > 0, error, 2.0)
 
 
-def camera_sketch(model: VonModel, pose: Pose) -> Sketch:
+def camera_sketch(
+    model: VonModel,
+    pose: Pose,
+    camera: Camera = Camera(),  # noqa: B008  # frozen
+) -> Sketch:
     """What the camera sees of each pose, before framing."""
-    config = model.config
-    volumes = model.opacity(model.generate_shapes(pose.codes))
-    rotations = viewpoint_rotation(pose.angles[:, 0], pose.angles[:, 1])
-    return project(volumes, rotations, image_size=config.image_size, resampled=config.resampled)
+    return look(model, model.generate_shapes(pose.codes), pose.angles, camera=camera)
 
 
 def initial_frames(
-    model: VonModel, codes: Float[Tensor, "n k"], angles: Float[Tensor, "n 2"]
+    model: VonModel,
+    codes: Float[Tensor, "n k"],
+    angles: Float[Tensor, "n 2"],
+    camera: Camera = Camera(),  # noqa: B008  # frozen
 ) -> Float[Tensor, "n 3"]:
     """The frames that `frame_sketch` would choose."""
-    return frames_of(camera_sketch(model, Pose(codes, angles, angles.new_zeros(len(angles), 3))))
+    return frames_of(camera_sketch(model, Pose(codes, angles, angles.new_zeros(len(angles), 3)), camera))
 
 
 def frames_of(seen: Sketch) -> Float[Tensor, "n 3"]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from vondata.images.decoding import decode_mask, decode_photo
@@ -19,10 +20,12 @@ from vondata.images.prepare import locate_object
 from vondata.images.quality import bounding_box, check_presence
 from vondata.images.settings import ImageSettings
 from vondata.item import Rejected
+from vonmodel.downsampling import smaller_photo
 
 MARGIN = ImageSettings().margin
 LARGEST_SMALL_PX = 160
 SMALL_PADDING_PX = 8
+OUTLINE_PX = 128
 
 
 class PhotoError(ValueError):
@@ -37,12 +40,14 @@ class CutPhoto:
         name: what people call it.
         image: (3, R, R) colours in [-1, 1], the object on white.
         mask: (1, R, R) share of the pixel that the object covers, in [0, 1].
+        outline: (1, S, S) the same as finely as the photo shows it, S a multiple of R.
         origin: how the object was found: alpha, plain or grabcut.
     """
 
     name: str
     image: Float[Tensor, "3 R R"]
     mask: Float[Tensor, "1 R R"]
+    outline: Float[Tensor, "1 S S"]
     origin: str
 
 
@@ -61,8 +66,15 @@ def read_photo(path: Path, size: int, mask: Path | None = None) -> CutPhoto:
         found = _find(path, size) if mask is None else _find_by_mask(path, mask)
     except Rejected as error:
         raise PhotoError(f"{path}: {error.detail} ({error.reason}); {_ADVICE}") from error
-    picture = frame_cut_out(found.cut, bounding_box(found.mask), size=size, margin=MARGIN)
-    return photo_of_pixels(path.stem, picture, found.origin)
+    return photo_of_object(path.stem, found, size)
+
+
+def photo_of_object(name: str, found: FoundObject, size: int) -> CutPhoto:
+    """A photo of an object that was found, at the model's size, its outline as fine as the photo but at most 128."""
+    box = bounding_box(found.mask)
+    shown_px = max(box[2] - box[0], box[3] - box[1])
+    finest = size * max(1, min(OUTLINE_PX, shown_px) // size)
+    return photo_of_pixels(name, frame_cut_out(found.cut, box, size=finest, margin=MARGIN), size, found.origin)
 
 
 def _find(path: Path, size: int) -> FoundObject:
@@ -87,10 +99,21 @@ def _find_by_mask(path: Path, mask: Path) -> FoundObject:
     return object_of_mask(rgb, solid)
 
 
-def photo_of_pixels(name: str, rgba: npt.NDArray[np.uint8], origin: str = "alpha") -> CutPhoto:
-    """A photo of prepared pixels (R, R, 4), the object on white and framed, alpha = mask."""
-    pixels = torch.from_numpy(rgba.astype(np.float32))
-    return CutPhoto(name, (pixels[..., :3] / 127.5 - 1.0).permute(2, 0, 1), pixels[None, ..., 3] / 255.0, origin)
+def photo_of_pixels(
+    name: str, rgba: npt.NDArray[np.uint8], size: int | None = None, origin: str = "alpha"
+) -> CutPhoto:
+    """A photo of prepared pixels, the object on white and framed, alpha = mask.
+
+    Args:
+        name: what people call it.
+        rgba: (S, S, 4), as large as the photo shows the object, at least the model's size.
+        size: the model's image size; that of the pixels where None.
+        origin: how the object was found.
+    """
+    outline = torch.from_numpy(rgba[None, ..., 3].astype(np.float32) / 255.0)
+    small = torch.from_numpy(smaller_photo(Image.fromarray(rgba), size or len(rgba)).astype(np.float32))
+    image, mask = (small[..., :3] / 127.5 - 1.0).permute(2, 0, 1), small[None, ..., 3] / 255.0
+    return CutPhoto(name, image, mask, outline, origin)
 
 
 _ADVICE = "a photo of one whole object on a plain ground, or a PNG with a transparent one, works best"

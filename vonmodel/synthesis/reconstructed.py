@@ -42,7 +42,7 @@ def read_reconstructed_shapes(session: ModelSession, folder: Path) -> list[Shape
             packed = load_file(file)["volume"].float()
         except (OSError, SafetensorError, KeyError) as error:
             raise ReconstructionMissingError(f"{file} is missing or damaged; reconstruct the photo again") from error
-        if packed.shape != (1, *[session.config.resolution] * 3):
+        if packed.shape != (1, *[packed.shape[-1]] * 3) or packed.shape[-1] < session.config.resolution:
             raise ReconstructionMissingError(f"{file} is {tuple(packed.shape)}, of a model of another resolution")
         shape = session.shape_of_volume(str(each["name"]), packed)
         shapes.append(replace(shape, code=session.code(each["shape_code"], "shape")))

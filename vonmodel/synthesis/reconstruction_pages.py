@@ -125,6 +125,7 @@ def _write_one(
         "overlap": found.overlap,
         "code_overlap": found.code_overlap,
         "depth_error": found.depth_error,
+        "voxels": found.shape.volume.shape[-1],
         "volume": f"{name}/{VOLUME}",
         "shape_code": [] if found.shape.code is None else found.shape.code.tolist(),
         "texture_code": found.texture.tolist(),
@@ -143,15 +144,15 @@ def _write_one(
 
 def _write_comparison(session: ModelSession, found: Reconstruction, folder: Path, name: str) -> tuple[Picture, ...]:
     """The photo, the reconstruction beside it, and what they are compared by."""
-    sketch = session.sketch(found.shape, found.azimuth, found.elevation)
-    image = session.image(found.shape, found.azimuth, found.elevation, found.texture)
-    mask, silhouette = found.photo.mask[0].numpy(), sketch.silhouette[0, 0].cpu().numpy()
+    image = session.paint(found.sketch, found.texture[None])[0]
     read = torch.where(found.photo.mask > 0.5, found.depth, -1.0)
     write_image(folder / name / "photo.png", found.photo.image)
     write_image(folder / name / "image.png", image)
-    write_picture(folder / name / "overlap.png", outlines(mask, silhouette))
+    write_picture(
+        folder / name / "overlap.png", outlines(found.photo.outline[0].numpy(), found.silhouette[0].numpy())
+    )
     write_grey(folder / name / "depth-of-photo.png", (read[0] + 1.0) / 2.0)
-    write_grey(folder / name / "depth.png", (sketch.normalized_depth[0, 0] + 1.0) / 2.0)
+    write_grey(folder / name / "depth.png", (found.sketch.normalized_depth[0, 0] + 1.0) / 2.0)
     shown = {
         "photo.png": "photo",
         "image.png": "reconstruction",

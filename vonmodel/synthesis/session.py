@@ -51,14 +51,15 @@ class Shape:
 
     Attributes:
         name: what people call it: `seed 7`, `chair 1a2b`.
-        volume: (1, r, r, r) in the model's representation, on its device.
+        volume: (1, g, g, g) in the model's representation, on its device; of the model's resolution, or finer where
+            it was carved.
         code: (k,) its shape code; None for a shape that no code made.
         key: equal for equal volumes; what is kept of a shape is kept under it.
         seed: what its code was drawn with; None where nobody drew it.
     """
 
     name: str
-    volume: Float[Tensor, "1 r r r"]
+    volume: Float[Tensor, "1 g g g"]
     code: Float[Tensor, " k"] | None
     key: bytes
     seed: Seed | None = None
@@ -159,8 +160,8 @@ class ModelSession:
         """The shape of a code, by a name of its own; errors as `code`."""
         return replace(self.shape(code), name=name)
 
-    def shape_of_volume(self, name: str, volume: Float[Tensor, "1 r r r"]) -> Shape:
-        """A shape that no code made: its volume in the model's representation and resolution."""
+    def shape_of_volume(self, name: str, volume: Float[Tensor, "1 g g g"]) -> Shape:
+        """A shape that no code made: its volume in the model's representation, of its resolution or finer."""
         digest = hashlib.blake2b(volume.cpu().contiguous().numpy().tobytes()).digest()
         return Shape(name, volume.to(self.device), None, digest)
 
@@ -205,10 +206,12 @@ class ModelSession:
         new = {key: shape for key, shape in zip(keys, shapes, strict=True) if key not in self._sketches}
         found = {key: self._sketches[key] for key in keys if key not in new}
         if new:
-            with torch.no_grad():
-                volumes = torch.stack([shape.volume for shape in new.values()])
-                seen = sketch_views(self.source.model, volumes, np.array([angles for _, *angles in new]))
-            found |= {key: FramedSketch(*(part[index] for part in seen)) for index, key in enumerate(new)}
+            for size in {shape.volume.shape[-1] for shape in new.values()}:
+                alike = {key: shape.volume for key, shape in new.items() if shape.volume.shape[-1] == size}
+                with torch.no_grad():
+                    volumes, views = torch.stack(list(alike.values())), np.array([angles for _, *angles in alike])
+                    seen = sketch_views(self.source.model, volumes, views)
+                found |= {key: FramedSketch(*(part[index] for part in seen)) for index, key in enumerate(alike)}
         self._sketches.keep(found)
         return FramedSketch(*(torch.stack(parts) for parts in zip(*(found[key] for key in keys), strict=True)))
 

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vonmodel.geometry import Camera
+
 from .draw import Viewpoints, draw_codes, draw_shapes, sketch_views
 from .fitting import Pose, Target, initial_frames, score, sketch_errors
 from .session import ModelSession
@@ -28,12 +30,14 @@ class SketchBank:
         viewpoints: (v, 2) azimuth and elevation in radians.
         silhouettes: (v, k, R, R) in [0, 1].
         depths: (v, k, R, R) normalised, in [-1, 1].
+        camera: what they are seen with.
     """
 
     codes: Float[Tensor, "k code"]
     viewpoints: Viewpoints
     silhouettes: Float[Tensor, "v k R R"]
     depths: Float[Tensor, "v k R R"]
+    camera: Camera
 
     def starts(self, session: ModelSession, target: Target, count: int) -> Pose:
         """The codes and viewpoints whose sketches fit best, at most two of one viewpoint."""
@@ -44,7 +48,7 @@ class SketchBank:
         codes = self.codes[within.flatten()[best]]
         angles = torch.from_numpy(self.viewpoints).to(codes)[views]
         with torch.no_grad():
-            return Pose(codes, angles, initial_frames(session.source.model, codes, angles))
+            return Pose(codes, angles, initial_frames(session.source.model, codes, angles, self.camera))
 
     def _scores(self, viewpoint: int, target: Target) -> Float[Tensor, " k"]:
         silhouettes, depths = self.silhouettes[viewpoint, :, None], self.depths[viewpoint, :, None]
@@ -59,6 +63,7 @@ def build_sketch_bank(
     azimuths: tuple[float, ...],
     elevations: tuple[float, ...],
     seed: int,
+    camera: Camera,
     step: Callable[[int, int], None],
 ) -> SketchBank:
     """Draws the bank; `step` is told after every viewpoint and may raise to stop."""
@@ -69,8 +74,8 @@ def build_sketch_bank(
     with torch.no_grad():
         volumes = draw_shapes(model, codes)
         for index, viewpoint in enumerate(viewpoints):
-            seen = sketch_views(model, volumes, np.broadcast_to(viewpoint, (shapes, 2)).copy())
+            seen = sketch_views(model, volumes, np.broadcast_to(viewpoint, (shapes, 2)).copy(), camera)
             silhouettes.append(seen.silhouette[:, 0])
             depths.append(seen.normalized_depth[:, 0])
             step(index + 1, len(viewpoints))
-    return SketchBank(codes, viewpoints, torch.stack(silhouettes), torch.stack(depths))
+    return SketchBank(codes, viewpoints, torch.stack(silhouettes), torch.stack(depths), camera)

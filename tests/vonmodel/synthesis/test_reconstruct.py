@@ -6,10 +6,13 @@ import torch
 from PIL import Image
 
 from vonmodel.export import to_pixels
+from vonmodel.geometry import Camera
 from vonmodel.synthesis.photo import PhotoError, photo_of_pixels, read_photo
 from vonmodel.synthesis.reconstruct import CancelledError, Reconstructor, ReconstructSettings
 
-QUICK = ReconstructSettings(shapes=8, azimuths=12, rounds=((5, 8), (2, 20)), carve_steps=5, texture_steps=3)
+QUICK = ReconstructSettings(
+    shapes=8, azimuths=12, rounds=((5, 8), (2, 20)), carve_steps=5, texture_steps=3, camera_distance=Camera().distance
+)
 
 
 def picture_of(session, seed, azimuth, elevation):

@@ -1,0 +1,109 @@
+"""How volumes look: those on the model's own grid and finer ones, from the model's camera and from further away."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from vonmodel.config import ModelConfig
+from vonmodel.geometry import Camera, viewpoint_rotation
+from vonmodel.model import VonModel
+from vonmodel.projection import FramedSketch, Sketch, frame_sketch, project
+from vonmodel.projection.framing import normalize_depth
+
+RAYS_PER_VOXEL = 2
+"""Along an edge, of volumes finer than the model's, whose thin parts would fall between its pixels' rays."""
+
+
+def distant_camera(distance: float) -> Camera:
+    """A camera at another distance, with the lens that keeps what stands at the origin as large in the image."""
+    own = Camera()
+    return Camera(distance=distance, focal_length=own.focal_length * distance / own.distance)
+
+
+def look(
+    model: VonModel,
+    volumes: Float[Tensor, "n 1 g g g"],
+    angles: Float[Tensor, "n 2"],
+    *,
+    camera: Camera = Camera(),  # noqa: B008  # frozen
+    image_size: int | None = None,
+) -> Sketch:
+    """What a camera sees of volumes in a model's representation, before framing; otherwise as `see`."""
+    return see(model.config, model.opacity(volumes), angles, camera=camera, image_size=image_size)
+
+
+def see(
+    config: ModelConfig,
+    opacity: Float[Tensor, "n 1 g g g"],
+    angles: Float[Tensor, "n 2"],
+    *,
+    camera: Camera = Camera(),  # noqa: B008  # frozen
+    image_size: int | None = None,
+) -> Sketch:
+    """What a camera sees, before framing; differentiable with respect to opacity and angles.
+
+    Args:
+        config: of the model.
+        opacity: what stops light, in [0, 1], on any grid.
+        angles: azimuth and elevation in radians.
+        camera: where from.
+        image_size: pixels an edge; the model's where None.
+
+    Returns:
+        The sketch; its depths begin where the model's own camera begins to see, however far away this one is.
+    """
+    rotations = viewpoint_rotation(angles[:, 0], angles[:, 1])
+    size = image_size or config.image_size
+    seen = project(opacity, rotations, camera=camera, image_size=size, resampled=config.resampled)
+    return Sketch(seen.silhouette, seen.depth - (camera.distance - Camera().distance))
+
+
+def framed_look(
+    model: VonModel,
+    volumes: Float[Tensor, "n 1 g g g"],
+    angles: Float[Tensor, "n 2"],
+    camera: Camera = Camera(),  # noqa: B008  # frozen
+) -> FramedSketch:
+    """The same framed, at the model's image size; each depth normalised by itself.
+
+    Finer volumes are seen with more rays and then averaged. On the model's own grid, from its own camera, this is
+    `VonModel.sketch`.
+    """
+    seen = look(model, volumes, angles, camera=camera, image_size=rays_across(model.config, volumes.shape[-1]))
+    return smaller_sketch(frame_sketch(seen, depth_range="item"), model.config.image_size)
+
+
+def rays_across(config: ModelConfig, resolution: int) -> int:
+    """Rays along an edge of the image to see a volume with: a multiple of its pixels."""
+    if resolution <= config.resolution:
+        return config.image_size
+    return config.image_size * math.ceil(RAYS_PER_VOXEL * resolution / config.image_size)
+
+
+def smaller_sketch(framed: FramedSketch, size: int) -> FramedSketch:
+    """A framed sketch at a size that divides its own: means of what each pixel covers."""
+    by = framed.silhouette.shape[-1] // size
+    if by == 1:
+        return framed
+    far = Camera().far
+    silhouette = functional.avg_pool2d(framed.silhouette, by)
+    depth = far - functional.avg_pool2d(far - framed.depth, by)
+    return FramedSketch(silhouette, depth, normalize_depth(depth, "item"))
+
+
+def on_finer_grid(volume: Float[Tensor, "1 r r r"], resolution: int) -> Float[Tensor, "1 g g g"]:
+    """A volume on a finer grid over the same cube, linear between the voxels; itself where the grid is its own."""
+    if volume.shape[-1] == resolution:
+        return volume
+    return functional.interpolate(volume[None], size=(resolution,) * 3, mode="trilinear", align_corners=True)[0]
+
+
+def overlap_of(first: Float[Tensor, "n 1 R R"], second: Float[Tensor, "*n 1 R R"]) -> Float[Tensor, " n"]:
+    """Intersection over union of silhouettes in [0, 1]."""
+    both, either = torch.minimum(first, second), torch.maximum(first, second)
+    return both.sum((1, 2, 3)) / either.sum((1, 2, 3)).clamp_min(1e-6)
