@@ -94,6 +94,15 @@ def test_any_field_is_right_within_the_bounds(field, seed):
         assert np.all(error <= codec.MAX_ERROR_VOXELS * codec.FAR_COMPRESSION + 1e-3)
 
 
+def test_a_field_is_decoded_in_memory_that_is_there():
+    """Also where the last planes are worked out in the memory of the first ones."""
+    for size in (2, 3, 7, 32):
+        field = np.random.default_rng(size).random((size,) * 3, dtype=np.float32)
+        encoded, memory = codec.encode_distance(field), np.full((size,) * 3, np.nan, dtype=np.float32)
+        assert codec.decode_distance(encoded, size, memory) is memory
+        np.testing.assert_array_equal(memory, codec.decode_distance(encoded, size))
+
+
 def test_smooth_fields_take_a_tenth_of_a_byte(tmp_path):
     shape = ball(64)
     save_shape(tmp_path / "ball.npz", shape)
@@ -142,8 +151,25 @@ def _changed(path, **values):
         lambda path: _changed(path, resolution=np.array(33)),
         lambda path: _changed(path, distance_coarse=np.frombuffer(zstandard.compress(b"x" * 2**27), np.uint8)),
         lambda path: _changed(path, distance_fine_bytes=np.array(7)),
+        lambda path: _changed(path, resolution=np.array(1_000_000)),
+        lambda path: _changed(path, scale=np.array(1, dtype=np.int32)),
+        lambda path: _changed(path, rotation=np.eye(2)),
     ],
-    ids=["empty", "no zip", "cut", "flipped", "no codes", "no size", "newer", "other size", "bomb", "odd width"],
+    ids=[
+        "empty",
+        "no zip",
+        "cut",
+        "flipped",
+        "no codes",
+        "no size",
+        "newer",
+        "other size",
+        "bomb",
+        "odd width",
+        "vast",
+        "other kind",
+        "other shape",
+    ],
 )
 def test_damaged_files_say_so(tmp_path, damage):
     path = tmp_path / "ball.npz"

@@ -7,8 +7,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vondata.frames import axes_to_object
+from vondata.shapes import sweeps, triangles
 from vondata.shapes.cleaning import clean_mesh
 from vondata.shapes.distance import BAND_VOXELS, distance_field
+from vondata.shapes.nearest import LANES, mark_band, stand
 from vondata.shapes.reading import Limits, read_bytes, read_triangles
 from vondata.shapes.refinement import nearest_point, triangle_table
 from vondata.shapes.voxelize import to_voxels
@@ -87,6 +89,41 @@ def test_nearest_points_lie_on_the_triangle_and_nowhere_nearer(seed, size):
     found = np.array([nearest_point(table, 0, *point) for point in points])
     np.testing.assert_allclose(to_triangle(found, corners), 0, atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(points - found, axis=1), to_triangle(points, corners), atol=1e-9)
+
+
+@settings(max_examples=30)
+@given(scenes())
+def test_the_band_knows_the_points_that_are_nearest(scene):
+    vertices, faces, resolution = scene
+    table, width = triangles.triangle_table(vertices, faces), -(-resolution // LANES) * LANES
+    squared = np.full((resolution, resolution, width), BAND_VOXELS**2, dtype=np.float32)
+    nearest = np.full(squared.shape, -1, dtype=np.int32)
+    mark_band(table, BAND_VOXELS, squared, nearest)
+    expected = brute_force(*scene)
+    found = np.sqrt(squared[..., :resolution])
+    np.testing.assert_allclose(found, np.minimum(expected, BAND_VOXELS), atol=ROUNDING)
+    voxels = np.flatnonzero(nearest >= 0)
+    points = np.empty((len(voxels), 3), dtype=np.float32)
+    stand(table, voxels, nearest, points)
+    for point, place in list(zip(points, voxels, strict=True))[:: max(len(voxels) // 20, 1)]:
+        corners = vertices[faces[nearest.ravel()[place]]]
+        assert to_triangle(point[None].astype(np.float64), corners)[0] < ROUNDING
+        away = np.linalg.norm(point - np.array(np.unravel_index(place, squared.shape)))
+        np.testing.assert_allclose(away, np.sqrt(squared.ravel()[place]), atol=ROUNDING)
+
+
+def test_triangles_without_area_are_never_nearest():
+    vertices = np.array([[2.0, 3, 4], [12, 3, 6], [5, 13, 8], [7, 3, 5]])
+    with_flat = np.array([[0, 3, 1], [0, 1, 2], [3, 3, 3]])
+    expected = brute_force(vertices, with_flat[1:2], 16)
+    np.testing.assert_allclose(distance_field(vertices, with_flat, 16) * 15, expected, atol=LARGEST_ERROR)
+
+
+def test_grids_larger_than_rows_have_room_for_are_refused():
+    with pytest.raises(ValueError, match="at most 256 voxels along an edge, not 257"):
+        sweeps.spread(
+            np.zeros((257, 1, 1), dtype=np.int32), np.zeros(1, dtype=np.int64), np.zeros((1, 3), np.float32)
+        )
 
 
 def test_a_finer_mesh_of_the_same_surface_is_as_far():
