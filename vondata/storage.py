@@ -24,7 +24,7 @@ from vondata.slices import OutputFile
 Bools = npt.NDArray[np.bool_]
 FORMAT_VERSION = 1
 _LEVEL, _HARD_LEVEL = 6, 18
-_HARD_ABOVE = 0.067  # bytes a voxel: rare intricate shapes are worth a second of compression
+_HARD_ABOVE = 0.07  # bytes a voxel: rare intricate shapes are worth half a second of compression
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.|$)")
 _NPY_1 = b"\x93NUMPY\x01\x00"
 _LARGEST = 1024  # voxels along an edge that a file may ask memory for
