@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
+from vondata.shapes.bits import unpack_bytes
 from vondata.shapes.codec import EncodedField, coarse_count, decode_distance, encode_distance
 from vondata.slices import OutputFile
 
@@ -138,12 +139,11 @@ def load_shape(path: OutputFile) -> PreparedShape:
     """
     with _open(path) as shape:
         room = _Room(shape.resolution, distances=1, grids=2)
-        distance = shape.distance(room)  # first, as four bytes in one must begin at a multiple of four
         surface, interior = shape.packed("surface"), shape.packed("interior")
         return PreparedShape(
             occupancy=shape.unpacked(surface | interior, room),
             surface=shape.unpacked(surface, room),
-            distance=distance,
+            distance=shape.distance(room),
             scale=float(shape.numbers("scale", ())),
             centre=tuple(shape.numbers("centre", (3,)).tolist()),
             rotation=shape.numbers("rotation", (3, 3)),
@@ -171,22 +171,27 @@ class _Room:
 
     def __init__(self, resolution: int, *, distances: int, grids: int) -> None:
         self.shape = (resolution,) * 3
-        size = (distances * 4 + grids) * resolution**3
+        self._voxels = resolution**3
+        size = distances * _in_eights(4 * self._voxels) + grids * _in_eights(self._voxels)
         memory = np.empty(size + _LARGE_PAGE, dtype=np.uint8)
         start = -memory.ctypes.data % _LARGE_PAGE
         self._left = memory[start : start + size]
 
     def distance(self) -> npt.NDArray[np.float32]:
         """The next (N, N, N) distances, not filled in."""
-        return self._take(4).view(np.float32).reshape(self.shape)
+        return self._take(4 * self._voxels)[: 4 * self._voxels].view(np.float32).reshape(self.shape)
 
-    def grid(self) -> Bools:
-        """The next (N, N, N) voxels, not filled in."""
-        return self._take(1).view(np.bool_).reshape(self.shape)
+    def grid(self) -> npt.NDArray[np.uint8]:
+        """The next flat grid of N^3 voxels, not filled in, its length a multiple of eight."""
+        return self._take(self._voxels)
 
-    def _take(self, bytes_per_voxel: int) -> npt.NDArray[np.uint8]:
-        taken, self._left = np.split(self._left, [bytes_per_voxel * self.shape[0] ** 3])
+    def _take(self, size: int) -> npt.NDArray[np.uint8]:
+        taken, self._left = np.split(self._left, [_in_eights(size)])
         return taken
+
+
+def _in_eights(size: int) -> int:
+    return -(-size // 8) * 8
 
 
 class _ShapeFile:
@@ -212,8 +217,8 @@ class _ShapeFile:
     def unpacked(self, packed: npt.NDArray[np.uint8], room: _Room) -> Bools:
         """The same, (N, N, N)."""
         grid = room.grid()
-        grid.reshape(-1)[:] = np.unpackbits(packed, count=grid.size).view(np.bool_)
-        return grid
+        unpack_bytes(packed, grid.view(np.uint64))
+        return grid[: self.resolution**3].view(np.bool_).reshape(room.shape)
 
     def distance(self, room: _Room) -> npt.NDArray[np.float32]:
         """The distance field in cube edges."""
