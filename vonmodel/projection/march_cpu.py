@@ -10,8 +10,9 @@ not zero lies in 0 < u < N + 1. Three things make it fast and change the result 
 - A ray ends when less than 1e-10 of the light is left; as 1 - a is at least 1e-4, no gradient changes by over 1e-6.
 
 Other samples are taken sixteen at a time (a chunk), in loops that each do one thing: positions (vectorised),
-gathering, light. Inner functions take plain arrays, never tuples or slices of them, whose reference counts would cost
-more than the work. All of it is one file because numba's cache notices changes only in the file a function is in.
+gathering, light; backward slopes (vectorised), scattering, derivatives of positions (vectorised). Inner functions
+take plain arrays, never tuples or slices of them, whose reference counts would cost more than the work. All of it is
+one file because numba's cache notices changes only in the file a function is in.
 """
 
 from __future__ import annotations
@@ -30,12 +31,17 @@ CHUNK = 16
 # Tiles of rays that share most of the voxels they read. Tall, because neighbours along z share cache lines.
 TILE_ROWS, TILE_COLUMNS = 16, 8
 
-# Rows of a thread's `place` (13, 16): where a chunk's samples lie. Three rows each, for x, y, z:
-INDEX = 0  # the nearer of the two voxels on either side, whole numbers
-BEYOND = 3  # position from that voxel
-NEAR = 6  # weight of that voxel
-FAR = 9  # weight of the next one
-SLOPE = 12  # one row: gradient of the opacity
+# Where rows of sixteen begin in a thread's `place`: one flat array, so that the compiler sees that rows are apart.
+# Three rows each, for x, y, z: where a chunk's samples lie.
+INDEX = 0 * CHUNK  # the nearer of the two voxels on either side, whole numbers
+BEYOND = 3 * CHUNK  # position from that voxel
+NEAR = 6 * CHUNK  # weight of that voxel
+FAR = 9 * CHUNK  # weight of the next one
+Y, Z = CHUNK, 2 * CHUNK  # from the row for x to those for y and z
+SLOPE = 12 * CHUNK  # one row: gradient of the opacity
+# Eight rows, for the voxels around each sample, z fastest: their values, or what their gradients get.
+EIGHT = 13 * CHUNK
+PLACES = 21 * CHUNK
 # Rows of a thread's `trace` (3, about S): what a ray met.
 OPACITY = 0  # of every sample that was looked at
 LIGHT = 1  # sum of the light T_1..T_k up to that sample
@@ -46,6 +52,7 @@ F32, U64 = np.float32, np.uint64
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
+Whole = npt.NDArray[np.int64]
 Share = tuple[int, int, int]
 
 
@@ -82,6 +89,7 @@ class Workspace(NamedTuple):
     """What one thread writes on while it follows a ray; rows as listed above."""
 
     place: Floats
+    corner: Whole
     trace: Doubles
     flow: Doubles
 
@@ -123,7 +131,11 @@ def runs_of_least_opacity(samples: int) -> Doubles:
 def new_workspace(samples: int) -> Workspace:
     """Room for a whole ray: every chunk but the last takes sixteen samples."""
     room = (samples // CHUNK + 1) * CHUNK
-    return Workspace(np.empty((13, CHUNK), np.float32), np.empty((3, room)), np.empty((2, 3)))
+    space = np.empty(PLACES + CHUNK, np.float32)
+    # Rows begin where a cache line does.
+    begin = -(space.ctypes.data // 4) % CHUNK
+    place, corner = space[begin : begin + PLACES], np.empty(CHUNK, np.int64)
+    return Workspace(place, corner, np.empty((3, room)), np.empty((2, 3)))
 
 
 def tile_count(image_size: int) -> int:
@@ -135,7 +147,8 @@ def tile_count(image_size: int) -> int:
 def sketch_tiles(scene: Scene, view: View, share: Share, sketch: Floats, workspace: Workspace) -> None:
     """Writes silhouette and depth into sketch (n, 2, R, R) where the tiles lie; share: start, stop, step of tiles."""
     near, far, size, samples = view.distance - 1.0, view.distance + 1.0, view.image_size, view.samples
-    rise, runs, place, trace = (far - near) / (samples - 1), scene.runs, workspace.place, workspace.trace
+    rise, runs = (far - near) / (samples - 1), scene.runs
+    place, corner, trace = workspace.place, workspace.corner, workspace.trace
     for tile in range(share[0], share[1], share[2]):
         item, top, left = _tile(tile, size)
         voxels, clearance, bounds = scene.volumes[item], scene.clearance[item], scene.bounds[item]
@@ -143,7 +156,7 @@ def sketch_tiles(scene: Scene, view: View, share: Share, sketch: Floats, workspa
         for row in range(top, min(top + TILE_ROWS, size)):
             for column in range(left, min(left + TILE_COLUMNS, size)):
                 ray = _ray(rotation, row, column, view)
-                _, light, total = _march(voxels, clearance, bounds, ray, view, runs, place, trace)
+                _, light, total = _march(voxels, clearance, bounds, ray, view, runs, place, corner, trace)
                 sketch[item, 0, row, column] = 1.0 - light
                 depth = near * (1.0 - light) + rise * (total - samples * light)
                 sketch[item, 1, row, column] = depth + far * _clamped(light)
@@ -154,7 +167,8 @@ def gradient_tiles(
     scene: Scene, view: View, share: Share, upstream: Floats, gradients: Gradients, workspace: Workspace
 ) -> None:
     """Adds up gradients for an upstream gradient (n, 2, R, R) of silhouette and depth; share as above."""
-    size, runs, place, trace, flow = view.image_size, scene.runs, workspace.place, workspace.trace, workspace.flow
+    size, runs, n = view.image_size, scene.runs, view.resolution
+    place, corner, trace, flow = workspace.place, workspace.corner, workspace.trace, workspace.flow
     begun = _tile(share[0], size)[0] if len(gradients.first) else -1
     for tile in range(share[0], share[1], share[2]):
         item, top, left = _tile(tile, size)
@@ -165,17 +179,18 @@ def gradient_tiles(
         for row in range(top, min(top + TILE_ROWS, size)):
             for column in range(left, min(left + TILE_COLUMNS, size)):
                 ray = _ray(rotation, row, column, view)
-                chunks, light, total = _march(voxels, clearance, bounds, ray, view, runs, place, trace)
+                chunks, light, total = _march(voxels, clearance, bounds, ray, view, runs, place, corner, trace)
                 silhouette, depth = float(upstream[item, 0, row, column]), float(upstream[item, 1, row, column])
                 passing, rise = _sensitivities(silhouette, depth, light, view)
                 flow[:] = 0.0
                 for chunk in range(chunks):
                     if _opacity_gradients(trace, chunk, passing, rise, total, place):
-                        _place_chunk(ray, int(trace[FIRST, chunk]), view.resolution, place)
-                        if len(target):
-                            _scatter(target, view.resolution, place)
+                        _place_chunk(ray, int(trace[FIRST, chunk]), n, place, corner)
                         if len(turns):
-                            _add_flow(voxels, int(trace[FIRST, chunk]), view, place, flow)
+                            _fetch(voxels, n, corner, place)
+                            _add_flow(int(trace[FIRST, chunk]), view, place, flow)
+                        if len(target):
+                            _scatter(target, n, corner, place)
                 if len(turns):
                     _turn(flow, row, column, view, turns)
 
@@ -266,6 +281,7 @@ def _march(
     view: View,
     runs: Doubles,
     place: Floats,
+    corner: Whole,
     trace: Doubles,
 ) -> tuple[int, float, float]:
     """Follows one ray.
@@ -282,9 +298,9 @@ def _march(
             light *= runs[0, clear]
             k += clear
             continue
-        _place_chunk(ray, k, view.resolution, place)
+        _place_chunk(ray, k, view.resolution, place, corner)
         start = chunks * CHUNK
-        _gather(voxels, view.resolution, place, trace, start)
+        _gather(voxels, view.resolution, corner, place, trace, start)
         trace[FIRST, chunks] = k
         for j in range(start, start + min(CHUNK, end - k)):
             trace[LIGHT, j] = total
@@ -300,50 +316,64 @@ def _march(
 
 
 @compiled
-def _place_chunk(ray: Ray, k: int, n: int, place: Floats) -> None:
-    """Says where samples k..k+15 lie."""
+def _place_chunk(ray: Ray, k: int, n: int, place: Floats, corner: Whole) -> None:
+    """Says where samples k..k+15 lie, and the flat index of the first of the eight voxels around each."""
     _place_axis(0, ray.x + k * ray.dx, ray.dx, n, place)
-    _place_axis(1, ray.y + k * ray.dy, ray.dy, n, place)
-    _place_axis(2, ray.z + k * ray.dz, ray.dz, n, place)
+    _place_axis(Y, ray.y + k * ray.dy, ray.dy, n, place)
+    _place_axis(Z, ray.z + k * ray.dz, ray.dz, n, place)
+    for j in range(CHUNK):
+        row = np.int64(place[INDEX + j]) * n + np.int64(place[INDEX + Y + j])
+        corner[j] = row * n + np.int64(place[INDEX + Z + j])
 
 
 @compiled
 def _place_axis(axis: int, start: float, step: float, n: int, place: Floats) -> None:
     """Voxels and hat-function weights on one axis; the weights end at zero outside the grid."""
-    corner = np.floor(min(start, start + (CHUNK - 1) * step))
+    edge = np.floor(min(start, start + (CHUNK - 1) * step))
     # Small numbers keep all digits in float32; floats throughout let the loop be vectorised.
-    local, delta, shift, limit = F32(start - corner), F32(step), F32(corner - 1.0), F32(n - 2)
+    local, delta, shift, limit = F32(start - edge), F32(step), F32(edge - 1.0), F32(n - 2)
     for j in range(CHUNK):
         position = local + F32(j) * delta
         index = min(max(np.floor(position) + shift, F32(0.0)), limit)
         beyond = position - (index - shift)
-        place[U64(INDEX + axis), j] = index
-        place[U64(BEYOND + axis), j] = beyond
-        place[U64(NEAR + axis), j] = max(F32(1.0) - abs(beyond), F32(0.0))
-        place[U64(FAR + axis), j] = max(F32(1.0) - abs(beyond - F32(1.0)), F32(0.0))
+        place[INDEX + axis + j] = index
+        place[BEYOND + axis + j] = beyond
+        place[NEAR + axis + j] = max(F32(1.0) - abs(beyond), F32(0.0))
+        place[FAR + axis + j] = max(F32(1.0) - abs(beyond - F32(1.0)), F32(0.0))
 
 
 @compiled
-def _corner(place: Floats, j: int, n: int) -> int:
-    """Flat index of the first of the eight voxels around a sample."""
-    return (int(place[INDEX, j]) * n + int(place[INDEX + 1, j])) * n + int(place[INDEX + 2, j])
+def _fetch(voxels: Floats, n: int, corner: Whole, place: Floats) -> None:
+    """Puts the eight voxels around each sample side by side, so that what follows is vectorised."""
+    for j in range(CHUNK):
+        a = U64(corner[j])
+        b, c = a + U64(n), a + U64(n * n)
+        d = c + U64(n)
+        place[EIGHT + j] = voxels[a]
+        place[EIGHT + 1 * CHUNK + j] = voxels[a + U64(1)]
+        place[EIGHT + 2 * CHUNK + j] = voxels[b]
+        place[EIGHT + 3 * CHUNK + j] = voxels[b + U64(1)]
+        place[EIGHT + 4 * CHUNK + j] = voxels[c]
+        place[EIGHT + 5 * CHUNK + j] = voxels[c + U64(1)]
+        place[EIGHT + 6 * CHUNK + j] = voxels[d]
+        place[EIGHT + 7 * CHUNK + j] = voxels[d + U64(1)]
 
 
 @compiled
-def _gather(voxels: Floats, n: int, place: Floats, trace: Doubles, start: int) -> None:
+def _gather(voxels: Floats, n: int, corner: Whole, place: Floats, trace: Doubles, start: int) -> None:
     """Trilinear values of a chunk's samples into the trace."""
     for j in range(CHUNK):
-        a = _corner(place, j, n)
-        b, c = a + n, a + n * n
-        d = c + n
-        z0, z1 = place[NEAR + 2, j], place[FAR + 2, j]
-        row_a = z0 * voxels[U64(a)] + z1 * voxels[U64(a + 1)]
-        row_b = z0 * voxels[U64(b)] + z1 * voxels[U64(b + 1)]
-        row_c = z0 * voxels[U64(c)] + z1 * voxels[U64(c + 1)]
-        row_d = z0 * voxels[U64(d)] + z1 * voxels[U64(d + 1)]
-        front = place[NEAR + 1, j] * row_a + place[FAR + 1, j] * row_b
-        back = place[NEAR + 1, j] * row_c + place[FAR + 1, j] * row_d
-        trace[OPACITY, U64(start + j)] = place[NEAR, j] * front + place[FAR, j] * back
+        a = U64(corner[j])
+        b, c = a + U64(n), a + U64(n * n)
+        d = c + U64(n)
+        z0, z1 = place[NEAR + Z + j], place[FAR + Z + j]
+        row_a = z0 * voxels[a] + z1 * voxels[a + U64(1)]
+        row_b = z0 * voxels[b] + z1 * voxels[b + U64(1)]
+        row_c = z0 * voxels[c] + z1 * voxels[c + U64(1)]
+        row_d = z0 * voxels[d] + z1 * voxels[d + U64(1)]
+        front = place[NEAR + Y + j] * row_a + place[FAR + Y + j] * row_b
+        back = place[NEAR + Y + j] * row_c + place[FAR + Y + j] * row_d
+        trace[OPACITY, U64(start + j)] = place[NEAR + j] * front + place[FAR + j] * back
 
 
 @compiled
@@ -368,76 +398,78 @@ def _sensitivities(silhouette: float, depth: float, light: float, view: View) ->
 @compiled
 def _opacity_gradients(trace: Doubles, chunk: int, passing: float, rise: float, total: float, place: Floats) -> bool:
     """Gradients of the opacities of a traced chunk; says whether any is not zero."""
-    found = False
-    count = min(CHUNK, int(trace[FIRST, chunk + 1] - trace[FIRST, chunk]))
+    count, start = int(trace[FIRST, chunk + 1] - trace[FIRST, chunk]), chunk * CHUNK
     for j in range(CHUNK):
-        opacity = trace[OPACITY, U64(chunk * CHUNK + j)]
-        place[SLOPE, j] = F32(0.0)
-        if j < count and not (opacity < LEAST_OPACITY or opacity > MOST_OPACITY):
-            slope = (passing - rise * (total - trace[LIGHT, U64(chunk * CHUNK + j)])) / (1.0 - opacity)
-            place[SLOPE, j] = F32(slope)
-            found = found or slope != 0.0
+        opacity = trace[OPACITY, U64(start + j)]
+        slope = (passing - rise * (total - trace[LIGHT, U64(start + j)])) / (1.0 - opacity)
+        # No branches, so that the loop is vectorised; NaN counts.
+        kept = (j < count) & (not (opacity < LEAST_OPACITY) | (opacity > MOST_OPACITY))
+        place[SLOPE + j] = F32(slope) if kept else F32(0.0)
+    found = False
+    for j in range(CHUNK):
+        found |= place[SLOPE + j] != F32(0.0)
     return found
 
 
 @compiled
-def _scatter(target: Floats, n: int, place: Floats) -> None:
+def _scatter(target: Floats, n: int, corner: Whole, place: Floats) -> None:
     """Adds the gradient of a chunk's opacities to the eight voxels of each sample."""
     for j in range(CHUNK):
-        slope = place[SLOPE, j]
+        slope = place[SLOPE + j]
         if slope == F32(0.0):
             continue
-        a = _corner(place, j, n)
-        b, c = a + n, a + n * n
-        d = c + n
-        front, back, z0, z1 = slope * place[NEAR, j], slope * place[FAR, j], place[NEAR + 2, j], place[FAR + 2, j]
-        share_a, share_b = front * place[NEAR + 1, j], front * place[FAR + 1, j]
-        share_c, share_d = back * place[NEAR + 1, j], back * place[FAR + 1, j]
-        target[U64(a)] += share_a * z0
-        target[U64(a + 1)] += share_a * z1
-        target[U64(b)] += share_b * z0
-        target[U64(b + 1)] += share_b * z1
-        target[U64(c)] += share_c * z0
-        target[U64(c + 1)] += share_c * z1
-        target[U64(d)] += share_d * z0
-        target[U64(d + 1)] += share_d * z1
+        a = U64(corner[j])
+        b, c = a + U64(n), a + U64(n * n)
+        d = c + U64(n)
+        front, back, z0, z1 = slope * place[NEAR + j], slope * place[FAR + j], place[NEAR + Z + j], place[FAR + Z + j]
+        share_a, share_b = front * place[NEAR + Y + j], front * place[FAR + Y + j]
+        share_c, share_d = back * place[NEAR + Y + j], back * place[FAR + Y + j]
+        target[a] += share_a * z0
+        target[a + U64(1)] += share_a * z1
+        target[b] += share_b * z0
+        target[b + U64(1)] += share_b * z1
+        target[c] += share_c * z0
+        target[c + U64(1)] += share_c * z1
+        target[d] += share_d * z0
+        target[d + U64(1)] += share_d * z1
 
 
 @compiled
-def _hat_slopes(beyond: float) -> tuple[float, float]:
-    """Derivatives of the weights max(0, 1 - |t|) and max(0, 1 - |t - 1|) of both neighbours."""
-    if beyond < 0.0:
-        return (1.0 if beyond > -1.0 else 0.0), 0.0
-    if beyond < 1.0:
-        return -1.0, 1.0
-    return 0.0, (-1.0 if beyond < 2.0 else 0.0)
+def _near_slope(beyond: np.float32) -> np.float32:
+    """Derivative of the nearer voxel's weight max(0, 1 - |t|); that of the farther one's is this at t - 1."""
+    inner = F32(-1.0) if beyond >= F32(0.0) else F32(1.0)
+    return inner if (beyond >= F32(-1.0)) & (beyond < F32(1.0)) else F32(0.0)
 
 
 @compiled
-def _add_flow(voxels: Floats, first: int, view: View, place: Floats, flow: Doubles) -> None:
+def _add_flow(first: int, view: View, place: Floats, flow: Doubles) -> None:
     """Adds the gradients of a chunk's positions, plain in row 0 and times the samples' depth in row 1, per axis."""
-    n = view.resolution
     for j in range(CHUNK):
-        if place[SLOPE, j] == F32(0.0):
-            continue
-        a = _corner(place, j, n)
-        b, c = a + n, a + n * n
-        d = c + n
-        (x0, x1), (y0, y1) = (place[NEAR, j], place[FAR, j]), (place[NEAR + 1, j], place[FAR + 1, j])
-        z0, z1 = place[NEAR + 2, j], place[FAR + 2, j]
-        (dx0, dx1), (dy0, dy1) = _hat_slopes(place[BEYOND, j]), _hat_slopes(place[BEYOND + 1, j])
-        dz0, dz1 = _hat_slopes(place[BEYOND + 2, j])
-        a0, a1, b0, b1 = voxels[U64(a)], voxels[U64(a + 1)], voxels[U64(b)], voxels[U64(b + 1)]
-        c0, c1, d0, d1 = voxels[U64(c)], voxels[U64(c + 1)], voxels[U64(d)], voxels[U64(d + 1)]
+        x0, x1 = place[NEAR + j], place[FAR + j]
+        y0, y1 = place[NEAR + Y + j], place[FAR + Y + j]
+        z0, z1 = place[NEAR + Z + j], place[FAR + Z + j]
+        dx0, dx1 = _near_slope(place[BEYOND + j]), _near_slope(place[BEYOND + j] - F32(1.0))
+        dy0, dy1 = _near_slope(place[BEYOND + Y + j]), _near_slope(place[BEYOND + Y + j] - F32(1.0))
+        dz0, dz1 = _near_slope(place[BEYOND + Z + j]), _near_slope(place[BEYOND + Z + j] - F32(1.0))
+        a0, a1 = place[EIGHT + j], place[EIGHT + 1 * CHUNK + j]
+        b0, b1 = place[EIGHT + 2 * CHUNK + j], place[EIGHT + 3 * CHUNK + j]
+        c0, c1 = place[EIGHT + 4 * CHUNK + j], place[EIGHT + 5 * CHUNK + j]
+        d0, d1 = place[EIGHT + 6 * CHUNK + j], place[EIGHT + 7 * CHUNK + j]
         row_a, row_b, row_c, row_d = z0 * a0 + z1 * a1, z0 * b0 + z1 * b1, z0 * c0 + z1 * c1, z0 * d0 + z1 * d1
-        along_x = dx0 * (y0 * row_a + y1 * row_b) + dx1 * (y0 * row_c + y1 * row_d)
-        along_y = x0 * (dy0 * row_a + dy1 * row_b) + x1 * (dy0 * row_c + dy1 * row_d)
         front = y0 * (dz0 * a0 + dz1 * a1) + y1 * (dz0 * b0 + dz1 * b1)
         back = y0 * (dz0 * c0 + dz1 * c1) + y1 * (dz0 * d0 + dz1 * d1)
-        slope, depth = float(place[SLOPE, j]), view.distance - 1.0 + 2.0 * (first + j) / view.samples
-        for axis, along in enumerate((along_x, along_y, x0 * front + x1 * back)):
-            flow[0, axis] += slope * along
-            flow[1, axis] += slope * along * depth
+        slope = place[SLOPE + j]
+        place[EIGHT + j] = slope * (dx0 * (y0 * row_a + y1 * row_b) + dx1 * (y0 * row_c + y1 * row_d))
+        place[EIGHT + Y + j] = slope * (x0 * (dy0 * row_a + dy1 * row_b) + x1 * (dy0 * row_c + dy1 * row_d))
+        place[EIGHT + Z + j] = slope * (x0 * front + x1 * back)
+    for j in range(CHUNK):
+        if place[SLOPE + j] == F32(0.0):
+            continue
+        depth = view.distance - 1.0 + 2.0 * (first + j) / view.samples
+        for axis in range(3):
+            along = float(place[EIGHT + axis * CHUNK + j])
+            flow[0, axis] += along
+            flow[1, axis] += along * depth
 
 
 @compiled
