@@ -11,11 +11,12 @@ from .config import ComputeConfig
 from .model import VonModel, arrange_channels_last
 from .networks.normalisation import share_batch_norms
 from .parallel import process_count
+from .precision import weights_in
 
 
 def prepare_model(model: VonModel, compute: ComputeConfig, device: torch.device) -> VonModel:
     """The model on its device, ready for `compute`; names and values of its weights stay."""
-    model = model.to(device).eval().requires_grad_(False)
+    model = model.to(device, weights_in(compute.precision)).eval().requires_grad_(False)
     if compute.channels_last or device.type == "cpu":
         arrange_channels_last(model)
     if process_count() > 1:

@@ -44,9 +44,9 @@ class Batch:
     rotations: Float[Tensor, "n 3 3"] | None = None
     ids: tuple[str, ...] = ()
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
         """The batch on a device; copies to a GPU from pinned memory without waiting."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self._each(lambda tensor: tensor.to(device, dtype, non_blocking=True))
 
     def pinned(self) -> Batch:
         """The batch in pinned memory."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .config_fields import Amount, ConfigError, Count, Decay, Natural, Share, check_ranges, update, walk
+from .precision import Precision
 
 __all__ = [
     "STAGES",
@@ -204,7 +205,8 @@ class ComputeConfig:
     """How steps are computed; changes results by rounding, and nothing else.
 
     Attributes:
-        precision: what networks convolve in; weights, losses, projection and gradient penalty are always float32.
+        precision: what networks convolve in; weights, losses, projection and gradient penalty are float32 all the
+            same. float64 is for all of them and tells an error from rounding; it is slow.
         channels_last: weights of convolutions lie in memory as tensor cores want them; on a CPU they always do.
         fused_optimiser: an update is one pass over memory.
         compile: compile the networks: on GPUs, where it pays within minutes, or everywhere.
@@ -213,7 +215,7 @@ class ComputeConfig:
             The statistics of batch norm and the depth range of a batch are then those of a piece.
     """
 
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     channels_last: bool = False
     fused_optimiser: bool = False
     compile: Literal["never", "gpu", "always"] = "never"

@@ -7,8 +7,9 @@ calls in the same order.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 # How long a process waits for another one: a sample sheet or a checkpoint on a slow disk takes minutes at most.
 PATIENCE = timedelta(minutes=20)
@@ -93,7 +95,10 @@ def processes_joined(device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield
+        with warnings.catch_warnings():
+            # It compares strides of axes of length one as well, which say nothing.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+            yield
     finally:
         distributed.destroy_process_group()
 
@@ -155,18 +160,30 @@ def stacked_everywhere(values: Tensor) -> Float[Tensor, "p ..."]:
     return sum_everywhere(torch.cat([mine[: rank()], values.unsqueeze(0), mine[rank() + 1 :]]))
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replaces every gradient by its mean over the processes, in one exchange.
+def averaging_gradients(module: nn.Module) -> nn.Module:
+    """The module, its gradients averaged over the processes while a backward pass still computes others.
 
-    DistributedDataParallel is for one forward pass of one module and knows no second derivatives; a step here runs
-    networks several times, through a projection and a gradient penalty.
+    One backward pass must follow each forward pass, and reach all parameters that need a gradient now. The result
+    must live as long as they learn.
     """
     if process_count() == 1:
-        return
-    gradients = [each.grad for each in parameters if each.grad is not None]
-    together = _summed(torch.cat([gradient.flatten() for gradient in gradients])) / process_count()
-    for gradient, mean in zip(gradients, torch.split(together, [each.numel() for each in gradients]), strict=True):
-        gradient.copy_(mean.view(gradient.shape))
+        return module
+    with _others_answering():
+        return DistributedDataParallel(module, gradient_as_bucket_view=True)
+
+
+def own_gradients(module: nn.Module) -> AbstractContextManager[None]:
+    """Within it, passes of a module of `averaging_gradients` add up gradients in this process alone.
+
+    The next pass after it averages what has been added up.
+    """
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+
+def backward(loss: Float[Tensor, ""]) -> None:
+    """The backward pass from a loss, in which processes exchange gradients."""
+    with _others_answering():
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 class _SumEverywhere(torch.autograd.Function):
@@ -191,5 +208,9 @@ def _summed(values: Tensor) -> Tensor:
 def _others_answering() -> Iterator[None]:
     try:
         yield
+    except (LostProcessError, torch.OutOfMemoryError):
+        raise
     except RuntimeError as error:
+        if process_count() == 1:
+            raise
         raise LostProcessError(f"another process of this training ended or does not answer: {error}") from error

@@ -64,9 +64,9 @@ def draw_sheet(model: VonModel, codes: SheetCodes, *, images: bool) -> npt.NDArr
     Returns:
         (height, width, 3) colours.
     """
-    device = next(model.parameters()).device
-    volumes = model.generate_shapes(codes.shape.to(device))
-    azimuth, elevation = codes.viewpoints.to(device).unbind(-1)
+    weight = next(model.parameters())
+    volumes = model.generate_shapes(codes.shape.to(weight))
+    azimuth, elevation = codes.viewpoints.to(weight).unbind(-1)
     sketch = model.sketch(volumes, viewpoint_rotation(azimuth, elevation), depth_range="item")
     rows = [
         shaded(model.opacity(volumes)),
@@ -74,7 +74,7 @@ def draw_sheet(model: VonModel, codes: SheetCodes, *, images: bool) -> npt.NDArr
         torch.where(sketch.silhouette > 0.5, 0.15 + 0.375 * (sketch.normalized_depth + 1.0), 1.0),
     ]
     if images:
-        rows.append((model.paint(sketch, codes.texture.to(device)) + 1.0) / 2.0)
+        rows.append((model.paint(sketch, codes.texture.to(weight)) + 1.0) / 2.0)
     return _tiled([_as_tiles(row) for row in rows])
 
 
@@ -95,7 +95,7 @@ def shaded(opacity: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 1 tile tile"
     right = functional.pad(points.diff(dim=2), (0, 0, 0, 1))
     normals = functional.normalize(torch.linalg.cross(right, down), dim=-1)
     # Camera frame: looks along +x, up is +z, the image's right is -y.
-    light = functional.normalize(torch.tensor([-1.0, 0.5, 0.9], device=opacity.device), dim=0)
+    light = functional.normalize(torch.tensor([-1.0, 0.5, 0.9]).to(opacity), dim=0)
     brightness = (0.2 + 0.7 * (normals @ light).abs()).unsqueeze(1)
     # Empty space stops a ten-thousandth of the light at every sample; the paper stays white.
     silhouette = ((seen.silhouette - 0.02) / 0.98).clamp(min=0.0)

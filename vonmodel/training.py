@@ -26,7 +26,7 @@ from .config import STAGES, StageName, TrainConfig
 from .model import VonModel, build_model
 from .monitor import Monitor, Progress
 from .parallel import Part, any_everywhere, is_writer, process_count, rank, wait_for_all
-from .precision import computing_in
+from .precision import computing_in, weights_in
 from .run_folder import RunError, RunFolder
 from .seeding import torch_generator
 from .sheets import draw_sheet, sheet_codes
@@ -114,7 +114,7 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
     codes = sheet_codes(model, data.viewpoints, seed=config.seed)
     info = partial(_describe, stage, steps, data.fingerprint)
     start = done = reached.step if reached is not None else 0
-    precision = computing_in(config.compute.precision, job.device)
+    precision, dtype = computing_in(config.compute.precision, job.device), weights_in(config.compute.precision)
     parts = _own_parts(config.compute.accumulate)
     stopping = False
 
@@ -129,7 +129,7 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
         while done < steps and not stopping:
             # The randomness of a step is a function of the seed, the stage and the step alone.
             pieces = [
-                Step(done, batch.to(job.device), torch_generator(config.seed, name, "step", done), part)
+                Step(done, batch.to(job.device, dtype), torch_generator(config.seed, name, "step", done), part)
                 for part, batch in zip(parts, next(batches), strict=True)
             ]
             share = learning_rate_share(done, steady, decaying)

@@ -11,7 +11,15 @@ from torch import nn
 from vonmodel.image_pool import ImagePool
 from vonmodel.networks import ShapeGenerator
 from vonmodel.networks.normalisation import SharedBatchNorm3d, share_batch_norms
-from vonmodel.parallel import Part, average_gradients, joined_everywhere, mean_everywhere, process_count, told_by_all
+from vonmodel.parallel import (
+    Part,
+    averaging_gradients,
+    joined_everywhere,
+    mean_everywhere,
+    own_gradients,
+    process_count,
+    told_by_all,
+)
 
 
 def test_parts_are_the_whole_batch() -> None:
@@ -28,7 +36,10 @@ def test_a_process_alone_exchanges_nothing() -> None:
     assert joined_everywhere(values) is values
     assert mean_everywhere(values) is values
     assert told_by_all("a") == ["a"]
-    average_gradients([nn.Parameter(values)])
+    alone = nn.Linear(2, 1)
+    assert averaging_gradients(alone) is alone
+    with own_gradients(alone):
+        assert alone(values).requires_grad
 
 
 def test_the_shared_batch_norm_is_batch_norm() -> None:
@@ -75,10 +86,11 @@ TWO = """
 import torch
 from torch import nn
 from vonmodel.image_pool import ImagePool
+from vonmodel.losses import gradient_penalty
 from vonmodel.networks.normalisation import SharedBatchNorm3d
 from vonmodel.parallel import (
-    Part, any_everywhere, average_gradients, joined_everywhere, processes_joined, rank, stacked_everywhere,
-    told_by_all,
+    Part, any_everywhere, averaging_gradients, backward, joined_everywhere, own_gradients, processes_joined, rank,
+    stacked_everywhere, told_by_all,
 )
 from vonmodel.projection.framing import normalize_depth
 
@@ -87,16 +99,46 @@ generator = torch.Generator().manual_seed(0)
 volumes, depth = torch.randn(4, 2, 3, 3, 3, generator=generator), torch.rand(4, 1, 5, 5, generator=generator)
 images = [torch.randn(4, 1, 2, 2, generator=generator) for _ in range(6)]
 
+class Learner(nn.Module):
+    def __init__(self, shared):
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm = SharedBatchNorm3d.of(nn.BatchNorm3d(2)) if shared else nn.BatchNorm3d(2)
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.shared = shared
+
+    def forward(self, rows):
+        normal = normalize_depth((depth[rows] * self.scale).square() + self.scale, "batch", everywhere=self.shared)
+        return self.norm(volumes[rows] * self.scale).tanh().square().mean() + normal.tanh().square().mean()
+
+# The same network several times, and the derivative of its derivative.
+class Critic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = nn.Sequential(nn.Linear(54, 3), nn.Tanh(), nn.Linear(3, 1))
+
+    def forward(self, rows):
+        real = volumes[rows].flatten(1)
+        penalty = gradient_penalty(self.network, real, real.flip(1), depth[rows, 0, 0, 0])
+        return self.network(real).mean() - self.network(real.flip(1)).square().mean() + penalty
+
 def learn(rows, shared):
-    norm = SharedBatchNorm3d.of(nn.BatchNorm3d(2)) if shared else nn.BatchNorm3d(2)
-    scale = nn.Parameter(torch.tensor(1.5))
-    normal = normalize_depth((depth[rows] * scale).square() + scale, "batch", everywhere=shared)
-    loss = norm(volumes[rows] * scale).tanh().square().mean() + normal.tanh().square().mean()
-    loss.backward()
-    parameters = [scale, *norm.parameters()]
-    if shared:
-        average_gradients(parameters)
-    return [each.grad for each in parameters] + [norm.running_mean, norm.running_var]
+    learner = Learner(shared)
+    passed = averaging_gradients(learner) if shared else learner
+    backward(passed(rows))
+    return [each.grad for each in learner.parameters()] + [learner.norm.running_mean, learner.norm.running_var]
+
+def criticise(pieces, shared):
+    critic = Critic()
+    passed = averaging_gradients(critic) if shared else critic
+    for number in range(3):  # the exchange is rearranged after the first
+        critic.zero_grad()
+        for rows in pieces[:-1]:
+            with own_gradients(passed):
+                backward(passed(rows) / len(pieces))
+        backward(passed(pieces[-1]) / len(pieces))
+    return [each.grad for each in critic.parameters()]
 
 def shown(rows, part):
     pool = ImagePool(5)
@@ -104,12 +146,15 @@ def shown(rows, part):
     return [*made, pool.images]
 
 everything = slice(0, 4)
-expected, whole = learn(everything, False), shown(everything, Part())
+expected, whole, judged = learn(everything, False), shown(everything, Part()), criticise([everything], False)
 with processes_joined(torch.device("cpu")):
     part = Part(rank(), 2)
     rows = slice(2 * rank(), 2 * rank() + 2)
     for one, other in zip(learn(rows, True), expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+    for pieces in ([rows], [slice(2 * rank() + piece, 2 * rank() + piece + 1) for piece in range(2)]):
+        for one, other in zip(criticise(pieces, True), judged, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
     own = shown(rows, part)
     for one, other in zip(own[:-1], whole[:-1], strict=True):
         assert torch.equal(one, other[rows])

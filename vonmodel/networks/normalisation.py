@@ -43,7 +43,7 @@ class SharedBatchNorm3d(nn.BatchNorm3d):
         """One with the parameters and statistics of a plain one, which keep their names."""
         shared = cls(norm.num_features, norm.eps, norm.momentum)
         shared.load_state_dict(norm.state_dict())
-        return shared.to(norm.weight.device).requires_grad_(norm.weight.requires_grad).train(norm.training)
+        return shared.to(norm.weight).requires_grad_(norm.weight.requires_grad).train(norm.training)
 
     def forward(self, input: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c d h w"]:
         """Normalises a batch; by the running statistics in evaluation mode."""

@@ -32,7 +32,8 @@ def frame_sketch(
     Its tight box is padded to a square, the shorter side by half the difference rounded down on both ends, then by
     3 % of the side, rounded down, on every side, and resized bilinearly to the size of the sketch. Outside the
     component the silhouette is 0 and the depth `far`. A sketch without such a component gives an empty frame:
-    silhouette 0, depth `far`, normalised depth -1, and no gradient.
+    silhouette 0, depth `far`, normalised depth -1, and no gradient. A component of a single pixel fills the frame and
+    has no gradient either: instance norms that follow make one of 1e14, or no number, of a frame that is all even.
 
     Args:
         sketch: silhouette and depth (n, 1, R, R); R at least 2.
@@ -48,6 +49,7 @@ def frame_sketch(
     # Both channels are 0 outside the object, so that whatever the frame adds beyond the image is 0 as well.
     nearness = far - sketch.depth
     channels = torch.where(component, torch.cat([sketch.silhouette, nearness], dim=1), 0.0)
+    channels = torch.where(component.sum((-2, -1), keepdim=True) > 1, channels, channels.detach())
     rows, columns = _frame_positions(component.squeeze(1), channels.dtype)
     framed = _resample(_resample(channels, rows, dim=-2), columns, dim=-1)
     silhouette, depth = framed[:, :1], far - framed[:, 1:]
@@ -71,15 +73,20 @@ def _solid_component(silhouette: Float[Tensor, "n 1 R R"]) -> Bool[Tensor, "n 1 
 def normalize_depth(
     depth: Float[Tensor, "n 1 R R"], depth_range: DepthRange, *, everywhere: bool = False
 ) -> Float[Tensor, "n 1 R R"]:
-    """Maps the nearest depth to 1 and the farthest to -1, per item or over the batch; constant depth gives -1."""
+    """Maps the nearest depth to 1 and the farthest to -1, per item or over the batch.
+
+    Constant depth gives -1 and no gradient.
+    """
     if depth.numel() == 0:
         return depth
     axes = (-3, -2, -1) if depth_range == "item" else tuple(range(depth.dim()))
     nearest, farthest = depth.amin(axes, keepdim=True), depth.amax(axes, keepdim=True)
     if everywhere and depth_range == "batch":
         nearest, farthest = stacked_everywhere(nearest).amin(0), stacked_everywhere(farthest).amax(0)
-    extent = torch.where(farthest > nearest, farthest - nearest, 1.0)
-    return 2.0 * (farthest - depth) / extent - 1.0
+    # Chosen before and after dividing, as 0 times an infinite gradient of what is not chosen would be no number.
+    varies = farthest > nearest
+    extent = torch.where(varies, farthest - nearest, 1.0)
+    return torch.where(varies, 2.0 * (farthest - depth) / extent - 1.0, -1.0)
 
 
 def _frame_positions(

@@ -85,7 +85,7 @@ class JointStage(Stage):
         batch, model = step.batch, self._model
         assert batch.volumes is not None
         assert batch.rotations is not None
-        fake = generate(model, step, len(batch.volumes), batch.volumes.device)
+        fake = generate(model, step, batch.volumes)
         step.made["volumes"] = fake.detach()
         adversarial = wasserstein_generator_loss(model.shape_critic(fake))
         return {

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from ..batches import Batch
 from ..config import StageConfig, StageName
 from ..image_pool import ImagePool
-from ..parallel import WHOLE, Part, any_everywhere, average_gradients
+from ..parallel import WHOLE, Part, any_everywhere, averaging_gradients, backward, own_gradients
 
 Losses = Mapping[str, Tensor]
 
@@ -38,19 +39,19 @@ class Step:
     part: Part = WHOLE
     made: dict[str, Tensor] = field(default_factory=dict)
 
-    def normal(self, count: int, size: int, device: torch.device) -> Tensor:
-        """(count, size) standard normal numbers on the device: this part's rows of those of the whole step."""
-        return self._own(torch.randn(count * self.part.of, size, generator=self.generator), device)
+    def normal(self, size: int, like: Tensor) -> Tensor:
+        """(len(like), size) standard normal numbers: this part's rows of those of the whole step."""
+        return self._own(torch.randn(len(like) * self.part.of, size, generator=self.generator), like)
 
-    def uniform(self, count: int, device: torch.device) -> Tensor:
-        """(count,) uniform numbers on the device, likewise."""
-        return self._own(torch.rand(count * self.part.of, generator=self.generator), device)
+    def uniform(self, like: Tensor) -> Tensor:
+        """(len(like),) uniform numbers, likewise."""
+        return self._own(torch.rand(len(like) * self.part.of, generator=self.generator), like)
 
-    def _own(self, drawn: Tensor, device: torch.device) -> Tensor:
+    def _own(self, drawn: Tensor, like: Tensor) -> Tensor:
         rows = self.part.rows(len(drawn))
         own = drawn[rows.start : rows.stop]
         # Only copies from pinned memory do not make the host wait.
-        return own.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else own.to(device)
+        return (own.pin_memory() if like.is_cuda else own).to(like, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,32 @@ class Phase:
     optimiser: torch.optim.Optimizer
     losses: Callable[[Step, int], Losses]
     repeats: int = 1
+
+    @cached_property
+    def objective(self) -> nn.Module:
+        """The losses as a module with the parameters that learn; several processes average their gradients.
+
+        Ask for it while these networks need gradients.
+        """
+        return averaging_gradients(_Objective(self))
+
+
+class _Objective(nn.Module):
+    """A phase as one forward pass of one module, which is what `DistributedDataParallel` is for.
+
+    Networks may run several times in it, through the projection, and be differentiated with respect to their input,
+    as the gradient penalty does: what is left is one backward pass that reaches each parameter once.
+    """
+
+    def __init__(self, phase: Phase) -> None:
+        super().__init__()
+        # Without the buffers, which DistributedDataParallel would broadcast: batch norms share their statistics.
+        self.learning = nn.ParameterList(each for network in phase.networks for each in network.parameters())
+        self._losses = phase.losses
+
+    def forward(self, part: Step, repeat: int) -> Losses:
+        """The weighted terms."""
+        return self._losses(part, repeat)
 
 
 class Stage(ABC):
@@ -152,13 +179,13 @@ def run_phase(
     for repeat in range(phase.repeats):
         phase.optimiser.zero_grad(set_to_none=True)
         for part in parts:
-            with precision():
-                losses = phase.losses(part, repeat)
-            (torch.stack(list(losses.values())).sum() / len(parts)).backward()  # type: ignore[no-untyped-call]
+            with nullcontext() if part is parts[-1] else own_gradients(phase.objective):
+                with precision():
+                    losses = phase.objective(part, repeat)
+                backward(torch.stack(list(losses.values())).sum() / len(parts))
             for name, loss in losses.items():
                 share = loss.detach() / (phase.repeats * len(parts))
                 means[name] = means.get(name, torch.zeros_like(share)) + share
-        average_gradients(learning)
         sound = not careful or _is_sound(means, learning)
         if not sound:
             phase.optimiser.zero_grad(set_to_none=True)

@@ -48,19 +48,18 @@ class ShapeStage(Stage):
         size = len(step.part.rows(self.config.batch_size))
         real = step.batch.volumes[repeat * size : (repeat + 1) * size]
         with torch.no_grad():
-            fake = generate(self._model, step, size, real.device)
+            fake = generate(self._model, step, real)
         return shape_critic_losses(self._model, real, fake, step, self.config.gradient_penalty)
 
     def _generator(self, step: Step, repeat: int) -> Losses:
         assert step.batch.volumes is not None
-        size = len(step.part.rows(self.config.batch_size))
-        fake = generate(self._model, step, size, step.batch.volumes.device)
+        fake = generate(self._model, step, step.batch.volumes[: len(step.part.rows(self.config.batch_size))])
         return {"shape_adversarial": wasserstein_generator_loss(self._model.shape_critic(fake))}
 
 
-def generate(model: VonModel, step: Step, count: int, device: torch.device) -> Float[Tensor, "n 1 r r r"]:
-    """Volumes from codes of this step."""
-    return model.generate_shapes(step.normal(count, model.config.shape_code_size, device))
+def generate(model: VonModel, step: Step, like: Float[Tensor, "n ..."]) -> Float[Tensor, "n 1 r r r"]:
+    """As many volumes as these items are, from codes of this step."""
+    return model.generate_shapes(step.normal(model.config.shape_code_size, like))
 
 
 def shape_critic_losses(
@@ -72,7 +71,7 @@ def shape_critic_losses(
 ) -> dict[str, Tensor]:
     """What the shape critic minimises; scores and penalty are both means over the batch."""
     critic = model.shape_critic
-    penalty = gradient_penalty(critic, real, fake, step.uniform(len(real), real.device))
+    penalty = gradient_penalty(critic, real, fake, step.uniform(real))
     return {
         "shape_critic": wasserstein_critic_loss(critic(real), critic(fake)),
         "shape_penalty": penalty_weight * penalty,

@@ -84,7 +84,7 @@ class TextureStage(Stage):
         with torch.no_grad():
             volumes = batch.volumes
             if volumes is None:
-                volumes = generate(self._model, step, len(batch.images), batch.images.device)
+                volumes = generate(self._model, step, batch.images)
             sketch = self._model.sketch(volumes, batch.rotations, everywhere=True)
         return texture_losses(self._model, sketch, step, self.config)
 
@@ -109,8 +109,8 @@ def texture_losses(
     assert image is not None
     assert mask is not None
     depth, silhouette = sketch.normalized_depth, sketch.silhouette
-    code = step.normal(len(image), model.config.texture_code_size, image.device)
-    noise = step.normal(len(image), model.config.texture_code_size, image.device)
+    code = step.normal(model.config.texture_code_size, image)
+    noise = step.normal(model.config.texture_code_size, image)
 
     fake_image = model.paint(sketch, code)
     fake_depth = on_background(model.sketch_encoder(image), mask, FAR)
@@ -119,7 +119,7 @@ def texture_losses(
     image_code = sample_texture_code(mean, log_variance, noise)
     image_again = on_background(model.texture_generator(fake_depth, image_code), mask, WHITE)
     fake_mean, fake_log_variance = model.texture_encoder(fake_image)
-    fake_noise = step.normal(len(image), model.config.texture_code_size, image.device)
+    fake_noise = step.normal(model.config.texture_code_size, image)
     code_again = sample_texture_code(fake_mean, fake_log_variance, fake_noise)
 
     step.made.update(image=fake_image.detach(), depth=fake_depth.detach(), real_depth=depth.detach())

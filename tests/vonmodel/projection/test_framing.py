@@ -118,6 +118,24 @@ def test_a_single_pixel_fills_the_frame() -> None:
     torch.testing.assert_close(framed.depth, torch.full((1, 1, 8, 8), 1.25))
 
 
+def test_an_even_frame_has_no_gradient_whatever_follows_makes_of_it() -> None:
+    sketch = Sketch(torch.zeros(2, 1, 8, 8), torch.full((2, 1, 8, 8), 3.0))
+    sketch.silhouette[0, :, 3, 5], sketch.depth[0, :, 3, 5] = 0.9, 1.25
+    sketch.silhouette[1, :, 3, 4:6], sketch.depth[1, :, 3, 4:6] = 0.9, torch.tensor([1.25, 1.5])
+    for each in sketch:
+        each.requires_grad_()
+    framed = frame_sketch(sketch, depth_range="item")
+    upstream = torch.ones(2, 1, 8, 8)
+    upstream[0, :, ::2] = torch.inf
+    torch.autograd.backward(framed, [upstream] * 3)
+    for each in sketch:
+        assert each.grad is not None
+        assert not each.grad[0].any()
+        assert each.grad[1].isfinite().all()
+    assert sketch.silhouette.grad is not None
+    assert sketch.silhouette.grad[1].any()
+
+
 def test_ranges_of_items_and_of_the_batch() -> None:
     sketch = _sketch(3, 24, seed=1)
     by_item = frame_sketch(sketch, depth_range="item")

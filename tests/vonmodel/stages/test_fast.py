@@ -3,9 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vonmodel.acceleration import prepare_model
 from vonmodel.config import ComputeConfig, StageName, TrainConfig, update
@@ -100,6 +102,42 @@ def test_the_presets_differ_in_how_they_compute_alone() -> None:
         published.joint,
     )
     assert published.compute == ComputeConfig()
+
+
+class HostReads(TorchDispatchMode):
+    """Collects what would make the host wait for a device: reading a number, or as many results as values say."""
+
+    READS = (
+        torch.ops.aten._local_scalar_dense,
+        torch.ops.aten.equal,
+        torch.ops.aten.masked_select,
+        torch.ops.aten.nonzero,
+        torch.ops.aten._unique2,
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in self.READS:
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("stage_name", ["shape", "texture", "joint"])
+def test_no_step_reads_a_result(stage_name: StageName, tiny_data: Path) -> None:
+    # Without the pool, which reads its decisions from the CPU's own generator.
+    config = update(update(PRESETS["fast"], SMALL, "test"), {"texture": {"image_pool": 0}}, "test")
+    model = prepare_model(build_model(config.model, 0), config.compute, CPU)
+    stage = build_stage(config, stage_name, model, open_data(config, tiny_data, stage_name), 10)
+    step = Step(0, stage.load(0), torch_generator(0))
+    with HostReads() as reads:
+        run_step(stage, [step], learning_rate=1.0)
+    assert reads.seen == []
+    with HostReads() as reads:
+        assert torch.ones(()) > 0
+    assert reads.seen
 
 
 COMPILED = """

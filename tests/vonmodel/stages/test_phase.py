@@ -67,9 +67,9 @@ def test_every_group_keeps_its_own_rate() -> None:
 
 def test_the_draws_of_a_step_repeat() -> None:
     first, second = step(), step()
-    cpu = torch.device("cpu")
-    assert torch.equal(first.normal(2, 3, cpu), second.normal(2, 3, cpu))
-    assert torch.equal(first.uniform(4, cpu), second.uniform(4, cpu))
-    assert not torch.equal(
-        first.normal(2, 3, cpu), Step(0, Batch(), torch.Generator().manual_seed(1)).normal(2, 3, cpu)
-    )
+    items = torch.zeros(2, 1)
+    assert torch.equal(first.normal(3, items), second.normal(3, items))
+    assert torch.equal(first.uniform(items), second.uniform(items))
+    assert first.normal(3, items.double()).dtype == torch.float64
+    other = Step(0, Batch(), torch.Generator().manual_seed(1))
+    assert not torch.equal(step().normal(3, items), other.normal(3, items))

@@ -30,7 +30,7 @@ def test_the_critics_objective_is_the_published_one(
     )
 
     class Given(Step):
-        def uniform(self, count: int, device: torch.device) -> Tensor:
+        def uniform(self, like: Tensor) -> Tensor:
             return given["interpolation"].flatten()
 
     step = Given(0, Batch(), torch.Generator())
@@ -48,8 +48,8 @@ def test_the_balance_of_terms_does_not_depend_on_the_batch_size(tiny_config: Tra
     real, fake = (torch.rand(3, 1, 32, 32, 32, generator=generator) for _ in range(2))
 
     class Middle(Step):
-        def uniform(self, count: int, device: torch.device) -> Tensor:
-            return torch.full((count,), 0.5)
+        def uniform(self, like: Tensor) -> Tensor:
+            return torch.full((len(like),), 0.5)
 
     step = Middle(0, Batch(), torch.Generator())
     once = shape_critic_losses(model, real, fake, step, 10.0)

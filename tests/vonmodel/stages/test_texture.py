@@ -34,7 +34,7 @@ class GivenDraws(Step):
 
     draws: Iterator[Tensor]
 
-    def normal(self, count: int, size: int, device: torch.device) -> Tensor:
+    def normal(self, size: int, like: Tensor) -> Tensor:
         return next(self.draws)
 
 
