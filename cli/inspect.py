@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @json_option
 def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, as_json: bool) -> None:
     """Show what the prepared dataset in FOLDER holds and write its page, report/index.html."""
-    from vondata.manifest import dataset_classes
+    from vondata.dataset import DatasetFormatError
+    from vondata.manifest import ManifestDamagedError, dataset_classes
 
     folder = folder or data
     if not dataset_classes(folder):
@@ -29,7 +30,10 @@ def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, as
             f"{folder} holds no prepared dataset (no <class>/shapes.parquet or <class>/images.parquet): "
             "name the folder that von prepare wrote"
         )
-    parts = [_describe(folder, name, kind) for name in dataset_classes(folder) for kind in _kinds(folder, name)]
+    try:
+        parts = [_describe(folder, name, kind) for name in dataset_classes(folder) for kind in _kinds(folder, name)]
+    except (ManifestDamagedError, DatasetFormatError) as error:
+        raise click.ClickException(str(error)) from error
     path = _write_page(folder, workers) if page else None
     if as_json:
         print_json({"data": str(folder), "report": None if path is None else str(path), "parts": parts})

@@ -105,7 +105,7 @@ def open_chosen_source(run: Path | None, class_name: str | None, runs: Path, opt
 def user_errors() -> Iterator[None]:
     """Turns the errors that a user can do something about into messages."""
     from vondata.classes import UnknownClassError
-    from vondata.manifest import ManifestMissingError
+    from vondata.manifest import ManifestDamagedError, ManifestMissingError
     from vondata.storage import ShapeFileError
     from vonmodel.checkpoint import CheckpointError
     from vonmodel.config import ConfigError
@@ -134,6 +134,7 @@ def user_errors() -> Iterator[None]:
         ConfigError,
         EmptyDatasetError,
         FilmError,
+        ManifestDamagedError,
         ManifestMissingError,
         NoSurfaceError,
         OutputError,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @json_option
 def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], shard_size: str, as_json: bool) -> None:
     """Write the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
+    from vondata.manifest import ManifestDamagedError
     from vondata.pack import PackError
     from vondata.pack import pack as pack_parts
     from vondata.remote import DeliveryError, RemoteError
@@ -35,7 +36,7 @@ def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], sh
     try:
         with ProgressReporter() as progress:
             packed = pack_parts(data, into, parts, shard_bytes=_bytes(shard_size), on_event=progress)
-    except (PackError, RemoteError, DeliveryError) as error:
+    except (PackError, RemoteError, DeliveryError, ManifestDamagedError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         print_json({"data": str(data), "into": str(into), "parts": [_as_json(part) for part in packed]})

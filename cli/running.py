@@ -201,6 +201,7 @@ def run_preparation(
     from vondata.dataset import DatasetFormatError
     from vondata.journal import DatasetBusyError
     from vondata.ledger import DataFolderError, prepare
+    from vondata.manifest import ManifestDamagedError
     from vondata.packed import PackedDatasetError
     from vondata.recruiting import UnfitWorkersError
     from vondata.remote import DeliveryError, RemoteError
@@ -217,7 +218,7 @@ def run_preparation(
         click.echo("\nStopped. What is done stays done; the same command goes on from here.", err=True)
         raise click.exceptions.Exit(1) from None
     except (
-        *(DatasetFormatError, DatasetBusyError, DataFolderError, PackedDatasetError),
+        *(DatasetFormatError, DatasetBusyError, DataFolderError, PackedDatasetError, ManifestDamagedError),
         *(NoWorkersError, SchedulerUnreachableError, UnfitWorkersError, RemoteError, DeliveryError),
     ) as error:
         raise click.ClickException(str(error)) from error

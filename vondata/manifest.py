@@ -42,6 +42,15 @@ class ManifestMissingError(FileNotFoundError):
         )
 
 
+class ManifestDamagedError(ValueError):
+    """A manifest that cannot be read, or is of something else."""
+
+    def __init__(self, path: Path, what: object) -> None:
+        super().__init__(
+            f"{path} is damaged ({what}): remove it and run von prepare again, which writes it anew from the journal"
+        )
+
+
 def output_folder(data: Path, class_name: str, kind: Kind) -> Path:
     """The folder of the prepared items of a class."""
     return data / class_name / kind
@@ -70,6 +79,7 @@ def read_manifest(data: Path, class_name: str, kind: Kind) -> pd.DataFrame:
 
     Raises:
         ManifestMissingError: nothing of this class and kind has been prepared.
+        ManifestDamagedError: the file is no table, or one of another class.
     """
     import pandas as pd
     import pyarrow as pa
@@ -79,7 +89,14 @@ def read_manifest(data: Path, class_name: str, kind: Kind) -> pd.DataFrame:
     if not path.is_file():
         raise ManifestMissingError(data, class_name, kind)
     types = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
-    frame: pd.DataFrame = pq.read_table(path).to_pandas(types_mapper=types.get)
+    try:
+        frame: pd.DataFrame = pq.read_table(path).to_pandas(types_mapper=types.get)
+    except (pa.ArrowException, OSError) as error:
+        raise ManifestDamagedError(path, str(error).partition("\n")[0]) from error
+    if missing := {"id", "class", "status", "split"} - set(frame.columns):
+        raise ManifestDamagedError(path, f"it has no column {', '.join(sorted(missing))}")
+    if others := set(frame["class"]) - {class_name}:
+        raise ManifestDamagedError(path, f"it holds rows of class {', '.join(sorted(map(str, others)))}")
     return frame
 
 
@@ -146,14 +163,19 @@ def write_manifest(data: Path, class_name: str, kind: Kind, rows: Iterable[Mappi
 
 def manifest_is_current(data: Path, class_name: str, kind: Kind, journal: Path) -> bool:
     """Whether the manifests are newer than the journal they are made from and have today's columns."""
+    import pyarrow as pa
     from pyarrow import parquet as pq
 
     path = manifest_path(data, class_name, kind)
     table = path.with_suffix(".csv")
     if not path.is_file() or not table.is_file():
         return False
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError):
+        return False
     written = min(path.stat().st_mtime_ns, table.stat().st_mtime_ns)
-    return written > journal.stat().st_mtime_ns and pq.read_schema(path).equals(manifest_schema(kind))
+    return written > journal.stat().st_mtime_ns and schema.equals(manifest_schema(kind))
 
 
 def _batches(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from voncli.main import main
@@ -55,3 +56,22 @@ def test_a_folder_without_dataset_is_wrong_usage(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["inspect", str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 2
     assert "holds no prepared dataset" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("damage", ["words", "cut", "columns", "class"])
+def test_a_damaged_table_is_named_with_its_remedy(data: Path, damage: str) -> None:
+    table = data / "chair" / "shapes.parquet"
+    match damage:
+        case "words":
+            table.write_text("no table", "utf-8")
+        case "cut":
+            table.write_bytes(table.read_bytes()[:-20])
+        case "columns":
+            pd.DataFrame({"id": ["a"]}).to_parquet(table)
+        case "class":
+            pd.read_parquet(table).assign(**{"class": "car"}).to_parquet(table)
+    for command in (["inspect", "data"], ["pack", "--data", "data", "--into", "shards"]):
+        result = CliRunner().invoke(main, command, catch_exceptions=False)
+        assert result.exit_code == 1
+        assert "Error: data/chair/shapes.parquet is damaged (" in result.output
+        assert "writes it anew from the journal" in result.output

@@ -52,10 +52,12 @@ def test_training_scores_and_shards_through_a_url(
     von("train", "--preset", "demo", "--data", data, "--class", "chair", *changes)
     scores = ("evaluate", "--fid", "--features", "random", "--samples", 4, "--no-untrained")
     (line,) = von(*scores, "--data", data)["results"]
-    assert von("generate", "--data", data)["images"]
+    von("generate", "--data", data)
 
     von("pack", "--data", data, "--into", f"{bucket}/shards")
     assert von(*scores, "--data", f"{bucket}/shards")["results"][0]["value"] == line["value"]
     von("train", "--preset", "demo", "--data", f"{bucket}/shards", "--class", "chair", "--run", "packed", *changes)
-    states = [next((tmp_path / run).rglob("joint-00000002*.safetensors")) for run in ("runs/chair", "packed")]
-    assert states[0].read_bytes() == states[1].read_bytes()
+    networks = [
+        tmp_path / run / "checkpoints/joint-00000002/networks.safetensors" for run in ("runs/chair", "packed")
+    ]
+    assert networks[0].read_bytes() == networks[1].read_bytes()
