@@ -51,6 +51,7 @@ def shape_scores(
     about = {"seed": settings.seed, "resolution": config.model.resolution}
     yield {
         "metric": "shapes",
+        "features": "voxels",
         "over_half": overlap.over_half,
         "nearest_iou": list(overlap.nearest_iou),
         "nearest": list(overlap.nearest),
@@ -69,6 +70,7 @@ def shape_scores(
     )
     yield {
         "metric": "shape_points",
+        "features": "surface points",
         **asdict(point_scores(drawn, found, told(progress, "distances of surface points"))),
         "distance": "chamfer",
         "points": settings.points,

@@ -45,6 +45,7 @@ def test_every_line_says_where_its_number_comes_from(tiny_run, tiny_data):
     assert (fid["generated"], fid["real"], fid["split"]) == (10, 24, "train")
     assert (fid["resize"], fid["comparable"]) == ("antialiased", False)
     assert len(fid["features_sha256"]) == 64
+    assert (shapes["features"], points["features"]) == ("voxels", "surface points")
     assert fid["value"] > 0
     assert len(shapes["nearest_iou"]) == 3
     assert shapes["training"] == 8
