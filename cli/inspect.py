@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .settings import FolderType, folder_option, json_option, print_json
+from .telling import disk_errors
 
 if TYPE_CHECKING:
     from vondata.item import Kind
@@ -74,7 +75,7 @@ def _write_page(data: Path, workers: int | None) -> Path:
 
     from .console import ProgressReporter
 
-    with ProgressReporter() as progress:
+    with ProgressReporter() as progress, disk_errors(data / "report"):
         return write_report(data, workers=CPU_COUNT if workers is None else workers, on_event=progress)
 
 

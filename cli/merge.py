@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .settings import json_option, print_json
+from .telling import disk_errors
 
 if TYPE_CHECKING:
     from vondata.merge import MergedPart
@@ -36,7 +37,7 @@ def merge(
 
     options = MergeOptions(mixed_settings, prefer_first, copy)
     try:
-        with ProgressReporter() as progress:
+        with ProgressReporter() as progress, disk_errors(f"--into {into}"):
             parts = merge_datasets(datasets, into, options, progress)
     except (MergeError, DatasetBusyError, DatasetFormatError) as error:
         raise click.ClickException(str(error)) from error

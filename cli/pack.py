@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .settings import FolderType, folder_option, json_option, print_json
+from .telling import disk_errors
 
 if TYPE_CHECKING:
     from vondata.item import Kind
@@ -34,7 +35,7 @@ def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], sh
 
     parts = _parts(data, class_names)
     try:
-        with ProgressReporter() as progress:
+        with ProgressReporter() as progress, disk_errors(f"--into {into}"):
             packed = pack_parts(data, into, parts, shard_bytes=_bytes(shard_size), on_event=progress)
     except (PackError, RemoteError, DeliveryError, ManifestDamagedError) as error:
         raise click.ClickException(str(error)) from error

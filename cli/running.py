@@ -13,7 +13,7 @@ import click
 from .copying import local_copy
 from .matching import print_matches
 from .settings import folder_option, json_option, print_json
-from .telling import end, log_file, print_preparation, result_as_json
+from .telling import disk_errors, end, log_file, print_preparation, result_as_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -210,7 +210,7 @@ def run_preparation(
 
     log = log_file(running.data)
     try:
-        with ProgressReporter() as progress, logs_to(log, progress.say):
+        with ProgressReporter() as progress, disk_errors(f"--data {running.data}"), logs_to(log, progress.say):
             result = prepare(kind, items, work, settings, running.data, running.options(), progress, review)
             matches = {} if match is None else match(result, progress)
             page = _write_report(running, progress) if result.classes else None

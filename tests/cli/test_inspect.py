@@ -75,3 +75,19 @@ def test_a_damaged_table_is_named_with_its_remedy(data: Path, damage: str) -> No
         assert result.exit_code == 1
         assert "Error: data/chair/shapes.parquet is damaged (" in result.output
         assert "writes it anew from the journal" in result.output
+
+
+def test_a_place_that_takes_no_files_is_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder", "utf-8")
+    (tmp_path / "one.obj").write_text("v 0 0 0\n", "utf-8")
+    prepare = ["prepare", "meshes", "--root", ".", "--class", "chair", "--workers", "0", "--data", "file"]
+    (data / "report").write_text("not a folder", "utf-8")
+    for command, place in (
+        (prepare, "--data file"),
+        (["pack", "--data", "data", "--into", "file/shards"], "--into file/shards"),
+        (["inspect", "data"], "data/report"),
+    ):
+        result = CliRunner().invoke(main, command, catch_exceptions=False)
+        assert result.exit_code == 1
+        assert f"Error: {place} cannot be written (" in result.output
+        assert "run the same command again" in result.output
