@@ -24,8 +24,6 @@ LOCAL_SETTINGS = {
     # A process that the machine lets wait is not a dead one; of a dead one the connection closes at once.
     "distributed.comm.timeouts.connect": "2 minutes",
     "distributed.comm.timeouts.tcp": "5 minutes",
-    # Native code may hold a worker's heartbeat back for minutes; the engine has a time limit of its own.
-    "distributed.scheduler.worker-ttl": None,
     "distributed.scheduler.allowed-failures": 0,  # the engine tries again itself, for it knows what was running
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.active-memory-manager.start": False,

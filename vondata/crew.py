@@ -100,7 +100,7 @@ class Crew(Generic[TaskT, ResultT]):
         self.suspects: deque[_Assignment[TaskT]] = deque()
         self.workers: dict[str, _Worker[TaskT]] = {}
         self.owners: dict[Future, _Worker[TaskT]] = {}
-        self.retired: set[str] = set()  # identities of hung workers; what comes in their place has others
+        self.retired: set[str] = set()  # addresses of hung workers, until they are restarted
         self.restarter = ThreadPoolExecutor(1, thread_name_prefix="restart")
         self.completed: queue.SimpleQueue[tuple[Future, ResultT | Failure]] = queue.SimpleQueue()
         self.fetches: set[concurrent.futures.Future[ResultT]] = set()
@@ -156,8 +156,8 @@ class Crew(Generic[TaskT, ResultT]):
             workers = self.client.scheduler_info(n_workers=-1)["workers"]
         except OSError as error:
             raise SchedulerUnreachableError(address, "the scheduler has gone; what is done stays done") from error
-        self.retired &= {worker["id"] for worker in workers.values()}
-        return {address: worker for address, worker in workers.items() if worker["id"] not in self.retired}
+        self.retired &= workers.keys()  # what comes in their place mostly has another address
+        return {address: worker for address, worker in workers.items() if address not in self.retired}
 
     def _assign(self) -> None:
         """Gives every worker a task to run, then every worker one to wait."""
@@ -236,7 +236,7 @@ class Crew(Generic[TaskT, ResultT]):
                 detail = f"gave up after {self.timeout_s:g} s"
                 self.results.append((head.task, Failure("timed_out", detail, seconds=self.timeout_s)))
                 self.again.extend(waiting)
-                self.retired.add(worker.identity)
+                self.retired.add(worker.address)
                 self.restarter.submit(self._restart, worker.address)
 
     def _bury(self, worker: _Worker[TaskT]) -> None:
@@ -264,9 +264,12 @@ class Crew(Generic[TaskT, ResultT]):
     def _restart(self, address: str) -> None:
         """Kills and replaces a hung worker; takes seconds, in a thread of its own."""
         try:
-            self.client.restart_workers([address], timeout=RESTART_S, raise_for_error=False)
+            answer = self.client.restart_workers([address], timeout=RESTART_S, raise_for_error=False)
         except ValueError:
             logger.warning("worker %s hangs and has no nanny to restart it; it gets no more work", address)
+        else:
+            if answer[address] == "OK":
+                self.retired.discard(address)
 
 
 def _failure(error: BaseException) -> Failure:
