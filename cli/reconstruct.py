@@ -63,4 +63,5 @@ def reconstruct(
                 f"{each['name']}: azimuth {each['azimuth_deg']:.0f}, elevation {each['elevation_deg']:.0f} degrees, "
                 f"silhouettes overlap {each['overlap']:.2f}, {each['seconds']:.1f} s"
             )
-    print_result(result, output, as_json, f"{len(read)} photos reconstructed")
+    photos_read = "1 photo" if len(read) == 1 else f"{len(read)} photos"
+    print_result(result, output, as_json, f"{photos_read} reconstructed")
