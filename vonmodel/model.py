@@ -119,8 +119,3 @@ def opaque_above(resolution: int) -> float:
     of a voxel: a grid point lies in it wherever the surface crosses a cell.
     """
     return min(0.9, math.exp(-8.0 * 0.5 * math.sqrt(3.0) / (resolution - 1)))
-
-
-def random_codes(count: int, size: int, generator: torch.Generator) -> Float[Tensor, "n code"]:
-    """Codes from the standard normal distribution."""
-    return torch.randn(count, size, generator=generator)

@@ -1,46 +1,30 @@
 """First weights of the networks, drawn from a generator the caller seeds."""
 
 import math
-from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .normalisation import WholeSampleNorm
 
 
+@torch.no_grad()
 def initialise_kaiming(network: nn.Module, generator: torch.Generator) -> None:
     """Draws normal weights with variance 2 / fan-in, as the published training does for all seven networks.
 
     Fan-in is counted as the published code counts it, over the numbers in `weight[0]`; for transposed convolutions
-    those are the output channels.
+    those are the output channels. Biases are 0, batch norm is the identity, gains of whole-sample normalisation are
+    uniform in [0, 1].
 
     Args:
         network: initialised in place, on any device.
         generator: the source of all random numbers; equal seeds give equal weights on every device.
     """
-    _initialise(network, generator, lambda weight: math.sqrt(2.0 / weight[0].numel()))
-
-
-def initialise_normal(network: nn.Module, generator: torch.Generator, deviation: float = 0.02) -> None:
-    """Draws normal weights with one standard deviation everywhere, as DCGAN and 3D-GAN do.
-
-    Args:
-        network: initialised in place, on any device.
-        generator: the source of all random numbers; equal seeds give equal weights on every device.
-        deviation: standard deviation of the weights.
-    """
-    _initialise(network, generator, lambda _: deviation)
-
-
-@torch.no_grad()
-def _initialise(network: nn.Module, generator: torch.Generator, deviation: Callable[[Tensor], float]) -> None:
-    """Weights normal, biases 0; batch norm the identity; gains of whole-sample normalisation uniform in [0, 1]."""
     for module in network.modules():
         match module:
             case nn.Conv2d() | nn.Conv3d() | nn.ConvTranspose3d() | nn.Linear():
                 drawn = torch.randn(module.weight.shape, generator=generator, device=generator.device)
-                module.weight.copy_(drawn * deviation(module.weight))
+                module.weight.copy_(drawn * math.sqrt(2.0 / module.weight[0].numel()))
                 if module.bias is not None:
                     module.bias.zero_()
             case WholeSampleNorm():
