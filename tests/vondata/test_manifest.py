@@ -59,7 +59,9 @@ def test_columns_are_described(kind: Kind) -> None:
 
 def test_types_do_not_depend_on_the_values(tmp_path: Path) -> None:
     write_manifest(tmp_path, "chair", "shapes", [row("a"), row("b")])
-    write_manifest(tmp_path, "car", "shapes", [row("a", faces=3, seconds=0.5), row("b")])
+    write_manifest(
+        tmp_path, "car", "shapes", [row("a", faces=3, seconds=0.5) | {"class": "car"}, row("b") | {"class": "car"}]
+    )
     empty, filled = (read_manifest(tmp_path, name, "shapes") for name in ("chair", "car"))
     assert empty.dtypes.to_dict() == filled.dtypes.to_dict()
     assert filled["faces"].tolist() == [3, pd.NA]

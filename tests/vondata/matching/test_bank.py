@@ -96,7 +96,8 @@ def test_without_shapes_there_is_nothing_to_match(tmp_path):
     with pytest.raises(ManifestMissingError, match="von prepare shapenet"):
         choose_shapes(tmp_path, "chair")
     (tmp_path / "chair").mkdir()
-    pd.DataFrame([{"id": "a", "status": "rejected"}]).to_parquet(manifest_path(tmp_path, "chair", "shapes"))
+    row = {"id": "a", "class": "chair", "status": "rejected", "split": "train"}
+    pd.DataFrame([row]).to_parquet(manifest_path(tmp_path, "chair", "shapes"))
     with pytest.raises(NoShapesError, match="no prepared shape of class 'chair'"):
         choose_shapes(tmp_path, "chair")
     with pytest.raises(NoShapesError, match="chair"):
