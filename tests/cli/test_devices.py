@@ -91,7 +91,7 @@ def test_twenty_steps_in_float32_have_the_same_losses_where_rounding_is_not_ampl
 @pytest.mark.slow
 def test_pieces_of_a_batch_add_up(tiny_data: Path, tmp_path: Path) -> None:
     # What depends on who is in the batch left out: batch norm learns, the range of depth, the order of a pool.
-    alone = ["--set=shape.steady=0", "--set=model.depth_range=item", "--set=texture.image_pool=0"]
+    alone = [*lengths(0, "shape"), "--set=model.depth_range=item", "--set=texture.image_pool=0"]
     runs = tmp_path / "whole", tmp_path / "pieces"
     for each, pieces, devices in zip(runs, (1, 2), (1, 2), strict=True):
         dealt = [f"--set=compute.accumulate={pieces}", f"--devices={devices}", '--set=compute.precision="float64"']
