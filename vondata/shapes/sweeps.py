@@ -21,6 +21,7 @@ Ids = npt.NDArray[np.int32]
 Single = np.float32
 
 LARGEST = 256  # voxels along an edge
+MOST_FACES = 2**24  # whole numbers that single precision, in which they travel, holds exactly
 _NOWHERE = np.float32(1e9)  # coordinates of a point that is farther than any other
 _ZERO = np.float32(0.0)
 # A plane is one row of numbers, with distances in it that the compiler knows, so that it can tell what overlaps: for
@@ -40,11 +41,13 @@ def spread(nearest: Ids, voxels: Integers, points: Singles) -> None:
         points: (m, 3) the point nearest to each.
 
     Raises:
-        ValueError: the grid is larger than LARGEST.
+        ValueError: the grid is larger than LARGEST, or a triangle's number is not below MOST_FACES.
     """
     size = nearest.shape[0]
     if size > LARGEST:
         raise ValueError(f"distances are found on grids of at most {LARGEST} voxels along an edge, not {size}")
+    if nearest.reshape(-1)[voxels].max() >= MOST_FACES:
+        raise ValueError(f"distances are found for meshes of at most {MOST_FACES} triangles")
     starts = np.searchsorted(voxels, np.arange(size + 1) * nearest[0].size)
     known = np.empty((size, size, 4, size), dtype=np.float32)
     _spread(nearest, (voxels, points, starts), known, _plane(size), _plane(size), _plane(size))

@@ -156,3 +156,10 @@ def test_real_meshes_keep_the_promises(realdata):
         assert error[exact <= BAND_VOXELS].max() < NEAR_ERROR
         assert error.mean() < MEAN_ERROR
         assert error.max() < LARGEST_ERROR
+
+
+def test_more_triangles_than_single_precision_counts_are_refused():
+    nearest = np.full((4, 4, 4), -1, dtype=np.int32)
+    nearest[1, 1, 1] = sweeps.MOST_FACES
+    with pytest.raises(ValueError, match="at most 16777216 triangles"):
+        sweeps.spread(nearest, np.array([21]), np.ones((1, 3), dtype=np.float32))
