@@ -2,7 +2,7 @@
 
 `python -m benchmarks.studio [--run runs/chair] [--device cuda] [--rounds N] [--output results.json]`; without a run
 an untrained model of the demo's size answers, with `--size 128` one of the published size. `--smoke` asks a few
-times only.
+times only. A photo is reconstructed in the end, and views are asked for meanwhile; `--without-photo` leaves that out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import io
+import itertools
 import json
 import statistics
 import subprocess
@@ -19,6 +21,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from PIL import Image, ImageDraw
 
 from benchmarks.measure import Table
 from vonmodel.checkpoint import CheckpointInfo, CheckpointState, checkpoint_name, save_checkpoint
@@ -38,6 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--without-photo", action="store_true", help="nothing is reconstructed")
     arguments = parser.parse_args()
     rounds = 5 if arguments.smoke else arguments.rounds
     table = Table("Studio", " ".join(["python -m benchmarks.studio", *sys.argv[1:]]))
@@ -45,9 +50,11 @@ def main() -> None:
         run = arguments.run or _untrained(Path(folder) / "chair", arguments.size)
         with _studio(run, arguments.device) as connection:
             _measure(table, connection, rounds)
+            if not arguments.without_photo:
+                _measure_busy(table, connection, rounds if arguments.smoke else None)
     table.notes.append(
         f"From request to the last byte of the answer, one client, {rounds} questions each. Another viewpoint is to "
-        "take at most 100 ms at the demo's size on a CPU and 30 ms at 128 on a GPU."
+        "take at most 100 ms at the demo's size on a CPU, reconstructing or not, and 30 ms at 128 on a GPU."
     )
     table.finish(arguments.output)
 
@@ -69,15 +76,61 @@ def _measure(table: Table, connection: http.client.HTTPConnection, rounds: int) 
             start = time.perf_counter()
             _ask(connection, question(index))
             times.append(1e3 * (time.perf_counter() - start))
-        p95 = statistics.quantiles(times, n=20, method="inclusive")[-1]
-        table.add(question=name, median_ms=statistics.median(times), p95_ms=p95, worst_ms=max(times))
+        _add_row(table, name, times)
 
 
-def _ask(connection: http.client.HTTPConnection, path: str) -> bytes:
-    connection.request("GET", path)
+def _measure_busy(table: Table, connection: http.client.HTTPConnection, most: int | None) -> None:
+    """Views while a photo is reconstructed, `most` or as many as go; pauses let them come at any point of a step."""
+    times: dict[str, list[float]] = {}
+    start = time.perf_counter()
+    key = json.loads(_ask(connection, "/api/photos", "POST", _photo()))["photo"]
+    table.add(question="a photo brought", median_ms=1e3 * (time.perf_counter() - start))
+    start = time.perf_counter()
+    task = json.loads(_ask(connection, f"/api/reconstructions?photo={key}", "POST", b""))
+    for index in itertools.count():
+        time.sleep(0.02 + (index * 0.0137) % 0.1)
+        asked = time.perf_counter()
+        _ask(connection, f"/api/view?shape=1&azimuth={0.5 + 0.7 * (index % 200):.3f}&elevation=20")
+        took = 1e3 * (time.perf_counter() - asked)
+        task = json.loads(_ask(connection, f"/api/tasks/{task['id']}"))
+        if task["state"] not in {"waiting", "working"}:
+            break
+        times.setdefault(task["doing"], []).append(took)
+        if index + 1 == most:
+            task = json.loads(_ask(connection, f"/api/tasks/{task['id']}", "DELETE"))
+            break
+    if most is None and task["state"] != "done":
+        raise RuntimeError(f"the reconstruction ended as {task['state']}: {task.get('error')}")
+    for doing, each in times.items():
+        _add_row(table, f"another viewpoint while {doing}", each)
+    _add_row(table, "another viewpoint during a reconstruction", [took for each in times.values() for took in each])
+    if most is None:
+        table.add(question="the reconstruction itself", median_ms=1e3 * (time.perf_counter() - start))
+
+
+def _add_row(table: Table, question: str, times: list[float]) -> None:
+    p95 = statistics.quantiles(times, n=20, method="inclusive")[-1] if len(times) > 1 else times[0]
+    table.add(question=question, median_ms=statistics.median(times), p95_ms=p95, worst_ms=max(times))
+
+
+def _photo() -> bytes:
+    """A cut-out chair, as finely as photos show their outlines."""
+    picture = Image.new("RGBA", (320, 320))
+    draw = ImageDraw.Draw(picture)
+    for box in ((100, 40, 200, 170), (90, 170, 230, 195), (95, 195, 110, 290), (205, 195, 220, 290)):
+        draw.rectangle(box, fill=(150, 90, 50, 255))
+    for foot in (120, 180):
+        draw.line((foot, 195, foot + 10, 265), fill=(110, 60, 30, 255), width=9)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def _ask(connection: http.client.HTTPConnection, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
+    connection.request(method, path, body)
     response = connection.getresponse()
     body = response.read()
-    if response.status not in {200, 204}:
+    if response.status not in {200, 202, 204}:
         raise RuntimeError(f"{path} was answered with {response.status}: {body[:200]!r}")
     return body
 

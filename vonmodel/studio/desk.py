@@ -1,7 +1,8 @@
-"""One thread that computes, and the queue before it.
+"""Where things are computed: quick questions in one thread in their order, long work in another.
 
-Quick questions go first, in their order. Long work lets them pass whenever it comes up for breath, so that a slider
-still answers while a photo is being reconstructed. What its asker no longer waits for is not computed.
+Long work waits whenever it comes up for breath while a quick question is being answered, and never keeps one waiting:
+a slider answers while a photo is being reconstructed, however long its steps are. What its asker no longer waits for
+is not computed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ Answer = TypeVar("Answer")
 
 MOST_WAITING = 512
 MOST_LONG_WAITING = 8
-MOST_LET_PASS = 16
+MOST_LET_PASS_S = 0.5
+"""Long work waits at most so long between two of its steps, or many askers would stop it altogether."""
 ASKERS_REMEMBERED = 4096
 
 
@@ -50,10 +52,10 @@ class _Job:
 
 
 class Desk:
-    """Computes one thing at a time, in a thread of its own; questions come from any thread."""
+    """Computes one quick and one long thing at a time, each in its own thread; questions come from any thread."""
 
     def __init__(self, *, most_waiting: int = MOST_WAITING) -> None:
-        """Starts the thread.
+        """Starts the threads.
 
         Args:
             most_waiting: quick questions beyond this many are refused.
@@ -64,8 +66,13 @@ class Desk:
         self._newest: OrderedDict[Hashable, int] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._serve, name="studio-desk", daemon=True)
-        self._thread.start()
+        self._answering = False
+        self._threads = [
+            threading.Thread(target=self._answer_questions, name="studio-questions", daemon=True),
+            threading.Thread(target=self._do_long_work, name="studio-work", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def ask(self, work: Callable[[], Answer], turn: Turn | None = None) -> Future[Answer]:
         """Queues quick work.
@@ -86,7 +93,7 @@ class Desk:
             if useless is not job:
                 self._check_room(self._quick, self._most_waiting, "questions")
                 self._quick.append(job)
-                self._changed.notify()
+                self._changed.notify_all()
         if useless is not None and useless.future.set_running_or_notify_cancel():
             useless.future.set_exception(SupersededError("a newer question of yours came before this one's turn"))
         return job.future
@@ -101,26 +108,23 @@ class Desk:
         with self._changed:
             self._check_room(self._long, MOST_LONG_WAITING, "photos")
             self._long.append(job)
-            self._changed.notify()
+            self._changed.notify_all()
         return job.future
 
     def let_pass(self) -> None:
-        """Answers the quick questions that came meanwhile. To be called by long work, in the desk's thread."""
-        for _ in range(MOST_LET_PASS):
-            with self._changed:
-                job = self._quick.popleft() if self._quick else None
-            if job is None:
-                return
-            _answer(job)
+        """Waits for the quick questions to be answered, but not for long. To be called by long work between steps."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._answering or self._quick), MOST_LET_PASS_S)
 
     def close(self) -> None:
-        """Ends the thread after what it is at; what waits is cancelled."""
+        """Ends the threads after what they are at; what waits is cancelled."""
         with self._changed:
             self._closed = True
             for job in (*self._quick, *self._long):
                 job.future.cancel()
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _check_room(self, waiting: deque[_Job], most: int, what: str) -> None:
         if self._closed:
@@ -145,16 +149,26 @@ class Desk:
             self._quick.remove(before)
         return before
 
-    def _serve(self) -> None:
-        while (job := self._next()) is not None:
+    def _answer_questions(self) -> None:
+        while (job := self._next_question()) is not None:
             _answer(job)
 
-    def _next(self) -> _Job | None:
+    def _next_question(self) -> _Job | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._quick or self._long)
-            if self._quick:
-                return self._quick.popleft()
-            return self._long.popleft() if self._long else None
+            self._answering = False
+            self._changed.notify_all()
+            job = self._next(self._quick)
+            self._answering = job is not None
+            return job
+
+    def _do_long_work(self) -> None:
+        while (job := self._next(self._long)) is not None:
+            _answer(job)
+
+    def _next(self, waiting: deque[_Job]) -> _Job | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or waiting)
+            return waiting.popleft() if waiting else None
 
 
 def _answer(job: _Job) -> None:

@@ -41,6 +41,7 @@ def reconstruct(reconstructor: Reconstructor, photo: Photo, task: Task, let_pass
         task.progress(start + (end - start) * done / max(1, total), doing)
         let_pass()
 
+    task.progress(PHASES["search"][0], PHASES["search"][2])
     try:
         found = reconstructor.reconstruct(photo.cut, progress, task.cancelled)
     except CancelledError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,8 @@ class Checkpoints:
 class ModelShelf:
     """Keeps the models of a run that were asked for last.
 
-    `session` and `reconstructor` are for the thread that computes, everything else is for any.
+    A session is for the thread that answers quick questions, a reconstructor for the one that does long work; both
+    share the model, which computing leaves as it is. Everything else is for any thread.
 
     Attributes:
         run: the run folder.
@@ -45,6 +47,7 @@ class ModelShelf:
 
     def __init__(self, run: Path, data: Path, device: str) -> None:
         self.run, self.data, self.device = run, data, device
+        self._lock = threading.RLock()
         self._sessions: dict[str, ModelSession] = {}
         self._reconstructors: dict[str, Reconstructor] = {}
 
@@ -74,24 +77,26 @@ class ModelShelf:
             CheckpointError: there is no such checkpoint, or it cannot be used.
             RunError, ConfigError, UnknownClassError: the run cannot be used.
         """
-        name = checkpoint if checkpoint is not None else self._newest()
-        if name not in self._sessions:
-            source = open_source(self.run, data=self.data, checkpoint=name, device=self.device)
-            self._sessions[name] = ModelSession(source)
-        self._sessions[name] = self._sessions.pop(name)  # used last
-        while len(self._sessions) > SESSIONS_KEPT:
-            oldest = next(iter(self._sessions))
-            del self._sessions[oldest]
-            self._reconstructors.pop(oldest, None)
-        return self._sessions[name]
+        with self._lock:
+            name = checkpoint if checkpoint is not None else self._newest()
+            if name not in self._sessions:
+                source = open_source(self.run, data=self.data, checkpoint=name, device=self.device)
+                self._sessions[name] = ModelSession(source)
+            self._sessions[name] = self._sessions.pop(name)  # used last
+            while len(self._sessions) > SESSIONS_KEPT:
+                oldest = next(iter(self._sessions))
+                del self._sessions[oldest]
+                self._reconstructors.pop(oldest, None)
+            return self._sessions[name]
 
     def reconstructor(self, checkpoint: str | None) -> Reconstructor:
         """Reconstructs photos with the model of a checkpoint; arguments and errors as `session`."""
-        session = self.session(checkpoint)
-        name = session.source.checkpoint.name
-        if name not in self._reconstructors:
-            self._reconstructors[name] = Reconstructor(session)
-        return self._reconstructors[name]
+        with self._lock:
+            source = self.session(checkpoint).source
+            name = source.checkpoint.name
+            if name not in self._reconstructors:
+                self._reconstructors[name] = Reconstructor(ModelSession(source))
+            return self._reconstructors[name]
 
     def describe(self) -> Mapping[str, Any]:
         """The run for the page: its class, its model, its checkpoints, and what is wrong with them."""

@@ -98,24 +98,33 @@ def test_a_newer_question_takes_the_place_of_the_old_one_in_a_full_queue(desk, h
     assert newer.result(20) == "newer"
 
 
-def test_quick_questions_pass_long_work(desk):
-    began, asked = threading.Event(), threading.Event()
+def test_quick_questions_are_answered_in_the_midst_of_long_work(desk):
+    go = threading.Event()
+    work = desk.ask_long(lambda: go.wait(20))
+    assert desk.ask(lambda: "quick").result(20) == "quick"
+    assert not work.done()
+    go.set()
+    assert work.result(20)
+
+
+def test_long_work_lets_questions_pass_between_its_steps(desk, held):
     order = []
 
     def long():
         order.append("begins")
-        began.set()
-        assert asked.wait(20)
+        threading.Timer(0.1, held.set).start()
         desk.let_pass()
         order.append("ends")
 
-    work = desk.ask_long(long)
-    assert began.wait(20)
     quick = desk.ask(lambda: order.append("quick"))
-    asked.set()
+    desk.ask_long(long).result(20)
     quick.result(20)
-    work.result(20)
     assert order == ["begins", "quick", "ends"]
+
+
+def test_questions_do_not_stop_long_work_for_good(desk, held, monkeypatch):
+    monkeypatch.setattr("vonmodel.studio.desk.MOST_LET_PASS_S", 0.05)
+    desk.ask_long(desk.let_pass).result(20)
 
 
 def test_a_closed_desk_answers_nobody(held, desk):
