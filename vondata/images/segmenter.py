@@ -1,8 +1,8 @@
 """A network with weights on this machine that says where the object is, for backgrounds that GrabCut cannot read.
 
-Any ONNX file in the manner of U2-Net or IS-Net: one picture (1, 3, s, s) in, one map (1, 1, s, s) out. A TOML file of
-the same name beside it (`u2net.toml` for `u2net.onnx`) says how it differs from U2-Net. OpenCV runs it; nothing is
-ever downloaded.
+Any ONNX file in the manner of U2-Net or IS-Net: one picture (1, 3, s, s) in, a map (1, 1, s, s) as its first output.
+A TOML file of the same name beside it (`u2net.toml` for `u2net.onnx`) says how it differs from U2-Net. ONNX Runtime
+runs it (the extra `segmenter`), in half precision and quantised too; nothing is ever downloaded.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import tomllib
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -42,7 +45,7 @@ class NetworkSettings:
 
     Attributes:
         sha256: of the file of weights.
-        size_px: side of the square that the picture is stretched to; 1024 for IS-Net.
+        size_px: side of the square that the picture is stretched to; where the TOML is silent, the network's own.
         mean: subtracted from red, green and blue in 0..1; (0.5, 0.5, 0.5) for IS-Net.
         std: what the rest is divided by; (1, 1, 1) for IS-Net.
         activation: of the output: sigmoid for a network that ends in logits.
@@ -63,18 +66,20 @@ def load_network_settings(weights: Path) -> NetworkSettings:
     """Reads the TOML beside a file of weights, if there is one, and tries the network.
 
     Raises:
-        SegmenterError: weights or settings are missing or wrong.
+        SegmenterError: weights or settings are missing or wrong, or ONNX Runtime is not installed.
     """
     try:
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        content = weights.read_bytes()
     except OSError as error:
         raise SegmenterError(f"{weights} cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(content).hexdigest()
     beside = weights.with_suffix(".toml")
     try:
         given = tomllib.loads(beside.read_text("utf-8")) if beside.is_file() else {}
     except (OSError, ValueError) as error:
         raise SegmenterError(f"{beside} is not valid TOML: {error}") from error
-    settings = _checked(given, digest, beside)
+    side = _start(weights, content).get_inputs()[0].shape[-1]
+    settings = _checked(({"size_px": side} if isinstance(side, int) else {}) | given, digest, beside)
     open_segmenter(weights, settings)(np.full((TRIAL_PX, TRIAL_PX, 3), 128, dtype=np.uint8))
     return settings
 
@@ -120,29 +125,50 @@ def open_segmenter(weights: Path, settings: NetworkSettings) -> Segmenter:
         raise SegmenterError(f"{weights} cannot be read: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != settings.sha256:
         raise SegmenterError(f"{weights} has changed since the run began")
+    return _Network(weights, settings, _start(weights, content))
+
+
+def _start(weights: Path, content: bytes) -> onnxruntime.InferenceSession:
     try:
-        net = cv2.dnn.readNetFromONNX(np.frombuffer(content, dtype=np.uint8))
-    except cv2.error as error:
-        raise SegmenterError(f"{weights} is no ONNX network that OpenCV can run: {error.err}") from error
-    return _Network(weights, settings, net)
+        import onnxruntime
+    except ImportError as error:
+        raise SegmenterError(f"{weights} needs ONNX Runtime to run it: pip install 'von[segmenter]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the photos are shared among processes
+    options.log_severity_level = 4  # what goes wrong is raised as well
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except _failures() as error:
+        raise SegmenterError(f"{weights} is no ONNX network that can be run: {error}") from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: exceptions that have no other base than Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state
+
+    found = [each for each in vars(onnxruntime_pybind11_state).values() if isinstance(each, type)]
+    return (*(each for each in found if issubclass(each, Exception)), ValueError, RuntimeError)
 
 
 @dataclass(frozen=True, eq=False)
 class _Network:
     weights: Path
     settings: NetworkSettings
-    net: cv2.dnn.Net
+    session: onnxruntime.InferenceSession
 
     def __call__(self, rgb: Bytes) -> Floats:
         settings = self.settings
         side = (settings.size_px, settings.size_px)
         picture = cv2.resize(rgb, side, interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
         picture = (picture - np.array(settings.mean, np.float32)) / np.array(settings.std, np.float32)
+        source = self.session.get_inputs()[0]
+        kind = np.float16 if source.type == "tensor(float16)" else np.float32
+        pictures = np.ascontiguousarray(picture.transpose(2, 0, 1)[None], dtype=kind)
+        wanted = settings.output or self.session.get_outputs()[0].name
         try:
-            self.net.setInput(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
-            answer = np.asarray(self.net.forward(settings.output or self._first_output()), dtype=np.float32)
-        except cv2.error as error:
-            raise SegmenterError(f"{self.weights} fails on a picture of {side[0]} pixels: {error.err}") from error
+            answer = np.asarray(self.session.run([wanted], {source.name: pictures})[0], dtype=np.float32)
+        except _failures() as error:
+            raise SegmenterError(f"{self.weights} fails on a picture of {side[0]} pixels: {error}") from error
         if answer.shape not in ((1, 1, *side), (1, *side)) or not np.isfinite(answer).all():
             raise SegmenterError(
                 f"{self.weights} gives {answer.shape} for a picture of {side[0]} pixels; one finite map of that size "
@@ -155,6 +181,3 @@ class _Network:
             answer = (answer - answer.min()) / np.float32(spread)
         share = cv2.resize(np.clip(answer, 0.0, 1.0), rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         return np.asarray(share, dtype=np.float32)
-
-    def _first_output(self) -> str:
-        return str(self.net.getUnconnectedOutLayersNames()[0])

@@ -1,5 +1,7 @@
 """A network of one's own finds objects where GrabCut does not; wrong files are named before a run begins."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -67,6 +69,19 @@ def test_conventions_of_the_file_beside_it(tmp_path):
     ramp = np.repeat(np.linspace(0, 255, 32).astype(np.uint8)[None, :, None], 32, axis=0).repeat(3, axis=2)
     share = open_segmenter(path, load_network_settings(path))(ramp)
     np.testing.assert_allclose(share[5], np.linspace(0, 1, 32), atol=0.02)
+
+
+def test_the_size_is_the_networks_own(weights):
+    weights.with_suffix(".toml").unlink()
+    assert load_network_settings(weights) == NetworkSettings(load_network_settings(weights).sha256, SIZE)
+
+
+def test_what_is_missing_is_named(weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        SegmenterError, match=r"red\.onnx needs ONNX Runtime to run it: pip install 'von\[segmenter\]'"
+    ):
+        load_network_settings(weights)
 
 
 def test_a_plain_background_is_still_read_by_contrast(weights, chair, paint):
