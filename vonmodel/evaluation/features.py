@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from . import inception, random_network
 from .network_file import feature_size, load_network
 from .resize import resize_antialiased, resize_clean, resize_tensorflow
-from .weights import SHA256, file_sha256, find_weights, load_inception
+from .weights import file_sha256, find_weights, load_inception
 
 Resize = Literal["tensorflow", "antialiased", "clean"]
 Scale = Literal["signed", "imagenet", "unit"]
@@ -96,9 +96,10 @@ def inception_features(
     Raises:
         WeightsError: the weights are missing or not the published ones.
     """
-    module = load_inception(find_weights(weights)).to(device)
+    path = find_weights(weights)
+    module = load_inception(path).to(device)
     return FeatureNetwork(
-        "inception-2015-12-05", module, inception.FEATURES, inception.INPUT_SIZE, resize, SHA256, True
+        "inception-2015-12-05", module, inception.FEATURES, inception.INPUT_SIZE, resize, file_sha256(path), True
     )
 
 

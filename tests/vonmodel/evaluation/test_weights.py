@@ -1,5 +1,6 @@
 import functools
 import threading
+from collections import OrderedDict
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -74,17 +75,47 @@ def test_a_state_dict_loads_with_and_without_batch_counters(tmp_path, state):
     }.items():
         path = tmp_path / f"{name}.pth"
         torch.save(content, path)
-        network = load_inception(path, sha256=file_sha256(path))
+        network = load_inception(path, known={file_sha256(path): weights.read_state_dict})
         assert not network.training
         assert torch.equal(network.fc.weight, state["fc.weight"])
         assert torch.equal(network.state_dict()["Mixed_5b.branch1x1.bn.bias"], state["Mixed_5b.branch1x1.bn.bias"])
+
+
+class Scaleless(torch.nn.Module):
+    """A convolution as TensorFlow's graph has it: batch norm shifts, and does not scale."""
+
+    def __init__(self, weight, beta, mean, var):
+        super().__init__()
+        self.weight, self.beta, self.mean, self.var = (torch.nn.Parameter(each) for each in (weight, beta, mean, var))
+
+    def forward(self, x):
+        """Not needed to hold weights."""
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script.:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.save.:DeprecationWarning")
+def test_a_torchscript_with_tensorflows_names_gives_the_same_features(tmp_path, state):
+    names = [name.removesuffix("conv.weight") for name in state if name.endswith(".conv.weight")]
+    rows = {}
+    for number, name in enumerate(names):
+        shifts = (state[f"{name}bn.{each}"][None, :, None, None] for each in ("bias", "running_mean", "running_var"))
+        rows[f"layer_{number}"] = Scaleless(state[f"{name}conv.weight"], *shifts)
+    path = tmp_path / "script.pt"
+    torch.jit.save(torch.jit.script(torch.nn.Sequential(OrderedDict(rows))), path)
+    found = load_inception(path, known={file_sha256(path): weights.read_torchscript})
+    wanted = Inception().eval()
+    scales = {name: torch.ones_like(value) for name, value in state.items() if name.endswith("bn.weight")}
+    wanted.load_state_dict(state | scales)
+    images = torch.rand(2, 3, 299, 299, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(found(images), wanted(images))
 
 
 def test_a_state_dict_of_another_network_is_refused(tmp_path, state):
     path = tmp_path / "other.pth"
     torch.save({key: value for key, value in state.items() if key != "fc.bias"} | {"extra": torch.zeros(1)}, path)
     with pytest.raises(WeightsError, match=r"missing \['fc.bias'\], unknown \['extra'\]"):
-        load_inception(path, sha256=file_sha256(path))
+        load_inception(path, known={file_sha256(path): weights.read_state_dict})
 
 
 def test_a_file_with_another_hash_is_never_opened(tmp_path):
