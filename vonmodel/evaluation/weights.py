@@ -61,9 +61,9 @@ def find_weights(named: Path | None = None) -> Path:
     if not cached.is_file():
         raise WeightsError(
             f"the Inception weights are missing. Let --download fetch them, or fetch {URL} and put it at {cached} or "
-            f"name it with --inception-weights or {VARIABLE}; {TORCHSCRIPT} will do as well. Without them, --features "
-            "random scores with a fixed random network: its numbers compare models with each other, but not with "
-            "published ones"
+            f"name it with --inception-weights or {VARIABLE}; {TORCHSCRIPT} will do too. Without them, "
+            "--features random scores with a fixed random network: its numbers compare models with each other, but "
+            "not with published ones"
         )
     return cached
 
