@@ -22,6 +22,9 @@ def prepare_model(model: VonModel, compute: ComputeConfig, device: torch.device)
     if process_count() > 1:
         share_batch_norms(model)
     if compute.compile == "always" or (compute.compile == "gpu" and device.type == "cuda"):
+        # What was compiled for the networks of an earlier stage counts against the compiler's limit: it would give up
+        # on the critics of the joint stage.
+        torch.compiler.reset()
         for name, network in model.named_children():
             # The gradient penalty differentiates the shape critic twice, which the compiler does not do.
             if name != "shape_critic":

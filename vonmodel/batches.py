@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from .augmentation import augment
@@ -31,22 +31,25 @@ class Batch:
     """The data of one step.
 
     Attributes:
-        volumes: shapes in the model's representation, [0, 1].
+        volumes: shapes in the model's representation, [0, 1]; in few bytes, as they are kept, until `to` moved them.
         images: photos in [-1, 1] on white.
         masks: their masks in [0, 1].
         rotations: the viewpoint of each photo, its own or one drawn for it, as rotation to the object frame.
         ids: ids of shapes and photos, to name in an error.
     """
 
-    volumes: Float[Tensor, "m 1 r r r"] | None = None
+    volumes: Num[Tensor, "m 1 r r r"] | None = None
     images: Float[Tensor, "n 3 size size"] | None = None
     masks: Float[Tensor, "n 1 size size"] | None = None
     rotations: Float[Tensor, "n 3 3"] | None = None
     ids: tuple[str, ...] = ()
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
-        """The batch on a device; copies to a GPU from pinned memory without waiting."""
-        return self._each(lambda tensor: tensor.to(device, dtype, non_blocking=True))
+        """The batch on a device; copies to a GPU from pinned memory without waiting.
+
+        One move after the other, as a move that changes the type as well would do that on the host, and wait.
+        """
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True).to(dtype))
 
     def pinned(self) -> Batch:
         """The batch in pinned memory."""
@@ -71,7 +74,7 @@ class ShapeSource:
         positions = epoch_positions(step, count, len(self.dataset), seed=self.seed, purpose=f"{self.stage} shapes")
         positions = [positions[row] for row in (range(count) if rows is None else rows)]
         return Batch(
-            volumes=torch.stack([self.dataset[position] for position in positions]),
+            volumes=torch.stack([self.dataset.compact(position) for position in positions]),
             ids=tuple(self.dataset.ids[position] for position in positions),
         )
 
@@ -111,7 +114,8 @@ class PhotoSource:
         ]
         azimuth, elevation = torch.from_numpy(np.array(angles)).unbind(-1)
         return Batch(
-            images=torch.stack([photo.image for photo in photos]),
+            # As convolutions write images: made ones and photos then take the same path through compiled networks.
+            images=torch.stack([photo.image for photo in photos]).contiguous(memory_format=torch.channels_last),
             masks=torch.stack([photo.mask for photo in photos]),
             rotations=viewpoint_rotation(azimuth, elevation).float(),
             ids=tuple(self.dataset.ids[position] for position in positions),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vonmodel.batches import Batch, PhotoSource, ShapeSource, joined, loaded_ahead
-from vonmodel.config import DataConfig
+from vonmodel.config import DataConfig, Representation
 from vonmodel.datasets import ImageDataset, ShapeDataset, viewpoint_sampler
 from vonmodel.geometry import viewpoint_rotation
 
@@ -108,6 +108,19 @@ def test_shapes_and_photos_joined(tiny_data: Path) -> None:
     assert moved.ids == batch.ids
     assert moved.volumes is not None
     assert moved.volumes.shape == (3, 1, 32, 32, 32)
+
+
+@pytest.mark.parametrize(("representation", "kept"), [("occupancy", torch.uint8), ("distance", torch.float16)])
+def test_shapes_travel_in_few_bytes(tiny_data: Path, representation: Representation, kept: torch.dtype) -> None:
+    source = ShapeSource(ShapeDataset(tiny_data, "chair", resolution=32, representation=representation), "shape", 0)
+    batch = source.load(0, 3)
+    assert batch.volumes is not None
+    assert batch.volumes.dtype == kept
+    moved = batch.to(torch.device("cpu")).volumes
+    assert moved is not None
+    assert moved.dtype == torch.float32
+    for id, volume in zip(batch.ids, moved, strict=True):
+        assert torch.equal(volume, source.dataset[source.dataset.ids.index(id)])
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

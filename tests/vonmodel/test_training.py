@@ -225,7 +225,7 @@ def damage(monkeypatch: pytest.MonkeyPatch, stage: StageName, *steps: int) -> No
         load = built.load
 
         def load_damaged(step: int, part: Part) -> Any:
-            batch = load(step, part)
+            batch = load(step, part).to(torch.device("cpu"))
             if step in steps:
                 tensor = batch.volumes if stage == "shape" else batch.images
                 tensor[0] = torch.nan

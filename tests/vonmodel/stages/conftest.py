@@ -31,7 +31,10 @@ def make_stage(tiny_data: Path) -> MakeStage:
 
 @pytest.fixture
 def make_step() -> Callable[[Stage, int], Step]:
-    return lambda stage, number: Step(number, stage.load(number), torch.Generator().manual_seed(number))
+    def make(stage: Stage, number: int) -> Step:
+        return Step(number, stage.load(number).to(torch.device("cpu")), torch.Generator().manual_seed(number))
+
+    return make
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ def learn(data: Path, preset: str, changes: dict[str, object], stage_name: Stage
             network.train()
     seen: list[Losses] = []
     for number in range(steps):
-        step = Step(number, stage.load(number), torch_generator(config.seed, stage_name, "step", number))
+        batch = stage.load(number).to(CPU)
+        step = Step(number, batch, torch_generator(config.seed, stage_name, "step", number))
         losses, _ = run_step(stage, [step], learning_rate=1.0, precision=computing_in(config.compute.precision, CPU))
         seen.append({name: value.item() for terms in losses.values() for name, value in terms.items()})
     half = seen[steps // 2 :]
@@ -131,7 +132,7 @@ def test_no_step_reads_a_result(stage_name: StageName, tiny_data: Path) -> None:
     config = update(update(PRESETS["fast"], SMALL, "test"), {"texture": {"image_pool": 0}}, "test")
     model = prepare_model(build_model(config.model, 0), config.compute, CPU)
     stage = build_stage(config, stage_name, model, open_data(config, tiny_data, stage_name), 10)
-    step = Step(0, stage.load(0), torch_generator(0))
+    step = Step(0, stage.load(0).to(CPU), torch_generator(0))
     with HostReads() as reads:
         run_step(stage, [step], learning_rate=1.0)
     assert reads.seen == []
