@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .choices import AZIMUTH, ELEVATION, FiniteRange
 from .model_source import model_options, open_chosen_source, progress_bar, user_errors
 from .settings import json_option, print_json
 
@@ -19,18 +20,18 @@ from .settings import json_option, print_json
 @click.option("--textures", type=click.IntRange(min=1), default=3, show_default=True, help="Textures of each view.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of codes and viewpoints.")
 @click.option(
-    "--azimuth", "azimuths", type=float, multiple=True, help="Degrees; repeat for more. [default: the class's]"
+    "--azimuth", "azimuths", type=AZIMUTH, multiple=True, help="Degrees; repeat for more. [default: the class's]"
 )
 @click.option(
     "--elevation",
     "elevations",
-    type=click.FloatRange(-90, 90),
+    type=ELEVATION,
     multiple=True,
     help="Degrees; every azimuth meets every elevation. [default: the class's]",
 )
 @click.option(
     "--level",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     help="Value of the volume on the meshes' surface. [default: 0.5; distance functions: d = 0.012]",
 )
 @click.option(

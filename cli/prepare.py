@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .choices import FiniteRange
 from .matching import match_classes, match_option
 from .running import Running, run_options, run_preparation
 from .settings import FolderType, folder_option
@@ -145,7 +146,7 @@ def meshes(
 @click.option("--keep-slightly-occluded", is_flag=True, help="Take annotated photos whose object is hidden a little.")
 @click.option(
     "--max-roll",
-    type=click.FloatRange(0, 180),
+    type=FiniteRange(0, 180),
     default=10.0,
     show_default=True,
     metavar="DEGREES",

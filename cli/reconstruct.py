@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .choices import film_options, film_settings, read_photos
+from .choices import FiniteRange, film_options, film_settings, read_photos
 from .model_source import model_options, open_chosen_source, output_option, print_result, progress_bar, user_errors
 from .settings import json_option
 
@@ -23,7 +23,7 @@ from .settings import json_option
 @click.option("--steps", type=click.IntRange(1, 10_000), default=60, show_default=True, help="Of the last fits.")
 @click.option(
     "--camera-distance",
-    type=click.FloatRange(1.5, 20.0),
+    type=FiniteRange(1.5, 20.0),
     default=3.5,
     show_default=True,
     help="How far the photo's camera stands, in half edges of the object's cube; 2 for VON's own images.",

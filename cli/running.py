@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .choices import FiniteRange
 from .copying import local_copy
 from .matching import print_matches
 from .settings import folder_option, json_option, print_json
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     # What became of the photos of each class, given the ledger's result and whom to tell of the progress.
     Match = Callable[[PreparationResult, Callable[[Event], None]], dict[str, MatchCount]]
+
+
+LEAST_MEMORY = 300_000_000  # bytes; a process that has imported what it works with takes two thirds of it
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ class Running:
         from vondata.item import RunOptions
 
         try:
-            if self.memory_limit != "auto":
-                parse_bytes(self.memory_limit)
+            if self.memory_limit != "auto" and parse_bytes(self.memory_limit) < LEAST_MEMORY:
+                raise ValueError(f"{self.memory_limit} is too little for a process to start in")
         except ValueError as error:
             raise click.UsageError(f"--memory-limit: {error}; write it as 4GB, or auto") from error
         workers = CPU_COUNT if self.workers is None else self.workers
@@ -124,7 +128,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--force", is_flag=True, help="Prepare again what is done already.")
     @click.option(
         "--item-timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FiniteRange(min=0, min_open=True),
         default=300.0,
         show_default=True,
         metavar="SECONDS",
@@ -196,7 +200,7 @@ def run_preparation(
 
     Ends the program with the exit code that the result calls for.
     """
-    from vondata.cluster import SchedulerUnreachableError
+    from vondata.cluster import SchedulerUnreachableError, WorkersNotStartedError
     from vondata.crew import NoWorkersError
     from vondata.dataset import DatasetFormatError
     from vondata.journal import DatasetBusyError
@@ -208,10 +212,11 @@ def run_preparation(
 
     from .console import ProgressReporter, logs_to
 
+    options = running.options()
     log = log_file(running.data)
     try:
         with ProgressReporter() as progress, disk_errors(f"--data {running.data}"), logs_to(log, progress.say):
-            result = prepare(kind, items, work, settings, running.data, running.options(), progress, review)
+            result = prepare(kind, items, work, settings, running.data, options, progress, review)
             matches = {} if match is None else match(result, progress)
             page = _write_report(running, progress) if result.classes else None
     except KeyboardInterrupt:
@@ -219,7 +224,8 @@ def run_preparation(
         raise click.exceptions.Exit(1) from None
     except (
         *(DatasetFormatError, DatasetBusyError, DataFolderError, PackedDatasetError, ManifestDamagedError),
-        *(NoWorkersError, SchedulerUnreachableError, UnfitWorkersError, RemoteError, DeliveryError),
+        *(NoWorkersError, SchedulerUnreachableError, UnfitWorkersError, WorkersNotStartedError),
+        *(RemoteError, DeliveryError),
     ) as error:
         raise click.ClickException(str(error)) from error
     if running.as_json:

@@ -57,6 +57,8 @@ class FolderType(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A Path, or a RemoteFolder where URLs are used as they are."""
+        if value == "":  # what an unset variable of a shell leaves; as a path it would be the current folder
+            self.fail("no folder is named; . is the current one", param, ctx)
         if not isinstance(value, str) or "://" not in value:
             return Path(value) if isinstance(value, str) else value
         from vondata.remote import RemoteError, RemoteFolder, folder_of

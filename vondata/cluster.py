@@ -49,6 +49,17 @@ class SchedulerUnreachableError(ConnectionError):
         )
 
 
+class WorkersNotStartedError(RuntimeError):
+    """The processes of a local cluster end before they can work."""
+
+    def __init__(self, error: RuntimeError) -> None:
+        super().__init__(
+            f"the worker processes do not start ({error}); what they wrote above says why. A script of your own must "
+            'prepare below `if __name__ == "__main__":` in a file, as each of them imports it; without processes '
+            "(--workers 0) it need not"
+        )
+
+
 @contextmanager
 def connect(workers: int, memory_limit: str, scheduler: str | None = None) -> Iterator[Client]:
     """A client of the scheduler at an address, or of a local cluster that ends with the block.
@@ -61,9 +72,10 @@ def connect(workers: int, memory_limit: str, scheduler: str | None = None) -> It
 
     Raises:
         SchedulerUnreachableError: no scheduler answers at the address.
+        WorkersNotStartedError: the processes of the local cluster end at once.
     """
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     if scheduler is not None:
         with _reach(scheduler) as client:
@@ -71,30 +83,44 @@ def connect(workers: int, memory_limit: str, scheduler: str | None = None) -> It
         return
     with dask.config.set(LOCAL_SETTINGS), ExitStack() as stack:
         with _ctrl_c_held_back():
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=memory_limit,
-                    # Without a dashboard Dask still serves its state over HTTP, by default to all of the network.
-                    scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-                    silence_logs=logging.CRITICAL,
-                )
-            )
+            cluster = stack.enter_context(_start(workers, memory_limit))
             stack.callback(cluster.sync, _kill_workers, cluster)
             client = stack.enter_context(Client(cluster, set_as_default=False))
         yield client
 
 
+def _start(workers: int, memory_limit: str) -> LocalCluster:
+    """Processes on this machine."""
+    from distributed import LocalCluster
+
+    try:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=memory_limit,
+            # Without a dashboard Dask still serves its state over HTTP, by default to all of the network.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            silence_logs=logging.CRITICAL,
+        )
+    except RuntimeError as error:
+        raise WorkersNotStartedError(error) from error
+
+
 def _reach(scheduler: str) -> Client:
     """A client of a running scheduler."""
     from distributed import Client
+    from distributed.comm.addressing import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
     from distributed.versions import VersionMismatchWarning
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # the recruiter says it better
+            # A client of an address that makes no sense is never whole and fails again when it is collected.
+            protocol, location = parse_address(scheduler)
+            get_backend(protocol)
+            parse_host_port(location)
             return Client(scheduler, set_as_default=False, timeout=CONNECT_TIMEOUT_S)
     except (OSError, ImportError, ValueError) as error:  # ValueError: no such protocol, no port
         raise SchedulerUnreachableError(scheduler, f"no Dask scheduler answers there ({_in_words(error)})") from error

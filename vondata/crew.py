@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vondata.cluster import SchedulerUnreachableError
 from vondata.engine import Failure, internal_error
-from vondata.recruiting import UnfitWorkersError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -79,7 +78,7 @@ class Crew(Generic[TaskT, ResultT]):
         call: what to do with a task.
         tasks: taken as workers get free.
         timeout_s: time limit of one task.
-        recruiter: says which workers are fit for the work; None takes all.
+        recruiter: says which workers are fit for the work.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Crew(Generic[TaskT, ResultT]):
         call: Callable[[TaskT], ResultT],
         tasks: Iterator[TaskT],
         timeout_s: float,
-        recruiter: Recruiter | None = None,
+        recruiter: Recruiter,
     ) -> None:
         self.client = client
         self.recruiter = recruiter
@@ -137,16 +136,16 @@ class Crew(Generic[TaskT, ResultT]):
             if address not in present or present[address]["id"] != worker.identity:
                 self._bury(worker)
         new = present.keys() - self.workers.keys()
-        for address in new if self.recruiter is None else self.recruiter.admit(sorted(new)):
+        for address in self.recruiter.admit(sorted(new)):
             # Threads of one process would do several tasks at once, and a hung one could not be told apart.
             depth = QUEUE_DEPTH if present[address]["nthreads"] == 1 else 1
             self.workers[address] = _Worker(address, present[address]["id"], depth)
         if self.workers:
             self.last_worker_seen = now
-        elif self.recruiter is not None and present and not self.retired:
-            why = next(iter(self.recruiter.refused.values()))
-            raise UnfitWorkersError(f"no worker at {self.client.scheduler.address} can do this work", why)
-        elif now - self.last_worker_seen > NO_WORKER_S:
+            return
+        if not self.retired:
+            self.recruiter.check_any_fit(present)
+        if now - self.last_worker_seen > NO_WORKER_S:
             raise NoWorkersError(self.client.scheduler.address)
 
     def _present_workers(self) -> dict[str, Any]:

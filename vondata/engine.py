@@ -70,7 +70,9 @@ def run_tasks(
     Raises:
         NoWorkersError: all workers are gone and none comes back.
         SchedulerUnreachableError: the scheduler does not answer, or has gone.
-        UnfitWorkersError: its workers run another version or do not see the folder.
+        UnfitWorkersError: the workers cannot import `call`; those of a running cluster also where they run another
+            version or do not see the folder.
+        WorkersNotStartedError: the processes of the local cluster end before they can work.
     """
     if options.workers == 0 and options.scheduler is None:
         yield from _run_here(call, tasks)
@@ -80,7 +82,8 @@ def run_tasks(
     from vondata.recruiting import Recruiter
 
     with connect(options.workers, options.memory_limit, options.scheduler) as client:
-        recruiter = Recruiter(client, options.folder) if options.scheduler else None
+        is_ours = options.scheduler is None
+        recruiter = Recruiter(client, call, None if is_ours else options.folder, is_ours=is_ours)
         yield from Crew(client, call, iter(tasks), options.timeout_s, recruiter).run()
 
 

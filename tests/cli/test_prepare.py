@@ -251,3 +251,26 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path:
     assert again.returncode == 0, again.stderr
     count = json.loads(again.stdout)["classes"]["chair"]
     assert (count["found"], count["worked"]) == (104, 104 - done)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--item-timeout=nan", "'nan' is not a finite number"),
+        ("--item-timeout=inf", "'inf' is not a finite number"),
+        ("--memory-limit=10", "--memory-limit: 10 is too little for a process to start in; write it as 4GB"),
+        ("--memory-limit=-4GB", "--memory-limit: -4GB is too little"),
+        ("--data=", "'--data': no folder is named; . is the current one"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(von: Von, tree: Path, option: str, message: str) -> None:
+    result = von("prepare", "shapenet", "--root", str(tree), option)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+    assert not Path("data").exists()
+
+
+def test_an_address_without_port_is_refused_at_once(von: Von, tree: Path) -> None:
+    result = von("prepare", "shapenet", "--root", str(tree), "--scheduler", "localhost")
+    assert result.exit_code == 1
+    assert "--scheduler localhost: no Dask scheduler answers there (missing port number" in result.output

@@ -1,8 +1,10 @@
 """Items on real processes: what hangs, dies or raises is told apart, and its neighbours come through unharmed."""
 
 import os
+import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from vondata.cluster import connect
 from vondata.engine import EngineOptions, Failure, run_tasks
+from vondata.recruiting import UnfitWorkersError
 
 LOCAL = EngineOptions(workers=2, timeout_s=8.0)
 
@@ -137,3 +140,24 @@ def test_a_running_scheduler_can_be_used() -> None:
         address = client.scheduler.address
         results = outcomes(square, range(5), EngineOptions(0, 60.0, scheduler=address))
     assert results == {task: task**2 for task in range(5)}
+
+
+def test_work_that_no_process_can_import_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("only_here")
+    exec("def double(task):\n    return 2 * task\n", vars(module))
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    started = time.monotonic()
+    with pytest.raises(UnfitWorkersError, match=r"worker processes cannot .* \(ModuleNotFoundError: .*'only_here'\)"):
+        list(run_tasks(module.double, [1, 2], EngineOptions(1, 60.0)))
+    assert time.monotonic() - started < 60
+
+
+def test_a_script_that_every_process_would_run_again_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from vondata.engine import EngineOptions, run_tasks\n"
+        "print(list(run_tasks(abs, [-1], EngineOptions(1, 60.0))))\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert 'must prepare below `if __name__ == "__main__":`' in ended.stderr
