@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,14 @@ if TYPE_CHECKING:
     help="Devices of this machine to train on together, each with its share of every batch; torchrun does it too.",
 )
 @click.option(
+    "--patience",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20,
+    show_default=True,
+    metavar="MINUTES",
+    help="How long a device waits for another one that does not answer before training ends.",
+)
+@click.option(
     "--skip-nonfinite",
     is_flag=True,
     help="Leave a step out where a loss or gradient is not finite, and count it, instead of stopping.",
@@ -85,6 +94,7 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
     """
     from vonmodel.config import STAGES
     from vonmodel.run_folder import RunFolder
+    from vonmodel.training import stage_before
     from vonmodel.training_plan import check, describe
 
     stages = STAGES if options["stage"] is None else (options["stage"],)
@@ -93,8 +103,7 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
         class_name = _class_name(options["class_name"], data)
         run = RunFolder(options["run"] or options["runs"] / class_name)
         config = _resolve(run, class_name, options)
-        if run.exists:
-            run.check_same(config)
+        run.check(config)
         if options["baseline"] is not None:
             if options["stage"] is not None:
                 raise click.UsageError("--stage and --baseline: a baseline has no stages, leave --stage away")
@@ -106,10 +115,13 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
         if dry_run:
             _tell_plan(describe(config, data, run, stages), as_json)
             return
+        if not run.exists:
+            stage_before(run, stages[0])
         if options["devices"] > 1:
             train_on_devices(options["devices"], click.get_current_context().meta["von.arguments"])
             return
-        info, job = _train(run, config, data, device, stages, as_json, options["skip_nonfinite"])
+        patience = timedelta(minutes=options["patience"])
+        info, job = _train(run, config, data, device, stages, as_json, options["skip_nonfinite"], patience)
     _tell_end(info, job, as_json)
 
 
@@ -185,15 +197,15 @@ def _train(
     stages: Any,
     as_json: bool,
     skip_nonfinite: bool,
+    patience: timedelta,
 ) -> tuple[CheckpointInfo, TrainingJob]:
     import torch
 
-    from vonmodel.loss_record import NonFiniteLossError
-    from vonmodel.parallel import LostProcessError, is_writer, processes_joined, wait_for_all
+    from vonmodel.parallel import is_writer, processes_joined, wait_for_all
     from vonmodel.training import TrainingJob
     from vonmodel.training import train as train_stages
 
-    with _stop_on_signal() as stop, processes_joined(torch.device(device)):
+    with _stop_on_signal() as stop, _told_once(run), processes_joined(torch.device(device), patience):
         if is_writer():
             run.start(config)
         wait_for_all()
@@ -206,16 +218,25 @@ def _train(
             on_progress=lambda progress: click.echo(progress.line(), err=as_json),
             should_stop=lambda: bool(stop),
         )
-        try:
-            return train_stages(job, stages), job
-        except NonFiniteLossError as error:
-            if not is_writer():
-                raise SystemExit(1) from error
-            raise click.ClickException(str(error)) from error
-        except LostProcessError as error:
-            raise click.ClickException(
-                f"{error}. The same command goes on from the last checkpoint in {run.path}"
-            ) from error
+        return train_stages(job, stages), job
+
+
+@contextmanager
+def _told_once(run: RunFolder) -> Iterator[None]:
+    """Turns what ends training into messages; what all processes know, the first one says."""
+    from vonmodel.loss_record import NonFiniteLossError
+    from vonmodel.parallel import DisagreementError, LostProcessError
+
+    try:
+        yield
+    except (NonFiniteLossError, DisagreementError) as error:
+        if os.environ.get("RANK", "0") != "0":
+            raise SystemExit(1) from error
+        raise click.ClickException(str(error)) from error
+    except LostProcessError as error:
+        raise click.ClickException(
+            f"{error}. The same command goes on from the last checkpoint in {run.path}"
+        ) from error
 
 
 @contextmanager

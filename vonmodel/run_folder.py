@@ -15,6 +15,9 @@ import torch
 from .checkpoint import CheckpointInfo, list_checkpoints
 from .config import STAGES, StageName, TrainConfig, difference, load_config, save_config, value_of
 
+# What may lie in a folder in which a run starts: what one leaves that was stopped before it had a configuration.
+REMAINS = {"checkpoints", "samples", "baselines", ".config.json.partial"}
+
 
 class RunError(Exception):
     """A run folder that is not there, or that belongs to another configuration."""
@@ -54,10 +57,9 @@ class RunFolder:
         """Makes the folder for this configuration, or checks that the run in it has the same one.
 
         Raises:
-            RunError: the run in the folder was started with another configuration; the message names the fields.
+            RunError: see `check`.
         """
-        if self.exists:
-            self.check_same(config)
+        self.check(config)
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.samples.mkdir(exist_ok=True)
         partial = self.path / ".config.json.partial"
@@ -93,6 +95,23 @@ class RunFolder:
         partial = file.with_name(".stats.jsonl.partial")
         partial.write_text("".join(line + "\n" for line in kept), "utf-8")
         partial.replace(file)
+
+    def check(self, config: TrainConfig) -> None:
+        """Checks that a run with this configuration can start here or go on.
+
+        Raises:
+            RunError: the run in the folder was started with another configuration, the message names the fields; or
+                the folder holds other things, such as a dataset.
+        """
+        if self.exists:
+            self.check_same(config)
+        elif self.path.is_dir():
+            strange = sorted(each.name for each in self.path.iterdir() if each.name not in REMAINS)
+            if strange:
+                named = ", ".join(strange[:3]) + (" and more" if len(strange) > 3 else "")
+                raise RunError(f"{self.path} holds other things than a run ({named}); name a new folder with --run")
+        elif self.path.exists():
+            raise RunError(f"{self.path} is no folder; name a new one with --run")
 
     def check_same(self, config: TrainConfig) -> None:
         """Checks that the run was started with this configuration, but for what it writes and when.

@@ -22,10 +22,10 @@ from .checkpoint import (
     read_state,
     save_checkpoint,
 )
-from .config import STAGES, StageName, TrainConfig
+from .config import STAGES, StageName, TrainConfig, config_hash
 from .model import VonModel, build_model
 from .monitor import Monitor, Progress
-from .parallel import Part, any_everywhere, is_writer, process_count, rank, wait_for_all
+from .parallel import Part, any_everywhere, is_writer, process_count, rank, same_everywhere, wait_for_all
 from .precision import computing_in, weights_in
 from .run_folder import RunError, RunFolder
 from .seeding import torch_generator
@@ -73,6 +73,8 @@ def train(job: TrainingJob, stages: Sequence[StageName] = STAGES) -> CheckpointI
         RunError: a stage before the first of these is not finished.
         EmptyDatasetError, ManifestMissingError, ResolutionError: the data does not serve.
         NonFiniteLossError: a loss became infinite or not a number.
+        DisagreementError: processes see different configurations, checkpoints or data.
+        LostProcessError: another process ended or does not answer.
     """
     info: CheckpointInfo | None = None
     for stage in stages:
@@ -89,9 +91,11 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
 
     # What there is to learn from, and for how long.
     reached = job.run.latest_checkpoint(name)
+    same_everywhere({"configuration": config_hash(config), "checkpoint": _named(reached)})
     if reached is not None and reached.finished:
         return reached
     data = open_data(config, job.data, name)
+    same_everywhere({"data": data.fingerprint[:12]})
     steady, decaying = config.stage(name).steps(data.items)
     steps = steady + decaying
 
@@ -154,18 +158,29 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
     return reached if reached is not None else _save(job, stage, model, average, info(done))
 
 
-def _take_over(job: TrainingJob, name: StageName, model: VonModel) -> None:
-    """Starts a stage from the weights that the one before would be sampled with."""
+def stage_before(run: RunFolder, name: StageName) -> CheckpointInfo | None:
+    """The end of the stage that this one goes on from; None for the first stage.
+
+    Raises:
+        RunError: that stage is not finished.
+    """
     before = STAGES[: STAGES.index(name)]
     if not before:
-        return
-    latest = job.run.latest_checkpoint(before[-1])
+        return None
+    latest = run.latest_checkpoint(before[-1])
     if latest is None or not latest.finished:
         raise RunError(
-            f"stage {name} goes on from the finished stage {before[-1]}, and {job.run.path} has none; train all "
+            f"stage {name} goes on from the finished stage {before[-1]}, and {run.path} has none; train all "
             f"stages in their order by leaving --stage away, or first --stage {before[-1]}"
         )
-    load_weights(model, read_state(job.run.path, latest), latest)
+    return latest
+
+
+def _take_over(job: TrainingJob, name: StageName, model: VonModel) -> None:
+    """Starts a stage from the weights that the one before would be sampled with."""
+    latest = stage_before(job.run, name)
+    if latest is not None:
+        load_weights(model, read_state(job.run.path, latest), latest)
 
 
 def _describe(stage: Stage, steps: int, dataset: str, done: int) -> CheckpointInfo:
@@ -191,6 +206,10 @@ def _save(
         prune_checkpoints(job.run.path, stage.name, job.config.output.keep)
     wait_for_all()
     return info
+
+
+def _named(reached: CheckpointInfo | None) -> str:
+    return "none" if reached is None else f"{reached.name} {reached.sha256[:12]}"
 
 
 def _due(done: int, every: int) -> bool:

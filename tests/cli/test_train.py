@@ -120,7 +120,21 @@ def test_what_is_refused_in_words(
     result = train(tiny_data, tmp_path, *arguments)
     assert result.exit_code == code
     assert message in result.stderr
-    assert not list(tmp_path.rglob("checkpoint.json"))
+    assert not list(tmp_path.rglob("config.json"))
+
+
+def test_a_folder_of_other_things_is_no_place_for_a_run(tiny_data: Path, tmp_path: Path) -> None:
+    before = sorted(tiny_data.rglob("*"))
+    result = train(tiny_data, tmp_path, "--class=chair", "--stage=shape", *SMALL, f"--run={tiny_data}")
+    assert result.exit_code == 1
+    assert f"{tiny_data} holds other things than a run (chair" in result.stderr
+    assert sorted(tiny_data.rglob("*")) == before
+
+    file = tmp_path / "von.toml"
+    file.touch()
+    result = train(tiny_data, tmp_path, "--class=chair", "--stage=shape", *SMALL, f"--run={file}")
+    assert result.exit_code == 1
+    assert f"{file} is no folder; name a new one with --run" in result.stderr
 
 
 def test_without_data_the_class_must_be_named(tmp_path: Path) -> None:

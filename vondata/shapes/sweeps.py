@@ -75,11 +75,11 @@ def _spread(
     for x in range(size):
         _place_seeds(nearest[x], seeds, x, plane)
         _sweep_plane(plane, turned, behind, np.float32(x), size)
-        _keep(turned, known[x])
+        _copy(turned, known[x], False)
         turned, behind = behind, turned
     behind[:] = _NOWHERE
     for x in range(size - 1, -1, -1):
-        _recall(known[x], plane)
+        _copy(plane, known[x], True)
         _sweep_plane(plane, turned, behind, np.float32(x), size)
         _write_faces(turned, nearest[x], x % 2 == 1)
         turned, behind = behind, turned
@@ -180,23 +180,18 @@ def _turn(plane: Singles, turned: Singles, row: int, size: int) -> None:
 
 
 @kernel
-def _keep(plane: Singles, known: Singles) -> None:
+def _copy(plane: Singles, known: Singles, back: bool) -> None:
+    """Keeps a plane without its padding, or brings it back."""
     size, flat = known.shape[0], known.reshape(-1)
     for row in range(size):
         for line in range(4):
             at, to = np.uint64(row + 1) * _ROW + np.uint64(line) * _LINE + _FIRST, np.uint64((row * 4 + line) * size)
-            for k in range(size):
-                flat[to + np.uint64(k)] = plane[at + np.uint64(k)]
-
-
-@kernel
-def _recall(known: Singles, plane: Singles) -> None:
-    size, flat = known.shape[0], known.reshape(-1)
-    for row in range(size):
-        for line in range(4):
-            to, at = np.uint64(row + 1) * _ROW + np.uint64(line) * _LINE + _FIRST, np.uint64((row * 4 + line) * size)
-            for k in range(size):
-                plane[to + np.uint64(k)] = flat[at + np.uint64(k)]
+            if back:
+                for k in range(size):
+                    plane[at + np.uint64(k)] = flat[to + np.uint64(k)]
+            else:
+                for k in range(size):
+                    flat[to + np.uint64(k)] = plane[at + np.uint64(k)]
 
 
 @kernel
