@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
+from click.core import ParameterSource
 
 from .model_source import choose_device, choose_run, model_options, progress_bar, user_errors
 from .score_words import describe, table_text
@@ -110,6 +111,7 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
 
     chosen = _Chosen(options.pop("checkpoint"), options.pop("all_checkpoints"), options.pop("table"))
     data, download = options.pop("data"), options.pop("download")
+    options["features"] = _with_weights(options["features"])
     settings = _settings(runs, **options)
     with user_errors(), progress_bar(as_json) as progress:
         if download and settings.images and settings.features == "inception" and settings.weights is None:
@@ -227,6 +229,22 @@ def _settings(
         classifier=classifier if shape_fid else None,
         **others,
     )
+
+
+def _with_weights(features: str) -> str:
+    """The features asked for: whoever names Inception's weights wants Inception, whatever von.toml says.
+
+    Raises:
+        click.UsageError: weights and other features are both named.
+    """
+    source = click.get_current_context().get_parameter_source
+    options = {"weights": "--inception-weights", "download": "--download"}
+    typed = [option for name, option in options.items() if source(name) is ParameterSource.COMMANDLINE]
+    if not typed or features == "inception":
+        return features
+    if source("features") is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"{typed[0]} is of no use with --features {features}; leave one of them out")
+    return "inception"
 
 
 def _network(features: str) -> Features:

@@ -109,6 +109,17 @@ def test_features_come_from_the_settings_file(von, tmp_path):
     assert said["results"][0]["generated"] == 4
 
 
+def test_named_weights_ask_for_inception_whatever_the_settings_file_says(von, tmp_path):
+    (tmp_path / "von.toml").write_text('[evaluate]\nfeatures = "random"\n', "utf-8")
+    (tmp_path / "some.pth").write_bytes(b"no weights")
+    result = von("--fid", "--inception-weights", "some.pth")
+    assert result.exit_code == 1
+    assert "some.pth is not pt_inception-2015-12-05-6726825d.pth" in result.output
+    result = von("--fid", "--inception-weights", "some.pth", "--features", "random")
+    assert result.exit_code == 2
+    assert "--inception-weights is of no use with --features random" in result.output
+
+
 def test_every_checkpoint_is_scored_and_drawn(von, tmp_path):
     said = json.loads(von("--fid", "--features", "random", "--samples", "4", "--all-checkpoints", "--json").stdout)
     assert [line["checkpoint"]["name"] for line in said["results"]] == ["joint-00000010", "joint-00000020"]
