@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .disk import disk_errors
 from .settings import json_option, print_json
-from .telling import disk_errors
 
 if TYPE_CHECKING:
     from vondata.merge import MergedPart

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .disk import in_words
 from .settings import folder_option, print_json
 
 if TYPE_CHECKING:
@@ -152,8 +153,7 @@ def user_errors() -> Iterator[None]:
     ) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise click.ClickException(f"{where}{error.strerror or error}") from error
+        raise click.ClickException(in_words(error)) from error
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .disk import disk_errors
 from .settings import FolderType, folder_option, json_option, print_json
-from .telling import disk_errors
 
 if TYPE_CHECKING:
     from vondata.item import Kind

@@ -12,9 +12,10 @@ import click
 
 from .choices import FiniteRange
 from .copying import local_copy
+from .disk import disk_errors
 from .matching import print_matches
 from .settings import folder_option, json_option, print_json
-from .telling import disk_errors, end, log_file, print_preparation, result_as_json
+from .telling import end, log_file, print_preparation, result_as_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +17,6 @@ if TYPE_CHECKING:
 
 DONE_WITH_REJECTS = 3
 LOG_FILE = "prepare.log"
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
-
-
-@contextmanager
-def disk_errors(place: object) -> Iterator[None]:
-    """Says in words that nothing can be written to a place, or that its disk is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        named = f" {error.filename}" if error.filename else ""
-        raise click.ClickException(
-            f"{place} cannot be written ({error.strerror}{named}): make room or name another folder, then run the "
-            "same command again"
-        ) from error
 
 
 def log_file(data: Path | RemoteFolder) -> Path:

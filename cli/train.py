@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +16,7 @@ import click
 from .devices import INTERRUPTED, RememberingCommand, train_on_devices
 from .model_source import choose_device, user_errors
 from .settings import folder_option, json_option, print_json
+from .signals import disk_errors_said_once, stop_on_signal
 from .train_baseline import NAMES, BaselineRequest, train_baseline
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
             if options["stage"] is not None:
                 raise click.UsageError("--stage and --baseline: a baseline has no stages, leave --stage away")
             request = BaselineRequest(options["baseline"], run, config, data, device, dry_run, as_json)
-            with _stop_on_signal() as stop:
+            with stop_on_signal() as stop:
                 train_baseline(request, lambda: bool(stop))
             return
         check(config, data, stages, processes=_processes(options["devices"]))
@@ -205,7 +205,8 @@ def _train(
     from vonmodel.training import TrainingJob
     from vonmodel.training import train as train_stages
 
-    with _stop_on_signal() as stop, _told_once(run), processes_joined(torch.device(device), patience):
+    joined = processes_joined(torch.device(device), patience)
+    with stop_on_signal() as stop, disk_errors_said_once(), _told_once(run), joined:
         if is_writer():
             run.start(config)
         wait_for_all()
@@ -237,26 +238,6 @@ def _told_once(run: RunFolder) -> Iterator[None]:
         raise click.ClickException(
             f"{error}. The same command goes on from the last checkpoint in {run.path}"
         ) from error
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[list[int]]:
-    """Collects the first Ctrl-C or request to end, for the training loop to see; the second one ends at once."""
-    received: list[int] = []
-
-    def receive(number: int, _: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        if os.environ.get("RANK", "0") == "0":
-            click.echo("\nStopping after this step and saving; once more to stop at once.", err=True)
-
-    before = {each: signal.signal(each, receive) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _tell_plan(plan: dict[str, Any], as_json: bool) -> None:

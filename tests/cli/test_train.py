@@ -1,5 +1,6 @@
 """`von train`: what it says, what it refuses, and Ctrl-C in a real process."""
 
+import errno
 import json
 import os
 import signal
@@ -135,6 +136,20 @@ def test_a_folder_of_other_things_is_no_place_for_a_run(tiny_data: Path, tmp_pat
     result = train(tiny_data, tmp_path, "--class=chair", "--stage=shape", *SMALL, f"--run={file}")
     assert result.exit_code == 1
     assert f"{file} is no folder; name a new one with --run" in result.stderr
+
+
+def test_a_full_disk_is_said_in_one_sentence(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("vonmodel.training.save_checkpoint", full)
+    result = train(tiny_data, tmp_path, "--class=chair", "--stage=shape", *SMALL)
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "Error: No space left on device; make room where the command writes, then run it again\n"
+    )
 
 
 def test_without_data_the_class_must_be_named(tmp_path: Path) -> None:

@@ -49,7 +49,12 @@ def test_it_sees_what_the_latest_run_draws(folder, tiny_run):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--class", "chair"), 1, "two classes or more"),
+        (
+            ("--class", "chair"),
+            1,
+            "two classes or more apart; only chair is named, and data has prepared shapes of: car",
+        ),
+        (("--output", "data"), 1, "--output data is a folder; name a file to write"),
         (("--class", "chair", "--class", "unicorn"), 2, "unicorn"),
         (("--resolution", "20"), 1, "resolution is 20"),
         (("--resolution", "64"), 1, "64"),

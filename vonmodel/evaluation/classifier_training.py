@@ -62,13 +62,19 @@ def train_classifier(
         What it says of itself, and the hash of its file.
 
     Raises:
-        ClassifierError: fewer than two classes, or no shape is held out.
+        ClassifierError: fewer than two classes, or no shape is held out; or `output` is a folder.
         EmptyDatasetError, ManifestMissingError, ResolutionError, ShapeFileError: the data does not serve.
     """
-    classes = settings.classes or tuple(dataset_classes(data, "shapes"))
+    if output.is_dir():
+        raise ClassifierError(f"--output {output} is a folder; name a file to write")
+    found = dataset_classes(data, "shapes")
+    classes = settings.classes or tuple(found)
     if len(set(classes)) < 2:
-        found = ", ".join(classes) or "none"
-        raise ClassifierError(f"a classifier tells two classes or more apart; {data} has prepared shapes of: {found}")
+        named = f"only {classes[0]} is named, and " if settings.classes else ""
+        raise ClassifierError(
+            f"a classifier tells two classes or more apart; {named}{data} has prepared shapes of: "
+            f"{', '.join(found) or 'none'}"
+        )
     training = {name: _open(data, name, ("train",), settings) for name in classes}
     held_out = {name: _open(data, name, ("val", "test"), settings) for name in classes}
     empty = [name for name in classes if not training[name]]
