@@ -41,6 +41,11 @@ def train_on_devices(count: int, arguments: Sequence[str]) -> None:
     before = {each: signal.signal(each, lambda number, _: _send(processes, number)) for each in _SIGNALS}
     try:
         first = _wait(processes)
+        for rank, process in enumerate(processes):
+            if process.poll() is None:
+                click.echo(
+                    f"training process {rank} did not end within {GRACE_S:.0f} s of the others: killed", err=True
+                )
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .ordered_mean import averaged_in_order
+
 # How long a process waits for another one: a sample sheet or a checkpoint on a slow disk takes minutes at most.
 PATIENCE = timedelta(minutes=20)
 
@@ -27,6 +29,10 @@ Value = TypeVar("Value")
 
 class LostProcessError(RuntimeError):
     """Another process of this training ended or does not answer."""
+
+
+class DisagreementError(Exception):
+    """Processes of one training were started with different things."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +85,26 @@ def is_launched() -> bool:
 
 
 @contextmanager
-def processes_joined(device: torch.device) -> Iterator[None]:
+def processes_joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[None]:
     """Joins the processes that a launcher started and lets them go at the end; one alone stays alone.
 
     Args:
         device: where this process computes; tensors elsewhere than on a GPU are exchanged through the host.
+        patience: how long a process waits for another one before it gives up, here and in all that follows.
 
     Raises:
-        distributed.DistError: the other processes did not come.
+        LostProcessError: the other processes did not come, or the port is taken.
     """
     if not is_launched() or distributed.is_initialized():
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    try:
+        distributed.init_process_group(backend, timeout=patience)
+    except (RuntimeError, ValueError) as error:
+        raise LostProcessError(f"{_who()} did not find the others: {error}") from error
     try:
         with warnings.catch_warnings():
             # It compares strides of axes of length one as well, which say nothing.
@@ -126,6 +137,26 @@ def told_by_all(value: Value) -> list[Value]:
     with _others_answering():
         distributed.all_gather_object(told, value)
     return told
+
+
+def same_everywhere(things: Mapping[str, str]) -> None:
+    """Makes sure that all processes were started with the same.
+
+    Args:
+        things: what must be the same, by its name in words.
+
+    Raises:
+        DisagreementError: names what differs, and in which processes.
+    """
+    told = told_by_all(dict(things))
+    for name, value in told[0].items():
+        others = [index for index, each in enumerate(told) if each[name] != value]
+        if others:
+            listed = ", ".join(f"{index}: {told[index][name]}" for index in (0, *others))
+            raise DisagreementError(
+                f"the processes of this training see a different {name} (process {listed}); start all of them with "
+                "the same options, on a run folder and a dataset that all of them see"
+            )
 
 
 def mean_everywhere(values: Tensor) -> Tensor:
@@ -169,7 +200,10 @@ def averaging_gradients(module: nn.Module) -> nn.Module:
     if process_count() == 1:
         return module
     with _others_answering():
-        return DistributedDataParallel(module, gradient_as_bucket_view=True)
+        parallel = DistributedDataParallel(module, gradient_as_bucket_view=True)
+    if process_count() > 2 and all(each.device.type == "cpu" for each in module.parameters()):
+        parallel.register_comm_hook(None, averaged_in_order)
+    return parallel
 
 
 def own_gradients(module: nn.Module) -> AbstractContextManager[None]:
@@ -202,6 +236,13 @@ def _summed(values: Tensor) -> Tensor:
     with _others_answering():
         distributed.all_reduce(total)
     return total
+
+
+def _who() -> str:
+    """This process in the launcher's words."""
+    told = {name: os.environ.get(name, "not set") for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
+    said = ", ".join(f"{name} {value}" for name, value in told.items())
+    return f"training process {os.environ.get('RANK', '?')} ({said})"
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ from .checkpoint import (
     read_state,
     save_checkpoint,
 )
-from .config import STAGES, StageName, TrainConfig, config_hash
+from .config import STAGES, StageName, TrainConfig
 from .model import VonModel, build_model
 from .monitor import Monitor, Progress
 from .parallel import Part, any_everywhere, is_writer, process_count, rank, same_everywhere, wait_for_all
@@ -91,7 +94,7 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
 
     # What there is to learn from, and for how long.
     reached = job.run.latest_checkpoint(name)
-    same_everywhere({"configuration": config_hash(config), "checkpoint": _named(reached)})
+    same_everywhere({"configuration": _hash(config), "checkpoint": _named(reached)})
     if reached is not None and reached.finished:
         return reached
     data = open_data(config, job.data, name)
@@ -206,6 +209,10 @@ def _save(
         prune_checkpoints(job.run.path, stage.name, job.config.output.keep)
     wait_for_all()
     return info
+
+
+def _hash(config: TrainConfig) -> str:
+    return hashlib.sha256(json.dumps(dataclasses.asdict(config)).encode()).hexdigest()[:12]
 
 
 def _named(reached: CheckpointInfo | None) -> str:
