@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .settings import LOCAL_PATH
+
 if TYPE_CHECKING:
     from vonmodel.synthesis.films import FilmSettings
     from vonmodel.synthesis.photo import CutPhoto
@@ -62,7 +64,7 @@ def shape_options(command: Command) -> Command:
         click.option(
             "--from",
             "reconstructions",
-            type=click.Path(path_type=Path),
+            type=LOCAL_PATH,
             multiple=True,
             help="The shapes that von reconstruct found: its folder.",
         ),

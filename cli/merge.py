@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from .disk import disk_errors
-from .settings import json_option, print_json
+from .settings import LOCAL_PATH, json_option, print_json
 
 if TYPE_CHECKING:
     from vondata.merge import MergedPart
 
 
-@click.command()
-@click.argument("datasets", nargs=-1, type=click.Path(path_type=Path), required=True)
-@click.option("--into", type=click.Path(path_type=Path), required=True, help="New folder of the joined dataset.")
+@click.command(short_help="Joins prepared datasets into a new one.")
+@click.argument("datasets", nargs=-1, type=LOCAL_PATH, required=True)
+@click.option("--into", type=LOCAL_PATH, required=True, help="New folder of the joined dataset.")
 @click.option("--mixed-settings", is_flag=True, help="Join also what was prepared with different settings, as it is.")
 @click.option(
     "--prefer-first", is_flag=True, help="Where an id stands for different things, take the first dataset's."
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def merge(
     datasets: tuple[Path, ...], into: Path, mixed_settings: bool, prefer_first: bool, copy: bool, as_json: bool
 ) -> None:
-    """Join two or more DATASETS, as of parts prepared on several machines, into a new one."""
+    """Joins two or more DATASETS, as of parts prepared on several machines, into a new one."""
     from vondata.dataset import DatasetFormatError
     from vondata.journal import DatasetBusyError
     from vondata.merge import MergeError, MergeOptions

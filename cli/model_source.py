@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .disk import in_words
-from .settings import folder_option, print_json
+from .settings import LOCAL_PATH, folder_option, print_json
 
 if TYPE_CHECKING:
     from vonmodel.run_folder import RunFolder
@@ -22,7 +22,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def model_options(command: Command) -> Command:
     """--run, --class, --runs, --data, --checkpoint and --device: a trained model and the data of its class."""
     options = [
-        click.option("--run", type=click.Path(path_type=Path), help="The run folder. [default: the latest run]"),
+        click.option("--run", type=LOCAL_PATH, help="The run folder. [default: the latest run]"),
         click.option("--class", "class_name", help="The run of this class, in place of --run."),
         folder_option("runs", help="Where the runs are."),
         folder_option("data", help="The prepared dataset."),
@@ -38,7 +38,7 @@ def output_option(folder: str) -> Callable[[Command], Command]:
     """--output; the default is a folder of this name in the run, by checkpoint."""
     return click.option(
         "--output",
-        type=click.Path(path_type=Path),
+        type=LOCAL_PATH,
         help=f"The folder to write. [default: RUN/{folder}/<checkpoint>]",
     )
 
@@ -152,6 +152,8 @@ def user_errors() -> Iterator[None]:
         WeightsError,
     ) as error:
         raise click.ClickException(str(error)) from error
+    except BrokenPipeError:  # whoever reads the output has enough, as `head` has
+        raise
     except OSError as error:
         raise click.ClickException(in_words(error)) from error
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vondata.remote import RemoteFolder
 
 
-@click.command()
+@click.command(short_help="Writes a prepared dataset as a few large files.")
 @folder_option("data", help="Folder or URL of the prepared dataset.")
 @click.option(
     "--into", type=FolderType("used"), required=True, help="New folder, or URL, that the shards are written to."
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--shard-size", default="500MB", show_default=True, metavar="SIZE", help="Size of a shard, about.")
 @json_option
 def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], shard_size: str, as_json: bool) -> None:
-    """Write the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
+    """Writes the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
     from vondata.manifest import ManifestDamagedError
     from vondata.pack import PackError
     from vondata.pack import pack as pack_parts

@@ -56,7 +56,7 @@ distance_option = click.option(
 )
 
 
-@click.group()
+@click.group(short_help="Turns raw meshes and photos into a dataset.")
 @click.option(
     "--explain",
     metavar="REASON",
@@ -68,13 +68,13 @@ distance_option = click.option(
     help="Say what a reason of rejection means and what to do; without a name, all of them.",
 )
 def prepare() -> None:
-    """Turn raw meshes and photos into a dataset, with one row per item found and a reason for each one left out.
+    """Turns raw meshes and photos into a dataset, with one row per item found and a reason for each one left out.
 
     Runs can be stopped and repeated: what is done is not done again.
     """
 
 
-@prepare.command()
+@prepare.command(short_help="Prepares the shapes of ShapeNetCore.")
 @folder_option(
     "shapenet",
     "--root",
@@ -91,7 +91,7 @@ def prepare() -> None:
 def shapenet(
     shapenet: Path | RemoteFolder | None, resolution: int, distance: Method, binvox: bool, running: Running
 ) -> None:
-    """Prepare the shapes of ShapeNetCore."""
+    """Prepares the shapes of ShapeNetCore."""
     from vondata.shapes.prepare import ShapeSettings, prepare_shape
     from vondata.shapes.sources import shapenet_items
 
@@ -101,7 +101,7 @@ def shapenet(
     run_preparation(running, "shapes", found_items([(folder, items)], running), prepare_shape, settings)
 
 
-@prepare.command()
+@prepare.command(short_help="Prepares the meshes of any folder, all of one class.")
 @click.option(
     "--root", type=FolderType("used"), required=True, help="Folder or URL of OBJ, OFF, PLY, STL or GLB files."
 )
@@ -122,7 +122,7 @@ def meshes(
     binvox: bool,
     running: Running,
 ) -> None:
-    """Prepare the meshes in any folder, which all are of one --class."""
+    """Prepares the meshes in any folder, which all are of one --class."""
     from vondata.shapes.prepare import ShapeSettings, prepare_shape
     from vondata.shapes.sources import mesh_folder_items
 
@@ -137,7 +137,7 @@ def meshes(
     run_preparation(running, "shapes", found_items([(folder, items)], running), prepare_shape, settings)
 
 
-@prepare.command()
+@prepare.command(short_help="Prepares the photos of Pix3D, and of any folder.")
 @folder_option("pix3d", help="Pix3D, or a folder in its layout: pix3d.json, img/ and mask/.", urls="used")
 @folder_option("photos", help="A folder of photos for each class.", urls="used")
 @click.option("--size", type=click.IntRange(16, 2048), default=128, show_default=True, help="Side in pixels.")
@@ -175,7 +175,7 @@ def images(
     match_viewpoints: bool | None,
     running: Running,
 ) -> None:
-    """Prepare photos: those of Pix3D with their annotation, and folders of photos without any."""
+    """Prepares photos: those of Pix3D with their annotation, and folders of photos without any."""
     if pix3d is None and photos is None:
         raise click.UsageError(
             "which photos? Name --pix3d, --photos or both, or write them under [paths] in von.toml"

@@ -9,15 +9,13 @@ import click
 
 from .choices import FiniteRange, film_options, film_settings, read_photos
 from .model_source import model_options, open_chosen_source, output_option, print_result, progress_bar, user_errors
-from .settings import json_option
+from .settings import LOCAL_PATH, json_option
 
 
-@click.command()
-@click.argument("photos", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.command(short_help="Finds shape, viewpoint and texture of photos.")
+@click.argument("photos", type=LOCAL_PATH, nargs=-1, required=True)
 @model_options
-@click.option(
-    "--mask", "masks", type=click.Path(path_type=Path), multiple=True, help="A mask, one for each photo in turn."
-)
+@click.option("--mask", "masks", type=LOCAL_PATH, multiple=True, help="A mask, one for each photo in turn.")
 @click.option("--shapes", type=click.IntRange(1, 4096), help="Generated shapes to begin with. [default: up to 96]")
 @click.option("--starts", type=click.IntRange(1, 256), default=12, show_default=True, help="Fits begun.")
 @click.option("--steps", type=click.IntRange(1, 10_000), default=60, show_default=True, help="Of the last fits.")

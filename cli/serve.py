@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from .model_source import choose_device, choose_run, user_errors
-from .settings import folder_option, json_option, print_json
+from .settings import LOCAL_PATH, folder_option, json_option, print_json
 
 
-@click.command()
-@click.option("--run", type=click.Path(path_type=Path), help="The run folder. [default: the latest run]")
+@click.command(short_help="Serves a page to explore a model by hand.")
+@click.option("--run", type=LOCAL_PATH, help="The run folder. [default: the latest run]")
 @click.option("--class", "class_name", help="The run of this class, in place of --run.")
 @folder_option("runs", help="Where the runs are.")
 @folder_option("data", help="The prepared dataset.")

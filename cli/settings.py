@@ -48,7 +48,7 @@ def load_settings(group: click.Group, file: Path = SETTINGS_FILE) -> dict[str, A
 
 
 class FolderType(click.ParamType[Any]):
-    """A folder of this machine, or one behind a URL such as s3://bucket/data."""
+    """A path of this machine, also as file:// URL, or a folder behind a URL such as s3://bucket/data."""
 
     name = "path"
 
@@ -58,20 +58,23 @@ class FolderType(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A Path, or a RemoteFolder where URLs are used as they are."""
         if value == "":  # what an unset variable of a shell leaves; as a path it would be the current folder
-            self.fail("no folder is named; . is the current one", param, ctx)
+            self.fail("nothing is named; . is the current folder", param, ctx)
         if not isinstance(value, str) or "://" not in value:
             return Path(value) if isinstance(value, str) else value
         from vondata.remote import RemoteError, RemoteFolder, folder_of
 
         folder = folder_of(value)
         if isinstance(folder, RemoteFolder) and self.urls == "refused":
-            self.fail(f"{value} is a URL; only a folder of this machine will do here", param, ctx)
+            self.fail(f"{value} is a URL; only a path of this machine will do here", param, ctx)
         if isinstance(folder, RemoteFolder) and self.urls == "copied":
             try:
                 return _copied(folder)
             except RemoteError as error:
                 self.fail(str(error), param, ctx)
         return folder
+
+
+LOCAL_PATH = FolderType("refused")
 
 
 def folder_option(folder: Folder, *flags: str, help: str, urls: UrlUse | None = None) -> Callable[[Command], Command]:

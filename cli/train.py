@@ -15,7 +15,7 @@ import click
 
 from .devices import INTERRUPTED, RememberingCommand, train_on_devices
 from .model_source import choose_device, user_errors
-from .settings import folder_option, json_option, print_json
+from .settings import LOCAL_PATH, folder_option, json_option, print_json
 from .signals import disk_errors_said_once, stop_on_signal
 from .train_baseline import NAMES, BaselineRequest, train_baseline
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vonmodel.training import TrainingJob
 
 
-@click.command(cls=RememberingCommand)
+@click.command(cls=RememberingCommand, short_help="Trains shapes, then textures, then both together.")
 @click.option("--class", "class_name", help="Class to train. [default: the one that was prepared]")
 @click.option(
     "--stage",
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     help="Train this one of the paper's comparisons in place of the model, on the same data for as many steps.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random.  [default: 0]")
-@click.option("--run", type=click.Path(path_type=Path), help="The run folder. [default: RUNS/CLASS]")
+@click.option("--run", type=LOCAL_PATH, help="The run folder. [default: RUNS/CLASS]")
 @folder_option("runs", help="Where the runs are.")
 @folder_option("data", help="The prepared dataset.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .model_source import choose_device, progress_bar, user_errors
-from .settings import folder_option, json_option, print_json
+from .settings import LOCAL_PATH, folder_option, json_option, print_json
 
 if TYPE_CHECKING:
     from vonmodel.evaluation.classifier_training import ClassifierSettings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CLASSIFIER_FILE = "shape-classifier.safetensors"
 
 
-@click.command("train-classifier")
+@click.command("train-classifier", short_help="Trains a classifier of shapes, for scores.")
 @click.option("--class", "classes", multiple=True, help="A class to tell apart; repeat. [default: all prepared ones]")
 @click.option("--resolution", type=int, help="Voxels along an edge. [default: that of the latest run, else 32]")
 @click.option(
@@ -29,7 +29,7 @@ CLASSIFIER_FILE = "shape-classifier.safetensors"
 @click.option("--steps", type=click.IntRange(min=1), help="Batches. [default: ten passes, 200 at least]")
 @click.option("--batch-size", type=click.IntRange(min=2), default=16, show_default=True, help="Shapes a step.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
-@click.option("--output", type=click.Path(path_type=Path), help=f"The file. [default: RUNS/{CLASSIFIER_FILE}]")
+@click.option("--output", type=LOCAL_PATH, help=f"The file. [default: RUNS/{CLASSIFIER_FILE}]")
 @folder_option("runs", help="Where the runs are.")
 @folder_option("data", help="The prepared dataset.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

@@ -9,22 +9,20 @@ import click
 
 from .choices import chosen_shapes, film_options, film_settings, read_photos, shape_options, viewpoint_options
 from .model_source import model_options, open_chosen_source, output_option, print_result, progress_bar, user_errors
-from .settings import json_option
+from .settings import LOCAL_PATH, json_option
 
 
-@click.command()
+@click.command(short_help="Paints shapes in the textures of photos.")
 @model_options
 @click.option(
     "--texture-from",
     "photos",
-    type=click.Path(path_type=Path),
+    type=LOCAL_PATH,
     multiple=True,
     required=True,
     help="A photo whose texture to take; as often as wanted.",
 )
-@click.option(
-    "--mask", "masks", type=click.Path(path_type=Path), multiple=True, help="Its mask, one for each photo in turn."
-)
+@click.option("--mask", "masks", type=LOCAL_PATH, multiple=True, help="Its mask, one for each photo in turn.")
 @shape_options
 @viewpoint_options
 @click.option("--views", type=click.IntRange(0, 64), default=5, show_default=True, help="Other azimuths.")

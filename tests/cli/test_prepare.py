@@ -260,7 +260,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path:
         ("--item-timeout=inf", "'inf' is not a finite number"),
         ("--memory-limit=10", "--memory-limit: 10 is too little for a process to start in; write it as 4GB"),
         ("--memory-limit=-4GB", "--memory-limit: -4GB is too little"),
-        ("--data=", "'--data': no folder is named; . is the current one"),
+        ("--data=", "'--data': nothing is named; . is the current folder"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(von: Von, tree: Path, option: str, message: str) -> None:

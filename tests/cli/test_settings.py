@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from voncli.main import main as von
 from voncli.settings import folder_option, json_option, load_settings, print_json
 
 Run = Callable[..., Result]
@@ -110,3 +111,28 @@ def test_mistakes_in_the_file_are_wrong_usage(run: Run, toml: str, message: str)
 
 def test_json_is_all_there_is_on_standard_output(run: Run) -> None:
     assert run("train", "--json").stdout.startswith('{\n  "data": "data"')
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "train --run s3://bucket/runs/chair",
+        "evaluate --classifier s3://bucket/classifier.safetensors",
+        "train-classifier --output s3://bucket/classifier.safetensors",
+        "generate --output s3://bucket/pictures",
+        "edit --run s3://bucket/runs/chair",
+        "edit --from s3://bucket/reconstructed",
+        "interpolate --runs s3://bucket/runs",
+        "transfer --texture-from https://example.org/photo.jpg",
+        "reconstruct https://example.org/photo.jpg",
+        "export --output s3://bucket/meshes",
+        "serve --run s3://bucket/runs/chair",
+        "demo s3://bucket/demo",
+        "merge s3://bucket/a s3://bucket/b --into c",
+    ],
+)
+def test_a_url_is_refused_where_a_path_is_needed(arguments: str) -> None:
+    result = CliRunner().invoke(von, arguments.split())
+    assert result.exit_code == 2
+    url = next(word for word in arguments.split() if "://" in word)
+    assert f"{url} is a URL; only a path of this machine will do here" in " ".join(result.output.split())

@@ -347,7 +347,7 @@ def lack(*_: object, **__: object) -> None:
 def test_folders_that_must_be_here_refuse_urls(tmp_path: Path) -> None:
     result = von("train", "--runs", "s3://bucket/runs", "--class", "chair")
     assert result.exit_code == 2
-    assert "s3://bucket/runs is a URL; only a folder of this machine will do here" in result.output
+    assert "s3://bucket/runs is a URL; only a path of this machine will do here" in result.output
 
 
 @pytest.fixture
