@@ -1,28 +1,34 @@
 """What loading data costs training: the same steps on batches in memory, loaded ahead, and loaded when asked for.
 
-`python -m benchmarks.loading [--device cuda] [--rounds N] [--threads T] [--output results.json]`; `--smoke` runs it
-small and once. Shapes of 128^3 are read and made coarser for the networks of the demo preset, which learn faster than
-others: the step that data could starve most. On a GPU the steps are those of the preset `fast`, at full size. The
-first visit decodes files; later ones find them in the cache.
+`python -m benchmarks.loading [--device cuda] [--size demo|published] [--rounds N] [--threads T]
+[--output results.json]`; `--smoke` runs it small and once. Shapes of 128^3 are read and made coarser for the networks
+of the demo preset, which learn faster than others: the step that data could starve most. On a GPU the steps are those
+of the preset `fast`, at full size. The first visit decodes files; later ones find them in the cache.
+
+A share compares rounds that followed each other, as machines change their speed by more than loading costs; rounds
+take the ways in turn and back. `waited` is the share of a round that the step stood still for data, `processor_ms`
+what an item takes a loading thread, and the last rows are what loading gives alone, at full size: a step that learns
+from fewer images a second is never starved.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.gpu import waiting_for
-from benchmarks.measure import Table, time_paired
+from benchmarks.measure import Table, Timing
 from benchmarks.prepared import write_prepared
 from vonmodel.acceleration import prepare_model, tuned_convolutions
-from vonmodel.batches import loaded_ahead
+from vonmodel.batches import Batch, loaded_ahead
 from vonmodel.config import StageName, TrainConfig, update
 from vonmodel.model import build_model
 from vonmodel.precision import computing_in
@@ -31,33 +37,42 @@ from vonmodel.stages import Stage, Step, run_step
 from vonmodel.training_data import build_stage, open_data
 
 WORKERS = 2
+Source = Callable[[], AbstractContextManager[Iterator[list[Batch]]]]
 
 
 def main() -> None:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", choices=["demo", "published"], help="of the networks  [demo; published on a GPU]")
+    parser.add_argument("--batch", type=int, help="items of a step  [the preset's]")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=4, help="of a round")
     parser.add_argument("--threads", type=int, default=1, help="that compute; the other cores load")
     parser.add_argument("--stage", choices=["shape", "texture"], action="append")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rounds, steps, resolution = (1, 2, 32) if arguments.smoke else (arguments.rounds, 8, 128)
+    rounds, steps, resolution = (1, 2, 32) if arguments.smoke else (arguments.rounds, arguments.steps, 128)
     table = Table(
         f"Loading shapes of {resolution}^3 and photos", "python -m benchmarks.loading", keep_in=arguments.output
     )
     device = torch.device(arguments.device)
-    preset: PresetName = "fast" if device.type == "cuda" else "demo"
+    size = arguments.size or ("published" if device.type == "cuda" else "demo")
+    preset: PresetName = "demo" if size == "demo" else "fast" if device.type == "cuda" else "published"
     table.notes.append(
-        f"{steps} steps of `{preset}` a round; {arguments.threads} threads compute, {WORKERS} load; on {device}."
+        f"{rounds} rounds of {steps} steps of `{preset}`; {arguments.threads} threads compute, {WORKERS} load; "
+        f"on {device}."
     )
     config = update(PRESETS[preset], {"data": {"viewpoints": "class"}}, "benchmark")
     with tempfile.TemporaryDirectory() as folder:
         write_prepared(Path(folder), shapes=16, photos=32, resolution=resolution, image_size=max(32, resolution))
         for name in arguments.stage or ["shape", "texture"]:
-            _time(table, Job(config, device, Path(folder), steps, rounds), name)
+            batch = {} if arguments.batch is None else {name: {"batch_size": arguments.batch}}
+            job = Job(update(config, batch, "benchmark"), device, Path(folder), steps, rounds)
+            _time(table, job, name)
+            _load_alone(table, job, name, resolution)
     table.finish(arguments.output)
 
 
@@ -71,51 +86,124 @@ class Job:
     steps: int
     rounds: int
 
+    def stage(self, name: StageName, *, cached: bool) -> Stage:
+        """A stage with a model of its own, its data cached or decoded each time."""
+        config = self.config if cached else update(self.config, {"output": {"cache_mb": 0}}, "benchmark")
+        model = prepare_model(build_model(config.model, 0), config.compute, self.device)
+        stage = build_stage(config, name, model, open_data(config, self.data, name), 10**6)
+        for phase in stage.phases:
+            for network in phase.networks:
+                network.train()
+        return stage
+
+    def loading(self, source: Stage, workers: int) -> AbstractContextManager[Iterator[list[Batch]]]:
+        """A round's batches and the one before, as training has them loaded."""
+        pin = self.device.type == "cuda"
+        return loaded_ahead(lambda step: [source.load(step)], range(self.steps + 1), workers=workers, pin=pin)
+
+
+@dataclass
+class Round:
+    """What a round took, in seconds."""
+
+    whole: float = 0.0
+    waited: float = 0.0
+
 
 def _time(table: Table, job: Job, name: StageName) -> None:
-    config, steps, on_gpu = job.config, job.steps, job.device.type == "cuda"
-    model = prepare_model(build_model(config.model, 0), config.compute, job.device)
-    stage = build_stage(config, name, model, open_data(config, job.data, name), 10**6)
-    uncached = update(config, {"output": {"cache_mb": 0}}, "benchmark")
-    cold = build_stage(uncached, name, model, open_data(uncached, job.data, name), 10**6)
-    for phase in stage.phases:
-        for network in phase.networks:
-            network.train()
-
-    held = [[stage.load(step).to(job.device)] for step in range(steps)]  # which also fills the cache
-
-    def loading(source: Stage, workers: int) -> AbstractContextManager[object]:
-        return loaded_ahead(lambda step: [source.load(step)], range(steps), workers=workers, pin=on_gpu)
-
-    ways: dict[str, Callable[[], AbstractContextManager[object]]] = {
-        "in memory": lambda: nullcontext(iter(held)),
-        "loaded ahead, later visits": lambda: loading(stage, WORKERS),
-        "loaded ahead, first visit": lambda: loading(cold, WORKERS),
-        "loaded when asked for, first visit": lambda: loading(cold, 0),
+    """Trains one model on batches that come by several ways."""
+    stage, cold = job.stage(name, cached=True), job.stage(name, cached=False)
+    held = [[stage.load(step).to(job.device)] for step in range(job.steps + 1)]  # which also fills the cache
+    ways: dict[str, tuple[Source, Stage | None]] = {
+        "in memory": (lambda: nullcontext(iter(held)), None),
+        "loaded ahead, later visits": (lambda: job.loading(stage, WORKERS), stage),
+        "loaded ahead, first visit": (lambda: job.loading(cold, WORKERS), cold),
+        "loaded when asked for, first visit": (lambda: job.loading(cold, 0), cold),
     }
-    timings = time_paired(
-        {way: partial(_train, stage, source, job) for way, source in ways.items()},
-        rounds=job.rounds,
-        settle=waiting_for(job.device),
-    )
-    items = steps * config.stage(name).batch_size
-    for timing in timings:
+    _train(stage, ways["in memory"][0], job)
+    rounds: dict[str, list[Round]] = {way: [] for way in ways}
+    for number in range(job.rounds):
+        for way in list(ways)[:: -1 if number % 2 else 1]:
+            rounds[way].append(_train(stage, ways[way][0], job))
+    items = job.steps * job.config.stage(name).batch_size
+    for way, (_, source) in ways.items():
+        timing = Timing(way, tuple(each.whole for each in rounds[way]))
+        pairs = zip(rounds["in memory"], rounds[way], strict=True)
+        shares = Timing(way, tuple(memory.whole / each.whole for memory, each in pairs))
         table.add(
             stage=name,
-            data=timing.name,
+            data=way,
             images_per_s=items / timing.median,
-            spread=items / timing.median * timing.spread / timing.median,
-            share=timings[0].median / timing.median,
+            share=shares.median,
+            spread=shares.spread,
+            waited=statistics.median(each.waited / each.whole for each in rounds[way]),
+            step_ms=1000 * timing.median / job.steps,
+            processor_ms=None if source is None else _processor_ms(source, name, job),
         )
 
 
-def _train(stage: Stage, source: Callable[[], AbstractContextManager[object]], job: Job) -> None:
-    precision = computing_in(job.config.compute.precision, job.device)
+def _train(stage: Stage, source: Source, job: Job) -> Round:
+    """Takes the steps of a round; the first batch, which nobody could have loaded ahead, comes before the clock."""
+    precision, wait, taken = computing_in(job.config.compute.precision, job.device), waiting_for(job.device), Round()
     with source() as batches, tuned_convolutions(job.config.compute):
-        assert isinstance(batches, Iterator)
-        for number, (batch,) in enumerate(batches):
-            step = Step(number, batch.to(job.device), torch.Generator().manual_seed(number))
-            run_step(stage, [step], learning_rate=1.0, precision=precision)
+        _step(stage, 0, next(batches), job, precision)
+        wait()
+        begun = time.perf_counter()
+        for number in range(1, job.steps + 1):
+            asked = time.perf_counter()
+            parts = next(batches)
+            taken.waited += time.perf_counter() - asked
+            _step(stage, number, parts, job, precision)
+        wait()
+        taken.whole = time.perf_counter() - begun
+    return taken
+
+
+def _step(
+    stage: Stage,
+    number: int,
+    parts: list[Batch],
+    job: Job,
+    precision: Callable[[], AbstractContextManager[object]],
+) -> None:
+    (batch,) = parts
+    step = Step(number, batch.to(job.device), torch.Generator().manual_seed(number))
+    run_step(stage, [step], learning_rate=1.0, precision=precision)
+
+
+def _processor_ms(source: Stage, name: StageName, job: Job) -> float:
+    """Processor time of this thread for an item of a batch."""
+    times = []
+    for step in range(5):
+        begun = time.thread_time()
+        source.load(step)
+        times.append(time.thread_time() - begun)
+    return 1000 * statistics.median(times) / job.config.stage(name).batch_size
+
+
+def _load_alone(table: Table, job: Job, name: StageName, resolution: int) -> None:
+    """Loads batches of the published size with no step between them; the networks only give the stage its shape."""
+    sizes = {"resolution": resolution, "image_size": resolution, "shape_base_channels": 1, "texture_base_channels": 2}
+    config = update(PRESETS["published"], {"data": {"viewpoints": "class"}, "model": sizes}, "benchmark")
+    loading = Job(config, torch.device("cpu"), job.data, 4 * job.steps, job.rounds)
+    items = (loading.steps + 1) * config.stage(name).batch_size
+    for visit, cached in (("later visits", True), ("first visit", False)):
+        stage, times = loading.stage(name, cached=cached), []
+        for number in range(loading.rounds + 1):
+            begun = time.perf_counter()
+            with loading.loading(stage, WORKERS) as batches:
+                for _ in batches:
+                    pass
+            if number:  # the first of them fills the cache
+                times.append(time.perf_counter() - begun)
+        timing = Timing(visit, tuple(times))
+        table.add(
+            stage=name,
+            data=f"loading alone, {visit}, at full size",
+            images_per_s=items / timing.median,
+            spread=timing.spread / timing.median,
+            processor_ms=_processor_ms(stage, name, loading),
+        )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import triton.language as tl
 LEAST_OPACITY = tl.constexpr(1e-4)
 MOST_OPACITY = tl.constexpr(1.0 - 1e-4)
 BRICK_BITS = tl.constexpr(2)
+# No ray that meets a volume begins farther from it, in voxels.
+SOMEWHERE = tl.constexpr(1e9)
 # Stands for the infinite samples per voxel of a ray along a plane.
 ENDLESS = tl.constexpr(1e9)
 
@@ -51,13 +53,14 @@ def _span(start, per, n):
 
 @triton.jit
 def samples_inside(x, y, z, per_x, per_y, per_z, n, samples):
-    """The samples [first, end) within the grid; none for a ray that misses it."""
+    """The samples [first, end) within the grid; none for a ray that misses it, or that begins nowhere."""
     low_x, high_x = _span(x, per_x, n)
     low_y, high_y = _span(y, per_y, n)
     low_z, high_z = _span(z, per_z, n)
     low = tl.maximum(tl.maximum(low_x, low_y), tl.maximum(low_z, 0.0))
     high = tl.minimum(tl.minimum(high_x, high_y), tl.minimum(high_z, samples - 1.0))
-    hit = low <= high
+    # Viewpoints that are not finite would have samples anywhere in memory.
+    hit = (low <= high) & (tl.abs(x) + tl.abs(y) + tl.abs(z) < SOMEWHERE)
     return tl.where(hit, tl.ceil(low).to(tl.int32), samples), tl.where(hit, high.to(tl.int32) + 1, samples)
 
 

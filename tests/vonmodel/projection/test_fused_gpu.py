@@ -118,6 +118,21 @@ def test_no_items() -> None:
     assert [tuple(each.shape) for each in gradients] == [(0, 1, 8, 8, 8), (0, 3, 3)]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the interpreter's arithmetic
+@pytest.mark.parametrize("number", [torch.inf, -torch.inf, torch.nan, 1e30])
+def test_viewpoints_that_are_not_finite_see_nothing(number: float) -> None:
+    volumes, rotations = _scene(1, 4, 7, fill=1.0)
+    rotations[0, 1, 0] = number
+    view = _view(COARSE, 4)
+    sketch, clearance = fused_gpu.march_rays(volumes, rotations, *view, 3)
+    empty, _ = fused_gpu.march_rays(torch.zeros_like(volumes), _scene(1, 4, 7)[1], *view, 3)
+    torch.testing.assert_close(sketch, empty, atol=1e-6, rtol=0)
+    gradients = fused_gpu.march_rays_backward(
+        torch.ones_like(sketch), volumes, clearance, rotations, *view, True, False
+    )
+    assert not gradients[0].any()
+
+
 @pytest.mark.parametrize(
     "resolution", [2, 3, pytest.param(15, marks=pytest.mark.slow), pytest.param(40, marks=pytest.mark.slow)]
 )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-# In a process of its own, as the checks of tensor shapes in tests are not for the compiler. All stages in one process,
-# as training goes, and with batches of other sizes; the compiler's first half alone, which is the one that gives up.
+# In a process of its own, as the checks of tensor shapes in tests are not for the compiler. All stages in it, as in
+# training, with batches of other sizes; the compiler's first half alone, which is the one that gives up.
 COMPILED = """
 import sys
 from pathlib import Path
