@@ -185,7 +185,7 @@ def _strip(title: str, strip: Strip) -> str:
     )
     kind = "strip views framed" if strip.framed else "strip views"
     return (
-        f'<section><h4>{escape(strip.label)}</h4><div class="{kind}" tabindex="0" role="region" '
+        f'<section><h4>{escape(strip.label)}</h4><div class="{kind}" role="group" '
         f'aria-label="{escape(f"{title}, {strip.label}")}">{cells}</div></section>'
     )
 
