@@ -1,14 +1,14 @@
 """What loading data costs training: the same steps on batches in memory, loaded ahead, and loaded when asked for.
 
-`python -m benchmarks.loading [--device cuda] [--size demo|published] [--rounds N] [--threads T]
+`python -m benchmarks.loading [--device cuda] [--size demo|published] [--steps N] [--threads T]
 [--output results.json]`; `--smoke` runs it small and once. Shapes of 128^3 are read and made coarser for the networks
 of the demo preset, which learn faster than others: the step that data could starve most. On a GPU the steps are those
 of the preset `fast`, at full size. The first visit decodes files; later ones find them in the cache.
 
-A share compares rounds that followed each other, as machines change their speed by more than loading costs; rounds
-take the ways in turn and back. `waited` is the share of a round that the step stood still for data, `processor_ms`
-what an item takes a loading thread, and the last rows are what loading gives alone, at full size: a step that learns
-from fewer images a second is never starved.
+The ways take turns from step to step, and each step loads one batch beside it, so that a share compares steps that
+followed each other: machines change their speed by more than loading costs. `waited` is the share of the time that
+steps stood still for data, `processor_ms` what an item takes a loading thread, and the last rows are what loading
+gives alone, at full size: a step that learns from fewer images a second is never starved.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +46,14 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", choices=["demo", "published"], help="of the networks  [demo; published on a GPU]")
     parser.add_argument("--batch", type=int, help="items of a step  [the preset's]")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=4, help="of a round")
+    parser.add_argument("--steps", type=int, default=20, help="of each way")
     parser.add_argument("--threads", type=int, default=1, help="that compute; the other cores load")
     parser.add_argument("--stage", choices=["shape", "texture"], action="append")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rounds, steps, resolution = (1, 2, 32) if arguments.smoke else (arguments.rounds, arguments.steps, 128)
+    steps, resolution = (3, 32) if arguments.smoke else (arguments.steps, 128)
     table = Table(
         f"Loading shapes of {resolution}^3 and photos", "python -m benchmarks.loading", keep_in=arguments.output
     )
@@ -62,15 +61,14 @@ def main() -> None:
     size = arguments.size or ("published" if device.type == "cuda" else "demo")
     preset: PresetName = "demo" if size == "demo" else "fast" if device.type == "cuda" else "published"
     table.notes.append(
-        f"{rounds} rounds of {steps} steps of `{preset}`; {arguments.threads} threads compute, {WORKERS} load; "
-        f"on {device}."
+        f"{steps} steps of `{preset}` each; {arguments.threads} threads compute, {WORKERS} load; on {device}."
     )
     config = update(PRESETS[preset], {"data": {"viewpoints": "class"}}, "benchmark")
     with tempfile.TemporaryDirectory() as folder:
         write_prepared(Path(folder), shapes=16, photos=32, resolution=resolution, image_size=max(32, resolution))
         for name in arguments.stage or ["shape", "texture"]:
             batch = {} if arguments.batch is None else {name: {"batch_size": arguments.batch}}
-            job = Job(update(config, batch, "benchmark"), device, Path(folder), steps, rounds)
+            job = Job(update(config, batch, "benchmark"), device, Path(folder), steps)
             _time(table, job, name)
             _load_alone(table, job, name, resolution)
     table.finish(arguments.output)
@@ -84,7 +82,6 @@ class Job:
     device: torch.device
     data: Path
     steps: int
-    rounds: int
 
     def stage(self, name: StageName, *, cached: bool) -> Stage:
         """A stage with a model of its own, its data cached or decoded each time."""
@@ -97,66 +94,51 @@ class Job:
         return stage
 
     def loading(self, source: Stage, workers: int) -> AbstractContextManager[Iterator[list[Batch]]]:
-        """A round's batches and the one before, as training has them loaded."""
+        """The batches, as training has them loaded."""
         pin = self.device.type == "cuda"
-        return loaded_ahead(lambda step: [source.load(step)], range(self.steps + 1), workers=workers, pin=pin)
-
-
-@dataclass
-class Round:
-    """What a round took, in seconds."""
-
-    whole: float = 0.0
-    waited: float = 0.0
+        return loaded_ahead(lambda step: [source.load(step)], range(self.steps), workers=workers, pin=pin)
 
 
 def _time(table: Table, job: Job, name: StageName) -> None:
-    """Trains one model on batches that come by several ways."""
+    """Trains one model on batches that come by several ways, which take turns from step to step."""
     stage, cold = job.stage(name, cached=True), job.stage(name, cached=False)
-    held = [[stage.load(step).to(job.device)] for step in range(job.steps + 1)]  # which also fills the cache
+    held = [[stage.load(step).to(job.device)] for step in range(job.steps)]  # which also fills the cache
     ways: dict[str, tuple[Source, Stage | None]] = {
         "in memory": (lambda: nullcontext(iter(held)), None),
         "loaded ahead, later visits": (lambda: job.loading(stage, WORKERS), stage),
         "loaded ahead, first visit": (lambda: job.loading(cold, WORKERS), cold),
         "loaded when asked for, first visit": (lambda: job.loading(cold, 0), cold),
     }
-    _train(stage, ways["in memory"][0], job)
-    rounds: dict[str, list[Round]] = {way: [] for way in ways}
-    for number in range(job.rounds):
-        for way in list(ways)[:: -1 if number % 2 else 1]:
-            rounds[way].append(_train(stage, ways[way][0], job))
-    items = job.steps * job.config.stage(name).batch_size
+    precision, wait = computing_in(job.config.compute.precision, job.device), waiting_for(job.device)
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    waited: dict[str, list[float]] = {way: [] for way in ways}
+    with ExitStack() as opened:
+        opened.enter_context(tuned_convolutions(job.config.compute))
+        batches = {way: opened.enter_context(source()) for way, (source, _) in ways.items()}
+        for number in range(job.steps):
+            for way in list(ways)[:: -1 if number % 2 else 1]:
+                wait()
+                begun = time.perf_counter()
+                parts = next(batches[way])
+                waited[way].append(time.perf_counter() - begun)
+                _step(stage, number, parts, job, precision)
+                wait()
+                taken[way].append(time.perf_counter() - begun)
+    # The first step prepares what the others find ready.
+    memory = taken["in memory"][1:]
     for way, (_, source) in ways.items():
-        timing = Timing(way, tuple(each.whole for each in rounds[way]))
-        pairs = zip(rounds["in memory"], rounds[way], strict=True)
-        shares = Timing(way, tuple(memory.whole / each.whole for memory, each in pairs))
+        timing = Timing(way, tuple(taken[way][1:]))
+        shares = Timing(way, tuple(other / own for other, own in zip(memory, timing.seconds, strict=True)))
         table.add(
             stage=name,
             data=way,
-            images_per_s=items / timing.median,
+            images_per_s=job.config.stage(name).batch_size / timing.median,
             share=shares.median,
             spread=shares.spread,
-            waited=statistics.median(each.waited / each.whole for each in rounds[way]),
-            step_ms=1000 * timing.median / job.steps,
+            waited=sum(waited[way][1:]) / sum(timing.seconds),
+            step_ms=1000 * timing.median,
             processor_ms=None if source is None else _processor_ms(source, name, job),
         )
-
-
-def _train(stage: Stage, source: Source, job: Job) -> Round:
-    """Takes the steps of a round; the first batch, which nobody could have loaded ahead, comes before the clock."""
-    precision, wait, taken = computing_in(job.config.compute.precision, job.device), waiting_for(job.device), Round()
-    with source() as batches, tuned_convolutions(job.config.compute):
-        _step(stage, 0, next(batches), job, precision)
-        wait()
-        begun = time.perf_counter()
-        for number in range(1, job.steps + 1):
-            asked = time.perf_counter()
-            parts = next(batches)
-            taken.waited += time.perf_counter() - asked
-            _step(stage, number, parts, job, precision)
-        wait()
-        taken.whole = time.perf_counter() - begun
-    return taken
 
 
 def _step(
@@ -185,11 +167,11 @@ def _load_alone(table: Table, job: Job, name: StageName, resolution: int) -> Non
     """Loads batches of the published size with no step between them; the networks only give the stage its shape."""
     sizes = {"resolution": resolution, "image_size": resolution, "shape_base_channels": 1, "texture_base_channels": 2}
     config = update(PRESETS["published"], {"data": {"viewpoints": "class"}, "model": sizes}, "benchmark")
-    loading = Job(config, torch.device("cpu"), job.data, 4 * job.steps, job.rounds)
-    items = (loading.steps + 1) * config.stage(name).batch_size
+    loading = Job(config, torch.device("cpu"), job.data, job.steps)
+    items = loading.steps * config.stage(name).batch_size
     for visit, cached in (("later visits", True), ("first visit", False)):
         stage, times = loading.stage(name, cached=cached), []
-        for number in range(loading.rounds + 1):
+        for number in range(4):
             begun = time.perf_counter()
             with loading.loading(stage, WORKERS) as batches:
                 for _ in batches:
