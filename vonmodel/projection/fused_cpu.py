@@ -21,7 +21,7 @@ from torch import Tensor
 from vonmodel.projection import operators  # noqa: F401  # defines what is implemented here
 
 if TYPE_CHECKING:
-    from vonmodel.projection.march_cpu import Scene, View
+    from vonmodel.projection.scene_cpu import Scene, View, Workspace
 
 
 class _Input(NamedTuple):
@@ -35,13 +35,18 @@ def march_rays(
     volumes: Tensor, rotations: Tensor, distance: float, half_width: float, samples: int, image_size: int
 ) -> tuple[Tensor, Tensor]:
     """Silhouette and depth, (n, 2, R, R), and the clearance of the volumes' bricks."""
-    from vonmodel.projection.march_cpu import new_workspace, sketch_tiles, tile_count
+    from vonmodel.projection.march_cpu import sketch_tiles
+    from vonmodel.projection.scene_cpu import tile_count
 
     clearance = _survey(volumes)
     given = _prepare(volumes, clearance, rotations, (distance, half_width, samples, image_size))
     sketch = volumes.new_empty(len(volumes), 2, image_size, image_size)
-    pixels, threads, tiles = sketch.numpy(), torch.get_num_threads(), len(volumes) * tile_count(image_size)
-    _side_by_side(lambda thread: sketch_tiles(*given, (thread, tiles, threads), pixels, new_workspace(samples)))
+    pixels, threads, tiles = sketch.numpy(), torch.get_num_threads(), len(volumes) * tile_count(given.view)
+    _side_by_side(
+        lambda thread: sketch_tiles(*given, (thread, tiles, threads), pixels, _workspace(given.view, backward=False))
+    )
+    # Rays that lead nowhere have met nothing, but bad numbers are not swallowed.
+    sketch[~rotations.isfinite().flatten(1).all(1)] = torch.nan
     return sketch, clearance
 
 
@@ -57,10 +62,11 @@ def march_rays_backward(
     need_rotations: bool,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of volumes and rotations; one that is not needed has no rows."""
-    from vonmodel.projection.march_cpu import Gradients, gradient_tiles, new_workspace, tile_count
+    from vonmodel.projection.march_cpu import gradient_tiles
+    from vonmodel.projection.scene_cpu import Gradients, tile_count
 
     given = _prepare(volumes, clearance, rotations, (distance, half_width, samples, upstream.shape[-1]))
-    n, threads, tiles = len(volumes), torch.get_num_threads(), tile_count(upstream.shape[-1])
+    n, threads, tiles = len(volumes), torch.get_num_threads(), tile_count(given.view)
     bounds = [n * tiles * thread // threads for thread in range(threads + 1)]
     voxels = volumes.shape[2:].numel()
     grad_volumes = volumes.new_zeros(n if need_volumes else 0, voxels)
@@ -72,7 +78,9 @@ def march_rays_backward(
 
     def work(thread: int) -> None:
         into = Gradients(grad_volumes.numpy(), parts[thread].numpy(), turns[thread])
-        gradient_tiles(*given, (bounds[thread], bounds[thread + 1], 1), pixels, into, new_workspace(samples))
+        gradient_tiles(
+            *given, (bounds[thread], bounds[thread + 1], 1), pixels, into, _workspace(given.view, backward=True)
+        )
 
     _side_by_side(work)
     for thread in np.flatnonzero(begun):
@@ -106,16 +114,24 @@ def _grids(volumes: Tensor) -> npt.NDArray[np.float32]:
 
 def _prepare(volumes: Tensor, clearance: Tensor, rotations: Tensor, view: tuple[float, float, int, int]) -> _Input:
     """Arrays for the loops; view: distance, half width, samples, image size."""
-    from vonmodel.projection import bricks_cpu, march_cpu
+    from vonmodel.projection import bricks_cpu, scene_cpu
 
     distance, half_width, samples, image_size = view
     free = clearance.contiguous().numpy()
     bounds = np.stack([bricks_cpu.occupied_bounds(item) for item in free]) if len(free) else np.empty((0, 3, 2))
     turns = np.ascontiguousarray(rotations.detach().numpy(), dtype=np.float64)
-    runs = march_cpu.runs_of_least_opacity(samples)
-    scene = march_cpu.Scene(_grids(volumes).reshape(len(volumes), volumes.shape[-1] ** 3), free, bounds, turns, runs)
-    size = march_cpu.View(distance, half_width, samples, volumes.shape[-1], image_size, bricks_cpu.BRICK_BITS)
-    return _Input(scene, size)
+    runs = scene_cpu.runs_of_least_opacity(samples)
+    scene = scene_cpu.Scene(_grids(volumes).reshape(len(volumes), volumes.shape[-1] ** 3), free, bounds, turns, runs)
+    sizes = (samples, volumes.shape[-1], image_size, bricks_cpu.BRICK_BITS)
+    return _Input(scene, scene_cpu.plan_view((distance, half_width), *sizes, turns))
+
+
+def _workspace(view: View, *, backward: bool) -> Workspace:
+    """What a thread writes on."""
+    from vonmodel.projection.march_cpu import PLACE_ROWS, RAY_ROWS
+    from vonmodel.projection.scene_cpu import new_workspace
+
+    return new_workspace(view, PLACE_ROWS, RAY_ROWS, backward=backward)
 
 
 def _side_by_side(work: Callable[[int], None]) -> None:

@@ -1,484 +1,615 @@
 """Ray marching on the CPU: the loops behind the fused projection, compiled by numba at first use.
 
 Positions along a ray are counted in voxels from one voxel outside the grid: u = index + 1, so that everything that is
-not zero lies in 0 < u < N + 1. Three things make it fast and change the result by no more than rounding:
+not zero lies in 0 < u < N + 1. What makes it fast changes the result by no more than rounding:
 
-- A sample between voxels that are all at most 1e-4 has exactly opacity 1e-4, because opacity is clamped. Such
-  samples, and those outside the grid, are taken in runs: m of them let (1 - 1e-4)^m of the light pass.
+- The rays of a tile are followed together, a window of samples at a time. The voxels around a window are first copied
+  into a box of a few kilobytes, with zeros outside the grid, where any of them is a few cycles away; gradients are
+  added up in such a box as well. Sample k has the same depth on all rays, so that positions are sums of products of
+  column and row, one short vectorised loop for a whole tile.
+- A sample between voxels that are all at most 1e-4 has exactly opacity 1e-4, because opacity is clamped. A ray whose
+  whole window is empty lets it pass in closed form: m such samples leave (1 - 1e-4)^m of the light.
 - Depth needs only the sum of the light that passes: with T_k the light before sample k and weights d_k = near + k h,
   sum_k (T_k - T_{k+1}) d_k = near (1 - T_S) + h (sum_{k=1..S} T_k - S T_S).
 - A ray ends when less than 1e-10 of the light is left; as 1 - a is at least 1e-4, no gradient changes by over 1e-6.
 
-Other samples are taken sixteen at a time (a chunk), in loops that each do one thing: positions (vectorised),
-gathering, light; backward slopes (vectorised), scattering, derivatives of positions (vectorised). Inner functions
-take plain arrays, never tuples or slices of them, whose reference counts would cost more than the work. All of it is
-one file because numba's cache notices changes only in the file a function is in.
+Backward goes from the last sample to the first. With h' = h times the gradient of depth, and U_k the gradient of T_k
+through what comes after it: U_k = (1 - a_k) (U_{k+1} + h'), and a_k has the gradient -T_k (U_{k+1} + h').
+
+Inner functions take plain arrays, never tuples or slices of them, whose reference counts would cost more than the
+work, and loops that are to be vectorised index with unsigned numbers, as numba counts negative ones from the end. All
+loops are in one file because numba's cache notices changes only in the file a function is in: after a change to
+`scene_cpu` or `vectors_cpu` alone, remove `__pycache__`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 
 from vonmodel.projection.compiled import compiled
+from vonmodel.projection.scene_cpu import (
+    LANES,
+    LEAST_OPACITY,
+    MOST_OPACITY,
+    ROW,
+    Bytes,
+    Doubles,
+    Floats,
+    Gradients,
+    Ints,
+    Scene,
+    View,
+    Whole,
+    Workspace,
+)
+from vonmodel.projection.vectors_cpu import add_pair, copy_eight, move_eight, trilinear
 
-LEAST_OPACITY = 1e-4
-MOST_OPACITY = 1.0 - LEAST_OPACITY
 NEGLIGIBLE_LIGHT = 1e-10
-CHUNK = 16
-# Tiles of rays that share most of the voxels they read. Tall, because neighbours along z share cache lines.
-TILE_ROWS, TILE_COLUMNS = 16, 8
+# A sample may be rounded to the other side of a voxel by this much.
+SLACK = 1e-3
 
-# Where rows of sixteen begin in a thread's `place`: one flat array, so that the compiler sees that rows are apart.
-# Three rows each, for x, y, z: where a chunk's samples lie.
-INDEX = 0 * CHUNK  # the nearer of the two voxels on either side, whole numbers
-BEYOND = 3 * CHUNK  # position from that voxel
-NEAR = 6 * CHUNK  # weight of that voxel
-FAR = 9 * CHUNK  # weight of the next one
-Y, Z = CHUNK, 2 * CHUNK  # from the row for x to those for y and z
-SLOPE = 12 * CHUNK  # one row: gradient of the opacity
-# Eight rows, for the voxels around each sample, z fastest: their values, or what their gradients get.
-EIGHT = 13 * CHUNK
-PLACES = 21 * CHUNK
-# Rows of a thread's `trace` (3, about S): what a ray met.
-OPACITY = 0  # of every sample that was looked at
-LIGHT = 1  # sum of the light T_1..T_k up to that sample
-FIRST = 2  # of every chunk its first sample, and where the last one ended
+# Rows of `rays`, one number for each ray of a tile.
+FIRST, END = 0 * LANES, 1 * LANES  # its samples within the bounds of what is occupied
+PASSED, TOTAL = 2 * LANES, 3 * LANES  # light that is left, and the sum of T_1 to here
+BEHIND, STEP = 4 * LANES, 5 * LANES  # U and h' as above
+ACROSS, BELOW = 6 * LANES, 7 * LANES  # pixel within the tile
+RAY_ROWS = 8
+# Rows of `place`, one number for each ray that the window follows.
+COLUMN, DOWN = 0 * LANES, 1 * LANES  # pixel within the tile
+LIGHT, SUM = 2 * LANES, 3 * LANES  # light that is left, and its sum over the window
+ADJOINT, RISE = 4 * LANES, 5 * LANES  # U and h' as above
+WX, WY, WZ = 6 * LANES, 7 * LANES, 8 * LANES  # weight of the farther voxel on each axis
+VALUE = 9 * LANES  # opacity
+SHARE = 10 * LANES  # four rows: gradient of opacity times weights along x and y
+EIGHT = 14 * LANES  # eight rows: voxels around a sample, z fastest
+BRICK = 10 * LANES  # three rows: where each ray of the tile is in the middle of a window, in bricks
+FLOW = 22 * LANES  # six rows: gradient of the position, and times depth, per axis
+PLACE_ROWS = 28
 
-F32, U64 = np.float32, np.uint64
+F32, I32, U32, U64 = np.float32, np.int32, np.uint32, np.uint64
+LEAST, MOST = F32(LEAST_OPACITY), F32(MOST_OPACITY)
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Bytes = npt.NDArray[np.uint8]
-Whole = npt.NDArray[np.int64]
 Share = tuple[int, int, int]
 
 
-class View(NamedTuple):
-    """Camera and sizes, the same for every ray."""
-
-    distance: float
-    half_width: float
-    samples: int
-    resolution: int
-    image_size: int
-    brick_bits: int
-
-
-class Scene(NamedTuple):
-    """What is projected.
-
-    Attributes:
-        volumes: (n, N^3), flat.
-        clearance: (n, B, B, B) of their bricks.
-        bounds: (n, 3, 2) the occupied cells in u, per axis; the first beyond the second when there are none.
-        rotations: (n, 3, 3), camera frame to object frame.
-        runs: (2, S + 1) for m = 0..S samples of least opacity: the light that passes, and its sum after each of them.
-    """
-
-    volumes: Floats
-    clearance: Bytes
-    bounds: Doubles
-    rotations: Doubles
-    runs: Doubles
-
-
-class Workspace(NamedTuple):
-    """What one thread writes on while it follows a ray; rows as listed above."""
-
-    place: Floats
-    corner: Whole
-    trace: Doubles
-    flow: Doubles
-
-
-class Gradients(NamedTuple):
-    """Where one thread adds up gradients.
-
-    Attributes:
-        volumes: (n, N^3), shared by the threads; no rows when not asked for.
-        first: (N^3) for the first item of the thread's share, when another thread began it; else empty.
-        rotations: (n, 3, 3), the thread's own; no rows when not asked for.
-    """
-
-    volumes: Floats
-    first: Floats
-    rotations: Doubles
-
-
-class Ray(NamedTuple):
-    """Position u of a ray's first sample, the step to the next one, and samples per voxel (inf along a plane)."""
-
-    x: float
-    y: float
-    z: float
-    dx: float
-    dy: float
-    dz: float
-    per_x: float
-    per_y: float
-    per_z: float
-
-
-def runs_of_least_opacity(samples: int) -> Doubles:
-    """The closed forms of runs up to a whole ray, as `Scene.runs`."""
-    passed = MOST_OPACITY ** np.arange(samples + 1, dtype=np.float64)
-    return np.stack([passed, np.cumsum(passed) - 1.0])
-
-
-def new_workspace(samples: int) -> Workspace:
-    """Room for a whole ray: every chunk but the last takes sixteen samples."""
-    room = (samples // CHUNK + 1) * CHUNK
-    space = np.empty(PLACES + CHUNK, np.float32)
-    # Rows begin where a cache line does.
-    begin = -(space.ctypes.data // 4) % CHUNK
-    place, corner = space[begin : begin + PLACES], np.empty(CHUNK, np.int64)
-    return Workspace(place, corner, np.empty((3, room)), np.empty((2, 3)))
-
-
-def tile_count(image_size: int) -> int:
-    """Tiles of an image; the last ones may reach beyond it."""
-    return -(-image_size // TILE_ROWS) * -(-image_size // TILE_COLUMNS)
-
-
 @compiled
-def sketch_tiles(scene: Scene, view: View, share: Share, sketch: Floats, workspace: Workspace) -> None:
+def sketch_tiles(scene: Scene, view: View, share: Share, sketch: Floats, space: Workspace) -> None:
     """Writes silhouette and depth into sketch (n, 2, R, R) where the tiles lie; share: start, stop, step of tiles."""
-    near, far, size, samples = view.distance - 1.0, view.distance + 1.0, view.image_size, view.samples
-    rise, runs = (far - near) / (samples - 1), scene.runs
-    place, corner, trace = workspace.place, workspace.corner, workspace.trace
+    near, far, samples = view.distance - 1.0, view.distance + 1.0, view.samples
+    rise = (far - near) / (samples - 1)
     for tile in range(share[0], share[1], share[2]):
-        item, top, left = _tile(tile, size)
-        voxels, clearance, bounds = scene.volumes[item], scene.clearance[item], scene.bounds[item]
-        rotation = scene.rotations[item]
-        for row in range(top, min(top + TILE_ROWS, size)):
-            for column in range(left, min(left + TILE_COLUMNS, size)):
-                ray = _ray(rotation, row, column, view)
-                _, light, total = _march(voxels, clearance, bounds, ray, view, runs, place, corner, trace)
-                sketch[item, 0, row, column] = 1.0 - light
+        item, top, left = _tile(tile, view)
+        _march(scene, item, top, left, view, space, False)
+        for row in range(min(view.edge, view.image_size - top)):
+            for column in range(min(view.edge, view.image_size - left)):
+                ray = row * view.edge + column
+                light, total = space.rays[PASSED + ray], space.rays[TOTAL + ray]
+                sketch[item, 0, top + row, left + column] = 1.0 - light
                 depth = near * (1.0 - light) + rise * (total - samples * light)
-                sketch[item, 1, row, column] = depth + far * _clamped(light)
+                sketch[item, 1, top + row, left + column] = depth + far * _clamped(light)
 
 
 @compiled
 def gradient_tiles(
-    scene: Scene, view: View, share: Share, upstream: Floats, gradients: Gradients, workspace: Workspace
+    scene: Scene, view: View, share: Share, upstream: Floats, gradients: Gradients, space: Workspace
 ) -> None:
     """Adds up gradients for an upstream gradient (n, 2, R, R) of silhouette and depth; share as above."""
-    size, runs, n = view.image_size, scene.runs, view.resolution
-    place, corner, trace, flow = workspace.place, workspace.corner, workspace.trace, workspace.flow
-    begun = _tile(share[0], size)[0] if len(gradients.first) else -1
+    begun = _tile(share[0], view)[0] if len(gradients.first) else -1
     for tile in range(share[0], share[1], share[2]):
-        item, top, left = _tile(tile, size)
-        voxels, clearance, bounds = scene.volumes[item], scene.clearance[item], scene.bounds[item]
-        rotation = scene.rotations[item]
+        item, top, left = _tile(tile, view)
         target = gradients.first if item == begun or not len(gradients.volumes) else gradients.volumes[item]
         turns = gradients.rotations[item : item + 1]
-        for row in range(top, min(top + TILE_ROWS, size)):
-            for column in range(left, min(left + TILE_COLUMNS, size)):
-                ray = _ray(rotation, row, column, view)
-                chunks, light, total = _march(voxels, clearance, bounds, ray, view, runs, place, corner, trace)
-                silhouette, depth = float(upstream[item, 0, row, column]), float(upstream[item, 1, row, column])
-                passing, rise = _sensitivities(silhouette, depth, light, view)
-                flow[:] = 0.0
-                for chunk in range(chunks):
-                    if _opacity_gradients(trace, chunk, passing, rise, total, place):
-                        _place_chunk(ray, int(trace[FIRST, chunk]), n, place, corner)
-                        if len(turns):
-                            _fetch(voxels, n, corner, place)
-                            _add_flow(int(trace[FIRST, chunk]), view, place, flow)
-                        if len(target):
-                            _scatter(target, n, corner, place)
-                if len(turns):
-                    _turn(flow, row, column, view, turns)
+        first, end, windows = _march(scene, item, top, left, view, space, True)
+        _start_back(upstream, item, top, left, view, space.rays)
+        for ray in range(view.edge * view.edge):
+            # What passed the last window ran on through empty space, unless too little was left of it.
+            if space.rays[END + ray] > 0.0:
+                _let_pass_back(ray, view.samples - end, scene.runs, space.rays)
+        for window in range(windows - 1, -1, -1):
+            k = first + window * view.window
+            m = min(view.window, end - k)
+            _window_back(scene.volumes[item], k, m, window, top, left, view, target, turns, scene.runs, space)
 
 
 @compiled
-def _tile(tile: int, image_size: int) -> Share:
+def _tile(tile: int, view: View) -> Share:
     """Item, first row and first column of a tile.
 
     Tiles of an item are counted so that any stretch of them is spread over two bands, as the middle costs more.
     """
-    across = (image_size + TILE_COLUMNS - 1) // TILE_COLUMNS
-    count = (image_size + TILE_ROWS - 1) // TILE_ROWS * across
+    across = (view.image_size + view.edge - 1) // view.edge
+    count = across * across
     item, index = tile // count, tile % count
     spread = index // 2 + (index % 2) * ((count + 1) // 2)
-    return item, spread // across * TILE_ROWS, spread % across * TILE_COLUMNS
+    return item, spread // across * view.edge, spread % across * view.edge
 
 
 @compiled
-def _ray(rotation: Doubles, row: int, column: int, view: View) -> Ray:
+def _aim(rotation: Doubles, top: int, left: int, view: View, axes: Doubles) -> None:
+    """Writes where the samples of a tile lie: u(k, column, row) as `Workspace.axes` says."""
     edge, camera, scale = view.half_width, view.distance, (view.resolution - 1) / 2.0
-    up = edge - 2.0 * edge * row / (view.image_size - 1)
-    left = edge - 2.0 * edge * column / (view.image_size - 1)
-    stride = 2.0 * scale / view.samples
-    x = rotation[0, 0] + left * rotation[0, 1] + up * rotation[0, 2]
-    y = rotation[1, 0] + left * rotation[1, 1] + up * rotation[1, 2]
-    z = rotation[2, 0] + left * rotation[2, 1] + up * rotation[2, 2]
-    return Ray(
-        (x * (camera - 1.0) - rotation[0, 0] * camera + 1.0) * scale + 1.0,
-        (y * (camera - 1.0) - rotation[1, 0] * camera + 1.0) * scale + 1.0,
-        (z * (camera - 1.0) - rotation[2, 0] * camera + 1.0) * scale + 1.0,
-        x * stride,
-        y * stride,
-        z * stride,
-        np.inf if x == 0.0 else 1.0 / (x * stride),
-        np.inf if y == 0.0 else 1.0 / (y * stride),
-        np.inf if z == 0.0 else 1.0 / (z * stride),
-    )
+    pitch, step = 2.0 * edge / (view.image_size - 1), 2.0 / view.samples
+    first_left, first_up = edge - pitch * left, edge - pitch * top
+    for axis in range(3):
+        forward, aside, up = rotation[axis, 0], rotation[axis, 1], rotation[axis, 2]
+        # At depth 1 and then for every unit of depth; sample k lies at depth (camera - 1) + k step.
+        along = (forward + first_left * aside + first_up * up) * scale
+        axes[axis, 0] = along * (camera - 1.0) + (1.0 - forward * camera) * scale + 1.0
+        axes[axis, 1] = along * step
+        axes[axis, 2], axes[axis, 3] = -pitch * aside * scale * (camera - 1.0), -pitch * aside * scale * step
+        axes[axis, 4], axes[axis, 5] = -pitch * up * scale * (camera - 1.0), -pitch * up * scale * step
 
 
 @compiled
-def _span(start: float, per_voxel: float, low: float, high: float) -> tuple[float, float]:
+def _at(axes: Doubles, axis: int, k: float, column: float, row: float) -> float:
+    """Position u of a sample on an axis."""
+    across = column * (axes[axis, 2] + k * axes[axis, 3]) + row * (axes[axis, 4] + k * axes[axis, 5])
+    return float(axes[axis, 0] + k * axes[axis, 1] + across)
+
+
+@compiled
+def _span(start: float, step: float, low: float, high: float) -> tuple[float, float]:
     """First and last sample, with fractions, between two bounds on one axis; none when the last comes first."""
-    if per_voxel == np.inf:
+    if step == 0.0:
         return (0.0, np.inf) if low < start < high else (0.0, -1.0)
-    one, other = (low - start) * per_voxel, (high - start) * per_voxel
+    one, other = (low - start) / step, (high - start) / step
     return min(one, other), max(one, other)
 
 
 @compiled
-def _samples_inside(bounds: Doubles, ray: Ray, samples: int) -> tuple[int, int]:
-    """The samples [first, end) within the bounds of what is occupied."""
-    x = _span(ray.x, ray.per_x, bounds[0, 0], bounds[0, 1])
-    y = _span(ray.y, ray.per_y, bounds[1, 0], bounds[1, 1])
-    z = _span(ray.z, ray.per_z, bounds[2, 0], bounds[2, 1])
-    first, last = max(0.0, x[0], y[0], z[0]), min(samples - 1.0, x[1], y[1], z[1])
-    if first > last or bounds[0, 0] > bounds[0, 1]:
-        return samples, samples
-    return int(np.ceil(first)), int(last) + 1
-
-
-@compiled
-def _samples_across(brick: int, free: int, bits: int, position: float, per_voxel: float) -> float:
-    """Samples until a position leaves the `free` - 1 bricks on either side of its own."""
-    face = brick + free if per_voxel > 0.0 else brick + 1 - free
-    return ((face << bits) - position) * per_voxel
-
-
-@compiled
-def _clear_samples(clearance: Bytes, ray: Ray, k: int, bits: int) -> int:
-    """How many samples from the k-th on are sure to have least opacity; 0 in an occupied brick."""
-    x, y, z = ray.x + k * ray.dx, ray.y + k * ray.dy, ray.z + k * ray.dz
-    bx, by, bz = int(x) >> bits, int(y) >> bits, int(z) >> bits
-    free = int(clearance[U64(bx), U64(by), U64(bz)])
-    if free == 0:
-        return 0
-    across_x = _samples_across(bx, free, bits, x, ray.per_x)
-    across_y = _samples_across(by, free, bits, y, ray.per_y)
-    across_z = _samples_across(bz, free, bits, z, ray.per_z)
-    return 1 + int(min(across_x, across_y, across_z))
+def _enter(bounds: Doubles, top: int, left: int, view: View, axes: Doubles, rays: Doubles) -> tuple[int, int]:
+    """Says which samples of each ray are within the bounds of what is occupied, and of all rays together."""
+    earliest, latest = view.samples, 0
+    for row in range(view.edge):
+        for column in range(view.edge):
+            ray, first, last = row * view.edge + column, 0.0, view.samples - 1.0
+            rays[ACROSS + ray], rays[BELOW + ray] = column, row
+            for axis in range(3):
+                start = _at(axes, axis, 0.0, column, row)
+                step = _at(axes, axis, 1.0, column, row) - start
+                enters, leaves = _span(start, step, bounds[axis, 0], bounds[axis, 1])
+                first, last = max(first, enters), min(last, leaves)
+                # Where a rotation is not finite, no voxel may be read; the result is NaN elsewhere.
+                last = last if abs(start) + abs(step) < np.inf else -1.0
+            inside = (first <= last) & (bounds[0, 0] <= bounds[0, 1])
+            if inside & (top + row < view.image_size) & (left + column < view.image_size):
+                rays[FIRST + ray], rays[END + ray] = np.ceil(first), np.floor(last) + 1.0
+                earliest, latest = min(earliest, int(np.ceil(first))), max(latest, int(last) + 1)
+            else:
+                rays[FIRST + ray], rays[END + ray] = view.samples, view.samples
+    return earliest, max(latest, earliest)
 
 
 @compiled
 def _march(
-    voxels: Floats,
-    clearance: Bytes,
-    bounds: Doubles,
-    ray: Ray,
-    view: View,
-    runs: Doubles,
-    place: Floats,
-    corner: Whole,
-    trace: Doubles,
-) -> tuple[int, float, float]:
-    """Follows one ray.
+    scene: Scene, item: int, top: int, left: int, view: View, space: Workspace, traced: bool
+) -> tuple[int, int, int]:
+    """Follows the rays of a tile: what they let through, into `rays`; what they met, into the trace.
 
     Returns:
-        How many chunks were traced, the light T_S that passes everything, and the sum of T_1..T_S.
+        First sample, the one behind the last, and how many windows were followed.
     """
-    k, end = _samples_inside(bounds, ray, view.samples)
-    light, total, chunks = runs[0, k], runs[1, k], 0
-    while k < end:
-        clear = min(_clear_samples(clearance, ray, k, view.brick_bits), end - k)
-        if clear > 0:
-            total += light * runs[1, clear]
-            light *= runs[0, clear]
-            k += clear
+    axes, rays, place, corner, box = space.axes, space.rays, space.place, space.corner, space.box
+    voxels, runs, n = scene.volumes[item], scene.runs, view.resolution
+    _aim(scene.rotations[item], top, left, view, axes)
+    first, end = _enter(scene.bounds[item], top, left, view, axes, rays)
+    for ray in range(view.edge * view.edge):
+        rays[PASSED + ray], rays[TOTAL + ray] = runs[0, first], runs[1, first]
+    window, k, lit = 0, first, 1
+    while (k < end) & (lit > 0):
+        m = min(view.window, end - k)
+        slots, counts = space.slots[window], space.counts[window]
+        _choose(scene.clearance[item], k, m, view, axes, rays, place, slots, counts)
+        for i in range(counts[1]):
+            _let_pass(slots[LANES - 1 - i], m, runs, rays)
+        if counts[0]:
+            _set_out(counts[0], slots, rays, place)
+            _lay_box(counts[0], k, m, axes, place, box)
+            _fill_box(voxels, n, box, space.voxels)
+            trace = window * view.window * LANES if traced else -1
+            _follow(counts[0], k, m, axes, box, space.voxels, place, corner, space.opacity, space.light, trace)
+            _arrive(counts[0], slots, place, rays)
+        lit = counts[0] + counts[1]
+        k += m
+        window += 1
+    for ray in range(view.edge * view.edge):
+        # The end of rays in the dark is marked, as nothing passes there any more.
+        if rays[PASSED + ray] < NEGLIGIBLE_LIGHT:
+            rays[END + ray] = 0.0
+        else:
+            _let_pass(ray, view.samples - k, runs, rays)
+    return first, k, window
+
+
+@compiled
+def _choose(
+    clearance: Bytes,
+    k: int,
+    m: int,
+    view: View,
+    axes: Doubles,
+    rays: Doubles,
+    place: Floats,
+    slots: Ints,
+    counts: Ints,
+) -> None:
+    """Sorts the rays that still have light: a window follows those near what is occupied; the others pass."""
+    followed, passing, middle, last = 0, 0, k + 0.5 * (m - 1), F32(len(clearance) - 1)
+    # Bricks around the window's middle that it may touch: `reach` - 1 on every side.
+    stretch, edge, brick = 0.0, view.edge, F32(1.0 / (1 << view.brick_bits))
+    for axis in range(3):
+        for corner in range(4):
+            column, row = (corner & 1) * (edge - 1.0), (corner >> 1) * (edge - 1.0)
+            stretch = max(stretch, abs(_at(axes, axis, 1.0, column, row) - _at(axes, axis, 0.0, column, row)))
+        start, across = F32(_at(axes, axis, middle, 0.0, 0.0)), F32(axes[axis, 2] + middle * axes[axis, 3])
+        down = F32(axes[axis, 4] + middle * axes[axis, 5])
+        for row in range(edge):
+            for column in range(edge):
+                # Where the middle is outside the grid, the nearest brick in it is as near to what is inside.
+                index = (start + F32(column) * across + F32(row) * down) * brick
+                place[BRICK + axis * LANES + row * edge + column] = min(max(index, F32(0.0)), last)
+    reach = 1 + int(np.ceil((0.5 * (m - 1) * stretch + SLACK) * brick))
+    for ray in range(edge * edge):
+        if rays[PASSED + ray] < NEGLIGIBLE_LIGHT:
             continue
-        _place_chunk(ray, k, view.resolution, place, corner)
-        start = chunks * CHUNK
-        _gather(voxels, view.resolution, corner, place, trace, start)
-        trace[FIRST, chunks] = k
-        for j in range(start, start + min(CHUNK, end - k)):
-            trace[LIGHT, j] = total
-            light *= 1.0 - _clamped(trace[OPACITY, j])
-            total += light
-        k += min(CHUNK, end - k)
-        chunks += 1
-        trace[FIRST, chunks] = k
-        if light < NEGLIGIBLE_LIGHT:
-            return chunks, light, total
-    left = view.samples - k
-    return chunks, light * runs[0, left], total + light * runs[1, left]
+        bx, by, bz = place[BRICK + ray], place[BRICK + LANES + ray], place[BRICK + 2 * LANES + ray]
+        near = clearance[U64(I32(bx)), U64(I32(by)), U64(I32(bz))] < reach
+        if near & (rays[FIRST + ray] < k + m) & (rays[END + ray] > k):
+            slots[followed] = ray
+            followed += 1
+        else:
+            slots[LANES - 1 - passing] = ray
+            passing += 1
+    counts[0], counts[1] = followed, passing
 
 
 @compiled
-def _place_chunk(ray: Ray, k: int, n: int, place: Floats, corner: Whole) -> None:
-    """Says where samples k..k+15 lie, and the flat index of the first of the eight voxels around each."""
-    _place_axis(0, ray.x + k * ray.dx, ray.dx, n, place)
-    _place_axis(Y, ray.y + k * ray.dy, ray.dy, n, place)
-    _place_axis(Z, ray.z + k * ray.dz, ray.dz, n, place)
-    for j in range(CHUNK):
-        row = np.int64(place[INDEX + j]) * n + np.int64(place[INDEX + Y + j])
-        corner[j] = row * n + np.int64(place[INDEX + Z + j])
+def _let_pass(ray: int, m: int, runs: Doubles, rays: Doubles) -> None:
+    """Takes m samples of least opacity at once."""
+    rays[TOTAL + ray] += rays[PASSED + ray] * runs[1, m]
+    rays[PASSED + ray] *= runs[0, m]
 
 
 @compiled
-def _place_axis(axis: int, start: float, step: float, n: int, place: Floats) -> None:
-    """Voxels and hat-function weights on one axis; the weights end at zero outside the grid."""
-    edge = np.floor(min(start, start + (CHUNK - 1) * step))
-    # Small numbers keep all digits in float32; floats throughout let the loop be vectorised.
-    local, delta, shift, limit = F32(start - edge), F32(step), F32(edge - 1.0), F32(n - 2)
-    for j in range(CHUNK):
-        position = local + F32(j) * delta
-        index = min(max(np.floor(position) + shift, F32(0.0)), limit)
-        beyond = position - (index - shift)
-        place[INDEX + axis + j] = index
-        place[BEYOND + axis + j] = beyond
-        place[NEAR + axis + j] = max(F32(1.0) - abs(beyond), F32(0.0))
-        place[FAR + axis + j] = max(F32(1.0) - abs(beyond - F32(1.0)), F32(0.0))
+def _let_pass_back(ray: int, m: int, runs: Doubles, rays: Doubles) -> None:
+    rays[BEHIND + ray] = rays[BEHIND + ray] * runs[0, m] + rays[STEP + ray] * runs[1, m]
 
 
 @compiled
-def _fetch(voxels: Floats, n: int, corner: Whole, place: Floats) -> None:
-    """Puts the eight voxels around each sample side by side, so that what follows is vectorised."""
-    for j in range(CHUNK):
-        a = U64(corner[j])
-        b, c = a + U64(n), a + U64(n * n)
-        d = c + U64(n)
-        place[EIGHT + j] = voxels[a]
-        place[EIGHT + 1 * CHUNK + j] = voxels[a + U64(1)]
-        place[EIGHT + 2 * CHUNK + j] = voxels[b]
-        place[EIGHT + 3 * CHUNK + j] = voxels[b + U64(1)]
-        place[EIGHT + 4 * CHUNK + j] = voxels[c]
-        place[EIGHT + 5 * CHUNK + j] = voxels[c + U64(1)]
-        place[EIGHT + 6 * CHUNK + j] = voxels[d]
-        place[EIGHT + 7 * CHUNK + j] = voxels[d + U64(1)]
+def _set_out(count: int, slots: Ints, rays: Doubles, place: Floats) -> None:
+    """Puts the rays that a window follows side by side."""
+    for j in range(count):
+        ray = int(slots[j])
+        place[COLUMN + j], place[DOWN + j] = rays[ACROSS + ray], rays[BELOW + ray]
+        place[LIGHT + j], place[SUM + j] = rays[PASSED + ray], 0.0
 
 
 @compiled
-def _gather(voxels: Floats, n: int, corner: Whole, place: Floats, trace: Doubles, start: int) -> None:
-    """Trilinear values of a chunk's samples into the trace."""
-    for j in range(CHUNK):
-        a = U64(corner[j])
-        b, c = a + U64(n), a + U64(n * n)
-        d = c + U64(n)
-        z0, z1 = place[NEAR + Z + j], place[FAR + Z + j]
-        row_a = z0 * voxels[a] + z1 * voxels[a + U64(1)]
-        row_b = z0 * voxels[b] + z1 * voxels[b + U64(1)]
-        row_c = z0 * voxels[c] + z1 * voxels[c + U64(1)]
-        row_d = z0 * voxels[d] + z1 * voxels[d + U64(1)]
-        front = place[NEAR + Y + j] * row_a + place[FAR + Y + j] * row_b
-        back = place[NEAR + Y + j] * row_c + place[FAR + Y + j] * row_d
-        trace[OPACITY, U64(start + j)] = place[NEAR + j] * front + place[FAR + j] * back
+def _arrive(count: int, slots: Ints, place: Floats, rays: Doubles) -> None:
+    for j in range(count):
+        ray = int(slots[j])
+        rays[PASSED + ray] = place[LIGHT + j]
+        rays[TOTAL + ray] += place[SUM + j]
 
 
 @compiled
-def _clamped(opacity: float) -> float:
-    if opacity < LEAST_OPACITY:
+def _lay_box(count: int, k: int, m: int, axes: Doubles, place: Floats, box: Whole) -> None:
+    """Lays a box around all samples of a window; positions are extreme at the corners of its rows and columns."""
+    left, right, top, bottom = F32(LANES), F32(0.0), F32(LANES), F32(0.0)
+    for j in range(count):
+        left, right = min(left, place[COLUMN + j]), max(right, place[COLUMN + j])
+        top, bottom = min(top, place[DOWN + j]), max(bottom, place[DOWN + j])
+    for axis in range(3):
+        low, high = np.inf, -np.inf
+        for corner in range(8):
+            sample = k if corner & 1 else k + m - 1
+            column, row = float(left if corner & 2 else right), float(top if corner & 4 else bottom)
+            position = _at(axes, axis, sample, column, row)
+            low, high = min(low, position), max(high, position)
+        # u - 1 counts voxels; the farther neighbour of the last one is in the box, too.
+        box[axis] = int(np.floor(low - 1.0 - SLACK))
+        box[3 + axis] = int(np.floor(high - 1.0 + SLACK)) + 2 - box[axis]
+    box[6] = box[5]
+    box[5] = (box[5] + ROW - 1) // ROW * ROW
+
+
+@compiled
+def _is_inside(box: Whole, n: int) -> bool:
+    """Whether a box is in the grid, and its padding, which reads on into the next row, in the volume."""
+    x, y, z = box[0] + box[3], box[1] + box[4], box[2] + box[6]
+    end = ((x - 1) * n + y - 1) * n + box[2] + box[5]
+    inside = (min(box[0], box[1], box[2]) >= 0) & (max(x, y, z) <= n) & (end <= n * n * n)
+    return bool(inside)
+
+
+@compiled
+def _fill_box(voxels: Floats, n: int, box: Whole, into: Floats) -> None:
+    """Copies a box of voxels, zero outside the grid."""
+    x, y, z, wide, high, row = box[0], box[1], box[2], box[3], box[4], box[5]
+    if _is_inside(box, n):
+        for i in range(wide):
+            for j in range(high):
+                source, to = U64(((x + i) * n + y + j) * n + z), U64((i * high + j) * row)
+                for c in range(0, row, ROW):
+                    copy_eight(into, to + U64(c), voxels, source + U64(c))
+        return
+    into[: wide * high * row] = F32(0.0)
+    low, stop = max(0, -z), min(box[6], n - z)
+    for i in range(max(0, -x), min(wide, n - x)):
+        for j in range(max(0, -y), min(high, n - y)):
+            source, to = ((x + i) * n + y + j) * n + z, (i * high + j) * row
+            for c in range(low, stop):
+                into[U64(to + c)] = voxels[U64(source + c)]
+
+
+@compiled
+def _follow(
+    count: int,
+    k: int,
+    m: int,
+    axes: Doubles,
+    box: Whole,
+    voxels: Floats,
+    place: Floats,
+    corner: Ints,
+    opacity: Floats,
+    light: Floats,
+    trace: int,
+) -> None:
+    """Lets light pass m samples of rays; keeps opacities and light in the trace unless that is negative."""
+    row, slab = U64(box[5]), U64(box[4] * box[5])
+    for sample in range(m):
+        _locate(count, k + sample, axes, box, place, corner)
+        for j in range(count):
+            first, wx, wy, wz = U64(U32(corner[j])), place[WX + j], place[WY + j], place[WZ + j]
+            place[VALUE + j] = trilinear(voxels, first, row, slab, wx, wy, wz)
+        if trace >= 0:
+            for j in range(count):
+                opacity[U64(trace + j)] = place[VALUE + j]
+            for j in range(count):
+                light[U64(trace + j)] = place[LIGHT + j]
+            trace += LANES
+        for j in range(count):
+            value = place[VALUE + j]
+            value = LEAST if value < LEAST else (MOST if value > MOST else value)
+            # Not light * (1 - value): 1 - 1e-4 is not a float32, and its error would add up along a ray.
+            left = place[LIGHT + j] - place[LIGHT + j] * value
+            place[LIGHT + j] = left
+            place[SUM + j] += left
+
+
+@compiled
+def _locate(count: int, k: int, axes: Doubles, box: Whole, place: Floats, corner: Ints) -> None:
+    """Says where the k-th samples lie in the box: the nearer voxel's index and the farther one's weights."""
+    x, y, z = axes[0, 0] + k * axes[0, 1], axes[1, 0] + k * axes[1, 1], axes[2, 0] + k * axes[2, 1]
+    # u - 1 counts voxels. In the box, small numbers keep all digits in float32.
+    x, y, z = F32(x - 1.0 - box[0]), F32(y - 1.0 - box[1]), F32(z - 1.0 - box[2])
+    across_x, down_x = F32(axes[0, 2] + k * axes[0, 3]), F32(axes[0, 4] + k * axes[0, 5])
+    across_y, down_y = F32(axes[1, 2] + k * axes[1, 3]), F32(axes[1, 4] + k * axes[1, 5])
+    across_z, down_z = F32(axes[2, 2] + k * axes[2, 3]), F32(axes[2, 4] + k * axes[2, 5])
+    row, slab = F32(box[5]), F32(box[4] * box[5])
+    for j in range(count):
+        across, down = place[COLUMN + j], place[DOWN + j]
+        at_x = x + across * across_x + down * down_x
+        at_y = y + across * across_y + down * down_y
+        at_z = z + across * across_z + down * down_z
+        # No position is negative in the box, so that cutting its fraction off rounds it down.
+        index_x, index_y, index_z = F32(I32(at_x)), F32(I32(at_y)), F32(I32(at_z))
+        place[WX + j], place[WY + j], place[WZ + j] = at_x - index_x, at_y - index_y, at_z - index_z
+        corner[j] = I32(index_x * slab + index_y * row + index_z)
+
+
+@compiled
+def _clamped(light: float) -> float:
+    if light < LEAST_OPACITY:
         return LEAST_OPACITY
-    return MOST_OPACITY if opacity > MOST_OPACITY else opacity
+    return MOST_OPACITY if light > MOST_OPACITY else light
 
 
 @compiled
-def _sensitivities(silhouette: float, depth: float, light: float, view: View) -> tuple[float, float]:
-    """What the gradient of opacity a_k consists of: (passing - rise * sum_{j>k} T_j) / (1 - a_k).
-
-    From the closed form of the depth above, as each T_j after sample k has the factor 1 - a_k.
-    """
+def _start_back(upstream: Floats, item: int, top: int, left: int, view: View, rays: Doubles) -> None:
+    """Gradients of the light T_S and of every T_k, from the closed form of the depth."""
     near, far, samples = view.distance - 1.0, view.distance + 1.0, view.samples
     rise = (far - near) / (samples - 1)
-    background = far if LEAST_OPACITY <= light <= MOST_OPACITY else 0.0
-    return light * (silhouette + depth * (near + rise * samples - background)), depth * rise
+    for row in range(min(view.edge, view.image_size - top)):
+        for column in range(min(view.edge, view.image_size - left)):
+            ray = row * view.edge + column
+            silhouette = float(upstream[item, 0, top + row, left + column])
+            depth = float(upstream[item, 1, top + row, left + column])
+            background = far if LEAST_OPACITY <= rays[PASSED + ray] <= MOST_OPACITY else 0.0
+            rays[BEHIND + ray] = -silhouette - depth * (near + rise * samples - background)
+            rays[STEP + ray] = depth * rise
 
 
 @compiled
-def _opacity_gradients(trace: Doubles, chunk: int, passing: float, rise: float, total: float, place: Floats) -> bool:
-    """Gradients of the opacities of a traced chunk; says whether any is not zero."""
-    count, start = int(trace[FIRST, chunk + 1] - trace[FIRST, chunk]), chunk * CHUNK
-    for j in range(CHUNK):
-        opacity = trace[OPACITY, U64(start + j)]
-        slope = (passing - rise * (total - trace[LIGHT, U64(start + j)])) / (1.0 - opacity)
-        # No branches, so that the loop is vectorised; NaN counts.
-        kept = (j < count) & (not (opacity < LEAST_OPACITY) | (opacity > MOST_OPACITY))
-        place[SLOPE + j] = F32(slope) if kept else F32(0.0)
+def _window_back(
+    voxels: Floats,
+    k: int,
+    m: int,
+    window: int,
+    top: int,
+    left: int,
+    view: View,
+    target: Floats,
+    turns: Doubles,
+    runs: Doubles,
+    space: Workspace,
+) -> None:
+    """Takes a tile's gradients from behind a window to before it, and adds up those of what is in it."""
+    rays, place, corner, box = space.rays, space.place, space.corner, space.box
+    slots, count, n = space.slots[window], int(space.counts[window, 0]), view.resolution
+    for i in range(space.counts[window, 1]):
+        _let_pass_back(slots[LANES - 1 - i], m, runs, rays)
+    if count == 0:
+        return
+    _set_out_back(count, slots, rays, place)
+    trace = window * view.window * LANES
+    found = _differentiate(count, m, trace, place, space.light, space.opacity)
+    for j in range(count):
+        rays[BEHIND + slots[j]] = place[ADJOINT + j]
+    if not found:
+        return
+    _lay_box(count, k, m, space.axes, place, box)
+    if len(turns):
+        _fill_box(voxels, n, box, space.voxels)
+        place[FLOW : FLOW + 6 * LANES] = F32(0.0)
+    if len(target):
+        _spread(count, k, m, space.axes, box, place, corner, space.opacity, trace, space.shares)
+    if len(turns):
+        near, step = view.distance - 1.0, 2.0 / view.samples
+        _add_flow(count, k, m, near, step, space.axes, box, space.voxels, place, corner, space.opacity, trace)
+    if len(target):
+        _empty_box(target, n, box, space.shares)
+    if len(turns):
+        _turn(count, top, left, view, place, turns)
+
+
+@compiled
+def _set_out_back(count: int, slots: Ints, rays: Doubles, place: Floats) -> None:
+    for j in range(count):
+        ray = int(slots[j])
+        place[COLUMN + j], place[DOWN + j] = rays[ACROSS + ray], rays[BELOW + ray]
+        place[ADJOINT + j], place[RISE + j] = rays[BEHIND + ray], rays[STEP + ray]
+
+
+@compiled
+def _differentiate(count: int, m: int, trace: int, place: Floats, light: Floats, opacity: Floats) -> bool:
+    """Replaces opacities by their gradients, the last of m samples first; says whether any is not zero."""
     found = False
-    for j in range(CHUNK):
-        found |= place[SLOPE + j] != F32(0.0)
+    for sample in range(m - 1, -1, -1):
+        start = trace + sample * LANES
+        for j in range(count):
+            value, behind = opacity[U64(start + j)], place[ADJOINT + j] + place[RISE + j]
+            clamped = LEAST if value < LEAST else (MOST if value > MOST else value)
+            place[ADJOINT + j] = behind - clamped * behind
+            gradient = -light[U64(start + j)] * behind
+            # What is clamped has no gradient; NaN keeps its own. Both sides are computed, so that nothing branches.
+            opacity[U64(start + j)] = F32(0.0) if (value < LEAST) | (value > MOST) else gradient
+        for j in range(count):
+            found |= opacity[U64(start + j)] != F32(0.0)
     return found
 
 
 @compiled
-def _scatter(target: Floats, n: int, corner: Whole, place: Floats) -> None:
-    """Adds the gradient of a chunk's opacities to the eight voxels of each sample."""
-    for j in range(CHUNK):
-        slope = place[SLOPE + j]
-        if slope == F32(0.0):
-            continue
-        a = U64(corner[j])
-        b, c = a + U64(n), a + U64(n * n)
-        d = c + U64(n)
-        front, back, z0, z1 = slope * place[NEAR + j], slope * place[FAR + j], place[NEAR + Z + j], place[FAR + Z + j]
-        share_a, share_b = front * place[NEAR + Y + j], front * place[FAR + Y + j]
-        share_c, share_d = back * place[NEAR + Y + j], back * place[FAR + Y + j]
-        target[a] += share_a * z0
-        target[a + U64(1)] += share_a * z1
-        target[b] += share_b * z0
-        target[b + U64(1)] += share_b * z1
-        target[c] += share_c * z0
-        target[c + U64(1)] += share_c * z1
-        target[d] += share_d * z0
-        target[d + U64(1)] += share_d * z1
+def _spread(
+    count: int,
+    k: int,
+    m: int,
+    axes: Doubles,
+    box: Whole,
+    place: Floats,
+    corner: Ints,
+    slope: Floats,
+    trace: int,
+    shares: Floats,
+) -> None:
+    """Adds the gradients of m samples to the eight voxels around each."""
+    row, slab = U64(box[5]), U64(box[4] * box[5])
+    for sample in range(m):
+        _locate(count, k + sample, axes, box, place, corner)
+        for j in range(count):
+            whole = slope[U64(trace + j)]
+            back = whole * place[WX + j]
+            front = whole - back
+            far_front, far_back = front * place[WY + j], back * place[WY + j]
+            place[SHARE + j], place[SHARE + LANES + j] = front - far_front, far_front
+            place[SHARE + 2 * LANES + j], place[SHARE + 3 * LANES + j] = back - far_back, far_back
+        trace += LANES
+        for j in range(count):
+            a = U64(U32(corner[j]))
+            b, c = a + row, a + slab
+            d = c + row
+            far = place[WZ + j]
+            near = F32(1.0) - far
+            add_pair(shares, a, place[SHARE + j], near, far)
+            add_pair(shares, b, place[SHARE + LANES + j], near, far)
+            add_pair(shares, c, place[SHARE + 2 * LANES + j], near, far)
+            add_pair(shares, d, place[SHARE + 3 * LANES + j], near, far)
 
 
 @compiled
-def _near_slope(beyond: np.float32) -> np.float32:
-    """Derivative of the nearer voxel's weight max(0, 1 - |t|); that of the farther one's is this at t - 1."""
-    inner = F32(-1.0) if beyond >= F32(0.0) else F32(1.0)
-    return inner if (beyond >= F32(-1.0)) & (beyond < F32(1.0)) else F32(0.0)
+def _empty_box(target: Floats, n: int, box: Whole, shares: Floats) -> None:
+    """Adds a box of gradients to those of the volume and leaves zeros in it."""
+    x, y, z, wide, high, row = box[0], box[1], box[2], box[3], box[4], box[5]
+    if _is_inside(box, n):
+        for i in range(wide):
+            for j in range(high):
+                to, source = U64(((x + i) * n + y + j) * n + z), U64((i * high + j) * row)
+                for c in range(0, row, ROW):
+                    move_eight(target, to + U64(c), shares, source + U64(c))
+        return
+    low, stop = max(0, -z), min(box[6], n - z)
+    for i in range(max(0, -x), min(wide, n - x)):
+        for j in range(max(0, -y), min(high, n - y)):
+            to, source = ((x + i) * n + y + j) * n + z, (i * high + j) * row
+            for c in range(low, stop):
+                target[U64(to + c)] += shares[U64(source + c)]
+    shares[: wide * high * row] = F32(0.0)
 
 
 @compiled
-def _add_flow(first: int, view: View, place: Floats, flow: Doubles) -> None:
-    """Adds the gradients of a chunk's positions, plain in row 0 and times the samples' depth in row 1, per axis."""
-    for j in range(CHUNK):
-        x0, x1 = place[NEAR + j], place[FAR + j]
-        y0, y1 = place[NEAR + Y + j], place[FAR + Y + j]
-        z0, z1 = place[NEAR + Z + j], place[FAR + Z + j]
-        dx0, dx1 = _near_slope(place[BEYOND + j]), _near_slope(place[BEYOND + j] - F32(1.0))
-        dy0, dy1 = _near_slope(place[BEYOND + Y + j]), _near_slope(place[BEYOND + Y + j] - F32(1.0))
-        dz0, dz1 = _near_slope(place[BEYOND + Z + j]), _near_slope(place[BEYOND + Z + j] - F32(1.0))
-        a0, a1 = place[EIGHT + j], place[EIGHT + 1 * CHUNK + j]
-        b0, b1 = place[EIGHT + 2 * CHUNK + j], place[EIGHT + 3 * CHUNK + j]
-        c0, c1 = place[EIGHT + 4 * CHUNK + j], place[EIGHT + 5 * CHUNK + j]
-        d0, d1 = place[EIGHT + 6 * CHUNK + j], place[EIGHT + 7 * CHUNK + j]
-        row_a, row_b, row_c, row_d = z0 * a0 + z1 * a1, z0 * b0 + z1 * b1, z0 * c0 + z1 * c1, z0 * d0 + z1 * d1
-        front = y0 * (dz0 * a0 + dz1 * a1) + y1 * (dz0 * b0 + dz1 * b1)
-        back = y0 * (dz0 * c0 + dz1 * c1) + y1 * (dz0 * d0 + dz1 * d1)
-        slope = place[SLOPE + j]
-        place[EIGHT + j] = slope * (dx0 * (y0 * row_a + y1 * row_b) + dx1 * (y0 * row_c + y1 * row_d))
-        place[EIGHT + Y + j] = slope * (x0 * (dy0 * row_a + dy1 * row_b) + x1 * (dy0 * row_c + dy1 * row_d))
-        place[EIGHT + Z + j] = slope * (x0 * front + x1 * back)
-    for j in range(CHUNK):
-        if place[SLOPE + j] == F32(0.0):
-            continue
-        depth = view.distance - 1.0 + 2.0 * (first + j) / view.samples
-        for axis in range(3):
-            along = float(place[EIGHT + axis * CHUNK + j])
-            flow[0, axis] += along
-            flow[1, axis] += along * depth
+def _add_flow(
+    count: int,
+    k: int,
+    m: int,
+    nearest: float,
+    step: float,
+    axes: Doubles,
+    box: Whole,
+    voxels: Floats,
+    place: Floats,
+    corner: Ints,
+    slope: Floats,
+    trace: int,
+) -> None:
+    """Adds the gradients of m samples' positions, plain in three rows and times their depth in the next three."""
+    row, slab = U64(box[5]), U64(box[4] * box[5])
+    for sample in range(m):
+        depth = F32(nearest + step * (k + sample))
+        _locate(count, k + sample, axes, box, place, corner)
+        # The eight voxels around each sample are put side by side, so that what follows is vectorised.
+        for j in range(count):
+            a = U64(U32(corner[j]))
+            b, c = a + row, a + slab
+            d = c + row
+            place[EIGHT + j], place[EIGHT + 1 * LANES + j] = voxels[a], voxels[a + U64(1)]
+            place[EIGHT + 2 * LANES + j], place[EIGHT + 3 * LANES + j] = voxels[b], voxels[b + U64(1)]
+            place[EIGHT + 4 * LANES + j], place[EIGHT + 5 * LANES + j] = voxels[c], voxels[c + U64(1)]
+            place[EIGHT + 6 * LANES + j], place[EIGHT + 7 * LANES + j] = voxels[d], voxels[d + U64(1)]
+        for j in range(count):
+            whole, wx, wy, wz = slope[U64(trace + j)], place[WX + j], place[WY + j], place[WZ + j]
+            a, along_a = place[EIGHT + j], place[EIGHT + 1 * LANES + j] - place[EIGHT + j]
+            b, along_b = place[EIGHT + 2 * LANES + j], place[EIGHT + 3 * LANES + j] - place[EIGHT + 2 * LANES + j]
+            c, along_c = place[EIGHT + 4 * LANES + j], place[EIGHT + 5 * LANES + j] - place[EIGHT + 4 * LANES + j]
+            d, along_d = place[EIGHT + 6 * LANES + j], place[EIGHT + 7 * LANES + j] - place[EIGHT + 6 * LANES + j]
+            row_a, row_b, row_c, row_d = a + wz * along_a, b + wz * along_b, c + wz * along_c, d + wz * along_d
+            front, back = row_a + wy * (row_b - row_a), row_c + wy * (row_d - row_c)
+            along_front, along_back = along_a + wy * (along_b - along_a), along_c + wy * (along_d - along_c)
+            x = whole * (back - front)
+            y = whole * ((row_b - row_a) + wx * ((row_d - row_c) - (row_b - row_a)))
+            z = whole * (along_front + wx * (along_back - along_front))
+            place[FLOW + j] += x
+            place[FLOW + LANES + j] += y
+            place[FLOW + 2 * LANES + j] += z
+            place[FLOW + 3 * LANES + j] += depth * x
+            place[FLOW + 4 * LANES + j] += depth * y
+            place[FLOW + 5 * LANES + j] += depth * z
+        trace += LANES
 
 
 @compiled
-def _turn(flow: Doubles, row: int, column: int, view: View, turns: Doubles) -> None:
-    """Adds the gradient of the rotation of a ray through (depth - distance, left depth, up depth) in the camera."""
+def _turn(count: int, top: int, left: int, view: View, place: Floats, turns: Doubles) -> None:
+    """Adds the gradient of the rotation, of rays through (depth - distance, left depth, up depth) in the camera."""
     edge, scale = view.half_width, (view.resolution - 1) / 2.0
-    up = edge - 2.0 * edge * row / (view.image_size - 1)
-    left = edge - 2.0 * edge * column / (view.image_size - 1)
+    pitch = 2.0 * edge / (view.image_size - 1)
     for axis in range(3):
-        turns[0, axis, 0] += scale * (flow[1, axis] - view.distance * flow[0, axis])
-        turns[0, axis, 1] += scale * left * flow[1, axis]
-        turns[0, axis, 2] += scale * up * flow[1, axis]
+        plain, forward, aside, up = 0.0, 0.0, 0.0, 0.0
+        for j in range(count):
+            deep = float(place[FLOW + (3 + axis) * LANES + j])
+            plain += place[FLOW + axis * LANES + j]
+            forward += deep
+            aside += (edge - pitch * (left + place[COLUMN + j])) * deep
+            up += (edge - pitch * (top + place[DOWN + j])) * deep
+        turns[0, axis, 0] += scale * (forward - view.distance * plain)
+        turns[0, axis, 1] += scale * aside
+        turns[0, axis, 2] += scale * up

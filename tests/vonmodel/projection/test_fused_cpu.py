@@ -178,6 +178,33 @@ def test_bad_numbers_are_not_swallowed() -> None:
     assert project(volumes, rotations, implementation="fused").depth.isnan().any()
 
 
+def test_rotations_that_are_not_finite_do_no_harm() -> None:
+    volumes, rotations = _scene(3, 8, 17, fill=0.5)
+    whole = project(volumes, rotations, implementation="fused")
+    rotations[0, 1, 1], rotations[1, 2, 0] = float("nan"), float("inf")
+    leaves = [leaf.requires_grad_() for leaf in (volumes, rotations)]
+    sketch = project(*leaves, implementation="fused")
+    sketch.depth[2].sum().backward()
+    for output, answer in zip(sketch, whole, strict=True):
+        assert output[:2].isnan().all()
+        torch.testing.assert_close(output[2], answer[2], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("stretch", [0.5, 1.7, 40.0, 1e6])
+def test_rotations_that_stretch(stretch: float) -> None:
+    volumes, rotations = _scene(2, 24, 23, fill=0.5)
+    exact = project(volumes.double(), stretch * rotations.double(), image_size=24, implementation="reference")
+    sketch = project(volumes, stretch * rotations, image_size=24, implementation="fused")
+    for output, answer in zip(sketch, exact, strict=True):
+        torch.testing.assert_close(output.double(), answer, atol=2e-5 * max(1.0, stretch), rtol=0)
+
+
+@pytest.mark.parametrize(("resolution", "image_size"), [(40, 3), (40, 9), (9, 70)])
+def test_tiles_of_any_size(resolution: int, image_size: int) -> None:
+    volumes, rotations = _scene(2, resolution, 25, fill=0.5)
+    _compare(volumes + 0.01, rotations, image_size, on_planes=True)
+
+
 def test_half_precision_and_autocast() -> None:
     volumes, rotations = _scene(1, 10, 19, fill=0.4)
     half = volumes.bfloat16().requires_grad_()

@@ -1,0 +1,173 @@
+"""What the CPU projection's loops read and write, and how they cut the image: plain tuples of arrays and numbers.
+
+An image is cut into square tiles, and the samples of a tile's rays into windows: so many of one depth after another.
+Tile and window are small enough that the voxels around them fit into the first-level cache.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+LEAST_OPACITY = 1e-4
+MOST_OPACITY = 1.0 - LEAST_OPACITY
+# Rays of a tile at most: rows of the loops' arrays have this length.
+LANES = 64
+TILE_EDGE, LONGEST_WINDOW = 8, 16
+# Voxels that an edge of a tile (half way along its rays) and a window (on its longest ray) may span.
+WIDE, DEEP = 10.0, 9.3
+# Rows of boxes of voxels are padded to this.
+ROW = 8
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int32]
+Whole = npt.NDArray[np.int64]
+
+
+class View(NamedTuple):
+    """Camera and sizes, the same for every ray.
+
+    Attributes:
+        edge: rows and columns of a tile.
+        window: samples of a window.
+        side: voxels that a box around them has on an axis at most.
+    """
+
+    distance: float
+    half_width: float
+    samples: int
+    resolution: int
+    image_size: int
+    brick_bits: int
+    edge: int
+    window: int
+    side: int
+
+
+class Scene(NamedTuple):
+    """What is projected.
+
+    Attributes:
+        volumes: (n, N^3), flat.
+        clearance: (n, B, B, B) of their bricks.
+        bounds: (n, 3, 2) the occupied cells in u, per axis; the first beyond the second when there are none.
+        rotations: (n, 3, 3), camera frame to object frame.
+        runs: (2, S + 1) for m = 0..S samples of least opacity: the light that passes, and its sum after each of them.
+    """
+
+    volumes: Floats
+    clearance: Bytes
+    bounds: Doubles
+    rotations: Doubles
+    runs: Doubles
+
+
+class Workspace(NamedTuple):
+    """What one thread writes on while it follows a tile.
+
+    Attributes:
+        axes: (3, 6) positions of the tile's samples: u = (a0 + k a1) + column (a2 + k a3) + row (a4 + k a5).
+        rays: rows of LANES for the rays of the tile, listed in `march_cpu`.
+        place: rows of LANES for the rays that a window follows, listed in `march_cpu`.
+        corner: (LANES) where the samples of one depth lie in the box.
+        slots: (windows, LANES) rays that a window follows, from the front, and that it lets pass, from the back.
+        counts: (windows, 2) how many of each.
+        opacity, light: (windows, samples, LANES) of samples and before them; gradients of opacity replace opacity.
+        box: origin, extents with padded rows, and the extent of a row without padding.
+        voxels, shares: a box's values, and gradients, which are zero between windows.
+    """
+
+    axes: Doubles
+    rays: Doubles
+    place: Floats
+    corner: Ints
+    slots: Ints
+    counts: Ints
+    opacity: Floats
+    light: Floats
+    box: Whole
+    voxels: Floats
+    shares: Floats
+
+
+class Gradients(NamedTuple):
+    """Where one thread adds up gradients.
+
+    Attributes:
+        volumes: (n, N^3), shared by the threads; no rows when not asked for.
+        first: (N^3) for the first item of the thread's share, when another thread began it; else empty.
+        rotations: (n, 3, 3), the thread's own; no rows when not asked for.
+    """
+
+    volumes: Floats
+    first: Floats
+    rotations: Doubles
+
+
+def plan_view(
+    camera: tuple[float, float], samples: int, resolution: int, image_size: int, brick_bits: int, rotations: Doubles
+) -> View:
+    """Chooses tile and window.
+
+    Args:
+        camera: its distance and half width.
+        samples: of a ray.
+        resolution: N.
+        image_size: R.
+        brick_bits: a brick's edge is two to this.
+        rotations: (n, 3, 3); where they stretch what they turn, tile and window are smaller.
+    """
+    distance, half_width = camera
+    lengths = np.linalg.norm(rotations, axis=2)
+    stretch = max(1.0, math.ceil(np.max(lengths, initial=0.0, where=np.isfinite(lengths)) - 1e-3))
+    pitch = stretch * half_width * distance * (resolution - 1) / (image_size - 1)
+    step = stretch * math.hypot(1.0, half_width, half_width) * (resolution - 1) / samples
+    edge, window = (
+        max(1, min(most, int(span))) for most, span in ((TILE_EDGE, WIDE / pitch), (LONGEST_WINDOW, DEEP / step))
+    )
+    # No box is longer than the farthest tile's diagonal and a window's longest ray together, wherever they point.
+    longest = math.sqrt(2.0) * pitch * (distance + 1.0) / distance * (edge - 1) + step * (window - 1)
+    return View(distance, half_width, samples, resolution, image_size, brick_bits, edge, window, int(longest) + 4)
+
+
+def tile_count(view: View) -> int:
+    """Tiles of an image; the last ones may reach beyond it."""
+    return (-(-view.image_size // view.edge)) ** 2
+
+
+def runs_of_least_opacity(samples: int) -> Doubles:
+    """The closed forms of runs up to a whole ray, as `Scene.runs`."""
+    passed = MOST_OPACITY ** np.arange(samples + 1, dtype=np.float64)
+    return np.stack([passed, np.cumsum(passed) - 1.0])
+
+
+def new_workspace(view: View, rows: int, ray_rows: int, *, backward: bool) -> Workspace:
+    """Room for any tile of a view."""
+    windows = -(-view.samples // view.window)
+    room = windows * view.window * LANES
+    cells = view.side * view.side * (view.side + ROW)
+    return Workspace(
+        np.empty((3, 6)),
+        np.empty(ray_rows * LANES),
+        aligned(rows * LANES),
+        np.empty(LANES, np.int32),
+        np.empty((windows, LANES), np.int32),
+        np.empty((windows, 2), np.int32),
+        np.empty(room, np.float32),
+        np.empty(room, np.float32),
+        np.empty(7, np.int64),
+        np.empty(cells, np.float32),
+        np.zeros(cells if backward else 0, np.float32),
+    )
+
+
+def aligned(size: int) -> Floats:
+    """An array that begins where a cache line does."""
+    space = np.empty(size + 16, np.float32)
+    begin = -(space.ctypes.data // 4) % 16
+    return space[begin : begin + size]
