@@ -55,8 +55,9 @@ ON_GPU = (
     Part("projection", "projection", ("--device", "cuda"), 150),
     Part("framing", "framing", ("--device", "cuda"), 60),
     *(
-        Part(f"training-{stage}", "training", ("--device", "cuda", "--stage", stage, "--rounds", "5"), 210)
-        for stage in STAGES
+        Part(f"training-{stage}", "training", ("--device", "cuda", "--stage", stage, "--rounds", "5"), limit_s)
+        # Ten networks are compiled for the texture stage, twelve for the joint one.
+        for stage, limit_s in zip(STAGES, (150, 270, 300), strict=True)
     ),
     Part("loading", "loading", ("--device", "cuda"), 90),
     Part("studio", "studio", ("--device", "cuda", "--size", "128"), 90),

@@ -117,7 +117,16 @@ class Metered:
 
 
 def _time(table: Table, setting: Setting, stage: StageName, presets: list[PresetName]) -> None:
-    """Times the presets in turn; on a GPU each is looked at alone afterwards."""
+    """Times the presets in turn; on a GPU one after the other, so that each has its row before the next compiles."""
+    plain: Timing | None = None
+    for together in [[preset] for preset in presets] if setting.device.type == "cuda" else [presets]:
+        plain = _time_together(table, setting, stage, together, plain)
+
+
+def _time_together(
+    table: Table, setting: Setting, stage: StageName, presets: list[PresetName], plain: Timing | None
+) -> Timing:
+    """Adds rows of presets that take turns; ratios are to `plain`, or else the first of them, which it returns."""
     device, steps, held = setting.device, dict[str, Metered](), dict[str, float]()
     for preset in presets:
         before = _allocated_gb(device)
@@ -126,6 +135,7 @@ def _time(table: Table, setting: Setting, stage: StageName, presets: list[Preset
             steps[preset]()
             held[preset] = _allocated_gb(device) - before
     timings = time_paired(steps, rounds=setting.rounds, warmup=setting.warmup, settle=waiting_for(device))
+    plain = plain or timings[0]
     for preset, timing in zip(presets, timings, strict=True):
         batch, step = setting.config(preset, stage).stage(stage).batch_size, steps[preset]
         row: dict[str, object] = {
@@ -135,7 +145,7 @@ def _time(table: Table, setting: Setting, stage: StageName, presets: list[Preset
             "ms": 1000 * timing.median,
             "spread": 1000 * timing.spread,
             "images_per_s": batch / timing.median,
-            "ratio": timings[0].median / timing.median,
+            "ratio": plain.median / timing.median,
         }
         if device.type == "cuda":
             row |= _seen_on_gpu(step, timing, device)
@@ -143,6 +153,7 @@ def _time(table: Table, setting: Setting, stage: StageName, presets: list[Preset
         else:
             row["cores_busy"] = step.processor_s / step.wall_s
         table.add(**row, published_hours=None if setting.small else _published_hours(stage, timing, batch))
+    return plain
 
 
 def _seen_on_gpu(step: Callable[[], None], timing: Timing, device: torch.device) -> dict[str, object]:
