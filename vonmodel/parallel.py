@@ -104,7 +104,8 @@ def processes_joined(device: torch.device, patience: timedelta = PATIENCE) -> It
     try:
         distributed.init_process_group(backend, timeout=patience)
     except (RuntimeError, ValueError) as error:
-        raise LostProcessError(f"{_who()} did not find the others: {error}") from error
+        reason = str(error).rstrip(".")
+        raise LostProcessError(f"{_who()} did not find the others: {reason}") from error
     try:
         with warnings.catch_warnings():
             # It compares strides of axes of length one as well, which say nothing.

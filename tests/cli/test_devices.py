@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -139,6 +140,51 @@ def test_a_killed_process_ends_the_job_and_it_goes_on(tiny_data: Path, tmp_path:
     assert job.returncode == 130, told
     assert told.count("Stopping after this step") == 1
     assert "goes on from there" in told
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_job_when_patience_ends(tiny_data: Path, tmp_path: Path) -> None:
+    arguments = [
+        "--stage=shape",
+        *lengths(400, "shape"),
+        "--set=output.save_every=5",
+        "--devices=2",
+        "--patience=0.2",
+    ]
+    job = subprocess.Popen(
+        command(tiny_data, tmp_path, *arguments),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("chair/checkpoints/shape-*/checkpoint.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    hanging = int(Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()[1])
+    os.kill(hanging, signal.SIGSTOP)
+    _, told = job.communicate(timeout=120)
+    assert job.returncode == 1
+    assert "another process of this training ended or does not answer" in told
+    assert "goes on from the last checkpoint" in told
+    assert "training process 1 did not end within 15 s of the others: killed" in told
+    assert not Path(f"/proc/{hanging}").exists()
+
+
+@pytest.mark.parametrize("port_is_taken", [False, True])
+def test_a_process_without_the_others_says_so(port_is_taken: bool, tiny_data: Path, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        if not port_is_taken:
+            other.close()
+        joining = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        arguments = command(tiny_data, tmp_path, "--stage=shape", *lengths(2, "shape"), "--patience=0.02")[3:]
+        done = CliRunner().invoke(main, arguments, env=joining)
+    assert done.exit_code == 1
+    assert f"training process 0 (WORLD_SIZE 2, MASTER_ADDR 127.0.0.1, MASTER_PORT {port})" in done.stderr
+    assert ("EADDRINUSE" if port_is_taken else "1/2 clients joined") in done.stderr
 
 
 @pytest.mark.slow

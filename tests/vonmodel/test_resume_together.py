@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,7 +14,7 @@ from safetensors.torch import load_file
 from tests.vonmodel.together import CPU, run_together
 from vonmodel.config import STAGES, TrainConfig, update
 from vonmodel.monitor import Progress
-from vonmodel.parallel import is_writer, wait_for_all
+from vonmodel.parallel import DisagreementError, is_writer, rank, wait_for_all
 from vonmodel.run_folder import RunFolder
 from vonmodel.training import TrainingJob, train
 
@@ -47,6 +49,25 @@ def learn(data: Path, run: Path, half: int, batch_size: int, killed: bool) -> No
         folder.start(config)
     wait_for_all()
     train(TrainingJob(folder, config, data, CPU, **({"on_progress": die} if killed else {})))
+
+
+def disagree(data: Path, run: Path) -> None:
+    """Trains with another learning rate, then on other data, in each process."""
+    for name, changes in (("configuration", {"shape": {"learning_rate": 1e-4 * (1 + rank())}}), ("data", {})):
+        sizes = {"model": {"resolution": 32, "image_size": 32, "shape_base_channels": 2, "texture_base_channels": 4}}
+        config, folder = update(TrainConfig(), {**sizes, **changes}, "test"), RunFolder(run / f"{name}-{rank()}")
+        folder.start(config)
+        own = data
+        if name == "data" and rank():
+            own = Path(shutil.copytree(data, run / "fewer"))
+            rows = pd.read_parquet(own / "chair" / "shapes.parquet")
+            rows.iloc[1:].to_parquet(own / "chair" / "shapes.parquet")
+        with pytest.raises(DisagreementError, match=rf"see a different {name} \(process 0: \w+, 1: \w+\)"):
+            train(TrainingJob(folder, config, own, CPU))
+
+
+def test_processes_that_were_started_with_different_things_say_so(tiny_data: Path, tmp_path: Path) -> None:
+    assert run_together(2, disagree, tiny_data, tmp_path) == [0, 0]
 
 
 def losses(run: Path) -> list[tuple[str, int, dict[str, float]]]:
