@@ -10,6 +10,7 @@ least time for the bytes and operations that the job needs, at the rates measure
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -218,8 +219,12 @@ def _weigh(table: Table, smoke: bool, threads: int) -> None:
         str(threads),
         *(["--smoke"] if smoke else []),
     ]
-    base = peak_memory_mb([*call, "--memory-of", "nothing"])
-    extra = {name: peak_memory_mb([*call, "--memory-of", name]) - base for name in METHODS}
+    # Peaks of one process differ by tens of megabytes from run to run.
+    peaks = {
+        name: statistics.median(peak_memory_mb([*call, "--memory-of", name]) for _ in range(1 if smoke else 5))
+        for name in ("nothing", *METHODS)
+    }
+    extra = {name: peaks[name] - peaks["nothing"] for name in METHODS}
     for name, megabytes in extra.items():
         table.add(
             scene="box chairs",
