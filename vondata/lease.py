@@ -18,7 +18,7 @@ import uuid
 from typing import Any
 
 from vondata.journal import DatasetBusyError
-from vondata.remote import DeliveryError, RemoteError, file_system, remove
+from vondata.remote import DeliveryError, RemoteError, StoreError, file_system, remove, store_errors
 
 RENEW_EVERY_S = 60.0
 RUNS_OUT_S = 300.0
@@ -45,6 +45,8 @@ class Leases:
         """
         try:
             held = _read(url)
+        except StoreError:
+            raise
         except OSError as error:
             raise RemoteError(f"{url} cannot be read: {error}") from error
         if held is not None and _is_alive(held):
@@ -94,7 +96,8 @@ class Leases:
         system, path = file_system(url)
         lease = {"token": self._token, "host": socket.gethostname(), "process": os.getpid(), "renewed": time.time()}
         try:
-            system.pipe_file(path, json.dumps(lease).encode("utf-8"), mode=mode)
+            with store_errors(url):
+                system.pipe_file(path, json.dumps(lease).encode("utf-8"), mode=mode)
         except FileExistsError:
             return  # somebody was faster; `check` says who
         except OSError as error:
@@ -119,7 +122,8 @@ def _read(url: str) -> dict[str, Any] | None:
     """
     system, path = file_system(url)
     try:
-        content = system.cat_file(path)
+        with store_errors(url):
+            content = system.cat_file(path)
     except FileNotFoundError:
         return None
     try:

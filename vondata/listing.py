@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vondata.item import Item
-from vondata.remote import RemoteError, RemoteFolder, fetch, file_system
+from vondata.remote import RemoteError, RemoteFolder, StoreError, fetch, file_system, store_errors
 
 # What an object's version is told by, in the words of the file systems: S3, Google, Azure, HTTP and others.
 TAGS = ("ETag", "etag", "md5Hash", "checksum", "LastModified", "mtime", "created")
@@ -39,7 +39,10 @@ def lay_out(folder: RemoteFolder, root: Path, contents: Collection[str] = ()) ->
     top = top.rstrip("/")
     made, parent = 0, ""
     try:
-        listing: dict[str, Any] = system.find(top, detail=True)
+        with store_errors(folder):
+            listing: dict[str, Any] = system.find(top, detail=True)
+    except StoreError:
+        raise
     except OSError as error:
         raise RemoteError(f"{folder} cannot be listed: {error or type(error).__name__}") from error
     for name, info in listing.items():

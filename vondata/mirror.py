@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vondata.listing import YEAR_OF_NS, tag_of
-from vondata.remote import RemoteError, RemoteFolder, file_system
+from vondata.remote import RemoteError, RemoteFolder, StoreError, file_system, store_errors
 
 NOT_COPIED = ("journal", "report")  # what only preparation needs, and what is drawn here anew
 KEPT = ("sketches.npz",)  # made here; of no use elsewhere
@@ -62,7 +62,10 @@ def mirror(
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", folder.url)[-60:].strip("-")
     root = cache_folder() / "datasets" / f"{name}-{hashlib.sha256(folder.url.encode()).hexdigest()[:8]}"
     try:
-        listing: dict[str, Any] = system.find(top, detail=True)
+        with store_errors(folder):
+            listing: dict[str, Any] = system.find(top, detail=True)
+    except StoreError:
+        raise
     except OSError as error:
         raise RemoteError(f"{folder} cannot be listed: {error or type(error).__name__}") from error
     copies = [
@@ -101,7 +104,8 @@ def _fetch(system: Any, copies: list[_Copy]) -> None:
     for copy in copies:
         copy.path.parent.mkdir(parents=True, exist_ok=True)
     # A copy counts once it has its time, so one that broke off in the middle is fetched again.
-    system.get([copy.remote for copy in copies], [str(copy.path) for copy in copies])
+    with store_errors(copies[0].remote):
+        system.get([copy.remote for copy in copies], [str(copy.path) for copy in copies])
     for copy in copies:
         os.utime(copy.path, ns=(copy.time_ns, copy.time_ns))
 

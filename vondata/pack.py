@@ -16,7 +16,7 @@ from vondata.dataset import FILE_NAME
 from vondata.item import Event, Kind, file_safe
 from vondata.manifest import SPLIT_SHARES, SUFFIX, manifest_path, prepared, read_manifest
 from vondata.packed import OutputFiles, index_path, index_schema
-from vondata.remote import RemoteFolder, delivered, file_system
+from vondata.remote import RemoteFolder, delivered, file_system, store_errors
 from vondata.slices import OutputFile
 from vondata.storage import atomic_path
 
@@ -169,6 +169,7 @@ def _check_empty(into: Path | RemoteFolder) -> None:
         taken = into.exists() and (not into.is_dir() or any(into.iterdir()))
     else:
         system, path = file_system(into.url)
-        taken = bool(system.exists(path) and system.ls(path, detail=False))
+        with store_errors(into):
+            taken = bool(system.exists(path) and system.ls(path, detail=False))
     if taken:
         raise PackError(f"--into {into} is not empty; name a new folder, so that no old shard is taken for a new one")

@@ -6,6 +6,7 @@ import functools
 import io
 import posixpath
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ class RemoteError(RuntimeError):
 
 class DeliveryError(OSError):
     """An output that did not reach its URL."""
+
+
+class StoreError(OSError, RemoteError):
+    """A store that cannot be reached, or that lets nobody in without credentials."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,10 @@ class RemoteFile:
             OSError: they cannot be read, or are too many.
         """
         system, path = file_system(self.url)
-        if (system.size(path) or 0) > MOST_FETCHED_BYTES:
-            raise OSError(f"{self.url} is too large")
-        return io.BytesIO(system.cat_file(path))
+        with store_errors(self.url):
+            if (system.size(path) or 0) > MOST_FETCHED_BYTES:
+                raise OSError(f"{self.url} is too large")
+            return io.BytesIO(system.cat_file(path))
 
 
 def is_url(place: str) -> bool:
@@ -97,6 +103,29 @@ def file_system(url: str) -> tuple[Any, str]:
         raise RemoteError(f"{url}: nothing is known of {scheme}:// ({error}); s3:// and file:// work") from error
 
 
+@contextmanager
+def store_errors(place: object) -> Iterator[None]:
+    """Makes errors of a store's own package, which know of no OSError, errors as of every other file.
+
+    Args:
+        place: URL that is read or written.
+
+    Raises:
+        StoreError: the store cannot be reached, or wants credentials.
+    """
+    try:
+        yield
+    except _own_errors() as error:
+        raise StoreError(
+            f"{place} cannot be reached: {error}; credentials and endpoint are the store's own"
+        ) from error
+
+
+def _own_errors() -> tuple[type[Exception], ...]:
+    package = sys.modules.get("botocore.exceptions")  # which nothing but a store of this kind has imported
+    return () if package is None else (package.BotoCoreError,)
+
+
 @functools.cache
 def _file_system(scheme: str) -> Any:
     import fsspec
@@ -109,7 +138,8 @@ def exists(place: str) -> bool:
     if not is_url(place):
         return Path(place).exists()
     system, path = file_system(place)
-    return bool(system.exists(path))
+    with store_errors(place):
+        return bool(system.exists(path))
 
 
 def fetch(url: str, target: Path) -> bool:
@@ -121,7 +151,8 @@ def fetch(url: str, target: Path) -> bool:
     system, path = file_system(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        system.get_file(path, str(target))
+        with store_errors(url):
+            system.get_file(path, str(target))
     except FileNotFoundError:
         return False
     return True
@@ -135,8 +166,9 @@ def deliver(source: Path, url: str) -> None:
     """
     system, path = file_system(url)
     try:
-        system.makedirs(posixpath.dirname(path), exist_ok=True)
-        system.put_file(str(source), path)
+        with store_errors(url):
+            system.makedirs(posixpath.dirname(path), exist_ok=True)
+            system.put_file(str(source), path)
     except OSError as error:
         raise DeliveryError(error.errno, f"{url} takes no file: {error}") from error
 
@@ -147,8 +179,9 @@ def remove(place: str) -> None:
         Path(place).unlink(missing_ok=True)
         return
     system, path = file_system(place)
-    if system.exists(path):
-        system.rm_file(path)
+    with store_errors(place):
+        if system.exists(path):
+            system.rm_file(path)
 
 
 @contextmanager
@@ -179,7 +212,8 @@ def fetched(item: Item) -> Iterator[Item]:
 def _fetch_input(url: str, copy: Path) -> None:
     system, path = file_system(url)
     try:
-        size = system.size(path)
+        with store_errors(url):
+            size = system.size(path)
         if size is not None and size > MOST_FETCHED_BYTES:
             raise Rejected("too_large", f"{url} has {size / 2**20:,.0f} MB")
         if not fetch(url, copy):

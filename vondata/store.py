@@ -23,7 +23,7 @@ from vondata.journal import journal_path
 from vondata.lease import Leases
 from vondata.manifest import SUFFIX, manifest_path
 from vondata.packed import PackedDatasetError, index_path
-from vondata.remote import RemoteFolder, deliver, exists, fetch, file_system, remove
+from vondata.remote import RemoteFolder, deliver, exists, fetch, file_system, remove, store_errors
 
 SEND_EVERY_S = 30.0
 
@@ -100,7 +100,11 @@ class RemoteStore(Store):
         self._outputs: dict[str, set[str]] = {}  # names that are there, by folder
         self._sent: dict[str, int] = {}  # bytes of each journal that are at the URL, by name
         self._due = time.monotonic() + SEND_EVERY_S
-        fetch((data / FILE_NAME).url, self.folder / FILE_NAME)
+        try:
+            fetch((data / FILE_NAME).url, self.folder / FILE_NAME)
+        except BaseException:
+            self._scratch.cleanup()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -224,7 +228,9 @@ class RemoteStore(Store):
         """The names of the files in a remote folder."""
         system, path = file_system(folder)
         try:
-            return [posixpath.basename(each) for each in system.find(path, maxdepth=1) if str(each).endswith(suffix)]
+            with store_errors(folder):
+                found = system.find(path, maxdepth=1)
+            return [posixpath.basename(each) for each in found if str(each).endswith(suffix)]
         except FileNotFoundError:
             return []
 

@@ -1,13 +1,16 @@
 """From raw meshes and photos on a store to a trained model: every verb takes the dataset's URL."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import NoCredentialsError
 from click.testing import CliRunner
 from voncli.main import main
 
+from vondata import remote
 from vondata.manifest import read_manifest
 from vondata.mirror import mirror
 from vondata.remote import RemoteFolder, file_system
@@ -61,3 +64,34 @@ def test_training_scores_and_shards_through_a_url(
         tmp_path / run / "checkpoints/joint-00000002/networks.safetensors" for run in ("runs/chair", "packed")
     ]
     assert networks[0].read_bytes() == networks[1].read_bytes()
+
+
+class Closed:
+    """A store that lets nobody in, whatever is asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise NoCredentialsError
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "prepare shapenet --root s3://bucket/raw",
+        "prepare meshes --root meshes --class chair --data s3://bucket/data",
+        "inspect s3://bucket/data",
+        "pack --data s3://bucket/data --into shards",
+        "train --class chair --data s3://bucket/data",
+    ],
+)
+def test_a_store_that_lets_nobody_in_is_told_in_words(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "_file_system", lambda scheme: Closed())
+    (tmp_path / "meshes").mkdir()
+    (tmp_path / "meshes" / "one.obj").write_text("v 0 0 0\n", "utf-8")
+    done = CliRunner().invoke(main, command.split(), catch_exceptions=False)
+    assert done.exit_code in (1, 2)
+    said = " ".join(done.output.split())
+    assert re.search(r"s3://bucket/\S+ cannot be reached: Unable to locate credentials; credentials and endp", said)
