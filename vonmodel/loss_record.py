@@ -60,8 +60,10 @@ class LossRecord:
         means = mean_everywhere(table).numpy()
         if not np.isfinite(means).all():
             own = None if torch.isfinite(table).all() else self._where(names, table.numpy())
+            # Gradients are exchanged: what is bad in one process is bad in all of them a phase later.
+            phases = list(dict.fromkeys(name.partition("/")[0] for name in names))
             found = [where for where in told_by_all(own) if where is not None]
-            raise NonFiniteLossError(min(found, key=lambda where: int(where["step"])))
+            raise NonFiniteLossError(min(found, key=lambda where: (where["step"], phases.index(where["phase"]))))
         self._steps.clear()
         self._values.clear()
         return dict(zip(names, means.mean(axis=1).tolist(), strict=True))

@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,11 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 from tests.vonmodel.together import CPU, run_together
+from vonmodel.batches import Batch, ShapeSource
 from vonmodel.config import STAGES, TrainConfig, update
+from vonmodel.loss_record import NonFiniteLossError
 from vonmodel.monitor import Progress
 from vonmodel.parallel import DisagreementError, is_writer, rank, wait_for_all
 from vonmodel.run_folder import RunFolder
 from vonmodel.training import TrainingJob, train
+from vonmodel.training_data import open_data
 
 
 def learn(data: Path, run: Path, half: int, batch_size: int, killed: bool) -> None:
@@ -48,7 +53,7 @@ def learn(data: Path, run: Path, half: int, batch_size: int, killed: bool) -> No
     if is_writer():
         folder.start(config)
     wait_for_all()
-    train(TrainingJob(folder, config, data, CPU, **({"on_progress": die} if killed else {})))
+    train(TrainingJob(folder, config, data, CPU, on_progress=die if killed else lambda progress: None))
 
 
 def disagree(data: Path, run: Path) -> None:
@@ -68,6 +73,31 @@ def disagree(data: Path, run: Path) -> None:
 
 def test_processes_that_were_started_with_different_things_say_so(tiny_data: Path, tmp_path: Path) -> None:
     assert run_together(2, disagree, tiny_data, tmp_path) == [0, 0]
+
+
+def go_wrong(data: Path, run: Path) -> None:
+    """Trains where the second process alone reads a shape that is no number."""
+
+    def load(source: ShapeSource, *arguments: Any) -> Batch:
+        batch = loaded(source, *arguments)
+        assert batch.volumes is not None
+        return replace(batch, volumes=batch.volumes.float() * (torch.nan if rank() else 1.0))
+
+    loaded, ShapeSource.load = ShapeSource.load, load  # type: ignore[assignment,method-assign]
+    sizes = {"resolution": 32, "image_size": 32, "shape_base_channels": 2, "texture_base_channels": 4}
+    config, folder = update(TrainConfig(), {"model": sizes, "shape": {"batch_size": 2}}, "test"), RunFolder(run)
+    if is_writer():
+        folder.start(config)
+    wait_for_all()
+    with pytest.raises(NonFiniteLossError, match="stage shape, step 0, phase critic") as caught:
+        train(TrainingJob(folder, update(config, {"output": {"log_every": 2}}, "test"), data, CPU))
+    own = ShapeSource(open_data(config, data, "shape").shapes, "shape", config.seed).load(0, 2).ids
+    assert caught.value.where["items"] == [own[1]]
+
+
+def test_a_number_that_is_none_in_one_process_stops_all(tiny_data: Path, tmp_path: Path) -> None:
+    assert run_together(2, go_wrong, tiny_data, tmp_path) == [0, 0]
+    assert json.loads((tmp_path / "nonfinite.json").read_text())["step"] == 0
 
 
 def losses(run: Path) -> list[tuple[str, int, dict[str, float]]]:
