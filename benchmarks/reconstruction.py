@@ -66,10 +66,11 @@ def main() -> None:
         "--photos", type=int, default=10, help="annotated photos, of the test and validation parts first"
     )
     parser.add_argument("--first", type=int, default=0, help="begin with this one of each")
+    parser.add_argument("--camera-distance", type=float, default=ReconstructSettings().camera_distance)
     parser.add_argument("--output", type=Path, help="JSON file for the table")
     arguments = parser.parse_args()
     session = ModelSession(open_source(arguments.run, data=arguments.data))
-    reconstructor = Reconstructor(session, ReconstructSettings())
+    reconstructor = Reconstructor(session, ReconstructSettings(camera_distance=arguments.camera_distance))
     command = f"python -m benchmarks.reconstruction {' '.join(sys.argv[1:])}"
     table = Table("Reconstruction from one image", command, notes=[_LEGEND])
     kinds = (("generated", _generated, arguments.generated), ("photos", _annotated, arguments.photos))

@@ -33,8 +33,10 @@ SOFT, SHARP = 0.8, 0.3
 """Width of the surface in voxels, at first, to be pulled from afar, and in the end."""
 SURFACE_RATE, ANGLE_RATE, FRAME_RATE, THICKNESS_RATE = 1.0, 0.02, 0.005, 0.05
 """Step sizes: of the surface in voxels, of radians, of a frame's numbers in image sizes, and of the thickness."""
-FREE_SHARE, SHARP_SHARE = 0.7, 0.6
-"""Of the steps, in which the frame is free, and after which the surface is sharp."""
+SHARP_SHARE = 0.6
+"""Of the steps, after which the surface is sharp."""
+GROWTH = 0.2
+"""Voxels given back in the end: rays that graze a surface add up its opacities, so solids of an outline are thin."""
 BEND_COSTS, CHANGE_COSTS = 0.8, 0.002
 """Of mean squared differences of neighbouring movements, and of movements, in voxels."""
 MOMENTUM = 0.8
@@ -73,6 +75,8 @@ def carve(
 ) -> Carved:
     """Moves the surface of a volume until its silhouette fits; the volume itself where nothing fits better.
 
+    The frame stays free to the end: that of the silhouette jumps when a foot appears, and the surface runs after it.
+
     Args:
         model: whose representation the volume is in.
         volume: values in [0, 1].
@@ -102,12 +106,16 @@ def carve(
         with torch.enable_grad():
             distance, cost = surface.moved()
             seen = see(model.config, torch.sigmoid(-distance / width), turned, camera=camera, image_size=size)
-            shown, _ = framed_channels(seen, frames if index < FREE_SHARE * steps else frames_of(seen))
+            shown, _ = framed_channels(seen, frames)
             loss = silhouette_loss(shown, outline).sum() + cost
-        overlap, silhouette = _overlap(seen, outline)
-        if width == SHARP and overlap > best.overlap:
-            sharp = volume_of(model, distance.detach()[0], SHARP)
-            best = Carved(sharp, turned[0].detach().clone(), silhouette, overlap, before)
+        if width == SHARP:
+            grown = volume_of(model, distance.detach()[0] - GROWTH, SHARP)
+            with torch.no_grad():
+                overlap, silhouette = _overlap(
+                    look(model, grown[None], turned, camera=camera, image_size=size), outline
+                )
+            if overlap > best.overlap:
+                best = Carved(grown, turned[0].detach().clone(), silhouette, overlap, before)
         if index < steps:
             optimizer.zero_grad()
             torch.autograd.backward(loss)

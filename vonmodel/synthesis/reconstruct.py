@@ -56,6 +56,8 @@ class ReconstructSettings:
         azimuths: viewpoints among those that the class is seen from, for each of two elevations.
         rounds: starts that each round goes on with, and its steps.
         carve_steps: steps that carve the shape after its code is found; 0 leaves it as the code makes it.
+        carve_below: a shape whose silhouette overlaps the outline so well by itself is left as the code makes it:
+            what carving gains in the outline, it loses in the solid.
         texture_steps: steps that fit the texture code after the encoder; 0 keeps what the encoder says.
         camera_distance: of the photo's camera, in object units (half the edge of the cube of voxels).
         seed: what the shapes are drawn with.
@@ -66,6 +68,7 @@ class ReconstructSettings:
     azimuths: int = 18
     rounds: tuple[tuple[int, int], ...] = ((12, 25), (4, 60))
     carve_steps: int = 50
+    carve_below: float = 0.8
     texture_steps: int = 60
     camera_distance: float = CAMERA_DISTANCE
     seed: int = 0
@@ -237,21 +240,26 @@ class Reconstructor:
         return best.best(len(best.score))
 
     def _carve(self, photo: CutPhoto, best: Fitted, step: Callable[[Phase, int, int], None]) -> tuple[Shape, Carved]:
-        """The shape of the best code, carved to the photo's outline."""
-        session, steps = self.session, self.settings.carve_steps
+        """The shape of the best code, carved to the photo's outline where it is far off."""
+        session, settings = self.session, self.settings
         shape = session.shape_of_code(best.pose.codes[0], photo.name)
-        carved = carve(
-            session.source.model,
-            shape.volume,
-            best.pose.angles[0],
-            photo.outline.to(session.device),
-            steps=steps,
-            mirrored=self._class.mirror_symmetry,
-            step=lambda done, total: step("carve", done, total),
-            camera=self._camera,
-        )
-        if not steps:
+
+        def carved_in(steps: int) -> Carved:
+            return carve(
+                session.source.model,
+                shape.volume,
+                best.pose.angles[0],
+                photo.outline.to(session.device),
+                steps=steps,
+                mirrored=self._class.mirror_symmetry,
+                step=lambda done, total: step("carve", done, total),
+                camera=self._camera,
+            )
+
+        carved = carved_in(0)
+        if not settings.carve_steps or carved.overlap >= settings.carve_below:
             return shape, carved
+        carved = carved_in(settings.carve_steps)
         return replace(session.shape_of_volume(photo.name, carved.volume), code=shape.code), carved
 
     def _fit_texture(

@@ -43,7 +43,7 @@ def test_shape_and_viewpoint_are_found_again(session, monkeypatch, seed, azimuth
 def test_progress_goes_through_the_phases_and_the_sketches_are_drawn_once(session):
     photo, _ = picture_of(session, 3, 0.5, 0.4)
     reconstructor = Reconstructor(
-        session, ReconstructSettings(2, 2, ((2, 2), (1, 1)), carve_steps=1, texture_steps=2)
+        session, ReconstructSettings(2, 2, ((2, 2), (1, 1)), carve_steps=1, carve_below=1.1, texture_steps=2)
     )
     told = []
     first = reconstructor.reconstruct(photo, lambda *each: told.append(each))
