@@ -31,7 +31,7 @@ export class Explore {
     } catch {
       part("surface-note").textContent = "needs WebGL, which this browser does not show";
     }
-    this.views = new Channel("api/view", (blob, _, ms) => this.#drawViews(blob, ms), (error) => this.#refused(error));
+    this.views = new Channel("api/view", (blob, _, ms, link) => this.#drawViews(blob, ms, link), (error) => this.#refused(error));
     const drawn = (blob, status, _, link) => this.#drawSurface(blob, status, link);
     this.surfaces = new Channel("api/surface", drawn, (error) => this.#refused(error));
     this.painted = new Channel("api/painted", drawn, (error) => this.#refused(error));
@@ -67,12 +67,16 @@ export class Explore {
     if (found !== null) this.#show(parse(found).state);
   }
 
+  // With its picture: a view that is still being drawn is saved once it is.
   save() {
+    const now = link(this.state);
+    this.wantsSaving = now === this.drawn ? undefined : now;
+    if (this.wantsSaving) return;
     const picture = document.createElement("canvas");
     picture.width = picture.height = 128;
     picture.getContext("2d").drawImage(part("image"), 0, 0, 128, 128);
-    this.saved.add(link(this.state), this.words(), picture.toDataURL());
-    this.saved.show(link(this.state));
+    this.saved.add(now, this.words(), picture.toDataURL());
+    this.saved.show(now);
   }
 
   words() {
@@ -135,7 +139,7 @@ export class Explore {
     part("redo").disabled = !this.history.canRedo;
   }
 
-  async #drawViews(blob, ms) {
+  async #drawViews(blob, ms, drawn) {
     const strip = await createImageBitmap(blob);
     const size = strip.height;
     ["image", "silhouette", "depth"].forEach((id, index) => {
@@ -145,6 +149,8 @@ export class Explore {
       canvas.classList.remove("stale");
     });
     strip.close();
+    this.drawn = drawn;
+    if (this.wantsSaving === drawn) this.save();
     const { stage } = this.run.checkpoints.find((each) => each.name === this.state.checkpoint) ?? {};
     part("image-note").textContent = stage === "shape" ? "textures are not trained yet" : `${Math.round(ms)} ms`;
     document.documentElement.dataset.views = String(Number(document.documentElement.dataset.views ?? 0) + 1);
