@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +10,17 @@ import torch
 from torch import Tensor
 
 from vonmodel.batches import Batch
-from vonmodel.config import ShapeStageConfig, TrainConfig, update
+from vonmodel.checkpoint import load_model
+from vonmodel.config import TrainConfig, update
 from vonmodel.model import build_model
+from vonmodel.presets import PRESETS
 from vonmodel.published import load_published
+from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import torch_generator
 from vonmodel.stages import Step, learning_rate_share, run_phase, set_learning_rate
 from vonmodel.stages.shape import shape_critic_losses
+from vonmodel.training import TrainingJob, train_stage
+from vonmodel.training_data import open_data
 
 MakeStage = Callable[..., Any]
 
@@ -101,20 +107,29 @@ def test_a_step_moves_critic_then_generator(
 
 
 @pytest.mark.slow
-def test_it_learns_a_box(tiny_config: TrainConfig, make_stage: MakeStage, make_step: MakeStage) -> None:
-    config = dataclasses.replace(
-        tiny_config,
-        model=dataclasses.replace(tiny_config.model, shape_base_channels=4),
-        shape=ShapeStageConfig(batch_size=8, learning_rate=1e-3),
-    )
-    model, stage = make_stage(config, "shape")
-    for number in range(250):
-        step = make_step(stage, number)
-        for phase in stage.phases:
-            run_phase(phase, [step])
-    model.eval()
-    with torch.no_grad():
-        made = model.generate_shapes(torch.randn(16, 8, generator=torch_generator(0, "test"))) > 0.5
-    real = make_step(stage, 0).batch.volumes > 0.5
-    overlap = (made[:, None] & real).flatten(2).sum(-1) / (made[:, None] | real).flatten(2).sum(-1)
-    assert (overlap.max(dim=1).values > 0.5).sum() >= 8
+def test_it_learns_boxes(tiny_data: Path, tmp_path: Path) -> None:
+    # Narrower than the demo's 8 channels it would not: the published generator's last convolution has no bias, and
+    # where all of its few inputs are off, as they come to be inside of the boxes, a voxel is 0.5 for ever.
+    changes = {
+        "model": {"shape_code_size": 8},
+        "shape": {"batch_size": 8, "steady": 300, "decaying": 0},
+        "output": {"sample_every": 0},
+    }
+    config, run = update(PRESETS["demo"], changes, "test"), RunFolder(tmp_path)
+    run.start(config)
+    shapes = open_data(config, tiny_data, "shape").shapes
+    real = torch.stack([shapes[index] for index in range(len(shapes))]).bool()
+    codes = torch.randn(16, 8, generator=torch_generator(0, "test"))
+
+    def overlaps(made: Tensor) -> Tensor:
+        """With the training shape most alike."""
+        union = (made[:, None] | real).flatten(2).sum(-1)
+        return ((made[:, None] & real).flatten(2).sum(-1) / union).amax(1)
+
+    train_stage(TrainingJob(run, config, tiny_data, torch.device("cpu")), "shape")
+    untrained = overlaps(build_model(config.model, 0).eval().generate_shapes(codes) > 0.5)
+    learned = overlaps(load_model(run.path)[0].generate_shapes(codes) > 0.5)
+    always_the_mean = overlaps(real.float().mean(0, keepdim=True) > 0.5)
+    assert untrained.max() < 0.4
+    assert always_the_mean.max() < 0.6
+    assert (learned > 0.6).sum() >= 12, learned.sort()
