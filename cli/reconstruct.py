@@ -24,7 +24,7 @@ from .settings import LOCAL_PATH, json_option
     type=FiniteRange(1.5, 20.0),
     default=3.5,
     show_default=True,
-    help="How far the photo's camera stands, in half edges of the object's cube; 2 for VON's own images.",
+    help="How far the photo's camera stands, in half edges of the object's cube; the model's own stands at 2.",
 )
 @click.option("--views", type=click.IntRange(0, 64), default=5, show_default=True, help="New azimuths to show.")
 @click.option("--textures", type=click.IntRange(1, 64), default=6, show_default=True, help="Other textures to show.")
