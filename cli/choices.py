@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .settings import LOCAL_PATH
+from .settings import LOCAL_PATH, FiniteRange
 
 if TYPE_CHECKING:
     from vonmodel.synthesis.films import FilmSettings
@@ -37,19 +37,6 @@ class SeedType(click.ParamType[Any]):
 
 
 SEED = SeedType()
-
-
-class FiniteRange(click.FloatRange):
-    """A number in a range; NaN and infinity are in none."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Reads a number."""
-        import math
-
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number.", param, ctx)
-        return number
 
 
 AZIMUTH = FiniteRange(-360, 360)

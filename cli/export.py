@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from .choices import SEED, FiniteRange, chosen_shapes, shape_options
+from .choices import SEED, chosen_shapes, shape_options
 from .model_source import model_options, open_chosen_source, output_option, print_result, progress_bar, user_errors
-from .settings import json_option
+from .settings import FiniteRange, json_option
 
 
 @click.command(short_help="Writes shapes as meshes or voxels.")

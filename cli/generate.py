@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from .choices import AZIMUTH, ELEVATION, FiniteRange
+from .choices import AZIMUTH, ELEVATION
 from .model_source import model_options, open_chosen_source, progress_bar, user_errors
-from .settings import LOCAL_PATH, json_option, print_json
+from .settings import LOCAL_PATH, FiniteRange, json_option, print_json
 
 
 @click.command(short_help="Generates shapes and paints views of them.")

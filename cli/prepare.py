@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .choices import FiniteRange
 from .matching import match_classes, match_option
 from .running import Running, run_options, run_preparation
-from .settings import FolderType, folder_option
+from .settings import FiniteRange, FolderType, folder_option
 from .sources import SourceFolder, found_items, source_folder
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from .choices import FiniteRange, film_options, film_settings, read_photos
+from .choices import film_options, film_settings, read_photos
 from .model_source import model_options, open_chosen_source, output_option, print_result, progress_bar, user_errors
-from .settings import LOCAL_PATH, json_option
+from .settings import LOCAL_PATH, FiniteRange, json_option
 
 
 @click.command(short_help="Finds shape, viewpoint and texture of photos.")

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .choices import FiniteRange
 from .copying import local_copy
 from .disk import disk_errors
 from .matching import print_matches
-from .settings import folder_option, json_option, print_json
+from .settings import FiniteRange, folder_option, json_option, print_json
 from .telling import end, log_file, print_preparation, result_as_json
 
 if TYPE_CHECKING:

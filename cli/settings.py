@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,17 @@ class FolderType(click.ParamType[Any]):
 
 
 LOCAL_PATH = FolderType("refused")
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; NaN and infinity are in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads a number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def folder_option(folder: Folder, *flags: str, help: str, urls: UrlUse | None = None) -> Callable[[Command], Command]:

@@ -15,7 +15,7 @@ import click
 
 from .devices import INTERRUPTED, RememberingCommand, train_on_devices
 from .model_source import choose_device, user_errors
-from .settings import LOCAL_PATH, folder_option, json_option, print_json
+from .settings import LOCAL_PATH, FiniteRange, folder_option, json_option, print_json
 from .signals import disk_errors_said_once, stop_on_signal
 from .train_baseline import NAMES, BaselineRequest, train_baseline
 
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--patience",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(0, 7 * 24 * 60, min_open=True),
     default=20,
     show_default=True,
     metavar="MINUTES",

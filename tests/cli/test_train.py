@@ -187,3 +187,13 @@ def test_stopped_in_the_middle_it_goes_on_as_if_nothing_had_been(
         for run in (whole, stopped)
     )
     assert one == two  # the hash of the weights is part of it
+
+
+@pytest.mark.parametrize("minutes", ["nan", "inf", "0", "1e12"])
+def test_patience_is_a_number_of_minutes(minutes: str) -> None:
+    from click.testing import CliRunner
+    from voncli.main import main
+
+    result = CliRunner().invoke(main, ["train", "--patience", minutes])
+    assert result.exit_code == 2
+    assert "Invalid value for '--patience'" in result.output
