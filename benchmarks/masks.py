@@ -22,11 +22,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from benchmarks.measure import REALDATA, Table
+from vondata.images.cutout import cut_out, frame_of_box
 from vondata.images.decoding import decode_mask, decode_photo
-from vondata.images.framing import frame_of_box
-from vondata.images.matting import cut_out
+from vondata.images.mask_quality import bounding_box
 from vondata.images.prepare import LocatedObject, locate_object
-from vondata.images.quality import bounding_box
 from vondata.images.settings import ImageSettings
 from vondata.item import Rejected
 

@@ -26,9 +26,8 @@ from vondata.classes import load_class
 from vondata.frames import shapenet_to_object, viewpoint_of_direction
 from vondata.manifest import dataset_classes, prepared, read_manifest
 from vondata.matching import MatchSettings, SketchBank, build_bank, choose_shapes, match_viewpoints
-from vondata.matching.match import score_photos
-from vondata.matching.posterior import WINDOW_DEG, Reading, read_scores
-from vondata.matching.viewgrid import circular_offset_deg, log_prior
+from vondata.matching.bank import circular_offset_deg, log_prior
+from vondata.matching.match import WINDOW_DEG, Reading, read_scores, score_photos
 from vondata.packed import OutputFiles
 from vondata.slices import OutputFile
 

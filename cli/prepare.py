@@ -179,10 +179,10 @@ def images(
         raise click.UsageError(
             "which photos? Name --pix3d, --photos or both, or write them under [paths] in von.toml"
         )
-    from vondata.images.photos import photo_items
-    from vondata.images.pix3d import ANNOTATION_FILE, AnnotationFileError, pix3d_items
+    from vondata.images.folder_source import photo_items
+    from vondata.images.near_duplicates import review_of
+    from vondata.images.pix3d_source import ANNOTATION_FILE, AnnotationFileError, pix3d_items
     from vondata.images.prepare import prepare_image
-    from vondata.images.repeats import review_of
     from vondata.images.settings import ImageSettings
 
     settings = ImageSettings(

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vondata.images.background import border_strip
 from vondata.images.morphology import regions
-from vondata.images.plain import Reading
+from vondata.images.plain_background import Reading, border_strip
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vondata.images.cutout import Box, frame_cut_out
 from vondata.images.decoding import DecodedPhoto, decode_mask, decode_photo
-from vondata.images.framing import Box, frame_cut_out
-from vondata.images.look import look_of
-from vondata.images.masks import FoundObject, find_object, object_of_mask
-from vondata.images.quality import bounding_box, check_border, check_presence
+from vondata.images.mask_quality import bounding_box, check_border, check_presence
+from vondata.images.near_duplicates import look_of
+from vondata.images.object_mask import FoundObject, find_object, object_of_mask
 from vondata.images.segmenter import Segmenter
 from vondata.images.settings import ImageSettings
 from vondata.item import Item, Rejected

@@ -3,7 +3,7 @@
 from vondata.matching.bank import BankSettings, NoShapesError, SketchBank, build_bank, choose_shapes
 from vondata.matching.cues import CueWeights, PhotoUnreadableError
 from vondata.matching.match import MatchSettings, ViewpointMatch, match_rows, match_viewpoints, matched_columns
-from vondata.matching.recording import MatchCount, MatchingSettings, match_photos, match_remote_photos
+from vondata.matching.run import MatchCount, MatchingSettings, match_photos, match_remote_photos
 from vondata.matching.sketching import EmptyShapeError
 
 __all__ = [

@@ -13,11 +13,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from vondata.images.cutout import frame_cut_out
 from vondata.images.decoding import decode_mask, decode_photo
-from vondata.images.framing import frame_cut_out
-from vondata.images.masks import FoundObject, find_object, object_of_mask
+from vondata.images.mask_quality import bounding_box, check_presence
+from vondata.images.object_mask import FoundObject, find_object, object_of_mask
 from vondata.images.prepare import locate_object
-from vondata.images.quality import bounding_box, check_presence
 from vondata.images.settings import ImageSettings
 from vondata.item import Rejected
 from vonmodel.downsampling import smaller_photo

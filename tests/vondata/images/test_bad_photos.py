@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from vondata.classes import known_classes, load_class
-from vondata.images.photos import photo_items
-from vondata.images.pix3d import pix3d_items
+from vondata.images.folder_source import photo_items
+from vondata.images.pix3d_source import pix3d_items
 from vondata.images.prepare import prepare_image
 from vondata.images.settings import ImageSettings
 from vondata.item import RunOptions, printable

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vondata.images.masks import find_object
+from vondata.images.object_mask import find_object
 from vondata.images.prepare import prepare_image
 from vondata.images.segmenter import NetworkSettings, SegmenterError, load_network_settings, open_segmenter
 from vondata.images.settings import ImageSettings

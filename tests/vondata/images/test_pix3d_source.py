@@ -11,8 +11,8 @@ from PIL import Image
 from vondata.classes import known_classes, load_class
 from vondata.columns import load_reason
 from vondata.folders import CollectionMissingError
-from vondata.images import pix3d
-from vondata.images.pix3d import AnnotationFileError, pix3d_items
+from vondata.images import pix3d_source
+from vondata.images.pix3d_source import AnnotationFileError, pix3d_items
 from vondata.images.settings import ImageSettings
 from vondata.item import file_safe
 
@@ -190,7 +190,7 @@ def test_a_file_that_is_no_list_is_a_clear_error(root, text):
 
 
 def test_a_huge_file_is_not_read(root, monkeypatch):
-    monkeypatch.setattr(pix3d, "MAX_ANNOTATION_BYTES", 10)
+    monkeypatch.setattr(pix3d_source, "MAX_ANNOTATION_BYTES", 10)
     with pytest.raises(AnnotationFileError, match="split the collection"):
         _items(root, _entry())
 

@@ -9,16 +9,67 @@ Who annotated a photo has looked at it: an annotated one is a repeat only where 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import dctn
 
-from vondata.images.look import BITS, Bits, differing_bits, is_look, read_looks
 from vondata.images.settings import ImageSettings
 from vondata.review import Review
+
+Bits = npt.NDArray[np.uint64]
+
+GRID = 64  # pixels of the picture that is transformed
+FREQUENCIES = 21  # on either axis; all but the mean count
+BITS = FREQUENCIES**2 - 1
+BYTES = BITS // 8
+WORDS = -(-BITS // 64)
+# Of the upper quartile: an object seen straight on has no odd frequencies, and noise must not decide on their bits.
+LEAST = 0.1
+# From the lowest frequency on: the first n^2 - 1 are those below n on both axes.
+_ORDER = sorted(range(1, FREQUENCIES**2), key=lambda place: (max(divmod(place, FREQUENCIES)), place))
+_FORM = re.compile(rf"[0-9a-f]{{{2 * BYTES}}}-[0-9a-f]{{6}}")
+
+
+def look_of(picture: npt.NDArray[np.uint8]) -> str:
+    """The look of a prepared picture (size, size, 4), RGB composed on white and alpha."""
+    grey = cv2.cvtColor(np.ascontiguousarray(picture[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    small = cv2.resize(grey, (GRID, GRID), interpolation=cv2.INTER_AREA)
+    waves = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES].ravel()[_ORDER]
+    positive = waves > LEAST * np.quantile(np.abs(waves), 0.75)
+    weight = picture[..., 3:].astype(np.float64)
+    colour = (picture[..., :3] * weight).sum(axis=(0, 1)) / max(weight.sum(), 1.0)
+    return f"{np.packbits(positive).tobytes().hex()}-{np.rint(colour).astype(np.uint8).tobytes().hex()}"
+
+
+def is_look(text: str | None) -> bool:
+    """Whether a text is a look, and not one of another version."""
+    return text is not None and _FORM.fullmatch(text) is not None
+
+
+def read_looks(looks: Sequence[str]) -> tuple[Bits, npt.NDArray[np.int16]]:
+    """Looks (n,) as (n, 7) words that hold their bits in order, byte by byte, and (n, 3) mean colours in 0..255.
+
+    Raises:
+        ValueError: a text is no look.
+    """
+    if wrong := [look for look in looks if not is_look(look)]:
+        raise ValueError(f"{wrong[0]!r} is not what a photo looks like")
+    content = np.frombuffer(bytes.fromhex("".join(looks).replace("-", "")), np.uint8).reshape(-1, BYTES + 3)
+    bits = np.zeros((len(looks), 8 * WORDS), dtype=np.uint8)
+    bits[:, :BYTES] = content[:, :BYTES]
+    return bits.view(np.uint64), content[:, BYTES:].astype(np.int16)
+
+
+def differing_bits(first: Bits, second: Bits) -> npt.NDArray[np.int64]:
+    """(n,) in how many bits looks (n, words) differ."""
+    return np.asarray(np.bitwise_count(first ^ second).sum(axis=-1, dtype=np.int64))
+
 
 Row = Mapping[str, Any]
 Indices = npt.NDArray[np.int64]

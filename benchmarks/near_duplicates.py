@@ -1,6 +1,6 @@
 """Copies of photos recognised, other photos taken for copies, and the time to find copies among many.
 
-python -m benchmarks.repeats
+python -m benchmarks.near_duplicates
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from benchmarks.measure import REALDATA, Table
-from vondata.images.look import BITS
+from vondata.images.near_duplicates import BITS, SORTED, find_repeats
 from vondata.images.prepare import ImageSettings, prepare_image
-from vondata.images.repeats import SORTED, find_repeats
 from vondata.item import Item, Rejected
-from vondata.matching.viewgrid import circular_offset_deg
+from vondata.matching.bank import circular_offset_deg
 
 COPY_EVERY = 2  # of the photos
 COPIES_AMONG = 0.1  # of the looks in the test of time
@@ -53,7 +52,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file for the first table")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    command = f"python -m benchmarks.repeats {' '.join(sys.argv[1:])}".strip()
+    command = f"python -m benchmarks.near_duplicates {' '.join(sys.argv[1:])}".strip()
     copies, others, scale = (
         Table(title, command) for title in ("Copies found", "Other photos taken for copies", "Many photos")
     )

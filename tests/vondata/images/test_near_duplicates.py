@@ -9,9 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vondata.images.look import BITS, WORDS, differing_bits, look_of, read_looks
+from vondata.images.near_duplicates import (
+    BITS,
+    MOST_BITS,
+    REASON,
+    SORTED,
+    WORDS,
+    differing_bits,
+    find_repeats,
+    look_of,
+    read_looks,
+    review_of,
+)
 from vondata.images.prepare import prepare_image
-from vondata.images.repeats import MOST_BITS, REASON, SORTED, find_repeats, review_of
 from vondata.images.settings import ImageSettings
 
 SETTINGS = ImageSettings(size=64)

@@ -20,7 +20,7 @@ from vondata.matching import (
     choose_shapes,
     match_photos,
     match_remote_photos,
-    recording,
+    run,
 )
 from vondata.matching.match import match_rows
 from vondata.mirror import mirror
@@ -89,7 +89,7 @@ def asked(monkeypatch):
         ids.extend(row["id"] for row in rows)
         return match_rows(rows, *arguments)
 
-    monkeypatch.setattr(recording, "match_rows", watched)
+    monkeypatch.setattr(run, "match_rows", watched)
     return ids
 
 
@@ -183,7 +183,7 @@ def test_other_shapes_and_settings_ask_again(data, prepare_photos, asked):
 
 
 def test_an_interruption_keeps_what_is_matched(data, prepare_photos, monkeypatch):
-    monkeypatch.setattr(recording, "BATCH", 1)
+    monkeypatch.setattr(run, "BATCH", 1)
     prepare_photos("abc")
 
     def stop(event):

@@ -3,10 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vondata.images.background import fit_background, luma_chroma
 from vondata.images.grabcut import read_by_grabcut
-from vondata.images.masks import find_object, is_telling
-from vondata.images.plain import read_plain
+from vondata.images.object_mask import find_object, is_telling
+from vondata.images.plain_background import fit_background, luma_chroma, read_plain
 from vondata.item import Rejected
 
 

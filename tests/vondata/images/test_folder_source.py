@@ -4,7 +4,7 @@ import pytest
 
 from vondata.classes import known_classes, load_class
 from vondata.folders import CollectionMissingError
-from vondata.images.photos import photo_items
+from vondata.images.folder_source import photo_items
 
 
 def _fill(folder, *names):

@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vondata.images.background import Background, fit_background, luma_chroma
+from vondata.images.cutout import CutOut, cut_out
 from vondata.images.grabcut import read_by_grabcut
-from vondata.images.matting import CutOut, cut_out
+from vondata.images.mask_quality import MaskQuality, check_border, check_presence, check_trust, measure_quality
 from vondata.images.morphology import regions
-from vondata.images.plain import read_plain
-from vondata.images.quality import MaskQuality, check_border, check_presence, check_trust, measure_quality
+from vondata.images.plain_background import Background, fit_background, luma_chroma, read_plain
 from vondata.images.segmenter import Segmenter
 from vondata.item import Rejected
 
