@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from benchmarks.measure import REALDATA, Table
-from vondata.images.near_duplicates import BITS, SORTED, find_repeats
+from vondata.images.near_duplicates import BITS, SORTED, find_near_duplicates
 from vondata.images.prepare import ImageSettings, prepare_image
 from vondata.item import Item, Rejected
 from vondata.matching.bank import circular_offset_deg
@@ -89,7 +89,7 @@ def _measure_copies(rows: list[dict[str, Any]], folder: Path, table: Table) -> N
             path.write_bytes(_changed(row["path"], change, quality))
             for copy in _prepared([path], folder):
                 made += 1
-                found += len(find_repeats([row, copy]))
+                found += len(find_near_duplicates([row, copy]))
         table.add(copy=name, photos=len(rows), prepared=made, found=found / made)
 
 
@@ -106,7 +106,7 @@ def _changed(path: Path, change: Change, quality: int) -> bytes:
 def _measure_others(class_name: str, rows: list[dict[str, Any]], viewpoints: list[Any], table: Table) -> None:
     """Every photo of the collection was rendered once: whatever is found is no copy."""
     where = {Path(each["file"]).stem: (each["azimuth_deg"], each["elevation_deg"]) for each in viewpoints}
-    found = find_repeats(rows)
+    found = find_near_duplicates(rows)
     apart, same_object = [], 0
     for id, (_, detail) in found.items():
         kept = detail.removeprefix("looks like ").partition(",")[0]
@@ -141,12 +141,12 @@ def _measure_scale(count: int, table: Table) -> None:
     ]
     same = {"status": "prepared", "reason": None, "viewpoint_origin": "none", "box_width_px": 1, "box_height_px": 1}
     rows = [
-        {"id": f"{name}{index:08}", "sha256": "", "look": f"{number:0{BITS // 4}x}-808080", **same}
+        {"id": f"{name}{index:08}", "sha256": "", "phash": f"{number:0{BITS // 4}x}-808080", **same}
         for name, group in (("a", numbers), ("copy", copied))
         for index, number in enumerate(group)
     ]
     started = time.process_time()
-    found = find_repeats(rows)
+    found = find_near_duplicates(rows)
     seconds = time.process_time() - started
     recall = sum(id.startswith("copy") for id in found) / max(1, len(copied))
     table.add(photos=count, copies=len(copied), **{"copies found": recall, "processor time, s": seconds})

@@ -25,9 +25,9 @@ from benchmarks.measure import REALDATA, Table
 from vondata.classes import load_class
 from vondata.frames import shapenet_to_object, viewpoint_of_direction
 from vondata.manifest import dataset_classes, prepared, read_manifest
-from vondata.matching import MatchSettings, SketchBank, build_bank, choose_shapes, match_viewpoints
+from vondata.matching import MatchSettings, ViewBank, build_bank, choose_shapes, match_viewpoints
 from vondata.matching.bank import circular_offset_deg, log_prior
-from vondata.matching.match import WINDOW_DEG, Reading, read_scores, score_photos
+from vondata.matching.match import WINDOW_DEG, ViewpointMatch, estimate_viewpoint, score_photos
 from vondata.packed import OutputFiles
 from vondata.slices import OutputFile
 
@@ -118,22 +118,22 @@ def _photos_with_truth(
             yield {"photos": "photos", "img": "pix3d"}[collection], photos
 
 
-def _measure_accuracy(table: Table, name: str, photos: dict[OutputFile, Truth], bank: SketchBank) -> None:
+def _measure_accuracy(table: Table, name: str, photos: dict[OutputFile, Truth], bank: ViewBank) -> None:
     settings = MatchSettings()
     prior = log_prior(bank.grid, bank.object_class, settings.prior_weight)
     shapes = np.array(bank.shape_ids)
-    all_seen: list[Reading] = []
-    unseen: list[Reading] = []
+    all_seen: list[ViewpointMatch] = []
+    unseen: list[ViewpointMatch] = []
     for photo, truth in photos.items():
         scores = score_photos([photo], bank, settings.weights)[0]
-        all_seen.append(read_scores(scores, bank.grid, prior, settings.temperature))
+        all_seen.append(estimate_viewpoint(scores, bank.shape_ids, bank.grid, prior, settings.temperature))
         scores[shapes == truth.shape] = -np.inf
-        unseen.append(read_scores(scores, bank.grid, prior, settings.temperature))
+        unseen.append(estimate_viewpoint(scores, bank.shape_ids, bank.grid, prior, settings.temperature))
     _add_rows(table, name, "of the same folder", list(photos.values()), all_seen)
     _add_rows(table, name, "unseen", list(photos.values()), unseen)
 
 
-def _add_rows(table: Table, name: str, shape: str, truths: list[Truth], readings: list[Reading]) -> None:
+def _add_rows(table: Table, name: str, shape: str, truths: list[Truth], readings: list[ViewpointMatch]) -> None:
     confidence = np.array([each.confidence for each in readings])
     azimuth = np.array([each.azimuth_deg for each in readings])
     alternative = np.array([each.alternative_azimuth_deg for each in readings])
@@ -159,7 +159,7 @@ def _add_rows(table: Table, name: str, shape: str, truths: list[Truth], readings
         )
 
 
-def _matching_s(files: list[OutputFile], bank: SketchBank) -> float:
+def _matching_s(files: list[OutputFile], bank: ViewBank) -> float:
     repeated = (files * (THROUGHPUT_PHOTOS // len(files) + 1))[:THROUGHPUT_PHOTOS]
     start = time.perf_counter()
     match_viewpoints(repeated, bank)

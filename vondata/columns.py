@@ -33,6 +33,7 @@ class Column:
         dtype: type of its values; every column may hold nulls.
         unit: unit of its values, "" without one.
         meaning: one sentence.
+        formerly: its name in datasets of older versions, "" where it is the same.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Column:
     dtype: DType
     unit: str
     meaning: str
+    formerly: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,18 @@ class UnknownReasonError(ValueError):
 def known_columns(kind: Kind) -> tuple[Column, ...]:
     """The columns of a kind's manifests, in their order."""
     columns = (
-        Column(name, tuple(each["kinds"]), each["dtype"], each.get("unit", ""), each["meaning"])
+        Column(
+            name, tuple(each["kinds"]), each["dtype"], each.get("unit", ""), each["meaning"], each.get("formerly", "")
+        )
         for name, each in _read("columns.toml").items()
     )
     return tuple(column for column in columns if kind in column.kinds)
+
+
+@cache
+def renamed_columns(kind: Kind) -> Mapping[str, str]:
+    """Today's names of the columns that older versions wrote under other names."""
+    return {column.formerly: column.name for column in known_columns(kind) if column.formerly}
 
 
 @cache

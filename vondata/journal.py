@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
-from vondata.columns import known_columns
+from vondata.columns import known_columns, renamed_columns
 from vondata.item import Kind
 
 SYNC_EVERY_S = 2.0
@@ -81,6 +81,7 @@ class Journal:
         self.path = journal_path(data, class_name, kind)
         self.entries: dict[str, Entry] = {}
         self.appended = 0
+        self._renamed = renamed_columns(kind)
         self._empty_row = {column.name: None for column in known_columns(kind)} | {"class": class_name}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "a+b")  # noqa: SIM115 - closed by __exit__
@@ -187,7 +188,8 @@ class Journal:
         line: dict[str, Any] = json.loads(file.readline())
         known = {name: line[name] for name in ("id", "settings", "collection")} | {"reason": line["reason"] or None}
         known["source"] = line["input"]
-        return line | {"row": self._empty_row | known | line["row"]}
+        row = {self._renamed.get(name, name): value for name, value in line["row"].items()}
+        return line | {"row": self._empty_row | known | row}
 
 
 def journal_path(data: Path, class_name: str, kind: Kind) -> Path:

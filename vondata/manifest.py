@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vondata.columns import manifest_schema
+from vondata.columns import manifest_schema, renamed_columns
 from vondata.distributions import (
     FINE_AZIMUTH_EDGES_DEG,
     FINE_ELEVATION_EDGES_DEG,
@@ -90,7 +90,9 @@ def read_manifest(data: Path, class_name: str, kind: Kind) -> pd.DataFrame:
         raise ManifestMissingError(data, class_name, kind)
     types = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     try:
-        frame: pd.DataFrame = pq.read_table(path).to_pandas(types_mapper=types.get)
+        frame: pd.DataFrame = (
+            pq.read_table(path).to_pandas(types_mapper=types.get).rename(columns=renamed_columns(kind))
+        )
     except (pa.ArrowException, OSError) as error:
         raise ManifestDamagedError(path, str(error).partition("\n")[0]) from error
     if missing := {"id", "class", "status", "split"} - set(frame.columns):

@@ -45,7 +45,7 @@ SUMMARY: dict[Kind, dict[str, str]] = {
 }
 # Rejected photos that no picture is drawn of: what did the preparation harm is not opened once more.
 NEVER_OPENED = ("outside_root", "source_unreadable", "too_large", "timed_out", "worker_died", "internal_error")
-LEFT_OUT = ("class", "sha256", "collection", "settings", "look")  # the same everywhere, or nothing to look at
+LEFT_OUT = ("class", "sha256", "collection", "settings", "phash")  # the same everywhere, or nothing to look at
 
 logger = logging.getLogger(__name__)
 

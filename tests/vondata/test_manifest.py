@@ -24,6 +24,7 @@ from vondata.columns import (
 )
 from vondata.dataset import DatasetFormatError, PartRecord, read_dataset, record_part
 from vondata.item import Kind
+from vondata.journal import Journal
 from vondata.manifest import (
     SPLIT_SHARES,
     ManifestMissingError,
@@ -220,3 +221,18 @@ def test_no_known_viewpoint_is_no_spread(tmp_path: Path) -> None:
     assert read_viewpoints(tmp_path, "chair") is None
     write_manifest(tmp_path, "chair", "images", [])
     assert read_viewpoints(tmp_path, "chair") is None
+
+
+def test_columns_of_older_datasets_are_read_under_their_new_names(tmp_path: Path) -> None:
+    """0.1.0 called the perceptual hash `look`."""
+    values = {"id": "a", "class": "chair", "status": "prepared", "split": "train", "collection": "c", "source": "/x"}
+    new = plain_row("images", values | {"phash": "00-ff"})
+    write_manifest(tmp_path, "chair", "images", [new])
+    path = manifest_path(tmp_path, "chair", "images")
+    pd.read_parquet(path).rename(columns={"phash": "look"}).to_parquet(path)
+    assert read_manifest(tmp_path, "chair", "images")["phash"].tolist() == ["00-ff"]
+    with Journal(tmp_path, "chair", "images") as journal:
+        old = {("look" if name == "phash" else name): value for name, value in new.items()}
+        journal.record("a", stamp=1, content=None, settings="s", input="/x", row=old)
+    with Journal(tmp_path, "chair", "images") as journal:
+        assert list(journal.rows()) == [new | {"settings": "s"}]

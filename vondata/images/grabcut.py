@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.images.morphology import regions
-from vondata.images.plain_background import Reading, border_strip
+from vondata.images.plain_background import Segmentation, border_strip
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -28,10 +28,10 @@ SPECK = 0.01  # of the largest piece
 SEED = 1
 
 
-def read_by_grabcut(rgb: Bytes) -> Reading:
+def segment_by_grabcut(rgb: Bytes) -> Segmentation:
     """Reads the object on any background.
 
-    The rival reading is the part of the seed that is far from everything at the border.
+    The alternative reading is the part of the seed that is far from everything at the border.
 
     Args:
         rgb: (h, w, 3).
@@ -43,7 +43,9 @@ def read_by_grabcut(rgb: Bytes) -> Reading:
     difference = _difference_to_border(small)
     threshold = _otsu(difference)
     mask = _grabcut(small, difference > threshold)
-    return Reading(mask=_enlarged(mask, width, height), rival=_enlarged(difference > SURE * threshold, width, height))
+    return Segmentation(
+        mask=_enlarged(mask, width, height), alternative=_enlarged(difference > SURE * threshold, width, height)
+    )
 
 
 def _difference_to_border(rgb: Bytes) -> Floats:

@@ -21,12 +21,13 @@ PIECE = 0.001  # of the mask: smaller pieces are not counted
 
 @dataclass(frozen=True)
 class MaskQuality:
-    """What a mask looks like.
+    """Measurements of a mask.
 
     Attributes:
         pieces: how many unconnected pieces it has.
         scatter: its share outside of the largest piece.
-        agreement: intersection over union with the rival reading; NaN where nobody but the file says what is object.
+        agreement: intersection over union with the alternative mask; NaN where the file or its annotation gives the
+            mask.
     """
 
     pieces: int
@@ -34,14 +35,14 @@ class MaskQuality:
     agreement: float
 
 
-def measure_quality(mask: Bools, rival: Bools | None) -> MaskQuality:
+def measure_quality(mask: Bools, alternative: Bools | None) -> MaskQuality:
     """Measures a mask (h, w), against a second reading of the same photo where there is one."""
     area = int(mask.sum())
     pieces = regions(mask, connectivity=8)
     agreement = float("nan")
-    if rival is not None:
-        union = int((mask | rival).sum())
-        agreement = float((mask & rival).sum() / union) if union else 0.0
+    if alternative is not None:
+        union = int((mask | alternative).sum())
+        agreement = float((mask & alternative).sum() / union) if union else 0.0
     return MaskQuality(
         pieces=int((pieces.areas >= max(1.0, PIECE * area)).sum()),
         scatter=float(1.0 - pieces.areas.max() / area) if area else 0.0,
@@ -95,7 +96,7 @@ def check_border(mask: Bools, *, trimmed: bool) -> None:
             raise Rejected("mask_touches_border", f"{count} pixels of the object lie on the {name} border")
 
 
-def check_trust(quality: MaskQuality, *, least_agreement: float) -> None:
+def check_trust(quality: MaskQuality, *, min_agreement: float) -> None:
     """Whether a mask that was found, not given, can be believed.
 
     Raises:
@@ -106,10 +107,10 @@ def check_trust(quality: MaskQuality, *, least_agreement: float) -> None:
             "mask_in_pieces",
             f"{quality.pieces} pieces; {100 * quality.scatter:.0f} % of the object lies outside of the largest",
         )
-    if quality.agreement < least_agreement:
+    if quality.agreement < min_agreement:
         raise Rejected(
             "mask_uncertain",
-            f"two readings agree to {100 * quality.agreement:.0f} %, less than {100 * least_agreement:.0f} %",
+            f"two readings agree to {100 * quality.agreement:.0f} %, less than {100 * min_agreement:.0f} %",
         )
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.images.cutout import CutOut, cut_out
-from vondata.images.grabcut import read_by_grabcut
+from vondata.images.grabcut import segment_by_grabcut
 from vondata.images.mask_quality import MaskQuality, check_border, check_presence, check_trust, measure_quality
 from vondata.images.morphology import regions
-from vondata.images.plain_background import Background, fit_background, luma_chroma, read_plain
+from vondata.images.plain_background import Background, fit_background, luma_chroma, segment_plain
 from vondata.images.segmenter import Segmenter
 from vondata.item import Rejected
 
@@ -23,9 +23,9 @@ Bools = npt.NDArray[np.bool_]
 MaskOrigin = Literal["annotated", "alpha", "plain", "grabcut", "segmenter"]
 
 OPAQUE = 250  # of 255
-LEAST_TRANSPARENT, MOST_TRANSPARENT = 0.02, 0.999  # of the pixels, for alpha to say what is object
+MIN_TRANSPARENT, MAX_TRANSPARENT = 0.02, 0.999  # of the pixels, for alpha to say what is object
 PLAIN_AGREEMENT, GRABCUT_AGREEMENT, NETWORK_AGREEMENT = 0.92, 0.8, 0.8
-DOUBTS = ("mask_empty", "mask_in_pieces", "mask_uncertain")  # about contrast that another reading may dispel
+DOUBTFUL = ("mask_empty", "mask_in_pieces", "mask_uncertain")  # about contrast that another reading may dispel
 NETWORK_SPECK = 0.01  # of the largest piece
 SHARP = 0.3  # a network's map between this and 1 - this is undecided
 SMOOTH_SHARE = 0.8  # of the border explained by one surface: below, contrast to that surface means nothing
@@ -68,32 +68,34 @@ def find_object(
         rgb = _on_white(rgb, alpha)
     photo = luma_chroma(rgb)
     background = fit_background(photo)
-    reading = read_plain(photo, background)
+    reading = segment_plain(photo, background)
     if background.is_plain:
         try:
-            quality = _checked([reading.rival], reading.mask, scale, PLAIN_AGREEMENT)
+            quality = _checked([reading.alternative], reading.mask, scale, PLAIN_AGREEMENT)
             return FoundObject(reading.mask, cut_out(rgb, reading.mask, _rgb_of(background)), "plain", quality)
         except Rejected as verdict:
-            if segmenter is None or verdict.reason not in DOUBTS:
+            if segmenter is None or verdict.reason not in DOUBTFUL:
                 raise
     if segmenter is not None:
         return _object_of_network(rgb, segmenter(rgb), scale)
-    seeded = read_by_grabcut(rgb)
-    rivals = [seeded.rival, reading.mask] if background.share >= SMOOTH_SHARE else [seeded.rival]
-    quality = _checked(rivals, seeded.mask, scale, GRABCUT_AGREEMENT)
+    seeded = segment_by_grabcut(rgb)
+    alternatives = [seeded.alternative, reading.mask] if background.share >= SMOOTH_SHARE else [seeded.alternative]
+    quality = _checked(alternatives, seeded.mask, scale, GRABCUT_AGREEMENT)
     return FoundObject(seeded.mask, cut_out(rgb, seeded.mask), "grabcut", quality)
 
 
-def _checked(rivals: list[Bools], mask: Bools, scale: float, least_agreement: float) -> MaskQuality:
-    """The quality of a mask that was found, against the rival that agrees least.
+def _checked(alternatives: list[Bools], mask: Bools, scale: float, min_agreement: float) -> MaskQuality:
+    """The quality of a mask that was found, against the alternative that agrees least.
 
     Raises:
         Rejected: it is not good enough.
     """
     check_presence(mask, scale)
     check_border(mask, trimmed=False)
-    quality = min((measure_quality(mask, rival) for rival in rivals), key=lambda each: each.agreement)
-    check_trust(quality, least_agreement=least_agreement)
+    quality = min(
+        (measure_quality(mask, alternative) for alternative in alternatives), key=lambda each: each.agreement
+    )
+    check_trust(quality, min_agreement=min_agreement)
     return quality
 
 
@@ -114,7 +116,7 @@ def object_of_mask(rgb: Bytes, mask: Bools) -> FoundObject:
 def is_telling(alpha: Bytes) -> bool:
     """Whether an alpha channel (h, w) separates an object from nothing, and is no empty or forgotten channel."""
     transparent = float((alpha < OPAQUE).mean())
-    return transparent >= LEAST_TRANSPARENT and (transparent <= MOST_TRANSPARENT or not (alpha >= OPAQUE).any())
+    return transparent >= MIN_TRANSPARENT and (transparent <= MAX_TRANSPARENT or not (alpha >= OPAQUE).any())
 
 
 def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float) -> FoundObject:

@@ -5,9 +5,9 @@ the mixed pixels of the edge out and keeps thin legs. What is pale is told from 
 the ringing measured beside the object. Enclosed regions are holes, unless their inside or their rim speaks for a pale
 surface. Where the object fades into the background without an edge its outline is closed across a short gap.
 
-The rival reading takes away what can be reached from the background without crossing an edge. At the foot of the
-object that is its shadow, which the mask leaves out too; elsewhere it is a surface as bright as the background, and
-nobody can say where it ends.
+The alternative mask removes what can be reached from the background without crossing an edge. At the foot of the
+object that is its shadow, which the mask leaves out too; elsewhere it is a surface as bright as the background,
+whose end cannot be seen.
 """
 
 from __future__ import annotations
@@ -122,9 +122,6 @@ def _terms(height: int, width: int) -> npt.NDArray[np.float64]:
     return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)
 
 
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
-
 HALF = 0.45  # of the contrast inside: where an edge lies; a little under half, since ringing brightens the inside
 RINGING_REACH = 7  # pixels around an edge that JPEG's 8 x 8 blocks disturb
 RINGING_LIMITS = (0.03, 0.12)  # of the contrast nearby
@@ -142,16 +139,16 @@ SHADOW_COVERED = 0.35  # of a shadow may lie above parts of the object
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class Segmentation:
     """A mask and how far it can be trusted.
 
     Attributes:
         mask: (h, w) the object.
-        rival: (h, w) the same photo read in another way; how far the two agree tells how certain they are.
+        alternative: (h, w) the same photo read in another way; how far the two agree tells how certain they are.
     """
 
     mask: Bools
-    rival: Bools
+    alternative: Bools
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +166,7 @@ class _Evidence:
     threshold: Floats
 
 
-def read_plain(photo: Floats, background: Background) -> Reading:
+def segment_plain(photo: Floats, background: Background) -> Segmentation:
     """Reads the object on a plain background.
 
     Args:
@@ -183,9 +180,9 @@ def read_plain(photo: Floats, background: Background) -> Reading:
     shadow = _shadow(mask, reachable)
     mask = _without_specks(mask & ~shadow, evidence)
     if not mask.any():
-        return Reading(mask, mask)
+        return Segmentation(mask, mask)
     closed = _close_faded(mask, _fading_rim(mask, evidence) & ~grow(shadow, SQUARE), reach=0.1 * np.sqrt(mask.sum()))
-    return Reading(closed, rival=mask & ~reachable)
+    return Segmentation(closed, alternative=mask & ~reachable)
 
 
 def _weigh(contrast: Contrast, noise: float) -> _Evidence:

@@ -15,7 +15,7 @@ from PIL import Image
 from vondata.images.cutout import Box, frame_cut_out
 from vondata.images.decoding import DecodedPhoto, decode_mask, decode_photo
 from vondata.images.mask_quality import bounding_box, check_border, check_presence
-from vondata.images.near_duplicates import look_of
+from vondata.images.near_duplicates import perceptual_hash
 from vondata.images.object_mask import FoundObject, find_object, object_of_mask
 from vondata.images.segmenter import Segmenter
 from vondata.images.settings import ImageSettings
@@ -27,7 +27,7 @@ __all__ = ["ImageSettings", "LocatedObject", "locate_object", "prepare_image"]
 Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 
-LEAST_WORKING_PX = 512
+MIN_WORKING_PX = 512
 WORKING_PX_PER_SIZE = 4  # the photo is worked on at this many times the prepared size
 LOOK_CLOSER = 2.0  # an object smaller than this many times the prepared size is worked on from nearby
 BOX_AGREEMENT = 0.5  # intersection over union of the annotated box and the mask's
@@ -83,7 +83,7 @@ def prepare_image(item: Item, settings: ImageSettings, output: Path) -> Mapping[
     picture = frame_cut_out(placed.found.cut, box, size=settings.size, margin=settings.margin)
     with atomic_path(output) as temporary:
         Image.fromarray(picture).save(temporary, "PNG")
-    return {**_measured(placed, box), "look": look_of(picture), **_viewpoint(item)}
+    return {**_measured(placed, box), "phash": perceptual_hash(picture), **_viewpoint(item)}
 
 
 def _measured(placed: LocatedObject, box: Box) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def _check_annotation(fields: Mapping[str, Any], box: Box, width: int, height: i
 
 
 def _working_px(settings: ImageSettings) -> int:
-    return max(LEAST_WORKING_PX, WORKING_PX_PER_SIZE * settings.size)
+    return max(MIN_WORKING_PX, WORKING_PX_PER_SIZE * settings.size)
 
 
 def _grown(box: Sequence[int], share: float, width: int, height: int) -> Box:

@@ -23,8 +23,8 @@ class ImageSettings:
         keep_duplicates: take photos that show the same picture as another one.
         network: what finds objects in place of GrabCut; None for GrabCut.
         weights: its file; what is in it counts, not where it lies.
-        look_bits: of a photo's look, by which copies are found; not to be chosen, but where it is another one photos
-            are prepared anew.
+        phash_bits: of the perceptual hash that finds near-duplicates; fixed, but part of the settings that decide
+            whether a photo is prepared anew.
     """
 
     size: int = 128
@@ -37,7 +37,7 @@ class ImageSettings:
     keep_duplicates: bool = field(default=False, metadata={"planning": True})
     network: NetworkSettings | None = None
     weights: str = field(default="", metadata={"planning": True})
-    look_bits: int = field(default=440, init=False)
+    phash_bits: int = field(default=440, init=False)
 
     def open_segmenter(self) -> Segmenter | None:
         """The network, None for GrabCut.

@@ -1,6 +1,6 @@
 """Viewpoints of photos without annotation, matched against sketches of the class's prepared shapes."""
 
-from vondata.matching.bank import BankSettings, NoShapesError, SketchBank, build_bank, choose_shapes
+from vondata.matching.bank import BankSettings, NoShapesError, ViewBank, build_bank, choose_shapes
 from vondata.matching.cues import CueWeights, PhotoUnreadableError
 from vondata.matching.match import MatchSettings, ViewpointMatch, match_rows, match_viewpoints, matched_columns
 from vondata.matching.run import MatchCount, MatchingSettings, match_photos, match_remote_photos
@@ -15,7 +15,7 @@ __all__ = [
     "MatchingSettings",
     "NoShapesError",
     "PhotoUnreadableError",
-    "SketchBank",
+    "ViewBank",
     "ViewpointMatch",
     "build_bank",
     "choose_shapes",

@@ -1,4 +1,4 @@
-"""The sketch bank of a class: cues of its shapes from all viewpoints of a grid, kept on disk by content."""
+"""The view bank of a class: cues of its shapes from all viewpoints of a grid, cached on disk by content."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class BankSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class SketchBank:
+class ViewBank:
     """Cues of every shape from every viewpoint.
 
     Attributes:
@@ -164,7 +164,7 @@ def build_bank(
     cache: Path | None = None,
     workers: int = 1,
     on_shape: Callable[[int, int], None] | None = None,
-) -> SketchBank:
+) -> ViewBank:
     """Draws the bank, or reads it where the same shapes have been drawn with the same settings before.
 
     Args:
@@ -189,7 +189,7 @@ def build_bank(
         cues = _draw(list(shapes.values()), grid, settings.camera_distance, workers, on_shape)
         if cache is not None:
             _write(cache, key, cues)
-    return SketchBank(object_class, tuple(shapes), grid, cues)
+    return ViewBank(object_class, tuple(shapes), grid, cues)
 
 
 def _draw(

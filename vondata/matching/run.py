@@ -19,7 +19,7 @@ from vondata.classes import load_class
 from vondata.item import Event
 from vondata.journal import Journal
 from vondata.manifest import prepared, read_manifest, write_manifest
-from vondata.matching.bank import BankSettings, SketchBank, bank_key, build_bank, choose_shapes
+from vondata.matching.bank import BankSettings, ViewBank, bank_key, build_bank, choose_shapes
 from vondata.matching.cues import PhotoUnreadableError
 from vondata.matching.match import BATCH, MatchSettings, match_rows
 from vondata.packed import OutputFiles, PackedDatasetError
@@ -158,7 +158,7 @@ def _unmatched(data: Path, class_name: str, key: str | None = None) -> list[str]
 
 
 def _record(
-    journal: Journal, ids: Sequence[str], data: Path, bank: SketchBank, settings: MatchSettings, key: str
+    journal: Journal, ids: Sequence[str], data: Path, bank: ViewBank, settings: MatchSettings, key: str
 ) -> int:
     """Matches some photos and journals their rows; returns how many could be matched."""
     lines = {id: journal.line(id) for id in ids}
@@ -178,7 +178,7 @@ def _record(
 
 
 def _match_readable(
-    rows: list[dict[str, Any]], data: Path, bank: SketchBank, settings: MatchSettings
+    rows: list[dict[str, Any]], data: Path, bank: ViewBank, settings: MatchSettings
 ) -> list[dict[str, Any]]:
     """The matched rows of those photos that can be read."""
     try:

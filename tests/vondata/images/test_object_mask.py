@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vondata.images.grabcut import read_by_grabcut
+from vondata.images.grabcut import segment_by_grabcut
 from vondata.images.object_mask import find_object, is_telling
-from vondata.images.plain_background import fit_background, luma_chroma, read_plain
+from vondata.images.plain_background import fit_background, luma_chroma, segment_plain
 from vondata.item import Rejected
 
 
@@ -58,7 +58,7 @@ def test_a_soft_shadow_at_the_foot_is_left_out(chair, paint, iou):
     cv2.ellipse(shadow, (160, 205), (100, 14), 0, 0, 360, 0.4, -1)
     behind = 255.0 * (1.0 - cv2.GaussianBlur(shadow, (0, 0), 9.0))[..., None] * np.ones(3)
     photo = _jpeg(paint(chair, (200, 160, 110), behind), 90)
-    reading = read_plain(luma_chroma(photo), fit_background(luma_chroma(photo)))
+    reading = segment_plain(luma_chroma(photo), fit_background(luma_chroma(photo)))
     assert iou(reading.mask, chair > 0.5) > 0.9
     assert iou(photo.max(axis=2) < 239, chair > 0.5) < 0.75  # what a threshold takes for the object
 
@@ -69,7 +69,7 @@ def test_a_pale_surface_inside_is_filled_and_a_hole_is_not(paint, iou):
     coverage[60:100, 60:140] = 0.0
     photo = paint(coverage, (90, 90, 160)).astype(np.float32)
     photo[115:145, 60:140] = (248, 247, 247)  # a white cushion
-    reading = read_plain(luma_chroma(photo.astype(np.uint8)), fit_background(luma_chroma(photo.astype(np.uint8))))
+    reading = segment_plain(luma_chroma(photo.astype(np.uint8)), fit_background(luma_chroma(photo.astype(np.uint8))))
     assert iou(reading.mask, coverage > 0.5) > 0.97
 
 
@@ -136,7 +136,7 @@ def chair_without_holes(chair):
 
 
 def test_grabcut_of_nothing_is_empty():
-    reading = read_by_grabcut(np.full((60, 80, 3), 90, dtype=np.uint8))
+    reading = segment_by_grabcut(np.full((60, 80, 3), 90, dtype=np.uint8))
     assert not reading.mask.any()
 
 
