@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from vondata.item import RunOptions
-from vondata.ledger import prepare
+from vondata.pipeline.ledger import prepare
+from vondata.types import RunOptions
 
 from .ledger import NoSettings, items, touch, write_inputs
 from .measure import Table

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vondata.columns import plain_row
-from vondata.item import Item, RunOptions
-from vondata.journal import Journal, journal_path
-from vondata.ledger import prepare
-from vondata.manifest import output_path, split_of
-from vondata.plan import SettingsKey
-from vondata.task import hash_content, stamp_inputs
+from vondata.dataset.manifest import output_path, split_of
+from vondata.dataset.schema import plain_row
+from vondata.pipeline.journal import Journal, journal_path
+from vondata.pipeline.ledger import prepare
+from vondata.pipeline.plan import SettingsKey
+from vondata.pipeline.task import hash_content, stamp_inputs
+from vondata.types import Item, RunOptions
 
 from .measure import Table
 

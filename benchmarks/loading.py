@@ -27,14 +27,14 @@ import torch
 from benchmarks.gpu import waiting_for
 from benchmarks.measure import Table, Timing
 from benchmarks.prepared import write_prepared
-from vonmodel.acceleration import prepare_model, tuned_convolutions
-from vonmodel.batches import Batch, loaded_ahead
 from vonmodel.config import StageName, TrainConfig, update
+from vonmodel.data.loader import Batch, loaded_ahead
 from vonmodel.model import build_model
 from vonmodel.precision import computing_in
 from vonmodel.presets import PRESETS, PresetName
-from vonmodel.stages import Stage, Step, run_step
-from vonmodel.training_data import build_stage, open_data
+from vonmodel.training.acceleration import prepare_model, tuned_convolutions
+from vonmodel.training.stage import Stage, Step, run_step
+from vonmodel.training.training_data import build_stage, open_data
 
 WORKERS = 2
 Source = Callable[[], AbstractContextManager[Iterator[list[Batch]]]]

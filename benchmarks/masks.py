@@ -27,7 +27,7 @@ from vondata.images.decoding import decode_mask, decode_photo
 from vondata.images.mask_quality import bounding_box
 from vondata.images.prepare import LocatedObject, locate_object
 from vondata.images.settings import ImageSettings
-from vondata.item import Rejected
+from vondata.types import Rejected
 
 Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]

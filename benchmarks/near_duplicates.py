@@ -23,8 +23,8 @@ from PIL import Image, ImageEnhance
 from benchmarks.measure import REALDATA, Table
 from vondata.images.near_duplicates import BITS, SORTED, find_near_duplicates
 from vondata.images.prepare import ImageSettings, prepare_image
-from vondata.item import Item, Rejected
 from vondata.matching.bank import circular_offset_deg
+from vondata.types import Item, Rejected
 
 COPY_EVERY = 2  # of the photos
 COPIES_AMONG = 0.1  # of the looks in the test of time

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from vondata.columns import known_columns, known_reasons
-from vondata.item import Kind
-from vondata.manifest import SUFFIX, output_path, split_of, write_manifest
-from vondata.report import write_report
-from vondata.thumbnails import TILE_PX
+from vondata.dataset.manifest import SUFFIX, output_path, split_of, write_manifest
+from vondata.dataset.schema import known_columns, known_reasons
+from vondata.report.page import write_report
+from vondata.report.thumbnails import TILE_PX
+from vondata.types import Kind
 
 from .measure import Table
 

@@ -9,8 +9,8 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-from vondata.manifest import manifest_path, output_path
-from vondata.storage import PreparedShape, save_shape
+from vondata.dataset.manifest import manifest_path, output_path
+from vondata.dataset.shape_file import PreparedShape, save_shape
 
 
 def write_prepared(data: Path, *, shapes: int, photos: int, resolution: int, image_size: int) -> None:

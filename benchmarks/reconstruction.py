@@ -27,17 +27,17 @@ from PIL import Image
 
 from benchmarks.measure import Table
 from vondata.classes import load_class
-from vondata.manifest import prepared, read_manifest
-from vondata.packed import OutputFiles
+from vondata.dataset.manifest import prepared, read_manifest
+from vondata.dataset.shape_file import load_occupancy
+from vondata.dataset.shards import OutputFiles
 from vondata.shapes.binvox import VoxelGrid, filled
 from vondata.shapes.prepare import ShapeSettings, prepare_shape, shapenet_items
-from vondata.storage import load_occupancy
 from vonmodel.export import to_pixels
-from vonmodel.synthesis.looking import on_finer_grid
-from vonmodel.synthesis.photo import CutPhoto, photo_of_pixels
-from vonmodel.synthesis.reconstruct import Reconstructor, ReconstructSettings
-from vonmodel.synthesis.session import ModelSession
-from vonmodel.synthesis.source import Source, open_source
+from vonmodel.inference.photo import CutPhoto, photo_of_pixels
+from vonmodel.inference.rendering import on_finer_grid
+from vonmodel.inference.session_part import ModelSession
+from vonmodel.inference.source import Source, open_source
+from vonmodel.reconstruction.reconstruct import Reconstructor, ReconstructSettings
 
 Bools = npt.NDArray[np.bool_]
 RIGHT_DEG = 15.0

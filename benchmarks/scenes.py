@@ -64,6 +64,6 @@ def _real_chairs(resolution: int) -> Tensor:
 
 
 def _prepared(paths: list[Path]) -> Tensor:
-    from vondata.storage import load_occupancy
+    from vondata.dataset.shape_file import load_occupancy
 
     return torch.stack([torch.from_numpy(load_occupancy(path)).float() for path in paths]).unsqueeze(1)

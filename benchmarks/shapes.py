@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import REALDATA, Table, peak_memory_mb
+from vondata.dataset.shape_file import load_distance, load_shape
 from vondata.frames import axes_to_object
-from vondata.item import Item
 from vondata.shapes.cleaning import Mesh, clean_mesh
 from vondata.shapes.distance import BAND_VOXELS, distance_field
 from vondata.shapes.prepare import ShapeSettings, prepare_shape, warm_up
@@ -29,7 +29,7 @@ from vondata.shapes.reading import Limits, read_bytes, read_triangles
 from vondata.shapes.solid import fill_solid
 from vondata.shapes.topology import find_topology
 from vondata.shapes.voxelize import surface_voxels, to_voxels
-from vondata.storage import load_distance, load_shape
+from vondata.types import Item
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

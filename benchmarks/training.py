@@ -21,13 +21,13 @@ import torch
 from benchmarks.gpu import busy_s, peak_gb, sampled_utilisation, waiting_for
 from benchmarks.measure import Table, Timing, time_paired
 from benchmarks.prepared import write_prepared
-from vonmodel.acceleration import prepare_model, tuned_convolutions
 from vonmodel.config import STAGES, StageName, TrainConfig, update
 from vonmodel.model import build_model
 from vonmodel.precision import computing_in
 from vonmodel.presets import PRESETS, PresetName
-from vonmodel.stages import Step, run_step
-from vonmodel.training_data import build_stage, open_data
+from vonmodel.training.acceleration import prepare_model, tuned_convolutions
+from vonmodel.training.stage import Step, run_step
+from vonmodel.training.training_data import build_stage, open_data
 
 # Shapes and photos of the chairs that the paper trains on.
 PUBLISHED_ITEMS = {"shape": 6778, "texture": 6778, "joint": 6778}

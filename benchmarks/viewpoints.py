@@ -23,13 +23,13 @@ import numpy.typing as npt
 
 from benchmarks.measure import REALDATA, Table
 from vondata.classes import load_class
+from vondata.dataset.manifest import dataset_classes, prepared, read_manifest
+from vondata.dataset.shards import OutputFiles
 from vondata.frames import shapenet_to_object, viewpoint_of_direction
-from vondata.manifest import dataset_classes, prepared, read_manifest
+from vondata.io.files import OutputFile
 from vondata.matching import MatchSettings, ViewBank, build_bank, choose_shapes, match_viewpoints
 from vondata.matching.bank import circular_offset_deg, log_prior
 from vondata.matching.match import WINDOW_DEG, ViewpointMatch, estimate_viewpoint, score_photos
-from vondata.packed import OutputFiles
-from vondata.slices import OutputFile
 
 THROUGHPUT_PHOTOS = 1000
 

@@ -1,5 +1,5 @@
 """`python -m voncli`, for launchers that start modules."""
 
-from .main import main
+from voncli.main import main
 
 main()

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-
-from .settings import LOCAL_PATH, FiniteRange
+from voncli.settings import LOCAL_PATH, FiniteRange
 
 if TYPE_CHECKING:
-    from vonmodel.synthesis.films import FilmSettings
-    from vonmodel.synthesis.photo import CutPhoto
-    from vonmodel.synthesis.seeds import Seed
-    from vonmodel.synthesis.session import ModelSession, Shape
+    from vonmodel.inference.photo import CutPhoto
+    from vonmodel.inference.seeds import Seed
+    from vonmodel.inference.session_part import ModelSession, Shape
+    from vonmodel.reports.video import FilmSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,7 +25,7 @@ class SeedType(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Seed:
         """Reads a seed."""
-        from vonmodel.synthesis.seeds import Seed, SeedError, parse_seed
+        from vonmodel.inference.seeds import Seed, SeedError, parse_seed
 
         if isinstance(value, Seed):
             return value
@@ -94,7 +93,7 @@ def film_options(command: Command) -> Command:
 
 def chosen_shapes(session: ModelSession, options: Mapping[str, Any]) -> list[Shape]:
     """The shapes that `shape_options` name; that of seed 0 where they name none."""
-    from vonmodel.synthesis.reconstructed import read_reconstructed_shapes
+    from vonmodel.reconstruction.reconstructed import read_reconstructed_shapes
 
     seeds, ids, folders = options["seeds"], options["ids"], options["reconstructions"]
     shapes = session.shapes(seeds) if seeds else []
@@ -105,7 +104,7 @@ def chosen_shapes(session: ModelSession, options: Mapping[str, Any]) -> list[Sha
 
 def film_settings(options: Mapping[str, Any]) -> FilmSettings:
     """What `film_options` say."""
-    from vonmodel.synthesis.films import FilmSettings
+    from vonmodel.reports.video import FilmSettings
 
     format = None if options["film"] == "none" else options["film"]
     return FilmSettings(format, options["frames"], options["film_size"])
@@ -118,7 +117,7 @@ def read_photos(paths: Sequence[Path], masks: Sequence[Path], size: int) -> list
         click.UsageError: there are masks, but not one for each photo.
         PhotoError: photos are of no use.
     """
-    from vonmodel.synthesis.photo import PhotoError, read_photo
+    from vonmodel.inference.photo import PhotoError, read_photo
 
     if masks and len(masks) != len(paths):
         raise click.UsageError(f"{len(masks)} of --mask for {len(paths)} photos: give one for each, or none")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from vondata.item import Event
+    from vondata.types import Event
 
 LINE_EVERY_S = 10.0
 PIPE_WIDTH = 200

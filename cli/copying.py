@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from vondata.remote import RemoteFolder
+    from vondata.io.fs import RemoteFolder
 
 MOST_BYTES_UNASKED = 1_000_000_000
 
@@ -26,7 +26,7 @@ def local_copy(data: Path | RemoteFolder, *, asked: bool, why: str) -> Path | No
     """
     if isinstance(data, Path):
         return data
-    from vondata.mirror import MirrorTooLargeError, mirror
+    from vondata.io.mirror import MirrorTooLargeError, mirror
 
     def tell(here: int, total: int) -> None:
         click.echo(f"{data}: {here / 1e6:,.1f} of {total / 1e6:,.1f} MB are here", err=True)

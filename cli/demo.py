@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from .settings import LOCAL_PATH, json_option, print_json
+from voncli.settings import LOCAL_PATH, json_option, print_json
 
 if TYPE_CHECKING:
     from vondata.demo.write import DemoSettings, DemoSummary

@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-
-from .choices import SEED, chosen_shapes, film_options, film_settings, shape_options, viewpoint_options
-from .model_source import model_options, open_chosen_source, output_option, print_result, progress_bar, user_errors
-from .settings import json_option
+from voncli.choices import SEED, chosen_shapes, film_options, film_settings, shape_options, viewpoint_options
+from voncli.model_options import (
+    model_options,
+    open_chosen_source,
+    output_option,
+    print_result,
+    progress_bar,
+    user_errors,
+)
+from voncli.settings import json_option
 
 
 @click.command(short_help="Changes shape, viewpoint and texture one at a time.")
@@ -29,9 +35,9 @@ def edit(run: Path | None, class_name: str | None, runs: Path, as_json: bool, **
     Writes for every object the picture, what each change makes of it, a turntable, a grid of textures by azimuths,
     result.json (codes and viewpoints) and index.html.
     """
-    from vonmodel.synthesis.edit import EditSettings
-    from vonmodel.synthesis.edit import edit as edit_shapes
-    from vonmodel.synthesis.session import ModelSession
+    from vonmodel.inference.edit import EditSettings
+    from vonmodel.inference.edit import edit as edit_shapes
+    from vonmodel.inference.session_part import ModelSession
 
     settings = EditSettings(
         azimuth_deg=options["azimuth"],

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 from click.core import ParameterSource
-
-from .model_source import choose_device, choose_run, model_options, progress_bar, user_errors
-from .score_words import describe, table_text
-from .settings import LOCAL_PATH, json_option, print_json
-from .train_classifier import CLASSIFIER_FILE
+from voncli.model_options import choose_device, choose_run, model_options, progress_bar, user_errors
+from voncli.score_words import describe, table_text
+from voncli.settings import LOCAL_PATH, json_option, print_json
+from voncli.train_classifier import CLASSIFIER_FILE
 
 if TYPE_CHECKING:
-    from vondata.manifest import Split
+    from vondata.dataset.manifest import Split
     from vonmodel.evaluation.features import Resize
+    from vonmodel.evaluation.paper_table import Row
     from vonmodel.evaluation.score import Instruments
     from vonmodel.evaluation.settings import Features, ScoreSettings
-    from vonmodel.evaluation.table import Row
     from vonmodel.run_folder import RunFolder
 
 SCORES = ("fid", "kid", "precision_recall", "shapes")
@@ -106,8 +105,8 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
 
     Without a choice of scores, all of them are measured. RUN/metrics.html shows them as curves over the checkpoints.
     """
-    from vonmodel.evaluation.metrics_page import write_metrics_page
     from vonmodel.evaluation.score import open_instruments
+    from vonmodel.reports.metrics_page_part import write_metrics_page
 
     chosen = _Chosen(options.pop("checkpoint"), options.pop("all_checkpoints"), options.pop("table"))
     data, download = options.pop("data"), options.pop("download")
@@ -193,7 +192,7 @@ def _tell(lines: list[dict[str, Any]]) -> None:
 
 
 def _table(scored: list[list[dict[str, Any]]], class_name: str) -> list[Row]:
-    from vonmodel.evaluation.table import build_table
+    from vonmodel.evaluation.paper_table import build_table
 
     # Of several checkpoints of the model the newest stands for it.
     newest = {lines[0]["model"]: lines for lines in scored}

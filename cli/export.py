@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-
-from .choices import SEED, chosen_shapes, shape_options
-from .model_source import model_options, open_chosen_source, output_option, print_result, progress_bar, user_errors
-from .settings import FiniteRange, json_option
+from voncli.choices import SEED, chosen_shapes, shape_options
+from voncli.model_options import (
+    model_options,
+    open_chosen_source,
+    output_option,
+    print_result,
+    progress_bar,
+    user_errors,
+)
+from voncli.settings import FiniteRange, json_option
 
 
 @click.command(short_help="Writes shapes as meshes or voxels.")
@@ -38,9 +44,9 @@ def export(run: Path | None, class_name: str | None, runs: Path, as_json: bool, 
 
     GLB, OBJ and PLY carry the colours that the texture network paints from around; result.json, index.html.
     """
-    from vonmodel.synthesis.files import ExportSettings
-    from vonmodel.synthesis.files import export as export_shapes
-    from vonmodel.synthesis.session import ModelSession
+    from vonmodel.inference.export import ExportSettings
+    from vonmodel.inference.export import export as export_shapes
+    from vonmodel.inference.session_part import ModelSession
 
     texture = None if options["plain"] else options["texture_seed"]
     settings = ExportSettings(tuple(dict.fromkeys(options["formats"])), options["level"], texture)

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from .disk import disk_errors
-from .settings import FolderType, folder_option, json_option, print_json
+from voncli.disk import disk_errors
+from voncli.settings import FolderType, folder_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from vondata.item import Kind
+    from vondata.types import Kind
 
 
 @click.command(short_help="Shows what a prepared dataset holds.")
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 @json_option
 def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, as_json: bool) -> None:
     """Shows what the prepared dataset in FOLDER holds and writes its page, report/index.html."""
-    from vondata.dataset import DatasetFormatError
-    from vondata.manifest import ManifestDamagedError, dataset_classes
+    from vondata.dataset.manifest import ManifestDamagedError, dataset_classes
+    from vondata.dataset.metadata import DatasetFormatError
 
     folder = folder or data
     if not dataset_classes(folder):
@@ -43,14 +42,14 @@ def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, as
 
 
 def _kinds(data: Path, class_name: str) -> list[Kind]:
-    from vondata.manifest import SUFFIX, manifest_path
+    from vondata.dataset.manifest import SUFFIX, manifest_path
 
     return [kind for kind in SUFFIX if manifest_path(data, class_name, kind).is_file()]
 
 
 def _describe(data: Path, class_name: str, kind: Kind) -> dict[str, Any]:
-    from vondata.dataset import read_dataset
-    from vondata.manifest import SPLIT_SHARES, prepared, read_manifest
+    from vondata.dataset.manifest import SPLIT_SHARES, prepared, read_manifest
+    from vondata.dataset.metadata import read_dataset
 
     frame = read_manifest(data, class_name, kind)
     good = prepared(frame)
@@ -70,17 +69,16 @@ def _describe(data: Path, class_name: str, kind: Kind) -> dict[str, Any]:
 
 def _write_page(data: Path, workers: int | None) -> Path:
     from dask.system import CPU_COUNT
+    from voncli.console import ProgressReporter
 
-    from vondata.report import write_report
-
-    from .console import ProgressReporter
+    from vondata.report.page import write_report
 
     with ProgressReporter() as progress, disk_errors(data / "report"):
         return write_report(data, workers=CPU_COUNT if workers is None else workers, on_event=progress)
 
 
 def _print(data: Path, parts: list[dict[str, Any]], page: Path | None) -> None:
-    from .console import print_table
+    from voncli.console import print_table
 
     rows = [
         [

@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-
-from .choices import SEED, chosen_shapes, film_options, film_settings, shape_options, viewpoint_options
-from .model_source import model_options, open_chosen_source, output_option, print_result, progress_bar, user_errors
-from .settings import json_option
+from voncli.choices import SEED, chosen_shapes, film_options, film_settings, shape_options, viewpoint_options
+from voncli.model_options import (
+    model_options,
+    open_chosen_source,
+    output_option,
+    print_result,
+    progress_bar,
+    user_errors,
+)
+from voncli.settings import json_option
 
 
 @click.command(short_help="Goes from shape to shape, texture to texture.")
@@ -27,10 +33,10 @@ def interpolate(run: Path | None, class_name: str | None, runs: Path, as_json: b
 
     Writes strips and films, result.json and index.html. With both, also each of the two alone.
     """
-    from vonmodel.synthesis.interpolate import InterpolateSettings
-    from vonmodel.synthesis.interpolate import interpolate as interpolate_codes
-    from vonmodel.synthesis.seeds import Seed
-    from vonmodel.synthesis.session import ModelSession
+    from vonmodel.inference.interpolate_part import InterpolateSettings
+    from vonmodel.inference.interpolate_part import interpolate as interpolate_codes
+    from vonmodel.inference.seeds import Seed
+    from vonmodel.inference.session_part import ModelSession
 
     settings = InterpolateSettings(
         curve=options["curve"],

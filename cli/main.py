@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import click
-
-from .demo import demo
-from .edit import edit
-from .evaluate import evaluate
-from .export import export
-from .generate import generate
-from .inspect import inspect
-from .interpolate import interpolate
-from .merge import merge
-from .pack import pack
-from .prepare import prepare
-from .reconstruct import reconstruct
-from .serve import serve
-from .settings import load_settings
-from .train import train
-from .train_classifier import train_classifier
-from .transfer import transfer
+from voncli.demo import demo
+from voncli.edit import edit
+from voncli.evaluate import evaluate
+from voncli.export import export
+from voncli.generate import generate
+from voncli.inspect import inspect
+from voncli.interpolate import interpolate
+from voncli.merge import merge
+from voncli.pack import pack
+from voncli.prepare import prepare
+from voncli.reconstruct import reconstruct
+from voncli.serve import serve
+from voncli.settings import load_settings
+from voncli.train import train
+from voncli.train_classifier import train_classifier
+from voncli.transfer import transfer
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VON"})

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from .copying import local_copy
+from voncli.copying import local_copy
 
 if TYPE_CHECKING:
-    from vondata.item import Event
+    from vondata.io.fs import RemoteFolder
     from vondata.matching import MatchCount
-    from vondata.remote import RemoteFolder
+    from vondata.types import Event
 
 
 match_option = click.option(
@@ -47,9 +46,9 @@ def match_classes(
     if wanted is False:
         return {}
     from vondata.classes import known_classes
-    from vondata.manifest import ManifestMissingError
+    from vondata.dataset.manifest import ManifestMissingError
+    from vondata.dataset.shape_file import ShapeFileError
     from vondata.matching import EmptyShapeError, NoShapesError, match_photos, match_remote_photos
-    from vondata.storage import ShapeFileError
 
     known = {each.name for each in known_classes()}
     names = [name for name in sorted(known.intersection(class_names)) if wanted or _has_shapes(data, name)]
@@ -75,8 +74,8 @@ def match_classes(
 
 
 def _has_shapes(data: Path | RemoteFolder, class_name: str) -> bool:
-    from vondata.manifest import manifest_path
-    from vondata.remote import exists
+    from vondata.dataset.manifest import manifest_path
+    from vondata.io.fs import exists
 
     if isinstance(data, Path):
         return manifest_path(data, class_name, "shapes").is_file()

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from .disk import disk_errors
-from .settings import LOCAL_PATH, json_option, print_json
+from voncli.disk import disk_errors
+from voncli.settings import LOCAL_PATH, json_option, print_json
 
 if TYPE_CHECKING:
-    from vondata.merge import MergedPart
+    from vondata.pipeline.merge import MergedPart
 
 
 @click.command(short_help="Joins prepared datasets into a new one.")
@@ -28,12 +27,12 @@ def merge(
     datasets: tuple[Path, ...], into: Path, mixed_settings: bool, prefer_first: bool, copy: bool, as_json: bool
 ) -> None:
     """Joins two or more DATASETS, as of parts prepared on several machines, into a new one."""
-    from vondata.dataset import DatasetFormatError
-    from vondata.journal import DatasetBusyError
-    from vondata.merge import MergeError, MergeOptions
-    from vondata.merge import merge as merge_datasets
+    from voncli.console import ProgressReporter
 
-    from .console import ProgressReporter
+    from vondata.dataset.metadata import DatasetFormatError
+    from vondata.pipeline.journal import DatasetBusyError
+    from vondata.pipeline.merge import MergeError, MergeOptions
+    from vondata.pipeline.merge import merge as merge_datasets
 
     options = MergeOptions(mixed_settings, prefer_first, copy)
     try:
@@ -48,7 +47,7 @@ def merge(
 
 
 def _print(datasets: tuple[Path, ...], into: Path, parts: list[MergedPart]) -> None:
-    from .console import print_table
+    from voncli.console import print_table
 
     rows = [
         [

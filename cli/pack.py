@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from .disk import disk_errors
-from .settings import FolderType, folder_option, json_option, print_json
+from voncli.disk import disk_errors
+from voncli.settings import FolderType, folder_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from vondata.item import Kind
-    from vondata.pack import PackedPart
-    from vondata.remote import RemoteFolder
+    from vondata.dataset.write_shards import PackedPart
+    from vondata.io.fs import RemoteFolder
+    from vondata.types import Kind
 
 
 @click.command(short_help="Writes a prepared dataset as a few large files.")
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
 @json_option
 def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], shard_size: str, as_json: bool) -> None:
     """Writes the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
-    from vondata.manifest import ManifestDamagedError
-    from vondata.pack import PackError
-    from vondata.pack import pack as pack_parts
-    from vondata.remote import DeliveryError, RemoteError
+    from voncli.console import ProgressReporter
 
-    from .console import ProgressReporter
+    from vondata.dataset.manifest import ManifestDamagedError
+    from vondata.dataset.write_shards import PackError
+    from vondata.dataset.write_shards import pack as pack_parts
+    from vondata.io.fs import DeliveryError, RemoteError
 
     parts = _parts(data, class_names)
     try:
@@ -46,7 +45,7 @@ def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], sh
 
 
 def _parts(data: Path, class_names: tuple[str, ...]) -> list[tuple[str, Kind]]:
-    from vondata.manifest import SUFFIX, dataset_classes, manifest_path
+    from vondata.dataset.manifest import SUFFIX, dataset_classes, manifest_path
 
     known = dataset_classes(data)
     if not known:
@@ -81,7 +80,7 @@ def _as_json(part: PackedPart) -> dict[str, Any]:
 
 
 def _print(packed: list[PackedPart], into: Path | RemoteFolder) -> None:
-    from .console import print_table
+    from voncli.console import print_table
 
     rows = [
         [part.class_name, part.kind, f"{part.files:,}", f"{len(part.shards):,}", f"{part.bytes / 1e6:,.1f}"]

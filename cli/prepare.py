@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from .matching import match_classes, match_option
-from .running import Running, run_options, run_preparation
-from .settings import FiniteRange, FolderType, folder_option
-from .sources import SourceFolder, found_items, source_folder
+from voncli.matching import match_classes, match_option
+from voncli.running import Running, run_options, run_preparation
+from voncli.settings import FiniteRange, FolderType, folder_option
+from voncli.sources import SourceFolder, found_items, source_folder
 
 if TYPE_CHECKING:
     from vondata.frames import Axis
     from vondata.images.settings import ImageSettings
-    from vondata.item import Item
-    from vondata.remote import RemoteFolder
+    from vondata.io.fs import RemoteFolder
     from vondata.shapes.distance import Method
+    from vondata.types import Item
 
 AXES = ("x", "-x", "y", "-y", "z", "-z")
 
@@ -30,7 +29,7 @@ def _explain(context: click.Context, option: click.Parameter, name: str | None) 
     """Prints what a reason means, or all of them, and ends the program."""
     if name is None or context.resilient_parsing:
         return
-    from vondata.columns import UnknownReasonError, known_reasons, load_reason
+    from vondata.dataset.schema import UnknownReasonError, known_reasons, load_reason
 
     try:
         reasons = known_reasons() if name == "all" else (load_reason(name),)

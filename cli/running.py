@@ -9,24 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from .copying import local_copy
-from .disk import disk_errors
-from .matching import print_matches
-from .settings import FiniteRange, folder_option, json_option, print_json
-from .telling import end, log_file, print_preparation, result_as_json
+from voncli.copying import local_copy
+from voncli.disk import disk_errors
+from voncli.matching import print_matches
+from voncli.settings import FiniteRange, folder_option, json_option, print_json
+from voncli.telling import end, log_file, print_preparation, result_as_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from voncli.console import ProgressReporter
 
     from vondata.classes import ObjectClass
-    from vondata.item import Event, Item, Kind, RunOptions, Work
-    from vondata.ledger import PreparationResult
+    from vondata.io.fs import RemoteFolder
     from vondata.matching import MatchCount
-    from vondata.remote import RemoteFolder
-    from vondata.review import Review
-
-    from .console import ProgressReporter
+    from vondata.pipeline.ledger import PreparationResult
+    from vondata.pipeline.review import Review
+    from vondata.types import Event, Item, Kind, RunOptions, Work
 
     # What became of the photos of each class, given the ledger's result and whom to tell of the progress.
     Match = Callable[[PreparationResult, Callable[[Event], None]], dict[str, MatchCount]]
@@ -92,7 +90,7 @@ class Running:
         from dask.system import CPU_COUNT
         from dask.utils import parse_bytes
 
-        from vondata.item import RunOptions
+        from vondata.types import RunOptions
 
         try:
             if self.memory_limit != "auto" and parse_bytes(self.memory_limit) < LEAST_MEMORY:
@@ -200,17 +198,17 @@ def run_preparation(
 
     Ends the program with the exit code that the result calls for.
     """
-    from vondata.cluster import SchedulerUnreachableError, WorkersNotStartedError
-    from vondata.crew import NoWorkersError
-    from vondata.dataset import DatasetFormatError
-    from vondata.journal import DatasetBusyError
-    from vondata.ledger import DataFolderError, prepare
-    from vondata.manifest import ManifestDamagedError
-    from vondata.packed import PackedDatasetError
-    from vondata.recruiting import UnfitWorkersError
-    from vondata.remote import DeliveryError, RemoteError
+    from voncli.console import ProgressReporter, logs_to
 
-    from .console import ProgressReporter, logs_to
+    from vondata.dataset.manifest import ManifestDamagedError
+    from vondata.dataset.metadata import DatasetFormatError
+    from vondata.dataset.shards import PackedDatasetError
+    from vondata.io.fs import DeliveryError, RemoteError
+    from vondata.pipeline.cluster import SchedulerUnreachableError, WorkersNotStartedError
+    from vondata.pipeline.crew import NoWorkersError
+    from vondata.pipeline.journal import DatasetBusyError
+    from vondata.pipeline.ledger import DataFolderError, prepare
+    from vondata.pipeline.recruiting import UnfitWorkersError
 
     options = running.options()
     log = log_file(running.data)
@@ -241,7 +239,7 @@ def run_preparation(
 
 def _write_report(running: Running, progress: ProgressReporter) -> Path | None:
     """The page, of this machine's copy where the dataset is behind a URL."""
-    from vondata.report import write_report
+    from vondata.report.page import write_report
 
     why = "No page is written; --report does it"
     if running.report is False or (copy := local_copy(running.data, asked=running.report is True, why=why)) is None:

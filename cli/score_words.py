@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vonmodel.evaluation.table import Row
+    from vonmodel.evaluation.paper_table import Row
 
 Line = Mapping[str, Any]
 
@@ -87,7 +87,7 @@ def _measured_on(line: Line) -> str:
 
 def table_text(rows: Sequence[Row]) -> str:
     """The paper's table as lines of text; reported rows come last, under a line that says so."""
-    from vonmodel.evaluation.table import COLUMNS, used_columns
+    from vonmodel.evaluation.paper_table import COLUMNS, used_columns
 
     columns = used_columns(rows)
     body = [["", *(COLUMNS[name] for name in columns)]]

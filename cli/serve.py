@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-
-from .model_source import choose_device, choose_run, user_errors
-from .settings import LOCAL_PATH, folder_option, json_option, print_json
+from voncli.model_options import choose_device, choose_run, user_errors
+from voncli.settings import LOCAL_PATH, folder_option, json_option, print_json
 
 
 @click.command(short_help="Serves a page to explore a model by hand.")
@@ -40,7 +39,7 @@ def serve(run: Path | None, class_name: str | None, runs: Path, data: Path, as_j
     """
     import asyncio
 
-    from vonmodel.studio.guard import RemoteHostError
+    from vonmodel.studio.security import RemoteHostError
     from vonmodel.studio.server import ListenError, StudioSettings
     from vonmodel.studio.server import serve as serve_studio
 

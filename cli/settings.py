@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from vondata.remote import RemoteFolder
+    from vondata.io.fs import RemoteFolder
 
 SETTINGS_FILE = Path("von.toml")
 Folder = Literal["shapenet", "pix3d", "photos", "data", "runs"]
@@ -62,7 +62,7 @@ class FolderType(click.ParamType[Any]):
             self.fail("nothing is named; . is the current folder", param, ctx)
         if not isinstance(value, str) or "://" not in value:
             return Path(value) if isinstance(value, str) else value
-        from vondata.remote import RemoteError, RemoteFolder, folder_of
+        from vondata.io.fs import RemoteError, RemoteFolder, folder_of
 
         folder = folder_of(value)
         if isinstance(folder, RemoteFolder) and self.urls == "refused":
@@ -117,7 +117,7 @@ def folder_option(folder: Folder, *flags: str, help: str, urls: UrlUse | None = 
 
 def _copied(folder: RemoteFolder) -> Path:
     """This machine's copy of a remote dataset, brought up to date."""
-    from .copying import local_copy
+    from voncli.copying import local_copy
 
     copy = local_copy(folder, asked=True, why="")
     assert copy is not None

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from vondata.item import Item
-    from vondata.remote import RemoteFolder
+    from voncli.running import Running
 
-    from .running import Running
+    from vondata.io.fs import RemoteFolder
+    from vondata.types import Item
 
 SHOWN_ENTRIES = 8
 
@@ -35,7 +35,7 @@ class SourceFolder:
 
     def own(self, items: Iterator[Item]) -> Iterator[Item]:
         """Items found under root, as items of the folder itself."""
-        from vondata.listing import remote_items
+        from vondata.io.listing_part import remote_items
 
         return items if self.remote is None else remote_items(items, self.root, self.remote)
 
@@ -63,8 +63,8 @@ def source_folder(
         if not folder.is_dir():
             raise click.UsageError(f"{flag}: {folder} is not {'a folder' if folder.exists() else 'there'}")
         return SourceFolder(Path(os.path.abspath(folder)))
-    from vondata.listing import lay_out
-    from vondata.remote import RemoteError
+    from vondata.io.fs import RemoteError
+    from vondata.io.listing_part import lay_out
 
     # Named as the folder is, for a folder's name may say the class.
     scratch = click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="von-listing-"))
@@ -83,7 +83,7 @@ def found_items(sources: Sequence[tuple[SourceFolder, Iterator[Item]]], running:
 
     A folder without any of the classes asked for with --class is passed over where another one has some.
     """
-    from vondata.folders import CollectionMissingError
+    from vondata.io.folders import CollectionMissingError
 
     missing: list[str] = []
     found = False
@@ -105,7 +105,7 @@ def found_items(sources: Sequence[tuple[SourceFolder, Iterator[Item]]], running:
 
 
 def _what_is_in(folder: Path) -> str:
-    from vondata.item import printable
+    from vondata.types import printable
 
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     if not entries:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from vondata.item import Kind
-    from vondata.ledger import PreparationResult
-    from vondata.remote import RemoteFolder
+    from voncli.running import Running
 
-    from .running import Running
+    from vondata.io.fs import RemoteFolder
+    from vondata.pipeline.ledger import PreparationResult
+    from vondata.types import Kind
 
 DONE_WITH_REJECTS = 3
 LOG_FILE = "prepare.log"
@@ -21,13 +21,13 @@ LOG_FILE = "prepare.log"
 
 def log_file(data: Path | RemoteFolder) -> Path:
     """Where warnings go, and tracebacks of bugs."""
-    from vondata.mirror import cache_folder
+    from vondata.io.mirror import cache_folder
 
     return (data / "journal" if isinstance(data, Path) else cache_folder()) / LOG_FILE
 
 
 def _manifest(data: Path | RemoteFolder, class_name: str, kind: Kind) -> str:
-    from vondata.manifest import manifest_path
+    from vondata.dataset.manifest import manifest_path
 
     return str(
         manifest_path(data, class_name, kind) if isinstance(data, Path) else data / class_name / f"{kind}.parquet"
@@ -59,7 +59,7 @@ def result_as_json(result: PreparationResult, data: Path | RemoteFolder, page: P
 
 def print_preparation(result: PreparationResult, data: Path | RemoteFolder, page: Path | None) -> None:
     """The result for people."""
-    from .console import print_table
+    from voncli.console import print_table
 
     rows = [
         [name, *(f"{number:,}" for number in (count.found, count.worked, count.prepared, count.rejected))]

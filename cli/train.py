@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from .devices import INTERRUPTED, RememberingCommand, train_on_devices
-from .model_source import choose_device, user_errors
-from .settings import LOCAL_PATH, FiniteRange, folder_option, json_option, print_json
-from .signals import disk_errors_said_once, stop_on_signal
-from .train_baseline import NAMES, BaselineRequest, train_baseline
+from voncli.local_launch import INTERRUPTED, RememberingCommand, train_on_devices
+from voncli.model_options import choose_device, user_errors
+from voncli.settings import LOCAL_PATH, FiniteRange, folder_option, json_option, print_json
+from voncli.signals import disk_errors_said_once, stop_on_signal
+from voncli.train_baseline import NAMES, BaselineRequest, train_baseline
 
 if TYPE_CHECKING:
     from vonmodel.checkpoint import CheckpointInfo
     from vonmodel.config import TrainConfig
     from vonmodel.run_folder import RunFolder
-    from vonmodel.training import TrainingJob
+    from vonmodel.training.loop import TrainingJob
 
 
 @click.command(cls=RememberingCommand, short_help="Trains shapes, then textures, then both together.")
@@ -94,8 +93,8 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
     """
     from vonmodel.config import STAGES
     from vonmodel.run_folder import RunFolder
-    from vonmodel.training import stage_before
-    from vonmodel.training_plan import check, describe
+    from vonmodel.training.loop import stage_before
+    from vonmodel.training.training_plan import check, describe
 
     stages = STAGES if options["stage"] is None else (options["stage"],)
     device = _own_device(choose_device(options["device"]), options["devices"])
@@ -158,7 +157,7 @@ def _class_name(given: str | None, data: Path) -> str:
         click.UsageError: several classes were prepared, or none.
     """
     from vondata.classes import load_class
-    from vondata.manifest import dataset_classes
+    from vondata.dataset.manifest import dataset_classes
 
     if given is not None:
         return load_class(given).name
@@ -202,8 +201,8 @@ def _train(
     import torch
 
     from vonmodel.parallel import is_writer, processes_joined, wait_for_all
-    from vonmodel.training import TrainingJob
-    from vonmodel.training import train as train_stages
+    from vonmodel.training.loop import TrainingJob
+    from vonmodel.training.loop import train as train_stages
 
     joined = processes_joined(torch.device(device), patience)
     with stop_on_signal() as stop, disk_errors_said_once(), _told_once(run), joined:
@@ -225,8 +224,8 @@ def _train(
 @contextmanager
 def _told_once(run: RunFolder) -> Iterator[None]:
     """Turns what ends training into messages; what all processes know, the first one says."""
-    from vonmodel.loss_record import NonFiniteLossError
     from vonmodel.parallel import DisagreementError, LostProcessError
+    from vonmodel.training.loss_record import NonFiniteLossError
 
     try:
         yield

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from .settings import print_json
+from voncli.settings import print_json
 
 if TYPE_CHECKING:
     from vonmodel.baselines.recipes import BaselineName
@@ -40,7 +39,7 @@ def train_baseline(request: BaselineRequest, should_stop: Callable[[], bool]) ->
     from vonmodel.baselines.budget import BaselineData
     from vonmodel.baselines.training import BaselineJob, baseline_folder
     from vonmodel.baselines.training import train_baseline as train
-    from vonmodel.loss_record import NonFiniteLossError
+    from vonmodel.training.loss_record import NonFiniteLossError
 
     folder = baseline_folder(request.run.path, request.name)
     if folder.exists:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from .model_source import choose_device, progress_bar, user_errors
-from .settings import LOCAL_PATH, folder_option, json_option, print_json
+from voncli.model_options import choose_device, progress_bar, user_errors
+from voncli.settings import LOCAL_PATH, folder_option, json_option, print_json
 
 if TYPE_CHECKING:
     from vonmodel.evaluation.classifier_training import ClassifierSettings

@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-
-from .choices import chosen_shapes, film_options, film_settings, read_photos, shape_options, viewpoint_options
-from .model_source import model_options, open_chosen_source, output_option, print_result, progress_bar, user_errors
-from .settings import LOCAL_PATH, json_option
+from voncli.choices import chosen_shapes, film_options, film_settings, read_photos, shape_options, viewpoint_options
+from voncli.model_options import (
+    model_options,
+    open_chosen_source,
+    output_option,
+    print_result,
+    progress_bar,
+    user_errors,
+)
+from voncli.settings import LOCAL_PATH, json_option
 
 
 @click.command(short_help="Paints shapes in the textures of photos.")
@@ -34,9 +40,9 @@ def transfer(run: Path | None, class_name: str | None, runs: Path, as_json: bool
 
     Writes pictures and turntables, result.json (texture codes) and index.html.
     """
-    from vonmodel.synthesis.session import ModelSession
-    from vonmodel.synthesis.transfer import TransferSettings
-    from vonmodel.synthesis.transfer import transfer as transfer_textures
+    from vonmodel.inference.session_part import ModelSession
+    from vonmodel.inference.transfer import TransferSettings
+    from vonmodel.inference.transfer import transfer as transfer_textures
 
     settings = TransferSettings(options["azimuth"], options["elevation"], options["views"], film_settings(options))
     with user_errors(), progress_bar(as_json) as progress:

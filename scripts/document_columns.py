@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from vondata.columns import known_columns, known_reasons
-from vondata.item import Kind
+from vondata.dataset.schema import known_columns, known_reasons
+from vondata.types import Kind
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "data-format.md"
 

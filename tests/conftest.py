@@ -17,26 +17,29 @@ from jaxtyping import install_import_hook
 # Shapes in annotations are checked at every call of these modules, which must not be imported before.
 install_import_hook(
     [
-        "vonmodel.augmentation",
-        "vonmodel.batches",
-        "vonmodel.datasets",
+        "vonmodel.data",
         "vonmodel.evaluation",
         "vonmodel.export",
         "vonmodel.geometry",
-        "vonmodel.image_pool",
-        "vonmodel.interpolation",
-        "vonmodel.losses",
+        "vonmodel.inference",
+        "vonmodel.mesh",
         "vonmodel.model",
         "vonmodel.networks",
-        "vonmodel.pages",
         "vonmodel.precision",
         "vonmodel.projection.dispatch",
         "vonmodel.projection.framing",
         "vonmodel.projection.reference",
         "vonmodel.projection.sketch",
-        "vonmodel.sheets",
-        "vonmodel.stages",
-        "vonmodel.synthesis",
+        "vonmodel.reconstruction",
+        "vonmodel.reports",
+        "vonmodel.training.augmentation",
+        "vonmodel.training.image_pool",
+        "vonmodel.training.joint_stage",
+        "vonmodel.training.losses",
+        "vonmodel.training.sample_sheet",
+        "vonmodel.training.shape_stage",
+        "vonmodel.training.stage",
+        "vonmodel.training.texture_stage",
     ],
     "beartype.beartype",
 )
@@ -77,8 +80,8 @@ def tiny_data(tmp_path_factory) -> Path:
     from PIL import Image
     from scipy.ndimage import distance_transform_edt
 
-    from vondata.manifest import manifest_path, output_path
-    from vondata.storage import PreparedShape, save_shape
+    from vondata.dataset.manifest import manifest_path, output_path
+    from vondata.dataset.shape_file import PreparedShape, save_shape
 
     data = tmp_path_factory.mktemp("tiny") / "data"
     rng = np.random.default_rng(0)
@@ -184,7 +187,7 @@ def s3_server() -> Iterator[str]:
 @pytest.fixture
 def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of an empty bucket that this process and its children reach."""
-    from vondata import remote
+    from vondata.io import fs as remote
 
     for name in [name for name in os.environ if name.startswith(("VON_", "AWS_"))]:
         monkeypatch.delenv(name)

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .config import STAGES, StageName, load_config
-from .model import VonModel
+from vonmodel.config import STAGES, StageName, load_config
+from vonmodel.model import VonModel
 
 FORMAT = 1
 

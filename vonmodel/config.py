@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from .config_fields import Amount, ConfigError, Count, Decay, Natural, Share, check_ranges, update, walk
-from .precision import Precision
+from vonmodel.config_fields import Amount, ConfigError, Count, Decay, Natural, Share, check_ranges, update, walk
+from vonmodel.precision import Precision
 
 __all__ = [
     "STAGES",

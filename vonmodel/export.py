@@ -15,11 +15,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from vondata.dataset.shape_file import atomic_path
 from vondata.frames import object_to_gltf, voxel_to_object
-from vondata.storage import atomic_path
-
-from .config import Representation
-from .glb import encode_glb
+from vonmodel.config import Representation
+from vonmodel.glb import encode_glb
 
 SURFACE_DISTANCE = 0.012
 """Distance in cube edges of the surface drawn around a distance function's zero (the published value)."""

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .config import ModelConfig
-from .networks import (
+from vonmodel.config import ModelConfig
+from vonmodel.networks import (
     PatchCritic,
     ShapeCritic,
     ShapeGenerator,
@@ -17,9 +17,9 @@ from .networks import (
     TextureEncoder,
     TextureGenerator,
 )
-from .networks.initialisation import initialise_kaiming
-from .projection import DepthRange, FramedSketch, distance_to_opacity, frame_sketch, project
-from .seeding import torch_generator
+from vonmodel.networks.initialisation import initialise_kaiming
+from vonmodel.projection import DepthRange, FramedSketch, distance_to_opacity, frame_sketch, project
+from vonmodel.seeding import torch_generator
 
 GENERATORS = ("shape_generator", "texture_generator", "sketch_encoder", "texture_encoder")
 

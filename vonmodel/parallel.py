@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .ordered_mean import averaged_in_order
+from vonmodel.ordered_mean import averaged_in_order
 
 # How long a process waits for another one: a sample sheet or a checkpoint on a slow disk takes minutes at most.
 PATIENCE = timedelta(minutes=20)

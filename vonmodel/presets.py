@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from .config import (
+from vonmodel.config import (
     ComputeConfig,
     DataConfig,
     JointStageConfig,

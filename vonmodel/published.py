@@ -12,8 +12,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .networks import PatchCritic, ShapeCritic, ShapeGenerator, SketchEncoder, TextureEncoder, TextureGenerator
-from .networks.sizes import UnsupportedSizeError
+from vonmodel.networks import (
+    PatchCritic,
+    ShapeCritic,
+    ShapeGenerator,
+    SketchEncoder,
+    TextureEncoder,
+    TextureGenerator,
+)
+from vonmodel.networks.sizes import UnsupportedSizeError
 
 PublishedName = Literal["net_G_3D", "net_D_3D", "net_G_AB", "net_G_BA", "net_E", "net_D_A", "net_D_B"]
 PUBLISHED_NAMES: tuple[PublishedName, ...] = (

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from .checkpoint import CheckpointInfo, list_checkpoints
-from .config import STAGES, StageName, TrainConfig, difference, load_config, save_config, value_of
+from vonmodel.checkpoint import CheckpointInfo, list_checkpoints
+from vonmodel.config import STAGES, StageName, TrainConfig, difference, load_config, save_config, value_of
 
 # What may lie in a folder in which a run starts: what one leaves that was stopped before it had a configuration.
 REMAINS = {"checkpoints", "samples", "baselines", ".config.json.partial"}

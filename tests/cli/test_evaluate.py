@@ -131,7 +131,7 @@ def test_every_checkpoint_is_scored_and_drawn(von, tmp_path):
 
 
 def test_the_table_has_what_was_trained_beside_and_what_the_paper_reports(von, tiny_run, tiny_config):
-    from vonmodel.baselines.model import build_baseline
+    from vonmodel.baselines.models import build_baseline
     from vonmodel.baselines.training import baseline_folder
     from vonmodel.checkpoint import CheckpointInfo, CheckpointState, save_checkpoint
 

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from voncli.main import main
 
-from vondata.columns import plain_row
-from vondata.manifest import split_of, write_manifest
+from vondata.dataset.manifest import split_of, write_manifest
+from vondata.dataset.schema import plain_row
 
 
 @pytest.fixture

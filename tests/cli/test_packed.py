@@ -12,22 +12,22 @@ from click.testing import CliRunner, Result
 from voncli.main import main
 
 from vondata.classes import load_class
-from vondata.columns import plain_row
-from vondata.dataset import PartRecord, record_part
-from vondata.manifest import SUFFIX, prepared, read_manifest, write_manifest
+from vondata.dataset.manifest import SUFFIX, prepared, read_manifest, write_manifest
+from vondata.dataset.metadata import PartRecord, record_part
+from vondata.dataset.schema import plain_row
+from vondata.dataset.shape_file import load_shape, save_shape
+from vondata.dataset.shards import OutputFiles, PackedDatasetError
+from vondata.dataset.write_shards import pack
 from vondata.matching import build_bank, choose_shapes, match_photos, match_viewpoints
 from vondata.matching.bank import BankSettings, bank_key
-from vondata.pack import pack
-from vondata.packed import OutputFiles, PackedDatasetError
-from vondata.storage import load_shape, save_shape
-from vonmodel.datasets import ShapeDataset
+from vonmodel.data.datasets import ShapeDataset
 from vonmodel.evaluation.classifier_training import _dataset_sha256
 from vonmodel.evaluation.images import RealImages
 from vonmodel.evaluation.volumes import RealShapes
 
 ROOT = Path(__file__).resolve().parents[2]
 # They write files, or make a dataset out of files; all others read through OutputFiles.
-KNOW_WHERE_FILES_LIE = {"vondata/manifest.py", "vondata/packed.py", "vondata/merge.py"}
+KNOW_WHERE_FILES_LIE = {"vondata/dataset/manifest.py", "vondata/dataset/shards.py", "vondata/pipeline/merge.py"}
 
 
 @pytest.fixture

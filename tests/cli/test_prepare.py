@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from voncli.main import main
 
-from vondata.columns import known_reasons
-from vondata.manifest import output_path, read_manifest
+from vondata.dataset.manifest import output_path, read_manifest
+from vondata.dataset.schema import known_reasons
 
 CHAIR, CAR = "03001627", "02958343"
 Von = Callable[..., Result]

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageDraw
 from voncli.main import main
 
-from vondata.manifest import read_manifest
+from vondata.dataset.manifest import read_manifest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vondata" / "images"))
 from onnx_file import colour_network

@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from voncli.main import main
 
-from vondata.manifest import read_manifest
+from vondata.dataset.manifest import read_manifest
+from vondata.dataset.shape_file import load_distance
 from vondata.matching.sketching import sketch_volume
-from vondata.storage import load_distance
 
 CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 FACES = ((1, 2, 4, 3), (5, 7, 8, 6), (1, 5, 6, 2), (3, 4, 8, 7), (1, 3, 7, 5), (2, 6, 8, 4))

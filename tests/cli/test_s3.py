@@ -10,10 +10,10 @@ from botocore.exceptions import NoCredentialsError
 from click.testing import CliRunner
 from voncli.main import main
 
-from vondata import remote
-from vondata.manifest import read_manifest
-from vondata.mirror import mirror
-from vondata.remote import RemoteFolder, file_system
+from vondata.dataset.manifest import read_manifest
+from vondata.io import fs as remote
+from vondata.io.fs import RemoteFolder, file_system
+from vondata.io.mirror import mirror
 
 TINY = {
     "model.resolution": 32,

@@ -144,7 +144,7 @@ def test_a_full_disk_is_said_in_one_sentence(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("vonmodel.training.save_checkpoint", full)
+    monkeypatch.setattr("vonmodel.training.loop.save_checkpoint", full)
     result = train(tiny_data, tmp_path, "--class=chair", "--stage=shape", *SMALL)
     assert result.exit_code == 1
     assert result.stderr.endswith(

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from voncli.main import main
 
-from vondata.manifest import manifest_path
+from vondata.dataset.manifest import manifest_path
 
 
 @pytest.fixture

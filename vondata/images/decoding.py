@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vondata.item import Rejected, printable
+from vondata.types import Rejected, printable
 
 Bytes = npt.NDArray[np.uint8]
 

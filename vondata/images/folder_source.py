@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vondata.classes import ObjectClass, known_classes
-from vondata.folders import CollectionMissingError, relative_id, walk_files, why_not_usable
-from vondata.item import Item, printable
+from vondata.io.folders import CollectionMissingError, relative_id, walk_files, why_not_usable
+from vondata.types import Item, printable
 
 # Also formats that cannot be read: such a file is a photo found, and a row says why it is not used.
 PHOTO_SUFFIXES = (

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.images.morphology import regions
-from vondata.item import Rejected
+from vondata.types import Rejected
 
 Bools = npt.NDArray[np.bool_]
 

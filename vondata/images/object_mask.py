@@ -15,7 +15,7 @@ from vondata.images.mask_quality import MaskQuality, check_border, check_presenc
 from vondata.images.morphology import regions
 from vondata.images.plain_background import Background, fit_background, luma_chroma, segment_plain
 from vondata.images.segmenter import Segmenter
-from vondata.item import Rejected
+from vondata.types import Rejected
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

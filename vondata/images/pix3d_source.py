@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.classes import ObjectClass, known_classes
-from vondata.folders import CollectionMissingError, why_not_usable
 from vondata.images.settings import ImageSettings
 from vondata.images.viewpoints import Viewpoint, ViewpointError, viewpoint_of_pix3d
-from vondata.item import Item, file_safe, printable
+from vondata.io.folders import CollectionMissingError, why_not_usable
+from vondata.types import Item, file_safe, printable
 
 ANNOTATION_FILE = "pix3d.json"
 MAX_ANNOTATION_BYTES = 256 * 2**20  # the published file has 17 MB

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.classes import ObjectClass
-from vondata.manifest import prepared, read_manifest
+from vondata.dataset.manifest import prepared, read_manifest
+from vondata.dataset.shape_file import atomic_path, load_distance
+from vondata.dataset.shards import OutputFiles
+from vondata.io.files import OutputFile
 from vondata.matching.cues import SKETCH_PX, SketchCues, sketch_cues
 from vondata.matching.sketching import sketch_volume
-from vondata.packed import OutputFiles
-from vondata.slices import OutputFile
-from vondata.storage import atomic_path, load_distance
 
 Doubles = npt.NDArray[np.float64]
 

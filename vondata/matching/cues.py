@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vondata.io.files import OutputFile
 from vondata.matching.sketching import CHANNELS, Singles
 from vondata.shapes.kernels import kernel
-from vondata.slices import OutputFile
 
 SKETCH_PX = 64
 SILHOUETTE_PX = 32

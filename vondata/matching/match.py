@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vondata.dataset.shards import OutputFiles
+from vondata.io.files import OutputFile
 from vondata.matching.bank import Doubles, ViewBank, ViewGrid, circular_offset_deg, log_prior
 from vondata.matching.cues import CueWeights, photo_cues, read_photo, similarity
-from vondata.packed import OutputFiles
-from vondata.slices import OutputFile
 
 WINDOW_DEG = 22.5  # the confidence is that of being right within this much azimuth
 BATCH = 64  # photos whose scores are held at a time

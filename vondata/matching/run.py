@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from vondata.classes import load_class
-from vondata.item import Event
-from vondata.journal import Journal
-from vondata.manifest import prepared, read_manifest, write_manifest
+from vondata.dataset.manifest import prepared, read_manifest, write_manifest
+from vondata.dataset.shards import OutputFiles, PackedDatasetError
+from vondata.io.fs import RemoteFolder
 from vondata.matching.bank import BankSettings, ViewBank, bank_key, build_bank, choose_shapes
 from vondata.matching.cues import PhotoUnreadableError
 from vondata.matching.match import BATCH, MatchSettings, match_rows
-from vondata.packed import OutputFiles, PackedDatasetError
-from vondata.remote import RemoteFolder
-from vondata.store import RemoteStore
+from vondata.pipeline.journal import Journal
+from vondata.pipeline.store import RemoteStore
+from vondata.types import Event
 
 KEY_LENGTH = 16
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from binvox import Binvox
 
-from vondata.item import Rejected
+from vondata.dataset.shape_file import atomic_path
 from vondata.shapes import bits
 from vondata.shapes.reading import Limits, TriangleSoup, read_bytes
-from vondata.storage import atomic_path
+from vondata.types import Rejected
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

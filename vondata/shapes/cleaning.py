@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from vondata.item import Rejected
 from vondata.shapes.kernels import kernel
 from vondata.shapes.reading import TriangleSoup
+from vondata.types import Rejected
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

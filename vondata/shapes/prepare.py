@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vondata.dataset.shape_file import PreparedShape, save_shape
 from vondata.frames import axes_to_object, voxel_to_object
-from vondata.item import Item, Rejected
 from vondata.shapes import binvox
 from vondata.shapes.cleaning import Mesh, clean_mesh
 from vondata.shapes.distance import Method, distance_field
@@ -22,7 +22,7 @@ from vondata.shapes.solid import Solid, fill_solid
 from vondata.shapes.sources import mesh_folder_items, shapenet_items
 from vondata.shapes.topology import Topology, find_fins, find_topology
 from vondata.shapes.voxelize import surface_voxels, to_voxels
-from vondata.storage import PreparedShape, save_shape
+from vondata.types import Item, Rejected
 
 __all__ = ["ShapeSettings", "mesh_folder_items", "prepare_shape", "shapenet_items", "warm_up"]
 

@@ -18,11 +18,11 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import numpy.typing as npt
 
-from vondata.item import Rejected, printable
 from vondata.shapes.obj import Polygons, parse_obj
 from vondata.shapes.off import WORDS as OFF_WORDS
 from vondata.shapes.off import parse_off
 from vondata.shapes.polygons import triangulate
+from vondata.types import Rejected, printable
 
 Format = Literal["obj", "off", "ply", "stl", "glb", "gltf", "binvox"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from vondata.classes import ObjectClass
-from vondata.folders import CollectionMissingError
 from vondata.frames import Axis, axes_to_object
-from vondata.item import Item, file_safe, printable
+from vondata.io.folders import CollectionMissingError
+from vondata.types import Item, file_safe, printable
 
 Source = Literal["mesh", "binvox"]
 MESH_SUFFIXES = (".obj", ".off", ".ply", ".stl", ".glb", ".gltf")

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from vondata.classes import load_class
-from vonmodel.augmentation import augment
+from vonmodel.baselines.recipes import RECIPES, BaselineName
 from vonmodel.config import StageName, TrainConfig
-from vonmodel.datasets import ImageDataset, ShapeDataset
+from vonmodel.data.augmentation import augment
+from vonmodel.data.datasets import ImageDataset, ShapeDataset
 from vonmodel.seeding import epoch_positions, numpy_generator
-
-from .recipes import RECIPES, BaselineName
 
 
 @dataclass(frozen=True)

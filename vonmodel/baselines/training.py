@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vonmodel.averaging import WeightAverage
+from vonmodel.baselines.budget import BaselineData
+from vonmodel.baselines.gan import Game
+from vonmodel.baselines.models import Baseline, build_baseline
+from vonmodel.baselines.recipes import RECIPES, BaselineName
 from vonmodel.checkpoint import (
     CheckpointError,
     CheckpointInfo,
@@ -23,16 +26,12 @@ from vonmodel.checkpoint import (
     save_checkpoint,
 )
 from vonmodel.config import TrainConfig
-from vonmodel.loss_record import LossRecord
 from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import torch_generator
-from vonmodel.sheets import save_sheet, shaded
-from vonmodel.stages.phase import learning_rate_share
-
-from .budget import BaselineData
-from .game import Game
-from .model import Baseline, build_baseline
-from .recipes import RECIPES, BaselineName
+from vonmodel.training.ema import WeightAverage
+from vonmodel.training.loss_record import LossRecord
+from vonmodel.training.sample_sheet import save_sheet, shaded
+from vonmodel.training.stage import learning_rate_share
 
 FOLDER = "baselines"
 _SHEET = 16

@@ -12,14 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vondata.manifest import Split, dataset_classes
-from vondata.packed import OutputFiles
+from vondata.dataset.manifest import Split, dataset_classes
+from vondata.dataset.shards import OutputFiles
 from vonmodel.config import Representation
-from vonmodel.datasets import EmptyDatasetError, ShapeDataset
+from vonmodel.data.datasets import EmptyDatasetError, ShapeDataset
+from vonmodel.evaluation.shape_classifier import (
+    ClassifierError,
+    ClassifierInfo,
+    ShapeClassifier,
+    as_seen,
+    save_classifier,
+)
+from vonmodel.evaluation.weights import file_sha256
 from vonmodel.seeding import epoch_positions, numpy_generator, torch_generator
-
-from .shape_classifier import ClassifierError, ClassifierInfo, ShapeClassifier, as_seen, save_classifier
-from .weights import file_sha256
 
 FEWEST_STEPS, PASSES = 200, 10
 _BATCH = 16

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from . import inception, random_network
-from .network_file import feature_size, load_network
-from .resize import resize_antialiased, resize_clean, resize_tensorflow
-from .weights import file_sha256, find_weights, load_inception
+from vonmodel.evaluation import inception, random_network
+from vonmodel.evaluation.network_file import feature_size, load_network
+from vonmodel.evaluation.resize import resize_antialiased, resize_clean, resize_tensorflow
+from vonmodel.evaluation.weights import file_sha256, find_weights, load_inception
 
 Resize = Literal["tensorflow", "antialiased", "clean"]
 Scale = Literal["signed", "imagenet", "unit"]

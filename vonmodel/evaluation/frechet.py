@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from .statistics import FeatureStatistics
+from vonmodel.evaluation.statistics import FeatureStatistics
 
 _JITTER = 1e-12
 Array = npt.NDArray[np.float64]

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .features import FeatureNetwork
-from .frechet import frechet_distance
-from .images import RealImages
-from .kernel_distance import kernel_distance
-from .manifold import manifold_scores
-from .measure import Lane, Measured, measure, measure_real
-from .settings import ScoreSettings
-from .subject import Subject
+from vonmodel.evaluation.features import FeatureNetwork
+from vonmodel.evaluation.frechet import frechet_distance
+from vonmodel.evaluation.image_features import Lane, Measured, measure, measure_real
+from vonmodel.evaluation.images import RealImages
+from vonmodel.evaluation.kernel_distance import kernel_distance
+from vonmodel.evaluation.manifold import manifold_scores
+from vonmodel.evaluation.settings import ScoreSettings
+from vonmodel.evaluation.subject import Subject
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being measured, how much of it is done, and how much there is."""

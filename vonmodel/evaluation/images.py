@@ -12,13 +12,12 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vondata.manifest import Split
-from vonmodel.datasets import ImageDataset, ViewpointSampler
+from vondata.dataset.manifest import Split
+from vonmodel.data.datasets import ImageDataset, ViewpointSampler
+from vonmodel.evaluation.sample import Sample
 from vonmodel.export import to_pixels
+from vonmodel.inference.draw import Viewpoints, draw_codes, draw_shapes, draw_viewpoints, render
 from vonmodel.model import VonModel
-from vonmodel.synthesis.draw import Viewpoints, draw_codes, draw_shapes, draw_viewpoints, render
-
-from .sample import Sample
 
 
 @runtime_checkable

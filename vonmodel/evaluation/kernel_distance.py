@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vonmodel.evaluation.statistics import StatisticsError
 from vonmodel.seeding import numpy_generator
-
-from .statistics import StatisticsError
 
 SUBSETS = 100
 SUBSET_SIZE = 1000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .statistics import StatisticsError
+from vonmodel.evaluation.statistics import StatisticsError
 
 PRECISION_NEIGHBOURS = 3
 DENSITY_NEIGHBOURS = 5

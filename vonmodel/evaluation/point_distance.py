@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import KDTree
 
-from .statistics import StatisticsError
-from .surface_points import Points
+from vonmodel.evaluation.statistics import StatisticsError
+from vonmodel.evaluation.surface_points import Points
 
 Matrix = npt.NDArray[np.float64]
 

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from vondata.item import Kind
-from vondata.packed import OutputFiles
-from vondata.slices import OutputFile
-
-from .weights import file_sha256
+from vondata.dataset.shards import OutputFiles
+from vondata.io.files import OutputFile
+from vondata.types import Kind
+from vonmodel.evaluation.weights import file_sha256
 
 
 class Sample:

@@ -12,16 +12,15 @@ from typing import Any
 from vonmodel.baselines.recipes import BASELINES
 from vonmodel.baselines.training import baseline_folder, load_baseline
 from vonmodel.checkpoint import CheckpointInfo, load_model
+from vonmodel.evaluation.features import FeatureNetwork, file_features, inception_features, random_features
+from vonmodel.evaluation.image_scores import Progress, image_scores
+from vonmodel.evaluation.settings import ScoreSettings
+from vonmodel.evaluation.shape_classifier import ShapeFeatures, load_classifier
+from vonmodel.evaluation.shape_fid import check_fits, shape_fid
+from vonmodel.evaluation.shape_scores import shape_scores
+from vonmodel.evaluation.subject import Subject, VonSubject
+from vonmodel.evaluation.subject_baseline import BaselineSubject
 from vonmodel.run_folder import RunFolder
-
-from .features import FeatureNetwork, file_features, inception_features, random_features
-from .image_scores import Progress, image_scores
-from .settings import ScoreSettings
-from .shape_classifier import ShapeFeatures, load_classifier
-from .shape_fid import check_fits, shape_fid
-from .shape_scores import shape_scores
-from .subject import Subject, VonSubject
-from .subject_baseline import BaselineSubject
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from vondata.manifest import Split
-
-from .features import Resize, Scale
+from vondata.dataset.manifest import Split
+from vonmodel.evaluation.features import Resize, Scale
 
 Features = Literal["inception", "random"] | Path
 """A network by its name, or a TorchScript file."""

@@ -17,11 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vondata.storage import atomic_path
+from vondata.dataset.shape_file import atomic_path
 from vonmodel.config import Representation
+from vonmodel.evaluation.weights import WeightsError, file_sha256
 from vonmodel.networks.sizes import shape_levels, shape_width
-
-from .weights import WeightsError, file_sha256
 
 FORMAT = 1
 FEATURES = 256

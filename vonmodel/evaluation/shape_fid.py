@@ -6,15 +6,14 @@ import dataclasses
 from typing import Any
 
 from vonmodel.config import TrainConfig
-
-from .frechet import frechet_distance
-from .image_scores import Progress, told
-from .measure import Lane, measure, measure_real
-from .settings import ScoreSettings
-from .shape_classifier import ClassifierError, ShapeFeatures
-from .statistics import FeatureStatistics
-from .subject import Subject
-from .volumes import RealShapes
+from vonmodel.evaluation.frechet import frechet_distance
+from vonmodel.evaluation.image_features import Lane, measure, measure_real
+from vonmodel.evaluation.image_scores import Progress, told
+from vonmodel.evaluation.settings import ScoreSettings
+from vonmodel.evaluation.shape_classifier import ClassifierError, ShapeFeatures
+from vonmodel.evaluation.statistics import FeatureStatistics
+from vonmodel.evaluation.subject import Subject
+from vonmodel.evaluation.volumes import RealShapes
 
 
 def shape_fid(

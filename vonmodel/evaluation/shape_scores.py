@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from vonmodel.datasets import ShapeDataset
+from vonmodel.data.datasets import ShapeDataset
+from vonmodel.evaluation.image_scores import Progress, told
+from vonmodel.evaluation.point_distance import point_scores
+from vonmodel.evaluation.settings import ScoreSettings
+from vonmodel.evaluation.shapes import shape_overlap
+from vonmodel.evaluation.subject import Subject
+from vonmodel.evaluation.surface_points import point_sets
+from vonmodel.evaluation.volumes import RealShapes
 from vonmodel.export import surface_level
-
-from .image_scores import Progress, told
-from .point_distance import point_scores
-from .settings import ScoreSettings
-from .shapes import shape_overlap
-from .subject import Subject
-from .surface_points import point_sets
-from .volumes import RealShapes
 
 MOST_SHAPES = 32
 """How many shapes are compared unless somebody asks for more: every one is compared with every other."""

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from vonmodel.datasets import ShapeDataset
-
-from .volumes import Volumes
+from vonmodel.data.datasets import ShapeDataset
+from vonmodel.evaluation.volumes import Volumes
 
 Bits = npt.NDArray[np.uint64]
 """(n, words) solid voxels, one bit each."""

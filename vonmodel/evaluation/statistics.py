@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vondata.storage import atomic_path
+from vondata.dataset.shape_file import atomic_path
 
 Array = npt.NDArray[np.float64]
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from vonmodel.config import TrainConfig
-from vonmodel.datasets import ViewpointSampler, viewpoint_sampler
+from vonmodel.data.datasets import ViewpointSampler, viewpoint_sampler
+from vonmodel.evaluation.images import GeneratedImages, Images
+from vonmodel.evaluation.volumes import GeneratedShapes, Volumes
+from vonmodel.inference.draw import draw_shapes
 from vonmodel.model import VonModel, build_model
-from vonmodel.synthesis.draw import draw_shapes
-
-from .images import GeneratedImages, Images
-from .volumes import GeneratedShapes, Volumes
 
 
 @runtime_checkable

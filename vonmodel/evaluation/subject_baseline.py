@@ -10,14 +10,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vonmodel.baselines.model import Baseline, build_baseline
+from vonmodel.baselines.models import Baseline, build_baseline
 from vonmodel.baselines.recipes import RECIPES, BaselineName
 from vonmodel.config import TrainConfig
+from vonmodel.evaluation.images import Images
+from vonmodel.evaluation.volumes import GeneratedShapes, Volumes
 from vonmodel.export import to_pixels
-from vonmodel.synthesis.draw import VOXELS_AT_ONCE, draw_codes
-
-from .images import Images
-from .volumes import GeneratedShapes, Volumes
+from vonmodel.inference.draw import VOXELS_AT_ONCE, draw_codes
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from vonmodel.evaluation.volumes import Volumes
 from vonmodel.export import surface_mesh
 from vonmodel.seeding import numpy_generator
-
-from .volumes import Volumes
 
 if TYPE_CHECKING:
     from vonmodel.export import SurfaceMesh

@@ -11,12 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vondata.manifest import Split
+from vondata.dataset.manifest import Split
 from vonmodel.config import ModelConfig
-from vonmodel.datasets import ShapeDataset
-from vonmodel.synthesis.draw import draw_codes
-
-from .sample import Sample
+from vonmodel.data.datasets import ShapeDataset
+from vonmodel.evaluation.sample import Sample
+from vonmodel.inference.draw import draw_codes
 
 
 @runtime_checkable

@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vondata.slices import OutputFile
-from vondata.storage import atomic_path
-
-from .inception import Inception
+from vondata.dataset.shape_file import atomic_path
+from vondata.io.files import OutputFile
+from vonmodel.evaluation.inception import Inception
 
 FILE_NAME = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE_NAME}"

@@ -1,11 +1,11 @@
 """The networks of a Visual Object Network."""
 
-from .patch_critic import PatchCritic
-from .shape_critic import ShapeCritic
-from .shape_generator import ShapeGenerator
-from .sketch_encoder import SketchEncoder
-from .texture_encoder import TextureEncoder, sample_texture_code
-from .texture_generator import TextureGenerator
+from vonmodel.networks.patch_critic import PatchCritic
+from vonmodel.networks.shape_critic import ShapeCritic
+from vonmodel.networks.shape_generator import ShapeGenerator
+from vonmodel.networks.sketch_encoder import SketchEncoder
+from vonmodel.networks.texture_encoder import TextureEncoder, sample_texture_code
+from vonmodel.networks.texture_generator import TextureGenerator
 
 __all__ = [
     "PatchCritic",

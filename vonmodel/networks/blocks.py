@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .normalisation import WholeSampleNorm
+from vonmodel.networks.normalisation import WholeSampleNorm
 
 Norm = Callable[[int], nn.Module]
 

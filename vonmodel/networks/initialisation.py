@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from .normalisation import WholeSampleNorm
+from vonmodel.networks.normalisation import WholeSampleNorm
 
 
 @torch.no_grad()

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..parallel import process_count, sum_everywhere
-from ..precision import at_least_single
+from vonmodel.parallel import process_count, sum_everywhere
+from vonmodel.precision import at_least_single
 
 
 class WholeSampleNorm(nn.Module):

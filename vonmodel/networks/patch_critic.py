@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .sizes import image_levels
+from vonmodel.networks.sizes import image_levels
 
 LEAK = 0.2
 

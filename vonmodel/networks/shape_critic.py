@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .sizes import shape_levels, shape_width
+from vonmodel.networks.sizes import shape_levels, shape_width
 
 LEAK = 0.2
 

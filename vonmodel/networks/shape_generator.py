@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .sizes import shape_levels, shape_width
+from vonmodel.networks.sizes import shape_levels, shape_width
 
 
 class ShapeGenerator(nn.Module):

@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .blocks import ContentEncoder, ConvBlock, ResidualBlock, UpBlock
-from .sizes import image_levels
+from vonmodel.networks.blocks import ContentEncoder, ConvBlock, ResidualBlock, UpBlock
+from vonmodel.networks.sizes import image_levels
 
 
 class SketchEncoder(nn.Module):

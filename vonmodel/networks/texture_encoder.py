@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .blocks import ConvBlock
-from .sizes import image_levels
+from vonmodel.networks.blocks import ConvBlock
+from vonmodel.networks.sizes import image_levels
 
 
 class TextureEncoder(nn.Module):

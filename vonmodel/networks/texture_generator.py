@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .blocks import ContentEncoder, ConvBlock, ResidualBlock, UpBlock, append_code
-from .sizes import image_levels
+from vonmodel.networks.blocks import ContentEncoder, ConvBlock, ResidualBlock, UpBlock, append_code
+from vonmodel.networks.sizes import image_levels
 
 
 class TextureGenerator(nn.Module):

@@ -9,12 +9,12 @@ from concurrent.futures import Future
 import tornado.web
 from tornado.http1connection import HTTP1Connection
 
-from .handlers import Asking, Guarded, sentence_of, status_of
-from .photos import MOST_PHOTO_BYTES, read_texture
-from .question import read_checkpoint
-from .rebuild import reconstruct
-from .tasks import Task
-from .workshop import Workshop
+from vonmodel.studio.handler import Asking, Guarded, sentence_of, status_of
+from vonmodel.studio.photos import MOST_PHOTO_BYTES, read_texture
+from vonmodel.studio.rebuild import reconstruct
+from vonmodel.studio.tasks import Task
+from vonmodel.studio.view_request import read_checkpoint
+from vonmodel.studio.workshop import Workshop
 
 logger = logging.getLogger(__name__)
 

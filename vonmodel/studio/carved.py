@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vondata.storage import atomic_path
-from vonmodel.synthesis.session import ModelSession, Shape
+from vondata.dataset.shape_file import atomic_path
+from vonmodel.inference.session_part import ModelSession, Shape
 
 FOLDER = "studio"
 _SPELT = re.compile(r"@([0-9a-f]{24})")

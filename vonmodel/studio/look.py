@@ -6,11 +6,11 @@ import hashlib
 
 import tornado.web
 
-from .handlers import Asking, Guarded
-from .photos import MOST_PHOTO_BYTES, MOST_PHOTO_PIXELS
-from .pictures import draw_image, draw_painted_surface, draw_strip, draw_surface
-from .shelf import to_json
-from .workshop import Workshop
+from vonmodel.studio.handler import Asking, Guarded
+from vonmodel.studio.photos import MOST_PHOTO_BYTES, MOST_PHOTO_PIXELS
+from vonmodel.studio.pictures import draw_image, draw_painted_surface, draw_strip, draw_surface
+from vonmodel.studio.shelf import to_json
+from vonmodel.studio.workshop import Workshop
 
 
 class PageHandler(Guarded, tornado.web.StaticFileHandler):

@@ -16,12 +16,11 @@ import torch
 from vondata.images.prepare import locate_object
 from vondata.images.settings import ImageSettings
 from vonmodel.export import to_pixels
-from vonmodel.synthesis.photo import CutPhoto, photo_of_object
-from vonmodel.synthesis.session import ModelSession
-
-from .desk import BusyError
-from .pictures import to_png
-from .question import spell_code
+from vonmodel.inference.photo import CutPhoto, photo_of_object
+from vonmodel.inference.session_part import ModelSession
+from vonmodel.studio.desk import BusyError
+from vonmodel.studio.pictures import to_png
+from vonmodel.studio.view_request import spell_code
 
 MOST_PHOTO_BYTES = 20 * 2**20
 MOST_PHOTO_PIXELS = 50_000_000

@@ -11,10 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from vonmodel.export import glb_bytes, to_pixels
-from vonmodel.synthesis.colours import painted_mesh
-from vonmodel.synthesis.session import ModelSession
-
-from .question import Question
+from vonmodel.inference.session_part import ModelSession
+from vonmodel.inference.vertex_colours import painted_mesh
+from vonmodel.studio.view_request import Question
 
 Pixels = npt.NDArray[np.uint8]
 

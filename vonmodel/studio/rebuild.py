@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vonmodel.synthesis.reconstruct import CancelledError, Phase, Reconstruction, Reconstructor
-
-from .carved import keep_carved
-from .photos import Photo
-from .question import spell_code
-from .tasks import Task
+from vonmodel.reconstruction.reconstruct import CancelledError, Phase, Reconstruction, Reconstructor
+from vonmodel.studio.carved import keep_carved
+from vonmodel.studio.photos import Photo
+from vonmodel.studio.tasks import Task
+from vonmodel.studio.view_request import spell_code
 
 logger = logging.getLogger(__name__)
 

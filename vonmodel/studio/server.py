@@ -14,11 +14,9 @@ from pathlib import Path
 import tornado.web
 from tornado.httpserver import HTTPServer
 
-from .bring import PhotoHandler, ReconstructionHandler, TaskHandler
-from .chronicle import Chronicle
-from .guard import guard_for
-from .handlers import STATUSES, NothingHandler
-from .look import (
+from vonmodel.studio.bring import PhotoHandler, ReconstructionHandler, TaskHandler
+from vonmodel.studio.handler import STATUSES, NothingHandler
+from vonmodel.studio.look import (
     ImageHandler,
     PageHandler,
     PaintedHandler,
@@ -28,10 +26,12 @@ from .look import (
     TrainingHandler,
     ViewHandler,
 )
-from .pictures import draw_strip
-from .question import parse_question
-from .shelf import ModelShelf
-from .workshop import Workshop
+from vonmodel.studio.pictures import draw_strip
+from vonmodel.studio.run_monitor import Chronicle
+from vonmodel.studio.security import guard_for
+from vonmodel.studio.shelf import ModelShelf
+from vonmodel.studio.view_request import parse_question
+from vonmodel.studio.workshop import Workshop
 
 logger = logging.getLogger(__name__)
 MOST_BODY_BYTES = 64 * 2**10
@@ -68,7 +68,7 @@ class StudioSettings:
 def application(workshop: Workshop) -> tornado.web.Application:
     """Which address answers what."""
     shared = {"workshop": workshop}
-    with as_file(files(__package__) / "page") as page, as_file(files("vonmodel.pages")) as house:
+    with as_file(files(__package__) / "page") as page, as_file(files("vonmodel.reports")) as house:
         return tornado.web.Application(
             [
                 (r"/api/run", RunHandler, shared),

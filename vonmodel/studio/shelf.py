@@ -12,10 +12,10 @@ from typing import Any
 
 from vonmodel.checkpoint import CheckpointError, CheckpointInfo, read_info
 from vonmodel.config import STAGES, ConfigError
+from vonmodel.inference.session_part import ModelSession
+from vonmodel.inference.source import open_source
+from vonmodel.reconstruction.reconstruct import Reconstructor
 from vonmodel.run_folder import RunError, RunFolder
-from vonmodel.synthesis.reconstruct import Reconstructor
-from vonmodel.synthesis.session import ModelSession
-from vonmodel.synthesis.source import open_source
 
 SESSIONS_KEPT = 2
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .chronicle import Chronicle
-from .desk import Desk
-from .guard import Guard
-from .photos import PhotoTray, Uploads
-from .shelf import ModelShelf
-from .tasks import TaskBoard
+from vonmodel.studio.desk import Desk
+from vonmodel.studio.photos import PhotoTray, Uploads
+from vonmodel.studio.run_monitor import Chronicle
+from vonmodel.studio.security import Guard
+from vonmodel.studio.shelf import ModelShelf
+from vonmodel.studio.tasks import TaskBoard
 
 
 @dataclass(frozen=True, eq=False)

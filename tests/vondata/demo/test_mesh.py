@@ -4,15 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vondata.demo.mesh import (
-    boundary_edges,
-    concatenated,
-    corner_normals,
-    distinct_rows,
-    face_normals,
-    mirrored_pair,
-    signed_volume,
-)
+from vondata.demo.mesh import boundary_edges, concatenated, corner_normals, distinct_rows, face_normals, mirrored_pair, signed_volume
 from vondata.demo.primitives import box, lathe
 
 

@@ -9,13 +9,7 @@ from vondata.classes import load_class
 from vondata.demo.camera import Pose, camera_of
 from vondata.demo.caster import OCCLUDER, Caster
 from vondata.demo.collection import make_object
-from vondata.demo.photos import (
-    annotation,
-    hidden_share,
-    take_room_photo,
-    take_white_photo,
-    write_white_photo,
-)
+from vondata.demo.photos import annotation, hidden_share, take_room_photo, take_white_photo, write_white_photo
 from vondata.demo.primitives import box
 from vondata.demo.textures import Material
 from vondata.frames import shapenet_to_object, viewpoint_of_direction

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vondata.item import Item
+from vondata.types import Item
 
 OVERSAMPLING = 8
 

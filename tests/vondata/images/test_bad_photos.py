@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from vondata.classes import known_classes, load_class
+from vondata.dataset.manifest import output_path, read_manifest
 from vondata.images.folder_source import photo_items
 from vondata.images.pix3d_source import pix3d_items
 from vondata.images.prepare import prepare_image
 from vondata.images.settings import ImageSettings
-from vondata.item import RunOptions, printable
-from vondata.ledger import prepare
-from vondata.manifest import output_path, read_manifest
+from vondata.pipeline.ledger import prepare
+from vondata.types import RunOptions, printable
 
 from .bad_photos import OK, Expected, write_annotation, write_liars, write_mutated, write_places, write_strangers
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vondata.images.decoding import decode_mask, decode_photo
-from vondata.item import Rejected
+from vondata.types import Rejected
 
 LIMIT = 10_000_000
 

@@ -3,8 +3,8 @@ import os
 import pytest
 
 from vondata.classes import known_classes, load_class
-from vondata.folders import CollectionMissingError
 from vondata.images.folder_source import photo_items
+from vondata.io.folders import CollectionMissingError
 
 
 def _fill(folder, *names):

@@ -93,7 +93,7 @@ def test_another_object_and_another_colour_are_other_photos(hash_of, chair, pain
 
 def test_real_photos_of_different_chairs_stay(realdata, tmp_path):
     """Every fifth catalogue photo: no two of them are from nearly the same viewpoint of the same chair."""
-    from vondata.item import Item, Rejected
+    from vondata.types import Item, Rejected
 
     rows = []
     for path in sorted((realdata / "photos" / "chair").iterdir())[::5]:

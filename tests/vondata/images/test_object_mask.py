@@ -6,7 +6,7 @@ from PIL import Image
 from vondata.images.grabcut import segment_by_grabcut
 from vondata.images.object_mask import find_object, is_telling
 from vondata.images.plain_background import fit_background, luma_chroma, segment_plain
-from vondata.item import Rejected
+from vondata.types import Rejected
 
 
 def _jpeg(photo, quality):

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vondata.classes import known_classes, load_class
-from vondata.columns import load_reason
-from vondata.folders import CollectionMissingError
+from vondata.dataset.schema import load_reason
 from vondata.images import pix3d_source
 from vondata.images.pix3d_source import AnnotationFileError, pix3d_items
 from vondata.images.settings import ImageSettings
-from vondata.item import file_safe
+from vondata.io.folders import CollectionMissingError
+from vondata.types import file_safe
 
 
 def _entry(name="0001", **changes):

@@ -11,8 +11,8 @@ from vondata.images.object_mask import find_object
 from vondata.images.prepare import prepare_image
 from vondata.images.segmenter import NetworkSettings, SegmenterError, load_network_settings, open_segmenter
 from vondata.images.settings import ImageSettings
-from vondata.item import Rejected
-from vondata.task import settings_hash
+from vondata.pipeline.task import settings_hash
+from vondata.types import Rejected
 
 from .onnx_file import colour_network
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from vondata.classes import load_class
-from vondata.manifest import manifest_path, output_path
+from vondata.dataset.manifest import manifest_path, output_path
+from vondata.dataset.shape_file import PreparedShape, save_shape
 from vondata.matching import BankSettings, build_bank, choose_shapes
 from vondata.matching.sketching import sketch_volume
-from vondata.storage import PreparedShape, save_shape
 
 RESOLUTION = 64
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from vondata.classes import load_class
-from vondata.manifest import ManifestMissingError, manifest_path
+from vondata.dataset.manifest import ManifestMissingError, manifest_path
+from vondata.dataset.shape_file import load_shape, save_shape
 from vondata.matching import BankSettings, NoShapesError, build_bank, choose_shapes
-from vondata.storage import load_shape, save_shape
 
 from .conftest import DESIGNS
 

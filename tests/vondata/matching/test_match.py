@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vondata.classes import ObjectClass, ViewpointBand, load_class
-from vondata.manifest import output_path
+from vondata.dataset.manifest import output_path
 from vondata.matching import CueWeights, MatchSettings, PhotoUnreadableError, match_rows, match_viewpoints
 from vondata.matching.bank import circular_offset_deg, log_prior, view_grid
 from vondata.matching.match import WINDOW_DEG, estimate_viewpoint

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from vondata.classes import load_class
-from vondata.item import Item, RunOptions
-from vondata.ledger import prepare
-from vondata.manifest import ManifestMissingError, output_path, read_manifest
+from vondata.dataset.manifest import ManifestMissingError, output_path, read_manifest
+from vondata.dataset.shape_file import ShapeFileError
+from vondata.io.fs import RemoteFolder, file_system
+from vondata.io.mirror import mirror
 from vondata.matching import (
     BankSettings,
     MatchingSettings,
@@ -23,9 +24,8 @@ from vondata.matching import (
     run,
 )
 from vondata.matching.match import match_rows
-from vondata.mirror import mirror
-from vondata.remote import RemoteFolder, file_system
-from vondata.storage import ShapeFileError
+from vondata.pipeline.ledger import prepare
+from vondata.types import Item, RunOptions
 
 from .conftest import DESIGNS, photograph, union_distance, write_photo
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from vondata.manifest import read_manifest
+from vondata.dataset.manifest import read_manifest
 
 SECONDS = 60.0  # for one item on a busy machine; the engine's own limit is 600
 MEGABYTES = 1500

@@ -7,12 +7,12 @@ from binvox import Binvox
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vondata.dataset.shape_file import load_shape
 from vondata.frames import voxel_to_object
-from vondata.item import Item, Rejected
 from vondata.shapes import binvox
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
 from vondata.shapes.reading import Limits
-from vondata.storage import load_shape
+from vondata.types import Item, Rejected
 
 
 def random_grid(size, seed):

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vondata.frames import axes_to_object
-from vondata.item import Rejected
 from vondata.shapes.cleaning import RADIUS, clean_mesh, first_of_equal, first_of_equal_faces
 from vondata.shapes.reading import TriangleSoup
 from vondata.shapes.topology import find_topology
+from vondata.types import Rejected
 
 IDENTITY = np.eye(3)
 SHAPENET = axes_to_object("y", "-z")

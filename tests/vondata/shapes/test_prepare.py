@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import trimesh
 
+from vondata.dataset.shape_file import load_shape
 from vondata.frames import voxel_to_object
-from vondata.item import Item
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
-from vondata.storage import load_shape
+from vondata.types import Item
 
 
 def item(path, up="z", front="y"):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from vondata.item import Rejected
 from vondata.shapes.reading import Limits, detect_format, read_bytes, read_triangles
+from vondata.types import Rejected
 
 LIMITS = Limits()
 

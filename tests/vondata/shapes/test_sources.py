@@ -5,8 +5,8 @@ import os
 import pytest
 
 from vondata.classes import load_class
-from vondata.item import Item
 from vondata.shapes.sources import CollectionMissingError, mesh_folder_items, shapenet_items
+from vondata.types import Item
 
 CHAIR, CAR = load_class("chair"), load_class("car")
 

@@ -8,8 +8,8 @@ from vonmodel.baselines.budget import BaselineData
 from vonmodel.baselines.training import BaselineJob, baseline_folder, load_baseline, train_baseline
 from vonmodel.checkpoint import CheckpointError, read_state
 from vonmodel.config import JointStageConfig, OutputConfig, ShapeStageConfig, TextureStageConfig
-from vonmodel.loss_record import NonFiniteLossError
 from vonmodel.run_folder import RunError, RunFolder, latest_run
+from vonmodel.training.loss_record import NonFiniteLossError
 
 SHORT = {"unit": "steps", "average": 0.9}
 
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_said(job, config):
 
 
 def test_a_loss_that_is_no_number_stops_the_training(job, monkeypatch):
-    from vonmodel.baselines import game
+    from vonmodel.baselines import gan as game
 
     monkeypatch.setattr(game, "generator_loss", lambda objective, fake: fake.mean() * float("nan"))
     with pytest.raises(NonFiniteLossError, match="generator"):

@@ -30,8 +30,8 @@ def network():
 @pytest.fixture(scope="session")
 def two_classes(tiny_data, tmp_path_factory):
     """The tiny chairs (boxes, two of eight held out) and as many cars: the same boxes, half as high."""
-    from vondata.manifest import manifest_path, output_path
-    from vondata.storage import load_shape, save_shape
+    from vondata.dataset.manifest import manifest_path, output_path
+    from vondata.dataset.shape_file import load_shape, save_shape
 
     data = tmp_path_factory.mktemp("two") / "data"
     shutil.copytree(tiny_data, data)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vonmodel.datasets import viewpoint_sampler
+from vonmodel.data.datasets import viewpoint_sampler
 from vonmodel.evaluation.images import GeneratedImages, RealImages, batches
 from vonmodel.model import build_model
 

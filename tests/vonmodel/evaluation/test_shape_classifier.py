@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from vondata.manifest import manifest_path
-from vonmodel.datasets import ShapeDataset
+from vondata.dataset.manifest import manifest_path
+from vonmodel.data.datasets import ShapeDataset
 from vonmodel.evaluation.classifier_training import ClassifierSettings, train_classifier
 from vonmodel.evaluation.shape_classifier import ClassifierError, as_seen, load_classifier
 from vonmodel.evaluation.weights import file_sha256

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vonmodel.datasets import ShapeDataset
+from vonmodel.data.datasets import ShapeDataset
 from vonmodel.evaluation.shapes import intersection_over_union, overlap_of, pack_solids, shape_overlap
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vondata.classes import load_class
+from vondata.dataset.shape_file import load_occupancy
 from vondata.shapes.prepare import ShapeSettings, prepare_shape, shapenet_items
-from vondata.storage import load_occupancy
 from vonmodel.geometry import viewpoint_rotation
 from vonmodel.projection import project
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vonmodel.reconstruction.reconstruct import Phase, Reconstructor, ReconstructSettings
 from vonmodel.studio import shelf
 from vonmodel.studio.rebuild import PHASES
-from vonmodel.synthesis.reconstruct import Phase, Reconstructor, ReconstructSettings
 
 SMALL = ReconstructSettings(shapes=2, azimuths=2, rounds=((2, 2),), carve_steps=2, texture_steps=2)
 ENDLESS = ReconstructSettings(shapes=2, azimuths=2, rounds=((1, 100_000),), texture_steps=0)

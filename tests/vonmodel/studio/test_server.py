@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from vonmodel.export import to_pixels
+from vonmodel.inference.session_part import ModelSession
+from vonmodel.inference.source import open_source
 from vonmodel.studio.photos import MOST_PHOTO_BYTES, UPLOADS_AT_ONCE
 from vonmodel.studio.server import ListenError, StudioSettings
-from vonmodel.synthesis.session import ModelSession
-from vonmodel.synthesis.source import open_source
 
 
 def pixels(answer):

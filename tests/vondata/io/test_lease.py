@@ -1,0 +1,122 @@
+"""Two clients, one class on a store: the second is told who writes, and one that lost its lease writes no more."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from vondata.io import lease
+from vondata.io.fs import RemoteFolder, exists, file_system
+from vondata.io.lease import Leases
+from vondata.pipeline.journal import DatasetBusyError
+from vondata.pipeline.store import RemoteStore
+
+URL = "memory://leases/journal/chair-shapes.lease"
+
+
+@pytest.fixture(autouse=True)
+def _empty_memory() -> Iterator[None]:
+    system, _ = file_system(URL)
+    system.store.clear()
+    yield
+    system.store.clear()
+
+
+def write(**changed: Any) -> None:
+    """A lease of somebody else."""
+    system, path = file_system(URL)
+    held = {"token": "other", "host": "elsewhere", "process": 7, "renewed": time.time()} | changed
+    system.pipe_file(path, json.dumps(held).encode())
+
+
+def test_the_second_one_is_told_who_writes() -> None:
+    first, second = Leases(), Leases()
+    first.take(URL)
+    with pytest.raises(DatasetBusyError, match=r"writing memory://leases/journal/chair-shapes \(process \d+ on "):
+        second.take(URL)
+    first.check()
+    first.release()
+    assert not exists(URL)
+    second.take(URL)
+    second.release()
+
+
+def test_what_is_silent_is_taken_over_and_learns_of_it() -> None:
+    first, second = Leases(), Leases()
+    write(renewed=time.time() - lease.RUNS_OUT_S - 1)
+    first.take(URL)
+    write()  # as a machine does that had lost its network
+    with pytest.raises(DatasetBusyError, match="process 7 on elsewhere, last heard of 0 s ago"):
+        first.check()
+    first.release()
+    assert exists(URL)  # it is not the first one's any more
+    with pytest.raises(DatasetBusyError):
+        second.take(URL)
+
+
+def test_a_lease_that_was_taken_over_and_given_back_is_lost() -> None:
+    held = Leases()
+    held.take(URL)
+    system, path = file_system(URL)
+    system.rm_file(path)
+    with pytest.raises(DatasetBusyError, match="a process that has ended since"):
+        held.check()
+    held.release()
+
+
+def test_a_dead_process_of_this_machine_holds_nobody_up() -> None:
+    import socket
+
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    write(host=socket.gethostname(), process=done.pid)
+    held = Leases()
+    held.take(URL)
+    held.release()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no JSON", b"[]", b'{"token": 1}', b'{"token":"a","host":"b","process":[]}']
+)
+def test_a_lease_that_makes_no_sense_holds_nobody_up(content: bytes) -> None:
+    system, path = file_system(URL)
+    system.pipe_file(path, content)
+    held = Leases()
+    held.take(URL)
+    held.check()
+    held.release()
+
+
+def test_it_is_renewed_while_an_item_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_EVERY_S", 0.02)
+    system, path = file_system(URL)
+    held = Leases()
+    held.take(URL)
+    first = system.cat_file(path)
+    for _ in range(500):
+        if system.cat_file(path) != first:
+            break
+        time.sleep(0.02)
+    assert system.cat_file(path) != first
+    held.check()
+    held.release()
+
+
+def test_a_store_without_its_lease_sends_no_journal() -> None:
+    with pytest.raises(DatasetBusyError, match="process 7 on elsewhere"):
+        _write_after_losing_the_lease(RemoteFolder("memory://leases"))
+    system, _ = file_system(URL)
+    assert system.find("/leases/journal") == ["/leases/journal/chair-shapes.lease"]
+
+
+def _write_after_losing_the_lease(data: RemoteFolder) -> None:
+    with RemoteStore(data) as store:
+        store.open_part("chair", "shapes")
+        journal = store.folder / "journal" / "chair-shapes.jsonl"
+        journal.parent.mkdir(exist_ok=True)
+        journal.write_text("{}\n", "utf-8")
+        write()

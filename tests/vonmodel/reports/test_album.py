@@ -1,0 +1,66 @@
+import json
+
+import pytest
+
+from vonmodel.reports.output import OutputError, replaced_folder
+
+
+def fill(folder, text="new"):
+    (folder / "generated.json").write_text(json.dumps({"format": 1, "texture_codes": [], "text": text}))
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with replaced_folder(tmp_path / "deep" / "out") as folder:
+        fill(folder)
+        assert not (tmp_path / "deep" / "out").exists()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_an_older_generation_is_replaced_as_a_whole(tmp_path):
+    for text in ("old", "new"):
+        with replaced_folder(tmp_path / "out") as folder:
+            fill(folder, text)
+            (folder / text).touch()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"new", "generated.json"}
+
+
+def test_an_error_leaves_the_older_generation(tmp_path):
+    with replaced_folder(tmp_path / "out") as folder:
+        fill(folder, "old")
+    with pytest.raises(KeyboardInterrupt), replaced_folder(tmp_path / "out"):
+        raise KeyboardInterrupt
+    assert json.loads((tmp_path / "out" / "generated.json").read_text())["text"] == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path):
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "half").touch()
+    with replaced_folder(tmp_path / "out") as folder:
+        assert list(folder.iterdir()) == []
+        fill(folder)
+
+
+@pytest.mark.parametrize("content", [None, "not json", "[1]", '{"format": 1}'])
+def test_a_foreign_folder_is_left_alone(tmp_path, content):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("ten years of work")
+    if content is not None:
+        (out / "generated.json").write_text(content)
+    with pytest.raises(OutputError, match=r"--output .*out holds something that von generate did not write"):
+        replaced_folder(out).__enter__()
+    assert (out / "thesis.tex").read_text() == "ten years of work"
+
+
+def test_a_file_in_the_way_is_left_alone(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError):
+        replaced_folder(tmp_path / "out").__enter__()
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "out").mkdir()
+    with replaced_folder(tmp_path / "out") as folder:
+        fill(folder)
+    assert (tmp_path / "out" / "generated.json").is_file()

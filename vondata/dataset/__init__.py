@@ -1,0 +1,1 @@
+"""The formats of a prepared dataset: manifest, shape files, shards."""

@@ -1,0 +1,193 @@
+"""The tables of a prepared dataset: one row per item found, as Parquet and CSV, and where the files lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vondata.dataset.distributions import (
+    FINE_AZIMUTH_EDGES_DEG,
+    FINE_ELEVATION_EDGES_DEG,
+    ViewpointHistogram,
+    known_viewpoints,
+    viewpoint_histogram,
+)
+from vondata.dataset.schema import manifest_schema, renamed_columns
+from vondata.dataset.shape_file import atomic_path
+from vondata.types import Kind
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Split = Literal["train", "val", "test"]
+SUFFIX: dict[Kind, str] = {"shapes": ".npz", "images": ".png"}
+SPLIT_SHARES: dict[Split, float] = {"train": 0.9, "val": 0.05, "test": 0.05}
+BATCH_ROWS = 4096
+VIEWPOINTS_KEY = "von.viewpoints"  # in the Parquet file's metadata
+VIEWPOINT_COLUMNS = ["status", "azimuth_deg", "elevation_deg", "viewpoint_confidence"]
+
+
+class ManifestMissingError(FileNotFoundError):
+    """There is no manifest of this class and kind yet."""
+
+    def __init__(self, data: Path, class_name: str, kind: Kind) -> None:
+        source = "shapenet (or meshes)" if kind == "shapes" else "images"
+        super().__init__(
+            f"{data} has no {kind} of class {class_name!r}: run von prepare {source} --class {class_name}"
+        )
+
+
+class ManifestDamagedError(ValueError):
+    """A manifest that cannot be read, or is of something else."""
+
+    def __init__(self, path: Path, what: object) -> None:
+        super().__init__(
+            f"{path} is damaged ({what}): remove it and run von prepare again, which writes it anew from the journal"
+        )
+
+
+def output_folder(data: Path, class_name: str, kind: Kind) -> Path:
+    """The folder of the prepared items of a class."""
+    return data / class_name / kind
+
+
+def output_path(data: Path, class_name: str, kind: Kind, id: str) -> Path:
+    """The file of one prepared item."""
+    return output_folder(data, class_name, kind) / f"{id}{SUFFIX[kind]}"
+
+
+def manifest_path(data: Path, class_name: str, kind: Kind) -> Path:
+    """The Parquet manifest of a class; the CSV lies beside it."""
+    return data / class_name / f"{kind}.parquet"
+
+
+def dataset_classes(data: Path, kind: Kind | None = None) -> list[str]:
+    """The classes with a manifest (of this kind), by name."""
+    kinds: list[Kind] = ["shapes", "images"] if kind is None else [kind]
+    return sorted({path.parent.name for each in kinds for path in data.glob(f"*/{each}.parquet")})
+
+
+def read_manifest(data: Path, class_name: str, kind: Kind) -> pd.DataFrame:
+    """All rows of a class, prepared and rejected, ordered by id.
+
+    Column types do not depend on the values: str, float64 (NaN where empty), Int64 and boolean (NA where empty).
+
+    Raises:
+        ManifestMissingError: nothing of this class and kind has been prepared.
+        ManifestDamagedError: the file is no table, or one of another class.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = manifest_path(data, class_name, kind)
+    if not path.is_file():
+        raise ManifestMissingError(data, class_name, kind)
+    types = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    try:
+        frame: pd.DataFrame = (
+            pq.read_table(path).to_pandas(types_mapper=types.get).rename(columns=renamed_columns(kind))
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise ManifestDamagedError(path, str(error).partition("\n")[0]) from error
+    if missing := {"id", "class", "status", "split"} - set(frame.columns):
+        raise ManifestDamagedError(path, f"it has no column {', '.join(sorted(missing))}")
+    if others := set(frame["class"]) - {class_name}:
+        raise ManifestDamagedError(path, f"it holds rows of class {', '.join(sorted(map(str, others)))}")
+    return frame
+
+
+def prepared(frame: pd.DataFrame, split: Split | None = None) -> pd.DataFrame:
+    """The rows with an output file, of one split or of all."""
+    chosen = frame["status"] == "prepared"
+    if split is not None:
+        chosen &= frame["split"] == split
+    return frame[chosen]
+
+
+def read_viewpoints(data: Path, class_name: str) -> ViewpointHistogram | None:
+    """How the known viewpoints of a class's prepared photos are spread, in fine cells; None when none is known.
+
+    Raises:
+        ManifestMissingError: no photos of the class have been prepared.
+    """
+    import pyarrow.parquet as pq
+
+    path = manifest_path(data, class_name, "images")
+    if not path.is_file():
+        raise ManifestMissingError(data, class_name, "images")
+    kept = (pq.read_metadata(path).metadata or {}).get(VIEWPOINTS_KEY.encode("ascii"))
+    if kept is None:  # written by another program
+        return _spread(read_manifest(data, class_name, "images"))
+    return ViewpointHistogram.from_json(kept.decode("ascii")) if kept else None
+
+
+def split_of(id: str) -> Split:
+    """The split of an item: a hash of its id, so that it never moves when others come or go."""
+    point = int.from_bytes(hashlib.sha256(id.encode("utf-8")).digest()[:8], "big") / 2**64
+    for split, share in SPLIT_SHARES.items():
+        if point < share:
+            return split
+        point -= share
+    return "test"  # the shares add up to 1 but for rounding
+
+
+def write_manifest(data: Path, class_name: str, kind: Kind, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes the Parquet and CSV manifests, each whole or not at all; memory does not grow with the rows.
+
+    The Parquet manifest of photos also holds the histogram of their viewpoints, see `read_viewpoints`.
+    """
+    from pyarrow import csv
+    from pyarrow import parquet as pq
+
+    path = manifest_path(data, class_name, kind)
+    schema = manifest_schema(kind)
+    with (
+        atomic_path(path) as parquet_path,
+        atomic_path(path.with_suffix(".csv")) as csv_path,
+        pq.ParquetWriter(parquet_path, schema, compression="zstd") as parquet_writer,
+        csv.CSVWriter(csv_path, schema) as csv_writer,
+    ):
+        total: ViewpointHistogram | None = None
+        for batch in _batches(rows, schema):
+            parquet_writer.write_batch(batch)
+            csv_writer.write_batch(batch)
+            if kind == "images" and (spread := _spread(batch.select(VIEWPOINT_COLUMNS).to_pandas())):
+                total = spread if total is None else replace(total, counts=total.counts + spread.counts)
+        if kind == "images":
+            parquet_writer.add_key_value_metadata({VIEWPOINTS_KEY: "" if total is None else total.to_json()})
+
+
+def manifest_is_current(data: Path, class_name: str, kind: Kind, journal: Path) -> bool:
+    """Whether the manifests are newer than the journal they are made from and have today's columns."""
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    path = manifest_path(data, class_name, kind)
+    table = path.with_suffix(".csv")
+    if not path.is_file() or not table.is_file():
+        return False
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError):
+        return False
+    written = min(path.stat().st_mtime_ns, table.stat().st_mtime_ns)
+    return written > journal.stat().st_mtime_ns and schema.equals(manifest_schema(kind))
+
+
+def _batches(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, BATCH_ROWS)):
+        yield pa.RecordBatch.from_pylist(chunk, schema=schema)
+
+
+def _spread(rows: pd.DataFrame) -> ViewpointHistogram | None:
+    azimuth_deg, elevation_deg = known_viewpoints(prepared(rows)).T
+    return viewpoint_histogram(azimuth_deg, elevation_deg, FINE_AZIMUTH_EDGES_DEG, FINE_ELEVATION_EDGES_DEG)

@@ -1,0 +1,96 @@
+"""`von-dataset.json`: what a folder is, and with which settings each part of it was prepared."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vondata.dataset.shape_file import atomic_path
+from vondata.pipeline.task import FORMAT_VERSION
+from vondata.types import Kind
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+FILE_NAME = "von-dataset.json"
+
+
+class DatasetFormatError(ValueError):
+    """The folder's `von-dataset.json` is not one that this version can add to."""
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """One part of a dataset: the shapes or the images of a class.
+
+    Attributes:
+        settings: of the newest run.
+        settings_hash: their hash, as in the manifest's column `settings`.
+        prepared: rows with an output file.
+        rejected: rows without.
+    """
+
+    settings: dict[str, Any]
+    settings_hash: str
+    prepared: int
+    rejected: int
+
+
+def read_dataset(data: Path) -> dict[str, dict[Kind, PartRecord]]:
+    """What has been prepared, by class and kind; empty for a new folder.
+
+    Raises:
+        DatasetFormatError: the file is damaged or of a newer version.
+    """
+    path = data / FILE_NAME
+    if not path.is_file():
+        return {}
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        version = int(document["format_version"])
+        parts = {
+            class_name: {kind: PartRecord(**record) for kind, record in kinds.items()}
+            for class_name, kinds in document["classes"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetFormatError(f"{path} is damaged ({error}); remove it and run von prepare again") from error
+    if version > FORMAT_VERSION:
+        raise DatasetFormatError(
+            f"{path} has format version {version} and this VON knows up to {FORMAT_VERSION}: use a newer VON, or "
+            "another --data folder"
+        )
+    return parts
+
+
+def record_part(data: Path, class_name: str, kind: Kind, record: PartRecord) -> None:
+    """Writes one part's record; others, which another run may be writing just now, stay as they are."""
+    with _locked(data / "journal" / ".dataset.lock"):
+        parts = read_dataset(data)
+        parts.setdefault(class_name, {})[kind] = record
+        document = {
+            "format_version": FORMAT_VERSION,
+            "classes": {
+                name: {each: asdict(kinds[each]) for each in sorted(kinds)} for name, kinds in sorted(parts.items())
+            },
+        }
+        with atomic_path(data / FILE_NAME) as temporary:
+            temporary.write_text(json.dumps(document, indent=2, default=str) + "\n", "utf-8")
+
+
+def plain_settings(settings: DataclassInstance) -> dict[str, Any]:
+    """The settings as JSON values."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(settings), default=str))
+    return values
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

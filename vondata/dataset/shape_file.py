@@ -1,0 +1,267 @@
+"""How a prepared shape lies on disk: one .npz of compressed arrays, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from vondata.io.files import OutputFile
+from vondata.shapes.bits import unpack_bytes
+from vondata.shapes.codec import EncodedField, coarse_count, decode_distance, encode_distance
+
+Bools = npt.NDArray[np.bool_]
+FORMAT_VERSION = 1
+_LEVEL, _HARD_LEVEL = 6, 18
+_HARD_ABOVE = 0.07  # bytes a voxel: rare intricate shapes are worth half a second of compression
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.|$)")
+_NPY_1 = b"\x93NUMPY\x01\x00"
+_LARGEST = 1024  # voxels along an edge that a file may ask memory for
+_LARGE_PAGE = 1 << 21
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
+
+
+class ShapeFileError(ValueError):
+    """A file that is not a prepared shape, or a damaged one."""
+
+    def __init__(self, path: OutputFile, what: str) -> None:
+        super().__init__(f"{path} is not a prepared shape: {what}; prepare it again with --force")
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedShape:
+    """A shape on an N^3 grid of the object frame, and the way back to its source.
+
+    A point of the source's coordinates is p_source = rotation^T @ p_object / scale + centre.
+
+    Attributes:
+        occupancy: (N, N, N) solid including its surface, indexed [x, y, z].
+        surface: (N, N, N) voxels whose cell the surface touches; part of the occupancy.
+        distance: (N, N, N) float32 unsigned distance to the surface in cube edges (object units / 2); one voxel is
+            1 / (N - 1).
+        scale: object units per source unit.
+        centre: the middle of the source's bounding box, in source coordinates.
+        rotation: (3, 3) from source axes to object axes.
+    """
+
+    occupancy: Bools
+    surface: Bools
+    distance: npt.NDArray[np.float32]
+    scale: float
+    centre: tuple[float, float, float]
+    rotation: npt.NDArray[np.float64]
+
+    @property
+    def resolution(self) -> int:
+        """Voxels along an edge."""
+        return int(self.occupancy.shape[0])
+
+    def to_source(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Points (..., 3) of the object frame in the coordinates of the source file."""
+        return np.asarray(points @ self.rotation / self.scale + np.array(self.centre), dtype=np.float64)
+
+    def to_object(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Points (..., 3) of the source file in the object frame; inverse of `to_source`."""
+        return np.asarray((points - np.array(self.centre)) * self.scale @ self.rotation.T, dtype=np.float64)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with its suffix, that takes its place when the block ends without error.
+
+    The file is on the disk before it gets its name, so that whoever sees `path` sees a whole file, also after a power
+    cut. On an error the temporary file is removed and `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files of `atomic_path` that killed processes left; nobody may be writing to the folder."""
+    if folder.is_dir():
+        for entry in os.scandir(folder):
+            if _TEMPORARY.match(entry.name):
+                os.unlink(entry)
+
+
+def save_shape(path: Path, shape: PreparedShape) -> None:
+    """Writes a shape atomically; the same shape always gives the same bytes."""
+    interior = shape.occupancy & ~shape.surface
+    encoded = encode_distance(shape.distance, interior, shape.surface)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "surface": np.packbits(shape.surface),
+        "interior": np.packbits(interior),
+        "distance_coarse": encoded.coarse,
+        "distance_fine": encoded.fine,
+    }
+    packed = {name: _compress(array) for name, array in arrays.items()}
+    if sum(array.nbytes for array in packed.values()) > _HARD_ABOVE * shape.occupancy.size:
+        packed = {name: _compress(array, _HARD_LEVEL) for name, array in arrays.items()}
+    members = {
+        "format_version": np.array(FORMAT_VERSION),
+        "resolution": np.array(shape.resolution),
+        "distance_fine_bytes": np.array(encoded.fine.itemsize),
+        "scale": np.array(shape.scale),
+        "centre": np.array(shape.centre),
+        "rotation": np.asarray(shape.rotation, dtype=np.float64),
+        **packed,
+    }
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in members.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy", _EPOCH), "w") as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def load_shape(path: OutputFile) -> PreparedShape:
+    """Reads a prepared shape.
+
+    Raises:
+        ShapeFileError: the file is not one, is damaged, or was written by a newer version.
+    """
+    with _open(path) as shape:
+        room = _Room(shape.resolution, distances=1, grids=2)
+        surface, interior = shape.packed("surface"), shape.packed("interior")
+        return PreparedShape(
+            occupancy=shape.unpacked(surface | interior, room),
+            surface=shape.unpacked(surface, room),
+            distance=shape.distance(room),
+            scale=float(shape.numbers("scale", ())),
+            centre=tuple(shape.numbers("centre", (3,)).tolist()),
+            rotation=shape.numbers("rotation", (3, 3)),
+        )
+
+
+def load_occupancy(path: OutputFile) -> Bools:
+    """Reads the (N, N, N) occupancy of a prepared shape alone; errors as `load_shape`."""
+    with _open(path) as shape:
+        packed = shape.packed("surface") | shape.packed("interior")
+        return shape.unpacked(packed, _Room(shape.resolution, distances=0, grids=1))
+
+
+def load_distance(path: OutputFile) -> npt.NDArray[np.float32]:
+    """Reads the (N, N, N) distance, in cube edges, of a prepared shape alone; errors as `load_shape`."""
+    with _open(path) as shape:
+        return shape.distance(_Room(shape.resolution, distances=1, grids=0))
+
+
+class _Room:
+    """Memory for the volumes of a shape in one piece that begins with a large page.
+
+    Most of the time to load a shape would go by in handing out its memory in pages of 4 kB.
+    """
+
+    def __init__(self, resolution: int, *, distances: int, grids: int) -> None:
+        self.shape = (resolution,) * 3
+        self._voxels = resolution**3
+        size = distances * _in_eights(4 * self._voxels) + grids * _in_eights(self._voxels)
+        memory = np.empty(size + _LARGE_PAGE, dtype=np.uint8)
+        start = -memory.ctypes.data % _LARGE_PAGE
+        self._left = memory[start : start + size]
+
+    def distance(self) -> npt.NDArray[np.float32]:
+        """The next (N, N, N) distances, not filled in."""
+        return self._take(4 * self._voxels)[: 4 * self._voxels].view(np.float32).reshape(self.shape)
+
+    def grid(self) -> npt.NDArray[np.uint8]:
+        """The next flat grid of N^3 voxels, not filled in, its length a multiple of eight."""
+        return self._take(self._voxels)
+
+    def _take(self, size: int) -> npt.NDArray[np.uint8]:
+        taken, self._left = np.split(self._left, [_in_eights(size)])
+        return taken
+
+
+def _in_eights(size: int) -> int:
+    return -(-size // 8) * 8
+
+
+class _ShapeFile:
+    """The arrays of a shape file, each looked up by name when asked for."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        version = int(self.numbers("format_version", (), "<i8"))
+        if version != FORMAT_VERSION:
+            raise ValueError(f"its format is {version}, this program reads {FORMAT_VERSION}")
+        self.resolution = int(self.numbers("resolution", (), "<i8"))
+        if not 2 <= self.resolution <= _LARGEST:
+            raise ValueError(f"its resolution is {self.resolution}")
+
+    def numbers(self, name: str, shape: tuple[int, ...], kind: str = "<f8") -> npt.NDArray[Any]:
+        """An array of known shape and kind."""
+        return self._array(name, kind).reshape(shape)
+
+    def packed(self, name: str) -> npt.NDArray[np.uint8]:
+        """A set of voxels, eight in a byte."""
+        return np.frombuffer(self._expand(name, -(-(self.resolution**3) // 8)), np.uint8)
+
+    def unpacked(self, packed: npt.NDArray[np.uint8], room: _Room) -> Bools:
+        """The same, (N, N, N)."""
+        grid = room.grid()
+        unpack_bytes(packed, grid.view(np.uint64))
+        return grid[: self.resolution**3].view(np.bool_).reshape(room.shape)
+
+    def distance(self, room: _Room) -> npt.NDArray[np.float32]:
+        """The distance field in cube edges."""
+        count, width = coarse_count(self.resolution), int(self.numbers("distance_fine_bytes", (), "<i8"))
+        coarse = self._expand("distance_coarse", 2 * count)
+        fine = self._expand("distance_fine", (self.resolution**3 - count) * width)
+        codes = np.frombuffer(fine, np.int8) if width == 1 else np.frombuffer(fine, np.int16)
+        return decode_distance(EncodedField(np.frombuffer(coarse, np.int16), codes), self.resolution, room.distance())
+
+    def _expand(self, name: str, size: int) -> bytes:
+        packed = self._array(name, "|u1").tobytes()
+        if zstandard.frame_content_size(packed) != size:
+            raise ValueError(f"{name} does not hold {size} bytes")
+        return zstandard.ZstdDecompressor().decompress(packed)
+
+    def _array(self, name: str, kind: str) -> npt.NDArray[Any]:
+        """The numbers of a member; what its header says of them is known, and looked at no closer than that."""
+        content = self._archive.read(f"{name}.npy")
+        start = 10 + int.from_bytes(content[8:10], "little")
+        if content[:8] != _NPY_1 or f"'descr': '{kind}'".encode() not in content[10:start]:
+            raise ValueError(f"{name} is no array of {kind}")
+        return np.frombuffer(content, kind, offset=start)
+
+
+@contextmanager
+def _open(path: OutputFile) -> Iterator[_ShapeFile]:
+    with path.open("rb") as file:
+        content = file.read()
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            yield _ShapeFile(archive)
+    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, zstandard.ZstdError) as error:
+        raise ShapeFileError(path, str(error)) from error
+
+
+def _compress(array: npt.NDArray[Any], level: int = _LEVEL) -> npt.NDArray[np.uint8]:
+    packed = zstandard.ZstdCompressor(level=level).compress(np.ascontiguousarray(array).tobytes())
+    return np.frombuffer(packed, dtype=np.uint8)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

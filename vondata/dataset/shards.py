@@ -1,0 +1,81 @@
+"""Where the files of a dataset are read from: each by itself, or out of the shards that `von pack` wrote.
+
+A packed dataset has the tables of the dataset it was made from, and in place of the folder `chair/shapes` the shards
+`chair/shapes-train-000000.tar` ... with an index of where in them each file lies.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vondata.dataset.manifest import output_path
+from vondata.io.files import FileSlice, OutputFile
+from vondata.types import Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class PackedDatasetError(RuntimeError):
+    """A packed dataset is to be read, not to be added to."""
+
+    def __init__(self, data: object, class_name: str, kind: Kind) -> None:
+        super().__init__(
+            f"{data} is packed: the {kind} of class {class_name} lie in shards, to which nothing can be added. Work "
+            "on the dataset that it was packed from, then pack that again"
+        )
+
+
+class OutputFiles:
+    """The prepared files of a class and kind by their id.
+
+    Args:
+        data: a dataset, packed or not.
+        class_name: the class.
+        kind: shapes or images.
+    """
+
+    def __init__(self, data: Path, class_name: str, kind: Kind) -> None:
+        self._place = (data, class_name, kind)
+        self._slices: dict[str, FileSlice] | None = None
+        if (index := index_path(data, class_name, kind)).is_file():
+            self._slices = _read_index(index)
+
+    @property
+    def are_packed(self) -> bool:
+        """Whether they lie in shards."""
+        return self._slices is not None
+
+    def __getitem__(self, id: str) -> OutputFile:
+        """The file of a prepared item.
+
+        Raises:
+            FileNotFoundError: the dataset is packed, and no shard holds the item.
+        """
+        if self._slices is None:
+            return output_path(*self._place, id)
+        if id not in self._slices:
+            raise FileNotFoundError(f"{index_path(*self._place)} does not list {id}; pack the dataset again")
+        return self._slices[id]
+
+
+def index_path(data: Path, class_name: str, kind: Kind) -> Path:
+    """The index of a packed class and kind."""
+    return data / class_name / f"{kind}.index.parquet"
+
+
+def index_schema() -> pa.Schema:
+    """Columns of an index: the item, its shard beside the index, and where in it the file lies."""
+    import pyarrow as pa
+
+    return pa.schema([("id", pa.string()), ("shard", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
+
+
+def _read_index(path: Path) -> dict[str, FileSlice]:
+    from pyarrow import parquet as pq
+
+    columns = pq.read_table(path, schema=index_schema()).to_pydict()
+    shards = {name: path.parent / name for name in set(columns["shard"])}
+    rows = zip(columns["id"], columns["shard"], columns["offset"], columns["size"], strict=True)
+    return {id: FileSlice(shards[shard], offset, size, id) for id, shard, offset, size in rows}

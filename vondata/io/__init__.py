@@ -1,0 +1,1 @@
+"""Files, folders and URLs: atomic writes, listings, leases and local copies."""

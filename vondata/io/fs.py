@@ -1,0 +1,236 @@
+"""Files that lie behind a URL, s3://bucket/key or any other that fsspec knows: fetched before work, sent after it."""
+
+from __future__ import annotations
+
+import functools
+import io
+import posixpath
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from vondata.types import Item, Rejected
+
+MOST_FETCHED_BYTES = 2 << 30  # of one input; what is larger is no mesh or photo
+# Packages that fsspec asks for, with the extra of ours that brings them.
+EXTRAS = {"s3": "von[s3]", "s3a": "von[s3]"}
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+class RemoteError(RuntimeError):
+    """A URL that cannot be used; the message says why and what to do."""
+
+
+class DeliveryError(OSError):
+    """An output that did not reach its URL."""
+
+
+class StoreError(OSError, RemoteError):
+    """A store that cannot be reached, or that lets nobody in without credentials."""
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder behind a URL, such as s3://bucket/data; made by `folder_of`."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> RemoteFolder:
+        return RemoteFolder(f"{self.url}/{name}")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file behind a URL, opened as any other."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def open(self, mode: Literal["rb"] = "rb") -> io.BytesIO:
+        """The bytes, read at once.
+
+        Raises:
+            OSError: they cannot be read, or are too many.
+        """
+        system, path = file_system(self.url)
+        with store_errors(self.url):
+            if (system.size(path) or 0) > MOST_FETCHED_BYTES:
+                raise OSError(f"{self.url} is too large")
+            return io.BytesIO(system.cat_file(path))
+
+
+def is_url(place: str) -> bool:
+    """Whether this is a URL rather than a path."""
+    return _URL.match(place) is not None
+
+
+def folder_of(place: str) -> Path | RemoteFolder:
+    """A path as Path, also one written as file:// URL, and any other URL as RemoteFolder."""
+    if not is_url(place):
+        return Path(place)
+    if place.startswith("file://"):
+        return Path(place.removeprefix("file://"))
+    return RemoteFolder(place.rstrip("/"))
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL and the path in it.
+
+    Raises:
+        RemoteError: nothing knows this kind of URL, or the package for it is missing.
+    """
+    import fsspec
+
+    scheme = url.partition("://")[0].lower()
+    try:
+        # Listings are looked up once in a run and must not be those of an earlier one.
+        return _file_system(scheme), str(fsspec.core.strip_protocol(url))
+    except ImportError as error:
+        extra = EXTRAS.get(scheme)
+        remedy = f"pip install '{extra}'" if extra else str(error)
+        raise RemoteError(f"{url}: reading {scheme}:// needs one more package: {remedy}") from error
+    except ValueError as error:
+        raise RemoteError(f"{url}: nothing is known of {scheme}:// ({error}); s3:// and file:// work") from error
+
+
+@contextmanager
+def store_errors(place: object) -> Iterator[None]:
+    """Makes errors of a store's own package, which know of no OSError, errors as of every other file.
+
+    Args:
+        place: URL that is read or written.
+
+    Raises:
+        StoreError: the store cannot be reached, or wants credentials.
+    """
+    try:
+        yield
+    except _own_errors() as error:
+        raise StoreError(
+            f"{place} cannot be reached: {error}; credentials and endpoint are the store's own"
+        ) from error
+
+
+def _own_errors() -> tuple[type[Exception], ...]:
+    package = sys.modules.get("botocore.exceptions")  # which nothing but a store of this kind has imported
+    return () if package is None else (package.BotoCoreError,)
+
+
+@functools.cache
+def _file_system(scheme: str) -> Any:
+    import fsspec
+
+    return fsspec.filesystem(scheme, use_listings_cache=False)
+
+
+def exists(place: str) -> bool:
+    """Whether there is a file at a path or URL."""
+    if not is_url(place):
+        return Path(place).exists()
+    system, path = file_system(place)
+    with store_errors(place):
+        return bool(system.exists(path))
+
+
+def fetch(url: str, target: Path) -> bool:
+    """Copies a file to this machine; False when it is not there.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    system, path = file_system(url)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with store_errors(url):
+            system.get_file(path, str(target))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def deliver(source: Path, url: str) -> None:
+    """Copies a file of this machine to a URL, where it appears whole or not at all.
+
+    Raises:
+        DeliveryError: it did not arrive.
+    """
+    system, path = file_system(url)
+    try:
+        with store_errors(url):
+            system.makedirs(posixpath.dirname(path), exist_ok=True)
+            system.put_file(str(source), path)
+    except OSError as error:
+        raise DeliveryError(error.errno, f"{url} takes no file: {error}") from error
+
+
+def remove(place: str) -> None:
+    """Removes a file at a path or URL if it is there."""
+    if not is_url(place):
+        Path(place).unlink(missing_ok=True)
+        return
+    system, path = file_system(place)
+    with store_errors(place):
+        if system.exists(path):
+            system.rm_file(path)
+
+
+@contextmanager
+def fetched(item: Item) -> Iterator[Item]:
+    """The item with all of its inputs on this machine's disk, for as long as the block lasts.
+
+    What the block rejects the item for speaks of the URL, not of the copy.
+
+    Raises:
+        Rejected: source_missing, source_unreadable or too_large.
+    """
+    if not any(is_url(each) for each in item.inputs):
+        yield item
+        return
+    with tempfile.TemporaryDirectory(prefix="von-") as scratch:
+        copies = [Path(scratch, str(number), posixpath.basename(each)) for number, each in enumerate(item.inputs)]
+        for url, copy in zip(item.inputs, copies, strict=True):
+            _fetch_input(url, copy)
+        try:
+            yield replace(item, inputs=tuple(map(str, copies)))
+        except Rejected as verdict:
+            detail = verdict.detail
+            for url, copy in zip(item.inputs, copies, strict=True):
+                detail = detail.replace(str(copy), url)
+            raise Rejected(verdict.reason, detail) from verdict
+
+
+def _fetch_input(url: str, copy: Path) -> None:
+    system, path = file_system(url)
+    try:
+        with store_errors(url):
+            size = system.size(path)
+        if size is not None and size > MOST_FETCHED_BYTES:
+            raise Rejected("too_large", f"{url} has {size / 2**20:,.0f} MB")
+        if not fetch(url, copy):
+            raise FileNotFoundError(url)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Rejected("source_missing", f"{url} is not there") from error
+    except (OSError, ValueError) as error:
+        raise Rejected("source_unreadable", f"{url} cannot be read: {error}") from error
+
+
+@contextmanager
+def delivered(output: str) -> Iterator[Path]:
+    """Where to write what shall end at this path or URL; it is sent there when the block ends without error."""
+    if not is_url(output):
+        yield Path(output)
+        return
+    with tempfile.TemporaryDirectory(prefix="von-") as scratch:
+        path = Path(scratch, posixpath.basename(output))
+        yield path
+        deliver(path, output)

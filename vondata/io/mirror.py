@@ -1,0 +1,119 @@
+"""A remote dataset copied to this machine, for what reads it again and again: training, evaluation, the page."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vondata.io.fs import RemoteError, RemoteFolder, StoreError, file_system, store_errors
+from vondata.io.listing_part import YEAR_OF_NS, tag_of
+
+NOT_COPIED = ("journal", "report")  # what only preparation needs, and what is drawn here anew
+KEPT = ("sketches.npz",)  # made here; of no use elsewhere
+AT_ONCE = 512  # files fetched together
+
+
+class MirrorTooLargeError(RemoteError):
+    """More would have to be fetched than the caller allows."""
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A remote file and where its copy lies."""
+
+    remote: str
+    path: Path
+    size: int
+    time_ns: int
+
+    @property
+    def is_current(self) -> bool:
+        try:
+            state = self.path.stat()
+        except OSError:
+            return False
+        return (state.st_size, state.st_mtime_ns) == (self.size, self.time_ns)
+
+
+def mirror(
+    folder: RemoteFolder, tell: Callable[[int, int], None] | None = None, *, most_bytes: int | None = None
+) -> Path:
+    """Brings this machine's copy of a remote dataset up to date; only what has changed is fetched.
+
+    Args:
+        folder: the dataset.
+        tell: told the bytes that are here and the bytes there are.
+        most_bytes: to fetch; None fetches any number.
+
+    Returns:
+        the copy, below `cache_folder()`.
+
+    Raises:
+        RemoteError: the URL cannot be used, or nothing is there.
+        MirrorTooLargeError: there is more to fetch; nothing has been.
+    """
+    system, top = file_system(folder.url)
+    top = top.rstrip("/")
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", folder.url)[-60:].strip("-")
+    root = cache_folder() / "datasets" / f"{name}-{hashlib.sha256(folder.url.encode()).hexdigest()[:8]}"
+    try:
+        with store_errors(folder):
+            listing: dict[str, Any] = system.find(top, detail=True)
+    except StoreError:
+        raise
+    except OSError as error:
+        raise RemoteError(f"{folder} cannot be listed: {error or type(error).__name__}") from error
+    copies = [
+        _Copy(remote, root / relative, int(info["size"]), YEAR_OF_NS + tag_of(info))
+        for remote, info in listing.items()
+        if _is_wanted(relative := remote.removeprefix(top).removeprefix("/"))
+    ]
+    if not copies:
+        raise RemoteError(f"{folder} holds no dataset; check the name of the bucket and of the folder in it")
+    missing = [copy for copy in copies if not copy.is_current]
+    total = sum(copy.size for copy in copies)
+    here = total - sum(copy.size for copy in missing)
+    if most_bytes is not None and total - here > most_bytes:
+        raise MirrorTooLargeError(f"{folder}: {(total - here) / 1e9:,.1f} GB would have to be fetched")
+    _remove_others(root, {copy.path for copy in copies})
+    for start in range(0, len(missing), AT_ONCE):
+        batch = missing[start : start + AT_ONCE]
+        _fetch(system, batch)
+        here += sum(copy.size for copy in batch)
+        if tell is not None:
+            tell(here, total)
+    return root
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps what can be fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "von"
+
+
+def _is_wanted(relative: str) -> bool:
+    parts = relative.split("/")
+    return parts[0] not in NOT_COPIED and all(part not in {"", ".", ".."} for part in parts)
+
+
+def _fetch(system: Any, copies: list[_Copy]) -> None:
+    for copy in copies:
+        copy.path.parent.mkdir(parents=True, exist_ok=True)
+    # A copy counts once it has its time, so one that broke off in the middle is fetched again.
+    with store_errors(copies[0].remote):
+        system.get([copy.remote for copy in copies], [str(copy.path) for copy in copies])
+    for copy in copies:
+        os.utime(copy.path, ns=(copy.time_ns, copy.time_ns))
+
+
+def _remove_others(root: Path, wanted: set[Path]) -> None:
+    for parent, _, names in os.walk(root):
+        if Path(parent).relative_to(root).parts[:1] in {(each,) for each in NOT_COPIED}:
+            continue
+        for name in names:
+            if (path := Path(parent, name)) not in wanted and name not in KEPT:
+                path.unlink()

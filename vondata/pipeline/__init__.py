@@ -1,0 +1,1 @@
+"""One resumable job over the items of a collection: planned, executed, journalled."""

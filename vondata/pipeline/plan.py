@@ -1,0 +1,236 @@
+"""Planning: which items of a collection have to be worked on, and which are done already."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from vondata.dataset.manifest import SUFFIX
+from vondata.io.fs import exists, fetched, is_url
+from vondata.pipeline.journal import Entry, Journal
+from vondata.pipeline.store import Store
+from vondata.pipeline.task import Task, hash_content, settings_hash, stamp_inputs
+from vondata.types import Item, Kind, Rejected, RunOptions, file_safe, printable
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+# Verdicts on the machine rather than on the item: they hold only under the limits they were made with.
+LIMIT_REASONS = ("timed_out", "worker_died")
+ALWAYS_TRIED_AGAIN = ("internal_error", "source_unreadable")
+
+
+@dataclass
+class ClassCount:
+    """What became of the items of one class that a run found.
+
+    Attributes:
+        found: items planned.
+        worked: of these, done in this run; the others were done before.
+        prepared: with an output file, from this run or an earlier one.
+        reasons: the rejected ones, by reason.
+        vanished: rows that left the manifest because their item is not in its collection any more.
+        other_settings: shapes or images in the manifest, outside of what was planned, made with other settings.
+    """
+
+    found: int = 0
+    worked: int = 0
+    prepared: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    vanished: int = 0
+    other_settings: int = 0
+
+    @property
+    def rejected(self) -> int:
+        """Items without an output file."""
+        return self.reasons.total()
+
+    def add(self, reason: str) -> None:
+        """Counts an item by its reason of rejection, "" for a prepared one."""
+        if reason:
+            self.reasons[reason] += 1
+        else:
+            self.prepared += 1
+
+
+@dataclass(frozen=True)
+class SettingsKey:
+    """The hash of a run's settings, for outputs and for verdicts that depend on the run's limits."""
+
+    output: str
+    limits: str
+
+    @classmethod
+    def of(cls, kind: Kind, settings: DataclassInstance, options: RunOptions) -> Self:
+        """The key of a run."""
+        limits = (options.item_timeout_s, options.memory_limit, options.scheduler or options.workers)
+        return cls(settings_hash(kind, settings), settings_hash(kind, settings, *limits))
+
+    def for_reason(self, reason: str) -> str:
+        """The hash to record with, and to expect of, a row with this reason."""
+        return self.limits if reason in LIMIT_REASONS else self.output
+
+
+class Spool:
+    """Tasks that wait on disk, so that a plan of any size fits into memory."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="von-plan-")  # noqa: SIM115 - closed by __exit__
+        self._length = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Task]:
+        self._file.seek(0)
+        for _ in range(self._length):
+            task: Task = pickle.load(self._file)  # our own file, unlinked since its creation
+            yield task
+
+    def add(self, task: Task) -> None:
+        """Appends a task."""
+        pickle.dump(task, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._length += 1
+
+
+class Plan:
+    """The items found, sorted into done, to be rejected as planning knew already, and to be worked on.
+
+    Args:
+        kind: shapes or images.
+        store: of the dataset.
+        key: of the settings.
+        options: limit and force are planning's.
+        stack: closes the journals and spools.
+    """
+
+    def __init__(self, kind: Kind, store: Store, key: SettingsKey, options: RunOptions, stack: ExitStack) -> None:
+        self.kind = kind
+        self.store = store
+        self.key = key
+        self.options = options
+        self.journals: dict[str, Journal] = {}
+        self.counts: dict[str, ClassCount] = {}
+        self.verdicts = stack.enter_context(Spool())
+        self.tasks = stack.enter_context(Spool())
+        self._stack = stack
+        self._sources: dict[str, dict[str, str]] = {}  # class -> id -> source, of the items planned
+        self._collections: dict[str, set[str]] = {}
+        self._output_prefixes: dict[str, str] = {}
+        self._truncated: set[str] = set()  # classes cut short by the limit
+
+    def add(self, item: Item) -> None:
+        """Plans one item."""
+        if item.class_name not in self.journals:
+            self._open_class(item.class_name)
+        count = self.counts[item.class_name]
+        sources = self._sources[item.class_name]
+        if self.options.limit is not None and count.found >= self.options.limit:
+            self._truncated.add(item.class_name)
+            return
+        self._collections[item.class_name].add(item.collection)
+        if sources.get(item.id) == item.source:  # the same file, named twice
+            return
+        item = self._with_own_id(item)
+        sources[item.id] = item.source
+        count.found += 1
+        self._sort(item, count)
+
+    def _sort(self, item: Item, count: ClassCount) -> None:
+        entry = self.journals[item.class_name].entries.get(item.id)
+        output = f"{self._output_prefixes[item.class_name]}{item.id}{SUFFIX[self.kind]}"
+        stamp = stamp_inputs(item)
+        holds = entry is not None and self._still_holds(entry, output)
+        if entry is not None and holds and entry.present and entry.stamp == stamp:
+            count.add(entry.reason)
+            return
+        recorded = entry.content.hex() if entry is not None and holds and entry.content is not None else None
+        count.worked += 1
+        spool = self.tasks if item.rejected is None else self.verdicts
+        spool.add(Task(item, output, stamp, recorded))
+
+    def forget_vanished(self) -> None:
+        """Takes items out of the manifest that their collection, planned to its end, has no more."""
+        for class_name in self.journals.keys() - self._truncated:
+            journal, planned = self.journals[class_name], self._sources[class_name]
+            gone = [
+                id
+                for id, entry in journal.entries.items()
+                if entry.present and id not in planned and entry.collection in self._collections[class_name]
+            ]
+            for id in gone:
+                journal.mark_vanished(id)
+            self.counts[class_name].vanished = len(gone)
+
+    def recount(self, class_name: str, rejected: Iterable[str], restored: Iterable[str], reason: str) -> None:
+        """Counts the planned ones of rows that a review has rejected for a reason, or no longer rejects."""
+        count, planned = self.counts[class_name], self._sources[class_name]
+        change = sum(id in planned for id in rejected) - sum(id in planned for id in restored)
+        count.prepared -= change
+        count.reasons[reason] += change
+        count.reasons += Counter()  # without those that are 0
+
+    def _open_class(self, class_name: str) -> None:
+        self.store.open_part(class_name, self.kind)
+        self.journals[class_name] = self._stack.enter_context(Journal(self.store.folder, class_name, self.kind))
+        self.counts[class_name] = ClassCount()
+        self._sources[class_name] = {}
+        self._collections[class_name] = set()
+        # Text, not Path: building one for each of a million items would cost more than all the rest of planning.
+        self._output_prefixes[class_name] = self.store.output_prefix(class_name, self.kind)
+
+    def _still_holds(self, entry: Entry, output: str) -> bool:
+        """Whether a recorded result is valid as long as the content is the same."""
+        return (
+            not self.options.force
+            and entry.reason not in ALWAYS_TRIED_AGAIN
+            and entry.settings == self.key.for_reason(entry.reason)
+            and (bool(entry.reason) or self.store.has(output))
+        )
+
+    def _with_own_id(self, item: Item) -> Item:
+        """The item itself, or a `duplicate` under an id of its own when another item has the id."""
+        keeper = self._sources[item.class_name].get(item.id) or self._keeper_elsewhere(item)
+        if keeper is None:
+            return item
+        digest = hashlib.sha256(item.source.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        detail = f"the id {item.id} belongs to {printable(keeper)}; rename one of the two to have both"
+        return replace(item, id=file_safe(f"{item.id}-{digest}"), rejected=("duplicate", detail))
+
+    def _keeper_elsewhere(self, item: Item) -> str | None:
+        """The source of a prepared item of another collection with this id and other content, if still there."""
+        journal = self.journals[item.class_name]
+        entry = journal.entries.get(item.id)
+        if entry is None or not entry.present or entry.reason or entry.collection == item.collection:
+            return None
+        line = journal.line(item.id)
+        if not exists(line["input"]) or _is_same_file(item, line["input"]):
+            return None
+        try:
+            with fetched(item) as here:
+                same = entry.has_content(hash_content(here)[1])
+        except Rejected:
+            same = False
+        return None if same else str(line["row"]["source"])
+
+
+def _is_same_file(item: Item, path: str) -> bool:
+    if not item.inputs or is_url(item.inputs[0]) or is_url(path):
+        return path in item.inputs
+    return os.path.exists(item.inputs[0]) and os.path.samefile(item.inputs[0], path)

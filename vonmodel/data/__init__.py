@@ -1,0 +1,1 @@
+"""Prepared shapes and photos as batches of training."""

@@ -1,0 +1,232 @@
+"""Prepared shapes, photos and viewpoints of a class, decoded for training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from jaxtyping import Float, Num
+from PIL import Image
+from torch import Tensor
+
+from vondata.classes import load_class
+from vondata.dataset.distributions import known_viewpoints
+from vondata.dataset.manifest import Split, manifest_path, prepared, read_manifest, read_viewpoints
+from vondata.dataset.shards import OutputFiles
+from vondata.io.files import OutputFile
+from vondata.dataset.shape_file import load_distance, load_occupancy
+
+from vonmodel.config import Representation
+from vonmodel.data.downsampling import coarser_distance, coarser_occupancy, smaller_photo
+
+# Distance-function shapes hold exp(-DISTANCE_DECAY d), d in cube edges.
+DISTANCE_DECAY = 8.0
+
+ViewpointSampler = Callable[[int, np.random.Generator], npt.NDArray[np.float64]]
+
+
+class EmptyDatasetError(ValueError):
+    """A class of which nothing is there to train on."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo of one object.
+
+    Attributes:
+        image: (3, size, size) colours in [-1, 1], the object on white.
+        mask: (1, size, size) share of the pixel that the object covers, in [0, 1].
+        viewpoint: azimuth and elevation in radians; None where nobody knows.
+    """
+
+    image: Float[Tensor, "3 size size"]
+    mask: Float[Tensor, "1 size size"]
+    viewpoint: tuple[float, float] | None
+
+
+class ItemCache:
+    """Keeps decoded arrays as long as they fit; what comes later is decoded every time.
+
+    Epochs visit all items equally often, so replacing one by another would gain nothing.
+    """
+
+    def __init__(self, megabytes: int) -> None:
+        self._left = megabytes * 2**20
+        self._kept: dict[str, npt.NDArray[np.generic]] = {}
+
+    def get(self, id: str, decode: Callable[[], npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
+        """The array of this id."""
+        found = self._kept.get(id)
+        if found is None:
+            found = decode()
+            if found.nbytes <= self._left:
+                self._left -= found.nbytes
+                self._kept[id] = found
+        return found
+
+
+class ShapeDataset:
+    """The prepared shapes of a class.
+
+    Attributes:
+        ids: their ids, sorted.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        class_name: str,
+        *,
+        resolution: int,
+        representation: Representation,
+        split: Split | None = "train",
+        cache_mb: int = 0,
+    ) -> None:
+        """Lists the shapes; nothing is decoded yet.
+
+        Args:
+            data: the prepared dataset, packed or not.
+            class_name: the class.
+            resolution: voxels along an edge, at most what was prepared.
+            representation: occupancy or exp(-8 d) of the distance.
+            split: which part; all where None.
+            cache_mb: memory for decoded shapes.
+
+        Raises:
+            ManifestMissingError: no shapes of this class were prepared.
+            EmptyDatasetError: none of them is usable.
+        """
+        self.ids: tuple[str, ...] = tuple(sorted(_prepared_rows(data, class_name, "shapes", split)["id"]))
+        self._files = OutputFiles(data, class_name, "shapes")
+        self._resolution = resolution
+        self._representation = representation
+        self._cache = ItemCache(cache_mb)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Float[Tensor, "1 r r r"]:
+        """A volume in [0, 1], indexed [x, y, z].
+
+        Raises:
+            ShapeFileError: the file is damaged.
+            ResolutionError: it was prepared with fewer voxels than training asks for.
+        """
+        return self.compact(index).float()
+
+    def compact(self, index: int) -> Num[Tensor, "1 r r r"]:
+        """The same in fewer bytes: uint8 for an occupancy, float16 for a distance function. Not to be written to.
+
+        A float32 volume of 128^3 has 8 MB, which take longer to hand out and to move than its file to decode.
+        """
+        file = self._files[self.ids[index]]
+        kept = self._cache.get(self.ids[index], lambda: self._decode(file))
+        if self._representation == "occupancy":
+            kept = np.unpackbits(kept.view(np.uint8), count=self._resolution**3)
+        return torch.from_numpy(kept).view(1, *(self._resolution,) * 3)
+
+    def _decode(self, file: OutputFile) -> npt.NDArray[np.generic]:
+        """What is cached: eight voxels of an occupancy in a byte, so that a whole class fits into memory."""
+        if self._representation == "occupancy":
+            return np.packbits(coarser_occupancy(load_occupancy(file), self._resolution))
+        distance = coarser_distance(load_distance(file), self._resolution)
+        return np.asarray(np.exp(-DISTANCE_DECAY * distance), dtype=np.float16)
+
+
+class ImageDataset:
+    """The prepared photos of a class.
+
+    Attributes:
+        ids: their ids, sorted.
+        annotated: how many of them have a viewpoint, annotated or matched with confidence.
+    """
+
+    def __init__(
+        self, data: Path, class_name: str, *, size: int, split: Split | None = "train", cache_mb: int = 0
+    ) -> None:
+        """Lists the photos; nothing is decoded yet.
+
+        Args:
+            data: the prepared dataset, packed or not.
+            class_name: the class.
+            size: pixels along an edge, at most what was prepared.
+            split: which part; all where None.
+            cache_mb: memory for decoded photos.
+
+        Raises:
+            ManifestMissingError: no photos of this class were prepared.
+            EmptyDatasetError: none of them is usable.
+        """
+        rows = _prepared_rows(data, class_name, "images", split).sort_values("id")
+        self.ids: tuple[str, ...] = tuple(rows["id"])
+        self._viewpoints = np.radians(known_viewpoints(rows))
+        self.annotated = int(np.isfinite(self._viewpoints).all(axis=1).sum())
+        self._files = OutputFiles(data, class_name, "images")
+        self._size = size
+        self._cache = ItemCache(cache_mb)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Photo:
+        """One photo.
+
+        Raises:
+            OSError: the file is missing or damaged.
+            ResolutionError: it was prepared with fewer pixels than training asks for.
+        """
+        file = self._files[self.ids[index]]
+        rgba = torch.from_numpy(self._cache.get(self.ids[index], lambda: self._decode(file)).astype(np.float32))
+        azimuth, elevation = (float(angle) for angle in self._viewpoints[index])
+        return Photo(
+            image=(rgba[..., :3] / 127.5 - 1.0).permute(2, 0, 1),
+            mask=rgba[None, ..., 3] / 255.0,
+            viewpoint=None if math.isnan(azimuth) or math.isnan(elevation) else (azimuth, elevation),
+        )
+
+    def _decode(self, file: OutputFile) -> npt.NDArray[np.generic]:
+        with file.open("rb") as content, Image.open(content) as photo:
+            return smaller_photo(photo.convert("RGBA"), self._size)
+
+
+def viewpoint_sampler(
+    data: Path, class_name: str, *, source: Literal["dataset", "class"] = "dataset"
+) -> ViewpointSampler:
+    """How viewpoints of a class are drawn: (count, rng) -> (count, 2) azimuth and elevation in radians.
+
+    Args:
+        data: the prepared dataset.
+        class_name: the class.
+        source: "dataset" draws as the known viewpoints of the class's photos are spread, annotated ones and those
+            matched with confidence; from the class file where there are none. "class" always draws from the latter.
+
+    Raises:
+        UnknownClassError: there is no such class.
+    """
+    known = load_class(class_name)
+    if source == "dataset" and manifest_path(data, class_name, "images").is_file():
+        seen = read_viewpoints(data, class_name)
+        if seen is not None:
+            return lambda count, rng: np.radians(seen.sample(count, rng))
+    return lambda count, rng: np.radians(known.sample_viewpoints(count, rng))
+
+
+def _prepared_rows(
+    data: Path, class_name: str, kind: Literal["shapes", "images"], split: Split | None
+) -> pd.DataFrame:
+    rows = read_manifest(data, class_name, kind)
+    chosen = prepared(rows, split)
+    if chosen.empty:
+        where = f"in the {split} part " if split else ""
+        raise EmptyDatasetError(
+            f"{data} has no usable {kind} of class {class_name} {where}({len(rows)} found, "
+            f"{len(prepared(rows))} prepared): see the reasons with von inspect {data}"
+        )
+    return chosen

@@ -1,0 +1,171 @@
+"""Batches of training: which items step n sees is a function of the seed, and they are decoded ahead of the step."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from vonmodel.data.augmentation import augment
+from vonmodel.config import DataConfig, StageName
+from vonmodel.data.datasets import ImageDataset, ShapeDataset, ViewpointSampler
+from vonmodel.geometry import viewpoint_rotation
+from vonmodel.seeding import epoch_positions, numpy_generator
+
+# Steps whose data is ready or under way, beyond one for each worker.
+STEPS_AHEAD = 2
+# Each of a step's many operations takes the interpreter back from a thread that decodes; Python's 5 ms are too long.
+SWITCH_INTERVAL_S = 1e-4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The data of one step.
+
+    Attributes:
+        volumes: shapes in the model's representation, [0, 1]; in few bytes, as they are kept, until `to` moved them.
+        images: photos in [-1, 1] on white.
+        masks: their masks in [0, 1].
+        rotations: the viewpoint of each photo, its own or one drawn for it, as rotation to the object frame.
+        ids: ids of shapes and photos, to name in an error.
+    """
+
+    volumes: Num[Tensor, "m 1 r r r"] | None = None
+    images: Float[Tensor, "n 3 size size"] | None = None
+    masks: Float[Tensor, "n 1 size size"] | None = None
+    rotations: Float[Tensor, "n 3 3"] | None = None
+    ids: tuple[str, ...] = ()
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
+        """The batch on a device; copies to a GPU from pinned memory without waiting.
+
+        One move after the other, as a move that changes the type as well would do that on the host, and wait.
+        """
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True).to(dtype))
+
+    def pinned(self) -> Batch:
+        """The batch in pinned memory."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        tensors = (self.volumes, self.images, self.masks, self.rotations)
+        volumes, images, masks, rotations = (None if each is None else change(each) for each in tensors)
+        return Batch(volumes, images, masks, rotations, self.ids)
+
+
+@dataclass(frozen=True)
+class ShapeSource:
+    """Draws shapes for the steps of a stage."""
+
+    dataset: ShapeDataset
+    stage: StageName
+    seed: int
+
+    def load(self, step: int, count: int, rows: Sequence[int] | None = None) -> Batch:
+        """`count` shapes for a step, or those of them in these rows."""
+        positions = epoch_positions(step, count, len(self.dataset), seed=self.seed, purpose=f"{self.stage} shapes")
+        positions = [positions[row] for row in (range(count) if rows is None else rows)]
+        return Batch(
+            volumes=torch.stack([self.dataset.compact(position) for position in positions]),
+            ids=tuple(self.dataset.ids[position] for position in positions),
+        )
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """Draws photos with their viewpoints for the steps of a stage."""
+
+    dataset: ImageDataset
+    viewpoints: ViewpointSampler
+    data: DataConfig
+    mirror_symmetry: bool
+    stage: StageName
+    seed: int
+
+    def load(self, step: int, count: int, rows: Sequence[int] | None = None) -> Batch:
+        """`count` photos for a step, varied, each with its own viewpoint or one drawn from the class's.
+
+        Args:
+            step: the step.
+            count: items of the step.
+            rows: only these of them, the same as among all.
+        """
+        positions = epoch_positions(step, count, len(self.dataset), seed=self.seed, purpose=f"{self.stage} photos")
+        rows = range(count) if rows is None else rows
+        positions = [positions[row] for row in rows]
+        # A generator for each photo, as a process that loads some of them knows nothing of the others.
+        rngs = [numpy_generator(self.seed, self.stage, "photos", step, row) for row in rows]
+        photos = [
+            augment(self.dataset[position], self.data, rng, mirror_symmetry=self.mirror_symmetry)
+            for position, rng in zip(positions, rngs, strict=True)
+        ]
+        drawn = self.viewpoints(count, numpy_generator(self.seed, self.stage, "viewpoints", step))[list(rows)]
+        angles = [
+            tuple(other) if photo.viewpoint is None else photo.viewpoint
+            for photo, other in zip(photos, drawn, strict=True)
+        ]
+        azimuth, elevation = torch.from_numpy(np.array(angles)).unbind(-1)
+        return Batch(
+            # As convolutions write images: made ones and photos then take the same path through compiled networks.
+            images=torch.stack([photo.image for photo in photos]).contiguous(memory_format=torch.channels_last),
+            masks=torch.stack([photo.mask for photo in photos]),
+            rotations=viewpoint_rotation(azimuth, elevation).float(),
+            ids=tuple(self.dataset.ids[position] for position in positions),
+        )
+
+
+def joined(shapes: Batch, photos: Batch) -> Batch:
+    """One batch of shapes and photos."""
+    return Batch(shapes.volumes, photos.images, photos.masks, photos.rotations, shapes.ids + photos.ids)
+
+
+@contextmanager
+def loaded_ahead(
+    load: Callable[[int], list[Batch]], steps: range, *, workers: int, pin: bool
+) -> Iterator[Iterator[list[Batch]]]:
+    """Loads the batches of `steps` in threads, in order, a few steps ahead.
+
+    Args:
+        load: the batch of a step, in the parts that it is computed in; called from several threads.
+        steps: the steps to come.
+        workers: threads; 0 loads when the step asks.
+        pin: put batches into pinned memory, for a GPU.
+
+    Raises:
+        Exception: what `load` raised, when its step is asked for.
+    """
+
+    def prepare(step: int) -> list[Batch]:
+        return [part.pinned() if pin else part for part in load(step)]
+
+    if workers == 0:
+        yield map(prepare, steps)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        yield _in_order(pool, prepare, steps, workers + STEPS_AHEAD)
+    finally:
+        sys.setswitchinterval(interval)
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, load: Callable[[int], list[Batch]], steps: range, ahead: int
+) -> Iterator[list[Batch]]:
+    under_way: deque[Future[list[Batch]]] = deque()
+    for step in steps:
+        under_way.append(pool.submit(load, step))
+        if len(under_way) > ahead:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()

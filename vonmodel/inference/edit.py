@@ -1,0 +1,137 @@
+"""Editing: shape, viewpoint and texture of an object changed one at a time, the other two fixed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vonmodel.export import write_grey
+from vonmodel.inference.seeds import Seed
+from vonmodel.inference.session_part import ModelSession, Shape
+from vonmodel.inference.turning import write_turntable
+from vonmodel.inference.views_part import (
+    View,
+    base_viewpoint,
+    draw_views,
+    other_azimuths,
+    other_elevations,
+    other_shapes,
+    other_textures,
+    render_views,
+)
+from vonmodel.reports.album_part import Picture, Plate, Strip, Written, write_account, write_each
+from vonmodel.reports.output import replaced_folder
+from vonmodel.reports.video import FilmSettings, grid_of, write_picture
+
+Progress = Callable[[int, int], None]
+"""Called with the objects done and their number."""
+
+GRID_PX = 96
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """What to edit and how to show it.
+
+    Attributes:
+        azimuth_deg: the viewpoint; drawn as the class is seen where None.
+        elevation_deg: the same.
+        texture: the texture's seed.
+        alternatives: how many changes of each kind are shown.
+        film: the turntable.
+    """
+
+    azimuth_deg: float | None = None
+    elevation_deg: float | None = None
+    texture: Seed = Seed(0)  # noqa: RUF009  # a tuple
+    alternatives: int = 6
+    film: FilmSettings = field(default_factory=FilmSettings)
+
+
+def edit(
+    session: ModelSession,
+    shapes: Sequence[Shape],
+    settings: EditSettings,
+    output: Path,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Writes pictures, films, result.json and a page for every shape, whole or not at all.
+
+    Args:
+        session: the model.
+        shapes: what to edit.
+        settings: how.
+        output: the folder; an older edit in it is replaced.
+        progress: told after every shape.
+
+    Returns:
+        the content of result.json.
+
+    Raises:
+        OutputError: the folder holds something else than an older edit.
+        SeedError: the texture's seed is out of range.
+        FilmError: the turntable's format cannot be written here.
+    """
+    with replaced_folder(output, "edit") as folder:
+        edit_one = partial(_edit_one, session, settings, folder)
+        written = write_each(shapes, edit_one, folder, progress)
+        asked = dataclasses.asdict(settings) | {"texture": str(settings.texture)}
+        lead = "Shape, viewpoint and texture, each changed alone. The framed picture is the one they depart from."
+        words = f"Edited {session.source.class_name}s", lead
+        return write_account(folder, "edit", session.source, asked, words, written)
+
+
+def _edit_one(session: ModelSession, settings: EditSettings, folder: Path, shape: Shape, name: str) -> Written:
+    """Writes one object's pictures."""
+    viewpoint = base_viewpoint(session, shape, settings.azimuth_deg, settings.elevation_deg)
+    texture, count = settings.texture, settings.alternatives
+    base = View("image", "", shape, viewpoint, session.texture(texture))
+    rows = {
+        "shape": other_shapes(session, base, count),
+        "azimuth": other_azimuths(base, count),
+        "elevation": other_elevations(base, count),
+        "texture": other_textures(session, base, texture.after(1), count, f"seed {texture}"),
+    }
+    strips = [
+        Strip(f"{kind} changed", draw_views(session, views, folder, name), framed=True)
+        for kind, views in rows.items()
+    ]
+    sketch = _write_sketch(session, base, folder, name)
+    films = (*write_turntable(session, base, settings.film, folder, name), _write_grid(session, rows, folder, name))
+    azimuth_deg, elevation_deg = (float(each) for each in np.degrees(viewpoint))
+    said = {
+        "shape": shape.name,
+        "shape_code": None if shape.code is None else shape.code.tolist(),
+        "azimuth_deg": azimuth_deg,
+        "elevation_deg": elevation_deg,
+        "texture": f"seed {texture}",
+        "texture_code": base.texture.tolist(),
+        "pictures": {kind: [each.file for each in strip.pictures] for kind, strip in zip(rows, strips, strict=True)},
+        "sketch": [each.file for each in sketch],
+        "films": [each.file for each in films],
+    }
+    facts = f"azimuth {azimuth_deg:.0f}°, elevation {elevation_deg:.0f}°, texture of seed {texture}"
+    return said, Plate(shape.name, facts, (*strips, Strip("sketch", sketch)), films)
+
+
+def _write_sketch(session: ModelSession, base: View, folder: Path, name: str) -> tuple[Picture, ...]:
+    sketch = session.sketch(base.shape, *base.viewpoint)
+    write_grey(folder / name / "silhouette.png", sketch.silhouette[0, 0])
+    write_grey(folder / name / "depth.png", (sketch.normalized_depth[0, 0] + 1.0) / 2.0)
+    return Picture(f"{name}/silhouette.png", "silhouette"), Picture(f"{name}/depth.png", "depth")
+
+
+def _write_grid(session: ModelSession, rows: dict[str, list[View]], folder: Path, name: str) -> Picture:
+    """Writes all textures at all azimuths as one picture."""
+    grid = [
+        render_views(session, [dataclasses.replace(view, texture=other.texture) for view in rows["azimuth"]])
+        for other in rows["texture"]
+    ]
+    write_picture(folder / name / "grid.png", grid_of(grid, GRID_PX))
+    return Picture(f"{name}/grid.png", "textures downwards, azimuths across")

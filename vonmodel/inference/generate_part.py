@@ -1,0 +1,112 @@
+"""Generation: n shapes x views x textures as images, sketches, meshes, a JSON file and a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vonmodel.checkpoint import CheckpointInfo
+from vonmodel.data.datasets import ViewpointSampler
+from vonmodel.export import surface_level
+from vonmodel.inference.draw import Viewpoints, draw_codes, draw_viewpoints
+from vonmodel.inference.pictures import write_shape
+from vonmodel.inference.source import Source
+from vonmodel.reports.figures import read_metrics
+from vonmodel.reports.gallery_part import Gallery, versions
+from vonmodel.reports.output import replaced_folder
+from vonmodel.reports.page import write_page
+
+Progress = Callable[[int, int], None]
+"""Called with the shapes done and their number."""
+
+
+@dataclass(frozen=True)
+class GenerateSettings:
+    """What to generate.
+
+    Attributes:
+        shapes: how many shapes.
+        views: how many viewpoints, where none are given.
+        textures: how many textures.
+        seed: what codes and viewpoints are drawn with.
+        azimuths_deg: seen from these; drawn from the class's viewpoints where empty.
+        elevations_deg: seen from these; drawn where empty. With both given, every azimuth meets every elevation.
+        level: value of the volume on the surface of the meshes; the representation's own where None.
+    """
+
+    shapes: int = 8
+    views: int = 4
+    textures: int = 3
+    seed: int = 0
+    azimuths_deg: tuple[float, ...] = ()
+    elevations_deg: tuple[float, ...] = ()
+    level: float | None = None
+
+
+def default_output(run: Path, checkpoint: CheckpointInfo, seed: int) -> Path:
+    """Where a generation goes when no folder is named."""
+    return run / "generated" / f"{checkpoint.name}-seed{seed}"
+
+
+def choose_viewpoints(settings: GenerateSettings, sampler: ViewpointSampler) -> Viewpoints:
+    """The viewpoints of a generation, the same for all its shapes, in the order of their azimuth.
+
+    An angle that is not given is drawn from the class's viewpoints.
+    """
+    azimuths, elevations = np.radians(settings.azimuths_deg), np.radians(settings.elevations_deg)
+    if azimuths.size and elevations.size:
+        return np.array(list(itertools.product(azimuths, elevations)))
+    count = azimuths.size or elevations.size or settings.views
+    viewpoints = draw_viewpoints(count, sampler, seed=settings.seed).copy()
+    if azimuths.size:
+        viewpoints[:, 0] = azimuths
+    elif elevations.size:
+        viewpoints[:, 1] = elevations
+    return viewpoints[np.lexsort(viewpoints.T[::-1])]
+
+
+def generate(source: Source, settings: GenerateSettings, output: Path, progress: Progress | None = None) -> Gallery:
+    """Writes a generation into a folder, whole or not at all, and its page.
+
+    Args:
+        source: the model.
+        settings: what to generate.
+        output: the folder; an older generation in it is replaced.
+        progress: told after every shape.
+
+    Raises:
+        OutputError: the folder holds something else than an older generation.
+    """
+    config = source.model.config
+    viewpoints = choose_viewpoints(settings, source.sampler)
+    shape_codes = draw_codes(settings.shapes, config.shape_code_size, seed=settings.seed, purpose="shape")
+    texture_codes = draw_codes(settings.textures, config.texture_code_size, seed=settings.seed, purpose="texture")
+    level = surface_level(config.representation, config.resolution) if settings.level is None else settings.level
+    with replaced_folder(output) as folder:
+        shapes = []
+        for index, code in enumerate(shape_codes):
+            name = f"shape-{index + 1:0{max(2, len(str(settings.shapes)))}d}"
+            shapes.append(write_shape(folder / name, source.model, code, viewpoints, texture_codes, level))
+            if progress is not None:
+                progress(index + 1, settings.shapes)
+        gallery = Gallery(
+            class_name=source.class_name,
+            run=str(source.run),
+            checkpoint=dataclasses.asdict(source.checkpoint),
+            seed=settings.seed,
+            image_size=config.image_size,
+            resolution=config.resolution,
+            level=level,
+            viewpoints_deg=tuple((float(a), float(e)) for a, e in np.degrees(viewpoints).round(6)),
+            texture_codes=tuple(tuple(code) for code in texture_codes.tolist()),
+            shapes=tuple(shapes),
+            versions=versions(),
+        )
+        gallery.save(folder)
+        write_page(folder, gallery, read_metrics(source.run, source.checkpoint.sha256))
+    return gallery

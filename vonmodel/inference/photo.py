@@ -1,0 +1,119 @@
+"""A photo as the encoders read it: the object found, cut out, centred on white at the model's size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from vondata.images.cutout import frame_cut_out
+from vondata.images.decoding import decode_mask, decode_photo
+from vondata.images.mask_quality import bounding_box, check_presence
+from vondata.images.object_mask import FoundObject, find_object, object_of_mask
+from vondata.images.prepare import locate_object
+from vondata.images.settings import ImageSettings
+from vondata.types import Rejected
+from vonmodel.data.downsampling import smaller_photo
+
+MARGIN = ImageSettings().margin
+LARGEST_SMALL_PX = 160
+SMALL_PADDING_PX = 8
+OUTLINE_PX = 128
+
+
+class PhotoError(ValueError):
+    """A photo that is of no use: not readable, too large, or without an object that can be told from its ground."""
+
+
+@dataclass(frozen=True, eq=False)
+class CutPhoto:
+    """The object of a photo, framed as the model's sketches and images are.
+
+    Attributes:
+        name: what people call it.
+        image: (3, R, R) colours in [-1, 1], the object on white.
+        mask: (1, R, R) share of the pixel that the object covers, in [0, 1].
+        outline: (1, S, S) the same as finely as the photo shows it, S a multiple of R.
+        origin: how the object was found: alpha, plain or grabcut.
+    """
+
+    name: str
+    image: Float[Tensor, "3 R R"]
+    mask: Float[Tensor, "1 R R"]
+    outline: Float[Tensor, "1 S S"]
+    origin: str
+
+
+def read_photo(path: Path, size: int, mask: Path | None = None) -> CutPhoto:
+    """Reads a photo and finds its object.
+
+    Args:
+        path: an image file of any common format; transparency says what the object is.
+        size: the model's image size.
+        mask: an image of the same size, light where the object is, in place of finding it.
+
+    Raises:
+        PhotoError: a file is no picture, too large, or shows no object that can be trusted.
+    """
+    try:
+        found = _find(path, size) if mask is None else _find_by_mask(path, mask)
+    except Rejected as error:
+        raise PhotoError(f"{path}: {error.detail} ({error.reason}); {_ADVICE}") from error
+    return photo_of_object(path.stem, found, size)
+
+
+def photo_of_object(name: str, found: FoundObject, size: int) -> CutPhoto:
+    """A photo of an object that was found, at the model's size, its outline as fine as the photo but at most 128."""
+    box = bounding_box(found.mask)
+    shown_px = max(box[2] - box[0], box[3] - box[1])
+    finest = size * max(1, min(OUTLINE_PX, shown_px) // size)
+    return photo_of_pixels(name, frame_cut_out(found.cut, box, size=finest, margin=MARGIN), size, found.origin)
+
+
+def _find(path: Path, size: int) -> FoundObject:
+    settings = ImageSettings(size=size)
+    photo = decode_photo(path, max_pixels=settings.max_pixels, enough_px=LARGEST_SMALL_PX)
+    if max(photo.full_size) > LARGEST_SMALL_PX or photo.alpha is not None:
+        return locate_object(path, settings).found
+    # A small picture, such as those that VON paints, leaves too little ground around the object to tell it by.
+    rgb, pad = photo.rgb, (SMALL_PADDING_PX,) * 4
+    border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
+    ground = tuple(float(value) for value in np.median(border, axis=0))
+    return find_object(cv2.copyMakeBorder(rgb, *pad, cv2.BORDER_CONSTANT, value=ground), None)
+
+
+def _find_by_mask(path: Path, mask: Path) -> FoundObject:
+    max_pixels = ImageSettings().max_pixels
+    solid = decode_mask(mask, max_pixels=max_pixels)
+    rgb = decode_photo(path, max_pixels=max_pixels).rgb
+    if solid.shape != rgb.shape[:2]:
+        raise Rejected("mask_mismatch", f"the mask is {solid.shape[::-1]}, the photo {rgb.shape[1::-1]} pixels")
+    check_presence(solid, 1.0)
+    return object_of_mask(rgb, solid)
+
+
+def photo_of_pixels(
+    name: str, rgba: npt.NDArray[np.uint8], size: int | None = None, origin: str = "alpha"
+) -> CutPhoto:
+    """A photo of prepared pixels, the object on white and framed, alpha = mask.
+
+    Args:
+        name: what people call it.
+        rgba: (S, S, 4), as large as the photo shows the object, at least the model's size.
+        size: the model's image size; that of the pixels where None.
+        origin: how the object was found.
+    """
+    outline = torch.from_numpy(rgba[None, ..., 3].astype(np.float32) / 255.0)
+    small = torch.from_numpy(smaller_photo(Image.fromarray(rgba), size or len(rgba)).astype(np.float32))
+    image, mask = (small[..., :3] / 127.5 - 1.0).permute(2, 0, 1), small[None, ..., 3] / 255.0
+    return CutPhoto(name, image, mask, outline, origin)
+
+
+_ADVICE = "a photo of one whole object on a plain ground, or a PNG with a transparent one, works best"

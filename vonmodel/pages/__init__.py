@@ -1,1 +1,0 @@
-"""What all HTML pages that VON writes have in common: one frame and one look."""

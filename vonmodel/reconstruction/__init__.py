@@ -1,0 +1,1 @@
+"""Shape, viewpoint and texture code from one photo."""

@@ -1,0 +1,207 @@
+"""After the code is found: what the photo's outline says beyond the shapes that codes make.
+
+The surface is moved, inwards or outwards, on a grid finer than the model's where the photo shows more than its
+voxels can. It moves smoothly, hence parts move as a whole; nothing appears far from where something is; and the
+mirrored side moves alike for classes whose left and right look alike. The viewpoint goes along. Opacities themselves,
+freely changed, would draw the outline with fog along the rays, which no other view and no mesh would show.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+from torch.nn import functional
+
+from vondata.shapes.binvox import VoxelGrid, filled
+from vonmodel.geometry import Camera
+from vonmodel.inference.rendering import look, on_finer_grid, overlap_of, see
+from vonmodel.model import VonModel, opaque_above
+from vonmodel.projection import Sketch, frame_sketch
+from vonmodel.reconstruction.fitting import framed_channels, frames_of, silhouette_loss
+
+FINEST = 64
+"""Voxels an edge that a coarser model's volumes are refined to."""
+SOFT, SHARP = 0.8, 0.3
+"""Width of the surface in voxels, at first, to be pulled from afar, and in the end."""
+SURFACE_RATE, ANGLE_RATE, FRAME_RATE, THICKNESS_RATE = 1.0, 0.02, 0.005, 0.05
+"""Step sizes: of the surface in voxels, of radians, of a frame's numbers in image sizes, and of the thickness."""
+SHARP_SHARE = 0.6
+"""Of the steps, after which the surface is sharp."""
+GROWTH = 0.2
+"""Voxels given back in the end: rays that graze a surface add up its opacities, so solids of an outline are thin."""
+BEND_COSTS, CHANGE_COSTS = 0.8, 0.002
+"""Of mean squared differences of neighbouring movements, and of movements, in voxels."""
+MOMENTUM = 0.8
+FASTEST = 3.0
+"""How much faster than the surface usually moves any part of it may."""
+
+
+class Carved(NamedTuple):
+    """A volume that fits an outline.
+
+    Attributes:
+        volume: (1, g, g, g) in the model's representation.
+        angles: (2,) azimuth and elevation in radians.
+        silhouette: (1, S, S) as framed, of the outline's size.
+        overlap: intersection over union of silhouette and outline.
+        overlap_before: the same of the volume to begin with.
+    """
+
+    volume: Float[Tensor, "1 g g g"]
+    angles: Float[Tensor, " 2"]
+    silhouette: Float[Tensor, "1 S S"]
+    overlap: float
+    overlap_before: float
+
+
+def carve(
+    model: VonModel,
+    volume: Float[Tensor, "1 r r r"],
+    angles: Float[Tensor, " 2"],
+    outline: Float[Tensor, "1 S S"],
+    *,
+    steps: int,
+    mirrored: bool,
+    step: Callable[[int, int], None],
+    camera: Camera = Camera(),  # noqa: B008  # frozen
+) -> Carved:
+    """Moves the surface of a volume until its silhouette fits; the volume itself where nothing fits better.
+
+    The frame stays free to the end: that of the silhouette jumps when a foot appears, and the surface runs after it.
+
+    Args:
+        model: whose representation the volume is in.
+        volume: values in [0, 1].
+        angles: azimuth and elevation in radians, to begin with.
+        outline: the photo's mask, framed, in [0, 1]; the larger it is, the finer the grid.
+        steps: how many, with rates that fall to zero by a cosine.
+        mirrored: whether left and right change alike.
+        step: told after every step; may raise to stop.
+        camera: what the photo was taken with.
+    """
+    size = outline.shape[-1]
+    volume = on_finer_grid(volume, carving_grid(volume.shape[-1], size))
+    with torch.no_grad():
+        seen = look(model, volume[None], angles[None], camera=camera, image_size=size)
+        before, silhouette = _overlap(seen, outline)
+    best = Carved(volume, angles.detach().clone(), silhouette, before, before)
+    solid = solid_of(model, volume)
+    if not steps or solid.all() or not solid.any():
+        return best
+    surface = Surface(signed_distance(solid, volume), mirrored)
+    turned, frames = angles.detach().clone()[None].requires_grad_(), frames_of(seen).requires_grad_()
+    rates = ((turned, ANGLE_RATE), (frames, FRAME_RATE * size), (surface.thickness, THICKNESS_RATE))
+    optimizer = torch.optim.Adam([{"params": [part], "lr": rate} for part, rate in rates], betas=(0.8, 0.95))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for index in range(steps + 1):
+        width = max(SHARP, SOFT - (SOFT - SHARP) * index / (SHARP_SHARE * steps))
+        with torch.enable_grad():
+            distance, cost = surface.moved()
+            seen = see(model.config, torch.sigmoid(-distance / width), turned, camera=camera, image_size=size)
+            shown, _ = framed_channels(seen, frames)
+            loss = silhouette_loss(shown, outline).sum() + cost
+        if width == SHARP:
+            grown = volume_of(model, distance.detach()[0] - GROWTH, SHARP)
+            with torch.no_grad():
+                overlap, silhouette = _overlap(
+                    look(model, grown[None], turned, camera=camera, image_size=size), outline
+                )
+            if overlap > best.overlap:
+                best = Carved(grown, turned[0].detach().clone(), silhouette, overlap, before)
+        if index < steps:
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            surface.move(SURFACE_RATE * 0.5 * (1.0 + math.cos(math.pi * index / steps)), distance.detach())
+            schedule.step()
+            step(index + 1, steps)
+    return best
+
+
+class Surface:
+    """A surface that moves: where its signed distance, less how far it has moved there, is 0.
+
+    Attributes:
+        thickness: (1,) how far all of it has moved inwards, in voxels; codes make parts as thick as coarse voxels.
+    """
+
+    def __init__(self, distance: Float[Tensor, "1 g g g"], mirrored: bool) -> None:
+        self._distance, self._mirrored = smooth(distance[None]), mirrored
+        self._movement = torch.zeros_like(self._distance, requires_grad=True)
+        self._momentum = torch.zeros_like(self._distance)
+        self.thickness = torch.zeros(1, device=distance.device, requires_grad=True)
+
+    def moved(self) -> tuple[Float[Tensor, "1 1 g g g"], Float[Tensor, ""]]:
+        """The distance to the moved surface, in voxels and negative inside, and what the movement costs."""
+        movement = smooth(self._movement)
+        if self._mirrored:
+            movement = (movement + movement.flip(2)) / 2.0
+        bends = sum((movement.diff(dim=axis).square().mean() for axis in (2, 3, 4)), movement.new_zeros(()))
+        movement = movement + self.thickness
+        return self._distance + movement, BEND_COSTS * bends + CHANGE_COSTS * movement.square().mean()
+
+    @torch.no_grad()
+    def move(self, rate: float, distance: Float[Tensor, "1 1 g g g"]) -> None:
+        """One step down the gradient, of `rate` voxels for what lies near the surface and is usual there.
+
+        One scale for all: were each voxel to go at its own, as Adam has it, all along a ray would become solid.
+        """
+        if self._movement.grad is None:
+            return
+        self._momentum.lerp_(self._movement.grad, 1.0 - MOMENTUM)
+        usual = self._momentum[distance.abs() < 1.5].square().mean().sqrt().clamp_min(1e-12)
+        self._movement -= rate * (self._momentum / usual).nan_to_num_().clamp_(-FASTEST, FASTEST)
+        self._movement.grad = None
+
+
+def carving_grid(resolution: int, outline_size: int) -> int:
+    """Voxels an edge to carve: more than the model's where the photo shows finer things."""
+    return max(resolution, min(outline_size, FINEST))
+
+
+def solid_of(model: VonModel, volume: Float[Tensor, "1 g g g"]) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """What of a volume is solid; what a distance function's opaque shell encloses is."""
+    opaque = (model.opacity(volume[None])[0, 0] > 0.5).cpu().numpy()
+    if model.config.representation == "distance":
+        opaque = filled(VoxelGrid(opaque, (0.0, 0.0, 0.0), 1.0)).occupancy
+    return np.asarray(opaque)
+
+
+def volume_of(model: VonModel, distance: Float[Tensor, "1 g g g"], width: float) -> Float[Tensor, "1 g g g"]:
+    """The volume, in the model's representation, of signed distances in voxels to where it begins to be opaque."""
+    if model.config.representation == "occupancy":
+        return torch.sigmoid(-distance / width)
+    threshold = opaque_above(model.config.resolution)
+    edges = distance / (distance.shape[-1] - 1)
+    return threshold * torch.exp(-8.0 * edges.clamp_min(math.log(threshold) / 8.0))
+
+
+def signed_distance(
+    solid: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], like: Float[Tensor, "1 g g g"]
+) -> Float[Tensor, "1 g g g"]:
+    """Distance in voxels to the faces between solid and empty voxels, negative inside."""
+    distance = distance_transform_edt(~solid) - distance_transform_edt(solid)
+    return torch.from_numpy(distance - np.copysign(0.5, distance)).to(like)[None]
+
+
+def smooth(field: Float[Tensor, "1 1 g g g"]) -> Float[Tensor, "1 1 g g g"]:
+    """Twice the mean over the nearest 27 voxels, axis by axis."""
+    for axis in (2, 3, 4) * 2:
+        kernel = [3 if each == axis else 1 for each in (2, 3, 4)]
+        padding = [size // 2 for size in kernel]
+        field = functional.avg_pool3d(field, kernel, stride=1, padding=padding, count_include_pad=False)
+    return field
+
+
+def _overlap(seen: Sketch, outline: Float[Tensor, "1 S S"]) -> tuple[float, Float[Tensor, "1 S S"]]:
+    """How well what is seen covers the outline once it is framed, and its silhouette then."""
+    with torch.no_grad():
+        silhouette = frame_sketch(seen, depth_range="item").silhouette
+    return overlap_of(silhouette, outline).item(), silhouette[0]

@@ -1,0 +1,259 @@
+"""Fitting shape codes and viewpoints to a silhouette and a depth map, by descent through the projection.
+
+The frame (where in the camera's image the photo's square lies) is fitted too. `frame_sketch` finds it from the
+sketch and passes no gradient through where it lies: without it, growing the whole object would seem to help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from vonmodel.geometry import Camera
+from vonmodel.inference.rendering import look, overlap_of
+from vonmodel.model import VonModel
+from vonmodel.projection import Sketch, frame_positions, frame_sketch
+
+LEVELS = 3
+"""Silhouettes are compared at this many sizes, each half of the one before: coarse ones pull from afar."""
+DEPTH_SCALE = 0.25
+"""Depth errors far above this, in half the depth's range, count no more: the sketch encoder errs here and there."""
+TELLING_SPREAD = 0.2
+"""Standard deviation of an object's depths, in half their range, from which on they are trusted."""
+DEPTH_COUNTS = 0.75
+"""How much a depth error counts against overlap when fits are compared."""
+CODE_RATE, ANGLE_RATE, FRAME_RATE = 0.08, 0.05, 0.01
+"""Adam's step sizes: of numbers of a code, of radians, and of a frame's numbers in image sizes."""
+FREE_SHARE = 0.5
+"""Of the steps, in which the frames are free."""
+
+
+@dataclass(frozen=True)
+class FitWeights:
+    """What counts how much.
+
+    Attributes:
+        silhouette: mean difference of the silhouettes, by the object's area.
+        depth: robust difference of the depths where both show the object.
+        code: what a code is longer than codes that are drawn.
+        tilt: elevations beyond those that the class is seen from.
+    """
+
+    silhouette: float = 1.0
+    depth: float = 0.4
+    code: float = 0.05
+    tilt: float = 1.0
+
+
+class Target(NamedTuple):
+    """What to fit to.
+
+    Attributes:
+        mask: (1, R, R) in [0, 1].
+        depth: (1, R, R) in [-1, 1], near 1; only counts inside the mask.
+        trust: of the depth, in [0, 1].
+    """
+
+    mask: Float[Tensor, "1 R R"]
+    depth: Float[Tensor, "1 R R"]
+    trust: float = 1.0
+
+
+def depth_trust(mask: Float[Tensor, "1 R R"], depth: Float[Tensor, "1 R R"]) -> float:
+    """How much a depth map says: 1 where it spreads as depths of objects do, near 0 where it is all but flat.
+
+    A sketch encoder that does not understand a photo answers with one depth for all of the object. Taken at its word
+    it would ask for the flattest view, a chair's back.
+    """
+    inside = depth[mask > 0.5]
+    return min(1.0, inside.std().item() / TELLING_SPREAD) if len(inside) > 1 else 0.0
+
+
+class Pose(NamedTuple):
+    """What is fitted, one row for each start.
+
+    Attributes:
+        codes: (n, k) shape codes.
+        angles: (n, 2) azimuth and elevation in radians.
+        frames: (n, 3) middle row, middle column and size of the photo's square in the camera's image, in its pixels.
+    """
+
+    codes: Float[Tensor, "n k"]
+    angles: Float[Tensor, "n 2"]
+    frames: Float[Tensor, "n 3"]
+
+
+class Fitted(NamedTuple):
+    """Where a descent is, one row for each start.
+
+    Attributes:
+        pose: codes, viewpoints and frames.
+        loss: what is minimised.
+        overlap: intersection over union of mask and silhouette, framed as the model frames sketches.
+        depth_error: mean absolute difference of the depths where both show the object, 2 is the whole range, times
+            the trust in the depths.
+    """
+
+    pose: Pose
+    loss: Float[Tensor, " n"]
+    overlap: Float[Tensor, " n"]
+    depth_error: Float[Tensor, " n"]
+
+    @property
+    def score(self) -> Float[Tensor, " n"]:
+        """How well it fits; 1 is perfect."""
+        return score(self.overlap, self.depth_error)
+
+    def better_of(self, other: Fitted) -> Fitted:
+        """Row by row the one with the higher score."""
+        ours = self.score >= other.score
+        poses = (torch.where(ours[:, None], a, b) for a, b in zip(self.pose, other.pose, strict=True))
+        rest = (torch.where(ours, a, b) for a, b in zip(self[1:], other[1:], strict=True))
+        return Fitted(Pose(*poses), *rest)
+
+    def best(self, count: int) -> Fitted:
+        """The rows with the highest scores, the best first."""
+        rows = self.score.argsort(descending=True)[:count]
+        return Fitted(Pose(*(part[rows] for part in self.pose)), *(part[rows] for part in self[1:]))
+
+
+def score(overlap: Float[Tensor, "*n"], depth_error: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """How well sketches fit by their overlap and depth error; 1 is perfect."""
+    return overlap - DEPTH_COUNTS * depth_error
+
+
+def fit(
+    model: VonModel,
+    target: Target,
+    start: Pose,
+    *,
+    steps: int,
+    elevations: tuple[float, float],
+    weights: FitWeights,
+    camera: Camera = Camera(),  # noqa: B008  # frozen
+) -> Iterator[Fitted]:
+    """Descends from every start; yields where each is before each step, and in the end.
+
+    At first the frames are fitted freely; for the last steps they are those that `frame_sketch` chooses, which is
+    what counts in the end.
+
+    Args:
+        model: whose weights stay as they are.
+        target: silhouette and depth.
+        start: where to begin.
+        steps: how many steps of Adam, whose rate falls to zero by a cosine.
+        elevations: lowest and highest elevation that the class is seen from, in radians.
+        weights: of the terms of the loss.
+        camera: what the photo was taken with.
+    """
+    values = [part.clone().requires_grad_() for part in start]
+    rates = (CODE_RATE, ANGLE_RATE, FRAME_RATE * model.config.image_size)
+    groups = [{"params": [value], "lr": rate} for value, rate in zip(values, rates, strict=True)]
+    optimizer = torch.optim.Adam(groups, betas=(0.8, 0.95))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps + 1):
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            pose = Pose(*values)
+            seen = camera_sketch(model, pose, camera)
+            if step > FREE_SHARE * steps:
+                pose = pose._replace(frames=frames_of(seen))
+            losses = pose_losses(seen, target, pose, elevations, weights)
+        with torch.no_grad():
+            reached = Pose(*(value.detach().clone() for value in pose))
+            yield Fitted(reached, losses.detach(), *framed_errors(seen, target))
+        if step < steps:
+            torch.autograd.backward(losses.sum())
+            optimizer.step()
+            schedule.step()
+
+
+def pose_losses(
+    seen: Sketch, target: Target, pose: Pose, elevations: tuple[float, float], weights: FitWeights
+) -> Float[Tensor, " n"]:
+    """How badly each pose fits: 0 is perfect."""
+    silhouette, depth = framed_channels(seen, pose.frames)
+    both = silhouette.detach() * target.mask
+    off = ((depth - target.depth) / DEPTH_SCALE).square()
+    depth_loss = (both * off / (1.0 + off)).sum((1, 2, 3)) / both.sum((1, 2, 3)).clamp_min(1.0)
+    low, high = elevations
+    tilt = (low - pose.angles[:, 1]).clamp_min(0.0) + (pose.angles[:, 1] - high).clamp_min(0.0)
+    spread = (pose.codes.square().mean(-1) - 1.0).clamp_min(0.0)
+    return (
+        weights.silhouette * silhouette_loss(silhouette, target.mask)
+        + weights.depth * target.trust * depth_loss
+        + weights.code * spread
+        + weights.tilt * tilt
+    )
+
+
+def framed_errors(seen: Sketch, target: Target) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Overlap and depth error of sketches as the model frames them, see `Fitted`."""
+    framed = frame_sketch(seen, depth_range="item")
+    return sketch_errors(framed.silhouette, framed.normalized_depth, target)
+
+
+def sketch_errors(
+    silhouette: Float[Tensor, "n 1 R R"], depth: Float[Tensor, "n 1 R R"], target: Target
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Overlap and depth error of framed sketches, see `Fitted`."""
+    both = torch.minimum(silhouette, target.mask)
+    shared = both.sum((1, 2, 3))
+    error = ((depth - target.depth).abs() * both).sum((1, 2, 3)) / shared.clamp_min(1e-6)
+    return overlap_of(silhouette, target.mask), target.trust * torch.where(shared > 0, error, 2.0)
+
+
+def camera_sketch(
+    model: VonModel,
+    pose: Pose,
+    camera: Camera = Camera(),  # noqa: B008  # frozen
+) -> Sketch:
+    """What the camera sees of each pose, before framing."""
+    return look(model, model.generate_shapes(pose.codes), pose.angles, camera=camera)
+
+
+def initial_frames(
+    model: VonModel,
+    codes: Float[Tensor, "n k"],
+    angles: Float[Tensor, "n 2"],
+    camera: Camera = Camera(),  # noqa: B008  # frozen
+) -> Float[Tensor, "n 3"]:
+    """The frames that `frame_sketch` would choose."""
+    return frames_of(camera_sketch(model, Pose(codes, angles, angles.new_zeros(len(angles), 3)), camera))
+
+
+def frames_of(seen: Sketch) -> Float[Tensor, "n 3"]:
+    """The frames that `frame_sketch` chooses for sketches."""
+    rows, columns = frame_positions(seen.silhouette)
+    size = (rows[:, -1] - rows[:, 0]).maximum(columns[:, -1] - columns[:, 0])
+    return torch.stack([rows.mean(-1), columns.mean(-1), size], dim=-1)
+
+
+def framed_channels(
+    seen: Sketch, frames: Float[Tensor, "n 3"]
+) -> tuple[Float[Tensor, "n 1 R R"], Float[Tensor, "n 1 R R"]]:
+    """Silhouette and normalised depth of sketches in given frames, differentiable with respect to the frames too."""
+    far, size = Camera().far, seen.silhouette.shape[-1]
+    channels = torch.cat([seen.silhouette, far - seen.depth], dim=1)
+    across = torch.linspace(-0.5, 0.5, size, dtype=channels.dtype, device=channels.device)
+    rows = frames[:, 0, None] + frames[:, 2, None] * across
+    columns = frames[:, 1, None] + frames[:, 2, None] * across
+    grid = torch.stack([columns[:, None, :].expand(-1, size, -1), rows[:, :, None].expand(-1, -1, size)], dim=-1)
+    grid = 2.0 * grid / (size - 1) - 1.0
+    framed = functional.grid_sample(channels, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    silhouette, nearness = framed[:, :1], framed[:, 1:]
+    nearest = nearness.detach().amax((1, 2, 3), keepdim=True).clamp_min(1e-3)
+    return silhouette, 2.0 * nearness / nearest - 1.0
+
+
+def silhouette_loss(silhouette: Float[Tensor, "n 1 R R"], mask: Float[Tensor, "1 R R"]) -> Float[Tensor, " n"]:
+    """Mean over the levels of the summed difference by the object's area."""
+    difference = silhouette - mask
+    levels = [functional.avg_pool2d(difference, 2**level).abs().sum((1, 2, 3)) * 4**level for level in range(LEVELS)]
+    return torch.stack(levels).mean(0) / mask.sum().clamp_min(1.0)

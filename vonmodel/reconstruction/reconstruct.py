@@ -1,0 +1,287 @@
+"""Reconstruction: from one photo to shape code, viewpoint and texture code.
+
+Mask, sketch encoder and texture encoder read the photo. Sketches of generated shapes from all around give the starts,
+descent through the projection fits the best of them to silhouette and depth. Then the shape is carved to the
+outline where codes cannot follow it, on a finer grid where the photo shows more, and the texture code is fitted.
+
+The model's own camera stands two units from the object, nearer than photographers do: seen from there, things look as
+through a wide lens, and photos would have to be explained by lower viewpoints and distorted shapes. Photos are
+therefore fitted from further away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vondata.classes import load_class
+from vonmodel.inference.photo import CutPhoto
+from vonmodel.inference.rendering import distant_camera, framed_look
+from vonmodel.inference.session_part import ModelSession, Shape
+from vonmodel.projection import FramedSketch
+from vonmodel.reconstruction.carving import Carved, carve
+from vonmodel.reconstruction.fitting import Fitted, FitWeights, Pose, Target, depth_trust, fit, sketch_errors
+from vonmodel.reconstruction.initialisation import SketchBank, build_sketch_bank
+
+Phase = Literal["search", "fit", "carve", "texture"]
+Progress = Callable[[Phase, int, int], None]
+"""Called with the phase, its steps done and their number."""
+
+SLACK = math.radians(5.0)
+COLOUR_SCALE = 0.3
+TEXTURE_RATE = 0.05
+CAMERA_DISTANCE = 3.5
+"""In object units; the middle half of Pix3D-like photos of chairs is taken from 3.0 to 4.3."""
+_BANK_VOXELS = 96 * 64**3
+
+
+class CancelledError(Exception):
+    """The reconstruction was not wanted any more."""
+
+
+@dataclass(frozen=True)
+class ReconstructSettings:
+    """How hard to look.
+
+    Attributes:
+        shapes: generated shapes to begin with; None takes 96, fewer of more than 64 voxels an edge.
+        azimuths: viewpoints among those that the class is seen from, for each of two elevations.
+        rounds: starts that each round goes on with, and its steps.
+        carve_steps: steps that carve the shape after its code is found; 0 leaves it as the code makes it.
+        carve_below: a shape whose silhouette overlaps the outline so well by itself is left as the code makes it:
+            what carving gains in the outline, it loses in the solid.
+        texture_steps: steps that fit the texture code after the encoder; 0 keeps what the encoder says.
+        camera_distance: of the photo's camera, in object units (half the edge of the cube of voxels).
+        seed: what the shapes are drawn with.
+        weights: of the fit.
+    """
+
+    shapes: int | None = None
+    azimuths: int = 18
+    rounds: tuple[tuple[int, int], ...] = ((12, 25), (4, 60))
+    carve_steps: int = 50
+    carve_below: float = 0.8
+    texture_steps: int = 60
+    camera_distance: float = CAMERA_DISTANCE
+    seed: int = 0
+    weights: FitWeights = field(default_factory=FitWeights)
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another fit, further down.
+
+    Attributes:
+        azimuth: radians.
+        elevation: radians.
+        overlap: intersection over union of the silhouettes.
+        score: overlap less depth error; what the fits are ordered by.
+    """
+
+    azimuth: float
+    elevation: float
+    overlap: float
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What a photo shows.
+
+    Attributes:
+        photo: the photo.
+        depth: (1, R, R) what the sketch encoder reads off it, in [-1, 1].
+        shape: the shape, carved, with the code it was carved from.
+        azimuth: radians.
+        elevation: radians.
+        texture: (k,) the texture code.
+        sketch: (1, 1, R, R) each: the shape as the photo's camera sees it.
+        silhouette: (1, S, S) the same as finely as the photo's outline.
+        overlap: intersection over union of outline and silhouette.
+        code_overlap: the same of the shape that the code makes, before it is carved.
+        depth_error: mean absolute difference of the depths where both show the object, 2 is the whole range,
+            times the trust in the depths.
+        alternatives: the other fits of the last round, the better ones first.
+    """
+
+    photo: CutPhoto
+    depth: Float[Tensor, "1 R R"]
+    shape: Shape
+    azimuth: float
+    elevation: float
+    texture: Float[Tensor, " k"]
+    sketch: FramedSketch
+    silhouette: Float[Tensor, "1 S S"]
+    overlap: float
+    code_overlap: float
+    depth_error: float
+    alternatives: tuple[Alternative, ...]
+
+
+class Reconstructor:
+    """Reconstructs photos with one model; the sketches to begin with are drawn once."""
+
+    def __init__(self, session: ModelSession, settings: ReconstructSettings | None = None) -> None:
+        self.session = session
+        self.settings = settings or ReconstructSettings()
+        self._class = load_class(session.source.class_name)
+        self._camera = distant_camera(self.settings.camera_distance)
+        bands = self._class.viewpoints
+        self._azimuths, self._elevations = (
+            (math.radians(min(low for low, _ in ranges)), math.radians(max(high for _, high in ranges)))
+            for ranges in ([band.azimuth_deg for band in bands], [band.elevation_deg for band in bands])
+        )
+        self._bank: SketchBank | None = None
+
+    def reconstruct(
+        self, photo: CutPhoto, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
+    ) -> Reconstruction:
+        """Finds shape, viewpoint and texture of a photo; the same photo always gives the same answer.
+
+        Args:
+            photo: at the model's image size.
+            progress: told after every step.
+            cancelled: asked before every step whether to stop.
+
+        Raises:
+            CancelledError: `cancelled` said so.
+        """
+
+        def step(phase: Phase, done: int, total: int) -> None:
+            if cancelled is not None and cancelled():
+                raise CancelledError
+            if progress is not None:
+                progress(phase, done, total)
+
+        session = self.session
+        target = self.target(photo)
+        starts = self._sketches(step).starts(session, target, self.settings.rounds[0][0])
+        best = self._descend(target, starts, step)
+        shape, carved = self._carve(photo, best, step)
+        with torch.no_grad():
+            sketch = framed_look(session.source.model, shape.volume[None], carved.angles[None], self._camera)
+        found = [
+            Alternative(float(angles[0]), float(angles[1]), float(overlap), float(score))
+            for angles, overlap, score in zip(best.pose.angles, best.overlap, best.score, strict=True)
+        ]
+        return Reconstruction(
+            photo=photo,
+            depth=target.depth.cpu(),
+            shape=shape,
+            azimuth=math.remainder(float(carved.angles[0]), 2.0 * math.pi),
+            elevation=float(carved.angles[1]),
+            texture=self._fit_texture(photo, sketch, step),
+            sketch=sketch,
+            silhouette=carved.silhouette.cpu(),
+            overlap=carved.overlap,
+            code_overlap=carved.overlap_before,
+            depth_error=sketch_errors(sketch.silhouette, sketch.normalized_depth, target)[1].item(),
+            alternatives=tuple(found[1:]),
+        )
+
+    def target(self, photo: CutPhoto) -> Target:
+        """What to fit to: the mask, and the depth that the sketch encoder reads."""
+        session = self.session
+        size = session.config.image_size
+        if photo.mask.shape != (1, size, size):
+            raise ValueError(f"the photo is {tuple(photo.mask.shape)}; this model reads {size} pixels an edge")
+        with torch.no_grad():
+            depth = session.source.model.sketch_encoder(photo.image[None].to(session.device))[0]
+        mask = photo.mask.to(session.device)
+        return Target(mask, depth, depth_trust(mask, depth))
+
+    def _sketches(self, step: Callable[[Phase, int, int], None]) -> SketchBank:
+        if self._bank is None:
+            settings, (low, high) = self.settings, self._elevations
+            shapes = settings.shapes or max(12, min(96, _BANK_VOXELS // self.session.config.resolution**3))
+            self._bank = build_sketch_bank(
+                self.session,
+                shapes=shapes,
+                azimuths=tuple(np.linspace(*self._azimuths, settings.azimuths).tolist()),
+                elevations=(low + (high - low) / 4.0, high - (high - low) / 4.0),
+                seed=settings.seed,
+                camera=self._camera,
+                step=lambda done, total: step("search", done, total),
+            )
+        return self._bank
+
+    def _descend(self, target: Target, starts: Pose, step: Callable[[Phase, int, int], None]) -> Fitted:
+        """Rounds of descent, each from the best of the one before; what fitted best, the best first."""
+        settings, done = self.settings, 0
+        total = sum(steps + 1 for _, steps in settings.rounds)
+        limits = (self._elevations[0] - SLACK, self._elevations[1] + SLACK)
+        best: Fitted | None = None
+        for count, steps in settings.rounds:
+            if best is not None:
+                best = best.best(count)
+                starts = best.pose
+            for reached in fit(
+                self.session.source.model,
+                target,
+                starts,
+                steps=steps,
+                elevations=limits,
+                weights=settings.weights,
+                camera=self._camera,
+            ):
+                best = reached if best is None else best.better_of(reached)
+                done += 1
+                step("fit", done, total)
+        if best is None:
+            raise ValueError("a reconstruction needs at least one round")
+        return best.best(len(best.score))
+
+    def _carve(self, photo: CutPhoto, best: Fitted, step: Callable[[Phase, int, int], None]) -> tuple[Shape, Carved]:
+        """The shape of the best code, carved to the photo's outline where it is far off."""
+        session, settings = self.session, self.settings
+        shape = session.shape_of_code(best.pose.codes[0], photo.name)
+
+        def carved_in(steps: int) -> Carved:
+            return carve(
+                session.source.model,
+                shape.volume,
+                best.pose.angles[0],
+                photo.outline.to(session.device),
+                steps=steps,
+                mirrored=self._class.mirror_symmetry,
+                step=lambda done, total: step("carve", done, total),
+                camera=self._camera,
+            )
+
+        carved = carved_in(0)
+        if not settings.carve_steps or carved.overlap >= settings.carve_below:
+            return shape, carved
+        carved = carved_in(settings.carve_steps)
+        return replace(session.shape_of_volume(photo.name, carved.volume), code=shape.code), carved
+
+    def _fit_texture(
+        self, photo: CutPhoto, sketch: FramedSketch, step: Callable[[Phase, int, int], None]
+    ) -> Float[Tensor, " k"]:
+        """The texture code that paints the sketch like the photo, beginning with what the encoder says."""
+        model, steps = self.session.source.model, self.settings.texture_steps
+        image = photo.image[None].to(self.session.device)
+        best = self.session.encode_texture(photo.image)[None].to(image.device)
+        shared = torch.minimum(sketch.silhouette, photo.mask[None].to(image.device))
+        code = best.clone().requires_grad_()
+        optimizer = torch.optim.Adam([code], lr=TEXTURE_RATE)
+        least = math.inf
+        for index in range(steps):
+            with torch.enable_grad():
+                off = ((model.paint(sketch, code) - image) / COLOUR_SCALE).square()
+                # Robust, as highlights and shadows are not the texture's; codes stay as long as drawn ones.
+                loss = (shared * off / (1.0 + off)).sum() / shared.sum().clamp_min(1.0) / 3.0
+                loss = loss + 0.05 * (code.square().mean() - 1.0).clamp_min(0.0)
+            if loss.item() < least:
+                best, least = code.detach().clone(), loss.item()
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            step("texture", index + 1, steps)
+        return best[0].cpu()

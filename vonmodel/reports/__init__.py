@@ -1,0 +1,1 @@
+"""Pages, albums, videos and the log of metrics."""

@@ -1,0 +1,202 @@
+"""The page and the JSON file of a verb: what was made, in strips of pictures, with films and files to download."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vondata.dataset.shape_file import atomic_path
+from vonmodel.inference.source import Source
+from vonmodel.reports.gallery_part import FORMAT, PAGE, versions
+from vonmodel.reports.html import Origin, Page, linked_picture
+from vonmodel.reports.output import RESULT, Verb
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: its file, relative to the folder, and what it shows."""
+
+    file: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures side by side; the first is framed where the others depart from it."""
+
+    label: str
+    pictures: tuple[Picture, ...]
+    framed: bool = False
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One object on the page.
+
+    Attributes:
+        title: its name.
+        facts: numbers to read beside it.
+        strips: its rows of pictures.
+        films: moving or composed pictures, shown large.
+        downloads: files to keep, as (label, file).
+    """
+
+    title: str
+    facts: str
+    strips: tuple[Strip, ...]
+    films: tuple[Picture, ...] = ()
+    downloads: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Album:
+    """Everything on the page.
+
+    Attributes:
+        title: its heading.
+        lead: one sentence on what is shown.
+        plates: the objects.
+    """
+
+    title: str
+    lead: str
+    plates: tuple[Plate, ...]
+
+
+Written = tuple[Mapping[str, Any], Plate]
+"""What result.json and the page say of one object."""
+Thing = TypeVar("Thing")
+
+
+def write_each(
+    things: Sequence[Thing],
+    write_one: Callable[[Thing, str], Written],
+    folder: Path,
+    progress: Callable[[int, int], None] | None,
+) -> list[Written]:
+    """Has every object written into a folder of its own, object-01 and so on.
+
+    Args:
+        things: the objects.
+        write_one: writes one into the folder of the name given, which is there.
+        folder: of all of them.
+        progress: told the objects done and their number after each.
+    """
+    written = []
+    for index, thing in enumerate(things, start=1):
+        name = f"object-{index:02d}"
+        (folder / name).mkdir()
+        written.append(write_one(thing, name))
+        if progress is not None:
+            progress(index, len(things))
+    return written
+
+
+def write_account(
+    folder: Path,
+    verb: Verb,
+    source: Source,
+    settings: Mapping[str, Any],
+    words: tuple[str, str],
+    written: list[Written],
+) -> dict[str, Any]:
+    """Writes result.json and the page of a verb; `words` are the page's title and lead.
+
+    Returns:
+        what result.json holds.
+    """
+    result = write_result(folder, verb, source, settings, [said for said, _ in written])
+    write_album(folder, Album(*words, tuple(plate for _, plate in written)), source)
+    return result
+
+
+def write_result(
+    folder: Path, verb: Verb, source: Source, settings: Mapping[str, Any], objects: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Writes result.json: what was asked and what was made; with the checkpoint it is enough to make it again.
+
+    Returns:
+        what was written.
+    """
+    result = {
+        "format": FORMAT,
+        "verb": verb,
+        "class_name": source.class_name,
+        "run": str(source.run),
+        "checkpoint": dataclasses.asdict(source.checkpoint),
+        "settings": dict(settings),
+        "objects": [dict(each) for each in objects],
+        "versions": versions(),
+    }
+    text = json.dumps(result, indent=1, allow_nan=False)
+    with atomic_path(folder / RESULT) as temporary:
+        temporary.write_text(text + "\n", "utf-8")
+    written: dict[str, Any] = json.loads(text)
+    return written
+
+
+def write_album(folder: Path, album: Album, source: Source) -> Path:
+    """Writes the page, which loads nothing from anywhere else, and returns it."""
+    return album_page(album, source).write(folder / PAGE)
+
+
+def album_page(album: Album, source: Source) -> Page:
+    """The page of an album."""
+    plates = "\n".join(_plate(plate) for plate in album.plates)
+    content = f'<main class="plates">\n{plates}\n</main>\n{_origin(source).render()}'
+    return Page(album.title, album.lead, content, styles=("album.css",), enlarges=True)
+
+
+def _plate(plate: Plate) -> str:
+    downloads = "".join(
+        f'<a class="download" href="{escape(file)}" download>{escape(label)}</a>' for label, file in plate.downloads
+    )
+    films = "".join(_film(plate.title, film) for film in plate.films)
+    films = f'<div class="films">{films}</div>' if films else ""
+    strips = "".join(_strip(plate.title, strip) for strip in plate.strips)
+    return f"""<article class="shape">
+<header><h3>{escape(plate.title)}</h3><span class="fact">{escape(plate.facts)}</span>
+<span class="downloads">{downloads}</span></header>
+<div class="plate">{films}<div class="strips">{strips}</div></div>
+</article>"""
+
+
+def _film(title: str, film: Picture) -> str:
+    alternative = escape(f"{title}, {film.caption}")
+    if film.file.endswith(".mp4"):
+        plays = "autoplay loop muted playsinline controls"
+        shown = f'<video src="{escape(film.file)}" {plays} aria-label="{alternative}"></video>'
+    else:
+        shown = f'<img src="{escape(film.file)}" alt="{alternative}">'
+    return f"<figure>{shown}<figcaption>{escape(film.caption)}</figcaption></figure>"
+
+
+def _strip(title: str, strip: Strip) -> str:
+    cells = "".join(
+        f"<figure>{linked_picture(picture.file, f'{title}, {strip.label}: {picture.caption}')}"
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+        for picture in strip.pictures
+    )
+    kind = "strip views framed" if strip.framed else "strip views"
+    return (
+        f'<section><h4>{escape(strip.label)}</h4><div class="{kind}" role="group" '
+        f'aria-label="{escape(f"{title}, {strip.label}")}">{cells}</div></section>'
+    )
+
+
+def _origin(source: Source) -> Origin:
+    config = source.config
+    return Origin(
+        run=str(source.run),
+        checkpoint=dataclasses.asdict(source.checkpoint),
+        seed=None,
+        volumes=f"{config.resolution}³",
+        image_size=config.image_size,
+        versions=versions(),
+        file=RESULT,
+    )

@@ -1,0 +1,133 @@
+"""Moving and composed pictures: films as WebP, GIF or MP4, strips and grids as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from vondata.dataset.shape_file import atomic_path
+from vonmodel.export import to_pixels
+
+FilmFormat = Literal["webp", "gif", "mp4"]
+Pixels = npt.NDArray[np.uint8]
+
+FRAMES_A_SECOND = 15
+# VP9 plays in every browser; MPEG-4 is what every build of OpenCV can write.
+CODECS = ("vp09", "mp4v")
+GAP_PX = 4
+
+
+@dataclass(frozen=True)
+class FilmSettings:
+    """How a film looks.
+
+    Attributes:
+        format: of the file; None makes no film.
+        frames: pictures in it.
+        size_px: width and height.
+    """
+
+    format: FilmFormat | None = "webp"
+    frames: int = 36
+    size_px: int = 256
+
+
+class FilmError(RuntimeError):
+    """A film that could not be written."""
+
+
+def film_frames(images: Float[Tensor, "n 3 h w"], size_px: int) -> Pixels:
+    """Images in [-1, 1] as frames (n, size, size, 3) of 8 bits, enlarged smoothly where they are smaller."""
+    pixels = to_pixels(images).transpose(0, 2, 3, 1)
+    if pixels.shape[1] == size_px:
+        return pixels
+    resized = [Image.fromarray(frame).resize((size_px, size_px), Image.Resampling.BICUBIC) for frame in pixels]
+    return np.stack([np.asarray(frame) for frame in resized])
+
+
+def write_film(path: Path, frames: Pixels) -> None:
+    """Writes frames (n, h, w, 3) as a film that repeats; the suffix of the path decides the format.
+
+    Raises:
+        FilmError: this machine cannot write MP4.
+    """
+    with atomic_path(path) as temporary:
+        if path.suffix == ".mp4":
+            _write_mp4(temporary, frames)
+        else:
+            first, *rest = (Image.fromarray(frame) for frame in frames)
+            duration = round(1000 / FRAMES_A_SECOND)
+            if path.suffix == ".gif":
+                _write_gif(temporary, [first, *rest], duration)
+            else:
+                first.save(
+                    temporary,
+                    "WEBP",
+                    save_all=True,
+                    append_images=rest,
+                    duration=duration,
+                    loop=0,
+                    quality=85,
+                    method=4,
+                )
+
+
+def grid_of(images: Sequence[Float[Tensor, "c 3 h w"]], tile_px: int) -> Pixels:
+    """Rows of images in [-1, 1] as one picture, white between them.
+
+    Args:
+        images: the rows, of equally many images each.
+        tile_px: the size of each.
+
+    Returns:
+        (height, width, 3).
+    """
+    rows = [film_frames(row, tile_px) for row in images]
+    step = tile_px + GAP_PX
+    canvas = np.full((len(rows) * step - GAP_PX, len(rows[0]) * step - GAP_PX, 3), 255, dtype=np.uint8)
+    for top, row in enumerate(rows):
+        for left, tile in enumerate(row):
+            canvas[top * step : top * step + tile_px, left * step : left * step + tile_px] = tile
+    return canvas
+
+
+def write_picture(path: Path, pixels: Pixels) -> None:
+    """Writes pixels as PNG."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG", optimize=True)
+
+
+def _write_gif(path: Path, frames: list[Image.Image], duration_ms: int) -> None:
+    # One palette for all frames, or colours flicker from frame to frame.
+    width, height = frames[0].size
+    shown = frames[:: max(1, len(frames) // 8)]
+    together = Image.new("RGB", (width * len(shown), height))
+    for index, frame in enumerate(shown):
+        together.paste(frame, (index * width, 0))
+    palette = together.quantize(256, method=Image.Quantize.MEDIANCUT)
+    first, *rest = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
+    first.save(path, "GIF", save_all=True, append_images=rest, duration=duration_ms, loop=0)
+
+
+def _write_mp4(path: Path, frames: Pixels) -> None:
+    height, width = (edge - edge % 2 for edge in frames.shape[1:3])  # codecs store colour at half size
+    for codec in CODECS:
+        film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), FRAMES_A_SECOND, (width, height))
+        try:
+            if not film.isOpened():
+                continue
+            for frame in frames:
+                film.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
+            return
+        finally:
+            film.release()
+    raise FilmError(f"OpenCV on this machine writes no MP4 ({' or '.join(CODECS)}); choose webp or gif")

@@ -1,1 +1,0 @@
-"""What a trained model makes: images, sketches and shapes."""

@@ -1,0 +1,125 @@
+"""The objectives of VON as pure functions: no weights, every term an average over the batch unless it says otherwise.
+
+Notation of the paper: v a shape, x an image, v_2.5D a sketch, z_shape and z_texture codes; G generators, E encoders,
+D critics.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from vonmodel.precision import at_least_single
+
+Scalar = Float[Tensor, ""]
+PatchMaps = Sequence[Float[Tensor, "n 1 _ _"]]
+
+
+def wasserstein_critic_loss(real_scores: Float[Tensor, " n"], fake_scores: Float[Tensor, " m"]) -> Scalar:
+    """What the shape critic minimises: E[D_shape(G_shape(z_shape))] - E[D_shape(v)].
+
+    Args:
+        real_scores: scores of the data's shapes.
+        fake_scores: scores of generated shapes, generated without gradient.
+
+    Returns:
+        A number that does not depend on the size of the batch, like the penalty it is added to.
+    """
+    return at_least_single(fake_scores).mean() - at_least_single(real_scores).mean()
+
+
+def wasserstein_generator_loss(fake_scores: Float[Tensor, " n"]) -> Scalar:
+    """What the shape generator minimises: -E[D_shape(G_shape(z_shape))]."""
+    return -at_least_single(fake_scores).mean()
+
+
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor],
+    real: Float[Tensor, "n *shape"],
+    fake: Float[Tensor, "n *shape"],
+    factors: Float[Tensor, " n"],
+) -> Scalar:
+    """Holds the critic's slope at one: E[(||grad D(v')||_2 - 1)^2] at v' = a v + (1 - a) G(z), a drawn per sample.
+
+    Computed in float32 at least, whatever autocast says: the penalty differentiates twice.
+
+    Args:
+        critic: gives one score a sample; a sample's score must depend on that sample alone (no batch norm).
+        real: samples of the data.
+        fake: generated samples; no gradient flows into them.
+        factors: a, uniform in [0, 1]; see `interpolation_factors`.
+    """
+    with torch.autocast(real.device.type, enabled=False), torch.enable_grad():
+        real, fake = at_least_single(real.detach()), at_least_single(fake.detach())
+        share = factors.to(real).reshape(-1, *[1] * (real.dim() - 1))
+        mixed = (share * real + (1.0 - share) * fake).requires_grad_()
+        scores = critic(mixed)
+        (slopes,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
+        # The published code adds 1e-16 to the slope; it keeps the norm differentiable where the slope vanishes.
+        norms = torch.linalg.vector_norm(slopes.flatten(1) + 1e-16, dim=1)
+        penalty: Tensor = (norms - 1.0).square().mean()
+    return penalty
+
+
+def interpolation_factors(
+    count: int, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> Float[Tensor, " n"]:
+    """Draws where between real and fake the gradient penalty looks, uniform in [0, 1], on the generator's device."""
+    return torch.rand(count, generator=generator, device=generator.device).to(device)
+
+
+def least_squares_critic_loss(real_maps: PatchMaps, fake_maps: PatchMaps) -> Scalar:
+    """What the critics of images and sketches minimise: E[(D(x) - 1)^2] + E[D(G(.))^2], summed over the scales.
+
+    Args:
+        real_maps: patch scores of the data, one map a scale.
+        fake_maps: patch scores of generated samples, generated without gradient.
+    """
+    return _distance_to(real_maps, 1.0) + _distance_to(fake_maps, 0.0)
+
+
+def least_squares_generator_loss(fake_maps: PatchMaps) -> Scalar:
+    """What generators minimise against patch critics: E[(D(G(.)) - 1)^2], summed over the scales."""
+    return _distance_to(fake_maps, 1.0)
+
+
+def cycle_loss(reconstructed: Float[Tensor, "*shape"], original: Float[Tensor, "*shape"]) -> Scalar:
+    """Mean absolute difference after a round trip; the original is a target and gets no gradient.
+
+    The three cycles of the paper:
+        sketch:  E[|| E_2.5D(G_texture(v_2.5D, z_texture)) - v_2.5D ||_1]
+        image:   E[|| G_texture(E_2.5D(x), E_texture(x)) - x ||_1]
+        texture: E[|| E_texture(G_texture(v_2.5D, z_texture)) - z_texture ||_1]
+    with the mean over all numbers of a sample in place of the sum.
+    """
+    return functional.l1_loss(at_least_single(reconstructed), at_least_single(original.detach()))
+
+
+def texture_code_divergence(mean: Float[Tensor, "n k"], log_variance: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    """Divergence of the texture encoder from the prior: D_KL(E_texture(x) || N(0, I)) of each image.
+
+    With mean m and variance s^2 this is -1/2 sum(1 + log s^2 - m^2 - s^2), summed over the numbers of the code.
+
+    Returns:
+        One number a sample. The paper's expectation is their mean; the published training sums them.
+    """
+    mean, log_variance = at_least_single(mean), at_least_single(log_variance)
+    return -0.5 * (1.0 + log_variance - mean.square() - log_variance.exp()).sum(dim=1)
+
+
+def mask_loss(normalized_depth: Float[Tensor, "n 1 r r"], mask: Float[Tensor, "n 1 r r"]) -> Scalar:
+    """Mean absolute difference of an image's estimated sketch, composed on -1, and its mask scaled to [-1, 1].
+
+    It keeps the estimated depth from sinking into the background inside of the object.
+
+    Args:
+        normalized_depth: near 1, far and background -1.
+        mask: 1 on the object, 0 elsewhere.
+    """
+    return functional.l1_loss(at_least_single(normalized_depth), 2.0 * at_least_single(mask) - 1.0)
+
+
+def _distance_to(maps: PatchMaps, target: float) -> Scalar:
+    return torch.stack([(at_least_single(scores) - target).square().mean() for scores in maps]).sum()

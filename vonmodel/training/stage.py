@@ -1,0 +1,225 @@
+"""What the training loop knows of a stage: phases as data, each with its networks, its optimiser and its loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vonmodel.config import StageConfig, StageName
+from vonmodel.data.loader import Batch
+from vonmodel.parallel import WHOLE, Part, any_everywhere, averaging_gradients, backward, own_gradients
+from vonmodel.training.image_pool import ImagePool
+
+Losses = Mapping[str, Tensor]
+
+
+@dataclass
+class Step:
+    """One step, or a part of it, on its way through the phases.
+
+    Attributes:
+        number: the step, from 0.
+        batch: its data, on the device.
+        generator: source of all its random numbers, on the CPU so that they are the same on every device; in the same
+            state for all parts of a step.
+        part: which part of the step's items these are.
+        made: what one phase made and a later one needs, by name.
+    """
+
+    number: int
+    batch: Batch
+    generator: torch.Generator
+    part: Part = WHOLE
+    made: dict[str, Tensor] = field(default_factory=dict)
+
+    def normal(self, size: int, like: Tensor) -> Tensor:
+        """(len(like), size) standard normal numbers: this part's rows of those of the whole step."""
+        return self._own(torch.randn(len(like) * self.part.of, size, generator=self.generator), like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """(len(like),) uniform numbers, likewise."""
+        return self._own(torch.rand(len(like) * self.part.of, generator=self.generator), like)
+
+    def _own(self, drawn: Tensor, like: Tensor) -> Tensor:
+        rows = self.part.rows(len(drawn))
+        own = drawn[rows.start : rows.stop]
+        # Only copies from pinned memory do not make the host wait.
+        return (own.pin_memory() if like.is_cuda else own).to(like, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the step in which some networks learn.
+
+    Attributes:
+        name: its name in the log.
+        networks: who learns; all others stand still.
+        optimiser: steps their parameters; its groups hold the full learning rate as `full_lr`.
+        losses: weighted terms by name; their sum is minimised. Called with the step and the number of the repeat.
+        repeats: updates in one step.
+    """
+
+    name: str
+    networks: tuple[nn.Module, ...]
+    optimiser: torch.optim.Optimizer
+    losses: Callable[[Step, int], Losses]
+    repeats: int = 1
+
+    @cached_property
+    def objective(self) -> nn.Module:
+        """The losses as a module with the parameters that learn; several processes average their gradients.
+
+        Ask for it while these networks need gradients.
+        """
+        return averaging_gradients(_Objective(self))
+
+
+class _Objective(nn.Module):
+    """A phase as one forward pass of one module, which is what `DistributedDataParallel` is for.
+
+    Networks may run several times in it, through the projection, and be differentiated with respect to their input,
+    as the gradient penalty does: what is left is one backward pass that reaches each parameter once.
+    """
+
+    def __init__(self, phase: Phase) -> None:
+        super().__init__()
+        # Without the buffers, which DistributedDataParallel would broadcast: batch norms share their statistics.
+        self.learning = nn.ParameterList(each for network in phase.networks for each in network.parameters())
+        self._losses = phase.losses
+
+    def forward(self, part: Step, repeat: int) -> Losses:
+        """The weighted terms."""
+        return self._losses(part, repeat)
+
+
+class Stage(ABC):
+    """A stage of training.
+
+    Attributes:
+        name: shape, texture or joint.
+        config: its configuration.
+        phases: what happens in a step, in this order.
+        averaged: names of the networks of which a running average is kept.
+        pools: past fakes by name, part of the stage's state.
+    """
+
+    name: StageName
+    config: StageConfig
+    phases: tuple[Phase, ...]
+    averaged: tuple[str, ...]
+    pools: Mapping[str, ImagePool]
+
+    @abstractmethod
+    def load(self, step: int, part: Part = WHOLE) -> Batch:
+        """The data of a step, or a part of it; called ahead of it, from other threads."""
+
+
+def adam(
+    groups: Iterable[tuple[Iterable[nn.Module], float, tuple[float, float]]], *, fused: bool = False
+) -> torch.optim.Adam:
+    """Adam over groups of (networks, learning rate, betas); fused, all of an update is one pass over memory."""
+    return torch.optim.Adam(
+        [
+            {
+                "params": [each for network in networks for each in network.parameters()],
+                "lr": rate,
+                "full_lr": rate,
+                "betas": betas,
+            }
+            for networks, rate, betas in groups
+        ],
+        fused=fused or None,
+    )
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, share: float) -> None:
+    """Sets every group to this share of its full learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = share * group["full_lr"]
+
+
+def learning_rate_share(step: int, steady: int, decaying: int) -> float:
+    """Share of the full learning rate at a step: 1 over the steady steps, then falling linearly towards 0."""
+    return 1.0 if step < steady else (steady + decaying - step) / (decaying + 1)
+
+
+def run_phase(
+    phase: Phase,
+    parts: Sequence[Step],
+    *,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    careful: bool = False,
+) -> tuple[dict[str, Tensor], bool]:
+    """Lets the networks of a phase learn from a step.
+
+    Args:
+        phase: the phase.
+        parts: the parts of the step that this process computes, one after the other; their gradients are averaged
+            with each other and with those of other processes.
+        precision: opens the context that the losses are computed in.
+        careful: look at losses and gradients before each update, and leave it out where one of them is not finite.
+            The host waits for the device to know.
+
+    Returns:
+        The mean of every loss term over parts and repeats, without gradient, still on the device; and whether all
+        updates took place. One that did not is the phase's last.
+    """
+    for network in phase.networks:
+        network.requires_grad_(True)
+    learning = [each for network in phase.networks for each in network.parameters()]
+    means: dict[str, Tensor] = {}
+    sound = True
+    for repeat in range(phase.repeats):
+        phase.optimiser.zero_grad(set_to_none=True)
+        for part in parts:
+            with nullcontext() if part is parts[-1] else own_gradients(phase.objective):
+                with precision():
+                    losses = phase.objective(part, repeat)
+                backward(torch.stack(list(losses.values())).sum() / len(parts))
+            for name, loss in losses.items():
+                share = loss.detach() / (phase.repeats * len(parts))
+                means[name] = means.get(name, torch.zeros_like(share)) + share
+        sound = not careful or _is_sound(means, learning)
+        if not sound:
+            phase.optimiser.zero_grad(set_to_none=True)
+            break
+        phase.optimiser.step()
+    for network in phase.networks:
+        network.requires_grad_(False)
+    return means, sound
+
+
+def run_step(
+    stage: Stage,
+    parts: Sequence[Step],
+    *,
+    learning_rate: float,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    careful: bool = False,
+) -> tuple[dict[str, dict[str, Tensor]], bool]:
+    """All phases of a step; arguments as in `run_phase`, and the share of the full learning rate.
+
+    Returns:
+        The losses by phase and term, and whether all updates took place; phases after one that did not are left out.
+    """
+    losses: dict[str, dict[str, Tensor]] = {}
+    for phase in stage.phases:
+        set_learning_rate(phase.optimiser, learning_rate)
+        losses[phase.name], sound = run_phase(phase, parts, precision=precision, careful=careful)
+        if not sound:
+            return losses, False
+    return losses, True
+
+
+def _is_sound(losses: Losses, parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether losses and gradients are finite, in every process."""
+    slopes = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    finite = torch.isfinite(torch.stack([*losses.values(), slopes.to(next(iter(losses.values())))])).all()
+    return not any_everywhere(not finite)

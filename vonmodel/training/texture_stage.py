@@ -1,0 +1,153 @@
+"""The texture stage: sketches become images and images sketches, held together by three cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vonmodel.config import StageName, TextureStageConfig
+from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined
+from vonmodel.model import VonModel, on_background
+from vonmodel.networks import sample_texture_code
+from vonmodel.parallel import WHOLE, Part
+from vonmodel.projection import FramedSketch
+from vonmodel.training.image_pool import ImagePool
+from vonmodel.training.losses import (
+    cycle_loss,
+    least_squares_critic_loss,
+    least_squares_generator_loss,
+    mask_loss,
+    texture_code_divergence,
+)
+from vonmodel.training.shape_stage import generate
+from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
+
+WHITE, FAR = 1.0, -1.0
+
+
+class TextureStage(Stage):
+    """Learns to paint sketches of prepared shapes, then of generated ones; see `phase.Stage` for the attributes."""
+
+    config: TextureStageConfig
+    name: StageName = "texture"
+    averaged = ("texture_generator", "sketch_encoder", "texture_encoder")
+
+    def __init__(
+        self,
+        model: VonModel,
+        config: TextureStageConfig,
+        shapes: ShapeSource,
+        photos: PhotoSource,
+        generated_from: int,
+        *,
+        fused_optimiser: bool = False,
+    ) -> None:
+        """Sets the phases up.
+
+        Args:
+            model: the model; its shape generator stands still.
+            config: weights and schedule.
+            shapes: prepared shapes.
+            photos: photos and viewpoints.
+            generated_from: the first step that paints generated shapes.
+            fused_optimiser: update in one pass over memory.
+        """
+        self.config = config
+        self.pools = {"images": ImagePool(config.image_pool), "sketches": ImagePool(config.image_pool)}
+        self._model, self._shapes, self._photos, self._generated_from = model, shapes, photos, generated_from
+        betas = (config.beta1, config.beta2)
+        painters = (model.texture_generator, model.sketch_encoder, model.texture_encoder)
+        critics = (model.image_critic, model.sketch_critic)
+        paint_adam, critic_adam = (
+            adam([(networks, config.learning_rate, betas)], fused=fused_optimiser) for networks in (painters, critics)
+        )
+        self.phases = (
+            Phase("painters", painters, paint_adam, self._painters),
+            Phase("critics", critics, critic_adam, self._critics),
+        )
+
+    def load(self, step: int, part: Part = WHOLE) -> Batch:
+        """Photos with viewpoints, and shapes while those are prepared ones."""
+        size = self.config.batch_size
+        photos = self._photos.load(step, size, part.rows(size))
+        if step >= self._generated_from:
+            return photos
+        return joined(self._shapes.load(step, size, part.rows(size)), photos)
+
+    def _painters(self, step: Step, repeat: int) -> Losses:
+        batch = step.batch
+        assert batch.images is not None
+        assert batch.rotations is not None
+        with torch.no_grad():
+            volumes = batch.volumes
+            if volumes is None:
+                volumes = generate(self._model, step, batch.images)
+            sketch = self._model.sketch(volumes, batch.rotations, everywhere=True)
+        return texture_losses(self._model, sketch, step, self.config)
+
+    def _critics(self, step: Step, repeat: int) -> Losses:
+        return texture_critic_losses(self._model, step, self.pools)
+
+
+def texture_losses(
+    model: VonModel, sketch: FramedSketch, step: Step, weights: TextureStageConfig
+) -> dict[str, Tensor]:
+    """What texture generator, sketch encoder and texture encoder minimise, weighted.
+
+    Leaves the fake image, the fake sketch and the real sketch in `step.made` for the critics.
+
+    Args:
+        model: all networks.
+        sketch: real sketches, with gradient where the shapes learn too.
+        step: the step, with photos and masks.
+        weights: the weight of every term.
+    """
+    image, mask = step.batch.images, step.batch.masks
+    assert image is not None
+    assert mask is not None
+    depth, silhouette = sketch.normalized_depth, sketch.silhouette
+    code = step.normal(model.config.texture_code_size, image)
+    noise = step.normal(model.config.texture_code_size, image)
+
+    fake_image = model.paint(sketch, code)
+    fake_depth = on_background(model.sketch_encoder(image), mask, FAR)
+    depth_again = on_background(model.sketch_encoder(fake_image), silhouette, FAR)
+    mean, log_variance = model.texture_encoder(image)
+    image_code = sample_texture_code(mean, log_variance, noise)
+    image_again = on_background(model.texture_generator(fake_depth, image_code), mask, WHITE)
+    fake_mean, fake_log_variance = model.texture_encoder(fake_image)
+    fake_noise = step.normal(model.config.texture_code_size, image)
+    code_again = sample_texture_code(fake_mean, fake_log_variance, fake_noise)
+
+    step.made.update(image=fake_image.detach(), depth=fake_depth.detach(), real_depth=depth.detach())
+    # The published weight counts the sum over a batch; times the batch size of the configuration it stays the same
+    # however the batch is dealt out to devices.
+    divergence = weights.batch_size * texture_code_divergence(mean, log_variance).mean()
+    return {
+        "image_adversarial": least_squares_generator_loss(model.image_critic(fake_image)),
+        "sketch_adversarial": least_squares_generator_loss(model.sketch_critic(fake_depth)),
+        "sketch_cycle": weights.sketch_cycle * cycle_loss(depth_again, depth),
+        "image_cycle": weights.image_cycle * cycle_loss(image_again, image),
+        "texture_cycle": weights.texture_cycle * cycle_loss(code_again, code),
+        "texture_kl": weights.kl * divergence,
+        "sketch_mask": weights.mask * mask_loss(fake_depth, mask),
+    }
+
+
+def texture_critic_losses(model: VonModel, step: Step, pools: Mapping[str, ImagePool]) -> dict[str, Tensor]:
+    """What the critics of images and sketches minimise, on this step's fakes and past ones."""
+    real_image, real_depth = step.batch.images, step.made["real_depth"]
+    assert real_image is not None
+    fake_image = pools["images"].exchange(step.made["image"], step.generator, step.part)
+    fake_depth = pools["sketches"].exchange(step.made["depth"], step.generator, step.part)
+    return {
+        "image_critic": _patch_loss(model.image_critic, real_image, fake_image),
+        "sketch_critic": _patch_loss(model.sketch_critic, real_depth, fake_depth),
+    }
+
+
+def _patch_loss(critic: torch.nn.Module, real: Float[Tensor, "n c h w"], fake: Float[Tensor, "n c h w"]) -> Tensor:
+    return least_squares_critic_loss(critic(real), critic(fake))
