@@ -98,6 +98,8 @@ class StageConfig:
         beta1: Adam's decay of the mean gradient.
         beta2: Adam's decay of the mean squared gradient.
         average: decay of the running average of the generators' weights that samples are drawn with; 0 keeps none.
+        average_half_life: items seen after which weights count half in that average, in place of `average`; 0 leaves
+            the choice to `average`.
     """
 
     batch_size: Count
@@ -108,6 +110,7 @@ class StageConfig:
     beta1: Decay = 0.5
     beta2: Decay = 0.999
     average: Decay = 0.0
+    average_half_life: Amount = 0.0
 
     def steps(self, items: int) -> tuple[int, int]:
         """Steady and decaying steps of the stage on a dataset of this many items; an epoch has at least one step."""

@@ -16,6 +16,7 @@ from vonmodel.config import StageName, TrainConfig
 from vonmodel.data.augmentation import augment
 from vonmodel.data.datasets import ImageDataset, ShapeDataset
 from vonmodel.seeding import epoch_positions, numpy_generator
+from vonmodel.training.ema import KeptShare, kept_share
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class Budget:
         steady: steps at the full learning rate.
         decaying: steps over which it falls linearly to zero.
         batch_size: items an update.
-        average: decay of the running average of the generator's weights.
+        kept: share that the running average of the generator's weights keeps at a step; None for no average.
     """
 
     steady: int
     decaying: int
     batch_size: int
-    average: float
+    kept: KeptShare | None
 
     @property
     def steps(self) -> int:
@@ -77,7 +78,7 @@ class BaselineData:
         steady, decaying = own.steps(largest if images else len(shapes))
         joint_steady, joint_decaying = joint.steps(largest)
         more = round((joint_steady + joint_decaying) * joint.batch_size / own.batch_size)
-        self.budget = Budget(steady + more, decaying, own.batch_size, own.average)
+        self.budget = Budget(steady + more, decaying, own.batch_size, kept_share(own))
 
     @property
     def fingerprint(self) -> str:

@@ -86,7 +86,7 @@ def train_baseline(job: BaselineJob) -> CheckpointInfo:
     model = build_baseline(job.name, job.config.model, job.config.seed).to(job.device)
     _lay_out(model)
     game = Game(model, RECIPES[job.name])
-    average = WeightAverage(model, ("generator",), data.budget.average)
+    average = WeightAverage(model, ("generator",), data.budget.kept)
     average.restart()
     if reached is not None:
         if reached.dataset != data.fingerprint:

@@ -30,7 +30,7 @@ from vonmodel.precision import computing_in, weights_in
 from vonmodel.run_folder import RunError, RunFolder
 from vonmodel.seeding import torch_generator
 from vonmodel.training.acceleration import prepare_model, tuned_convolutions
-from vonmodel.training.ema import WeightAverage
+from vonmodel.training.ema import WeightAverage, kept_share
 from vonmodel.training.monitor import Monitor, Progress
 from vonmodel.training.sample_sheet import draw_sheet, sheet_codes
 from vonmodel.training.stage import Stage, Step, learning_rate_share, run_step
@@ -105,7 +105,7 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
     # The model as the stage before left it, or as this stage left it when it was stopped.
     model = prepare_model(build_model(config.model, config.seed), config.compute, job.device)
     stage = build_stage(config, name, model, data, steps)
-    average = WeightAverage(model, stage.averaged, stage.config.average)
+    average = WeightAverage(model, stage.averaged, kept_share(stage.config))
     if reached is None:
         _take_over(job, name, model)
         average.restart()

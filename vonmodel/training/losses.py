@@ -63,6 +63,48 @@ def gradient_penalty(
     return penalty
 
 
+def relativistic_critic_loss(real_scores: Float[Tensor, "*shape"], fake_scores: Float[Tensor, "*shape"]) -> Scalar:
+    """What a critic minimises that compares pairs: E[softplus(D(G(.)) - D(x))] (relativistic pairing, RpGAN).
+
+    A pair's term asks that its real sample be scored above its generated one, instead of each above or below a fixed
+    value, which leaves no score at which the generator could settle with a part of the data. It converges together
+    with `critic_slope` of both sides, R1 and R2 (Huang et al. 2024, "The GAN is dead; long live the GAN!").
+
+    Args:
+        real_scores: scores of the data, of samples or of their patches.
+        fake_scores: scores of as many generated samples, generated without gradient.
+    """
+    return functional.softplus(at_least_single(fake_scores) - at_least_single(real_scores)).mean()
+
+
+def relativistic_generator_loss(real_scores: Float[Tensor, "*shape"], fake_scores: Float[Tensor, "*shape"]) -> Scalar:
+    """What a generator minimises against a critic of pairs: E[softplus(D(x) - D(G(.)))]."""
+    return relativistic_critic_loss(fake_scores, real_scores)
+
+
+def critic_slope(
+    critic: Callable[[Tensor], Tensor], samples: Float[Tensor, "n *shape"]
+) -> tuple[Float[Tensor, "n *map"], Scalar]:
+    """Scores of samples, and half the mean squared norm of the critic's gradient there: 1/2 E[||grad D(x)||_2^2].
+
+    On samples of the data this is R1, on generated ones R2; their weight is the gamma of the papers. Scores are given
+    as well, as they are computed on the way: what uses them need not compute them again. In float32 at least, as the
+    penalty differentiates twice, whatever autocast says.
+
+    Args:
+        critic: gives one score a sample, or a map of scores whose mean is differentiated; a sample's scores must
+            depend on that sample alone (no batch norm).
+        samples: no gradient flows into them.
+    """
+    with torch.autocast(samples.device.type, enabled=False), torch.enable_grad():
+        samples = at_least_single(samples.detach()).requires_grad_()
+        scores = critic(samples)
+        means = scores.flatten(1).mean(1) if scores.dim() > 1 else scores
+        (slopes,) = torch.autograd.grad(means.sum(), samples, create_graph=True)
+        penalty: Tensor = 0.5 * slopes.square().flatten(1).sum(1).mean()
+    return scores, penalty
+
+
 def interpolation_factors(
     count: int, generator: torch.Generator, device: torch.device | str = "cpu"
 ) -> Float[Tensor, " n"]:

@@ -1,10 +1,13 @@
 """The running average of weights against its closed form."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from vonmodel.training.ema import WeightAverage
+from vonmodel.config import ShapeStageConfig
+from vonmodel.training.ema import WeightAverage, kept_by_decay, kept_by_half_life, kept_share
 
 
 class Pair(nn.Module):
@@ -28,7 +31,7 @@ def set_weight(model: Pair, value: float) -> None:
 
 
 def test_closed_form(model: Pair) -> None:
-    average = WeightAverage(model, ["generator"], 0.5)
+    average = WeightAverage(model, ["generator"], kept_by_decay(0.5))
     expected = 0.0
     for step, value in enumerate([1.0, 2.0, 4.0, 8.0, 3.0, 1.0, 0.0, 5.0, 2.0, 9.0, 1.0, 1.0]):
         set_weight(model, value)
@@ -39,7 +42,7 @@ def test_closed_form(model: Pair) -> None:
 
 
 def test_statistics_are_averaged_and_counters_copied(model: Pair) -> None:
-    average = WeightAverage(model, ["generator"], 0.9)
+    average = WeightAverage(model, ["generator"], kept_by_decay(0.9))
     model.train()
     model.generator(torch.randn(8, 1) + 3.0)
     average.update(0)
@@ -50,7 +53,7 @@ def test_statistics_are_averaged_and_counters_copied(model: Pair) -> None:
 
 
 def test_applied_and_taken_out_again(model: Pair) -> None:
-    average = WeightAverage(model, ["generator"], 0.5)
+    average = WeightAverage(model, ["generator"], kept_by_decay(0.5))
     set_weight(model, 4.0)
     average.update(0)
     model.train()
@@ -64,7 +67,7 @@ def test_applied_and_taken_out_again(model: Pair) -> None:
 
 
 def test_without_decay_nothing_is_kept(model: Pair) -> None:
-    average = WeightAverage(model, ["generator"], 0.0)
+    average = WeightAverage(model, ["generator"], None)
     assert average.values == {}
     average.update(0)
     with average.applied(model):
@@ -72,7 +75,7 @@ def test_without_decay_nothing_is_kept(model: Pair) -> None:
 
 
 def test_restart_and_restore(model: Pair) -> None:
-    average = WeightAverage(model, ["generator"], 0.9)
+    average = WeightAverage(model, ["generator"], kept_by_decay(0.9))
     set_weight(model, 7.0)
     average.restart()
     assert average.values["generator.0.weight"].item() == 7.0
@@ -81,3 +84,35 @@ def test_restart_and_restore(model: Pair) -> None:
     average.update(0)
     average.restore(saved)
     assert average.values["generator.0.weight"].item() == 7.0
+
+
+def test_a_half_life_later_weights_count_half(model: Pair) -> None:
+    # From so late a step on that the start no longer shortens the half-life.
+    average = WeightAverage(model, ["generator"], kept_by_half_life(32.0, batch_size=4))
+    set_weight(model, 1.0)
+    for step in range(1000, 1008):
+        average.update(step)
+    assert average.values["generator.0.weight"].item() == pytest.approx(0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_the_half_life_counts_items_not_steps(batch_size: int) -> None:
+    kept = kept_by_half_life(64.0, batch_size)
+    steps = range(10_000 // batch_size, (10_000 + 128) // batch_size)
+    assert math.prod(kept(step) for step in steps) == pytest.approx(0.25, rel=1e-6)
+
+
+def test_early_the_half_life_is_a_tenth_of_what_was_seen() -> None:
+    kept = kept_by_half_life(1e9, batch_size=8)
+    assert kept(0) == pytest.approx(0.5**10)
+    assert kept(999) == pytest.approx(0.5 ** (8 / 800))
+
+
+def test_a_stage_averages_by_half_life_by_decay_or_not_at_all() -> None:
+    by_decay = kept_share(ShapeStageConfig(average=0.5))
+    by_half_life = kept_share(ShapeStageConfig(batch_size=8, average=0.5, average_half_life=16.0))
+    assert kept_share(ShapeStageConfig()) is None
+    assert by_decay is not None
+    assert by_decay(10**6) == 0.5
+    assert by_half_life is not None
+    assert by_half_life(10**6) == pytest.approx(0.5**0.5)

@@ -74,6 +74,65 @@ def test_the_penalty_is_single_precision_under_autocast() -> None:
     assert torch.equal(again, expected)
 
 
+def test_pairs_are_compared_by_how_far_the_real_one_is_above() -> None:
+    real, fake = torch.tensor([2.0, -1.0]), torch.tensor([1.0, 3.0])
+    critic = [math.log1p(math.exp(-1.0)), math.log1p(math.exp(4.0))]
+    generator = [math.log1p(math.exp(1.0)), math.log1p(math.exp(-4.0))]
+    assert losses.relativistic_critic_loss(real, fake).item() == pytest.approx(sum(critic) / 2)
+    assert losses.relativistic_generator_loss(real, fake).item() == pytest.approx(sum(generator) / 2)
+    # Only differences count: scores may drift together.
+    shifted = losses.relativistic_critic_loss(real + 7.0, fake + 7.0)
+    assert shifted.item() == pytest.approx(sum(critic) / 2, rel=1e-5)
+
+
+def test_the_slope_of_a_linear_critic_is_half_its_squared_length() -> None:
+    direction = torch.tensor([3.0, 4.0])
+    samples = draw(5, 2)
+    scores, slope = losses.critic_slope(lambda x: x @ direction, samples)
+    assert slope.item() == pytest.approx(12.5)
+    torch.testing.assert_close(scores, samples @ direction)
+
+
+def test_the_slope_is_taken_at_the_samples() -> None:
+    # The gradient of sum(x^3) / 3 is x^2.
+    samples = draw(4, 3)
+    _, slope = losses.critic_slope(lambda x: x.pow(3).sum(1) / 3.0, samples)
+    torch.testing.assert_close(slope, 0.5 * samples.pow(4).sum(1).mean())
+
+
+def test_the_slope_of_a_map_of_scores_is_that_of_its_mean() -> None:
+    samples = draw(3, 1, 4, 4)
+    _, of_map = losses.critic_slope(lambda x: x.square(), samples)
+    _, of_mean = losses.critic_slope(lambda x: x.square().mean((1, 2, 3)), samples)
+    torch.testing.assert_close(of_map, of_mean)
+
+
+def test_the_gradient_of_the_slope_is_that_of_finite_differences() -> None:
+    weights = draw(3, 5).double().requires_grad_()
+    samples = draw(4, 3, seed=1).double()
+    assert torch.autograd.gradcheck(
+        lambda w: losses.critic_slope(lambda x: torch.tanh(x @ w).sum(1), samples)[1], (weights,)
+    )
+
+
+def test_the_slope_trains_the_critic_and_nothing_else() -> None:
+    critic, samples = ShapeCritic(16, 1), torch.rand(2, 1, 16, 16, 16, requires_grad=True)
+    with torch.no_grad():  # as a caller might who forgets that the penalty needs gradients
+        scores, slope = losses.critic_slope(critic, samples)
+    (slope + scores.mean()).backward()
+    assert samples.grad is None
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in critic.parameters())
+
+
+def test_the_slope_is_single_precision_under_autocast() -> None:
+    critic, samples = ShapeCritic(16, 2), torch.rand(2, 1, 16, 16, 16)
+    expected = losses.critic_slope(critic, samples)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = losses.critic_slope(critic, samples)
+    assert all(torch.equal(a, b) for a, b in zip(expected, again, strict=True))
+    assert losses.critic_slope(critic, samples.bfloat16())[1].dtype == torch.float32
+
+
 def test_interpolation_factors_are_the_generator_s() -> None:
     factors = losses.interpolation_factors(1000, torch.Generator().manual_seed(1))
     assert torch.equal(factors, losses.interpolation_factors(1000, torch.Generator().manual_seed(1)))
@@ -119,6 +178,9 @@ def test_the_mask_term_compares_depth_with_a_mask_from_minus_one_to_one() -> Non
         lambda x: losses.wasserstein_critic_loss(x[:, 0, 0, 0], 2.0 * x[:, 0, 0, 1]),
         lambda x: losses.wasserstein_generator_loss(x[:, 0, 0, 0]),
         lambda x: losses.gradient_penalty(lambda y: y.square().sum((1, 2, 3)), x, -x, torch.full((len(x),), 0.3)),
+        lambda x: losses.relativistic_critic_loss(x, 2.0 * x),
+        lambda x: losses.relativistic_generator_loss(x, 2.0 * x),
+        lambda x: losses.critic_slope(lambda y: y.square().sum((1, 2, 3)), x)[1],
         lambda x: losses.least_squares_critic_loss([x], [2.0 * x]),
         lambda x: losses.least_squares_generator_loss([x, x]),
         lambda x: losses.cycle_loss(x, 2.0 * x),
