@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
+from vondata.dataset.distance_codec import EncodedField, coarse_count, decode_distance, encode_distance
 from vondata.io.files import OutputFile
-from vondata.shapes.bits import unpack_bytes
-from vondata.shapes.codec import EncodedField, coarse_count, decode_distance, encode_distance
+from vondata.kernels import kernel
 
 Bools = npt.NDArray[np.bool_]
 FORMAT_VERSION = 1
@@ -28,6 +28,7 @@ _LEVEL, _HARD_LEVEL = 6, 18
 _HARD_ABOVE = 0.07  # bytes a voxel: rare intricate shapes are worth half a second of compression
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.|$)")
 _NPY_1 = b"\x93NUMPY\x01\x00"
+_COPIES, _LOWEST = np.uint64(0x8040201008040201), np.uint64(0x0101010101010101)
 _LARGEST = 1024  # voxels along an edge that a file may ask memory for
 _LARGE_PAGE = 1 << 21
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
@@ -217,7 +218,7 @@ class _ShapeFile:
     def unpacked(self, packed: npt.NDArray[np.uint8], room: _Room) -> Bools:
         """The same, (N, N, N)."""
         grid = room.grid()
-        unpack_bytes(packed, grid.view(np.uint64))
+        _unpack_bytes(packed, grid.view(np.uint64))
         return grid[: self.resolution**3].view(np.bool_).reshape(room.shape)
 
     def distance(self, room: _Room) -> npt.NDArray[np.float32]:
@@ -265,3 +266,11 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@kernel
+def _unpack_bytes(packed: npt.NDArray[np.uint8], voxels: npt.NDArray[np.uint64]) -> None:
+    """The eight voxels of each byte, the first in its highest bit, as the eight bytes of a word, the first lowest."""
+    for i in range(packed.size):
+        # The product has the byte's bit 7 - k at bit 8 k + 7, whatever the others are.
+        voxels[i] = (np.uint64(packed[i]) * _COPIES >> np.uint64(7)) & _LOWEST

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.io.files import OutputFile
+from vondata.kernels import kernel
 from vondata.matching.sketching import CHANNELS, Singles
-from vondata.shapes.kernels import kernel
 
 SKETCH_PX = 64
 SILHOUETTE_PX = 32

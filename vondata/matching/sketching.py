@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from vondata.shapes.kernels import kernel
+from vondata.kernels import kernel
 
 Bytes = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]

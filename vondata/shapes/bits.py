@@ -7,16 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes.kernels import kernel
+from vondata.kernels import kernel
 
 Bools = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.uint64]
 
 _ONE = np.uint64(1)
 _TWO = np.uint64(2)
-_SEVEN = np.uint64(7)
 _LAST = np.uint64(63)
-_COPIES, _LOWEST = np.uint64(0x8040201008040201), np.uint64(0x0101010101010101)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
@@ -33,14 +31,6 @@ def unpack(words: Words, size: int) -> Bools:
     """The (X, Y, size) voxels of packed rows; inverse of `pack`."""
     rows = words.astype("<u8", copy=False).view(np.uint8)
     return np.unpackbits(rows, axis=2, count=size, bitorder="little").view(np.bool_)
-
-
-@kernel
-def unpack_bytes(packed: npt.NDArray[np.uint8], voxels: Words) -> None:
-    """The eight voxels of each byte, the first in its highest bit, as the eight bytes of a word, the first lowest."""
-    for i in range(packed.size):
-        # The product has the byte's bit 7 - k at bit 8 k + 7, whatever the others are.
-        voxels[i] = (np.uint64(packed[i]) * _COPIES >> _SEVEN) & _LOWEST
 
 
 def flooded_complement(cells: Words, size: int) -> Words:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes.kernels import kernel
+from vondata.kernels import kernel
 from vondata.shapes.reading import TriangleSoup
 from vondata.types import Rejected
 

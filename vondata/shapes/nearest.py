@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes.kernels import contracted_kernel as kernel
+from vondata.kernels import contracted_kernel as kernel
 from vondata.shapes.triangles import (
     ALONG,
     EDGE_01,

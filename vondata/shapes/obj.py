@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes.kernels import kernel
+from vondata.kernels import kernel
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

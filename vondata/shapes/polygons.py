@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes.kernels import kernel
+from vondata.kernels import kernel
 from vondata.shapes.obj import Polygons
 
 Floats = npt.NDArray[np.float64]

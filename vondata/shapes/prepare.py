@@ -91,7 +91,7 @@ def prepare_shape(item: Item, settings: ShapeSettings, output: Path) -> dict[str
 
 def warm_up() -> None:
     """Compiles all kernels, or loads them from numba's cache; once in the parent saves it in every worker."""
-    from vondata.shapes.codec import decode_distance, encode_distance
+    from vondata.dataset.distance_codec import decode_distance, encode_distance
     from vondata.shapes.obj import parse_obj
     from vondata.shapes.polygons import triangulate
     from vondata.shapes.reading import TriangleSoup

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes.kernels import contracted_kernel as kernel
+from vondata.kernels import contracted_kernel as kernel
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]

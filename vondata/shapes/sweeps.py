@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes.kernels import contracted_kernel as kernel
+from vondata.kernels import contracted_kernel as kernel
 
 Singles = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]

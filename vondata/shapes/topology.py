@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vondata.kernels import kernel
 from vondata.shapes.cleaning import first_of_equal
-from vondata.shapes.kernels import kernel
 
 Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vondata.kernels import kernel
 from vondata.shapes.bits import opened
 from vondata.shapes.crossings import Direction
-from vondata.shapes.kernels import kernel
 
 Words = npt.NDArray[np.uint64]
 

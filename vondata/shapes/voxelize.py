@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.frames import object_to_voxel
-from vondata.shapes.kernels import kernel
+from vondata.kernels import kernel
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vonmodel.projection.compiled import compiled
+from vondata.kernels import fast_kernel as kernel
 
 LEAST_OPACITY = np.float32(1e-4)
 BRICK_BITS = 2
@@ -26,7 +26,7 @@ def bricks_along(resolution: int) -> int:
     return (resolution + 1) // (1 << BRICK_BITS) + 1
 
 
-@compiled
+@kernel
 def mark_occupied(volumes: Floats, occupied: Bytes, first: int, stride: int) -> None:
     """Marks the bricks of every `stride`-th layer.
 
@@ -71,7 +71,7 @@ def occupied_bounds(clearance: Bytes) -> Doubles:
     return bounds * (1 << BRICK_BITS)
 
 
-@compiled
+@kernel
 def measure_clearance(occupied: Bytes, clearance: Bytes) -> None:
     """Says how far bricks are from occupied ones.
 
@@ -90,7 +90,7 @@ def measure_clearance(occupied: Bytes, clearance: Bytes) -> None:
         occupied = _widened(occupied)
 
 
-@compiled
+@kernel
 def _widened(occupied: Bytes) -> Bytes:
     """Occupied or touching an occupied one, corners included; the outer layer stays empty."""
     last = len(occupied) - 1

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vonmodel.projection.compiled import compiled
+from vondata.kernels import fast_kernel as kernel
 from vonmodel.projection.scene_cpu import (
     LANES,
     LEAST_OPACITY,
@@ -72,7 +72,7 @@ LEAST, MOST = F32(LEAST_OPACITY), F32(MOST_OPACITY)
 Share = tuple[int, int, int]
 
 
-@compiled
+@kernel
 def sketch_tiles(scene: Scene, view: View, share: Share, sketch: Floats, space: Workspace) -> None:
     """Writes silhouette and depth into sketch (n, 2, R, R) where the tiles lie; share: start, stop, step of tiles."""
     near, far, samples = view.distance - 1.0, view.distance + 1.0, view.samples
@@ -89,7 +89,7 @@ def sketch_tiles(scene: Scene, view: View, share: Share, sketch: Floats, space: 
                 sketch[item, 1, top + row, left + column] = depth + far * _clamped(light)
 
 
-@compiled
+@kernel
 def gradient_tiles(
     scene: Scene, view: View, share: Share, upstream: Floats, gradients: Gradients, space: Workspace
 ) -> None:
@@ -111,7 +111,7 @@ def gradient_tiles(
             _window_back(scene.volumes[item], k, m, window, top, left, view, target, turns, scene.runs, space)
 
 
-@compiled
+@kernel
 def _tile(tile: int, view: View) -> Share:
     """Item, first row and first column of a tile.
 
@@ -124,7 +124,7 @@ def _tile(tile: int, view: View) -> Share:
     return item, spread // across * view.edge, spread % across * view.edge
 
 
-@compiled
+@kernel
 def _aim(rotation: Doubles, top: int, left: int, view: View, axes: Doubles) -> None:
     """Writes where the samples of a tile lie: u(k, column, row) as `Workspace.axes` says."""
     edge, camera, scale = view.half_width, view.distance, (view.resolution - 1) / 2.0
@@ -140,14 +140,14 @@ def _aim(rotation: Doubles, top: int, left: int, view: View, axes: Doubles) -> N
         axes[axis, 4], axes[axis, 5] = -pitch * up * scale * (camera - 1.0), -pitch * up * scale * step
 
 
-@compiled
+@kernel
 def _at(axes: Doubles, axis: int, k: float, column: float, row: float) -> float:
     """Position u of a sample on an axis."""
     across = column * (axes[axis, 2] + k * axes[axis, 3]) + row * (axes[axis, 4] + k * axes[axis, 5])
     return float(axes[axis, 0] + k * axes[axis, 1] + across)
 
 
-@compiled
+@kernel
 def _span(start: float, step: float, low: float, high: float) -> tuple[float, float]:
     """First and last sample, with fractions, between two bounds on one axis; none when the last comes first."""
     if step == 0.0:
@@ -156,7 +156,7 @@ def _span(start: float, step: float, low: float, high: float) -> tuple[float, fl
     return min(one, other), max(one, other)
 
 
-@compiled
+@kernel
 def _enter(bounds: Doubles, top: int, left: int, view: View, axes: Doubles, rays: Doubles) -> tuple[int, int]:
     """Says which samples of each ray are within the bounds of what is occupied, and of all rays together."""
     earliest, latest = view.samples, 0
@@ -180,7 +180,7 @@ def _enter(bounds: Doubles, top: int, left: int, view: View, axes: Doubles, rays
     return earliest, max(latest, earliest)
 
 
-@compiled
+@kernel
 def _march(
     scene: Scene, item: int, top: int, left: int, view: View, space: Workspace, traced: bool
 ) -> tuple[int, int, int]:
@@ -221,7 +221,7 @@ def _march(
     return first, k, window
 
 
-@compiled
+@kernel
 def _choose(
     clearance: Bytes,
     k: int,
@@ -263,19 +263,19 @@ def _choose(
     counts[0], counts[1] = followed, passing
 
 
-@compiled
+@kernel
 def _let_pass(ray: int, m: int, runs: Doubles, rays: Doubles) -> None:
     """Takes m samples of least opacity at once."""
     rays[TOTAL + ray] += rays[PASSED + ray] * runs[1, m]
     rays[PASSED + ray] *= runs[0, m]
 
 
-@compiled
+@kernel
 def _let_pass_back(ray: int, m: int, runs: Doubles, rays: Doubles) -> None:
     rays[BEHIND + ray] = rays[BEHIND + ray] * runs[0, m] + rays[STEP + ray] * runs[1, m]
 
 
-@compiled
+@kernel
 def _set_out(count: int, slots: Ints, rays: Doubles, place: Floats) -> None:
     """Puts the rays that a window follows side by side."""
     for j in range(count):
@@ -284,7 +284,7 @@ def _set_out(count: int, slots: Ints, rays: Doubles, place: Floats) -> None:
         place[LIGHT + j], place[SUM + j] = rays[PASSED + ray], 0.0
 
 
-@compiled
+@kernel
 def _arrive(count: int, slots: Ints, place: Floats, rays: Doubles) -> None:
     for j in range(count):
         ray = int(slots[j])
@@ -292,7 +292,7 @@ def _arrive(count: int, slots: Ints, place: Floats, rays: Doubles) -> None:
         rays[TOTAL + ray] += place[SUM + j]
 
 
-@compiled
+@kernel
 def _lay_box(count: int, k: int, m: int, axes: Doubles, place: Floats, box: Whole) -> None:
     """Lays a box around all samples of a window; positions are extreme at the corners of its rows and columns."""
     left, right, top, bottom = F32(LANES), F32(0.0), F32(LANES), F32(0.0)
@@ -313,7 +313,7 @@ def _lay_box(count: int, k: int, m: int, axes: Doubles, place: Floats, box: Whol
     box[5] = (box[5] + ROW - 1) // ROW * ROW
 
 
-@compiled
+@kernel
 def _is_inside(box: Whole, n: int) -> bool:
     """Whether a box is in the grid, and its padding, which reads on into the next row, in the volume."""
     x, y, z = box[0] + box[3], box[1] + box[4], box[2] + box[6]
@@ -322,7 +322,7 @@ def _is_inside(box: Whole, n: int) -> bool:
     return bool(inside)
 
 
-@compiled
+@kernel
 def _fill_box(voxels: Floats, n: int, box: Whole, into: Floats) -> None:
     """Copies a box of voxels, zero outside the grid."""
     x, y, z, wide, high, row = box[0], box[1], box[2], box[3], box[4], box[5]
@@ -342,7 +342,7 @@ def _fill_box(voxels: Floats, n: int, box: Whole, into: Floats) -> None:
                 into[U64(to + c)] = voxels[U64(source + c)]
 
 
-@compiled
+@kernel
 def _follow(
     count: int,
     k: int,
@@ -378,7 +378,7 @@ def _follow(
             place[SUM + j] += left
 
 
-@compiled
+@kernel
 def _locate(count: int, k: int, axes: Doubles, box: Whole, place: Floats, corner: Ints) -> None:
     """Says where the k-th samples lie in the box: the nearer voxel's index and the farther one's weights."""
     x, y, z = axes[0, 0] + k * axes[0, 1], axes[1, 0] + k * axes[1, 1], axes[2, 0] + k * axes[2, 1]
@@ -399,14 +399,14 @@ def _locate(count: int, k: int, axes: Doubles, box: Whole, place: Floats, corner
         corner[j] = I32(index_x * slab + index_y * row + index_z)
 
 
-@compiled
+@kernel
 def _clamped(light: float) -> float:
     if light < LEAST_OPACITY:
         return LEAST_OPACITY
     return MOST_OPACITY if light > MOST_OPACITY else light
 
 
-@compiled
+@kernel
 def _start_back(upstream: Floats, item: int, top: int, left: int, view: View, rays: Doubles) -> None:
     """Gradients of the light T_S and of every T_k, from the closed form of the depth."""
     near, far, samples = view.distance - 1.0, view.distance + 1.0, view.samples
@@ -421,7 +421,7 @@ def _start_back(upstream: Floats, item: int, top: int, left: int, view: View, ra
             rays[STEP + ray] = depth * rise
 
 
-@compiled
+@kernel
 def _window_back(
     voxels: Floats,
     k: int,
@@ -464,7 +464,7 @@ def _window_back(
         _turn(count, top, left, view, place, turns)
 
 
-@compiled
+@kernel
 def _set_out_back(count: int, slots: Ints, rays: Doubles, place: Floats) -> None:
     for j in range(count):
         ray = int(slots[j])
@@ -472,7 +472,7 @@ def _set_out_back(count: int, slots: Ints, rays: Doubles, place: Floats) -> None
         place[ADJOINT + j], place[RISE + j] = rays[BEHIND + ray], rays[STEP + ray]
 
 
-@compiled
+@kernel
 def _differentiate(count: int, m: int, trace: int, place: Floats, light: Floats, opacity: Floats) -> bool:
     """Replaces opacities by their gradients, the last of m samples first; says whether any is not zero."""
     found = False
@@ -490,7 +490,7 @@ def _differentiate(count: int, m: int, trace: int, place: Floats, light: Floats,
     return found
 
 
-@compiled
+@kernel
 def _spread(
     count: int,
     k: int,
@@ -527,7 +527,7 @@ def _spread(
             add_pair(shares, d, place[SHARE + 3 * LANES + j], near, far)
 
 
-@compiled
+@kernel
 def _empty_box(target: Floats, n: int, box: Whole, shares: Floats) -> None:
     """Adds a box of gradients to those of the volume and leaves zeros in it."""
     x, y, z, wide, high, row = box[0], box[1], box[2], box[3], box[4], box[5]
@@ -547,7 +547,7 @@ def _empty_box(target: Floats, n: int, box: Whole, shares: Floats) -> None:
     shares[: wide * high * row] = F32(0.0)
 
 
-@compiled
+@kernel
 def _add_flow(
     count: int,
     k: int,
@@ -597,7 +597,7 @@ def _add_flow(
         trace += LANES
 
 
-@compiled
+@kernel
 def _turn(count: int, top: int, left: int, view: View, place: Floats, turns: Doubles) -> None:
     """Adds the gradient of the rotation, of rays through (depth - distance, left depth, up depth) in the camera."""
     edge, scale = view.half_width, (view.resolution - 1) / 2.0

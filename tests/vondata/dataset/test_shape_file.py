@@ -10,6 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.ndimage import distance_transform_edt
 
+from vondata.dataset.distance_codec import (
+    FAR_COMPRESSION,
+    MAX_ERROR_VOXELS,
+    NEAR_VOXELS,
+    decode_distance,
+    encode_distance,
+)
 from vondata.dataset.shape_file import (
     PreparedShape,
     ShapeFileError,
@@ -19,7 +26,6 @@ from vondata.dataset.shape_file import (
     load_shape,
     save_shape,
 )
-from vondata.shapes import codec
 
 
 def ball(resolution: int, radius: float = 0.6) -> PreparedShape:
@@ -87,20 +93,23 @@ def test_any_field_is_right_within_the_bounds(field, seed):
     rng = np.random.default_rng(seed)
     inside, shell = rng.random((2, *field.shape)) < 0.3
     size = len(field)
-    for encoded in (codec.encode_distance(field), codec.encode_distance(field, inside & ~shell, shell)):
-        error = np.abs(codec.decode_distance(encoded, size) - field) * (size - 1)
-        near = field * (size - 1) <= codec.NEAR_VOXELS - codec.MAX_ERROR_VOXELS
-        assert np.all(error[near] <= codec.MAX_ERROR_VOXELS + 1e-4)
-        assert np.all(error <= codec.MAX_ERROR_VOXELS * codec.FAR_COMPRESSION + 1e-3)
+    for encoded in (
+        encode_distance(field),
+        encode_distance(field, inside & ~shell, shell),
+    ):
+        error = np.abs(decode_distance(encoded, size) - field) * (size - 1)
+        near = field * (size - 1) <= NEAR_VOXELS - MAX_ERROR_VOXELS
+        assert np.all(error[near] <= MAX_ERROR_VOXELS + 1e-4)
+        assert np.all(error <= MAX_ERROR_VOXELS * FAR_COMPRESSION + 1e-3)
 
 
 def test_a_field_is_decoded_in_memory_that_is_there():
     """Also where the last planes are worked out in the memory of the first ones."""
     for size in (2, 3, 7, 32):
         field = np.random.default_rng(size).random((size,) * 3, dtype=np.float32)
-        encoded, memory = codec.encode_distance(field), np.full((size,) * 3, np.nan, dtype=np.float32)
-        assert codec.decode_distance(encoded, size, memory) is memory
-        np.testing.assert_array_equal(memory, codec.decode_distance(encoded, size))
+        encoded, memory = encode_distance(field), np.full((size,) * 3, np.nan, dtype=np.float32)
+        assert decode_distance(encoded, size, memory) is memory
+        np.testing.assert_array_equal(memory, decode_distance(encoded, size))
 
 
 def test_smooth_fields_take_a_tenth_of_a_byte(tmp_path):
@@ -114,17 +123,17 @@ def test_fields_that_are_no_distances_are_refused(value):
     field = np.zeros((4, 4, 4), dtype=np.float32)
     field[1, 2, 3] = value
     with pytest.raises(ValueError, match="finite values that are not negative"):
-        codec.encode_distance(field)
+        encode_distance(field)
 
 
 def test_fields_that_are_no_cubes_are_refused():
     with pytest.raises(ValueError, match="three equal edges"):
-        codec.encode_distance(np.zeros((4, 4, 5), dtype=np.float32))
+        encode_distance(np.zeros((4, 4, 5), dtype=np.float32))
 
 
 def test_codes_of_another_resolution_are_refused():
     with pytest.raises(ValueError, match="do not belong"):
-        codec.decode_distance(codec.encode_distance(np.zeros((16,) * 3, dtype=np.float32)), 32)
+        decode_distance(encode_distance(np.zeros((16,) * 3, dtype=np.float32)), 32)
 
 
 def _without(path, name):

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes.kernels import kernel
+from vondata.kernels import kernel
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -121,12 +121,12 @@ def _sign(field: Shorts, inside: Bools, shell: Bools) -> None:
     unsigned, values[at] = values[at].copy(), 0
     is_negative = np.empty(len(at), dtype=np.bool_)
     for _ in range(_SIGN_ROUNDS):
-        _ask_neighbours(values, at, field.shape[0], is_negative)
+        _neighbours_negative(values, at, field.shape[0], is_negative)
         values[at] = np.where(is_negative, -unsigned, unsigned)
 
 
 @kernel
-def _ask_neighbours(values: Shorts, voxels: Integers, size: int, is_negative: Bools) -> None:
+def _neighbours_negative(values: Shorts, voxels: Integers, size: int, is_negative: Bools) -> None:
     """Whether the neighbours of each voxel are negative on the whole, none counting for more than a voxel."""
     last = values.size - 1
     for m in range(voxels.size):
