@@ -11,10 +11,9 @@ import numpy.typing as npt
 import open3d as o3d
 import trimesh
 
-from vondata.shapes.cleaning import clean_mesh
+from vondata.shapes.cleaning import clean_mesh, find_fins, find_topology
 from vondata.shapes.reading import TriangleSoup
 from vondata.shapes.solid import Solid, fill_solid
-from vondata.shapes.topology import find_fins, find_topology
 from vondata.shapes.voxelize import surface_voxels
 
 Bools = npt.NDArray[np.bool_]

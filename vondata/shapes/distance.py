@@ -13,10 +13,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes.nearest import LANES, mark_band, measure, stand
+from vondata.shapes.nearest import LANES, closest_points, distances, mark_band, triangle_table
 from vondata.shapes.refinement import refine
 from vondata.shapes.sweeps import spread
-from vondata.shapes.triangles import triangle_table
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -47,10 +46,10 @@ def distance_field(vertices: Floats, faces: Integers, resolution: int, method: M
     mark_band(table, BAND_VOXELS, squared, nearest)
     voxels = np.flatnonzero(nearest >= 0)
     points = np.empty((len(voxels), 3), dtype=np.float32)
-    stand(table, voxels, nearest, points)
+    closest_points(table, voxels, nearest, points)
     spread(nearest, voxels, points)
     distance = np.empty((resolution,) * 3, dtype=np.float32)
-    measure(table, nearest, distance)
+    distances(table, nearest, distance)
     if method == "exact":
         refine(vertices, faces, distance)
     return distance

@@ -1,5 +1,7 @@
 """Distances from voxel centres to triangles, eight at a time: in a band around the surface, or where faces are known.
 
+Triangles are rows of a table: the plane and the three edges of each, as directions and lengths.
+
 Positions are in voxels. In the frame (along, inward, normal) of a triangle's edge the squared distance to the edge is
 the sum of three squares, the first that of what lies beyond the edge's ends. Where a point is on the inward side of
 all edges the normal's square is left alone, elsewhere the nearest edge counts. This has no branch, and all of it is
@@ -11,18 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vondata.kernels import contracted_kernel as kernel
-from vondata.shapes.triangles import (
-    ALONG,
-    EDGE_01,
-    EDGE_02,
-    EDGE_12,
-    FROM_ALONG,
-    FROM_INWARD,
-    LENGTH,
-    NORMAL,
-    OUT_OF_REACH,
-)
+from vondata.kernels import contracted_kernel, kernel
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -35,17 +26,71 @@ Pair = tuple[Triple, Triple]
 Frame = tuple[Pair, Pair, Pair, Pair, tuple[Single, Single], Triple]
 Heights = tuple[Single, Single, Single, Single, Single, Single, Single]
 
-LANES = 8  # voxels measured side by side
-_ZERO = np.float32(0.0)
-_SLACK = 1e-3  # in voxels, far above rounding
+NORMAL, EDGE_01, EDGE_02, EDGE_12, COLUMNS = 3, 6, 13, 20, 32  # of the table
+ALONG, LENGTH, FROM_INWARD, FROM_ALONG = 3, 6, 7, 8  # of an edge, after its inward direction
+OUT_OF_REACH = 1e9
+
+
+def triangle_table(vertices: Floats, faces: Integers) -> Singles:
+    """(f, 32) the first corner, the normal, and the edges from corner 0 to 1, 0 to 2 and 1 to 2.
+
+    Of an edge: the inward and along directions and the length; of the last one also where it begins, seen from the
+    first corner, inward and along. Triangles without area lie out of reach.
+
+    Args:
+        vertices: (v, 3) in voxels.
+        faces: (f, 3) vertex numbers.
+    """
+    table = np.zeros((len(faces), COLUMNS), dtype=np.float32)
+    _fill_table(vertices, faces, table)
+    return table
 
 
 @kernel
+def _fill_table(vertices: Floats, faces: Integers, table: Singles) -> None:
+    normal = np.empty(3)
+    for face in range(faces.shape[0]):
+        a, b, c = vertices[faces[face, 0]], vertices[faces[face, 1]], vertices[faces[face, 2]]
+        row, doubled_area = table[face], 0.0
+        for axis in range(3):
+            v, w = (axis + 1) % 3, (axis + 2) % 3
+            normal[axis] = (b[v] - a[v]) * (c[w] - a[w]) - (b[w] - a[w]) * (c[v] - a[v])
+            doubled_area += normal[axis] ** 2
+        doubled_area = np.sqrt(doubled_area)
+        for axis in range(3):
+            normal[axis] /= max(doubled_area, 1e-300)
+            row[axis] = a[axis] if doubled_area > 0.0 else OUT_OF_REACH
+            row[NORMAL + axis] = normal[axis]
+        _fill_edge(a, b, normal, 1.0, row[EDGE_01:])
+        _fill_edge(a, c, normal, -1.0, row[EDGE_02:])
+        _fill_edge(b, c, normal, 1.0, row[EDGE_12:])
+        for axis in range(3):
+            row[EDGE_12 + FROM_INWARD] += row[EDGE_12 + axis] * (b[axis] - a[axis])
+            row[EDGE_12 + FROM_ALONG] += row[EDGE_12 + ALONG + axis] * (b[axis] - a[axis])
+
+
+@kernel
+def _fill_edge(start: Floats, end: Floats, normal: Floats, side: float, edge: Singles) -> None:
+    length = np.sqrt((end[0] - start[0]) ** 2 + (end[1] - start[1]) ** 2 + (end[2] - start[2]) ** 2)
+    per_length = 1.0 / max(length, 1e-300)
+    for axis in range(3):
+        v, w = (axis + 1) % 3, (axis + 2) % 3
+        edge[axis] = side * per_length * (normal[v] * (end[w] - start[w]) - normal[w] * (end[v] - start[v]))
+        edge[ALONG + axis] = per_length * (end[axis] - start[axis])
+    edge[LENGTH] = length
+
+
+LANES = 8  # voxels measured side by side
+_ZERO = np.float32(0.0)
+_TOLERANCE = 1e-3  # in voxels, far above rounding
+
+
+@contracted_kernel
 def _triple(table: Singles, face: int, column: int) -> Triple:
     return table[face, column], table[face, column + 1], table[face, column + 2]
 
 
-@kernel
+@contracted_kernel
 def _frame(table: Singles, face: int) -> Frame:
     """A triangle's row as numbers that can stay in registers."""
     return (
@@ -58,12 +103,12 @@ def _frame(table: Singles, face: int) -> Frame:
     )
 
 
-@kernel
+@contracted_kernel
 def _dot(a: Triple, b: Triple) -> Single:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-@kernel
+@contracted_kernel
 def _heights(frame: Frame, x: Single, y: Single, z: Single) -> Heights:
     """Of a point: its height above the plane, then inward and along of each edge."""
     (corner, normal), (inward_01, along_01), (inward_02, along_02), (inward_12, along_12), start, _ = frame
@@ -72,14 +117,14 @@ def _heights(frame: Frame, x: Single, y: Single, z: Single) -> Heights:
     return _dot(normal, p), *first, *second, _dot(inward_12, p) - start[0], _dot(along_12, p) - start[1]
 
 
-@kernel
+@contracted_kernel
 def _rises(frame: Frame) -> Heights:
     """How much `_heights` grow from a voxel to the next one along z."""
     (_, normal), (inward_01, along_01), (inward_02, along_02), (inward_12, along_12), _, _ = frame
     return normal[2], inward_01[2], along_01[2], inward_02[2], along_02[2], inward_12[2], along_12[2]
 
 
-@kernel
+@contracted_kernel
 def _from_edge(inward: Single, along: Single, length: Single) -> Single:
     """The squared distance to an edge, in the triangle's plane."""
     before = along if along < _ZERO else _ZERO
@@ -88,7 +133,7 @@ def _from_edge(inward: Single, along: Single, length: Single) -> Single:
     return inward * inward + beyond * beyond
 
 
-@kernel
+@contracted_kernel
 def _squared(heights: Heights, lengths: Triple) -> Single:
     """The squared distance to a triangle."""
     height, inward_01, along_01, inward_02, along_02, inward_12, along_12 = heights
@@ -102,7 +147,7 @@ def _squared(heights: Heights, lengths: Triple) -> Single:
     return height * height + (one if inward < _ZERO else _ZERO)
 
 
-@kernel
+@contracted_kernel
 def mark_band(table: Singles, reach: float, squared: Singles, nearest: Ids) -> None:
     """Lowers `squared` to the squared distance wherever a triangle is nearer than what stands there.
 
@@ -124,19 +169,19 @@ def mark_band(table: Singles, reach: float, squared: Singles, nearest: Ids) -> N
             corners[2, axis] = table[face, axis] + table[face, EDGE_02 + LENGTH] * table[face, EDGE_02 + ALONG + axis]
             smallest = min(corners[0, axis], corners[1, axis], corners[2, axis])
             largest = max(corners[0, axis], corners[1, axis], corners[2, axis])
-            low[axis] = max(int(np.ceil(smallest - reach - _SLACK)), 0)
-            high[axis] = min(int(np.floor(largest + reach + _SLACK)), size - 1)
+            low[axis] = max(int(np.ceil(smallest - reach - _TOLERANCE)), 0)
+            high[axis] = min(int(np.floor(largest + reach + _TOLERANCE)), size - 1)
             middle[axis] = (corners[0, axis] + corners[1, axis] + corners[2, axis]) / 3
         for corner in range(3):
             offset = 0.0
             for axis in range(3):
                 offset += (corners[corner, axis] - middle[axis]) ** 2
             radius = max(radius, offset)
-        ball = middle, np.sqrt(radius) + reach + _SLACK, reach + _SLACK
+        ball = middle, np.sqrt(radius) + reach + _TOLERANCE, reach + _TOLERANCE
         _mark_rows(table, face, (low, high), ball, squared, nearest)
 
 
-@kernel
+@contracted_kernel
 def _mark_rows(
     table: Singles,
     face: int,
@@ -172,7 +217,7 @@ def _mark_rows(
                 flat_squared[at] = found if found < best else best
 
 
-@kernel
+@contracted_kernel
 def _cut(
     table: Singles, face: int, x: int, y: int, ends: tuple[int, int], ball: tuple[float, float, float]
 ) -> tuple[int, int]:
@@ -190,8 +235,8 @@ def _cut(
     return int(np.ceil(first)), int(np.floor(last))
 
 
-@kernel
-def stand(table: Singles, voxels: Integers, nearest: Ids, points: Singles) -> None:
+@contracted_kernel
+def closest_points(table: Singles, voxels: Integers, nearest: Ids, points: Singles) -> None:
     """The nearest points of some voxels.
 
     Args:
@@ -231,8 +276,8 @@ def stand(table: Singles, voxels: Integers, nearest: Ids, points: Singles) -> No
             )
 
 
-@kernel
-def measure(table: Singles, nearest: Ids, distance: Singles) -> None:
+@contracted_kernel
+def distances(table: Singles, nearest: Ids, distance: Singles) -> None:
     """The distance of each voxel to the nearest of the triangles that its block of 2^3 voxels knows.
 
     Args:
@@ -265,7 +310,7 @@ def measure(table: Singles, nearest: Ids, distance: Singles) -> None:
                     flat_distance[first + field_places[lane]] = lanes[3 * LANES + lane]
 
 
-@kernel
+@contracted_kernel
 def _different(nearest: Ids, places: Places, first: np.uint64, faces: Ids) -> int:
     """Gathers the different triangles of a block; how many these are."""
     count, last = 0, np.int32(-1)
@@ -281,7 +326,7 @@ def _different(nearest: Ids, places: Places, first: np.uint64, faces: Ids) -> in
     return count
 
 
-@kernel
+@contracted_kernel
 def _lower_block(table: Singles, face: int, first: Triple, lanes: Singles) -> None:
     """Lowers the squared distances of a block to those to one triangle."""
     frame = _frame(table, face)

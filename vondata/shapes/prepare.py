@@ -15,12 +15,11 @@ import numpy.typing as npt
 from vondata.dataset.shape_file import PreparedShape, save_shape
 from vondata.frames import axes_to_object, voxel_to_object
 from vondata.shapes import binvox
-from vondata.shapes.cleaning import Mesh, clean_mesh
+from vondata.shapes.cleaning import Mesh, Topology, clean_mesh, find_fins, find_topology
 from vondata.shapes.distance import Method, distance_field
 from vondata.shapes.reading import Limits, detect_format, read_bytes, read_triangles
 from vondata.shapes.solid import Solid, fill_solid
 from vondata.shapes.sources import mesh_folder_items, shapenet_items
-from vondata.shapes.topology import Topology, find_fins, find_topology
 from vondata.shapes.voxelize import surface_voxels, to_voxels
 from vondata.types import Item, Rejected
 

@@ -18,7 +18,7 @@ Integers = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.int32]
 
 _LEAF_BITS = 2  # the smallest blocks have 4^3 voxels
-_SLACK = 1e-3  # in voxels, far above rounding
+_TOLERANCE = 1e-3  # in voxels, far above rounding
 
 
 def triangle_table(vertices: Floats, faces: Integers) -> Floats:
@@ -118,7 +118,7 @@ def _refine(triangles: Floats, spheres: Floats, lists: Ids, near: Floats, distan
 def _reach(known: float, at: tuple[int, int, int], centre: tuple[float, float, float], half: float) -> float:
     """D + 2 r of a block, from the distance known at the voxel next to its centre."""
     off = (at[0] - centre[0]) ** 2 + (at[1] - centre[1]) ** 2 + (at[2] - centre[2]) ** 2
-    return float(known + np.sqrt(off) + 2.0 * half * np.sqrt(3.0) + _SLACK)
+    return float(known + np.sqrt(off) + 2.0 * half * np.sqrt(3.0) + _TOLERANCE)
 
 
 @kernel
@@ -157,7 +157,7 @@ def _refine_block(
     for i in range(first[0], min(first[0] + 2**_LEAF_BITS, size)):
         for j in range(first[1], min(first[1] + 2**_LEAF_BITS, size)):
             for k in range(first[2], min(first[2] + 2**_LEAF_BITS, size)):
-                best = distance[i, j, k] / per_voxel + _SLACK
+                best = distance[i, j, k] / per_voxel + _TOLERANCE
                 x, y, z = i - centre[0], j - centre[1], k - centre[2]
                 for c in range(candidates.size):
                     if near[c, 3] - near[c, 0] * x - near[c, 1] * y - near[c, 2] * z < best:

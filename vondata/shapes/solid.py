@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.shapes import bits
-from vondata.shapes.crossings import AXES, BODY_DIAGONALS, FACE_DIAGONALS, find_crossings
-from vondata.shapes.topology import Topology, find_parts
-from vondata.shapes.votes import Votes, add_votes, decide
+from vondata.shapes.cleaning import Topology, find_parts
+from vondata.shapes.parity import AXES, BODY_DIAGONALS, FACE_DIAGONALS, Votes, add_votes, decide, find_crossings
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -63,7 +62,7 @@ def fill_solid(vertices: Floats, faces: Integers, topology: Topology, surface: B
     filled = enclosed
     open_faces = faces[_in_open_part(topology)]
     if len(open_faces):
-        votes = _ask(vertices, open_faces, shell, enclosed)
+        votes = _count_votes(vertices, open_faces, shell, enclosed)
         if votes is not None:
             voted = decide(votes, least_inside=_MIN_INSIDE, most_exposed=_MAX_EXPOSED)
             filled = bits.flooded_complement(bits.settle(voted, enclosed), resolution)
@@ -82,7 +81,7 @@ def _in_open_part(topology: Topology) -> Bools:
     return is_open[parts]
 
 
-def _ask(vertices: Floats, faces: Integers, shell: Words, enclosed: Words) -> Votes | None:
+def _count_votes(vertices: Floats, faces: Integers, shell: Words, enclosed: Words) -> Votes | None:
     """The votes of all directions; None if already the three axes find nothing behind holes."""
     resolution = shell.shape[0]
     votes = Votes.none(resolution)

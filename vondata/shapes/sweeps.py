@@ -20,15 +20,15 @@ Integers = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.int32]
 Single = np.float32
 
-LARGEST = 256  # voxels along an edge
-MOST_FACES = 2**24  # whole numbers that single precision, in which they travel, holds exactly
+MAX_EDGE = 256  # voxels along an edge
+MAX_FACES = 2**24  # whole numbers that single precision, in which they travel, holds exactly
 _NOWHERE = np.float32(1e9)  # coordinates of a point that is farther than any other
 _ZERO = np.float32(0.0)
 # A plane is one row of numbers, with distances in it that the compiler knows, so that it can tell what overlaps: for
 # each row of voxels, padded by one, four lines of x, of the coordinates across and along the rows, and of the face.
 # Places in it are unsigned, which spares the question whether they count from the end.
 _TILE = 8
-_FIRST, _LINE, _ROW = np.uint64(16), np.uint64(LARGEST + 32), np.uint64(4 * (LARGEST + 32))
+_FIRST, _LINE, _ROW = np.uint64(16), np.uint64(MAX_EDGE + 32), np.uint64(4 * (MAX_EDGE + 32))
 _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
@@ -41,13 +41,13 @@ def spread(nearest: Ids, voxels: Integers, points: Singles) -> None:
         points: (m, 3) the point nearest to each.
 
     Raises:
-        ValueError: the grid is larger than LARGEST, or a triangle's number is not below MOST_FACES.
+        ValueError: the grid is larger than MAX_EDGE, or a triangle's number is not below MAX_FACES.
     """
     size = nearest.shape[0]
-    if size > LARGEST:
-        raise ValueError(f"distances are found on grids of at most {LARGEST} voxels along an edge, not {size}")
-    if nearest.reshape(-1)[voxels].max() >= MOST_FACES:
-        raise ValueError(f"distances are found for meshes of at most {MOST_FACES} triangles")
+    if size > MAX_EDGE:
+        raise ValueError(f"distances are found on grids of at most {MAX_EDGE} voxels along an edge, not {size}")
+    if nearest.reshape(-1)[voxels].max() >= MAX_FACES:
+        raise ValueError(f"distances are found for meshes of at most {MAX_FACES} triangles")
     starts = np.searchsorted(voxels, np.arange(size + 1) * nearest[0].size)
     known = np.empty((size, size, 4, size), dtype=np.float32)
     _spread(nearest, (voxels, points, starts), known, _plane(size), _plane(size), _plane(size))
@@ -91,7 +91,7 @@ def _place_seeds(nearest: Ids, seeds: tuple[Integers, Singles, Integers], x: int
     (voxels, points, starts), (size, width) = seeds, nearest.shape
     for row in range(size):
         start = np.uint64(row + 1) * _ROW
-        for k in range(4 * (LARGEST + 32)):
+        for k in range(4 * (MAX_EDGE + 32)):
             plane[start + np.uint64(k)] = _NOWHERE
     for m in range(starts[x], starts[x + 1]):
         y, z = voxels[m] // width % size, voxels[m] % width

@@ -7,10 +7,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vondata.frames import axes_to_object
-from vondata.shapes import sweeps, triangles
+from vondata.shapes import sweeps
 from vondata.shapes.cleaning import clean_mesh
 from vondata.shapes.distance import BAND_VOXELS, distance_field
-from vondata.shapes.nearest import LANES, mark_band, stand
+from vondata.shapes.nearest import LANES, closest_points, mark_band
+from vondata.shapes.nearest import triangle_table as nearest_table
 from vondata.shapes.reading import Limits, read_bytes, read_triangles
 from vondata.shapes.refinement import nearest_point, triangle_table
 from vondata.shapes.voxelize import to_voxels
@@ -95,7 +96,7 @@ def test_nearest_points_lie_on_the_triangle_and_nowhere_nearer(seed, size):
 @given(scenes())
 def test_the_band_knows_the_points_that_are_nearest(scene):
     vertices, faces, resolution = scene
-    table, width = triangles.triangle_table(vertices, faces), -(-resolution // LANES) * LANES
+    table, width = nearest_table(vertices, faces), -(-resolution // LANES) * LANES
     squared = np.full((resolution, resolution, width), BAND_VOXELS**2, dtype=np.float32)
     nearest = np.full(squared.shape, -1, dtype=np.int32)
     mark_band(table, BAND_VOXELS, squared, nearest)
@@ -104,7 +105,7 @@ def test_the_band_knows_the_points_that_are_nearest(scene):
     np.testing.assert_allclose(found, np.minimum(expected, BAND_VOXELS), atol=ROUNDING)
     voxels = np.flatnonzero(nearest >= 0)
     points = np.empty((len(voxels), 3), dtype=np.float32)
-    stand(table, voxels, nearest, points)
+    closest_points(table, voxels, nearest, points)
     for point, place in list(zip(points, voxels, strict=True))[:: max(len(voxels) // 20, 1)]:
         corners = vertices[faces[nearest.ravel()[place]]]
         assert to_triangle(point[None].astype(np.float64), corners)[0] < ROUNDING
@@ -160,6 +161,6 @@ def test_real_meshes_keep_the_promises(realdata):
 
 def test_more_triangles_than_single_precision_counts_are_refused():
     nearest = np.full((4, 4, 4), -1, dtype=np.int32)
-    nearest[1, 1, 1] = sweeps.MOST_FACES
+    nearest[1, 1, 1] = sweeps.MAX_FACES
     with pytest.raises(ValueError, match="at most 16777216 triangles"):
         sweeps.spread(nearest, np.array([21]), np.ones((1, 3), dtype=np.float32))
