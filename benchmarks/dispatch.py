@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from vondata.pipeline.ledger import prepare
+from vondata.pipeline.run import prepare
 from vondata.types import RunOptions
 
 from .ledger import NoSettings, items, touch, write_inputs

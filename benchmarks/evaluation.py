@@ -16,11 +16,11 @@ from skimage.measure import marching_cubes
 
 from benchmarks.measure import Table, time_paired
 from vonmodel.evaluation.features import FeatureNetwork, random_features
-from vonmodel.evaluation.frechet import frechet_distance
+from vonmodel.evaluation.image_metrics import frechet_distance
 from vonmodel.evaluation.inception import FEATURES, INPUT_SIZE, Inception
-from vonmodel.evaluation.point_distance import chamfer_matrix
+from vonmodel.evaluation.shape_metrics import chamfer_matrix
 from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsAccumulator
-from vonmodel.export import surface_mesh
+from vonmodel.mesh import surface_mesh
 
 
 def main() -> None:

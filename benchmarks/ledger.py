@@ -23,8 +23,8 @@ from typing import Any
 from vondata.dataset.manifest import output_path, split_of
 from vondata.dataset.schema import plain_row
 from vondata.pipeline.journal import Journal, journal_path
-from vondata.pipeline.ledger import prepare
 from vondata.pipeline.plan import SettingsKey
+from vondata.pipeline.run import prepare
 from vondata.pipeline.task import hash_content, stamp_inputs
 from vondata.types import Item, RunOptions
 

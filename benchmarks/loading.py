@@ -32,9 +32,8 @@ from vonmodel.data.loader import Batch, loaded_ahead
 from vonmodel.model import build_model
 from vonmodel.precision import computing_in
 from vonmodel.presets import PRESETS, PresetName
-from vonmodel.training.acceleration import prepare_model, tuned_convolutions
+from vonmodel.training.setup import build_stage, open_data, prepare_model, tuned_convolutions
 from vonmodel.training.stage import Stage, Step, run_step
-from vonmodel.training.training_data import build_stage, open_data
 
 WORKERS = 2
 Source = Callable[[], AbstractContextManager[Iterator[list[Batch]]]]

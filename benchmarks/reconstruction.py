@@ -32,11 +32,10 @@ from vondata.dataset.shape_file import load_occupancy
 from vondata.dataset.shards import OutputFiles
 from vondata.shapes.binvox import VoxelGrid, filled
 from vondata.shapes.prepare import ShapeSettings, prepare_shape, shapenet_items
-from vonmodel.export import to_pixels
 from vonmodel.inference.photo import CutPhoto, photo_of_pixels
 from vonmodel.inference.rendering import on_finer_grid
-from vonmodel.inference.session_part import ModelSession
-from vonmodel.inference.source import Source, open_source
+from vonmodel.inference.session import ModelSession, Source, open_source
+from vonmodel.mesh import to_pixels
 from vonmodel.reconstruction.reconstruct import Reconstructor, ReconstructSettings
 
 Bools = npt.NDArray[np.bool_]

@@ -25,9 +25,8 @@ from vonmodel.config import STAGES, StageName, TrainConfig, update
 from vonmodel.model import build_model
 from vonmodel.precision import computing_in
 from vonmodel.presets import PRESETS, PresetName
-from vonmodel.training.acceleration import prepare_model, tuned_convolutions
+from vonmodel.training.setup import build_stage, open_data, prepare_model, tuned_convolutions
 from vonmodel.training.stage import Step, run_step
-from vonmodel.training.training_data import build_stage, open_data
 
 # Shapes and photos of the chairs that the paper trains on.
 PUBLISHED_ITEMS = {"shape": 6778, "texture": 6778, "joint": 6778}

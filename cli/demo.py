@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from voncli.settings import LOCAL_PATH, json_option, print_json
+from voncli.options import LOCAL_PATH, json_option, print_json
 
 if TYPE_CHECKING:
     from vondata.demo.write import DemoSettings, DemoSummary

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from voncli.choices import SEED, chosen_shapes, film_options, film_settings, shape_options, viewpoint_options
 from voncli.model_options import (
     model_options,
     open_chosen_source,
@@ -15,7 +14,15 @@ from voncli.model_options import (
     progress_bar,
     user_errors,
 )
-from voncli.settings import json_option
+from voncli.options import (
+    SEED,
+    chosen_shapes,
+    film_options,
+    film_settings,
+    json_option,
+    shape_options,
+    viewpoint_options,
+)
 
 
 @click.command(short_help="Changes shape, viewpoint and texture one at a time.")
@@ -37,7 +44,7 @@ def edit(run: Path | None, class_name: str | None, runs: Path, as_json: bool, **
     """
     from vonmodel.inference.edit import EditSettings
     from vonmodel.inference.edit import edit as edit_shapes
-    from vonmodel.inference.session_part import ModelSession
+    from vonmodel.inference.session import ModelSession
 
     settings = EditSettings(
         azimuth_deg=options["azimuth"],

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 from click.core import ParameterSource
 from voncli.model_options import choose_device, choose_run, model_options, progress_bar, user_errors
-from voncli.score_words import describe, table_text
-from voncli.settings import LOCAL_PATH, json_option, print_json
+from voncli.options import LOCAL_PATH, json_option, print_json
+from voncli.output import describe, table_text
 from voncli.train_classifier import CLASSIFIER_FILE
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
     Without a choice of scores, all of them are measured. RUN/metrics.html shows them as curves over the checkpoints.
     """
     from vonmodel.evaluation.score import open_instruments
-    from vonmodel.reports.metrics_page_part import write_metrics_page
+    from vonmodel.reports.metrics_page import write_metrics_page
 
     chosen = _Chosen(options.pop("checkpoint"), options.pop("all_checkpoints"), options.pop("table"))
     data, download = options.pop("data"), options.pop("download")
@@ -114,7 +114,7 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
     settings = _settings(runs, **options)
     with user_errors(), progress_bar(as_json) as progress:
         if download and settings.images and settings.features == "inception" and settings.weights is None:
-            from vonmodel.evaluation.weights import download_weights
+            from vonmodel.evaluation.inception import download_weights
 
             download_weights(lambda done, total: progress("Inception weights, bytes", done, total or done))
         folder = choose_run(run, class_name, runs)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from voncli.choices import SEED, chosen_shapes, shape_options
 from voncli.model_options import (
     model_options,
     open_chosen_source,
@@ -15,7 +14,7 @@ from voncli.model_options import (
     progress_bar,
     user_errors,
 )
-from voncli.settings import FiniteRange, json_option
+from voncli.options import SEED, FiniteRange, chosen_shapes, json_option, shape_options
 
 
 @click.command(short_help="Writes shapes as meshes or voxels.")
@@ -46,7 +45,7 @@ def export(run: Path | None, class_name: str | None, runs: Path, as_json: bool, 
     """
     from vonmodel.inference.export import ExportSettings
     from vonmodel.inference.export import export as export_shapes
-    from vonmodel.inference.session_part import ModelSession
+    from vonmodel.inference.session import ModelSession
 
     texture = None if options["plain"] else options["texture_seed"]
     settings = ExportSettings(tuple(dict.fromkeys(options["formats"])), options["level"], texture)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from voncli.choices import AZIMUTH, ELEVATION
 from voncli.model_options import model_options, open_chosen_source, progress_bar, user_errors
-from voncli.settings import LOCAL_PATH, FiniteRange, json_option, print_json
+from voncli.options import AZIMUTH, ELEVATION, LOCAL_PATH, FiniteRange, json_option, print_json
 
 
 @click.command(short_help="Generates shapes and paints views of them.")
@@ -46,7 +45,7 @@ def generate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
 
     Writes PNG images and sketches, GLB meshes, generated.json (codes and viewpoints) and index.html.
     """
-    from vonmodel.inference import generate_part as synthesis
+    from vonmodel.inference import generate as synthesis
 
     settings = synthesis.GenerateSettings(
         shapes=options["shapes"],

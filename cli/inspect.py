@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from voncli.disk import disk_errors
-from voncli.settings import FolderType, folder_option, json_option, print_json
+from voncli.options import FolderType, folder_option, json_option, print_json
+from voncli.output import disk_errors
 
 if TYPE_CHECKING:
     from vondata.types import Kind
@@ -69,7 +69,7 @@ def _describe(data: Path, class_name: str, kind: Kind) -> dict[str, Any]:
 
 def _write_page(data: Path, workers: int | None) -> Path:
     from dask.system import CPU_COUNT
-    from voncli.console import ProgressReporter
+    from voncli.output import ProgressReporter
 
     from vondata.report.page import write_report
 
@@ -78,7 +78,7 @@ def _write_page(data: Path, workers: int | None) -> Path:
 
 
 def _print(data: Path, parts: list[dict[str, Any]], page: Path | None) -> None:
-    from voncli.console import print_table
+    from voncli.output import print_table
 
     rows = [
         [

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from voncli.choices import SEED, chosen_shapes, film_options, film_settings, shape_options, viewpoint_options
 from voncli.model_options import (
     model_options,
     open_chosen_source,
@@ -15,7 +14,15 @@ from voncli.model_options import (
     progress_bar,
     user_errors,
 )
-from voncli.settings import json_option
+from voncli.options import (
+    SEED,
+    chosen_shapes,
+    film_options,
+    film_settings,
+    json_option,
+    shape_options,
+    viewpoint_options,
+)
 
 
 @click.command(short_help="Goes from shape to shape, texture to texture.")
@@ -33,10 +40,10 @@ def interpolate(run: Path | None, class_name: str | None, runs: Path, as_json: b
 
     Writes strips and films, result.json and index.html. With both, also each of the two alone.
     """
-    from vonmodel.inference.interpolate_part import InterpolateSettings
-    from vonmodel.inference.interpolate_part import interpolate as interpolate_codes
-    from vonmodel.inference.seeds import Seed
-    from vonmodel.inference.session_part import ModelSession
+    from vonmodel.inference.interpolate import InterpolateSettings
+    from vonmodel.inference.interpolate import interpolate as interpolate_codes
+    from vonmodel.inference.sampling import Seed
+    from vonmodel.inference.session import ModelSession
 
     settings = InterpolateSettings(
         curve=options["curve"],

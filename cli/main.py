@@ -11,11 +11,11 @@ from voncli.generate import generate
 from voncli.inspect import inspect
 from voncli.interpolate import interpolate
 from voncli.merge import merge
+from voncli.options import load_settings
 from voncli.pack import pack
 from voncli.prepare import prepare
 from voncli.reconstruct import reconstruct
 from voncli.serve import serve
-from voncli.settings import load_settings
 from voncli.train import train
 from voncli.train_classifier import train_classifier
 from voncli.transfer import transfer

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from voncli.disk import disk_errors
-from voncli.settings import LOCAL_PATH, json_option, print_json
+from voncli.options import LOCAL_PATH, json_option, print_json
+from voncli.output import disk_errors
 
 if TYPE_CHECKING:
     from vondata.pipeline.merge import MergedPart
@@ -27,7 +27,7 @@ def merge(
     datasets: tuple[Path, ...], into: Path, mixed_settings: bool, prefer_first: bool, copy: bool, as_json: bool
 ) -> None:
     """Joins two or more DATASETS, as of parts prepared on several machines, into a new one."""
-    from voncli.console import ProgressReporter
+    from voncli.output import ProgressReporter
 
     from vondata.dataset.metadata import DatasetFormatError
     from vondata.pipeline.journal import DatasetBusyError
@@ -47,7 +47,7 @@ def merge(
 
 
 def _print(datasets: tuple[Path, ...], into: Path, parts: list[MergedPart]) -> None:
-    from voncli.console import print_table
+    from voncli.output import print_table
 
     rows = [
         [

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from voncli.disk import in_words
-from voncli.settings import LOCAL_PATH, folder_option, print_json
+from voncli.options import LOCAL_PATH, folder_option, print_json
+from voncli.output import in_words
 
 if TYPE_CHECKING:
-    from vonmodel.inference.source import Source
+    from vonmodel.inference.session import Source
     from vonmodel.run_folder import RunFolder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -94,7 +94,7 @@ def choose_device(name: str) -> str:
 
 def open_chosen_source(run: Path | None, class_name: str | None, runs: Path, options: Mapping[str, Any]) -> Source:
     """The model that the options of `model_options` name, loaded; errors as `choose_run` and `choose_device`."""
-    from vonmodel.inference.source import open_source
+    from vonmodel.inference.session import open_source
 
     device = choose_device(options["device"])
     folder = choose_run(run, class_name, runs)
@@ -111,16 +111,16 @@ def user_errors() -> Iterator[None]:
     from vonmodel.config import ConfigError
     from vonmodel.data.datasets import EmptyDatasetError
     from vonmodel.data.downsampling import ResolutionError
+    from vonmodel.evaluation.inception import WeightsError
     from vonmodel.evaluation.statistics import StatisticsError
-    from vonmodel.evaluation.weights import WeightsError
     from vonmodel.inference.export import NoSurfaceError
-    from vonmodel.inference.interpolate_part import PathError
+    from vonmodel.inference.interpolate import PathError
     from vonmodel.inference.photo import PhotoError
-    from vonmodel.inference.seeds import SeedError
-    from vonmodel.inference.session_part import CodeError, UnknownShapeError
+    from vonmodel.inference.sampling import SeedError
+    from vonmodel.inference.session import CodeError, UnknownShapeError
     from vonmodel.networks.sizes import UnsupportedSizeError
-    from vonmodel.reconstruction.reconstructed import ReconstructionMissingError
-    from vonmodel.reports.output import OutputError
+    from vonmodel.reconstruction.results import ReconstructionMissingError
+    from vonmodel.reports.album import OutputError
     from vonmodel.reports.video import FilmError
     from vonmodel.run_folder import RunError
 

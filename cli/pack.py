@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from voncli.disk import disk_errors
-from voncli.settings import FolderType, folder_option, json_option, print_json
+from voncli.options import FolderType, folder_option, json_option, print_json
+from voncli.output import disk_errors
 
 if TYPE_CHECKING:
     from vondata.dataset.write_shards import PackedPart
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @json_option
 def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], shard_size: str, as_json: bool) -> None:
     """Writes the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
-    from voncli.console import ProgressReporter
+    from voncli.output import ProgressReporter
 
     from vondata.dataset.manifest import ManifestDamagedError
     from vondata.dataset.write_shards import PackError
@@ -80,7 +80,7 @@ def _as_json(part: PackedPart) -> dict[str, Any]:
 
 
 def _print(packed: list[PackedPart], into: Path | RemoteFolder) -> None:
-    from voncli.console import print_table
+    from voncli.output import print_table
 
     rows = [
         [part.class_name, part.kind, f"{part.files:,}", f"{len(part.shards):,}", f"{part.bytes / 1e6:,.1f}"]

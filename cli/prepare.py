@@ -1,26 +1,195 @@
-"""`von prepare`: raw meshes and photos become a dataset."""
+"""Where `von prepare` takes its items from, folders or URLs, and what to say when nothing is there."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import textwrap
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from voncli.matching import match_classes, match_option
-from voncli.running import Running, run_options, run_preparation
-from voncli.settings import FiniteRange, FolderType, folder_option
-from voncli.sources import SourceFolder, found_items, source_folder
+from voncli.options import FiniteRange, FolderType, folder_option
+from voncli.output import local_copy
+from voncli.prepare_run import Running, run_options, run_preparation
 
 if TYPE_CHECKING:
+    from voncli.prepare_run import Running
+
     from vondata.frames import Axis
     from vondata.images.settings import ImageSettings
     from vondata.io.fs import RemoteFolder
+    from vondata.matching import MatchCount
     from vondata.shapes.distance import Method
-    from vondata.types import Item
+    from vondata.types import Event, Item
+
+
+SHOWN_ENTRIES = 8
+
+
+@dataclass(frozen=True)
+class SourceFolder:
+    """A folder with raw meshes or photos.
+
+    Attributes:
+        root: the folder, or the tree that stands for a remote one; absolute, so that ids and resumes do not depend on
+            where the command is run.
+        remote: the remote folder.
+    """
+
+    root: Path
+    remote: RemoteFolder | None = None
+
+    def own(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Items found under root, as items of the folder itself."""
+        from vondata.io.listing import remote_items
+
+        return items if self.remote is None else remote_items(items, self.root, self.remote)
+
+    def words(self, text: object) -> str:
+        """A text that speaks of root, speaking of the folder."""
+        return str(text) if self.remote is None else str(text).replace(str(self.root), self.remote.url)
+
+
+def source_folder(
+    folder: Path | RemoteFolder | None, name: str, flag: str, contents: Sequence[str] = ()
+) -> SourceFolder:
+    """The folder given with an option; a remote one is listed.
+
+    Args:
+        folder: the option's value.
+        name: its name in von.toml, "" where it has none.
+        flag: how it is spelt.
+        contents: files of the folder that planning reads.
+    """
+    if folder is None:
+        raise click.UsageError(
+            f'{flag}: which folder? Name it, set VON_{name.upper()} or write {name} = "..." under [paths] in von.toml'
+        )
+    if isinstance(folder, Path):
+        if not folder.is_dir():
+            raise click.UsageError(f"{flag}: {folder} is not {'a folder' if folder.exists() else 'there'}")
+        return SourceFolder(Path(os.path.abspath(folder)))
+    from vondata.io.fs import RemoteError
+    from vondata.io.listing import lay_out
+
+    # Named as the folder is, for a folder's name may say the class.
+    scratch = click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="von-listing-"))
+    root = Path(os.path.realpath(scratch)) / (folder.url.rpartition("/")[2] or "root")
+    root.mkdir()
+    try:
+        count = lay_out(folder, root, contents)
+    except RemoteError as error:
+        raise click.UsageError(f"{flag}: {error}") from error
+    click.echo(f"{folder}: {count:,} files", err=True)
+    return SourceFolder(root, folder)
+
+
+def found_items(sources: Sequence[tuple[SourceFolder, Iterator[Item]]], running: Running) -> Iterator[Item]:
+    """The items of all sources, each with its folder, or an error that says what is in a folder instead.
+
+    A folder without any of the classes asked for with --class is passed over where another one has some.
+    """
+    from vondata.io.listing import CollectionMissingError
+
+    missing: list[str] = []
+    found = False
+    for folder, items in sources:
+        try:
+            for item in folder.own(items):
+                found = True
+                yield item
+        except CollectionMissingError as error:
+            missing.append(folder.words(f"{error}. {_what_is_in(folder.root)}"))
+    if missing and not (found and running.class_names):
+        raise click.UsageError(" ".join(missing))
+    if not found:
+        names = ", ".join(each.name for each in running.classes())
+        inside = " ".join(each.words(f"{each.root}: {_what_is_in(each.root)}") for each, _ in sources)
+        raise click.UsageError(f"nothing was found of the classes {names}. {inside}")
+    for words in missing:
+        click.echo(f"Passed over: {words}", err=True)
+
+
+def _what_is_in(folder: Path) -> str:
+    from vondata.types import printable
+
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    if not entries:
+        return f"{folder} is empty."
+    names = [printable(entry.name) + ("/" if entry.is_dir() else "") for entry in entries[:SHOWN_ENTRIES]]
+    more = f" and {len(entries) - SHOWN_ENTRIES:,} more" if len(entries) > SHOWN_ENTRIES else ""
+    return f"It holds: {', '.join(names)}{more}."
+
+
+match_option = click.option(
+    "--match-viewpoints/--no-match-viewpoints",
+    default=None,
+    help="Find the viewpoints of photos without annotation by the prepared shapes of their class. "
+    "[default: where there are shapes]",
+)
+
+
+def match_classes(
+    data: Path | RemoteFolder,
+    class_names: Iterable[str],
+    wanted: bool | None,
+    workers: int,
+    tell: Callable[[Event], None],
+) -> dict[str, MatchCount]:
+    """Matches the photos of these classes; by class, what became of them.
+
+    Args:
+        data: folder of the dataset, or its URL: then a copy is matched, and the result sent back.
+        class_names: the classes; one without class file, such as that of stray annotations, is passed over.
+        wanted: None matches the classes that have prepared shapes.
+        workers: threads that sketch shapes.
+        tell: told of the progress.
+
+    Raises:
+        click.ClickException: a class has no shapes and `wanted` says it must, or a shape is damaged.
+        RemoteError, DeliveryError, DatasetBusyError: the URL cannot be read or written.
+    """
+    if wanted is False:
+        return {}
+    from vondata.classes import known_classes
+    from vondata.dataset.manifest import ManifestMissingError
+    from vondata.dataset.shape_file import ShapeFileError
+    from vondata.matching import EmptyShapeError, NoShapesError, match_photos, match_remote_photos
+
+    known = {each.name for each in known_classes()}
+    names = [name for name in sorted(known.intersection(class_names)) if wanted or _has_shapes(data, name)]
+    why = "Viewpoints are left unknown; --match-viewpoints finds them"
+    if not names or (copy := local_copy(data, asked=wanted is True, why=why)) is None:
+        return {}
+    counts: dict[str, MatchCount] = {}
+    for name in names:
+        try:
+            if isinstance(data, Path):
+                counts[name] = match_photos(data, name, workers=workers, on_event=tell)
+            else:
+                counts[name] = match_remote_photos(data, copy, name, workers=workers, on_event=tell)
+        except (ManifestMissingError, NoShapesError) as error:
+            if wanted:
+                raise click.ClickException(f"--match-viewpoints: {error}") from error
+        except (ShapeFileError, EmptyShapeError) as error:
+            raise click.ClickException(
+                f"viewpoints cannot be matched against the shapes of class {name}: {error}; prepare the shapes again "
+                "with --force, or leave viewpoints unknown with --no-match-viewpoints"
+            ) from error
+    return counts
+
+
+def _has_shapes(data: Path | RemoteFolder, class_name: str) -> bool:
+    from vondata.dataset.manifest import manifest_path
+    from vondata.io.fs import exists
+
+    if isinstance(data, Path):
+        return manifest_path(data, class_name, "shapes").is_file()
+    return exists((data / class_name / manifest_path(Path(), class_name, "shapes").name).url)
+
 
 AXES = ("x", "-x", "y", "-y", "z", "-z")
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from voncli.choices import film_options, film_settings, read_photos
 from voncli.model_options import (
     model_options,
     open_chosen_source,
@@ -15,7 +14,7 @@ from voncli.model_options import (
     progress_bar,
     user_errors,
 )
-from voncli.settings import LOCAL_PATH, FiniteRange, json_option
+from voncli.options import LOCAL_PATH, FiniteRange, film_options, film_settings, json_option, read_photos
 
 
 @click.command(short_help="Finds shape, viewpoint and texture of photos.")
@@ -45,9 +44,9 @@ def reconstruct(
     Writes new views, other textures, a turntable and a GLB mesh of each, result.json (codes, viewpoint, overlap of
     the silhouettes) and index.html. The folder serves as --from of edit, interpolate, transfer and export.
     """
-    from vonmodel.inference.session_part import ModelSession
+    from vonmodel.inference.session import ModelSession
     from vonmodel.reconstruction.reconstruct import Reconstructor, ReconstructSettings
-    from vonmodel.reconstruction.reconstruction_pages import ReportSettings, reconstruct_photos
+    from vonmodel.reconstruction.results import ReportSettings, reconstruct_photos
 
     starts, steps = options["starts"], options["steps"]
     settings = ReconstructSettings(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 from voncli.model_options import choose_device, choose_run, user_errors
-from voncli.settings import LOCAL_PATH, folder_option, json_option, print_json
+from voncli.options import LOCAL_PATH, folder_option, json_option, print_json
 
 
 @click.command(short_help="Serves a page to explore a model by hand.")

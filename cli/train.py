@@ -1,11 +1,11 @@
-"""`von train`: a class's model from its prepared shapes and photos, in three stages that resume by themselves."""
+"""`von train --baseline`: a generator that the paper compares with, on the data and for the steps of a run."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -14,15 +14,79 @@ from typing import TYPE_CHECKING, Any
 import click
 from voncli.local_launch import INTERRUPTED, RememberingCommand, train_on_devices
 from voncli.model_options import choose_device, user_errors
-from voncli.settings import LOCAL_PATH, FiniteRange, folder_option, json_option, print_json
-from voncli.signals import disk_errors_said_once, stop_on_signal
-from voncli.train_baseline import NAMES, BaselineRequest, train_baseline
+from voncli.options import LOCAL_PATH, FiniteRange, folder_option, json_option, print_json
+from voncli.output import disk_errors_said_once, stop_on_signal
 
 if TYPE_CHECKING:
+    from vonmodel.baselines.configs import BaselineName
     from vonmodel.checkpoint import CheckpointInfo
     from vonmodel.config import TrainConfig
     from vonmodel.run_folder import RunFolder
     from vonmodel.training.loop import TrainingJob
+
+
+NAMES = ("dcgan", "lsgan", "wgan-gp", "3dgan")
+
+
+@dataclasses.dataclass(frozen=True)
+class BaselineRequest:
+    """What was asked for: the baseline beside a run, and how to tell."""
+
+    name: BaselineName
+    run: RunFolder
+    config: TrainConfig
+    data: Path
+    device: str
+    dry_run: bool
+    as_json: bool
+
+
+def train_baseline(request: BaselineRequest, should_stop: Callable[[], bool]) -> None:
+    """Trains the baseline and tells how it went."""
+    import torch
+
+    from vonmodel.baselines.configs import BaselineData
+    from vonmodel.baselines.training import BaselineJob, baseline_folder
+    from vonmodel.baselines.training import train_baseline as train
+    from vonmodel.training.log import NonFiniteLossError
+
+    folder = baseline_folder(request.run.path, request.name)
+    if folder.exists:
+        folder.check_same(request.config)
+    if request.dry_run:
+        data = BaselineData(request.name, request.config, request.data)
+        plan = {"baseline": request.name, "run": folder.path, "items": len(data.dataset)}
+        plan |= dataclasses.asdict(data.budget) | {"steps": data.budget.steps}
+        if request.as_json:
+            print_json(plan)
+        else:
+            click.echo("\n".join(f"{name}: {value}" for name, value in plan.items()))
+        return
+    job = BaselineJob(
+        name=request.name,
+        run=request.run,
+        config=request.config,
+        data=request.data,
+        device=torch.device(request.device),
+        on_progress=lambda line: click.echo(line, err=request.as_json),
+        should_stop=should_stop,
+    )
+    try:
+        info = train(job)
+    except NonFiniteLossError as error:
+        raise click.ClickException(str(error)) from error
+    sheets = sorted(folder.samples.glob("*.png"))
+    sheet = sheets[-1] if sheets else None
+    if request.as_json:
+        checkpoint = dataclasses.asdict(info)
+        print_json({"run": folder.path, "checkpoint": checkpoint, "finished": info.finished, "sheet": sheet})
+    elif info.finished:
+        click.echo(f"Baseline {request.name} is finished: checkpoint {info.name} in {folder.path}")
+        click.echo(f"Samples: {sheet}")
+        click.echo("Beside the model: von evaluate --table")
+    if not info.finished:
+        click.echo(f"Saved as {info.name} in {folder.path}; the same command goes on from there.", err=True)
+        raise SystemExit(INTERRUPTED)
 
 
 @click.command(cls=RememberingCommand, short_help="Trains shapes, then textures, then both together.")
@@ -94,7 +158,7 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
     from vonmodel.config import STAGES
     from vonmodel.run_folder import RunFolder
     from vonmodel.training.loop import stage_before
-    from vonmodel.training.training_plan import check, describe
+    from vonmodel.training.setup import check, describe
 
     stages = STAGES if options["stage"] is None else (options["stage"],)
     device = _own_device(choose_device(options["device"]), options["devices"])
@@ -200,7 +264,7 @@ def _train(
 ) -> tuple[CheckpointInfo, TrainingJob]:
     import torch
 
-    from vonmodel.parallel import is_writer, processes_joined, wait_for_all
+    from vonmodel.distributed import is_writer, processes_joined, wait_for_all
     from vonmodel.training.loop import TrainingJob
     from vonmodel.training.loop import train as train_stages
 
@@ -224,8 +288,8 @@ def _train(
 @contextmanager
 def _told_once(run: RunFolder) -> Iterator[None]:
     """Turns what ends training into messages; what all processes know, the first one says."""
-    from vonmodel.parallel import DisagreementError, LostProcessError
-    from vonmodel.training.loss_record import NonFiniteLossError
+    from vonmodel.distributed import DisagreementError, LostProcessError
+    from vonmodel.training.log import NonFiniteLossError
 
     try:
         yield

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from voncli.model_options import choose_device, progress_bar, user_errors
-from voncli.settings import LOCAL_PATH, folder_option, json_option, print_json
+from voncli.options import LOCAL_PATH, folder_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from vonmodel.evaluation.classifier_training import ClassifierSettings
+    from vonmodel.evaluation.shape_classifier import ClassifierSettings
 
 CLASSIFIER_FILE = "shape-classifier.safetensors"
 
@@ -38,7 +38,7 @@ def train_classifier(data: Path, runs: Path, output: Path | None, as_json: bool,
 
     Its accuracy on the held-out shapes (parts val and test) and its hash stand beside every score it gives.
     """
-    from vonmodel.evaluation.classifier_training import train_classifier as train
+    from vonmodel.evaluation.shape_classifier import train_classifier as train
 
     output = output or runs / CLASSIFIER_FILE
     with user_errors(), progress_bar(as_json) as progress:
@@ -67,7 +67,7 @@ def _settings(
 ) -> ClassifierSettings:
     """The settings that the options say; what a volume is, from the latest run where they say nothing."""
     from vondata.classes import load_class
-    from vonmodel.evaluation.classifier_training import ClassifierSettings
+    from vonmodel.evaluation.shape_classifier import ClassifierSettings
     from vonmodel.run_folder import RunError, latest_run
 
     settings = ClassifierSettings(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from voncli.choices import chosen_shapes, film_options, film_settings, read_photos, shape_options, viewpoint_options
 from voncli.model_options import (
     model_options,
     open_chosen_source,
@@ -15,7 +14,16 @@ from voncli.model_options import (
     progress_bar,
     user_errors,
 )
-from voncli.settings import LOCAL_PATH, json_option
+from voncli.options import (
+    LOCAL_PATH,
+    chosen_shapes,
+    film_options,
+    film_settings,
+    json_option,
+    read_photos,
+    shape_options,
+    viewpoint_options,
+)
 
 
 @click.command(short_help="Paints shapes in the textures of photos.")
@@ -40,7 +48,7 @@ def transfer(run: Path | None, class_name: str | None, runs: Path, as_json: bool
 
     Writes pictures and turntables, result.json (texture codes) and index.html.
     """
-    from vonmodel.inference.session_part import ModelSession
+    from vonmodel.inference.session import ModelSession
     from vonmodel.inference.transfer import TransferSettings
     from vonmodel.inference.transfer import transfer as transfer_textures
 

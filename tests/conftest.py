@@ -19,7 +19,7 @@ install_import_hook(
     [
         "vonmodel.data",
         "vonmodel.evaluation",
-        "vonmodel.export",
+        "vonmodel.mesh",
         "vonmodel.geometry",
         "vonmodel.inference",
         "vonmodel.mesh",

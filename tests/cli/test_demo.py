@@ -4,7 +4,7 @@ import tomllib
 import pytest
 from click.testing import CliRunner
 from voncli.main import main
-from voncli.settings import FOLDERS, load_settings
+from voncli.options import FOLDERS, load_settings
 
 FEW = ("--chairs", "1", "--cars", "1", "--photos-per-object", "2")
 

@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from voncli.main import main as von
-from voncli.settings import folder_option, json_option, load_settings, print_json
+from voncli.options import folder_option, json_option, load_settings, print_json
 
 Run = Callable[..., Result]
 

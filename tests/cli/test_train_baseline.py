@@ -3,9 +3,9 @@ import json
 import pytest
 from click.testing import CliRunner
 from voncli.main import main
-from voncli.train_baseline import NAMES
+from voncli.train import NAMES
 
-from vonmodel.baselines.recipes import BASELINES
+from vonmodel.baselines.configs import BASELINES
 
 QUICK = [
     *("--class", "chair", "--preset", "demo"),

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from vonmodel.inference.session_part import ModelSession
-from vonmodel.inference.source import open_source
+from vonmodel.inference.session import ModelSession, open_source
 
 
 def boxes(codes):

@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from vonmodel.networks import ShapeGenerator
-from vonmodel.networks.normalisation import SharedBatchNorm3d, share_batch_norms
-from vonmodel.parallel import (
+from vonmodel.distributed import (
     Part,
     averaging_gradients,
     joined_everywhere,
@@ -19,6 +17,8 @@ from vonmodel.parallel import (
     process_count,
     told_by_all,
 )
+from vonmodel.networks import ShapeGenerator
+from vonmodel.networks.normalisation import SharedBatchNorm3d, share_batch_norms
 from vonmodel.training.image_pool import ImagePool
 
 
@@ -88,7 +88,7 @@ from torch import nn
 from vonmodel.training.image_pool import ImagePool
 from vonmodel.training.losses import gradient_penalty
 from vonmodel.networks.normalisation import SharedBatchNorm3d
-from vonmodel.parallel import (
+from vonmodel.distributed import (
     Part, any_everywhere, averaging_gradients, backward, joined_everywhere, own_gradients, processes_joined, rank,
     stacked_everywhere, told_by_all,
 )

@@ -5,15 +5,7 @@ import trimesh
 from PIL import Image
 
 from vondata.frames import object_to_gltf
-from vonmodel.export import (
-    SURFACE_DISTANCE,
-    surface_level,
-    surface_mesh,
-    to_pixels,
-    write_glb,
-    write_grey,
-    write_image,
-)
+from vonmodel.mesh import SURFACE_DISTANCE, surface_level, surface_mesh, to_pixels, write_glb, write_grey, write_image
 
 
 def signpost(resolution=32):

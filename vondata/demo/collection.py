@@ -1,21 +1,76 @@
-"""The objects of the demo: which design and which flaw the n-th chair or car has, and its normalised parts."""
+"""The objects of the demo: design, materials and mesh flaw of the n-th chair or car, and its normalised parts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal, assert_never
+import numpy as np
+from vondata.demo.draws import quantile_choice
+from vondata.demo.mesh import Mesh, concatenated, face_normals
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, assert_never
-
-import numpy as np
-
 from vondata.demo.car_design import draw_car
 from vondata.demo.cars import build_car, car_materials
 from vondata.demo.chair_design import draw_chair
 from vondata.demo.chairs import build_chair, chair_materials
-from vondata.demo.flaws import Flaw, flaw_of, with_flaw
 from vondata.demo.mesh import Floats, Mesh, concatenated, corner_normals
 from vondata.demo.textures import Material
+
+
+
+Flaw = Literal["none", "bottomless", "single_sided", "holes", "double_sided", "inside_out"]
+
+# In the order of quantiles; every second object is sound (though its parts overlap, as all do).
+SHARES: dict[Flaw, float] = {
+    "none": 0.56,
+    "bottomless": 0.10,
+    "single_sided": 0.08,
+    "holes": 0.08,
+    "double_sided": 0.10,
+    "inside_out": 0.08,
+}
+
+
+def flaw_of(quantile: float) -> Flaw:
+    """The flaw for a quantile in [0, 1)."""
+    return quantile_choice(SHARES, quantile)
+
+
+def with_flaw(parts: Sequence[Mesh], flaw: Flaw, rng: np.random.Generator) -> list[Mesh]:
+    """Applies a flaw to the parts of an object (object frame).
+
+    Args:
+        parts: closed parts.
+        flaw: `bottomless` drops what looks down, as many modellers do; `single_sided` leaves every thin upright
+            board only its front; `holes` drops one face in eighty; `double_sided` doubles every face the other way
+            round; `inside_out` turns a third of the parts.
+        rng: chooses faces and parts.
+    """
+    match flaw:
+        case "none":
+            return list(parts)
+        case "bottomless":
+            return [part.keeping(face_normals(part)[:, 2] > -0.9) for part in parts]
+        case "single_sided":
+            return [_front_only(part) if _is_board(part) else part for part in parts]
+        case "holes":
+            return [part.keeping(rng.random(len(part.faces)) > 1 / 80) for part in parts]
+        case "double_sided":
+            return [concatenated([part, part.flipped()], part.material) for part in parts]
+        case "inside_out":
+            return [part.flipped() if rng.random() < 1 / 3 else part for part in parts]
+        case _:
+            assert_never(flaw)
+
+
+def _is_board(part: Mesh) -> bool:
+    width, depth, height = np.ptp(part.vertices, axis=0)
+    return bool(depth < 0.3 * min(width, height) or (depth < 0.09 and width > 0.3))
+
+
+def _front_only(part: Mesh) -> Mesh:
+    return part.keeping(face_normals(part)[:, 1] > 0.3)
 
 DemoClass = Literal["chair", "car"]
 # Multiples of these irrational numbers, modulo 1, spread evenly over any number of objects.

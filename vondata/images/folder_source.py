@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vondata.classes import ObjectClass, known_classes
-from vondata.io.folders import CollectionMissingError, relative_id, walk_files, why_not_usable
+from vondata.io.listing import CollectionMissingError, relative_id, walk_files, why_not_usable
 from vondata.types import Item, printable
 
 # Also formats that cannot be read: such a file is a photo found, and a row says why it is not used.

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from scipy.fft import dctn
 
 from vondata.images.settings import ImageSettings
-from vondata.pipeline.review import Review
+from vondata.pipeline.run import Review
 
 Bits = npt.NDArray[np.uint64]
 

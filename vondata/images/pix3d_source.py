@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vondata.classes import ObjectClass, known_classes
 from vondata.images.settings import ImageSettings
 from vondata.images.viewpoints import Viewpoint, ViewpointError, viewpoint_of_pix3d
-from vondata.io.folders import CollectionMissingError, why_not_usable
+from vondata.io.listing import CollectionMissingError, why_not_usable
 from vondata.types import Item, file_safe, printable
 
 ANNOTATION_FILE = "pix3d.json"

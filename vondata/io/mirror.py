@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vondata.io.fs import RemoteError, RemoteFolder, StoreError, file_system, store_errors
-from vondata.io.listing_part import YEAR_OF_NS, tag_of
+from vondata.io.listing import YEAR_OF_NS, tag_of
 
 NOT_COPIED = ("journal", "report")  # what only preparation needs, and what is drawn here anew
 KEPT = ("sketches.npz",)  # made here; of no use elsewhere

@@ -24,7 +24,7 @@ from vondata.dataset.schema import known_columns, known_reasons
 from vondata.dataset.shape_file import atomic_path
 from vondata.dataset.shards import OutputFiles
 from vondata.io.fs import RemoteFile, is_url
-from vondata.pipeline.engine import EngineOptions, Failure, run_tasks
+from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
 from vondata.report.thumbnails import Thumbnail, draw_thumbnail
 from vondata.types import Event, Kind
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from vondata.classes import ObjectClass
 from vondata.frames import Axis, axes_to_object
-from vondata.io.folders import CollectionMissingError
+from vondata.io.listing import CollectionMissingError
 from vondata.types import Item, file_safe, printable
 
 Source = Literal["mesh", "binvox"]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vonmodel.baselines.configs import Objective, Recipe
 from vonmodel.baselines.models import Baseline
-from vonmodel.baselines.recipes import Objective, Recipe
 from vonmodel.training.losses import (
     gradient_penalty,
     interpolation_factors,

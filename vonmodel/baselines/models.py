@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vonmodel.baselines.recipes import RECIPES, BaselineName
+from vonmodel.baselines.configs import RECIPES, BaselineName
 from vonmodel.config import ModelConfig
 from vonmodel.networks import ShapeGenerator
 from vonmodel.networks.sizes import image_levels, shape_levels, shape_width

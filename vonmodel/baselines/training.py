@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vonmodel.baselines.budget import BaselineData
+from vonmodel.baselines.configs import RECIPES, BaselineData, BaselineName
 from vonmodel.baselines.gan import Game
 from vonmodel.baselines.models import Baseline, build_baseline
-from vonmodel.baselines.recipes import RECIPES, BaselineName
 from vonmodel.checkpoint import (
     CheckpointError,
     CheckpointInfo,
@@ -29,7 +28,7 @@ from vonmodel.config import TrainConfig
 from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import torch_generator
 from vonmodel.training.ema import WeightAverage
-from vonmodel.training.loss_record import LossRecord
+from vonmodel.training.log import LossRecord
 from vonmodel.training.sample_sheet import save_sheet, shaded
 from vonmodel.training.stage import learning_rate_share
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +13,127 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn import functional
 
-from vonmodel.evaluation import inception, random_network
+from vonmodel.evaluation import inception
+from vonmodel.evaluation.inception import file_sha256, find_weights, load_inception
 from vonmodel.evaluation.network_file import feature_size, load_network
-from vonmodel.evaluation.resize import resize_antialiased, resize_clean, resize_tensorflow
-from vonmodel.evaluation.weights import file_sha256, find_weights, load_inception
+
+
+def resize_tensorflow(images: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:
+    """Bilinear resizing as TensorFlow 1 did it (`align_corners=False`), which published FID values contain.
+
+    Target pixel i samples the source at i * (source size / target size): no half pixel offset, no antialiasing,
+    and the last source pixel repeated beyond the border.
+
+    Args:
+        images: any value range; the result keeps it.
+        size: height and width of the result in pixels.
+    """
+    rows = _neighbours(images.shape[-2], size, images.device)
+    columns = _neighbours(images.shape[-1], size, images.device)
+    return _blend(_blend(images, columns, dim=-1), rows, dim=-2)
+
+
+def resize_antialiased(images: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:
+    """Bilinear resizing with half pixel centres whose kernel widens when shrinking, as image editors do."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return torch.nn.functional.interpolate(
+        images, size=(size, size), mode="bilinear", align_corners=False, antialias=True
+    )
+
+
+def resize_clean(images: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:
+    """Bicubic resizing whose kernel widens when shrinking, in float32: Pillow's, which "clean" FID values contain.
+
+    Parmar, Zhang, Zhu 2022, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation".
+
+    Args:
+        images: values in [0, 255]; where the cubic overshoots, the result is clipped to them again.
+        size: height and width of the result in pixels.
+    """
+    if images.shape[-2:] == (size, size):
+        return images
+    resized = torch.nn.functional.interpolate(
+        images, size=(size, size), mode="bicubic", align_corners=False, antialias=True
+    )
+    return resized.clamp(0.0, 255.0)
+
+
+Neighbours = tuple[Tensor, Tensor, Tensor]
+
+
+def _neighbours(source: int, target: int, device: torch.device) -> Neighbours:
+    """The two source indices of every target index and the weight of the second, in TensorFlow's float32."""
+    scale = torch.tensor(source, dtype=torch.float32, device=device) / target
+    position = torch.arange(target, dtype=torch.float32, device=device) * scale
+    lower = position.floor()
+    index = lower.long()
+    return index, (index + 1).clamp(max=source - 1), position - lower
+
+
+def _blend(images: Tensor, neighbours: Neighbours, dim: int) -> Tensor:
+    lower, upper, weight = neighbours
+    if dim == -2:
+        weight = weight[:, None]
+    first, second = images.index_select(dim, lower), images.index_select(dim, upper)
+    return first + (second - first) * weight
+
+
+INPUT_SIZE = 64
+WIDTH = 24
+FEATURES = 3 * WIDTH + 4 * WIDTH
+SEED = 20151205
+
+
+class RandomNetwork(nn.Module):
+    """Four convolutions with maximum pools; the features are the mean responses of each.
+
+    The first three are averaged over the whole picture and tell textures apart, the last one over its four quarters
+    and tells where things are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            [
+                nn.Conv2d(3, WIDTH, 5, padding=2, bias=False),
+                nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
+                nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
+                nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
+            ]
+        )
+        fill_uniform(self, SEED)
+
+    def forward(self, images: Float[Tensor, "n 3 64 64"]) -> Float[Tensor, "n 168"]:
+        """Features of images with values in [-1, 1]."""
+        features = []
+        x = images
+        for convolution in self.convolutions:
+            x = functional.relu(convolution(x))
+            cells = 2 if convolution is self.convolutions[-1] else 1
+            features.append(functional.adaptive_avg_pool2d(x, cells).flatten(1))
+            x = functional.max_pool2d(x, 2)
+        return torch.cat(features, dim=1)
+
+
+@torch.no_grad()
+def fill_uniform(module: nn.Module, seed: int) -> None:
+    """Fills every parameter with uniform numbers of variance 2 / fan-in, in the order of their names.
+
+    The numbers are PCG64's raw integers turned into floats by exact arithmetic, so they depend neither on the machine
+    nor on the version of a library.
+    """
+    generator = np.random.PCG64(seed)
+    for _, parameter in sorted(module.named_parameters()):
+        fan_in = max(1, math.prod(parameter.shape[1:]))
+        unit = (generator.random_raw(parameter.numel()) >> np.uint64(11)) * 2.0**-53
+        values = (2 * unit - 1) * math.sqrt(6 / fan_in)
+        parameter.copy_(torch.from_numpy(values).view(parameter.shape))
+
 
 Resize = Literal["tensorflow", "antialiased", "clean"]
 Scale = Literal["signed", "imagenet", "unit"]
@@ -105,13 +220,13 @@ def inception_features(
 
 def random_features(device: str = "cpu") -> FeatureNetwork:
     """Fixed random features: to compare models with each other, never with published numbers."""
-    module = random_network.RandomNetwork().eval().requires_grad_(False)
+    module = RandomNetwork().eval().requires_grad_(False)
     sha256 = weights_sha256(module)
     return FeatureNetwork(
         f"random-{sha256[:8]}",
         module.to(device),
-        random_network.FEATURES,
-        random_network.INPUT_SIZE,
+        FEATURES,
+        INPUT_SIZE,
         "antialiased",
         sha256,
         False,

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from vondata.dataset.shape_file import atomic_path
 from vonmodel.evaluation.features import FeatureNetwork
 from vonmodel.evaluation.images import Images, RealImages
+from vonmodel.evaluation.samples import RealShapes, Volumes
 from vonmodel.evaluation.shape_classifier import ShapeFeatures
 from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsAccumulator
-from vonmodel.evaluation.volumes import RealShapes, Volumes
 
 CACHE_FORMAT = 1
 Progress = Callable[[int, int], None]

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vondata.dataset.manifest import Split
 from vonmodel.data.datasets import ImageDataset, ViewpointSampler
-from vonmodel.evaluation.sample import Sample
-from vonmodel.export import to_pixels
-from vonmodel.inference.draw import Viewpoints, draw_codes, draw_shapes, draw_viewpoints, render
+from vonmodel.evaluation.samples import Sample
+from vonmodel.inference.sampling import Viewpoints, draw_codes, draw_shapes, draw_viewpoints, render
+from vonmodel.mesh import to_pixels
 from vonmodel.model import VonModel
 
 

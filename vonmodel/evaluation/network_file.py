@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vonmodel.evaluation.weights import WeightsError
+from vonmodel.evaluation.inception import WeightsError
 
 _FORBIDDEN = {"save", "from_file", "load", "set_data", "rpc_async", "rpc_sync", "rpc_remote"}
 """Operators that touch files or other machines."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vonmodel.baselines.recipes import BASELINES, RECIPES, BaselineName
+from vonmodel.baselines.configs import BASELINES, RECIPES, BaselineName
 
 Line = Mapping[str, Any]
 

@@ -9,17 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vonmodel.baselines.recipes import BASELINES
+from vonmodel.baselines.configs import BASELINES
 from vonmodel.baselines.training import baseline_folder, load_baseline
 from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.evaluation.features import FeatureNetwork, file_features, inception_features, random_features
-from vonmodel.evaluation.image_scores import Progress, image_scores
+from vonmodel.evaluation.generators import BaselineSubject, Subject, VonSubject
+from vonmodel.evaluation.image_metrics import Progress, image_scores
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_classifier import ShapeFeatures, load_classifier
 from vonmodel.evaluation.shape_fid import check_fits, shape_fid
-from vonmodel.evaluation.shape_scores import shape_scores
-from vonmodel.evaluation.subject import Subject, VonSubject
-from vonmodel.evaluation.subject_baseline import BaselineSubject
+from vonmodel.evaluation.shape_metrics import shape_scores
 from vonmodel.run_folder import RunFolder
 
 

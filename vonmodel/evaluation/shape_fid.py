@@ -6,14 +6,13 @@ import dataclasses
 from typing import Any
 
 from vonmodel.config import TrainConfig
-from vonmodel.evaluation.frechet import frechet_distance
+from vonmodel.evaluation.generators import Subject
 from vonmodel.evaluation.image_features import Lane, measure, measure_real
-from vonmodel.evaluation.image_scores import Progress, told
+from vonmodel.evaluation.image_metrics import Progress, frechet_distance, told
+from vonmodel.evaluation.samples import RealShapes
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_classifier import ClassifierError, ShapeFeatures
 from vonmodel.evaluation.statistics import FeatureStatistics
-from vonmodel.evaluation.subject import Subject
-from vonmodel.evaluation.volumes import RealShapes
 
 
 def shape_fid(

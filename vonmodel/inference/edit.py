@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from vonmodel.export import write_grey
-from vonmodel.inference.seeds import Seed
-from vonmodel.inference.session_part import ModelSession, Shape
-from vonmodel.inference.turning import write_turntable
-from vonmodel.inference.views_part import (
+from vonmodel.inference.sampling import Seed
+from vonmodel.inference.session import ModelSession, Shape
+from vonmodel.inference.views import (
     View,
     base_viewpoint,
     draw_views,
@@ -24,9 +22,10 @@ from vonmodel.inference.views_part import (
     other_shapes,
     other_textures,
     render_views,
+    write_turntable,
 )
-from vonmodel.reports.album_part import Picture, Plate, Strip, Written, write_account, write_each
-from vonmodel.reports.output import replaced_folder
+from vonmodel.mesh import write_grey
+from vonmodel.reports.album import Picture, Plate, Strip, Written, replaced_folder, write_account, write_each
 from vonmodel.reports.video import FilmSettings, grid_of, write_picture
 
 Progress = Callable[[int, int], None]

@@ -12,13 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 from vondata.shapes.binvox import VoxelGrid, export_binvox, filled
-from vonmodel.export import SurfaceMesh, glb_bytes, write_mesh
-from vonmodel.inference.seeds import Seed
-from vonmodel.inference.session_part import ModelSession, Shape
+from vonmodel.inference.sampling import Seed
+from vonmodel.inference.session import ModelSession, Shape
 from vonmodel.inference.vertex_colours import painted_mesh
-from vonmodel.inference.views_part import View, base_viewpoint, draw_views, other_azimuths
-from vonmodel.reports.album_part import Plate, Strip, Written, write_account, write_each
-from vonmodel.reports.output import replaced_folder
+from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths
+from vonmodel.mesh import SurfaceMesh, glb_bytes, write_mesh
+from vonmodel.reports.album import Plate, Strip, Written, replaced_folder, write_account, write_each
 
 FileFormat = Literal["glb", "obj", "ply", "binvox"]
 Progress = Callable[[int, int], None]

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from vonmodel.export import write_image
 from vonmodel.inference.photo import CutPhoto
-from vonmodel.inference.session_part import ModelSession, Shape
-from vonmodel.inference.turning import write_turntable
-from vonmodel.inference.views_part import View, base_viewpoint, draw_views, other_azimuths
-from vonmodel.reports.album_part import Picture, Plate, Strip, Written, write_account, write_each
-from vonmodel.reports.output import replaced_folder
+from vonmodel.inference.session import ModelSession, Shape
+from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths, write_turntable
+from vonmodel.mesh import write_image
+from vonmodel.reports.album import Picture, Plate, Strip, Written, replaced_folder, write_account, write_each
 from vonmodel.reports.video import FilmSettings
 
 Progress = Callable[[int, int], None]

@@ -17,11 +17,11 @@ from scipy import sparse
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
-from vonmodel.export import SurfaceMesh, to_pixels
 from vonmodel.geometry import Camera, viewpoint_rotation
-from vonmodel.inference.draw import Viewpoints
 from vonmodel.inference.rendering import look, rays_across, smaller_sketch
-from vonmodel.inference.session_part import ModelSession, Shape
+from vonmodel.inference.sampling import Viewpoints
+from vonmodel.inference.session import ModelSession, Shape
+from vonmodel.mesh import SurfaceMesh, to_pixels
 from vonmodel.projection import frame_positions, frame_sketch
 
 Floats = npt.NDArray[np.float64]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vonmodel.parallel import process_count, sum_everywhere
+from vonmodel.distributed import process_count, sum_everywhere
 from vonmodel.precision import at_least_single
 
 

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vonmodel.distributed import stacked_everywhere
 from vonmodel.geometry import Camera
-from vonmodel.parallel import stacked_everywhere
 from vonmodel.projection.components import largest_component
 from vonmodel.projection.sketch import FramedSketch, Sketch
 

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vonmodel.geometry import Camera
-from vonmodel.inference.draw import Viewpoints, draw_codes, draw_shapes, sketch_views
-from vonmodel.inference.session_part import ModelSession
+from vonmodel.inference.sampling import Viewpoints, draw_codes, draw_shapes, sketch_views
+from vonmodel.inference.session import ModelSession
 from vonmodel.reconstruction.fitting import Pose, Target, initial_frames, score, sketch_errors
 
 OF_ONE_VIEWPOINT = 2

@@ -24,7 +24,7 @@ from torch import Tensor
 from vondata.classes import load_class
 from vonmodel.inference.photo import CutPhoto
 from vonmodel.inference.rendering import distant_camera, framed_look
-from vonmodel.inference.session_part import ModelSession, Shape
+from vonmodel.inference.session import ModelSession, Shape
 from vonmodel.projection import FramedSketch
 from vonmodel.reconstruction.carving import Carved, carve
 from vonmodel.reconstruction.fitting import Fitted, FitWeights, Pose, Target, depth_trust, fit, sketch_errors

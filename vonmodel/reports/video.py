@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from vondata.dataset.shape_file import atomic_path
-from vonmodel.export import to_pixels
+from vonmodel.mesh import to_pixels
 
 FilmFormat = Literal["webp", "gif", "mp4"]
 Pixels = npt.NDArray[np.uint8]

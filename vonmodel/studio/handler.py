@@ -13,18 +13,15 @@ from vondata.classes import UnknownClassError
 from vondata.types import Rejected
 from vonmodel.checkpoint import CheckpointError
 from vonmodel.config import ConfigError
-from vonmodel.inference.seeds import SeedError
-from vonmodel.inference.session_part import CodeError, ModelSession
+from vonmodel.inference.sampling import SeedError
+from vonmodel.inference.session import CodeError, ModelSession
 from vonmodel.networks.sizes import UnsupportedSizeError
 from vonmodel.run_folder import RunError
-from vonmodel.studio.carved import UnknownCarvedError
-from vonmodel.studio.desk import BusyError, SupersededError, Turn
-from vonmodel.studio.photos import UnknownPhotoError
+from vonmodel.studio.scheduler import BusyError, SupersededError, Turn, UnknownTaskError
 from vonmodel.studio.security import HEADERS
-from vonmodel.studio.shelf import to_json
-from vonmodel.studio.tasks import UnknownTaskError
-from vonmodel.studio.view_request import Question, QuestionError, parse_question
-from vonmodel.studio.workshop import Workshop
+from vonmodel.studio.state import Workshop, to_json
+from vonmodel.studio.uploads import UnknownPhotoError
+from vonmodel.studio.view_request import Question, QuestionError, UnknownCarvedError, parse_question
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")

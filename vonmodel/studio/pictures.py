@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vonmodel.export import glb_bytes, to_pixels
-from vonmodel.inference.session_part import ModelSession
+from vonmodel.inference.session import ModelSession
 from vonmodel.inference.vertex_colours import painted_mesh
+from vonmodel.mesh import glb_bytes, to_pixels
 from vonmodel.studio.view_request import Question
 
 Pixels = npt.NDArray[np.uint8]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vonmodel.config import STAGES
-from vonmodel.reports.figures import figures_of
+from vonmodel.reports.metrics_log import figures_of
 
 POINTS_OF_A_CURVE = 400
 _SHEET = re.compile(r"([a-z]+)-(\d{1,12})\.png")

@@ -14,24 +14,25 @@ from pathlib import Path
 import tornado.web
 from tornado.httpserver import HTTPServer
 
-from vonmodel.studio.bring import PhotoHandler, ReconstructionHandler, TaskHandler
 from vonmodel.studio.handler import STATUSES, NothingHandler
-from vonmodel.studio.look import (
+from vonmodel.studio.pictures import draw_strip
+from vonmodel.studio.routes import (
     ImageHandler,
     PageHandler,
     PaintedHandler,
+    PhotoHandler,
+    ReconstructionHandler,
     RunHandler,
     SheetHandler,
     SurfaceHandler,
+    TaskHandler,
     TrainingHandler,
     ViewHandler,
 )
-from vonmodel.studio.pictures import draw_strip
 from vonmodel.studio.run_monitor import Chronicle
 from vonmodel.studio.security import guard_for
-from vonmodel.studio.shelf import ModelShelf
+from vonmodel.studio.state import ModelShelf, Workshop
 from vonmodel.studio.view_request import parse_question
-from vonmodel.studio.workshop import Workshop
 
 logger = logging.getLogger(__name__)
 MOST_BODY_BYTES = 64 * 2**10

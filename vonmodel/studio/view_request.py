@@ -1,8 +1,6 @@
 """What a page asks to see, written in a link: `shape=7&shape-to=9&shape-mix=0.3&texture=3&azimuth=40&elevation=20`.
 
-A code is named by its seed (`7`, or `7:3` for the third code of seed 7) or spelt out (`~` and its numbers as 32-bit
-floats in URL-safe base 64), so that a link alone restores everything, also what came from a photo. Only a shape that
-was carved to a photo has no code; `@` and a hash name its file in the run.
+Shapes carved to a photo have no code: they are kept in the run, and a link names their file.
 """
 
 from __future__ import annotations
@@ -13,18 +11,94 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vonmodel.inference.interpolation import interpolate_spherical
-from vonmodel.inference.seeds import Seed, parse_seed
-from vonmodel.inference.session_part import CodeError, ModelSession, Shape
-from vonmodel.studio.carved import Carved, read_carved
+from vondata.dataset.shape_file import atomic_path
+from vonmodel.inference.interpolate import interpolate_spherical
+from vonmodel.inference.sampling import Seed, parse_seed
+from vonmodel.inference.session import CodeError, ModelSession, Shape
+
+FOLDER = "studio"
+_SPELT = re.compile(r"@([0-9a-f]{24})")
+
+
+class UnknownCarvedError(LookupError):
+    """A carved shape that the run does not have, or that is of another model."""
+
+
+@dataclass(frozen=True)
+class Carved:
+    """The name of a carved shape.
+
+    Attributes:
+        key: hash of its volume.
+    """
+
+    key: str
+
+    def __str__(self) -> str:
+        return f"@{self.key}"
+
+    def shape(self, session: ModelSession) -> Shape:
+        """The shape itself, with the code that it was carved from.
+
+        Raises:
+            UnknownCarvedError: the run does not have it, or it is of another model.
+            CodeError: its code is of another model.
+        """
+        volume, code = self._load(session)
+        shape = session.shape_of_volume("a photo's", volume)
+        return replace(shape, code=session.code(code, "shape"))
+
+    def code(self, session: ModelSession) -> Float[Tensor, " k"]:
+        """The code that it was carved from; errors as `shape`."""
+        return session.code(self._load(session)[1], "shape")
+
+    def _load(self, session: ModelSession) -> tuple[Tensor, Tensor]:
+        try:
+            kept = load_file(_file(session.source.run, self))
+            volume, code = kept["volume"].float(), kept["code"].float()
+        except (OSError, SafetensorError, KeyError) as error:
+            raise UnknownCarvedError(
+                f"this run does not have the reconstructed shape {self}; reconstruct the photo again"
+            ) from error
+        if volume.shape != (1, *[volume.shape[-1]] * 3) or volume.shape[-1] < session.config.resolution:
+            raise UnknownCarvedError(f"the reconstructed shape {self} is of another model")
+        return volume, code
+
+
+def read_carved(text: str) -> Carved | None:
+    """The carved shape that a link names; None where it names none."""
+    found = _SPELT.fullmatch(text)
+    return Carved(found[1]) if found else None
+
+
+def keep_carved(run: Path, shape: Shape, code: Float[Tensor, " k"]) -> Carved:
+    """Writes a carved shape into its run.
+
+    Raises:
+        OSError: the run cannot be written to.
+    """
+    carved = Carved(shape.key.hex()[:24])
+    file = _file(run, carved)
+    file.parent.mkdir(exist_ok=True)
+    with atomic_path(file) as temporary:
+        save_file({"volume": shape.volume.half().cpu().contiguous(), "code": code.cpu().to(torch.float32)}, temporary)
+    return carved
+
+
+def _file(run: Path, carved: Carved) -> Path:
+    return run / FOLDER / f"{carved.key}.safetensors"
+
 
 Named = Seed | tuple[float, ...]
 """A code by its seed, or its numbers."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vonmodel.parallel import WHOLE, Part, joined_everywhere, process_count, rank
+from vonmodel.distributed import WHOLE, Part, joined_everywhere, process_count, rank
 
 
 class ImagePool:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from vonmodel.config import JointStageConfig, ShapeStageConfig, StageName, TextureStageConfig
 from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined
+from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import GENERATORS, VonModel
-from vonmodel.parallel import WHOLE, Part
 from vonmodel.training.image_pool import ImagePool
 from vonmodel.training.losses import wasserstein_generator_loss
 from vonmodel.training.shape_stage import generate, shape_critic_losses

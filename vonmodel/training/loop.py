@@ -24,18 +24,23 @@ from vonmodel.checkpoint import (
 )
 from vonmodel.config import STAGES, StageName, TrainConfig
 from vonmodel.data.loader import Batch, loaded_ahead
+from vonmodel.distributed import Part, any_everywhere, is_writer, process_count, rank, same_everywhere, wait_for_all
 from vonmodel.model import VonModel, build_model
-from vonmodel.parallel import Part, any_everywhere, is_writer, process_count, rank, same_everywhere, wait_for_all
 from vonmodel.precision import computing_in, weights_in
 from vonmodel.run_folder import RunError, RunFolder
 from vonmodel.seeding import torch_generator
-from vonmodel.training.acceleration import prepare_model, tuned_convolutions
 from vonmodel.training.ema import WeightAverage, kept_share
-from vonmodel.training.monitor import Monitor, Progress
+from vonmodel.training.log import Monitor, Progress
 from vonmodel.training.sample_sheet import draw_sheet, sheet_codes
+from vonmodel.training.setup import (
+    build_stage,
+    open_data,
+    prepare_model,
+    restore_training,
+    training_tensors,
+    tuned_convolutions,
+)
 from vonmodel.training.stage import Stage, Step, learning_rate_share, run_step
-from vonmodel.training.training_data import build_stage, open_data
-from vonmodel.training.training_state import restore_training, training_tensors
 
 _log = logging.getLogger(__name__)
 

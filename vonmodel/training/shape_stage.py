@@ -8,8 +8,8 @@ from torch import Tensor
 
 from vonmodel.config import ShapeStageConfig, StageName
 from vonmodel.data.loader import Batch, ShapeSource
+from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import VonModel
-from vonmodel.parallel import WHOLE, Part
 from vonmodel.training.losses import gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss
 from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
 

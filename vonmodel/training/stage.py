@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vonmodel.config import StageConfig, StageName
 from vonmodel.data.loader import Batch
-from vonmodel.parallel import WHOLE, Part, any_everywhere, averaging_gradients, backward, own_gradients
+from vonmodel.distributed import WHOLE, Part, any_everywhere, averaging_gradients, backward, own_gradients
 from vonmodel.training.image_pool import ImagePool
 
 Losses = Mapping[str, Tensor]

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vonmodel.config import StageName, TextureStageConfig
 from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined
+from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import VonModel, on_background
 from vonmodel.networks import sample_texture_code
-from vonmodel.parallel import WHOLE, Part
 from vonmodel.projection import FramedSketch
 from vonmodel.training.image_pool import ImagePool
 from vonmodel.training.losses import (

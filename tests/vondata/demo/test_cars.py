@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vondata.demo.car_body import build_body, top_height
+from vondata.demo.cars import build_body, top_height
 from vondata.demo.car_design import BODIES, draw_car
 from vondata.demo.cars import build_car, car_materials
 from vondata.demo.mesh import Mesh, boundary_edges, concatenated, distinct_rows, face_normals, signed_volume

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vondata.demo.chair_body import build_seat
+from vondata.demo.chairs import build_seat
 from vondata.demo.chair_design import FAMILIES, draw_chair
 from vondata.demo.chairs import build_chair, chair_materials
 from vondata.demo.mesh import boundary_edges, concatenated, signed_volume

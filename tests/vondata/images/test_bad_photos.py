@@ -17,7 +17,7 @@ from vondata.images.folder_source import photo_items
 from vondata.images.pix3d_source import pix3d_items
 from vondata.images.prepare import prepare_image
 from vondata.images.settings import ImageSettings
-from vondata.pipeline.ledger import prepare
+from vondata.pipeline.run import prepare
 from vondata.types import RunOptions, printable
 
 from .bad_photos import OK, Expected, write_annotation, write_liars, write_mutated, write_places, write_strangers

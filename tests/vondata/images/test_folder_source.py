@@ -4,7 +4,7 @@ import pytest
 
 from vondata.classes import known_classes, load_class
 from vondata.images.folder_source import photo_items
-from vondata.io.folders import CollectionMissingError
+from vondata.io.listing import CollectionMissingError
 
 
 def _fill(folder, *names):

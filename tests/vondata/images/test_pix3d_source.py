@@ -13,7 +13,7 @@ from vondata.dataset.schema import load_reason
 from vondata.images import pix3d_source
 from vondata.images.pix3d_source import AnnotationFileError, pix3d_items
 from vondata.images.settings import ImageSettings
-from vondata.io.folders import CollectionMissingError
+from vondata.io.listing import CollectionMissingError
 from vondata.types import file_safe
 
 

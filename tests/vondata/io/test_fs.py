@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from voncli import copying
+from voncli import output as copying
 from voncli.main import main
 
 from vondata.dataset.manifest import output_path, read_manifest
 from vondata.io import fs as remote
 from vondata.io.fs import RemoteError, RemoteFolder, fetched, file_system, folder_of
-from vondata.io.listing_part import lay_out, remote_items
+from vondata.io.listing import lay_out, remote_items
 from vondata.io.mirror import MirrorTooLargeError, mirror
 from vondata.pipeline import store
-from vondata.pipeline.ledger import DataFolderError, RunOptions, prepare
+from vondata.pipeline.run import DataFolderError, RunOptions, prepare
 from vondata.types import Item, Rejected
 
 CHAIR = "03001627"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from vondata.io.folders import relative_id, walk_files, why_not_usable
+from vondata.io.listing import relative_id, walk_files, why_not_usable
 from vondata.types import file_safe
 
 

@@ -24,7 +24,7 @@ from vondata.matching import (
     run,
 )
 from vondata.matching.match import match_rows
-from vondata.pipeline.ledger import prepare
+from vondata.pipeline.run import prepare
 from vondata.types import Item, RunOptions
 
 from .conftest import DESIGNS, photograph, union_distance, write_photo

@@ -18,11 +18,11 @@ from voncli.main import main
 
 from vondata.dataset.manifest import output_path, read_manifest
 from vondata.dataset.shape_file import atomic_path
-from vondata.pipeline import cluster, recruiting
-from vondata.pipeline.cluster import SchedulerUnreachableError
-from vondata.pipeline.engine import EngineOptions, Failure, run_tasks
-from vondata.pipeline.ledger import Event, Item, RunOptions, prepare
-from vondata.pipeline.recruiting import UnfitWorkersError
+from vondata.pipeline import dask_cluster as cluster
+from vondata.pipeline import dask_cluster as recruiting
+from vondata.pipeline.dask_cluster import SchedulerUnreachableError, UnfitWorkersError
+from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
+from vondata.pipeline.run import Event, Item, RunOptions, prepare
 
 UNUSED = "tcp://127.0.0.1:9"
 ROOT = Path(__file__).parents[2]  # from where the processes can import this module

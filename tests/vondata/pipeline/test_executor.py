@@ -13,9 +13,8 @@ import cloudpickle
 import psutil
 import pytest
 
-from vondata.pipeline.cluster import connect
-from vondata.pipeline.engine import EngineOptions, Failure, run_tasks
-from vondata.pipeline.recruiting import UnfitWorkersError
+from vondata.pipeline.dask_cluster import UnfitWorkersError, connect
+from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
 
 LOCAL = EngineOptions(workers=2, timeout_s=8.0)
 
@@ -155,7 +154,7 @@ def test_work_that_no_process_can_import_is_said_at_once(monkeypatch: pytest.Mon
 def test_a_script_that_every_process_would_run_again_is_told_so(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from vondata.pipeline.engine import EngineOptions, run_tasks\n"
+        "from vondata.pipeline.executor import EngineOptions, run_tasks\n"
         "print(list(run_tasks(abs, [-1], EngineOptions(1, 60.0))))\n"
     )
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)

@@ -12,8 +12,8 @@ from voncli.main import main
 
 from vondata.dataset.manifest import output_path, read_manifest
 from vondata.dataset.metadata import read_dataset
-from vondata.pipeline.ledger import PreparationResult, prepare
 from vondata.pipeline.merge import MergeError, MergeOptions, merge
+from vondata.pipeline.run import PreparationResult, prepare
 from vondata.types import Item, Rejected, RunOptions
 
 

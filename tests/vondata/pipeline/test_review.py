@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from vondata.dataset.manifest import output_path, read_manifest
-from vondata.pipeline.ledger import prepare
-from vondata.pipeline.review import Review
+from vondata.pipeline.run import Review, prepare
 from vondata.types import Item, RunOptions
 
 REASON = "duplicate_photo"

@@ -17,7 +17,7 @@ from vondata.dataset.metadata import DatasetFormatError, read_dataset
 from vondata.dataset.schema import ColumnTypeError, UnknownColumnError, UnknownReasonError
 from vondata.dataset.shape_file import atomic_path
 from vondata.pipeline.journal import DatasetBusyError, Journal, journal_path
-from vondata.pipeline.ledger import (
+from vondata.pipeline.run import (
     DataFolderError,
     Event,
     Item,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from vonmodel.baselines.configs import RECIPES
 from vonmodel.baselines.gan import Game, critic_loss, generator_loss
 from vonmodel.baselines.models import build_baseline
-from vonmodel.baselines.recipes import RECIPES
 from vonmodel.config import ModelConfig
 
 TINY = ModelConfig(resolution=16, image_size=32, shape_base_channels=2, texture_base_channels=2)

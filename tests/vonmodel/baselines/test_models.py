@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from vonmodel.baselines.configs import BASELINES, RECIPES
 from vonmodel.baselines.models import Baseline, build_baseline
-from vonmodel.baselines.recipes import BASELINES, RECIPES
 from vonmodel.config import ModelConfig
 
 TINY = ModelConfig(resolution=16, image_size=32, shape_base_channels=2, texture_base_channels=2)

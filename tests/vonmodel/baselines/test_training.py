@@ -4,12 +4,12 @@ import json
 import pytest
 import torch
 
-from vonmodel.baselines.budget import BaselineData
+from vonmodel.baselines.configs import BaselineData
 from vonmodel.baselines.training import BaselineJob, baseline_folder, load_baseline, train_baseline
 from vonmodel.checkpoint import CheckpointError, read_state
 from vonmodel.config import JointStageConfig, OutputConfig, ShapeStageConfig, TextureStageConfig
 from vonmodel.run_folder import RunError, RunFolder, latest_run
-from vonmodel.training.loss_record import NonFiniteLossError
+from vonmodel.training.log import NonFiniteLossError
 
 SHORT = {"unit": "steps", "average": 0.9}
 

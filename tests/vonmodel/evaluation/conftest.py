@@ -51,7 +51,7 @@ def two_classes(tiny_data, tmp_path_factory):
 @pytest.fixture(scope="session")
 def classifier(two_classes, tmp_path_factory):
     """(the file, what it says of itself, its hash)"""
-    from vonmodel.evaluation.classifier_training import ClassifierSettings, train_classifier
+    from vonmodel.evaluation.shape_classifier import ClassifierSettings, train_classifier
 
     file = tmp_path_factory.mktemp("classifier") / "shape-classifier.safetensors"
     settings = ClassifierSettings(base_channels=2, steps=25, batch_size=8, learning_rate=5e-3)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vonmodel.evaluation.frechet import frechet_distance, trace_of_root
+from vonmodel.evaluation.image_metrics import frechet_distance, trace_of_root
 from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsAccumulator
 
 

@@ -6,11 +6,10 @@ import torch
 from vonmodel.baselines.models import build_baseline
 from vonmodel.baselines.training import baseline_folder
 from vonmodel.checkpoint import CheckpointInfo, CheckpointState, checkpoint_name, save_checkpoint
+from vonmodel.evaluation.generators import BaselineSubject, Subject
 from vonmodel.evaluation.images import batches
 from vonmodel.evaluation.score import open_baselines, open_instruments, score
 from vonmodel.evaluation.settings import ScoreSettings
-from vonmodel.evaluation.subject import Subject
-from vonmodel.evaluation.subject_baseline import BaselineSubject
 from vonmodel.run_folder import RunFolder
 
 SETTINGS = ScoreSettings(

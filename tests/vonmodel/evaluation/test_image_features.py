@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from vonmodel.evaluation.frechet import frechet_distance
 from vonmodel.evaluation.image_features import Lane, measure, measure_real
+from vonmodel.evaluation.image_metrics import frechet_distance
 from vonmodel.evaluation.images import RealImages
 
 

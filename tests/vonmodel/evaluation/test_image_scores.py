@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
 
-from vonmodel.evaluation.image_scores import image_scores
+from vonmodel.evaluation.generators import VonSubject
+from vonmodel.evaluation.image_metrics import image_scores, manifold_scores, squared_discrepancy
 from vonmodel.evaluation.images import GeneratedImages, RealImages
-from vonmodel.evaluation.kernel_distance import squared_discrepancy
-from vonmodel.evaluation.manifold import manifold_scores
 from vonmodel.evaluation.settings import ScoreSettings
-from vonmodel.evaluation.subject import VonSubject
 from vonmodel.model import build_model
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from vonmodel.evaluation.features import fill_uniform, resize_tensorflow
 from vonmodel.evaluation.inception import FEATURES, INPUT_SIZE, Inception, Mixed
-from vonmodel.evaluation.random_network import fill_uniform
-from vonmodel.evaluation.resize import resize_tensorflow
 
 # Output channels of every convolution, in the order of the published architecture.
 STEM = {"Conv2d_1a_3x3": 32, "Conv2d_2a_3x3": 32, "Conv2d_2b_3x3": 64, "Conv2d_3b_1x1": 80, "Conv2d_4a_3x3": 192}

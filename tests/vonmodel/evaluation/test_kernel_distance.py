@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from vonmodel.evaluation.kernel_distance import kernel_distance, squared_discrepancy
+from vonmodel.evaluation.image_metrics import kernel_distance, squared_discrepancy
 from vonmodel.evaluation.statistics import StatisticsError
 
 

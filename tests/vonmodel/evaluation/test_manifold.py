@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vonmodel.evaluation import manifold
-from vonmodel.evaluation.manifold import manifold_scores, neighbour_distance
+from vonmodel.evaluation import image_metrics as manifold
+from vonmodel.evaluation.image_metrics import manifold_scores, neighbour_distance
 from vonmodel.evaluation.statistics import StatisticsError
 
 

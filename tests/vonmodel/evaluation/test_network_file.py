@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from vonmodel.evaluation.features import file_features
+from vonmodel.evaluation.inception import file_sha256
 from vonmodel.evaluation.network_file import NetworkFileError, load_network
-from vonmodel.evaluation.weights import file_sha256
 
 
 class Features(nn.Module):

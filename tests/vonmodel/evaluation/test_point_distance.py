@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vonmodel.evaluation.point_distance import chamfer_matrix, point_scores, scores_of
+from vonmodel.evaluation.shape_metrics import chamfer_matrix, point_scores, scores_of
 from vonmodel.evaluation.statistics import StatisticsError
 
 

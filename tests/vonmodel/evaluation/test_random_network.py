@@ -6,9 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vonmodel.evaluation.features import random_features
-from vonmodel.evaluation.frechet import frechet_distance
-from vonmodel.evaluation.random_network import FEATURES, RandomNetwork, fill_uniform
+from vonmodel.evaluation.features import FEATURES, RandomNetwork, fill_uniform, random_features
+from vonmodel.evaluation.image_metrics import frechet_distance
 from vonmodel.evaluation.statistics import StatisticsAccumulator
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vonmodel.evaluation.resize import resize_antialiased, resize_clean, resize_tensorflow
+from vonmodel.evaluation.features import resize_antialiased, resize_clean, resize_tensorflow
 
 
 def tensorflow_pixel(image, row, column, size):

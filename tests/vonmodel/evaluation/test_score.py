@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from vonmodel.evaluation import weights
+from vonmodel.evaluation import inception as weights
+from vonmodel.evaluation.inception import WeightsError
 from vonmodel.evaluation.score import open_candidate, open_instruments
 from vonmodel.evaluation.score import score as score_candidate
 from vonmodel.evaluation.settings import ScoreSettings
-from vonmodel.evaluation.weights import WeightsError
 from vonmodel.run_folder import RunFolder
 
 
@@ -81,8 +81,8 @@ def test_missing_weights_are_found_before_any_work(tiny_run, tmp_path, monkeypat
 
 def test_scores_with_inception_say_that_they_compare(tiny_run, tiny_data, tmp_path, monkeypatch):
     from vonmodel.evaluation import features
+    from vonmodel.evaluation.features import fill_uniform
     from vonmodel.evaluation.inception import Inception
-    from vonmodel.evaluation.random_network import fill_uniform
 
     network = Inception().eval().requires_grad_(False)
     fill_uniform(network, seed=1)

@@ -7,9 +7,14 @@ import torch
 
 from vondata.dataset.manifest import manifest_path
 from vonmodel.data.datasets import ShapeDataset
-from vonmodel.evaluation.classifier_training import ClassifierSettings, train_classifier
-from vonmodel.evaluation.shape_classifier import ClassifierError, as_seen, load_classifier
-from vonmodel.evaluation.weights import file_sha256
+from vonmodel.evaluation.inception import file_sha256
+from vonmodel.evaluation.shape_classifier import (
+    ClassifierError,
+    ClassifierSettings,
+    as_seen,
+    load_classifier,
+    train_classifier,
+)
 
 QUICK = ClassifierSettings(base_channels=2, steps=2, batch_size=4)
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from vonmodel.config import TrainConfig
+from vonmodel.evaluation.generators import VonSubject
+from vonmodel.evaluation.samples import RealShapes
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_classifier import ClassifierError, load_classifier
 from vonmodel.evaluation.shape_fid import check_fits, shape_fid
-from vonmodel.evaluation.subject import VonSubject
-from vonmodel.evaluation.volumes import RealShapes
 from vonmodel.model import build_model
 
 

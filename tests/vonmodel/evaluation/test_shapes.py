@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vonmodel.data.datasets import ShapeDataset
-from vonmodel.evaluation.shapes import intersection_over_union, overlap_of, pack_solids, shape_overlap
+from vonmodel.evaluation.shape_metrics import intersection_over_union, overlap_of, pack_solids, shape_overlap
 
 
 def brute_force(a, b):

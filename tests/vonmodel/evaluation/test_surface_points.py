@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from vonmodel.evaluation.surface_points import point_sets, sample_surface
-from vonmodel.export import SurfaceMesh
+from vonmodel.evaluation.shape_metrics import point_sets, sample_surface
+from vonmodel.mesh import SurfaceMesh
 
 SQUARE = SurfaceMesh(
     np.array([[0, 0, 0], [3, 0, 0], [3, 1, 0], [0, 1, 0], [0, 0, 5]], dtype=float),

@@ -6,10 +6,16 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from vonmodel.evaluation import weights
-from vonmodel.evaluation.inception import Inception
-from vonmodel.evaluation.random_network import fill_uniform
-from vonmodel.evaluation.weights import WeightsError, download_weights, file_sha256, find_weights, load_inception
+from vonmodel.evaluation import inception as weights
+from vonmodel.evaluation.features import fill_uniform
+from vonmodel.evaluation.inception import (
+    Inception,
+    WeightsError,
+    download_weights,
+    file_sha256,
+    find_weights,
+    load_inception,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vonmodel.inference.interpolation import interpolate_linear, interpolate_spherical
+from vonmodel.inference.interpolate import interpolate_linear, interpolate_spherical
 
 
 def codes(count: int = 3, size: int = 200) -> tuple[Tensor, Tensor]:

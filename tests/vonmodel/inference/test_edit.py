@@ -6,11 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from vonmodel.export import to_pixels
 from vonmodel.inference.edit import EditSettings, edit
-from vonmodel.inference.seeds import Seed
-from vonmodel.inference.views_part import degrees_text
-from vonmodel.reports.output import OutputError
+from vonmodel.inference.sampling import Seed
+from vonmodel.inference.views import degrees_text
+from vonmodel.mesh import to_pixels
+from vonmodel.reports.album import OutputError
 from vonmodel.reports.video import FilmSettings
 
 SETTINGS = EditSettings(40.0, 20.0, Seed(3), alternatives=2, film=FilmSettings("webp", 4, 32))

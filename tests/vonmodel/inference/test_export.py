@@ -9,11 +9,10 @@ import trimesh
 from vondata.frames import object_to_gltf
 from vondata.shapes.binvox import read_binvox
 from vondata.shapes.reading import Limits
-from vonmodel.export import SurfaceMesh, to_pixels
 from vonmodel.geometry import Camera, viewpoint_rotation
-from vonmodel.glb import linear_of_srgb
 from vonmodel.inference.export import ExportSettings, NoSurfaceError, export, shape_glb
 from vonmodel.inference.vertex_colours import camera_places, painted_mesh, spread
+from vonmodel.mesh import SurfaceMesh, linear_of_srgb, to_pixels
 
 
 def left_red_right_blue(session, monkeypatch):

@@ -10,10 +10,10 @@ from PIL import Image
 
 from vondata.frames import object_to_gltf
 from vonmodel.checkpoint import CheckpointInfo
-from vonmodel.export import to_pixels
-from vonmodel.inference.draw import render
-from vonmodel.inference.generate_part import GenerateSettings, choose_viewpoints, generate
-from vonmodel.inference.source import Source
+from vonmodel.inference.generate import GenerateSettings, choose_viewpoints, generate
+from vonmodel.inference.sampling import render
+from vonmodel.inference.session import Source
+from vonmodel.mesh import to_pixels
 from vonmodel.model import build_model
 
 

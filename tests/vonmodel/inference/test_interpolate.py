@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vonmodel.export import to_pixels
-from vonmodel.inference.interpolate_part import InterpolateSettings, PathError, codes_along, interpolate
+from vonmodel.inference.interpolate import InterpolateSettings, PathError, codes_along, interpolate
+from vonmodel.mesh import to_pixels
 from vonmodel.reports.video import FilmSettings
 
 QUIET = InterpolateSettings("linear", 3, 30.0, 20.0, FilmSettings(None))

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from vonmodel.inference import draw
-from vonmodel.inference.draw import draw_codes, draw_viewpoints, render
+from vonmodel.inference import sampling as draw
+from vonmodel.inference.sampling import draw_codes, draw_viewpoints, render
 from vonmodel.model import build_model
 
 

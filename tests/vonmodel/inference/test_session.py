@@ -6,11 +6,9 @@ import torch
 
 from vondata.dataset.manifest import output_path
 from vondata.dataset.shape_file import load_occupancy
-from vonmodel.inference import session_part as session_module
-from vonmodel.inference.draw import draw_codes, render
-from vonmodel.inference.seeds import LARGEST_SEED, Seed, SeedError, parse_seed
-from vonmodel.inference.session_part import CodeError, ModelSession, Recent, UnknownShapeError
-from vonmodel.inference.source import open_source
+from vonmodel.inference import session as session_module
+from vonmodel.inference.sampling import LARGEST_SEED, Seed, SeedError, draw_codes, parse_seed, render
+from vonmodel.inference.session import CodeError, ModelSession, Recent, UnknownShapeError, open_source
 
 
 @pytest.fixture

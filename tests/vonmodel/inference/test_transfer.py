@@ -5,9 +5,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vonmodel.export import to_pixels
 from vonmodel.inference.photo import photo_of_pixels
 from vonmodel.inference.transfer import TransferSettings, transfer
+from vonmodel.mesh import to_pixels
 from vonmodel.reports.video import FilmSettings
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vonmodel.export import to_pixels
 from vonmodel.geometry import Camera
 from vonmodel.inference.photo import PhotoError, photo_of_pixels, read_photo
+from vonmodel.mesh import to_pixels
 from vonmodel.reconstruction.reconstruct import CancelledError, Reconstructor, ReconstructSettings
 
 QUICK = ReconstructSettings(

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from vonmodel.reports.output import OutputError, replaced_folder
+from vonmodel.reports.album import OutputError, replaced_folder
 
 
 def fill(folder, text="new"):

@@ -3,9 +3,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from vonmodel.reports.figures import figures_of, read_metrics
-from vonmodel.reports.gallery_part import Gallery, GeneratedShape, ViewFiles
-from vonmodel.reports.page import gallery_page, write_page
+from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, gallery_page, write_page
+from vonmodel.reports.metrics_log import figures_of, read_metrics
 
 CHECKPOINT = {"name": "joint-00000020", "stage": "joint", "step": 20, "sha256": "ab" * 32}
 FID = {

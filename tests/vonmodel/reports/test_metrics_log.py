@@ -1,6 +1,6 @@
 import json
 
-from vonmodel.reports.history import charts_of, read_lines, timeline_of
+from vonmodel.reports.metrics_log import charts_of, read_lines, timeline_of
 
 
 def line(stage="texture", step=10, value=1.0, *, metric="fid", steps=20, **others):

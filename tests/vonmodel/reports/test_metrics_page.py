@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vonmodel.reports.curves import draw, ticks
-from vonmodel.reports.history import charts_of, timeline_of
-from vonmodel.reports.metrics_page_part import metrics_page, write_metrics_page
+from vonmodel.reports.metrics_log import charts_of, timeline_of
+from vonmodel.reports.metrics_page import draw, metrics_page, ticks, write_metrics_page
 
 
 def line(step, value, **others):

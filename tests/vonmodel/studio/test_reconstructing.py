@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from vonmodel.reconstruction.reconstruct import Phase, Reconstructor, ReconstructSettings
-from vonmodel.studio import shelf
-from vonmodel.studio.rebuild import PHASES
+from vonmodel.studio import state as shelf
+from vonmodel.studio.uploads import PHASES
 
 SMALL = ReconstructSettings(shapes=2, azimuths=2, rounds=((2, 2),), carve_steps=2, texture_steps=2)
 ENDLESS = ReconstructSettings(shapes=2, azimuths=2, rounds=((1, 100_000),), texture_steps=0)

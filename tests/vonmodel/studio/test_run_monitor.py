@@ -4,7 +4,7 @@ import os
 import pytest
 
 from vonmodel.studio.run_monitor import POINTS_OF_A_CURVE, Chronicle, GrowingFile
-from vonmodel.studio.shelf import to_json
+from vonmodel.studio.state import to_json
 
 
 def report(stage, step, **losses):

@@ -3,7 +3,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from vonmodel.studio.desk import MOST_LONG_WAITING, BusyError, Desk, SupersededError, Turn
+from vonmodel.studio.scheduler import MOST_LONG_WAITING, BusyError, Desk, SupersededError, Turn
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_long_work_lets_questions_pass_between_its_steps(desk, held):
 
 
 def test_questions_do_not_stop_long_work_for_good(desk, held, monkeypatch):
-    monkeypatch.setattr("vonmodel.studio.desk.MOST_LET_PASS_S", 0.05)
+    monkeypatch.setattr("vonmodel.studio.scheduler.MOST_LET_PASS_S", 0.05)
     desk.ask_long(desk.let_pass).result(20)
 
 

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vonmodel.export import to_pixels
-from vonmodel.inference.session_part import ModelSession
-from vonmodel.inference.source import open_source
-from vonmodel.studio.photos import MOST_PHOTO_BYTES, UPLOADS_AT_ONCE
+from vonmodel.inference.session import ModelSession, open_source
+from vonmodel.mesh import to_pixels
 from vonmodel.studio.server import ListenError, StudioSettings
+from vonmodel.studio.uploads import MOST_PHOTO_BYTES, UPLOADS_AT_ONCE
 
 
 def pixels(answer):
@@ -283,7 +282,7 @@ def test_a_bug_is_answered_logged_and_survived(studio, monkeypatch, caplog):
     def fail(*_):
         raise IndexError("a bug")
 
-    monkeypatch.setattr("vonmodel.studio.look.draw_strip", fail)
+    monkeypatch.setattr("vonmodel.studio.routes.draw_strip", fail)
     answer = studio.ask("/api/view")
     assert answer.status == 500
     assert "which is a bug" in answer.json["error"]

@@ -1,6 +1,6 @@
 import pytest
 
-from vonmodel.studio.tasks import PATIENCE_S, TASKS_KEPT, Task, TaskBoard, UnknownTaskError
+from vonmodel.studio.scheduler import PATIENCE_S, TASKS_KEPT, Task, TaskBoard, UnknownTaskError
 
 
 def test_a_task_tells_how_it_goes():

@@ -5,10 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vonmodel.inference.interpolation import interpolate_spherical
-from vonmodel.inference.seeds import Seed, SeedError
-from vonmodel.inference.session_part import CodeError, ModelSession
-from vonmodel.inference.source import open_source
+from vonmodel.inference.interpolate import interpolate_spherical
+from vonmodel.inference.sampling import Seed, SeedError
+from vonmodel.inference.session import CodeError, ModelSession, open_source
 from vonmodel.studio.view_request import Blend, QuestionError, parse_question, read_code, spell_code
 
 

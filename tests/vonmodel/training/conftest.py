@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vonmodel.config import StageName, TrainConfig
 from vonmodel.model import VonModel, build_model
+from vonmodel.training.setup import build_stage, open_data
 from vonmodel.training.stage import Stage, Step
-from vonmodel.training.training_data import build_stage, open_data
 
 MakeStage = Callable[..., tuple[VonModel, Stage]]
 

@@ -21,14 +21,14 @@ torch._dynamo.config.fail_on_recompile_limit_hit = True
 compile_fully = nn.Module.compile
 nn.Module.compile = lambda self: compile_fully(self, backend="eager", fullgraph=True)
 
-from vonmodel.training.acceleration import prepare_model
+from vonmodel.training.setup import prepare_model
 from vonmodel.config import update
 from vonmodel.model import build_model
 from vonmodel.precision import computing_in
 from vonmodel.presets import PRESETS
 from vonmodel.training.sample_sheet import draw_sheet, sheet_codes
 from vonmodel.training.stage import Step, run_step
-from vonmodel.training.training_data import build_stage, open_data
+from vonmodel.training.setup import build_stage, open_data
 
 device = torch.device("cpu")
 config = update(PRESETS["fast"], {

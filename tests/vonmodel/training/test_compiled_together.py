@@ -11,12 +11,11 @@ from torch import nn
 
 from tests.vonmodel.training.together import CPU, run_together
 from vonmodel.config import STAGES, ComputeConfig, TrainConfig, update
+from vonmodel.distributed import Part, is_writer, process_count, rank
 from vonmodel.model import build_model
-from vonmodel.parallel import Part, is_writer, process_count, rank
 from vonmodel.seeding import torch_generator
-from vonmodel.training.acceleration import prepare_model
+from vonmodel.training.setup import build_stage, open_data, prepare_model
 from vonmodel.training.stage import Step, run_step
-from vonmodel.training.training_data import build_stage, open_data
 
 
 def losses_of_steps(data: Path, results: Path) -> None:

@@ -14,10 +14,9 @@ from vonmodel.model import VonModel, build_model
 from vonmodel.precision import computing_in
 from vonmodel.presets import PRESETS
 from vonmodel.seeding import torch_generator
-from vonmodel.training.acceleration import prepare_model
 from vonmodel.training.losses import gradient_penalty
+from vonmodel.training.setup import build_stage, open_data, prepare_model
 from vonmodel.training.stage import Step, run_step
-from vonmodel.training.training_data import build_stage, open_data
 
 CPU = torch.device("cpu")
 Losses = dict[str, float]
@@ -143,7 +142,7 @@ def test_no_step_reads_a_result(stage_name: StageName, tiny_data: Path) -> None:
 
 COMPILED = """
 import torch
-from vonmodel.training.acceleration import prepare_model
+from vonmodel.training.setup import prepare_model
 from vonmodel.config import ComputeConfig, ModelConfig
 from vonmodel.model import build_model
 

@@ -12,10 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vonmodel.config import ShapeStageConfig, TrainConfig
 from vonmodel.data.loader import Batch
-from vonmodel.parallel import WHOLE, Part
+from vonmodel.distributed import WHOLE, Part
 from vonmodel.run_folder import RunFolder
-from vonmodel.training.loss_record import LossRecord, NonFiniteLossError
-from vonmodel.training.monitor import Monitor, Progress
+from vonmodel.training.log import LossRecord, Monitor, NonFiniteLossError, Progress
 from vonmodel.training.stage import Stage
 
 

@@ -21,11 +21,11 @@ from vonmodel.checkpoint import (
     save_checkpoint,
 )
 from vonmodel.config import STAGES, StageName, TrainConfig, update
+from vonmodel.distributed import Part
 from vonmodel.model import build_model
-from vonmodel.parallel import Part
 from vonmodel.run_folder import RunError, RunFolder
+from vonmodel.training.log import NonFiniteLossError
 from vonmodel.training.loop import TrainingJob, train, train_stage
-from vonmodel.training.loss_record import NonFiniteLossError
 
 CPU = torch.device("cpu")
 Job = Callable[..., TrainingJob]

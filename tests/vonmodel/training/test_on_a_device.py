@@ -16,10 +16,9 @@ from vonmodel.presets import PRESETS
 from vonmodel.projection import dispatch, framing
 from vonmodel.projection.components import largest_component_by_hooking
 from vonmodel.training import stage as phase
-from vonmodel.training.acceleration import prepare_model
 from vonmodel.training.image_pool import ImagePool
+from vonmodel.training.setup import build_stage, open_data, prepare_model
 from vonmodel.training.stage import Stage, Step, run_step
-from vonmodel.training.training_data import build_stage, open_data
 
 SMALL = {
     "model": {

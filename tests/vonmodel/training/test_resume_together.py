@@ -16,12 +16,11 @@ from safetensors.torch import load_file
 from tests.vonmodel.training.together import CPU, run_together
 from vonmodel.config import STAGES, TrainConfig, update
 from vonmodel.data.loader import Batch, ShapeSource
-from vonmodel.parallel import DisagreementError, is_writer, rank, wait_for_all
+from vonmodel.distributed import DisagreementError, is_writer, rank, wait_for_all
 from vonmodel.run_folder import RunFolder
+from vonmodel.training.log import NonFiniteLossError, Progress
 from vonmodel.training.loop import TrainingJob, train
-from vonmodel.training.loss_record import NonFiniteLossError
-from vonmodel.training.monitor import Progress
-from vonmodel.training.training_data import open_data
+from vonmodel.training.setup import open_data
 
 
 def learn(data: Path, run: Path, half: int, batch_size: int, killed: bool) -> None:

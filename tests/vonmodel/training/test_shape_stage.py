@@ -18,9 +18,9 @@ from vonmodel.published import load_published
 from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import torch_generator
 from vonmodel.training.loop import TrainingJob, train_stage
+from vonmodel.training.setup import open_data
 from vonmodel.training.shape_stage import shape_critic_losses
 from vonmodel.training.stage import Step, learning_rate_share, run_phase, set_learning_rate
-from vonmodel.training.training_data import open_data
 
 MakeStage = Callable[..., Any]
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.vonmodel.training.together import CPU, run_together
 from vonmodel.config import STAGES, StageName, TrainConfig, update
-from vonmodel.parallel import is_writer, wait_for_all
+from vonmodel.distributed import is_writer, wait_for_all
 from vonmodel.run_folder import RunFolder
 from vonmodel.training.loop import TrainingJob, train
 

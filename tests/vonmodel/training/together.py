@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import torch
 
-from vonmodel.parallel import processes_joined
+from vonmodel.distributed import processes_joined
 
 CPU = torch.device("cpu")
 FORKS = multiprocessing.get_context("forkserver")

@@ -1,0 +1,351 @@
+"""What a person at a terminal sees: progress, tables, scores in words, errors of the disk, signals."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vondata.io.fs import RemoteFolder
+    from vondata.types import Event
+    from vonmodel.evaluation.paper_table import Row
+
+
+LINE_EVERY_S = 10.0
+PIPE_WIDTH = 200
+
+
+class ProgressReporter:
+    """Shows the events of a preparation: a moving bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True)
+        self._bar = _progress_bar(self.console) if self.console.is_terminal else None
+        self._task = self._bar.add_task("Finding items", total=None, rejected="") if self._bar else None
+        self._rejected = 0
+        self._line_due = time.monotonic() + LINE_EVERY_S
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Shows one event."""
+        if event.row is not None and event.row["status"] == "rejected":
+            self._rejected += 1
+        if self._bar is not None and self._task is not None:
+            self._move(self._bar, event)
+        elif event.stage == "finished" and time.monotonic() > self._line_due:
+            self._line_due = time.monotonic() + LINE_EVERY_S
+            self.say(f"{event.done} of {event.total} done, {self._rejected} rejected")
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _move(self, bar: Progress, event: Event) -> None:
+        assert self._task is not None
+        match event.stage:
+            case "planning":
+                bar.update(self._task, description="Finding items", completed=event.done)
+            case "running":
+                bar.reset(self._task, description="Preparing", total=event.total)
+            case "finished":
+                rejected = f"{self._rejected} rejected" if self._rejected else ""
+                bar.update(self._task, completed=event.done, total=event.total, rejected=rejected)
+            case "writing":
+                bar.update(self._task, description="Writing the manifest")
+            case "sketching":
+                bar.update(self._task, description="Sketching shapes", completed=event.done, total=event.total)
+            case "matching":
+                bar.update(self._task, description="Matching viewpoints", completed=event.done, total=event.total)
+            case "packing":
+                bar.update(self._task, description="Packing", completed=event.done)
+            case "merging":
+                bar.update(self._task, description="Joining", completed=event.done, total=event.total)
+            case "drawing":
+                bar.update(self._task, description="Drawing the page", completed=event.done, total=event.total)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table on standard output; columns whose cells are numbers are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for position, name in enumerate(columns):
+        numeric = all(_is_number(row[position]) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH  # 80 would fold cells for nobody's sake
+    console.print(table)
+
+
+@contextmanager
+def logs_to(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Writes our warnings and errors to a file, and says the first line of each, while the block runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ours = logging.getLogger("vondata")
+    to_file = logging.FileHandler(path, encoding="utf-8", delay=True)
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    to_screen = _FirstLineHandler(say)
+    for handler in (to_file, to_screen):
+        handler.setLevel(logging.WARNING)
+        ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in (to_file, to_screen):
+            ours.removeHandler(handler)
+            handler.close()
+
+
+class _FirstLineHandler(logging.Handler):
+    """Says one line per message; tracebacks are in the file."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage().partition("\n")[0])
+
+
+def _progress_bar(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[yellow]{task.fields[rejected]}"),
+        console=console,
+        transient=True,
+    )
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", "").replace(".", "", 1).isdigit() or not cell
+
+
+Line = Mapping[str, Any]
+
+
+def describe(line: Line) -> str:
+    """A metric line in words."""
+    match line["metric"]:
+        case "fid":
+            return _frechet(line)
+        case "kid":
+            spread = f"± {line['spread']:.2g} over {line['subsets']} subsets of {line['subset_size']}"
+            return f"KID: {line['value']:.4g} {spread} ({_measured_on(line)})"
+        case "precision_recall":
+            scores = ", ".join(f"{name} {line[name]:.3f}" for name in ("precision", "recall", "density", "coverage"))
+            return f"Images: {scores} ({_measured_on(line)})"
+        case "shapes":
+            return (
+                f"Shapes: {line['over_half']} of {line['generated']} overlap a training shape with IoU over 0.5, the "
+                f"two most alike each other with {line['pairwise_iou_max']:.2f} ({line['training']} training shapes)"
+            )
+        case "shape_points":
+            return _points(line)
+        case "shape_fid":
+            return _shape_frechet(line)
+        case name:
+            raise AssertionError(f"no words for the metric {name}")
+
+
+def _frechet(line: Line) -> str:
+    name = {"tensorflow": "FID", "clean": "FID (clean)"}[line["resize"]] if line["comparable"] else "Fréchet distance"
+    text = f"{name}: {line['value']:.4g} ({_measured_on(line)})" + _beside_untrained(line)
+    if not line["comparable"]:
+        text += f"\n     {_alone(line)}"
+    return text
+
+
+def _alone(line: Line) -> str:
+    if line["features"].startswith("random-"):
+        return "random features: not comparable with published values"
+    return f"compares with scores of the same network file alone, SHA-256 {line['features_sha256'][:16]}…"
+
+
+def _points(line: Line) -> str:
+    nearest = line["minimum_matching_distance"]
+    text = (
+        f"Points: minimum matching distance {'none' if nearest is None else f'{nearest:.4g}'}, coverage "
+        f"{line['coverage']:.3f}, 1-nearest-neighbour accuracy {line['nearest_neighbour_accuracy']:.3f} "
+        f"({line['generated']} generated shapes, {line['real']} of split {line['split']}, {line['points']} points "
+        "each)"
+    )
+    return text + (f"\n     {line['empty']} generated shapes have no surface" if line["empty"] else "")
+
+
+def _shape_frechet(line: Line) -> str:
+    classifier = line["classifier"]
+    held_out = sum(classifier["held_out"].values())
+    text = (
+        f"Shape FID: {line['value']:.4g} ({line['generated']} generated shapes, {line['real']} of split "
+        f"{line['split']}, features {line['features']}, a classifier of {', '.join(classifier['classes'])} with "
+        f"accuracy {classifier['accuracy']:.1%} on {held_out} held-out shapes)"
+    )
+    return text + _beside_untrained(line)
+
+
+def _beside_untrained(line: Line) -> str:
+    if line["untrained"] is None:
+        return ""
+    share = line["value"] / line["untrained"]
+    return f"\n     {line['untrained']:.4g} for the untrained model, of which this is {share:.1%}"
+
+
+def _measured_on(line: Line) -> str:
+    return (
+        f"{line['generated']} generated images, {line['real']} photos of split {line['split']}, "
+        f"features {line['features']}, {line['resize']} resizing"
+    )
+
+
+def table_text(rows: Sequence[Row]) -> str:
+    """The paper's table as lines of text; reported rows come last, under a line that says so."""
+    from vonmodel.evaluation.paper_table import COLUMNS, used_columns
+
+    columns = used_columns(rows)
+    body = [["", *(COLUMNS[name] for name in columns)]]
+    body += [[row.title, *(_cell(row.values.get(name)) for name in columns)] for row in rows]
+    widths = [max(len(line[index]) for line in body) for index in range(len(body[0]))]
+    text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in body]
+    measured = sum(not row.reported for row in rows)
+    images = next((row.images for row in rows if row.images is not None), None)
+    if measured < len(rows):
+        text.insert(1 + measured, "As reported by Zhu et al. 2018, on their photos at 128 pixels, with Inception:")
+    if images is not None:
+        beside = "" if images["comparable"] else "; not comparable with reported figures"
+        text.insert(0, f"Images of {images['image_size']} pixels, {_measured_on(images)}{beside}:")
+    return "\n".join(["", *text, ""])
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+MOST_BYTES_UNASKED = 1_000_000_000
+
+
+def local_copy(data: Path | RemoteFolder, *, asked: bool, why: str) -> Path | None:
+    """The dataset itself, or a copy that is brought up to date; None where that would be much and nobody asked.
+
+    Args:
+        data: folder of the dataset or its URL.
+        asked: fetch whatever is missing; otherwise at most a gigabyte.
+        why: begins the line that says that nothing is copied, and how to insist.
+
+    Raises:
+        RemoteError: the URL cannot be read.
+    """
+    if isinstance(data, Path):
+        return data
+    from vondata.io.mirror import MirrorTooLargeError, mirror
+
+    def tell(here: int, total: int) -> None:
+        click.echo(f"{data}: {here / 1e6:,.1f} of {total / 1e6:,.1f} MB are here", err=True)
+
+    try:
+        return mirror(data, tell, most_bytes=None if asked else MOST_BYTES_UNASKED)
+    except MirrorTooLargeError as error:
+        click.echo(f"{why}: {error}.", err=True)
+        return None
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_ERRORS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+
+
+@contextmanager
+def disk_errors(place: object) -> Iterator[None]:
+    """Says in words that nothing can be written to a place, or that its disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        named = f" {error.filename}" if error.filename else ""
+        raise click.ClickException(
+            f"{place} cannot be written ({error.strerror}{named}): make room or name another folder, then run the "
+            "same command again"
+        ) from error
+
+
+def in_words(error: OSError) -> str:
+    """What went wrong with which file, where it may have been any of those that a command reads and writes."""
+    where = f"{error.filename}: " if error.filename else ""
+    what = f"{where}{error.strerror or error}"
+    # A write that fails does not know the name of its file.
+    return f"{what}; make room where the command writes, then run it again" if error.errno in FULL else what
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[list[int]]:
+    """Collects the first Ctrl-C or request to end, for the training loop to see; the second one ends at once."""
+    received: list[int] = []
+
+    def receive(number: int, _: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        if os.environ.get("RANK", "0") == "0":
+            click.echo("\nStopping after this step and saving; once more to stop at once.", err=True)
+
+    before = {each: signal.signal(each, receive) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def disk_errors_said_once() -> Iterator[None]:
+    """Keeps what the thread that writes TensorBoard's files could not write from being told twice.
+
+    It raises its error in the main thread as well.
+    """
+    before = threading.excepthook
+
+    def tell(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            before(arguments)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = before

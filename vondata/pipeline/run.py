@@ -1,0 +1,306 @@
+"""Preparation as a ledger: plan, run what is not done yet, record each item, write the manifests.
+
+An item is done when the journal has a line for it with the same content and settings, and its output is there.
+Content is compared by size and time of the files first, so that a resume reads no file; when those differ, by hash.
+An id belongs to the item that had it first: a second file that claims it becomes a row `duplicate` under an id of its
+own and overwrites nothing. Rows of classes and collections that are not planned this time stay as they are; an item
+that has vanished from a collection leaves the manifest when that collection is planned to its end.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vondata.dataset.manifest import manifest_is_current, output_folder, split_of, write_manifest
+from vondata.dataset.metadata import PartRecord, plain_settings, read_dataset
+from vondata.dataset.schema import load_reason, plain_row
+from vondata.dataset.shape_file import remove_leftovers
+from vondata.io.fs import DeliveryError, RemoteFolder, fetched
+from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
+from vondata.pipeline.journal import Journal
+from vondata.pipeline.plan import ClassCount, Plan, SettingsKey
+from vondata.pipeline.store import open_store
+from vondata.pipeline.task import Outcome, Task, hash_content, run_task
+from vondata.types import Event, Item, Kind, Rejected, RunOptions, Work, file_safe, printable
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+__all__ = [
+    "ClassCount",
+    "Event",
+    "Item",
+    "Kind",
+    "PreparationResult",
+    "Rejected",
+    "RunOptions",
+    "Work",
+    "file_safe",
+    "prepare",
+    "printable",
+]
+
+PLANNING_EVENTS_EVERY = 64
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+Tell = Callable[[Event], None]
+Records = Mapping[str, Mapping[Kind, PartRecord]]  # by class and kind, as they were before the run
+
+logger = logging.getLogger(__name__)
+
+
+class DataFolderError(RuntimeError):
+    """The data folder takes no more files."""
+
+
+@dataclass(frozen=True)
+class PreparationResult:
+    """What a run found and did, by class."""
+
+    kind: Kind
+    classes: dict[str, ClassCount]
+    seconds: float
+
+
+def prepare(
+    kind: Kind,
+    items: Iterable[Item],
+    work: Work,
+    settings: DataclassInstance,
+    data: Path | RemoteFolder,
+    options: RunOptions,
+    on_event: Tell | None = None,
+    review: Review | None = None,
+) -> PreparationResult:
+    """Prepares items that are not done yet and brings the manifests of their classes up to date.
+
+    Args:
+        kind: shapes or images.
+        items: in any order; taken one by one, never held in memory together.
+        work: prepares one item.
+        settings: for `work`; their hash is part of every item's key.
+        data: folder of the dataset, created if need be, or its URL.
+        options: how to run.
+        on_event: told of the progress, in this thread.
+        review: looks at all rows of a class together, once its items are done.
+
+    Raises:
+        DatasetBusyError: another process prepares the same class and kind.
+        PackedDatasetError: the folder holds shards.
+        DatasetFormatError: the folder was written by a newer version.
+        DataFolderError: the disk is full or read-only, or the URL takes no file.
+        RemoteError: the URL cannot be used.
+        NoWorkersError, SchedulerUnreachableError, UnfitWorkersError: there is nobody to do the work.
+        UnknownColumnError, ColumnTypeError, UnknownReasonError: `work` broke the contract of the manifests.
+    """
+    started = time.perf_counter()
+    tell = on_event or (lambda event: None)
+    with ExitStack() as stack:
+        store = stack.enter_context(open_store(data))
+        before = read_dataset(store.folder)  # also so that nothing is written where it cannot be read
+        plan = Plan(kind, store, SettingsKey.of(kind, settings, options), options, stack)
+        with _no_garbage_collection():
+            for number, item in enumerate(items):
+                if number % PLANNING_EVENTS_EVERY == 0:
+                    tell(Event("planning", number))
+                plan.add(item)
+            plan.forget_vanished()
+        try:
+            _work_off(plan, work, settings, tell)
+        except KeyboardInterrupt:  # what is done so far is a dataset too
+            _write_manifests(plan, settings, tell, before)
+            raise
+        if review is not None:
+            _review(plan, review, settings, before)
+        _write_manifests(plan, settings, tell, before)
+    return PreparationResult(kind, plan.counts, time.perf_counter() - started)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Planning makes millions of small objects and no cycle: looking for some would cost a fifth of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _work_off(plan: Plan, work: Work, settings: DataclassInstance, tell: Tell) -> None:
+    """Runs the planned tasks and records each as it ends."""
+    call = partial(run_task, work=work, settings=settings)
+    given = plan.options
+    options = EngineOptions(
+        given.workers, given.item_timeout_s, given.memory_limit, given.scheduler, plan.store.shared_folder
+    )
+    total, done = len(plan.verdicts) + len(plan.tasks), 0
+    tell(Event("running", 0, total))
+    # Verdicts cost no more than reading a file: no processes are started for them alone.
+    for spool, where in ((plan.verdicts, replace(options, workers=0, scheduler=None)), (plan.tasks, options)):
+        if not len(spool):
+            continue
+        with closing(run_tasks(call, spool, where)) as results:
+            for task, result in results:
+                done += 1
+                tell(Event("finished", done, total, _settle(plan, task, result)))
+
+
+def _settle(plan: Plan, task: Task, result: Outcome | Failure) -> dict[str, Any]:
+    """Records what became of a task; returns its row."""
+    item, journal = task.item, plan.journals[task.item.class_name]
+    outcome = _outcome_of_failure(task, result) if isinstance(result, Failure) else result
+    if outcome.unchanged:
+        row = {**journal.line(item.id)["row"], "source": printable(item.source), "collection": item.collection}
+    else:
+        row = _row(plan, item, outcome)
+    reason = row["reason"] or ""
+    if reason and not outcome.unchanged:
+        plan.store.remove(task.output)  # of an earlier run that had other content or settings
+    journal.record(
+        item.id,
+        stamp=task.stamp,
+        content=outcome.content,
+        settings=plan.key.for_reason(reason),
+        input=item.inputs[0] if item.inputs else "",
+        row=row,
+    )
+    plan.store.save()
+    plan.counts[item.class_name].add(reason)
+    return row
+
+
+def _row(plan: Plan, item: Item, outcome: Outcome) -> dict[str, Any]:
+    reason, detail = outcome.rejected or (None, None)
+    if reason is not None and plan.kind not in load_reason(reason).kinds:
+        raise ValueError(f"manifests/reasons.toml does not list {reason} for {plan.kind}")
+    return plain_row(
+        plan.kind,
+        {
+            **outcome.values,
+            "id": item.id,
+            "class": item.class_name,
+            "source": item.source,
+            "sha256": outcome.sha256,
+            "status": "prepared" if reason is None else "rejected",
+            "reason": reason,
+            "detail": detail,
+            "split": split_of(item.id),
+            "seconds": round(outcome.seconds, 4),
+            "collection": item.collection,
+            "settings": plan.key.output,
+        },
+    )
+
+
+def _outcome_of_failure(task: Task, failure: Failure) -> Outcome:
+    """The outcome of a task that ended without one.
+
+    Raises:
+        DataFolderError: it ended because the data folder takes no more files, and so would all others.
+    """
+    if isinstance(failure.error, DeliveryError):
+        raise DataFolderError(
+            f"{failure.error.strerror}; when that is put right, run the same command again: what is done stays done"
+        ) from failure.error
+    if isinstance(failure.error, OSError) and failure.error.errno in DISK_ERRORS:
+        raise DataFolderError(
+            f"{task.output.rpartition('/')[0]} takes no more files ({failure.error.strerror}): make room or choose "
+            "another --data folder, then run the same command again: what is done stays done"
+        ) from failure.error
+    if failure.reason == "internal_error":
+        logger.error("%s %s: internal error\n%s", task.item.class_name, task.item.id, failure.trace)
+    try:
+        with fetched(task.item) as item:
+            hashes: tuple[str | None, str | None] = hash_content(item)
+    except Rejected:
+        hashes = (None, None)
+    return Outcome(*hashes, rejected=(failure.reason, failure.detail), seconds=failure.seconds)
+
+
+def _review(plan: Plan, review: Review, settings: DataclassInstance, before: Records) -> None:
+    """Reviews the classes in which anything has changed, also the settings of the review."""
+    for class_name, journal in plan.journals.items():
+        if not _is_current(plan, class_name, settings, before):
+            plan.recount(class_name, *apply_review(review, journal), review.reason)
+
+
+def _is_current(plan: Plan, class_name: str, settings: DataclassInstance, before: Records) -> bool:
+    """Whether manifests and record are those of the journal and of these settings."""
+    record = before.get(class_name, {}).get(plan.kind)
+    if record is None or record.settings != plain_settings(settings):
+        return False
+    return manifest_is_current(plan.store.folder, class_name, plan.kind, plan.journals[class_name].path)
+
+
+def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell, before: Records) -> None:
+    folder = plan.store.folder
+    for class_name, journal in plan.journals.items():
+        entries = [entry for entry in journal.entries.values() if entry.present]
+        made = [entry for entry in entries if not entry.reason]
+        if plan.counts[class_name].worked:
+            remove_leftovers(output_folder(folder, class_name, plan.kind))
+        plan.counts[class_name].other_settings = sum(entry.settings != plan.key.output for entry in made)
+        if _is_current(plan, class_name, settings, before):
+            continue
+        tell(Event("writing", len(entries)))
+        write_manifest(folder, class_name, plan.kind, journal.rows())
+        plan.store.close_part(class_name, plan.kind)
+        record = PartRecord(plain_settings(settings), plan.key.output, len(made), len(entries) - len(made))
+        plan.store.record(class_name, plan.kind, record)
+
+
+Verdict = tuple[str, str]  # reason and detail
+
+
+@dataclass(frozen=True)
+class Review:
+    """What to look for.
+
+    Attributes:
+        reason: of all its verdicts; no work function gives it.
+        find: from the rows of a class to the verdicts by id.
+    """
+
+    reason: str
+    find: Callable[[Iterable[Mapping[str, Any]]], Mapping[str, Verdict]]
+
+
+def apply_review(review: Review, journal: Journal) -> tuple[list[str], list[str]]:
+    """Records what has changed since the last review: ids that are rejected now, and ids that are no longer."""
+    verdicts = review.find(journal.rows())
+    rejected = [id for id in sorted(verdicts) if _judge(journal, id, verdicts[id])]
+    judged = [id for id, entry in journal.entries.items() if entry.present and entry.reason == review.reason]
+    restored = [id for id in sorted(judged) if id not in verdicts]
+    for id in restored:
+        _judge(journal, id, None)
+    return rejected, restored
+
+
+def _judge(journal: Journal, id: str, verdict: Verdict | None) -> bool:
+    """Records a verdict unless it stands already; returns whether it turned a prepared row into a rejected one."""
+    line = journal.line(id)
+    reason, detail = verdict or (None, None)
+    if (line["row"]["reason"], line["row"]["detail"]) == (reason, detail):
+        return False
+    status = "prepared" if verdict is None else "rejected"
+    journal.record(
+        id,
+        stamp=line["stamp"],
+        content=line["content"],
+        settings=line["settings"],
+        input=line["input"],
+        row={**line["row"], "status": status, "reason": reason, "detail": detail},
+    )
+    return verdict is not None and line["row"]["status"] == "prepared"

@@ -1,0 +1,279 @@
+"""Several processes that train one model together: who they are and what they tell each other.
+
+A process alone is the only one of its kind, and everything here is then nothing. Every process must make the same
+calls in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, distributed, nn
+from torch.distributed import GradBucket  # type: ignore[attr-defined]  # exported without saying so
+from torch.nn.parallel import DistributedDataParallel
+
+# How long a process waits for another one: a sample sheet or a checkpoint on a slow disk takes minutes at most.
+PATIENCE = timedelta(minutes=20)
+
+Value = TypeVar("Value")
+
+
+class LostProcessError(RuntimeError):
+    """Another process of this training ended or does not answer."""
+
+
+class DisagreementError(Exception):
+    """Processes of one training were started with different things."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of every batch, so that all parts together are the batch.
+
+    Attributes:
+        index: which part, from 0.
+        of: parts in all: processes times the pieces that each one takes after the other.
+    """
+
+    index: int = 0
+    of: int = 1
+
+    def rows(self, count: int) -> range:
+        """The items of a batch of `count` that belong to this part.
+
+        Raises:
+            ValueError: they cannot be dealt out evenly.
+        """
+        share, rest = divmod(count, self.of)
+        if rest or not share:
+            raise ValueError(
+                f"a batch of {count} cannot be dealt out evenly to {self.of} parts (devices times compute.accumulate)"
+            )
+        return range(self.index * share, (self.index + 1) * share)
+
+
+WHOLE = Part()
+
+
+def rank() -> int:
+    """Which of the processes this is, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def process_count() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def is_writer() -> bool:
+    """Whether this process is the one that writes."""
+    return rank() == 0
+
+
+def is_launched() -> bool:
+    """Whether a launcher such as torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def processes_joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[None]:
+    """Joins the processes that a launcher started and lets them go at the end; one alone stays alone.
+
+    Args:
+        device: where this process computes; tensors elsewhere than on a GPU are exchanged through the host.
+        patience: how long a process waits for another one before it gives up, here and in all that follows.
+
+    Raises:
+        LostProcessError: the other processes did not come, or the port is taken.
+    """
+    if not is_launched() or distributed.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    try:
+        distributed.init_process_group(backend, timeout=patience)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise LostProcessError(f"{_who()} did not find the others: {reason}") from error
+    try:
+        with warnings.catch_warnings():
+            # It compares strides of axes of length one as well, which say nothing.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+            yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Waits until every process is here; on the host, so that no GPU is waited for."""
+    any_everywhere(False)
+
+
+def any_everywhere(flag: bool) -> bool:
+    """Whether the flag is set in any process."""
+    if process_count() == 1:
+        return flag
+    flags = torch.tensor(int(flag))
+    with _others_answering():
+        distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+    return bool(flags)
+
+
+def told_by_all(value: Value) -> list[Value]:
+    """What each process has to say, in their order; for words, not for tensors."""
+    if process_count() == 1:
+        return [value]
+    told: list[Any] = [None] * process_count()
+    with _others_answering():
+        distributed.all_gather_object(told, value)
+    return told
+
+
+def same_everywhere(things: Mapping[str, str]) -> None:
+    """Makes sure that all processes were started with the same.
+
+    Args:
+        things: what must be the same, by its name in words.
+
+    Raises:
+        DisagreementError: names what differs, and in which processes.
+    """
+    told = told_by_all(dict(things))
+    for name, value in told[0].items():
+        others = [index for index, each in enumerate(told) if each[name] != value]
+        if others:
+            listed = ", ".join(f"{index}: {told[index][name]}" for index in (0, *others))
+            raise DisagreementError(
+                f"the processes of this training see a different {name} (process {listed}); start all of them with "
+                "the same options, on a run folder and a dataset that all of them see"
+            )
+
+
+def mean_everywhere(values: Tensor) -> Tensor:
+    """The mean over the processes, without gradient."""
+    if process_count() == 1:
+        return values
+    return _summed(values.detach()) / process_count()
+
+
+def joined_everywhere(values: Float[Tensor, "n ..."]) -> Float[Tensor, "m ..."]:
+    """The rows of all processes in their order, without gradient; as many of each."""
+    if process_count() == 1:
+        return values
+    values = values.detach().contiguous()
+    everyone = [torch.empty_like(values) for _ in range(process_count())]
+    with _others_answering():
+        distributed.all_gather(everyone, values)
+    return torch.cat(everyone)
+
+
+def sum_everywhere(values: Tensor) -> Tensor:
+    """The sum over the processes; its gradient sums what all processes make of it."""
+    if process_count() == 1:
+        return values
+    total: Tensor = _SumEverywhere.apply(values)  # type: ignore[no-untyped-call]
+    return total
+
+
+def stacked_everywhere(values: Tensor) -> Float[Tensor, "p ..."]:
+    """The tensors of all processes one above the other, with gradient; for small ones."""
+    mine = torch.zeros(process_count(), *values.shape, dtype=values.dtype, device=values.device)
+    return sum_everywhere(torch.cat([mine[: rank()], values.unsqueeze(0), mine[rank() + 1 :]]))
+
+
+def averaging_gradients(module: nn.Module) -> nn.Module:
+    """The module, its gradients averaged over the processes while a backward pass still computes others.
+
+    One backward pass must follow each forward pass, and reach all parameters that need a gradient now. The result
+    must live as long as they learn.
+    """
+    if process_count() == 1:
+        return module
+    with _others_answering():
+        parallel = DistributedDataParallel(module, gradient_as_bucket_view=True)
+    if process_count() > 2 and all(each.device.type == "cpu" for each in module.parameters()):
+        parallel.register_comm_hook(None, averaged_in_order)
+    return parallel
+
+
+def own_gradients(module: nn.Module) -> AbstractContextManager[None]:
+    """Within it, passes of a module of `averaging_gradients` add up gradients in this process alone.
+
+    The next pass after it averages what has been added up.
+    """
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+
+def backward(loss: Float[Tensor, ""]) -> None:
+    """The backward pass from a loss, in which processes exchange gradients."""
+    with _others_answering():
+        loss.backward()  # type: ignore[no-untyped-call]
+
+
+class _SumEverywhere(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return _summed(values)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return _summed(upstream[0])
+
+
+def _summed(values: Tensor) -> Tensor:
+    """The sum over the processes, in new memory."""
+    total = values.clone(memory_format=torch.contiguous_format)
+    with _others_answering():
+        distributed.all_reduce(total)
+    return total
+
+
+def _who() -> str:
+    """This process in the launcher's words."""
+    told = {name: os.environ.get(name, "not set") for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
+    said = ", ".join(f"{name} {value}" for name, value in told.items())
+    return f"training process {os.environ.get('RANK', '?')} ({said})"
+
+
+@contextmanager
+def _others_answering() -> Iterator[None]:
+    try:
+        yield
+    except (LostProcessError, torch.OutOfMemoryError):
+        raise
+    except RuntimeError as error:
+        if process_count() == 1:
+            raise
+        raise LostProcessError(f"another process of this training ended or does not answer: {error}") from error
+
+
+def averaged_in_order(_: None, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+    """The mean of a bucket over the processes, as a communication hook of `DistributedDataParallel`.
+
+    The usual ring begins to add at another process in each part of a bucket, and buckets are arranged anew after the
+    first step: three numbers or more would be added in another order after resuming than without an interruption.
+    Here everyone adds up what it is sent, for (n - 1) instead of 2 (n - 1) / n times the traffic.
+    """
+    everyone = [torch.empty_like(bucket.buffer()) for _ in range(distributed.get_world_size())]
+    gathering = distributed.all_gather(everyone, bucket.buffer(), async_op=True)
+    assert gathering is not None
+
+    def mean(gathered: torch.futures.Future[list[Tensor]]) -> Tensor:
+        gathered.wait()  # raises what went wrong
+        total = everyone[0]
+        for each in everyone[1:]:
+            total += each
+        return total.div_(len(everyone))
+
+    averaged: torch.futures.Future[Tensor] = gathering.get_future().then(mean)
+    return averaged

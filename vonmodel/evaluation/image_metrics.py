@@ -1,0 +1,317 @@
+"""Scores of images from their features: Fréchet distance, KID, precision and recall, density and coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from vonmodel.evaluation.features import FeatureNetwork
+from vonmodel.evaluation.generators import Subject
+from vonmodel.evaluation.image_features import Lane, Measured, measure, measure_real
+from vonmodel.evaluation.images import RealImages
+from vonmodel.evaluation.settings import ScoreSettings
+from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsError
+from vonmodel.seeding import numpy_generator
+
+_JITTER = 1e-12
+Array = npt.NDArray[np.float64]
+
+
+def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
+    """d^2 = |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
+
+    Symmetric, zero for equal statistics, and at least zero but for rounding.
+
+    Raises:
+        ValueError: the two have features of different length.
+    """
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"features of length {a.mean.size} and {b.mean.size} do not compare")
+    difference = a.mean - b.mean
+    return float(difference @ difference) + a.total_variance + b.total_variance - 2 * trace_of_root(a, b)
+
+
+def trace_of_root(a: FeatureStatistics, b: FeatureStatistics) -> float:
+    """The trace of (C_a C_b)^(1/2): the sum of the roots of the eigenvalues of C_a C_b.
+
+    With C_a = R_a^T R_a these are the singular values of R_a R_b^T. Where both roots are known (fewer samples than
+    features) their product is small and is taken as it is; else the eigenvalues of R_a C_b R_a^T are taken, R_a being
+    the known root or the Cholesky factor.
+    """
+    if a.root is not None and b.root is not None:
+        return float(scipy.linalg.svdvals(a.root @ b.root.T).sum())
+    if a.root is None and b.root is not None:
+        a, b = b, a
+    root = a.root if a.root is not None else _root(a.dense_covariance())
+    eigenvalues = scipy.linalg.eigvalsh(root @ b.dense_covariance() @ root.T)
+    return float(np.sqrt(eigenvalues.clip(min=0)).sum())
+
+
+def _root(covariance: Array) -> Array:
+    """R (d, d) with R^T R = covariance, also for one that is singular."""
+    try:
+        lower = scipy.linalg.cholesky(covariance + _JITTER * np.eye(len(covariance)), lower=True)
+    except scipy.linalg.LinAlgError:
+        eigenvalues, vectors = scipy.linalg.eigh(covariance)
+        return np.asarray(np.sqrt(eigenvalues.clip(min=0))[:, None] * vectors.T)
+    return np.asarray(lower.T)
+
+
+SUBSETS = 100
+SUBSET_SIZE = 1000
+Features = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class KernelDistance:
+    """A squared maximum mean discrepancy, estimated without bias on subsets.
+
+    Attributes:
+        value: mean over the subsets; 0 is best, and around it the estimate may be negative.
+        spread: standard deviation over the subsets.
+        subsets: how many.
+        subset_size: samples of each side in a subset.
+    """
+
+    value: float
+    spread: float
+    subsets: int
+    subset_size: int
+
+
+def kernel_distance(
+    first: Features, second: Features, *, seed: int, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE
+) -> KernelDistance:
+    """MMD^2 with the kernel k(x, y) = (x.y / d + 1)^3.
+
+    Args:
+        first: (n, d)
+        second: (m, d)
+        seed: of the subsets.
+        subsets: how many subsets, each drawn without repeats.
+        subset_size: samples of each side in a subset. Where there are no more than that, half of them, so that the
+            subsets differ and their spread says something.
+
+    Raises:
+        StatisticsError: fewer than four samples on a side.
+    """
+    fewest = min(len(first), len(second))
+    if fewest < 4:
+        raise StatisticsError(f"a kernel distance takes 4 images or more on each side, not {fewest}")
+    size = subset_size if fewest > subset_size else fewest // 2
+    rng = numpy_generator(seed, "kernel distance")
+    values = [
+        squared_discrepancy(
+            first[rng.choice(len(first), size, replace=False)], second[rng.choice(len(second), size, replace=False)]
+        )
+        for _ in range(subsets)
+    ]
+    return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
+
+
+def squared_discrepancy(first: Features, second: Features) -> float:
+    """The unbiased estimate from all pairs: mean k(x, x') + mean k(y, y') - 2 mean k(x, y), x != x', y != y'."""
+    x, y = first.astype(np.float64), second.astype(np.float64)
+    within_x, within_y = (_sum_without_diagonal(_kernel(each, each)) for each in (x, y))
+    n, m = len(x), len(y)
+    return float(within_x / (n * (n - 1)) + within_y / (m * (m - 1)) - 2.0 * _kernel(x, y).mean())
+
+
+def _kernel(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray((x @ y.T / x.shape[1] + 1.0) ** 3)
+
+
+def _sum_without_diagonal(matrix: npt.NDArray[np.float64]) -> float:
+    return float(matrix.sum() - np.trace(matrix))
+
+
+PRECISION_NEIGHBOURS = 3
+DENSITY_NEIGHBOURS = 5
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class ManifoldScores:
+    """Each set is taken as the union of balls around its samples that reach to their k-th nearest neighbour.
+
+    Attributes:
+        precision: share of generated samples inside the real set (Kynkäänniemi et al. 2019, k = 3): quality.
+        recall: share of real samples inside the generated set (k = 3): variety.
+        density: mean number of real balls around a generated sample, over k (Naeem et al. 2020, k = 5); may exceed 1.
+        coverage: share of real balls with a generated sample inside (k = 5).
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def manifold_scores(generated: npt.NDArray[np.floating], real: npt.NDArray[np.floating]) -> ManifoldScores:
+    """Compares generated features (n, d) with real ones (m, d); both need more samples than neighbours.
+
+    Raises:
+        StatisticsError: too few samples.
+    """
+    fewest = min(len(generated), len(real))
+    if fewest <= DENSITY_NEIGHBOURS:
+        needed = DENSITY_NEIGHBOURS + 1
+        raise StatisticsError(f"precision and recall take {needed} images or more on each side, not {fewest}")
+    drawn, photos = generated.astype(np.float64), real.astype(np.float64)
+    real_radius = neighbour_distance(photos, PRECISION_NEIGHBOURS)
+    drawn_radius = neighbour_distance(drawn, PRECISION_NEIGHBOURS)
+    wide_radius = neighbour_distance(photos, DENSITY_NEIGHBOURS)
+    precise = balls = 0
+    recalled, covered = (np.zeros(len(photos), dtype=bool) for _ in range(2))
+    for rows, distance in _distances(drawn, photos):
+        precise += int((distance <= real_radius).any(axis=1).sum())
+        recalled |= (distance <= drawn_radius[rows, None]).any(axis=0)
+        inside = distance <= wide_radius
+        balls += int(inside.sum())
+        covered |= inside.any(axis=0)
+    return ManifoldScores(
+        precision=precise / len(drawn),
+        recall=float(recalled.mean()),
+        density=balls / (DENSITY_NEIGHBOURS * len(drawn)),
+        coverage=float(covered.mean()),
+    )
+
+
+def neighbour_distance(samples: Array, neighbours: int) -> Array:
+    """Squared distance (n,) of each sample (n, d) to its k-th nearest other sample."""
+    # The nearest of all is the sample itself.
+    parts = [
+        np.partition(distance, neighbours, axis=1)[:, neighbours] for _, distance in _distances(samples, samples)
+    ]
+    return np.concatenate(parts)
+
+
+def _distances(first: Array, second: Array) -> Iterator[tuple[slice, Array]]:
+    """Squared distances (block, m) of some rows of the first set at a time to all of the second."""
+    squares = np.square(second).sum(axis=1)
+    for start in range(0, len(first), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        block = first[rows]
+        distance = np.square(block).sum(axis=1)[:, None] + squares - 2.0 * block @ second.T
+        yield rows, distance.clip(min=0.0)
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being measured, how much of it is done, and how much there is."""
+
+
+def image_scores(
+    subject: Subject, networks: Sequence[FeatureNetwork], settings: ScoreSettings, progress: Progress | None = None
+) -> Iterator[dict[str, Any]]:
+    """Measures what is drawn against the photos of the class.
+
+    Args:
+        subject: what to score; one that draws no images gets no score.
+        networks: the feature network, on each device that takes part; the first one's is the subject's own.
+        settings: which scores, and how many images.
+        progress: told after every batch.
+
+    Yields:
+        one entry for each score asked for, with what it was measured on.
+    """
+    config = subject.config
+    real = RealImages(
+        subject.data,
+        config.class_name,
+        size=config.model.image_size,
+        split=settings.split,
+        maximum=settings.max_images,
+    )
+    samples = settings.samples or len(real)
+    count = min(samples, settings.max_images or samples)
+    keep = settings.kid or settings.precision_recall
+    drawn = _measure_drawn(subject, networks, count, settings, progress, "generated images", keep=keep)
+    if drawn is None:
+        return
+    photos = measure_real(
+        real,
+        networks,
+        subject.data / config.class_name / "statistics",
+        batch_size=settings.batch_size,
+        keep=keep,
+        progress=told(progress, "photos"),
+    )
+    about = _about(real, count, networks[0], settings)
+    if settings.fid:
+        value = frechet_distance(drawn.statistics, photos.statistics)
+        untrained = _untrained(subject, networks, photos, count, settings, progress)
+        yield {"metric": "fid", "value": value, "untrained": untrained} | about
+    if drawn.features is not None and photos.features is not None:
+        for result in _feature_scores(drawn.features, photos.features, settings):
+            yield result | about
+
+
+def _measure_drawn(
+    subject: Subject,
+    networks: Sequence[FeatureNetwork],
+    count: int,
+    settings: ScoreSettings,
+    progress: Progress | None,
+    what: str,
+    *,
+    keep: bool = False,
+) -> Measured | None:
+    """What the subject draws, measured on all devices; None where it draws no images."""
+    others = [subject.on(device) for device in settings.devices[1:]]
+    images = [each.images(count, settings.seed) for each in (subject, *others)]
+    lanes = [Lane(some, network) for some, network in zip(images, networks, strict=True) if some is not None]
+    if not lanes:
+        return None
+    return measure(lanes, batch_size=settings.batch_size, keep=keep, progress=told(progress, what))
+
+
+def _feature_scores(drawn: Features, photos: Features, settings: ScoreSettings) -> Iterator[dict[str, Any]]:
+    """The scores that take the features themselves."""
+    if settings.kid:
+        yield {"metric": "kid", **asdict(kernel_distance(drawn, photos, seed=settings.seed))}
+    if settings.precision_recall:
+        yield {"metric": "precision_recall", **asdict(manifold_scores(drawn, photos))}
+
+
+def _untrained(
+    subject: Subject,
+    networks: Sequence[FeatureNetwork],
+    photos: Measured,
+    count: int,
+    settings: ScoreSettings,
+    progress: Progress | None,
+) -> float | None:
+    """The Fréchet distance of the model with its initial weights; None where nobody asks."""
+    wanted = settings.features == "random" if settings.untrained is None else settings.untrained
+    if not wanted:
+        return None
+    drawn = _measure_drawn(subject.untrained(), networks, count, settings, progress, "images of the untrained model")
+    assert drawn is not None
+    return frechet_distance(drawn.statistics, photos.statistics)
+
+
+def _about(real: RealImages, count: int, network: FeatureNetwork, settings: ScoreSettings) -> dict[str, Any]:
+    return {
+        "seed": settings.seed,
+        "generated": count,
+        "real": len(real),
+        "split": settings.split or "all",
+        "dataset_sha256": real.sha256,
+        "image_size": real.size,
+        "features": network.name,
+        "features_sha256": network.sha256,
+        "comparable": network.comparable,
+        "resize": network.resize,
+        "input_size": network.input_size,
+    }
+
+
+def told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    """A report of one thing."""
+    return None if progress is None else partial(progress, what)

@@ -1,0 +1,306 @@
+"""Scores of shapes that need no network: overlap with training shapes, and MMD, COV and 1-NNA of surface points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.spatial import KDTree
+from torch import Tensor
+
+from vonmodel.data.datasets import ShapeDataset
+from vonmodel.evaluation.generators import Subject
+from vonmodel.evaluation.image_metrics import Progress, told
+from vonmodel.evaluation.samples import RealShapes, Volumes
+from vonmodel.evaluation.settings import ScoreSettings
+from vonmodel.evaluation.statistics import StatisticsError
+from vonmodel.mesh import surface_level, surface_mesh
+from vonmodel.seeding import numpy_generator
+
+if TYPE_CHECKING:
+    from vonmodel.mesh import SurfaceMesh
+
+
+Bits = npt.NDArray[np.uint64]
+"""(n, words) solid voxels, one bit each."""
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class ShapeOverlap:
+    """Intersection over union of generated shapes.
+
+    Attributes:
+        nearest_iou: for each shape, with the training shape it overlaps most.
+        nearest: the ids of these training shapes.
+        pairwise_iou_max: of the two generated shapes most alike; 0 for a single shape.
+        training: how many training shapes there were.
+    """
+
+    nearest_iou: tuple[float, ...]
+    nearest: tuple[str, ...]
+    pairwise_iou_max: float
+    training: int
+
+    @property
+    def over_half(self) -> int:
+        """How many shapes overlap a training shape with IoU over 0.5."""
+        return sum(overlap > 0.5 for overlap in self.nearest_iou)
+
+
+def shape_overlap(
+    generated: Volumes, training: ShapeDataset, level: float, progress: Callable[[int, int], None] | None = None
+) -> ShapeOverlap:
+    """Compares generated shapes with the training shapes and with each other.
+
+    Args:
+        generated: the shapes.
+        training: in the same resolution and representation.
+        level: a voxel is solid where a volume exceeds it.
+        progress: told after every training shape.
+    """
+    starts = range(0, len(generated), _BATCH)
+    packed = pack_solids((generated.part(start, min(start + _BATCH, len(generated))) for start in starts), level)
+
+    def told() -> Iterator[tuple[str, Bits]]:
+        for index, id in enumerate(training.ids):
+            yield id, pack_solids([training[index][None]], level)
+            if progress is not None:
+                progress(index + 1, len(training))
+
+    return overlap_of(packed, told())
+
+
+def overlap_of(generated: Bits, training: Iterable[tuple[str, Bits]]) -> ShapeOverlap:
+    """The overlaps of packed shapes; the training shapes come one by one, each with its id, and are not kept."""
+    best = np.full(len(generated), -1.0)
+    nearest = [""] * len(generated)
+    count = 0
+    for id, shape in training:
+        count += 1
+        overlap = intersection_over_union(generated, shape)[:, 0]
+        for index in np.flatnonzero(overlap > best):
+            best[index], nearest[index] = overlap[index], id
+    pairs = intersection_over_union(generated, generated)[np.triu_indices(len(generated), k=1)]
+    return ShapeOverlap(tuple(best.tolist()), tuple(nearest), float(pairs.max(initial=0.0)), count)
+
+
+def pack_solids(volumes: Iterable[Tensor], level: float) -> Bits:
+    """Packs the solid voxels of batches of volumes (n, 1, N, N, N) into bits."""
+    rows = []
+    for batch in volumes:
+        solid = (batch > level).flatten(1).cpu().numpy()
+        packed = np.packbits(solid, axis=1)
+        padding = -packed.shape[1] % 8
+        rows.append(np.pad(packed, ((0, 0), (0, padding))).view(np.uint64))
+    return np.concatenate(rows)
+
+
+def intersection_over_union(first: Bits, second: Bits) -> npt.NDArray[np.float64]:
+    """IoU (n, m) of every packed shape with every other; two empty shapes count as equal."""
+    result = np.empty((len(first), len(second)))
+    for row, shape in enumerate(first):
+        intersection = np.bitwise_count(shape & second).sum(axis=1, dtype=np.int64)
+        union = np.bitwise_count(shape | second).sum(axis=1, dtype=np.int64)
+        result[row] = np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
+    return result
+
+
+Points = npt.NDArray[np.float64]
+"""(k, 3) in the object frame, where the cube's edge is 2."""
+
+
+def point_sets(volumes: Volumes, level: float, *, points: int, seed: int) -> Iterator[Points]:
+    """The surface points of every shape; a shape without a surface gives none.
+
+    Each shape's are drawn by themselves, so that they depend neither on its place nor on its neighbours: equal shapes
+    are equal sets.
+
+    Args:
+        volumes: the shapes, in [0, 1].
+        level: of their surface.
+        points: how many on each.
+        seed: what they are drawn with.
+    """
+    for index in range(len(volumes)):
+        volume = volumes.part(index, index + 1)[0, 0].numpy()
+        mesh = surface_mesh(volume, level)
+        yield sample_surface(mesh, points, numpy_generator(seed, "surface points"))
+
+
+def sample_surface(mesh: SurfaceMesh, points: int, rng: np.random.Generator) -> Points:
+    """Points (k, 3) uniform over the area of a mesh; none where it has no area.
+
+    The area is cut into `points` strips of equal size, in the order of the faces, with one point in each: less ragged
+    than independent points, and as unbiased.
+    """
+    corners = mesh.vertices[mesh.faces]
+    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    areas = np.linalg.norm(np.cross(first, second), axis=1)
+    ends = np.cumsum(areas)
+    if len(ends) == 0 or ends[-1] <= 0.0:
+        return np.empty((0, 3))
+    at = (np.arange(points) + rng.random(points)) / points * ends[-1]
+    face = np.searchsorted(ends, at, side="right").clip(max=len(ends) - 1)
+    share = rng.random((2, points))
+    beyond = share.sum(axis=0) > 1.0  # the other half of the parallelogram, folded back
+    share = np.where(beyond, 1.0 - share, share)
+    return np.asarray(corners[face, 0] + share[0, :, None] * first[face] + share[1, :, None] * second[face])
+
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PointScores:
+    """Scores of Achlioptas et al. 2018 and Lopez-Paz and Oquab 2017, on the Chamfer distance.
+
+    Attributes:
+        minimum_matching_distance: mean over real shapes of the distance to the nearest generated one; fidelity, 0 is
+            best. None where no generated shape has a surface.
+        coverage: share of the real shapes that are some generated shape's nearest; variety, 1 is best.
+        nearest_neighbour_accuracy: how often the nearest other shape of both sets together is of the same set, one
+            set as large as the other; 0.5 where they cannot be told apart, 1 where they always can.
+        empty: generated shapes without a surface.
+    """
+
+    minimum_matching_distance: float | None
+    coverage: float
+    nearest_neighbour_accuracy: float
+    empty: int
+
+
+def point_scores(
+    generated: Sequence[Points], real: Sequence[Points], progress: Callable[[int, int], None] | None = None
+) -> PointScores:
+    """Compares two equally large sets of shapes.
+
+    Args:
+        generated: points of each generated shape; none for one without a surface, which is infinitely far from all
+            others but its like.
+        real: points of each real shape, of which each has some.
+        progress: told after every shape.
+
+    Raises:
+        StatisticsError: fewer than two shapes on a side, or a real one without a surface.
+        ValueError: the sets are not equally large.
+    """
+    count = len(real)
+    if len(generated) != count:
+        raise ValueError(f"{len(generated)} generated and {count} real shapes: the sets must be equally large")
+    if count < 2:
+        raise StatisticsError(f"distances of surface points take 2 shapes or more on each side, not {count}")
+    empty = sum(len(points) == 0 for points in generated)
+    if any(len(points) == 0 for points in real):
+        raise StatisticsError("a real shape has no surface at this resolution; train at a higher one")
+    distance = chamfer_matrix([*generated, *real], progress)
+    return scores_of(distance, count, empty)
+
+
+def scores_of(distance: Matrix, count: int, empty: int = 0) -> PointScores:
+    """The scores from all distances (2n, 2n), the n generated shapes first."""
+    across = distance[:count, count:]
+    nearest = across.min(axis=0)
+    matched = across.argmin(axis=1)[np.isfinite(across).any(axis=1)]
+    others = distance.copy()
+    np.fill_diagonal(others, np.inf)
+    neighbour = others.argmin(axis=1)
+    alone = ~np.isfinite(others).any(axis=1)  # a lone empty shape: nobody takes it for a real one
+    same = (neighbour < count) == (np.arange(2 * count) < count)
+    return PointScores(
+        minimum_matching_distance=float(nearest.mean()) if np.isfinite(nearest).all() else None,
+        coverage=len(set(matched.tolist())) / count,
+        nearest_neighbour_accuracy=float((same | alone).mean()),
+        empty=empty,
+    )
+
+
+def chamfer_matrix(shapes: Sequence[Points], progress: Callable[[int, int], None] | None = None) -> Matrix:
+    """The Chamfer distance of every shape to every other (n, n), symmetric, 0 on the diagonal.
+
+        d(X, Y) = mean over x of min over y |x - y|^2 + mean over y of min over x |x - y|^2
+
+    in squared object units, of which the cube's edge has 2. A shape without points is infinitely far from one with
+    points, and like another without.
+    """
+    trees = [KDTree(points) if len(points) else None for points in shapes]
+    threads = torch.get_num_threads()
+    one_way = np.zeros((len(shapes), len(shapes)))
+    for row, points in enumerate(shapes):
+        for column, tree in enumerate(trees):
+            if tree is None or len(points) == 0:
+                one_way[row, column] = 0.0 if tree is None and len(points) == 0 else np.inf
+            elif row != column:
+                one_way[row, column] = np.square(tree.query(points, workers=threads)[0]).mean()
+        if progress is not None:
+            progress(row + 1, len(shapes))
+    return one_way + one_way.T
+
+
+MOST_SHAPES = 32
+"""How many shapes are compared unless somebody asks for more: every one is compared with every other."""
+
+
+def shape_scores(
+    subject: Subject, settings: ScoreSettings, progress: Progress | None = None
+) -> Iterator[dict[str, Any]]:
+    """Measures the shapes that are drawn against those of the class.
+
+    Args:
+        subject: what to score; one that draws no shapes gets no score.
+        settings: how many shapes and points.
+        progress: told after every shape.
+
+    Yields:
+        overlap, then distances of surface points, each with what it was measured on.
+    """
+    config = subject.config
+    real = RealShapes(subject.data, config.class_name, config.model, split=settings.split)
+    count = settings.shape_samples or min(len(real), MOST_SHAPES)
+    generated = subject.shapes(count, settings.seed)
+    if generated is None:
+        return
+    level = surface_level(config.model.representation, config.model.resolution)
+    training = ShapeDataset(
+        subject.data,
+        config.class_name,
+        resolution=config.model.resolution,
+        representation=config.model.representation,
+    )
+    overlap = shape_overlap(generated, training, level, told(progress, "training shapes"))
+    about = {"seed": settings.seed, "resolution": config.model.resolution}
+    yield {
+        "metric": "shapes",
+        "features": "voxels",
+        "over_half": overlap.over_half,
+        "nearest_iou": list(overlap.nearest_iou),
+        "nearest": list(overlap.nearest),
+        "pairwise_iou_max": overlap.pairwise_iou_max,
+        "generated": count,
+        "training": overlap.training,
+        "split": "train",
+        "dataset_sha256": RealShapes(subject.data, config.class_name, config.model, split="train").sha256,
+    } | about
+    equal = min(count, len(real))
+    generated = subject.shapes(equal, settings.seed)
+    real = RealShapes(subject.data, config.class_name, config.model, split=settings.split, maximum=equal)
+    assert generated is not None
+    drawn, found = (
+        list(point_sets(side, level, points=settings.points, seed=settings.seed)) for side in (generated, real)
+    )
+    yield {
+        "metric": "shape_points",
+        "features": "surface points",
+        **asdict(point_scores(drawn, found, told(progress, "distances of surface points"))),
+        "distance": "chamfer",
+        "points": settings.points,
+        "generated": equal,
+        "real": equal,
+        "split": settings.split or "all",
+        "dataset_sha256": real.sha256,
+    } | about

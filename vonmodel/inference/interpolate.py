@@ -1,0 +1,243 @@
+"""Interpolation: paths through shape codes, texture codes or both, as strips and films."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vonmodel.inference.session import ModelSession, Shape
+from vonmodel.inference.views import View, base_viewpoint, draw_views, render_views
+from vonmodel.reports.album import Picture, Plate, Strip, Written, replaced_folder, write_account
+from vonmodel.reports.video import FilmSettings, film_frames, grid_of, write_film, write_picture
+
+PARALLEL = 1e-4  # radians; below it the chord and the arc differ by less than float32 can tell
+
+
+def interpolate_linear(
+    start: Float[Tensor, "*n k"], end: Float[Tensor, "*n k"], fractions: Float[Tensor, " m"]
+) -> Float[Tensor, "m *n k"]:
+    """Codes on the straight line: (1 - t) start + t end.
+
+    Args:
+        start: codes at fraction 0.
+        end: codes at fraction 1.
+        fractions: places along the path.
+
+    Returns:
+        For each fraction the codes there.
+    """
+    t = fractions.reshape(-1, *[1] * start.dim())
+    return (1.0 - t) * start + t * end
+
+
+def interpolate_spherical(
+    start: Float[Tensor, "*n k"], end: Float[Tensor, "*n k"], fractions: Float[Tensor, " m"]
+) -> Float[Tensor, "m *n k"]:
+    """Codes on the great circle: the direction turns at a constant rate, the length changes linearly.
+
+    With directions u, v an angle a apart, the direction is (sin((1 - t) a) u + sin(t a) v) / sin a. Normal codes of
+    many numbers lie close to a sphere; on this path they stay there, while on the straight line they get too short
+    half-way. Where start and end are parallel, opposite or zero no great circle is defined, and the path is straight.
+
+    Args:
+        start: codes at fraction 0.
+        end: codes at fraction 1.
+        fractions: places along the path.
+
+    Returns:
+        For each fraction the codes there.
+    """
+    t = fractions.reshape(-1, *[1] * start.dim())
+    tiny = torch.finfo(start.dtype).tiny
+    start_length, end_length = start.norm(dim=-1, keepdim=True), end.norm(dim=-1, keepdim=True)
+    u, v = start / start_length.clamp_min(tiny), end / end_length.clamp_min(tiny)
+    angle = 2.0 * torch.atan2((u - v).norm(dim=-1, keepdim=True), (u + v).norm(dim=-1, keepdim=True))
+    defined = (torch.sin(angle) > PARALLEL) & (start_length > 0) & (end_length > 0)
+    safe = torch.where(defined, angle, torch.ones_like(angle))
+    direction = (torch.sin((1.0 - t) * safe) * u + torch.sin(t * safe) * v) / torch.sin(safe)
+    length = (1.0 - t) * start_length + t * end_length
+    return torch.where(defined, direction * length, interpolate_linear(start, end, fractions))
+
+
+Curve = Literal["linear", "spherical"]
+Varied = Literal["shape", "texture", "both"]
+Progress = Callable[[int, int], None]
+"""Called with the paths done and their number."""
+
+STRIP_PX = 96
+
+
+class PathError(ValueError):
+    """Codes between which there is no path."""
+
+
+@dataclass(frozen=True)
+class InterpolateSettings:
+    """How to go from code to code.
+
+    Attributes:
+        curve: straight lines, or great circles, on which codes stay as long as drawn ones.
+        pictures: of the strip.
+        azimuth_deg: the viewpoint; drawn as the class is seen where None.
+        elevation_deg: the same.
+        film: the film, which goes there and back.
+    """
+
+    curve: Curve = "spherical"
+    pictures: int = 8
+    azimuth_deg: float | None = None
+    elevation_deg: float | None = None
+    film: FilmSettings = field(default_factory=FilmSettings)
+
+
+def codes_along(
+    stops: Float[Tensor, "m k"], fractions: Float[Tensor, " n"], curve: Curve = "spherical"
+) -> Float[Tensor, "n k"]:
+    """Codes on the path through all stops; every piece between two of them takes the same share of it.
+
+    Args:
+        stops: at least one code; from a single one the path does not move.
+        fractions: places on the path in [0, 1].
+        curve: the kind of its pieces.
+    """
+    pieces = max(1, len(stops) - 1)
+    piece = (fractions * pieces).floor().clamp(0, pieces - 1).long()
+    start, end = stops[piece], stops[(piece + 1).clamp_max(len(stops) - 1)]
+    within = fractions * pieces - piece
+    interpolate = interpolate_linear if curve == "linear" else interpolate_spherical
+    return torch.cat([interpolate(*ends) for ends in zip(start, end, within[:, None], strict=True)])
+
+
+def interpolate(
+    session: ModelSession,
+    shapes: Sequence[Shape],
+    textures: Sequence[Float[Tensor, " k"]],
+    settings: InterpolateSettings,
+    output: Path,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Writes strips and films along the shapes, along the textures and along both, with result.json and a page.
+
+    Args:
+        session: the model.
+        shapes: where the path goes through, all with codes; a single one stays.
+        textures: likewise.
+        settings: how.
+        output: the folder; an older interpolation in it is replaced.
+        progress: told after every path.
+
+    Returns:
+        the content of result.json.
+
+    Raises:
+        PathError: nothing to go between, or a shape without a code.
+        OutputError: the folder holds something else than an older interpolation.
+        FilmError: the film's format cannot be written here.
+    """
+    paths = _paths(shapes, textures)
+    with replaced_folder(output, "interpolate") as folder:
+        written = []
+        for index, varied in enumerate(paths):
+            along = (
+                shapes if varied != "texture" else shapes[:1],
+                textures if varied != "shape" else textures[:1],
+            )
+            written.append(_write_path(session, *along, settings, folder, varied))
+            if progress is not None:
+                progress(index + 1, len(paths))
+        lead = f"{settings.curve.capitalize()} paths from code to code; what does not vary stays at its first value."
+        words = f"Interpolated {session.source.class_name}s", lead
+        asked = dataclasses.asdict(settings)
+        return write_account(folder, "interpolate", session.source, asked, words, written)
+
+
+def _paths(shapes: Sequence[Shape], textures: Sequence[Tensor]) -> list[Varied]:
+    for shape in shapes:
+        if shape.code is None:
+            raise PathError(f"{shape.name} is a prepared shape, which has no code to interpolate; take seeds")
+    varied: list[Varied] = []
+    if len(shapes) > 1:
+        varied.append("shape")
+    if len(textures) > 1:
+        varied.append("texture")
+    if len(varied) == 2:
+        varied.insert(0, "both")
+    if not varied:
+        raise PathError(
+            "there is nothing to go between: give two or more of --seed, or of --texture-seed, or of both"
+        )
+    return varied
+
+
+def _write_path(
+    session: ModelSession,
+    shapes: Sequence[Shape],
+    textures: Sequence[Tensor],
+    settings: InterpolateSettings,
+    folder: Path,
+    name: Varied,
+) -> Written:
+    """Writes one path's strip and film."""
+    (folder / name).mkdir()
+    viewpoint = base_viewpoint(session, shapes[0], settings.azimuth_deg, settings.elevation_deg)
+    views = _views(session, shapes, textures, torch.linspace(0.0, 1.0, settings.pictures), settings.curve, viewpoint)
+    strip = draw_views(session, views, folder, name)
+    write_picture(folder / name / "strip.png", grid_of([render_views(session, views)], STRIP_PX))
+    films: tuple[Picture, ...] = ()
+    if settings.film.format is not None:
+        file = f"{name}/film.{settings.film.format}"
+        there_and_back = 0.5 - 0.5 * torch.cos(torch.linspace(0.0, 2.0 * torch.pi, settings.film.frames + 1)[:-1])
+        frames = _views(session, shapes, textures, there_and_back, settings.curve, viewpoint)
+        write_film(folder / file, film_frames(render_views(session, frames), settings.film.size_px))
+        films = (Picture(file, "there and back"),)
+    azimuth_deg, elevation_deg = (float(each) for each in np.degrees(viewpoint))
+    said = {
+        "varied": name,
+        "shape_stops": [_code(shape.code) for shape in shapes],
+        "texture_stops": [_code(texture) for texture in textures],
+        "azimuth_deg": azimuth_deg,
+        "elevation_deg": elevation_deg,
+        "fractions": [index / max(1, settings.pictures - 1) for index in range(settings.pictures)],
+        "pictures": [each.file for each in strip],
+        "strip": f"{name}/strip.png",
+        "films": [each.file for each in films],
+    }
+    stops = " to ".join(shape.name for shape in shapes)
+    title = {"shape": "Shape", "texture": "Texture", "both": "Shape and texture"}[name]
+    facts = f"{stops}, {len(textures)} texture{'s' if len(textures) > 1 else ''}, azimuth {azimuth_deg:.0f}°"
+    downloads = (("Strip", f"{name}/strip.png"),)
+    return said, Plate(title, facts, (Strip(f"{settings.curve} path", strip),), films, downloads)
+
+
+def _views(
+    session: ModelSession,
+    shapes: Sequence[Shape],
+    textures: Sequence[Tensor],
+    fractions: Float[Tensor, " n"],
+    curve: Curve,
+    viewpoint: tuple[float, float],
+) -> list[View]:
+    codes = codes_along(torch.stack([_known(shape.code) for shape in shapes]), fractions, curve)
+    painted = codes_along(torch.stack(list(textures)), fractions, curve)
+    made = session.shapes(list(codes))
+    return [
+        View(f"step-{index + 1:02d}", f"{fraction:.0%}", shape, viewpoint, texture)
+        for index, (fraction, shape, texture) in enumerate(zip(fractions.tolist(), made, painted, strict=True))
+    ]
+
+
+def _known(code: Tensor | None) -> Tensor:
+    assert code is not None  # _paths has looked
+    return code
+
+
+def _code(code: Tensor | None) -> list[float]:
+    return [float(value) for value in _known(code)]

@@ -1,0 +1,149 @@
+"""Random shape codes, texture codes and viewpoints, and codes named by seeds."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vonmodel.data.datasets import ViewpointSampler
+from vonmodel.geometry import Camera
+from vonmodel.inference.rendering import framed_look
+from vonmodel.model import VonModel
+from vonmodel.projection import FramedSketch
+from vonmodel.seeding import numpy_generator
+
+Viewpoints = npt.NDArray[np.float64]
+"""(n, 2) azimuth and elevation in radians."""
+
+
+VOXELS_AT_ONCE = 4 * 128**3
+"""Voxels generated or projected at a time: each takes some 200 bytes meanwhile, and larger batches gain nothing."""
+
+
+class Rendering(NamedTuple):
+    """Sketches and the images painted on them, n of each."""
+
+    sketch: FramedSketch
+    images: Float[Tensor, "n 3 R R"]
+
+
+def draw_codes(count: int, size: int, *, seed: int, purpose: Literal["shape", "texture"]) -> Float[Tensor, "n size"]:
+    """Codes from the standard normal distribution."""
+    rng = numpy_generator(seed, "use", purpose)
+    return torch.from_numpy(rng.standard_normal((count, size)).astype(np.float32))
+
+
+def draw_viewpoints(count: int, sampler: ViewpointSampler, *, seed: int) -> Viewpoints:
+    """Viewpoints from a class's distribution, drawn one after the other: more of them begin with the fewer."""
+    generator = numpy_generator(seed, "use", "viewpoint")
+    return np.concatenate([np.empty((0, 2)), *(sampler(1, generator) for _ in range(count))])
+
+
+def draw_shapes(model: VonModel, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
+    """The volumes of shape codes, on the model's device."""
+    codes = codes.to(next(model.parameters()).device)
+    some = torch.split(codes, _items_at_once(model.config.resolution))
+    return torch.cat([model.generate_shapes(each) for each in some])
+
+
+def sketch_views(
+    model: VonModel,
+    volumes: Float[Tensor, "n 1 g g g"],
+    viewpoints: Viewpoints,
+    camera: Camera = Camera(),  # noqa: B008  # frozen
+) -> FramedSketch:
+    """The sketches of volumes, of the model's grid or a finer one, each from its viewpoint.
+
+    Depth is normalised for each sketch by itself, whatever the model was trained with: what a picture looks like must
+    not depend on its neighbours in a batch.
+    """
+    angles = torch.from_numpy(viewpoints).to(volumes.device, volumes.dtype)
+    at_once = _items_at_once(volumes.shape[-1])
+    pieces = [
+        framed_look(model, some, turned, camera)
+        for some, turned in zip(torch.split(volumes, at_once), torch.split(angles, at_once), strict=True)
+    ]
+    return FramedSketch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
+
+
+def render(
+    model: VonModel,
+    volumes: Float[Tensor, "n 1 r r r"],
+    viewpoints: Viewpoints,
+    texture_codes: Float[Tensor, "n code"],
+) -> Rendering:
+    """Sketches and images of volumes, each from its viewpoint and in its texture."""
+    sketch = sketch_views(model, volumes, viewpoints)
+    return Rendering(sketch, model.paint(sketch, texture_codes))
+
+
+def _items_at_once(resolution: int) -> int:
+    return max(1, VOXELS_AT_ONCE // resolution**3)
+
+
+LARGEST_SEED = 2**32 - 1
+LARGEST_NUMBER = 10_000
+_SPELT = re.compile(r"(\d{1,12})(?::(\d{1,6}))?")
+
+
+class SeedError(ValueError):
+    """A seed that is no whole number or out of range."""
+
+
+class Seed(NamedTuple):
+    """The number-th code drawn with a seed; `7:3` is the third, `von generate --seed 7` shows it as shape-03.
+
+    Attributes:
+        seed: 0 to 2**32 - 1.
+        number: from 1.
+    """
+
+    seed: int
+    number: int = 1
+
+    def __str__(self) -> str:
+        return str(self.seed) if self.number == 1 else f"{self.seed}:{self.number}"
+
+    def checked(self) -> Seed:
+        """The same seed, if it is in range.
+
+        Raises:
+            SeedError: it is not.
+        """
+        if not 0 <= self.seed <= LARGEST_SEED or not 1 <= self.number <= LARGEST_NUMBER:
+            raise SeedError(
+                f"seed {self} is out of range: seeds are 0 to {LARGEST_SEED}, numbers behind the colon 1 to "
+                f"{LARGEST_NUMBER}"
+            )
+        return self
+
+    def after(self, steps: int) -> Seed:
+        """The seed this many further, beginning again at 0 after the largest."""
+        return Seed((self.seed + steps) % (LARGEST_SEED + 1), self.number)
+
+    def code(self, size: int, purpose: Literal["shape", "texture"]) -> Float[Tensor, " size"]:
+        """The code itself.
+
+        Raises:
+            SeedError: the seed is out of range.
+        """
+        seed, number = self.checked()
+        return draw_codes(number, size, seed=seed, purpose=purpose)[-1]
+
+
+def parse_seed(text: str) -> Seed:
+    """Reads `7` or `7:3`.
+
+    Raises:
+        SeedError: it is neither, or out of range.
+    """
+    found = _SPELT.fullmatch(text.strip())
+    if found is None:
+        raise SeedError(f"{text!r} is no seed: write a whole number such as 7, or 7:3 for the third code of seed 7")
+    return Seed(int(found[1]), int(found[2] or 1)).checked()

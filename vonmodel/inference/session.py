@@ -1,0 +1,293 @@
+"""A trained model loaded from its run, and the session that answers with shapes, sketches and images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vonmodel.checkpoint import CheckpointInfo, load_model
+from vonmodel.config import ModelConfig
+from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, viewpoint_sampler
+from vonmodel.inference.sampling import Rendering, Seed, Viewpoints, draw_shapes, draw_viewpoints, sketch_views
+from vonmodel.mesh import SurfaceMesh, surface_level, surface_mesh
+from vonmodel.model import VonModel, arrange_channels_last
+from vonmodel.projection import FramedSketch
+from vonmodel.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained model and where it comes from.
+
+    Attributes:
+        model: in evaluation mode, on the device to compute on.
+        checkpoint: which weights these are.
+        run: their run folder.
+        class_name: the object class.
+        sampler: the class's viewpoints.
+        data: the prepared dataset of the class; it may be missing.
+    """
+
+    model: VonModel
+    checkpoint: CheckpointInfo
+    run: Path
+    class_name: str
+    sampler: ViewpointSampler
+    data: Path = Path("data")
+
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes and representation."""
+        return self.model.config
+
+
+def open_source(run: Path, *, data: Path, checkpoint: str | None = None, device: str = "cpu") -> Source:
+    """Loads the model of a run.
+
+    Args:
+        run: the run folder.
+        data: the prepared dataset, whose viewpoints are those of the class; it may be missing.
+        checkpoint: name of the checkpoint; the newest where None.
+        device: where to compute.
+
+    Raises:
+        RunError: no run was started there.
+        CheckpointError: it has no such checkpoint, or one of another version or a damaged one.
+        ConfigError: its configuration cannot be read.
+        UnknownClassError: its class is not known.
+    """
+    folder = RunFolder(run)
+    config = folder.config()
+    model, info = load_model(run, checkpoint=checkpoint, device=device)
+    if device == "cpu":
+        arrange_channels_last(model)
+    sampler = viewpoint_sampler(data, config.class_name, source=config.data.viewpoints)
+    return Source(model, info, run, config.class_name, sampler, data)
+
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+Which = Seed | int | Sequence[float] | Tensor
+"""A code by its seed, or the code itself."""
+IMAGES_AT_ONCE = 32
+
+
+class UnknownShapeError(ValueError):
+    """A prepared shape that the dataset does not have."""
+
+
+class CodeError(ValueError):
+    """A code of another length than the model's, or with numbers that are not finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A shape to look at.
+
+    Attributes:
+        name: what people call it: `seed 7`, `chair 1a2b`.
+        volume: (1, g, g, g) in the model's representation, on its device; of the model's resolution, or finer where
+            it was carved.
+        code: (k,) its shape code; None for a shape that no code made.
+        key: equal for equal volumes; what is kept of a shape is kept under it.
+        seed: what its code was drawn with; None where nobody drew it.
+    """
+
+    name: str
+    volume: Float[Tensor, "1 g g g"]
+    code: Float[Tensor, " k"] | None
+    key: bytes
+    seed: Seed | None = None
+
+
+class Recent(OrderedDict[Key, Value]):
+    """Keeps the values used last."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def keep(self, used: Mapping[Key, Value]) -> None:
+        """Notes that these values were used now; the ones not used for longest go."""
+        for key, value in used.items():
+            self[key] = value
+            self.move_to_end(key)
+        while len(self) > self._most:
+            self.popitem(last=False)
+
+
+class ModelSession:
+    """Answers for one model; every answer is a function of the arguments alone, whatever was asked before.
+
+    To be used by one thread at a time. Angles are radians. Nothing here tracks gradients.
+
+    Attributes:
+        source: the model and where it comes from.
+    """
+
+    def __init__(self, source: Source, *, shapes_kept: int = 32, sketches_kept: int = 256) -> None:
+        """Takes a model (see `open_source`).
+
+        Args:
+            source: the model.
+            shapes_kept: how many generated shapes stay in memory, 4 bytes a voxel.
+            sketches_kept: how many sketches stay in memory, 12 bytes a pixel.
+        """
+        self.source = source
+        self._volumes: Recent[bytes, Tensor] = Recent(shapes_kept)
+        self._sketches: Recent[tuple[bytes, float, float], FramedSketch] = Recent(sketches_kept)
+
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes and representation of the model."""
+        return self.source.model.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.source.model.parameters()).device
+
+    @property
+    def level(self) -> float:
+        """The value of a volume on its surface."""
+        return surface_level(self.config.representation, self.config.resolution)
+
+    def code(self, which: Which, purpose: Literal["shape", "texture"]) -> Float[Tensor, " k"]:
+        """The code of a seed, or the code itself if it is one of this model.
+
+        Raises:
+            SeedError: the seed is out of range.
+            CodeError: the code has another length or is not finite.
+        """
+        size = self.config.shape_code_size if purpose == "shape" else self.config.texture_code_size
+        if isinstance(which, Seed | int):
+            return _seed(which).code(size, purpose)
+        code = torch.as_tensor(which, dtype=torch.float32).detach().cpu()
+        if code.shape != (size,) or not torch.isfinite(code).all():
+            raise CodeError(f"a {purpose} code of this model is {size} finite numbers; this one is not")
+        return code
+
+    def texture(self, which: Which) -> Float[Tensor, " k"]:
+        """The texture code of a seed, or the code itself; errors as `code`."""
+        return self.code(which, "texture")
+
+    def shape(self, which: Which) -> Shape:
+        """The shape of a seed or of a shape code; errors as `code`."""
+        return self.shapes([which])[0]
+
+    def shapes(self, which: Sequence[Which]) -> list[Shape]:
+        """The shapes of seeds or shape codes, generated together where they are new; errors as `code`."""
+        codes = [self.code(each, "shape") for each in which]
+        keys = [code.numpy().tobytes() for code in codes]
+        new = {key: code for key, code in zip(keys, codes, strict=True) if key not in self._volumes}
+        found = {key: self._volumes[key] for key in keys if key not in new}
+        if new:
+            with torch.no_grad():
+                found |= zip(new, draw_shapes(self.source.model, torch.stack(list(new.values()))), strict=True)
+        self._volumes.keep(found)
+        seeds = [_seed(each) if isinstance(each, Seed | int) else None for each in which]
+        return [
+            Shape("a code" if seed is None else f"seed {seed}", found[key], code, key, seed)
+            for seed, key, code in zip(seeds, keys, codes, strict=True)
+        ]
+
+    def shape_of_code(self, code: Sequence[float] | Tensor, name: str) -> Shape:
+        """The shape of a code, by a name of its own; errors as `code`."""
+        return replace(self.shape(code), name=name)
+
+    def shape_of_volume(self, name: str, volume: Float[Tensor, "1 g g g"]) -> Shape:
+        """A shape that no code made: its volume in the model's representation, of its resolution or finer."""
+        digest = hashlib.blake2b(volume.cpu().contiguous().numpy().tobytes()).digest()
+        return Shape(name, volume.to(self.device), None, digest)
+
+    def prepared_shape(self, id: str) -> Shape:
+        """A shape of the prepared dataset.
+
+        Raises:
+            UnknownShapeError: the dataset has no usable shape of this id.
+            ManifestMissingError: it has no shapes of the class at all.
+            ShapeFileError: its file is damaged.
+            ResolutionError: it was prepared with fewer voxels than the model has.
+        """
+        source = self.source
+        dataset = ShapeDataset(
+            source.data,
+            source.class_name,
+            resolution=self.config.resolution,
+            representation=self.config.representation,
+            split=None,
+        )
+        if id not in dataset.ids:
+            some = ", ".join(dataset.ids[:3])
+            raise UnknownShapeError(f"{source.data} has no prepared {source.class_name} {id!r}; it has {some} ...")
+        return self.shape_of_volume(f"{source.class_name} {id}", dataset[dataset.ids.index(id)])
+
+    def viewpoints(self, count: int, seed: int) -> Viewpoints:
+        """Viewpoints drawn as the class is seen, the same for the same seed."""
+        return draw_viewpoints(count, self.source.sampler, seed=Seed(seed).checked().seed)
+
+    def sketch(self, shape: Shape, azimuth: float, elevation: float) -> FramedSketch:
+        """The sketch of a shape, (1, 1, R, R) each."""
+        return self.sketches([shape], np.array([[azimuth, elevation]]))
+
+    def sketches(self, shapes: Sequence[Shape], viewpoints: Viewpoints) -> FramedSketch:
+        """Sketches of shapes, each from its viewpoint (n, 2); those seen before are not projected again."""
+        if not np.isfinite(viewpoints).all():
+            raise ValueError("a viewpoint is two finite angles")
+        keys = [
+            (shape.key, float(azimuth), float(elevation))
+            for shape, (azimuth, elevation) in zip(shapes, viewpoints, strict=True)
+        ]
+        new = {key: shape for key, shape in zip(keys, shapes, strict=True) if key not in self._sketches}
+        found = {key: self._sketches[key] for key in keys if key not in new}
+        if new:
+            for size in {shape.volume.shape[-1] for shape in new.values()}:
+                alike = {key: shape.volume for key, shape in new.items() if shape.volume.shape[-1] == size}
+                with torch.no_grad():
+                    volumes, views = torch.stack(list(alike.values())), np.array([angles for _, *angles in alike])
+                    seen = sketch_views(self.source.model, volumes, views)
+                found |= {key: FramedSketch(*(part[index] for part in seen)) for index, key in enumerate(alike)}
+        self._sketches.keep(found)
+        return FramedSketch(*(torch.stack(parts) for parts in zip(*(found[key] for key in keys), strict=True)))
+
+    def image(self, shape: Shape, azimuth: float, elevation: float, texture: Tensor) -> Float[Tensor, "3 R R"]:
+        """The image of a shape in a texture, in [-1, 1], the object on white."""
+        return self.render([shape], np.array([[azimuth, elevation]]), texture[None]).images[0]
+
+    def render(self, shapes: Sequence[Shape], viewpoints: Viewpoints, textures: Float[Tensor, "n k"]) -> Rendering:
+        """Sketches and images of shapes, each from its viewpoint (n, 2) and in its texture."""
+        sketches = self.sketches(shapes, viewpoints)
+        return Rendering(sketches, self.paint(sketches, textures))
+
+    def paint(self, sketches: FramedSketch, textures: Float[Tensor, "n k"]) -> Float[Tensor, "n 3 R R"]:
+        """Images of sketches, each in its texture."""
+        pieces = zip(
+            zip(*(torch.split(part, IMAGES_AT_ONCE) for part in sketches), strict=True),
+            torch.split(textures.to(self.device), IMAGES_AT_ONCE),
+            strict=True,
+        )
+        with torch.no_grad():
+            return torch.cat([self.source.model.paint(FramedSketch(*some), codes) for some, codes in pieces])
+
+    def encode_texture(self, image: Float[Tensor, "3 R R"]) -> Float[Tensor, " k"]:
+        """The texture code that the texture encoder reads off an image in [-1, 1], the object on white."""
+        with torch.no_grad():
+            mean: Tensor = self.source.model.texture_encoder(image[None].to(self.device))[0]
+        return mean[0].cpu()
+
+    def mesh(self, shape: Shape, level: float | None = None) -> SurfaceMesh:
+        """The closed surface of a shape; without faces where nothing exceeds the level."""
+        return surface_mesh(shape.volume[0].cpu().numpy(), self.level if level is None else level)
+
+
+def _seed(which: Seed | int) -> Seed:
+    return which if isinstance(which, Seed) else Seed(which)

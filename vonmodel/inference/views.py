@@ -1,0 +1,142 @@
+"""Views: a shape, a viewpoint and a texture each; the ways to change one of the three, and turntable films."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vonmodel.inference.sampling import Seed
+from vonmodel.inference.session import ModelSession, Shape
+from vonmodel.mesh import write_image
+from vonmodel.reports.album import Picture
+from vonmodel.reports.video import FilmSettings, film_frames, write_film
+
+HIGHEST_DEG = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One picture to draw.
+
+    Attributes:
+        name: of its file.
+        caption: what there is to see in it.
+        shape: the shape.
+        viewpoint: azimuth and elevation in radians.
+        texture: (k,) the texture code.
+    """
+
+    name: str
+    caption: str
+    shape: Shape
+    viewpoint: tuple[float, float]
+    texture: Float[Tensor, " k"]
+
+
+def base_viewpoint(
+    session: ModelSession, shape: Shape, azimuth_deg: float | None, elevation_deg: float | None
+) -> tuple[float, float]:
+    """The viewpoint asked for, in radians; an angle that is not given is drawn as the class is seen."""
+    azimuth, elevation = session.viewpoints(1, 0 if shape.seed is None else shape.seed.seed)[0]
+    return (
+        float(azimuth if azimuth_deg is None else np.radians(azimuth_deg)),
+        float(elevation if elevation_deg is None else np.radians(elevation_deg)),
+    )
+
+
+def render_views(session: ModelSession, views: Sequence[View]) -> Float[Tensor, "n 3 R R"]:
+    """The images of views, in [-1, 1]."""
+    textures = torch.stack([view.texture for view in views])
+    viewpoints = np.array([view.viewpoint for view in views], dtype=np.float64)
+    return session.render([view.shape for view in views], viewpoints, textures).images
+
+
+def draw_views(session: ModelSession, views: Sequence[View], folder: Path, name: str) -> tuple[Picture, ...]:
+    """Writes the images of views as `folder/name/<view>.png` and returns them with their captions."""
+    for view, image in zip(views, render_views(session, views), strict=True):
+        write_image(folder / name / f"{view.name}.png", image)
+    return tuple(Picture(f"{name}/{view.name}.png", view.caption) for view in views)
+
+
+def turntable(base: View, frames: int) -> list[View]:
+    """Views once around, at the elevation of the base and beginning with it."""
+    azimuth, elevation = base.viewpoint
+    return [
+        dataclasses.replace(base, viewpoint=(azimuth + 2.0 * np.pi * frame / frames, elevation))
+        for frame in range(frames)
+    ]
+
+
+def other_shapes(session: ModelSession, base: View, count: int) -> list[View]:
+    """The base, then the shapes of the seeds after its own (from 0 where it has none)."""
+    first = Seed(0) if base.shape.seed is None else base.shape.seed.after(1)
+    shapes = session.shapes([first.after(step) for step in range(count)])
+    return [
+        dataclasses.replace(base, caption=base.shape.name),
+        *(
+            dataclasses.replace(base, name=f"shape-{index + 1}", caption=shape.name, shape=shape)
+            for index, shape in enumerate(shapes)
+        ),
+    ]
+
+
+def other_azimuths(base: View, count: int) -> list[View]:
+    """The base, then from further around."""
+    around = turntable(base, count + 1)
+    names = [base.name, *(f"azimuth-{index + 1}" for index in range(count))]
+    return [
+        dataclasses.replace(view, name=name, caption=degrees_text(view.viewpoint[0]))
+        for name, view in zip(names, around, strict=True)
+    ]
+
+
+def other_elevations(base: View, count: int) -> list[View]:
+    """The base, then from level up to 60 degrees above."""
+    azimuth, elevation = base.viewpoint
+    angles = np.radians(np.linspace(0.0, HIGHEST_DEG, count)).tolist()
+    return [
+        dataclasses.replace(base, caption=degrees_text(elevation)),
+        *(
+            dataclasses.replace(
+                base, name=f"elevation-{index + 1}", caption=degrees_text(angle), viewpoint=(azimuth, angle)
+            )
+            for index, angle in enumerate(angles)
+        ),
+    ]
+
+
+def other_textures(session: ModelSession, base: View, first: Seed, count: int, caption: str) -> list[View]:
+    """The base with its caption, then the textures of this seed and those after it."""
+    seeds = [first.after(step) for step in range(count)]
+    return [
+        dataclasses.replace(base, caption=caption),
+        *(
+            dataclasses.replace(
+                base, name=f"texture-{index + 1}", caption=f"seed {seed}", texture=session.texture(seed)
+            )
+            for index, seed in enumerate(seeds)
+        ),
+    ]
+
+
+def degrees_text(angle: float) -> str:
+    """An angle in radians for people: from -180° to 180°."""
+    return f"{round(float(np.degrees(np.angle(np.exp(1j * angle)))))}°"
+
+
+def write_turntable(
+    session: ModelSession, base: View, film: FilmSettings, folder: Path, name: str, stem: str = "turntable"
+) -> tuple[Picture, ...]:
+    """Writes the film as `folder/name/<stem>.<format>`; nothing where no film is wanted."""
+    if film.format is None:
+        return ()
+    file = f"{name}/{stem}.{film.format}"
+    write_film(folder / file, film_frames(render_views(session, turntable(base, film.frames)), film.size_px))
+    return (Picture(file, "turntable"),)

@@ -1,0 +1,234 @@
+"""Surfaces and images as files: isosurfaces as GLB, OBJ and PLY, images and sketches as PNG."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from vondata.dataset.shape_file import atomic_path
+from vondata.frames import object_to_gltf, voxel_to_object
+from vonmodel.config import Representation
+
+SURFACE_DISTANCE = 0.012
+"""Distance in cube edges of the surface drawn around a distance function's zero (the published value)."""
+_CLEARANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class SurfaceMesh:
+    """A closed triangle mesh in the object frame.
+
+    Attributes:
+        vertices: (v, 3)
+        faces: (f, 3) vertex indices, counterclockwise seen from outside.
+        colours: (v, 3) sRGB; None for a mesh without.
+    """
+
+    vertices: npt.NDArray[np.float64]
+    faces: npt.NDArray[np.int64]
+    colours: npt.NDArray[np.uint8] | None = None
+
+    def normals(self) -> npt.NDArray[np.float64]:
+        """(v, 3) unit normals of the vertices: those of the faces around, by their areas."""
+        corners = self.vertices[self.faces]
+        across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        summed = [
+            np.bincount(self.faces.reshape(-1), np.repeat(across[:, axis], 3), minlength=len(self.vertices))
+            for axis in range(3)
+        ]
+        normals = np.stack(summed, axis=1)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        # Where thin parts meet, faces may cancel out: any unit vector is as good as another.
+        return np.where(length > 0, normals / np.where(length > 0, length, 1.0), [0.0, 0.0, 1.0])
+
+
+def surface_level(representation: Representation, resolution: int) -> float:
+    """The value of a volume on its surface.
+
+    Occupancy: 1/2. Distance functions exp(-8 d): d = 0.012 cube edges as published, but never less than half a
+    voxel's diagonal, below which thin parts fall through the grid.
+    """
+    if representation == "occupancy":
+        return 0.5
+    half_diagonal = 0.5 * math.sqrt(3.0) / (resolution - 1)
+    return math.exp(-8.0 * max(SURFACE_DISTANCE, half_diagonal))
+
+
+def surface_mesh(volume: npt.NDArray[np.floating], level: float) -> SurfaceMesh:
+    """The surface where a volume crosses a level, closed also where the object reaches the border of the grid.
+
+    Args:
+        volume: (N, N, N) [x, y, z] in the object frame, higher inside; taken as 0 outside the grid.
+        level: above 0.
+
+    Returns:
+        A watertight mesh; without faces where the volume nowhere exceeds the level.
+    """
+    import open3d as o3d
+
+    padded = np.pad(np.asarray(volume, dtype=np.float32), 1)
+    # A value on the level would put a vertex on a grid point, where several triangles shrink to nothing.
+    offset = padded - level
+    padded = np.where(np.abs(offset) < _CLEARANCE, level + np.copysign(_CLEARANCE, offset), padded).astype(np.float32)
+    if padded.max() <= level:
+        return SurfaceMesh(np.empty((0, 3)), np.empty((0, 3), dtype=np.int64))
+    mesh = o3d.t.geometry.TriangleMesh.create_isosurfaces(o3d.core.Tensor.from_numpy(padded), [level])
+    # open3d's vertices are (k, j, i). Turned round they are indices; that mirrors the mesh, hence its faces as well.
+    index = mesh.vertex.positions.numpy()[:, ::-1].astype(np.float64) - 1.0
+    faces = mesh.triangle.indices.numpy()[:, ::-1].astype(np.int64)
+    return SurfaceMesh(np.asarray(voxel_to_object(index, len(volume)), dtype=np.float64), faces)
+
+
+def glb_bytes(mesh: SurfaceMesh) -> bytes:
+    """A mesh as binary glTF: y up, front towards +z, in object units (the cube's edge is 2)."""
+    return encode_glb(object_to_gltf(mesh.vertices), mesh.faces, object_to_gltf(mesh.normals()), mesh.colours)
+
+
+def write_glb(path: Path, mesh: SurfaceMesh) -> None:
+    """Writes a mesh as binary glTF, see `glb_bytes`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(glb_bytes(mesh))
+
+
+def write_mesh(path: Path, mesh: SurfaceMesh) -> None:
+    """Writes a mesh as .glb, .obj or .ply, whichever the path ends in; all in glTF's frame, colours at the vertices.
+
+    Read back with `von prepare meshes --up y --front z`.
+
+    Raises:
+        ValueError: the path ends otherwise.
+    """
+    if path.suffix == ".glb":
+        write_glb(path, mesh)
+    elif path.suffix in (".obj", ".ply"):
+        import trimesh
+
+        shape = trimesh.Trimesh(
+            object_to_gltf(mesh.vertices), mesh.faces, vertex_colors=mesh.colours, process=False, validate=False
+        )
+        content = shape.export(file_type=path.suffix.removeprefix("."))
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    else:
+        raise ValueError(f"{path}: meshes are written as .glb, .obj or .ply")
+
+
+def write_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
+    """Writes an image with values in [-1, 1] as an 8-bit PNG."""
+    _write_png(path, to_pixels(image).transpose(1, 2, 0))
+
+
+def write_grey(path: Path, values: Float[Tensor, "h w"]) -> None:
+    """Writes values in [0, 1] as an 8-bit grey PNG, 1 white."""
+    _write_png(path, to_pixels(2.0 * values - 1.0))
+
+
+def to_pixels(images: Float[Tensor, "*any"]) -> npt.NDArray[np.uint8]:
+    """Values in [-1, 1] to the nearest of 0..255; what lies beyond is clipped."""
+    levels = (images.detach().cpu().double() + 1.0) * 127.5
+    return levels.clamp(0.0, 255.0).round().numpy().astype(np.uint8)
+
+
+def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG", optimize=True)
+
+
+_MAGIC, _VERSION, _JSON, _BINARY = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
+_FLOAT, _UNSIGNED_INT = 5126, 5125
+_ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
+_CLAY = (0.73, 0.72, 0.70, 1.0)
+
+
+def encode_glb(
+    vertices: npt.NDArray[np.floating],
+    faces: npt.NDArray[np.integer],
+    normals: npt.NDArray[np.floating],
+    colours: npt.NDArray[np.uint8] | None = None,
+) -> bytes:
+    """A mesh as the content of a .glb file.
+
+    Args:
+        vertices: (v, 3) in glTF's frame, y up and the front towards +z.
+        faces: (f, 3) vertex indices, counterclockwise seen from outside.
+        normals: (v, 3) unit vectors.
+        colours: (v, 3) sRGB; glTF wants them linear, and gets them so.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "POSITION": np.ascontiguousarray(vertices, dtype="<f4"),
+        "NORMAL": np.ascontiguousarray(normals, dtype="<f4"),
+    }
+    if colours is not None:
+        arrays["COLOR_0"] = np.ascontiguousarray(linear_of_srgb(colours), dtype="<f4")
+    arrays["indices"] = np.ascontiguousarray(faces, dtype="<u4").reshape(-1)
+    views: list[dict[str, int]] = []
+    accessors: list[dict[str, Any]] = []
+    at = 0
+    for name, array in arrays.items():
+        target = _ELEMENT_ARRAY_BUFFER if name == "indices" else _ARRAY_BUFFER
+        views.append({"buffer": 0, "byteOffset": at, "byteLength": array.nbytes, "target": target})
+        accessors.append(_accessor(len(accessors), name, array))
+        at += array.nbytes
+    names = list(arrays)
+    attributes = {name: index for index, name in enumerate(names) if name != "indices"}
+    white = (1.0, 1.0, 1.0, 1.0)
+    material = {
+        "name": "clay" if colours is None else "painted",
+        "pbrMetallicRoughness": {
+            "baseColorFactor": _CLAY if colours is None else white,
+            "metallicFactor": 0.0,
+            "roughnessFactor": 0.9,
+        },
+    }
+    document = {
+        "asset": {"version": "2.0", "generator": "VON"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": attributes, "indices": names.index("indices"), "material": 0}]}],
+        "materials": [material],
+        "buffers": [{"byteLength": at}],
+        "bufferViews": views,
+        "accessors": accessors,
+    }
+    return _container(json.dumps(document).encode(), b"".join(array.tobytes() for array in arrays.values()))
+
+
+def linear_of_srgb(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Linear intensities in [0, 1] of 8-bit sRGB values."""
+    value = colours / 255.0
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def _accessor(view: int, name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
+    if name == "indices":
+        return {"bufferView": view, "componentType": _UNSIGNED_INT, "count": len(array), "type": "SCALAR"}
+    accessor = {"bufferView": view, "componentType": _FLOAT, "count": len(array), "type": "VEC3"}
+    if name == "POSITION":  # which must say its bounds
+        accessor |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
+    return accessor
+
+
+def _container(document: bytes, binary: bytes) -> bytes:
+    document += b" " * (-len(document) % 4)
+    binary += b"\0" * (-len(binary) % 4)
+    size = 12 + 8 + len(document) + 8 + len(binary)
+    return b"".join(
+        [
+            struct.pack("<III", _MAGIC, _VERSION, size),
+            struct.pack("<II", len(document), _JSON),
+            document,
+            struct.pack("<II", len(binary), _BINARY),
+            binary,
+        ]
+    )

@@ -1,0 +1,237 @@
+"""What a reconstruction leaves: new views, other textures, a coloured mesh, a page; and reading it back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vondata.dataset.shape_file import atomic_path
+from vonmodel.inference.export import ExportSettings, NoSurfaceError, write_shape_files
+from vonmodel.inference.photo import CutPhoto
+from vonmodel.inference.sampling import Seed
+from vonmodel.inference.session import ModelSession, Shape
+from vonmodel.inference.views import View, draw_views, other_azimuths, other_textures, write_turntable
+from vonmodel.mesh import write_grey, write_image
+from vonmodel.reconstruction.reconstruct import Alternative, Phase, Reconstruction, Reconstructor
+from vonmodel.reports.album import RESULT, Album, Picture, Plate, Strip, replaced_folder, write_album, write_result
+from vonmodel.reports.video import FilmSettings, write_picture
+
+VOLUME = "volume.safetensors"
+
+
+class ReconstructionMissingError(Exception):
+    """A folder that holds no reconstruction by this model."""
+
+
+def read_reconstructed_shapes(session: ModelSession, folder: Path) -> list[Shape]:
+    """The shapes of a reconstruction.
+
+    Args:
+        session: the model it was made with.
+        folder: what `von reconstruct` wrote, or its result.json.
+
+    Raises:
+        ReconstructionMissingError: there is no reconstruction, it is damaged, or another checkpoint made it.
+        CodeError: its codes are of another model.
+    """
+    home = folder.parent if folder.name == RESULT else folder
+    shapes = []
+    for each in read_reconstruction(session, folder):
+        file = home / str(each["volume"])
+        try:
+            packed = load_file(file)["volume"].float()
+        except (OSError, SafetensorError, KeyError) as error:
+            raise ReconstructionMissingError(f"{file} is missing or damaged; reconstruct the photo again") from error
+        if packed.shape != (1, *[packed.shape[-1]] * 3) or packed.shape[-1] < session.config.resolution:
+            raise ReconstructionMissingError(f"{file} is {tuple(packed.shape)}, of a model of another resolution")
+        shape = session.shape_of_volume(str(each["name"]), packed)
+        shapes.append(replace(shape, code=session.code(each["shape_code"], "shape")))
+    return shapes
+
+
+def save_volume(file: Path, shape: Shape) -> None:
+    """Writes the volume of a shape, which no code makes any more once it is carved."""
+    with atomic_path(file) as temporary:
+        save_file({"volume": shape.volume.half().cpu().contiguous()}, temporary)
+
+
+def read_reconstruction(session: ModelSession, folder: Path) -> list[Mapping[str, Any]]:
+    """The objects of a reconstruction's result.json; errors as `read_reconstructed_shapes`."""
+    file = folder if folder.name == RESULT else folder / RESULT
+    try:
+        said = json.loads(file.read_text("utf-8"))
+        verb, checkpoint, objects = said["verb"], said["checkpoint"], said["objects"]
+        complete = all(
+            each["volume"] and each["shape_code"] and each["texture_code"] and each["name"] for each in objects
+        )
+        same = checkpoint["sha256"] == session.source.checkpoint.sha256
+    except OSError as error:
+        raise ReconstructionMissingError(
+            f"{folder} holds no reconstruction; make one with: von reconstruct photo.jpg --output {folder}"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReconstructionMissingError(f"{file} is damaged; reconstruct the photo again") from error
+    if verb != "reconstruct" or not complete:
+        raise ReconstructionMissingError(f"{file} is no result of von reconstruct")
+    if not same:
+        raise ReconstructionMissingError(
+            f"{file} was made with checkpoint {checkpoint.get('name')}, not with {session.source.checkpoint.name}; "
+            "name it with --checkpoint, or reconstruct the photo again"
+        )
+    return list(objects)
+
+
+Progress = Callable[[Phase, int, int], None]
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What to show of each photo.
+
+    Attributes:
+        views: new azimuths.
+        textures: other textures.
+        film: the turntable.
+        export: the files of its shape.
+    """
+
+    views: int = 5
+    textures: int = 6
+    film: FilmSettings = field(default_factory=FilmSettings)
+    export: ExportSettings = field(default_factory=ExportSettings)
+
+
+def reconstruct_photos(
+    reconstructor: Reconstructor,
+    photos: Sequence[CutPhoto],
+    settings: ReportSettings,
+    output: Path,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Reconstructs photos and writes what they show, with result.json and a page.
+
+    Args:
+        reconstructor: the model and how hard to look.
+        photos: the photos (see `read_photo`).
+        settings: what to show.
+        output: the folder; an older reconstruction in it is replaced.
+        progress: told after every step on a photo.
+
+    Returns:
+        the content of result.json.
+
+    Raises:
+        OutputError: the folder holds something else than an older reconstruction.
+        FilmError: the turntable's format cannot be written here.
+    """
+    session = reconstructor.session
+    with replaced_folder(output, "reconstruct") as folder:
+        objects, plates = [], []
+        for index, photo in enumerate(photos):
+            start = time.perf_counter()
+            found = reconstructor.reconstruct(photo, progress)
+            seconds = time.perf_counter() - start
+            said, plate = _write_one(session, found, settings, folder, f"object-{index + 1:02d}")
+            objects.append(said | {"seconds": round(seconds, 2)})
+            plates.append(plate)
+        asked = dataclasses.asdict(reconstructor.settings)
+        result = write_result(folder, "reconstruct", session.source, asked, objects)
+        title = f"Reconstructed {session.source.class_name}s"
+        lead = "From one photo to shape, viewpoint and texture; then seen anew, painted anew and as a mesh."
+        write_album(folder, Album(title, lead, tuple(plates)), session.source)
+    return result
+
+
+def outlines(mask: npt.NDArray[np.floating], silhouette: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Mask and silhouette (h, w) as a picture (h, w, 3): grey where both are, red mask alone, blue shape alone."""
+    red, blue, grey = np.array([214, 69, 40]), np.array([42, 110, 200]), np.array([120, 120, 120])
+    both = np.minimum(mask, silhouette)[..., None]
+    alone, beyond = mask[..., None] - both, silhouette[..., None] - both
+    white = 1.0 - both - alone - beyond
+    return np.asarray((255 * white + grey * both + red * alone + blue * beyond).round(), dtype=np.uint8)
+
+
+def _write_one(
+    session: ModelSession, found: Reconstruction, settings: ReportSettings, folder: Path, name: str
+) -> tuple[dict[str, Any], Plate]:
+    (folder / name).mkdir()
+    viewpoint = (found.azimuth, found.elevation)
+    base = View("image", "as found", found.shape, viewpoint, found.texture)
+    compared = _write_comparison(session, found, folder, name)
+    fresh = other_azimuths(base, settings.views)
+    textured = other_textures(session, base, Seed(0), settings.textures, "the photo's")
+    strips = (
+        Strip("photo and reconstruction", compared, framed=True),
+        Strip("new views", draw_views(session, fresh, folder, name), framed=True),
+        Strip("other textures", draw_views(session, textured, folder, name), framed=True),
+    )
+    films = write_turntable(session, base, settings.film, folder, name)
+    save_volume(folder / name / VOLUME, found.shape)
+    try:
+        _, files = write_shape_files(session, found.shape, settings.export, found.texture, folder / name)
+    except NoSurfaceError:
+        files = {}
+    said = {
+        "name": found.photo.name,
+        "mask_origin": found.photo.origin,
+        "azimuth_deg": float(np.degrees(found.azimuth)),
+        "elevation_deg": float(np.degrees(found.elevation)),
+        "overlap": found.overlap,
+        "code_overlap": found.code_overlap,
+        "depth_error": found.depth_error,
+        "voxels": found.shape.volume.shape[-1],
+        "volume": f"{name}/{VOLUME}",
+        "shape_code": [] if found.shape.code is None else found.shape.code.tolist(),
+        "texture_code": found.texture.tolist(),
+        "alternatives": [_alternative(each) for each in found.alternatives],
+        "pictures": {strip.label: [each.file for each in strip.pictures] for strip in strips},
+        "films": [each.file for each in films],
+        "files": {format: f"{name}/{path.name}" for format, path in files.items()},
+    }
+    facts = (
+        f"azimuth {said['azimuth_deg']:.0f}°, elevation {said['elevation_deg']:.0f}°, silhouettes overlap "
+        f"{found.overlap:.0%}, mask from {found.photo.origin}"
+    )
+    downloads = tuple((format.upper(), f"{name}/{path.name}") for format, path in files.items())
+    return said, Plate(found.photo.name, facts, strips, films, downloads)
+
+
+def _write_comparison(session: ModelSession, found: Reconstruction, folder: Path, name: str) -> tuple[Picture, ...]:
+    """The photo, the reconstruction beside it, and what they are compared by."""
+    image = session.paint(found.sketch, found.texture[None])[0]
+    read = torch.where(found.photo.mask > 0.5, found.depth, -1.0)
+    write_image(folder / name / "photo.png", found.photo.image)
+    write_image(folder / name / "image.png", image)
+    write_picture(
+        folder / name / "overlap.png", outlines(found.photo.outline[0].numpy(), found.silhouette[0].numpy())
+    )
+    write_grey(folder / name / "depth-of-photo.png", (read[0] + 1.0) / 2.0)
+    write_grey(folder / name / "depth.png", (found.sketch.normalized_depth[0, 0] + 1.0) / 2.0)
+    shown = {
+        "photo.png": "photo",
+        "image.png": "reconstruction",
+        "overlap.png": "red: photo alone",
+        "depth-of-photo.png": "depth read",
+        "depth.png": "depth found",
+    }
+    return tuple(Picture(f"{name}/{file}", caption) for file, caption in shown.items())
+
+
+def _alternative(each: Alternative) -> dict[str, float]:
+    return {
+        "azimuth_deg": float(np.degrees(each.azimuth)),
+        "elevation_deg": float(np.degrees(each.elevation)),
+        "overlap": each.overlap,
+        "score": each.score,
+    }

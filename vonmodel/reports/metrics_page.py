@@ -1,0 +1,208 @@
+"""The page of a run's scores: curves over checkpoints as SVG and every measurement, in one HTML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from vonmodel.baselines.configs import BASELINES, RECIPES
+from vonmodel.baselines.training import baseline_folder
+from vonmodel.reports.html import Page
+from vonmodel.reports.metrics_log import QUANTITIES, Chart, Curve, Line, Timeline, charts_of, read_lines, timeline_of
+
+WIDTH, HEIGHT = 460, 250
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 34
+LABEL_WIDTH, LABEL_HEIGHT = 48, 13
+COLOURS = 4
+
+
+def draw(chart: Chart, timeline: Timeline) -> str:
+    """A chart as an SVG element.
+
+    Args:
+        chart: what to draw.
+        timeline: what lies along its horizontal axis.
+    """
+    values = [value for curve in chart.curves for point in curve.points for value in _ends(point.value, point.spread)]
+    values += [value for _, value in chart.references]
+    axis = _Axis(values, timeline.end)
+    parts = [_grid(axis), _stages(axis, timeline)]
+    parts.append(_references(axis, chart.references))
+    parts += [_curve(axis, curve, index % COLOURS) for index, curve in enumerate(chart.curves)]
+    label = f"{chart.quantity.title} over the steps of training, {chart.quantity.better}"
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">\n'
+        + "\n".join(parts)
+        + "\n</svg>"
+    )
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Round numbers from at most `low` to at least `high`, some `count` of them.
+
+    Steps are 1, 2 or 5 times a power of ten.
+    """
+    span = high - low or abs(high) or 1.0
+    rough = span / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
+
+
+class _Axis:
+    """From positions and values to the picture."""
+
+    def __init__(self, values: Sequence[float], end: int) -> None:
+        self.ticks = ticks(min(values), max(values))
+        self.end = max(end, 1)
+
+    def x(self, position: int) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * position / self.end
+
+    def y(self, value: float) -> float:
+        low, high = self.ticks[0], self.ticks[-1]
+        return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
+
+
+def _grid(axis: _Axis) -> str:
+    lines = []
+    for value in axis.ticks:
+        y = axis.y(value)
+        lines.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        lines.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.6g}</text>')
+    return "".join(lines)
+
+
+def _stages(axis: _Axis, timeline: Timeline) -> str:
+    """The stages along the bottom, each between two lines, and the steps at their ends where there is room."""
+    bottom = HEIGHT - BOTTOM
+    parts, free_to = [], float(WIDTH)
+    for name, start, end in reversed(timeline.stages):
+        middle, right = (axis.x(start) + axis.x(end)) / 2, axis.x(end)
+        parts.append(f'<path class="stage" d="M{right:.1f} {TOP}V{bottom + 6}"/>')
+        parts.append(f'<text class="tick" x="{middle:.1f}" y="{bottom + 16}" text-anchor="middle">{name}</text>')
+        if right <= free_to:
+            parts.append(f'<text class="tick" x="{right:.1f}" y="{bottom + 30}" text-anchor="end">{end:,}</text>')
+            free_to = right - LABEL_WIDTH
+    return "".join(parts)
+
+
+def _references(axis: _Axis, references: Sequence[tuple[str, float]]) -> str:
+    """A line across for each; those too near to each other for a label of their own share one."""
+    parts, labels = [], list[tuple[float, list[str]]]()
+    for title, value in sorted(references, key=lambda reference: reference[1]):
+        y, said = axis.y(value), escape(f"{title}: {value:.4g}")
+        parts.append(f'<path class="reference" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"><title>{said}</title></path>')
+        if labels and labels[-1][0] - y < LABEL_HEIGHT:
+            labels[-1][1].append(title)
+        else:
+            labels.append((y, [title]))
+    for y, titles in labels:
+        said = escape(", ".join(titles))
+        parts.append(f'<text class="tick" x="{WIDTH - RIGHT}" y="{y - 4:.1f}" text-anchor="end">{said}</text>')
+    return "".join(parts)
+
+
+def _curve(axis: _Axis, curve: Curve, colour: int) -> str:
+    places = [(axis.x(point.position), axis.y(point.value)) for point in curve.points]
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    parts = [f'<g class="colour{colour}"><path class="curve" d="M{path}"/>']
+    for (x, y), point in zip(places, curve.points, strict=True):
+        if point.spread is not None:
+            low, high = (axis.y(end) for end in _ends(point.value, point.spread))
+            parts.append(f'<path class="spread" d="M{x:.1f} {low:.1f}V{high:.1f}"/>')
+        spread = "" if point.spread is None else f" ± {point.spread:.2g}"
+        said = escape(f"{point.checkpoint}: {point.value:.4g}{spread}")
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{said}</title></circle>')
+    return "".join(parts) + "</g>"
+
+
+def _ends(value: float, spread: float | None) -> tuple[float, ...]:
+    return (value,) if spread is None else (value - spread, value + spread)
+
+
+PAGE = "metrics.html"
+
+
+def write_metrics_page(run: Path) -> Path:
+    """Writes RUN/metrics.html from RUN/metrics.jsonl and those of the baselines beside the run.
+
+    Returns:
+        The page to open.
+    """
+    lines = read_lines(run)
+    others = {RECIPES[name].title: read_lines(baseline_folder(run, name).path) for name in BASELINES}
+    return metrics_page(run.name, lines, others).write(run / PAGE)
+
+
+def metrics_page(name: str, lines: Sequence[Line], others: Mapping[str, Sequence[Line]]) -> Page:
+    """The page of a run.
+
+    Args:
+        name: of the run.
+        lines: its scores, oldest first.
+        others: those of generators to compare with, by their titles.
+    """
+    timeline, charts = timeline_of(lines), charts_of(lines, others)
+    checkpoints = len({line["checkpoint"]["sha256"] for line in lines})
+    lead = f"{len(lines)} measurements of {checkpoints} {'checkpoint' if checkpoints == 1 else 'checkpoints'}"
+    content = f"""<h2>Over the checkpoints</h2>
+<main class="charts">
+{"".join(_chart(chart, timeline) for chart in charts) or '<p class="hint">Nothing yet: von evaluate</p>'}
+</main>
+<h2>Every measurement</h2>
+{_table([*lines, *(line for each in others.values() for line in each)])}"""
+    lead += ". The horizontal axis counts steps, stage after stage; a dashed line across is a baseline."
+    return Page(f"Scores of {name}", lead, content, styles=("scores.css",))
+
+
+def _chart(chart: Chart, timeline: Timeline) -> str:
+    labels = "".join(
+        f'<li class="colour{index % COLOURS}"><span class="fact">{escape(curve.label)}</span></li>'
+        for index, curve in enumerate(chart.curves)
+    )
+    title, better = escape(chart.quantity.title), escape(chart.quantity.better)
+    return (
+        f'<figure class="chart"><h3>{title} <small>{better}</small></h3>'
+        f"\n{draw(chart, timeline)}\n<ul>{labels}</ul></figure>\n"
+    )
+
+
+def _table(lines: Sequence[Line]) -> str:
+    """All measurements, newest first, with what they were measured on and with."""
+    heads = ("Time", "Model", "Checkpoint", "Score", "Generated", "Real", "Seed", "Features", "Hashes", "Versions")
+    rows = "".join(_row(line) for line in sorted(lines, key=lambda line: str(line.get("time", "")), reverse=True))
+    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
+    return (
+        f'<div class="table" tabindex="0" role="region" aria-label="Every measurement"><table class="measured">'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(line: Line) -> str:
+    numbers = [
+        f"{quantity.title}: {value:.4g}"
+        for quantity in QUANTITIES
+        if quantity.metric == line["metric"] and (value := quantity.read(line)) is not None
+    ]
+    features = " ".join(str(line[name]) for name in ("features", "resize") if name in line)
+    if "classifier" in line:
+        features += f", accuracy {line['classifier']['accuracy']:.1%}"
+    hashes = {"checkpoint": line["checkpoint"]["sha256"], "data": line.get("dataset_sha256")}
+    hashes["features"] = line.get("features_sha256")
+    cells = (
+        str(line.get("time", "")).removesuffix("+00:00").replace("T", " "),
+        str(line.get("model", "von")),
+        line["checkpoint"]["name"],
+        "\n".join(numbers),
+        str(line["generated"]),
+        f"{line['real']} {line['split']}" if "real" in line else f"{line.get('training', '')} train",
+        str(line["seed"]),
+        features,
+        "\n".join(f"{name} {value[:12]}" for name, value in hashes.items() if value),
+        ", ".join(f"{name} {version}" for name, version in line.get("versions", {}).items()),
+    )
+    return "<tr>" + "".join(f"<td>{escape(cell).replace(chr(10), '<br>')}</td>" for cell in cells) + "</tr>\n"

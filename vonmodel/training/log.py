@@ -1,0 +1,235 @@
+"""What a training run reports: losses to log, stats.jsonl and TensorBoard, sample sheets, non-finite losses."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vonmodel.config import StageName
+from vonmodel.distributed import is_writer, mean_everywhere, told_by_all
+from vonmodel.run_folder import RunFolder
+from vonmodel.training.sample_sheet import save_sheet
+from vonmodel.training.stage import Stage
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class NonFiniteLossError(ArithmeticError):
+    """A loss became infinite or not a number.
+
+    Attributes:
+        where: step, phase, terms and the ids of the items.
+    """
+
+    def __init__(self, where: dict[str, Any]) -> None:
+        self.where = where
+        super().__init__(
+            f"stage {where['stage']}, step {where['step']}, phase {where['phase']}: "
+            f"{', '.join(where['terms'])} is not finite; items {', '.join(where['items'])}. "
+            "The last checkpoint is from before. Look at these items, lower the learning rate in another --run, or "
+            "leave such steps out with --skip-nonfinite"
+        )
+
+
+class LossRecord:
+    """Losses since the last report, kept on the device so that no step waits for the host."""
+
+    def __init__(self, stage: StageName) -> None:
+        self._stage = stage
+        self._steps: list[tuple[int, tuple[str, ...]]] = []
+        self._values: dict[str, list[Tensor]] = {}
+
+    def add(self, step: int, items: tuple[str, ...], losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Takes in the losses of a step, by phase and term."""
+        self._steps.append((step, items))
+        for phase, terms in losses.items():
+            for term, value in terms.items():
+                self._values.setdefault(f"{phase}/{term}", []).append(value)
+
+    def read(self) -> dict[str, float]:
+        """Means over the steps since the last call and over all processes, by `phase/term`.
+
+        Raises:
+            NonFiniteLossError: names the first step with a loss that is not finite, in whichever process.
+        """
+        if not self._steps:
+            return {}
+        names = list(self._values)
+        table = torch.stack([torch.stack(values) for values in self._values.values()]).double().cpu()
+        means = mean_everywhere(table).numpy()
+        if not np.isfinite(means).all():
+            own = None if torch.isfinite(table).all() else self._where(names, table.numpy())
+            # Gradients are exchanged: what is bad in one process is bad in all of them a phase later.
+            phases = list(dict.fromkeys(name.partition("/")[0] for name in names))
+            found = [where for where in told_by_all(own) if where is not None]
+            raise NonFiniteLossError(min(found, key=lambda where: (where["step"], phases.index(where["phase"]))))
+        self._steps.clear()
+        self._values.clear()
+        return dict(zip(names, means.mean(axis=1).tolist(), strict=True))
+
+    def _where(self, names: list[str], table: npt.NDArray[np.float64]) -> dict[str, Any]:
+        column = int((~np.isfinite(table)).any(axis=0).argmax())
+        step, items = self._steps[column]
+        bad = [name for name, value in zip(names, table[:, column], strict=True) if not math.isfinite(value)]
+        phase = bad[0].partition("/")[0]
+        terms = [name.partition("/")[2] for name in bad if name.startswith(f"{phase}/")]
+        return {"stage": self._stage, "step": step, "phase": phase, "terms": terms, "items": list(items)}
+
+
+# So many steps without an update one after the other, and training is broken.
+MOST_SKIPPED_IN_A_ROW = 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a stage stands.
+
+    Attributes:
+        stage: the stage.
+        step: steps done.
+        steps: steps in all.
+        losses: weighted terms, means over the steps since the last report, by `phase/term`.
+        images_per_s: items trained on in a second, since the last report.
+        learning_rate_share: share of the full learning rate.
+        seconds_left: at this speed.
+        skipped: steps left out since the start because a loss or gradient was not finite.
+    """
+
+    stage: StageName
+    step: int
+    steps: int
+    losses: dict[str, float]
+    images_per_s: float
+    learning_rate_share: float
+    seconds_left: float
+    skipped: int = 0
+
+    def line(self) -> str:
+        """One line for people."""
+        losses = "  ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in self.losses.items())
+        minutes, seconds = divmod(round(self.seconds_left), 60)
+        return (
+            f"{self.stage} {self.step}/{self.steps}  {losses}  {self.images_per_s:.1f} images/s  "
+            f"{minutes}:{seconds:02d} left" + (f"  {self.skipped} skipped" if self.skipped else "")
+        )
+
+
+class Monitor:
+    """Reports the progress of a stage; a context manager that closes its files.
+
+    Of several processes that train together each has one, as all must gather the losses; one of them writes.
+    """
+
+    def __init__(self, run: RunFolder, stage: Stage, start: int, on_progress: Callable[[Progress], None]) -> None:
+        """Opens the reports.
+
+        Args:
+            run: where they go.
+            stage: the stage.
+            start: the step it goes on from; what was reported of later ones is forgotten.
+            on_progress: told of every report.
+        """
+        self._run, self._stage, self._on_progress = run, stage, on_progress
+        self._record = LossRecord(stage.name)
+        self._step, self._time = start, time.perf_counter()
+        self._start = start
+        self._writer: SummaryWriter | None = None
+        self._skipped = self._in_a_row = 0
+        if is_writer():
+            run.rewind_stats(stage.name, start)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def add(self, step: int, items: tuple[str, ...], losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Takes in the losses of a step, by phase and term."""
+        self._in_a_row = 0
+        self._record.add(step, items, losses)
+
+    def skip(self, step: int, items: tuple[str, ...], losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Counts a step whose last phase was not finite, and appends what is known of it to nonfinite.jsonl.
+
+        Raises:
+            NonFiniteLossError: there were too many in a row.
+        """
+        phase = list(losses)[-1]
+        bad = [term for term, value in losses[phase].items() if not value.isfinite().all()]
+        told = told_by_all((bad, items))
+        where = {
+            "stage": self._stage.name,
+            "step": step,
+            "phase": phase,
+            "terms": sorted({term for terms, _ in told for term in terms}) or ["gradient"],
+            "items": [item for terms, items in told if terms or not bad for item in items],
+        }
+        self._skipped += 1
+        self._in_a_row += 1
+        if is_writer():
+            with (self._run.path / "nonfinite.jsonl").open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(where) + "\n")
+        if self._in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            raise NonFiniteLossError(where)
+
+    def report(self, step: int, steps: int, learning_rate_share: float) -> None:
+        """Reports the losses since the last report, after `step` steps.
+
+        Raises:
+            NonFiniteLossError: one of them is not finite; what is known of it is saved as nonfinite.json.
+        """
+        try:
+            losses = self._record.read()
+        except NonFiniteLossError as error:
+            if is_writer():
+                (self._run.path / "nonfinite.json").write_text(json.dumps(error.where, indent=2) + "\n", "utf-8")
+                self._run.append_log(str(error))
+            raise
+        now = time.perf_counter()
+        seconds_a_step = (now - self._time) / (step - self._step)
+        progress = Progress(
+            stage=self._stage.name,
+            step=step,
+            steps=steps,
+            losses=losses,
+            images_per_s=self._stage.config.batch_size / seconds_a_step,
+            learning_rate_share=learning_rate_share,
+            seconds_left=(steps - step) * seconds_a_step,
+            skipped=self._skipped,
+        )
+        self._step, self._time = step, now
+        if not is_writer():
+            return
+        self._run.log_stats(asdict(progress))
+        self._run.append_log(progress.line())
+        for name, value in {**losses, "images_per_s": progress.images_per_s}.items():
+            self._board.add_scalar(name, value, step)
+        self._on_progress(progress)
+
+    def sheet(self, step: int, sheet: npt.NDArray[np.uint8]) -> None:
+        """Saves a sample sheet."""
+        save_sheet(sheet, self._run.samples / f"{self._stage.name}-{step:08d}.png")
+        self._board.add_image("samples", sheet, step, dataformats="HWC")
+
+    @property
+    def _board(self) -> SummaryWriter:
+        """TensorBoard's files, a run of their own for each stage, so that steps count from 0 in each."""
+        if self._writer is None:
+            # Imported late: it takes a second that only training has to spare.
+            from torch.utils.tensorboard import SummaryWriter
+
+            folder = self._run.path / "tensorboard" / self._stage.name
+            self._writer = SummaryWriter(str(folder), purge_step=self._start + 1)
+        return self._writer

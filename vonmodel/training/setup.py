@@ -1,0 +1,222 @@
+"""What a stage is trained with: datasets, device, compiled networks, restored optimisers; and a plan of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vondata.classes import load_class
+from vonmodel.config import ComputeConfig, ConfigError, StageName, TrainConfig
+from vonmodel.data.datasets import ImageDataset, ShapeDataset, ViewpointSampler, viewpoint_sampler
+from vonmodel.data.loader import PhotoSource, ShapeSource
+from vonmodel.distributed import Part, process_count
+from vonmodel.model import VonModel, arrange_channels_last
+from vonmodel.networks.normalisation import share_batch_norms
+from vonmodel.precision import weights_in
+from vonmodel.run_folder import RunFolder
+from vonmodel.training.joint_stage import JointStage
+from vonmodel.training.shape_stage import ShapeStage
+from vonmodel.training.stage import Phase, Stage
+from vonmodel.training.texture_stage import TextureStage
+
+
+def prepare_model(model: VonModel, compute: ComputeConfig, device: torch.device) -> VonModel:
+    """The model on its device, ready for `compute`; names and values of its weights stay."""
+    model = model.to(device, weights_in(compute.precision)).eval().requires_grad_(False)
+    if compute.channels_last or device.type == "cpu":
+        arrange_channels_last(model)
+    if process_count() > 1:
+        share_batch_norms(model)
+    if compute.compile == "always" or (compute.compile == "gpu" and device.type == "cuda"):
+        # What was compiled for the networks of an earlier stage counts against the compiler's limit: it would give up
+        # on the critics of the joint stage.
+        torch.compiler.reset()
+        for name, network in model.named_children():
+            # The gradient penalty differentiates the shape critic twice, which the compiler does not do.
+            if name != "shape_critic":
+                network.compile()
+    return model
+
+
+@contextmanager
+def tuned_convolutions(compute: ComputeConfig) -> Iterator[None]:
+    """Lets cuDNN choose its algorithms by trial, where this is asked for."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = compute.tune_convolutions or before
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The data of a stage.
+
+    Attributes:
+        shapes: prepared shapes.
+        photos: prepared photos; None for the shape stage, which looks at none.
+        viewpoints: draws viewpoints of the class.
+        mirror_symmetry: whether the class looks alike in the mirror.
+    """
+
+    shapes: ShapeDataset
+    photos: ImageDataset | None
+    viewpoints: ViewpointSampler
+    mirror_symmetry: bool
+
+    @property
+    def items(self) -> int:
+        """What an epoch visits: all shapes and all photos, the fewer ones more than once."""
+        return max(len(self.shapes), len(self.photos) if self.photos is not None else 0)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the ids of all items, which decide what a step sees."""
+        ids = [self.shapes.ids, self.photos.ids if self.photos is not None else ()]
+        return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+
+
+def open_data(config: TrainConfig, data: Path, stage: StageName) -> TrainingData:
+    """Opens the training part of what a stage needs.
+
+    Raises:
+        ManifestMissingError: it was not prepared.
+        EmptyDatasetError: nothing of it is usable.
+    """
+    cache_mb = config.output.cache_mb // 2
+    return TrainingData(
+        shapes=ShapeDataset(
+            data,
+            config.class_name,
+            resolution=config.model.resolution,
+            representation=config.model.representation,
+            cache_mb=cache_mb,
+        ),
+        photos=None
+        if stage == "shape"
+        else ImageDataset(data, config.class_name, size=config.model.image_size, cache_mb=cache_mb),
+        viewpoints=viewpoint_sampler(data, config.class_name, source=config.data.viewpoints),
+        mirror_symmetry=load_class(config.class_name).mirror_symmetry,
+    )
+
+
+def build_stage(config: TrainConfig, name: StageName, model: VonModel, data: TrainingData, steps: int) -> Stage:
+    """The phases of a stage on its data.
+
+    Args:
+        config: the run's configuration.
+        name: the stage.
+        model: its networks.
+        data: opened for this stage.
+        steps: the stage's length.
+    """
+    shapes, fused = ShapeSource(data.shapes, name, config.seed), config.compute.fused_optimiser
+    if name == "shape":
+        return ShapeStage(model, config.shape, shapes, fused_optimiser=fused)
+    assert data.photos is not None
+    photos = PhotoSource(data.photos, data.viewpoints, config.data, data.mirror_symmetry, name, config.seed)
+    if name == "texture":
+        generated_from = steps - round(config.texture.generated_share * steps)
+        return TextureStage(model, config.texture, shapes, photos, generated_from, fused_optimiser=fused)
+    return JointStage(model, config.joint, config.shape, config.texture, shapes, photos, fused_optimiser=fused)
+
+
+def training_tensors(stage: Stage) -> dict[str, Tensor]:
+    """The state of all optimisers and pools of a stage."""
+    tensors: dict[str, Tensor] = {}
+    for phase in stage.phases:
+        for index, values in phase.optimiser.state_dict()["state"].items():
+            for name, value in values.items():
+                tensors[f"{_prefix(phase)}{index}.{name}"] = value
+    for name, pool in stage.pools.items():
+        if pool.images is not None:
+            tensors[f"pool.{name}"] = pool.images
+    return tensors
+
+
+def restore_training(stage: Stage, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+    """Puts saved state back into a stage that was just built."""
+    for phase in stage.phases:
+        prefix = _prefix(phase)
+        parameters = [each for group in phase.optimiser.param_groups for each in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(prefix):
+                index, _, name = key.removeprefix(prefix).partition(".")
+                # Moments lie in memory as their parameter does, or every update would take the slow way.
+                laid = value if value.dim() == 0 else torch.empty_like(parameters[int(index)]).copy_(value)
+                state.setdefault(int(index), {})[name] = laid
+        groups = phase.optimiser.state_dict()["param_groups"]
+        phase.optimiser.load_state_dict({"state": state, "param_groups": groups})
+    for name, pool in stage.pools.items():
+        images = tensors.get(f"pool.{name}")
+        pool.images = None if images is None else images.to(device)
+
+
+def _prefix(phase: Phase) -> str:
+    return f"optimiser.{phase.name}."
+
+
+def check(config: TrainConfig, data: Path, stages: Sequence[StageName], *, processes: int = 1) -> None:
+    """Looks ahead, so that what the last stage lacks is said before the first one trains for hours.
+
+    Raises:
+        ConfigError: a batch cannot be dealt out evenly to this many processes.
+        UnsupportedSizeError: there are no networks of these sizes.
+        ManifestMissingError, EmptyDatasetError, ResolutionError, ShapeFileError, OSError: the data does not serve.
+    """
+    with torch.device("meta"):
+        VonModel(config.model)
+    for name in stages:
+        try:
+            Part(0, processes * config.compute.accumulate).rows(config.stage(name).batch_size)
+        except ValueError as error:
+            raise ConfigError(f"{name}.batch_size: {error}") from error
+        opened = open_data(config, data, name)
+        opened.shapes[0]
+        if opened.photos is not None:
+            opened.photos[0]
+
+
+def describe(config: TrainConfig, data: Path, run: RunFolder, stages: Sequence[StageName]) -> dict[str, Any]:
+    """The resolved configuration, what the data holds, parameters of each network, and the steps of each stage.
+
+    Raises:
+        ManifestMissingError: shapes or photos were not prepared.
+        EmptyDatasetError: nothing of them is usable.
+    """
+    with torch.device("meta"):
+        model = VonModel(config.model)
+    plan = {}
+    for name in stages:
+        opened = open_data(config, data, name)
+        steady, decaying = config.stage(name).steps(opened.items)
+        reached = run.latest_checkpoint(name) if run.exists else None
+        plan[name] = {
+            "steps": steady + decaying,
+            "decaying": decaying,
+            "done": reached.step if reached is not None else 0,
+            "batch_size": config.stage(name).batch_size,
+            "shapes": len(opened.shapes),
+            "photos": len(opened.photos) if opened.photos is not None else None,
+            "photos_with_viewpoint": opened.photos.annotated if opened.photos is not None else None,
+        }
+    return {
+        "run": str(run.path),
+        "data": str(data),
+        "config": dataclasses.asdict(config),
+        "parameters": {
+            name: sum(each.numel() for each in network.parameters()) for name, network in model.named_children()
+        },
+        "stages": plan,
+    }
