@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vonmodel.config_fields import Amount, ConfigError, Count, Decay, Natural, Share, check_ranges, update, walk
+from vonmodel.config_fields import (
+    Amount,
+    ConfigError,
+    Count,
+    Decay,
+    Distance,
+    Natural,
+    Share,
+    check_ranges,
+    update,
+    walk,
+)
 from vonmodel.precision import Precision
 
 __all__ = [
@@ -54,6 +65,9 @@ class ModelConfig:
         representation: shapes as occupancy or as exp(-8 d) of the unsigned distance d in cube edges.
         depth_range: depth is normalised over each item or over the whole batch (published).
         resampled: the published two-pass projection instead of sampling the volume once.
+        rays_per_pixel: rays along an edge of each pixel of the framed sketch, averaged; 1 is published.
+        exact_framing: frame sketches as photos are, centred and with a margin of 3 %, instead of in whole pixels.
+        camera_distance: from the camera to the middle of the cube, in half edges; what stands there stays as large.
     """
 
     resolution: Count = 128
@@ -65,6 +79,9 @@ class ModelConfig:
     representation: Representation = "occupancy"
     depth_range: DepthRange = "batch"
     resampled: bool = True
+    rays_per_pixel: Count = 1
+    exact_framing: bool = False
+    camera_distance: Distance = 2.0
 
 
 @dataclass(frozen=True)

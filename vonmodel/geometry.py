@@ -36,6 +36,12 @@ class Camera:
             if getattr(self, name) <= 0.0:
                 raise ValueError(f"camera {name} {getattr(self, name)} must be positive")
 
+    @classmethod
+    def at(cls, distance: float) -> Camera:
+        """A camera at another distance, with the lens that keeps what stands at the origin as large in the image."""
+        own = cls()
+        return cls(distance=distance, focal_length=own.focal_length * distance / own.distance)
+
     @property
     def near(self) -> float:
         """Depth of a ray's first sample."""

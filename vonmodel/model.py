@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vonmodel.config import ModelConfig
+from vonmodel.geometry import Camera
 from vonmodel.networks import (
     PatchCritic,
     ShapeCritic,
@@ -18,7 +19,18 @@ from vonmodel.networks import (
     TextureGenerator,
 )
 from vonmodel.networks.initialisation import initialise_kaiming
-from vonmodel.projection import DepthRange, FramedSketch, distance_to_opacity, frame_sketch, project
+from vonmodel.projection import (
+    DepthRange,
+    FramedSketch,
+    Sketch,
+    SurfaceSketch,
+    distance_to_opacity,
+    frame_positions,
+    frame_sketch,
+    locate_surface,
+    project,
+    reduce_sketch,
+)
 from vonmodel.seeding import torch_generator
 
 GENERATORS = ("shape_generator", "texture_generator", "sketch_encoder", "texture_encoder")
@@ -63,6 +75,11 @@ class VonModel(nn.Module):
             return volumes
         return distance_to_opacity(volumes, threshold=opaque_above(self.config.resolution))
 
+    @property
+    def camera(self) -> Camera:
+        """The camera that the model was trained with."""
+        return Camera.at(self.config.camera_distance)
+
     def sketch(
         self,
         volumes: Float[Tensor, "n 1 r r r"],
@@ -70,7 +87,7 @@ class VonModel(nn.Module):
         *,
         depth_range: DepthRange | None = None,
         everywhere: bool = False,
-    ) -> FramedSketch:
+    ) -> SurfaceSketch:
         """The framed 2.5D sketches of volumes at the model's image size.
 
         Args:
@@ -79,13 +96,71 @@ class VonModel(nn.Module):
             depth_range: what shares one range of depth; the model's own choice where None.
             everywhere: a batch is that of all processes that train together; all must call this.
         """
-        config = self.config
-        seen = project(self.opacity(volumes), rotations, image_size=config.image_size, resampled=config.resampled)
-        return frame_sketch(seen, depth_range=depth_range or config.depth_range, everywhere=everywhere)
+        size = self.config.image_size * self.config.rays_per_pixel
+        seen = view_opacity(self.config, self.opacity(volumes), rotations, camera=self.camera, image_size=size)
+        return self.frame(seen, rotations, camera=self.camera, depth_range=depth_range, everywhere=everywhere)
 
-    def paint(self, framed: FramedSketch, texture_codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 3 size size"]:
+    def frame(
+        self,
+        seen: Sketch,
+        rotations: Float[Tensor, "n 3 3"],
+        *,
+        camera: Camera,
+        depth_range: DepthRange | None = None,
+        everywhere: bool = False,
+    ) -> SurfaceSketch:
+        """Frames what a camera sees, at the model's image size.
+
+        Args:
+            seen: as `view_opacity` gives it, of a multiple of the model's image size.
+            rotations: the viewpoints it was seen from.
+            camera: took it.
+            depth_range: as for `sketch`, like `everywhere`.
+            everywhere: a batch is that of all processes that train together.
+        """
+        config, chosen = self.config, depth_range or self.config.depth_range
+        framed = frame_sketch(seen, depth_range=chosen, everywhere=everywhere, exact=config.exact_framing)
+        framed = reduce_sketch(framed, config.image_size, depth_range=chosen, everywhere=everywhere)
+        positions = frame_positions(seen.silhouette, exact=config.exact_framing)
+        rows, columns = (each.unflatten(-1, (config.image_size, -1)).mean(-1) for each in positions)
+        return locate_surface(framed, rows, columns, rotations, camera=camera, image_size=seen.silhouette.shape[-1])
+
+    def colours(
+        self, framed: FramedSketch | SurfaceSketch, texture_codes: Float[Tensor, "n code"]
+    ) -> Float[Tensor, "n 3 size size"]:
+        """Colours of framed sketches in these textures, in [-1, 1], also where there is no object."""
+        colours: Tensor = self.texture_generator(framed.normalized_depth, texture_codes)
+        return colours
+
+    def paint(
+        self, framed: FramedSketch | SurfaceSketch, texture_codes: Float[Tensor, "n code"]
+    ) -> Float[Tensor, "n 3 size size"]:
         """Images of framed sketches in these textures, in [-1, 1], composed on white by the silhouette."""
-        return on_background(self.texture_generator(framed.normalized_depth, texture_codes), framed.silhouette, 1.0)
+        return on_background(self.colours(framed, texture_codes), framed.silhouette, 1.0)
+
+
+def view_opacity(
+    config: ModelConfig,
+    opacity: Float[Tensor, "n 1 g g g"],
+    rotations: Float[Tensor, "n 3 3"],
+    *,
+    camera: Camera,
+    image_size: int,
+) -> Sketch:
+    """What a camera sees of volumes, before framing; differentiable with respect to opacity and rotations.
+
+    Args:
+        config: of the model.
+        opacity: what stops light, in [0, 1], on any grid.
+        rotations: from the camera's frame to the object's.
+        camera: where from.
+        image_size: pixels along an edge.
+
+    Returns:
+        The sketch; its depths begin where those of the published camera do, however far away this one is.
+    """
+    seen = project(opacity, rotations, camera=camera, image_size=image_size, resampled=config.resampled)
+    return Sketch(seen.silhouette, seen.depth - (camera.distance - Camera().distance))
 
 
 def build_model(config: ModelConfig, seed: int) -> VonModel:

@@ -18,7 +18,7 @@ from vonmodel.inference.sampling import Viewpoints, draw_codes, draw_shapes, dra
 from vonmodel.inference.session import Source
 from vonmodel.mesh import surface_level, surface_mesh, write_glb, write_grey, write_image
 from vonmodel.model import VonModel
-from vonmodel.projection import FramedSketch
+from vonmodel.projection import SurfaceSketch
 from vonmodel.reports.album import replaced_folder
 from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, versions, write_page
 from vonmodel.reports.metrics_log import read_metrics
@@ -51,19 +51,19 @@ def write_shape(
     )
 
 
-def _sketches(model: VonModel, volume: Tensor, viewpoints: Viewpoints) -> Iterator[FramedSketch]:
+def _sketches(model: VonModel, volume: Tensor, viewpoints: Viewpoints) -> Iterator[SurfaceSketch]:
     """One sketch (1, 1, R, R) of the volume (1, 1, N, N, N) from every viewpoint."""
     sketches = sketch_views(model, volume.expand(len(viewpoints), -1, -1, -1, -1), viewpoints)
-    return (FramedSketch(*item) for item in zip(*(torch.split(each, 1) for each in sketches), strict=True))
+    return (SurfaceSketch(*item) for item in zip(*(torch.split(each, 1) for each in sketches), strict=True))
 
 
-def _write_view(folder: Path, view: str, sketch: FramedSketch, model: VonModel, texture_codes: Tensor) -> ViewFiles:
+def _write_view(folder: Path, view: str, sketch: SurfaceSketch, model: VonModel, texture_codes: Tensor) -> ViewFiles:
     """Writes the pictures of one shape from one viewpoint: its sketch (one item) and the images in all textures."""
     write_grey(folder / f"{view}-silhouette.png", sketch.silhouette[0, 0])
     write_grey(folder / f"{view}-depth.png", (sketch.normalized_depth[0, 0] + 1.0) / 2.0)
     images: list[Tensor] = []
     for codes in torch.split(texture_codes, BATCH):
-        same = FramedSketch(*(each.expand(len(codes), -1, -1, -1) for each in sketch))
+        same = SurfaceSketch(*(each.expand(len(codes), -1, -1, -1) for each in sketch))
         images.extend(model.paint(same, codes))
     names = [f"{view}-texture-{index + 1}.png" for index in range(len(images))]
     for name, image in zip(names, images, strict=True):

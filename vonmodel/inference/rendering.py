@@ -11,18 +11,11 @@ from torch.nn import functional
 
 from vonmodel.config import ModelConfig
 from vonmodel.geometry import Camera, viewpoint_rotation
-from vonmodel.model import VonModel
-from vonmodel.projection import FramedSketch, Sketch, frame_sketch, project
-from vonmodel.projection.framing import normalize_depth
+from vonmodel.model import VonModel, view_opacity
+from vonmodel.projection import Sketch, SurfaceSketch
 
 RAYS_PER_VOXEL = 2
 """Along an edge, of volumes finer than the model's, whose thin parts would fall between its pixels' rays."""
-
-
-def distant_camera(distance: float) -> Camera:
-    """A camera at another distance, with the lens that keeps what stands at the origin as large in the image."""
-    own = Camera()
-    return Camera(distance=distance, focal_length=own.focal_length * distance / own.distance)
 
 
 def look(
@@ -30,11 +23,11 @@ def look(
     volumes: Float[Tensor, "n 1 g g g"],
     angles: Float[Tensor, "n 2"],
     *,
-    camera: Camera = Camera(),  # noqa: B008  # frozen
+    camera: Camera | None = None,
     image_size: int | None = None,
 ) -> Sketch:
     """What a camera sees of volumes in a model's representation, before framing; otherwise as `see`."""
-    return see(model.config, model.opacity(volumes), angles, camera=camera, image_size=image_size)
+    return see(model.config, model.opacity(volumes), angles, camera=camera or model.camera, image_size=image_size)
 
 
 def see(
@@ -42,7 +35,7 @@ def see(
     opacity: Float[Tensor, "n 1 g g g"],
     angles: Float[Tensor, "n 2"],
     *,
-    camera: Camera = Camera(),  # noqa: B008  # frozen
+    camera: Camera,
     image_size: int | None = None,
 ) -> Sketch:
     """What a camera sees, before framing; differentiable with respect to opacity and angles.
@@ -55,45 +48,34 @@ def see(
         image_size: pixels an edge; the model's where None.
 
     Returns:
-        The sketch; its depths begin where the model's own camera begins to see, however far away this one is.
+        The sketch; its depths begin where the published camera begins to see, however far away this one is.
     """
     rotations = viewpoint_rotation(angles[:, 0], angles[:, 1])
-    size = image_size or config.image_size
-    seen = project(opacity, rotations, camera=camera, image_size=size, resampled=config.resampled)
-    return Sketch(seen.silhouette, seen.depth - (camera.distance - Camera().distance))
+    return view_opacity(config, opacity, rotations, camera=camera, image_size=image_size or config.image_size)
 
 
 def framed_look(
     model: VonModel,
     volumes: Float[Tensor, "n 1 g g g"],
     angles: Float[Tensor, "n 2"],
-    camera: Camera = Camera(),  # noqa: B008  # frozen
-) -> FramedSketch:
+    camera: Camera | None = None,
+) -> SurfaceSketch:
     """The same framed, at the model's image size; each depth normalised by itself.
 
     Finer volumes are seen with more rays and then averaged. On the model's own grid, from its own camera, this is
     `VonModel.sketch`.
     """
+    camera = camera or model.camera
     seen = look(model, volumes, angles, camera=camera, image_size=rays_across(model.config, volumes.shape[-1]))
-    return smaller_sketch(frame_sketch(seen, depth_range="item"), model.config.image_size)
+    return model.frame(seen, viewpoint_rotation(angles[:, 0], angles[:, 1]), camera=camera, depth_range="item")
 
 
 def rays_across(config: ModelConfig, resolution: int) -> int:
     """Rays along an edge of the image to see a volume with: a multiple of its pixels."""
+    own = config.image_size * config.rays_per_pixel
     if resolution <= config.resolution:
-        return config.image_size
-    return config.image_size * math.ceil(RAYS_PER_VOXEL * resolution / config.image_size)
-
-
-def smaller_sketch(framed: FramedSketch, size: int) -> FramedSketch:
-    """A framed sketch at a size that divides its own: means of what each pixel covers."""
-    by = framed.silhouette.shape[-1] // size
-    if by == 1:
-        return framed
-    far = Camera().far
-    silhouette = functional.avg_pool2d(framed.silhouette, by)
-    depth = far - functional.avg_pool2d(far - framed.depth, by)
-    return FramedSketch(silhouette, depth, normalize_depth(depth, "item"))
+        return own
+    return max(own, config.image_size * math.ceil(RAYS_PER_VOXEL * resolution / config.image_size))
 
 
 def on_finer_grid(volume: Float[Tensor, "1 r r r"], resolution: int) -> Float[Tensor, "1 g g g"]:

@@ -15,7 +15,7 @@ from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.geometry import Camera
 from vonmodel.inference.rendering import framed_look
 from vonmodel.model import VonModel
-from vonmodel.projection import FramedSketch
+from vonmodel.projection import SurfaceSketch
 from vonmodel.seeding import numpy_generator
 
 Viewpoints = npt.NDArray[np.float64]
@@ -29,7 +29,7 @@ VOXELS_AT_ONCE = 4 * 128**3
 class Rendering(NamedTuple):
     """Sketches and the images painted on them, n of each."""
 
-    sketch: FramedSketch
+    sketch: SurfaceSketch
     images: Float[Tensor, "n 3 R R"]
 
 
@@ -56,8 +56,8 @@ def sketch_views(
     model: VonModel,
     volumes: Float[Tensor, "n 1 g g g"],
     viewpoints: Viewpoints,
-    camera: Camera = Camera(),  # noqa: B008  # frozen
-) -> FramedSketch:
+    camera: Camera | None = None,
+) -> SurfaceSketch:
     """The sketches of volumes, of the model's grid or a finer one, each from its viewpoint.
 
     Depth is normalised for each sketch by itself, whatever the model was trained with: what a picture looks like must
@@ -69,7 +69,7 @@ def sketch_views(
         framed_look(model, some, turned, camera)
         for some, turned in zip(torch.split(volumes, at_once), torch.split(angles, at_once), strict=True)
     ]
-    return FramedSketch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
+    return SurfaceSketch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
 
 
 def render(

@@ -20,7 +20,7 @@ from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, viewpoint_sam
 from vonmodel.inference.sampling import Rendering, Seed, Viewpoints, draw_shapes, draw_viewpoints, sketch_views
 from vonmodel.mesh import SurfaceMesh, surface_level, surface_mesh
 from vonmodel.model import VonModel, arrange_channels_last
-from vonmodel.projection import FramedSketch
+from vonmodel.projection import SurfaceSketch
 from vonmodel.run_folder import RunFolder
 
 
@@ -140,11 +140,11 @@ class ModelSession:
         Args:
             source: the model.
             shapes_kept: how many generated shapes stay in memory, 4 bytes a voxel.
-            sketches_kept: how many sketches stay in memory, 12 bytes a pixel.
+            sketches_kept: how many sketches stay in memory, 24 bytes a pixel.
         """
         self.source = source
         self._volumes: Recent[bytes, Tensor] = Recent(shapes_kept)
-        self._sketches: Recent[tuple[bytes, float, float], FramedSketch] = Recent(sketches_kept)
+        self._sketches: Recent[tuple[bytes, float, float], SurfaceSketch] = Recent(sketches_kept)
 
     @property
     def config(self) -> ModelConfig:
@@ -235,11 +235,11 @@ class ModelSession:
         """Viewpoints drawn as the class is seen, the same for the same seed."""
         return draw_viewpoints(count, self.source.sampler, seed=Seed(seed).checked().seed)
 
-    def sketch(self, shape: Shape, azimuth: float, elevation: float) -> FramedSketch:
+    def sketch(self, shape: Shape, azimuth: float, elevation: float) -> SurfaceSketch:
         """The sketch of a shape, (1, 1, R, R) each."""
         return self.sketches([shape], np.array([[azimuth, elevation]]))
 
-    def sketches(self, shapes: Sequence[Shape], viewpoints: Viewpoints) -> FramedSketch:
+    def sketches(self, shapes: Sequence[Shape], viewpoints: Viewpoints) -> SurfaceSketch:
         """Sketches of shapes, each from its viewpoint (n, 2); those seen before are not projected again."""
         if not np.isfinite(viewpoints).all():
             raise ValueError("a viewpoint is two finite angles")
@@ -255,9 +255,9 @@ class ModelSession:
                 with torch.no_grad():
                     volumes, views = torch.stack(list(alike.values())), np.array([angles for _, *angles in alike])
                     seen = sketch_views(self.source.model, volumes, views)
-                found |= {key: FramedSketch(*(part[index] for part in seen)) for index, key in enumerate(alike)}
+                found |= {key: SurfaceSketch(*(part[index] for part in seen)) for index, key in enumerate(alike)}
         self._sketches.keep(found)
-        return FramedSketch(*(torch.stack(parts) for parts in zip(*(found[key] for key in keys), strict=True)))
+        return SurfaceSketch(*(torch.stack(parts) for parts in zip(*(found[key] for key in keys), strict=True)))
 
     def image(self, shape: Shape, azimuth: float, elevation: float, texture: Tensor) -> Float[Tensor, "3 R R"]:
         """The image of a shape in a texture, in [-1, 1], the object on white."""
@@ -268,7 +268,7 @@ class ModelSession:
         sketches = self.sketches(shapes, viewpoints)
         return Rendering(sketches, self.paint(sketches, textures))
 
-    def paint(self, sketches: FramedSketch, textures: Float[Tensor, "n k"]) -> Float[Tensor, "n 3 R R"]:
+    def paint(self, sketches: SurfaceSketch, textures: Float[Tensor, "n k"]) -> Float[Tensor, "n 3 R R"]:
         """Images of sketches, each in its texture."""
         pieces = zip(
             zip(*(torch.split(part, IMAGES_AT_ONCE) for part in sketches), strict=True),
@@ -276,7 +276,7 @@ class ModelSession:
             strict=True,
         )
         with torch.no_grad():
-            return torch.cat([self.source.model.paint(FramedSketch(*some), codes) for some, codes in pieces])
+            return torch.cat([self.source.model.paint(SurfaceSketch(*some), codes) for some, codes in pieces])
 
     def encode_texture(self, image: Float[Tensor, "3 R R"]) -> Float[Tensor, " k"]:
         """The texture code that the texture encoder reads off an image in [-1, 1], the object on white."""

@@ -18,11 +18,11 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from vonmodel.geometry import Camera, viewpoint_rotation
-from vonmodel.inference.rendering import look, rays_across, smaller_sketch
+from vonmodel.inference.rendering import look, rays_across
 from vonmodel.inference.sampling import Viewpoints
 from vonmodel.inference.session import ModelSession, Shape
 from vonmodel.mesh import SurfaceMesh, to_pixels
-from vonmodel.projection import frame_positions, frame_sketch
+from vonmodel.projection import frame_positions
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,16 +65,19 @@ def _look(
     session: ModelSession, shape: Shape, texture: Tensor, viewpoint: Viewpoints, vertices: Floats, normals: Floats
 ) -> tuple[Floats, Floats]:
     """The colours (v, 3) in [-1, 1] that one view gives to the vertices, and how much each is to be trusted (v,)."""
-    model, config, camera = session.source.model, session.config, Camera()
+    model, config, camera = session.source.model, session.config, session.source.model.camera
     angles = torch.from_numpy(viewpoint).to(session.device, torch.float32)
     rays = rays_across(config, shape.volume.shape[-1])
     with torch.no_grad():
         seen = look(model, shape.volume[None], angles, image_size=rays)
-        framed = smaller_sketch(frame_sketch(seen, depth_range="item"), config.image_size)
+        rotations = viewpoint_rotation(angles[:, 0], angles[:, 1])
+        framed = model.frame(seen, rotations, camera=camera, depth_range="item")
         # Not composed on white: at the silhouette's edge that would whiten the object.
-        image = model.texture_generator(framed.normalized_depth, texture[None].to(session.device))
-        rows, columns = (each[0].cpu().double().numpy() for each in frame_positions(seen.silhouette))
-    rotation = viewpoint_rotation(angles[:, 0], angles[:, 1])[0].cpu().double().numpy()
+        image = model.colours(framed, texture[None].to(session.device))
+        rows, columns = (
+            each[0].cpu().double().numpy() for each in frame_positions(seen.silhouette, exact=config.exact_framing)
+        )
+    rotation = rotations[0].cpu().double().numpy()
     places, depth = camera_places(vertices, rotation, camera, rays)
     places = np.stack(
         [
@@ -86,7 +89,10 @@ def _look(
     )
     silhouette, nearest = (
         map_coordinates(part[0, 0].cpu().double().numpy(), places, order=1, mode="constant", cval=beyond)
-        for part, beyond in ((framed.silhouette, 0.0), (framed.depth, camera.far))
+        for part, beyond in (
+            (framed.silhouette, 0.0),
+            (framed.depth + camera.distance - Camera().distance, camera.far),
+        )
     )
     colours = np.stack(
         [map_coordinates(channel, places, order=1, mode="nearest") for channel in image[0].cpu().double().numpy()],

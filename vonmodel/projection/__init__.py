@@ -1,16 +1,21 @@
 """The differentiable projection of a volume to a 2.5D sketch."""
 
 from vonmodel.projection.dispatch import Implementation, project
-from vonmodel.projection.framing import DepthRange, frame_positions, frame_sketch
+from vonmodel.projection.framing import DepthRange, frame_positions, frame_sketch, reduce_sketch
 from vonmodel.projection.sketch import FramedSketch, Sketch, distance_to_opacity
+from vonmodel.projection.surface import SurfaceSketch, geometry_maps, locate_surface
 
 __all__ = [
     "DepthRange",
     "FramedSketch",
     "Implementation",
     "Sketch",
+    "SurfaceSketch",
     "distance_to_opacity",
     "frame_positions",
     "frame_sketch",
+    "geometry_maps",
+    "locate_surface",
     "project",
+    "reduce_sketch",
 ]

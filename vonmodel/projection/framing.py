@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from vonmodel.distributed import stacked_everywhere
 from vonmodel.geometry import Camera
@@ -21,19 +22,27 @@ DepthRange = Literal["item", "batch"]
 SOLID_SILHOUETTE = 0.8
 # The margin on every side, in hundredths of the square's side.
 MARGIN_PERCENT = 3
+# And at least this: an object that touches the border of its frame is told from any photo by that alone.
+MIN_MARGIN_PX = 1
 
 
 def frame_sketch(
-    sketch: Sketch, *, depth_range: DepthRange, far: float = Camera().far, everywhere: bool = False
+    sketch: Sketch,
+    *,
+    depth_range: DepthRange,
+    far: float = Camera().far,
+    everywhere: bool = False,
+    exact: bool = False,
 ) -> FramedSketch:
     """Cuts the object out of a sketch and scales it to fill the image.
 
     The largest 4-connected component of silhouette >= 0.8 is kept (of equals the one that starts first, row by row).
     Its tight box is padded to a square, the shorter side by half the difference rounded down on both ends, then by
-    3 % of the side, rounded down, on every side, and resized bilinearly to the size of the sketch. Outside the
-    component the silhouette is 0 and the depth `far`. A sketch without such a component gives an empty frame:
-    silhouette 0, depth `far`, normalised depth -1, and no gradient. A component of a single pixel fills the frame and
-    has no gradient either: instance norms that follow make one of 1e14, or no number, of a frame that is all even.
+    3 % of the side, rounded down but at least one pixel, on every side, and resized bilinearly to the size of the
+    sketch; with `exact` nothing is rounded and pixels are areas, as photos are framed. Outside the component the
+    silhouette is 0 and the depth `far`. A sketch without such a component gives an empty frame: silhouette 0, depth
+    `far`, normalised depth -1, and no gradient. A component of a single pixel has no gradient either: what norms that
+    follow would make of it is noise.
 
     Args:
         sketch: silhouette and depth (n, 1, R, R); R at least 2.
@@ -41,6 +50,7 @@ def frame_sketch(
             Only "item" keeps items independent of each other; "batch" is what the published model does.
         far: depth of the background.
         everywhere: a batch is that of all processes that train together; all must call this.
+        exact: centre the object and leave the margin in fractions of a pixel, instead of in whole ones (published).
 
     Returns:
         The framed sketch, differentiable with respect to silhouette and depth inside the component chosen.
@@ -50,18 +60,45 @@ def frame_sketch(
     nearness = far - sketch.depth
     channels = torch.where(component, torch.cat([sketch.silhouette, nearness], dim=1), 0.0)
     channels = torch.where(component.sum((-2, -1), keepdim=True) > 1, channels, channels.detach())
-    rows, columns = _frame_positions(component.squeeze(1), channels.dtype)
+    rows, columns = _frame_positions(component.squeeze(1), channels.dtype, exact)
     framed = _resample(_resample(channels, rows, dim=-2), columns, dim=-1)
     silhouette, depth = framed[:, :1], far - framed[:, 1:]
     return FramedSketch(silhouette, depth, normalize_depth(depth, depth_range, everywhere=everywhere))
 
 
-def frame_positions(silhouette: Float[Tensor, "n 1 R R"]) -> tuple[Float[Tensor, "n R"], Float[Tensor, "n R"]]:
+def reduce_sketch(
+    framed: FramedSketch,
+    size: int,
+    *,
+    depth_range: DepthRange,
+    far: float = Camera().far,
+    everywhere: bool = False,
+) -> FramedSketch:
+    """A framed sketch at a size that divides its own: means of what each pixel covers, depth normalised anew.
+
+    Args:
+        framed: as `frame_sketch` gives it.
+        size: pixels along an edge of the result.
+        depth_range: as for `frame_sketch`, like `far` and `everywhere`.
+        far: depth of the background.
+        everywhere: a batch is that of all processes that train together.
+    """
+    rays = framed.silhouette.shape[-1] // size
+    if rays == 1:
+        return framed
+    silhouette = functional.avg_pool2d(framed.silhouette, rays)
+    depth = far - functional.avg_pool2d(far - framed.depth, rays)
+    return FramedSketch(silhouette, depth, normalize_depth(depth, depth_range, everywhere=everywhere))
+
+
+def frame_positions(
+    silhouette: Float[Tensor, "n 1 R R"], *, exact: bool = False
+) -> tuple[Float[Tensor, "n R"], Float[Tensor, "n R"]]:
     """Where `frame_sketch` looks: for every row and column of the frame its pixel index in the sketch, fractional.
 
     Indices may lie beyond the sketch; they are those of the sketch itself where it shows no object.
     """
-    return _frame_positions(_solid_component(silhouette).squeeze(1), silhouette.dtype)
+    return _frame_positions(_solid_component(silhouette).squeeze(1), silhouette.dtype, exact)
 
 
 def _solid_component(silhouette: Float[Tensor, "n 1 R R"]) -> Bool[Tensor, "n 1 R R"]:
@@ -90,12 +127,15 @@ def normalize_depth(
 
 
 def _frame_positions(
-    component: Bool[Tensor, "n R R"], dtype: torch.dtype
+    component: Bool[Tensor, "n R R"], dtype: torch.dtype, exact: bool
 ) -> tuple[Float[Tensor, "n R"], Float[Tensor, "n R"]]:
     """Pixel indices, with fractions, of the frame's rows and columns; those of the image where it is empty."""
     (top, height), (left, width) = _extent(component.any(-1)), _extent(component.any(-2))
     side = torch.maximum(height, width)
     steps = torch.arange(component.shape[-1], device=component.device, dtype=dtype)
+    if exact:
+        side = side * (1.0 + 2.0 * MARGIN_PERCENT / 100.0)
+        return _centred_positions(top, height, side, steps), _centred_positions(left, width, side, steps)
     return _positions(top, height, side, steps), _positions(left, width, side, steps)
 
 
@@ -108,9 +148,17 @@ def _extent(occupied: Bool[Tensor, "n R"]) -> tuple[Tensor, Tensor]:
 
 def _positions(first: Tensor, length: Tensor, side: Tensor, steps: Float[Tensor, " R"]) -> Float[Tensor, "n R"]:
     """Even positions from end to end of [first, first + length) padded to `side` and by the margin."""
-    padding = (side - length) // 2 + side * MARGIN_PERCENT // 100
+    padding = (side - length) // 2 + (side * MARGIN_PERCENT // 100).clamp(min=MIN_MARGIN_PX)
     last = (length + 2 * padding - 1).unsqueeze(-1)
     return (first - padding).unsqueeze(-1) + steps * last / (len(steps) - 1)
+
+
+def _centred_positions(
+    first: Tensor, length: Tensor, side: Float[Tensor, " n"], steps: Float[Tensor, " R"]
+) -> Float[Tensor, "n R"]:
+    """Middles of equal pixels, one a step, over `side` around the middle of [first, first + length)."""
+    centre = (first + (length - 1) / 2.0).to(steps).unsqueeze(-1)
+    return centre + ((steps + 0.5) / len(steps) - 0.5) * side.unsqueeze(-1)
 
 
 def _resample(images: Tensor, positions: Float[Tensor, "n R"], dim: Literal[-2, -1]) -> Tensor:

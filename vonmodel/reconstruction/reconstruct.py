@@ -22,10 +22,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vondata.classes import load_class
+from vonmodel.geometry import Camera
 from vonmodel.inference.photo import CutPhoto
-from vonmodel.inference.rendering import distant_camera, framed_look
+from vonmodel.inference.rendering import framed_look
 from vonmodel.inference.session import ModelSession, Shape
-from vonmodel.projection import FramedSketch
+from vonmodel.projection import SurfaceSketch
 from vonmodel.reconstruction.carving import Carved, carve
 from vonmodel.reconstruction.fitting import Fitted, FitWeights, Pose, Target, depth_trust, fit, sketch_errors
 from vonmodel.reconstruction.initialisation import SketchBank, build_sketch_bank
@@ -117,7 +118,7 @@ class Reconstruction:
     azimuth: float
     elevation: float
     texture: Float[Tensor, " k"]
-    sketch: FramedSketch
+    sketch: SurfaceSketch
     silhouette: Float[Tensor, "1 S S"]
     overlap: float
     code_overlap: float
@@ -132,7 +133,7 @@ class Reconstructor:
         self.session = session
         self.settings = settings or ReconstructSettings()
         self._class = load_class(session.source.class_name)
-        self._camera = distant_camera(self.settings.camera_distance)
+        self._camera = Camera.at(self.settings.camera_distance)
         bands = self._class.viewpoints
         self._azimuths, self._elevations = (
             (math.radians(min(low for low, _ in ranges)), math.radians(max(high for _, high in ranges)))
@@ -262,7 +263,7 @@ class Reconstructor:
         return replace(session.shape_of_volume(photo.name, carved.volume), code=shape.code), carved
 
     def _fit_texture(
-        self, photo: CutPhoto, sketch: FramedSketch, step: Callable[[Phase, int, int], None]
+        self, photo: CutPhoto, sketch: SurfaceSketch, step: Callable[[Phase, int, int], None]
     ) -> Float[Tensor, " k"]:
         """The texture code that paints the sketch like the photo, beginning with what the encoder says."""
         model, steps = self.session.source.model, self.settings.texture_steps

@@ -13,7 +13,7 @@ from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined
 from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import VonModel, on_background
 from vonmodel.networks import sample_texture_code
-from vonmodel.projection import FramedSketch
+from vonmodel.projection import FramedSketch, SurfaceSketch
 from vonmodel.training.image_pool import ImagePool
 from vonmodel.training.losses import (
     cycle_loss,
@@ -93,7 +93,7 @@ class TextureStage(Stage):
 
 
 def texture_losses(
-    model: VonModel, sketch: FramedSketch, step: Step, weights: TextureStageConfig
+    model: VonModel, sketch: FramedSketch | SurfaceSketch, step: Step, weights: TextureStageConfig
 ) -> dict[str, Tensor]:
     """What texture generator, sketch encoder and texture encoder minimise, weighted.
 

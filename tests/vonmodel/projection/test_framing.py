@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from vonmodel.projection import Sketch, frame_sketch
+from vonmodel.projection import Sketch, frame_sketch, reduce_sketch
 
 
 def _sketch(n: int, size: int, seed: int) -> Sketch:
@@ -31,7 +31,7 @@ def _frame_one(silhouette: torch.Tensor, depth: torch.Tensor) -> tuple[torch.Ten
     component = torch.from_numpy(labels == kept)
     left, top, width, height, _ = (int(value) for value in statistics[kept])
     side = max(height, width)
-    across, down, margin = (side - width) // 2, (side - height) // 2, int(0.03 * side)
+    across, down, margin = (side - width) // 2, (side - height) // 2, max(1, int(0.03 * side))
     framed = []
     for image, outside in ((silhouette, 0.0), (depth, 3.0)):
         cut = image.where(component, torch.full_like(image, outside))[top : top + height, left : left + width]
@@ -110,15 +110,17 @@ def test_no_items_give_no_frames(depth_range) -> None:
     )
 
 
-def test_a_single_pixel_fills_the_frame() -> None:
+def test_a_single_pixel_stands_in_the_middle_of_a_margin_of_one() -> None:
     sketch = Sketch(torch.zeros(1, 1, 8, 8), torch.full((1, 1, 8, 8), 3.0))
     sketch.silhouette[..., 3, 5], sketch.depth[..., 3, 5] = 0.9, 1.25
     framed = frame_sketch(sketch, depth_range="item")
-    torch.testing.assert_close(framed.silhouette, torch.full((1, 1, 8, 8), 0.9))
-    torch.testing.assert_close(framed.depth, torch.full((1, 1, 8, 8), 1.25))
+    tent = 1.0 - torch.linspace(-1.0, 1.0, 8).abs()
+    there = tent[:, None] * tent
+    torch.testing.assert_close(framed.silhouette[0, 0], 0.9 * there)
+    torch.testing.assert_close(framed.depth[0, 0], 3.0 - 1.75 * there)
 
 
-def test_an_even_frame_has_no_gradient_whatever_follows_makes_of_it() -> None:
+def test_a_frame_of_a_single_pixel_has_no_gradient_whatever_follows_makes_of_it() -> None:
     sketch = Sketch(torch.zeros(2, 1, 8, 8), torch.full((2, 1, 8, 8), 3.0))
     sketch.silhouette[0, :, 3, 5], sketch.depth[0, :, 3, 5] = 0.9, 1.25
     sketch.silhouette[1, :, 3, 4:6], sketch.depth[1, :, 3, 4:6] = 0.9, torch.tensor([1.25, 1.5])
@@ -176,3 +178,39 @@ def test_a_whole_sketch_of_any_number_of_items_under_autocast(items: int, depth_
     framed.normalized_depth.sum().backward()
     assert volumes.grad is not None
     assert bool(volumes.grad.any()) == bool(items)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10**6), st.integers(4, 80), st.booleans())
+def test_nothing_touches_the_border_at_any_size(seed: int, size: int, exact: bool) -> None:
+    """A frame has its margin of at least one pixel of the sketch, however small it is."""
+    sketch = Sketch((_sketch(3, size, seed).silhouette > 0.7).double(), torch.full((3, 1, size, size), 1.5).double())
+    silhouette = frame_sketch(sketch, depth_range="item", exact=exact).silhouette
+    if not exact:
+        border = torch.cat([silhouette[..., 0, :], silhouette[..., -1, :], silhouette[..., 0], silhouette[..., -1]])
+        assert not border.any()
+    elif size >= 48:
+        assert silhouette[..., 0, :].amax() < 0.2
+
+
+def test_exact_frames_are_those_of_photos() -> None:
+    """A rectangle is framed as `vondata` frames a photo's mask: margins and middle within a hundredth of a pixel."""
+    sketch = Sketch(torch.zeros(1, 1, 200, 200), torch.full((1, 1, 200, 200), 3.0))
+    sketch.silhouette[..., 30:130, 60:110] = 1.0
+    framed = reduce_sketch(frame_sketch(sketch, depth_range="item", exact=True), 50, depth_range="item").silhouette[
+        0, 0
+    ]
+    rows, columns = framed.amax(1), framed.amax(0)
+    assert rows.sum().item() == pytest.approx(50 * 100 / 106, abs=0.02)
+    assert columns.sum().item() == pytest.approx(50 * 50 / 106, abs=0.02)
+    torch.testing.assert_close(framed, framed.flip(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(framed, framed.flip(1), atol=1e-5, rtol=0)
+
+
+def test_a_reduced_sketch_is_the_mean_of_its_rays() -> None:
+    framed = frame_sketch(_sketch(2, 24, 3), depth_range="item")
+    small = reduce_sketch(framed, 8, depth_range="item")
+    blocks = framed.silhouette.unflatten(-1, (8, 3)).unflatten(-3, (8, 3)).mean((-1, -3))
+    torch.testing.assert_close(small.silhouette, blocks)
+    assert small.normalized_depth.amax().item() == pytest.approx(1.0)
+    assert reduce_sketch(framed, 24, depth_range="item") is framed

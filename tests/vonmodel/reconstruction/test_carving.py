@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vonmodel.geometry import Camera
-from vonmodel.inference.rendering import distant_camera, framed_look, on_finer_grid, overlap_of
+from vonmodel.inference.rendering import framed_look, on_finer_grid, overlap_of
 from vonmodel.reconstruction.carving import carve, carving_grid, signed_distance, solid_of, volume_of
 from vonmodel.reconstruction.fitting import Target, depth_trust
 
@@ -48,7 +48,7 @@ def test_the_silhouette_fits_better_and_the_rest_stays(session):
 
 def test_what_the_photo_shows_finely_is_carved_finely(session):
     outline = outline_of(session, session.shape(11), size=2)
-    options = {"steps": 6, "mirrored": True, "step": quiet, "camera": distant_camera(3.5)}
+    options = {"steps": 6, "mirrored": True, "step": quiet, "camera": Camera.at(3.5)}
     carved = carve(session.source.model, session.shape(3).volume, ANGLES, outline, **options)
     assert carved.volume.shape == (1, 64, 64, 64)
     assert carved.silhouette.shape == outline.shape
@@ -104,8 +104,7 @@ def test_a_distant_camera_sees_flatter_things_as_large(session):
     volume = on_finer_grid(session.shape(3).volume, 48)
     assert volume.shape == (1, 48, 48, 48)
     near, far = (
-        framed_look(session.source.model, volume[None], ANGLES[None], camera)
-        for camera in (Camera(), distant_camera(4.0))
+        framed_look(session.source.model, volume[None], ANGLES[None], camera) for camera in (Camera(), Camera.at(4.0))
     )
     assert near.silhouette.shape == far.silhouette.shape == (1, 1, 32, 32)
     assert 0.7 < overlap_of(near.silhouette, far.silhouette).item() < 0.99
