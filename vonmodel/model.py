@@ -122,7 +122,7 @@ class VonModel(nn.Module):
         framed = frame_sketch(seen, depth_range=chosen, everywhere=everywhere, exact=config.exact_framing)
         framed = reduce_sketch(framed, config.image_size, depth_range=chosen, everywhere=everywhere)
         positions = frame_positions(seen.silhouette, exact=config.exact_framing)
-        rows, columns = (each.unflatten(-1, (config.image_size, -1)).mean(-1) for each in positions)
+        rows, columns = (each.reshape(len(each), config.image_size, -1).mean(-1) for each in positions)
         return locate_surface(framed, rows, columns, rotations, camera=camera, image_size=seen.silhouette.shape[-1])
 
     def colours(

@@ -89,7 +89,7 @@ def surface_normals(
     part the farther one lies on another part.
     """
     down, right = (_nearer_slope(position, visible, axis) for axis in (-2, -1))
-    normals = torch.linalg.cross(down, right, dim=1)
+    normals: Tensor = torch.linalg.cross(down, right, dim=1)
     length = torch.linalg.vector_norm(normals.detach(), dim=1, keepdim=True)
     return torch.where(length > 1e-12, normals, 0.0) / length.clamp_min(1e-12)
 
