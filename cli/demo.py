@@ -51,14 +51,15 @@ def demo(folder: Path, chairs: int, cars: int, photos_per_object: int, seed: int
 
 def _write(folder: Path, settings: DemoSettings) -> DemoSummary:
     """Writes the demo with a bar on standard error."""
-    from vondata.demo.write import DemoFolderError, write_demo
+    from vondata.demo.write import write_demo
+    from vondata.errors import VonError
 
     total = settings.chairs + settings.cars
     hidden = not sys.stderr.isatty()
     try:
         with click.progressbar(range(total), label="Drawing", file=sys.stderr, hidden=hidden) as bar:
             return write_demo(folder, settings, lambda: bar.update(1))
-    except (DemoFolderError, OSError) as error:
+    except (VonError, OSError) as error:
         raise click.ClickException(f"the demo cannot be written: {error}") from error
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 from click.core import ParameterSource
-from voncli.model_options import choose_device, choose_run, model_options, progress_bar, user_errors
+from voncli.model_options import choose_device, choose_run, model_options, progress_bar
 from voncli.options import LOCAL_PATH, json_option, print_json
-from voncli.output import describe, table_text
+from voncli.output import describe, table_text, user_errors
 from voncli.train_classifier import CLASSIFIER_FILE
 
 if TYPE_CHECKING:

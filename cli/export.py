@@ -12,9 +12,9 @@ from voncli.model_options import (
     output_option,
     print_result,
     progress_bar,
-    user_errors,
 )
 from voncli.options import SEED, FiniteRange, chosen_shapes, json_option, shape_options
+from voncli.output import user_errors
 
 
 @click.command(short_help="Writes shapes as meshes or voxels.")

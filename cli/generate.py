@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from voncli.model_options import model_options, open_chosen_source, progress_bar, user_errors
+from voncli.model_options import model_options, open_chosen_source, progress_bar
 from voncli.options import AZIMUTH, ELEVATION, LOCAL_PATH, FiniteRange, json_option, print_json
+from voncli.output import user_errors
 
 
 @click.command(short_help="Generates shapes and paints views of them.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from voncli.options import FolderType, folder_option, json_option, print_json
-from voncli.output import disk_errors
+from voncli.output import disk_errors, user_errors
 
 if TYPE_CHECKING:
     from vondata.types import Kind
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 @json_option
 def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, as_json: bool) -> None:
     """Shows what the prepared dataset in FOLDER holds and writes its page, report/index.html."""
-    from vondata.dataset.manifest import ManifestDamagedError, dataset_classes
-    from vondata.dataset.metadata import DatasetFormatError
+    from vondata.dataset.manifest import dataset_classes
 
     folder = folder or data
     if not dataset_classes(folder):
@@ -30,10 +29,8 @@ def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, as
             f"{folder} holds no prepared dataset (no <class>/shapes.parquet or <class>/images.parquet): "
             "name the folder that von prepare wrote"
         )
-    try:
+    with user_errors():
         parts = [_describe(folder, name, kind) for name in dataset_classes(folder) for kind in _kinds(folder, name)]
-    except (ManifestDamagedError, DatasetFormatError) as error:
-        raise click.ClickException(str(error)) from error
     path = _write_page(folder, workers) if page else None
     if as_json:
         print_json({"data": str(folder), "report": None if path is None else str(path), "parts": parts})

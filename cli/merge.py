@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 from voncli.options import LOCAL_PATH, json_option, print_json
-from voncli.output import disk_errors
+from voncli.output import disk_errors, user_errors
 
 if TYPE_CHECKING:
     from vondata.pipeline.merge import MergedPart
@@ -29,17 +29,12 @@ def merge(
     """Joins two or more DATASETS, as of parts prepared on several machines, into a new one."""
     from voncli.output import ProgressReporter
 
-    from vondata.dataset.metadata import DatasetFormatError
-    from vondata.pipeline.journal import DatasetBusyError
-    from vondata.pipeline.merge import MergeError, MergeOptions
+    from vondata.pipeline.merge import MergeOptions
     from vondata.pipeline.merge import merge as merge_datasets
 
     options = MergeOptions(mixed_settings, prefer_first, copy)
-    try:
-        with ProgressReporter() as progress, disk_errors(f"--into {into}"):
-            parts = merge_datasets(datasets, into, options, progress)
-    except (MergeError, DatasetBusyError, DatasetFormatError) as error:
-        raise click.ClickException(str(error)) from error
+    with user_errors(), ProgressReporter() as progress, disk_errors(f"--into {into}"):
+        parts = merge_datasets(datasets, into, options, progress)
     if as_json:
         print_json({"into": str(into), "parts": [asdict(part) for part in parts]})
     else:

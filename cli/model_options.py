@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from voncli.options import LOCAL_PATH, folder_option, print_json
-from voncli.output import in_words
 
 if TYPE_CHECKING:
     from vonmodel.inference.session import Source
@@ -99,62 +98,6 @@ def open_chosen_source(run: Path | None, class_name: str | None, runs: Path, opt
     device = choose_device(options["device"])
     folder = choose_run(run, class_name, runs)
     return open_source(folder.path, data=options["data"], checkpoint=options["checkpoint"], device=device)
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Turns the errors that a user can do something about into messages."""
-    from vondata.classes import UnknownClassError
-    from vondata.dataset.manifest import ManifestDamagedError, ManifestMissingError
-    from vondata.dataset.shape_file import ShapeFileError
-    from vonmodel.checkpoint import CheckpointError
-    from vonmodel.config import ConfigError
-    from vonmodel.data.datasets import EmptyDatasetError
-    from vonmodel.data.downsampling import ResolutionError
-    from vonmodel.evaluation.inception import WeightsError
-    from vonmodel.evaluation.statistics import StatisticsError
-    from vonmodel.inference.export import NoSurfaceError
-    from vonmodel.inference.interpolate import PathError
-    from vonmodel.inference.photo import PhotoError
-    from vonmodel.inference.sampling import SeedError
-    from vonmodel.inference.session import CodeError, UnknownShapeError
-    from vonmodel.networks.sizes import UnsupportedSizeError
-    from vonmodel.reconstruction.results import ReconstructionMissingError
-    from vonmodel.reports.album import OutputError
-    from vonmodel.reports.video import FilmError
-    from vonmodel.run_folder import RunError
-
-    try:
-        yield
-    except UnknownClassError as error:
-        raise click.UsageError(f"--class: {error}") from error
-    except (
-        CheckpointError,
-        CodeError,
-        ConfigError,
-        EmptyDatasetError,
-        FilmError,
-        ManifestDamagedError,
-        ManifestMissingError,
-        NoSurfaceError,
-        OutputError,
-        PathError,
-        PhotoError,
-        ReconstructionMissingError,
-        ResolutionError,
-        RunError,
-        SeedError,
-        ShapeFileError,
-        StatisticsError,
-        UnknownShapeError,
-        UnsupportedSizeError,
-        WeightsError,
-    ) as error:
-        raise click.ClickException(str(error)) from error
-    except BrokenPipeError:  # whoever reads the output has enough, as `head` has
-        raise
-    except OSError as error:
-        raise click.ClickException(in_words(error)) from error
 
 
 @contextmanager

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from vondata.errors import VonError
     from vondata.io.fs import RemoteFolder
     from vondata.types import Event
     from vonmodel.evaluation.paper_table import Row
@@ -310,6 +311,30 @@ def in_words(error: OSError) -> str:
     what = f"{where}{error.strerror or error}"
     # A write that fails does not know the name of its file.
     return f"{what}; make room where the command writes, then run it again" if error.errno in FULL else what
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turns the errors that a user can do something about into messages with their exit code."""
+    from vondata.errors import VonError
+
+    try:
+        yield
+    except VonError as error:
+        raise cli_error(error) from error
+    except BrokenPipeError:  # whoever reads the output has enough, as `head` has
+        raise
+    except OSError as error:
+        raise click.ClickException(in_words(error)) from error
+
+
+def cli_error(error: VonError) -> click.ClickException:
+    """The error as the command line says it."""
+    from vondata.classes import UnknownClassError
+
+    if isinstance(error, UnknownClassError):
+        return click.UsageError(f"--class: {error}")
+    return click.UsageError(str(error)) if error.exit_code == 2 else click.ClickException(str(error))
 
 
 @contextmanager

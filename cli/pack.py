@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from voncli.options import FolderType, folder_option, json_option, print_json
-from voncli.output import disk_errors
+from voncli.output import disk_errors, user_errors
 
 if TYPE_CHECKING:
     from vondata.dataset.write_shards import PackedPart
@@ -27,17 +27,11 @@ def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], sh
     """Writes the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
     from voncli.output import ProgressReporter
 
-    from vondata.dataset.manifest import ManifestDamagedError
-    from vondata.dataset.write_shards import PackError
     from vondata.dataset.write_shards import pack as pack_parts
-    from vondata.io.fs import DeliveryError, RemoteError
 
     parts = _parts(data, class_names)
-    try:
-        with ProgressReporter() as progress, disk_errors(f"--into {into}"):
-            packed = pack_parts(data, into, parts, shard_bytes=_bytes(shard_size), on_event=progress)
-    except (PackError, RemoteError, DeliveryError, ManifestDamagedError) as error:
-        raise click.ClickException(str(error)) from error
+    with user_errors(), ProgressReporter() as progress, disk_errors(f"--into {into}"):
+        packed = pack_parts(data, into, parts, shard_bytes=_bytes(shard_size), on_event=progress)
     if as_json:
         print_json({"data": str(data), "into": str(into), "parts": [_as_json(part) for part in packed]})
     else:

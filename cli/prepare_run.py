@@ -194,16 +194,10 @@ def run_preparation(
 
     Ends the program with the exit code that the result calls for.
     """
-    from voncli.output import ProgressReporter, logs_to
+    from voncli.output import ProgressReporter, cli_error, logs_to
 
-    from vondata.dataset.manifest import ManifestDamagedError
-    from vondata.dataset.metadata import DatasetFormatError
-    from vondata.dataset.shards import PackedDatasetError
-    from vondata.io.fs import DeliveryError, RemoteError
-    from vondata.pipeline.dask_cluster import SchedulerUnreachableError, UnfitWorkersError, WorkersNotStartedError
-    from vondata.pipeline.executor import NoWorkersError
-    from vondata.pipeline.journal import DatasetBusyError
-    from vondata.pipeline.run import DataFolderError, prepare
+    from vondata.errors import VonError
+    from vondata.pipeline.run import prepare
 
     options = running.options()
     log = log_file(running.data)
@@ -215,12 +209,8 @@ def run_preparation(
     except KeyboardInterrupt:
         click.echo("\nStopped. What is done stays done; the same command goes on from here.", err=True)
         raise click.exceptions.Exit(1) from None
-    except (
-        *(DatasetFormatError, DatasetBusyError, DataFolderError, PackedDatasetError, ManifestDamagedError),
-        *(NoWorkersError, SchedulerUnreachableError, UnfitWorkersError, WorkersNotStartedError),
-        *(RemoteError, DeliveryError),
-    ) as error:
-        raise click.ClickException(str(error)) from error
+    except VonError as error:
+        raise cli_error(error) from error
     if running.as_json:
         print_json(
             result_as_json(result, running.data, page)

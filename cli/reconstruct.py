@@ -12,9 +12,9 @@ from voncli.model_options import (
     output_option,
     print_result,
     progress_bar,
-    user_errors,
 )
 from voncli.options import LOCAL_PATH, FiniteRange, film_options, film_settings, json_option, read_photos
+from voncli.output import user_errors
 
 
 @click.command(short_help="Finds shape, viewpoint and texture of photos.")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from voncli.model_options import choose_device, choose_run, user_errors
+from voncli.model_options import choose_device, choose_run
 from voncli.options import LOCAL_PATH, folder_option, json_option, print_json
+from voncli.output import user_errors
 
 
 @click.command(short_help="Serves a page to explore a model by hand.")
@@ -39,8 +40,7 @@ def serve(run: Path | None, class_name: str | None, runs: Path, data: Path, as_j
     """
     import asyncio
 
-    from vonmodel.studio.security import RemoteHostError
-    from vonmodel.studio.server import ListenError, StudioSettings
+    from vonmodel.studio.server import StudioSettings
     from vonmodel.studio.server import serve as serve_studio
 
     def ready(address: str) -> None:
@@ -63,9 +63,5 @@ def serve(run: Path | None, class_name: str | None, runs: Path, data: Path, as_j
         )
         try:
             asyncio.run(serve_studio(settings, ready))
-        except RemoteHostError as error:
-            raise click.UsageError(str(error)) from error
-        except ListenError as error:
-            raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             click.echo("closed", err=True)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from voncli.local_launch import INTERRUPTED, RememberingCommand, train_on_devices
-from voncli.model_options import choose_device, user_errors
+from voncli.model_options import choose_device
 from voncli.options import LOCAL_PATH, FiniteRange, folder_option, json_option, print_json
-from voncli.output import disk_errors_said_once, stop_on_signal
+from voncli.output import disk_errors_said_once, stop_on_signal, user_errors
 
 if TYPE_CHECKING:
     from vonmodel.baselines.configs import BaselineName

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from voncli.model_options import choose_device, progress_bar, user_errors
+from voncli.model_options import choose_device, progress_bar
 from voncli.options import LOCAL_PATH, folder_option, json_option, print_json
+from voncli.output import user_errors
 
 if TYPE_CHECKING:
     from vonmodel.evaluation.shape_classifier import ClassifierSettings

@@ -12,7 +12,6 @@ from voncli.model_options import (
     output_option,
     print_result,
     progress_bar,
-    user_errors,
 )
 from voncli.options import (
     LOCAL_PATH,
@@ -24,6 +23,7 @@ from voncli.options import (
     shape_options,
     viewpoint_options,
 )
+from voncli.output import user_errors
 
 
 @click.command(short_help="Paints shapes in the textures of photos.")

@@ -11,6 +11,8 @@ from importlib.resources import files
 import numpy as np
 import numpy.typing as npt
 
+from vondata.errors import VonError
+
 
 @dataclass(frozen=True)
 class ViewpointBand:
@@ -51,8 +53,10 @@ class ObjectClass:
         return rng.uniform(corners[..., 0], corners[..., 1])
 
 
-class UnknownClassError(ValueError):
+class UnknownClassError(VonError, ValueError):
     """A class name for which `manifests/classes` has no file."""
+
+    exit_code = 2
 
     def __init__(self, name: str) -> None:
         known = [known.name for known in known_classes()]

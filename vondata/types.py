@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vondata.errors import VonError
+
 Kind = Literal["shapes", "images"]
 Stage = Literal[
     "planning", "running", "finished", "writing", "sketching", "matching", "drawing", "packing", "merging"
@@ -20,7 +22,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-class Rejected(Exception):
+class Rejected(VonError):
     """Raised by a work function when an item cannot be used; becomes a row, never stops a run.
 
     Args:
@@ -28,10 +30,19 @@ class Rejected(Exception):
         detail: what was found, in words.
     """
 
+    http_status = 422
+
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
+        super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+    def __reduce__(self) -> tuple[type[Rejected], tuple[str, str]]:
+        """Rejections travel between processes."""
+        return type(self), (self.reason, self.detail)
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vondata.errors import VonError
 from vonmodel.config import STAGES, StageName, load_config
 from vonmodel.model import VonModel
 
 FORMAT = 1
 
 
-class CheckpointError(Exception):
+class CheckpointError(VonError):
     """A run or checkpoint that is missing, half there or of another version."""
 
 

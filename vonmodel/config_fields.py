@@ -10,13 +10,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
+from vondata.errors import VonError
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Config = TypeVar("Config", bound="DataclassInstance")
 
 
-class ConfigError(ValueError):
+class ConfigError(VonError, ValueError):
     """A configuration that names an unknown field or holds a value that its field cannot take."""
 
 

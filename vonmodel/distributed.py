@@ -20,17 +20,19 @@ from torch import Tensor, distributed, nn
 from torch.distributed import GradBucket  # type: ignore[attr-defined]  # exported without saying so
 from torch.nn.parallel import DistributedDataParallel
 
+from vondata.errors import VonError
+
 # How long a process waits for another one: a sample sheet or a checkpoint on a slow disk takes minutes at most.
 PATIENCE = timedelta(minutes=20)
 
 Value = TypeVar("Value")
 
 
-class LostProcessError(RuntimeError):
+class LostProcessError(VonError, RuntimeError):
     """Another process of this training ended or does not answer."""
 
 
-class DisagreementError(Exception):
+class DisagreementError(VonError):
     """Processes of one training were started with different things."""
 
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vondata.errors import VonError
 from vonmodel.networks import (
     PatchCritic,
     ShapeCritic,
@@ -49,7 +50,7 @@ UNREADABLE = (
 RESIDUAL = "enc_content.model.3.model."
 
 
-class PublishedWeightsError(ValueError):
+class PublishedWeightsError(VonError, ValueError):
     """A state dict or file that is not what the 2018 release holds under that name."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from vondata.errors import VonError
 from vonmodel.checkpoint import CheckpointInfo, list_checkpoints
 from vonmodel.config import STAGES, StageName, TrainConfig, difference, load_config, save_config, value_of
 
@@ -19,7 +20,7 @@ from vonmodel.config import STAGES, StageName, TrainConfig, difference, load_con
 REMAINS = {"checkpoints", "samples", "baselines", ".config.json.partial"}
 
 
-class RunError(Exception):
+class RunError(VonError):
     """A run folder that is not there, or that belongs to another configuration."""
 
 

@@ -18,6 +18,7 @@ from vondata.dataset.distributions import (
 )
 from vondata.dataset.schema import manifest_schema, renamed_columns
 from vondata.dataset.shape_file import atomic_path
+from vondata.errors import VonError
 from vondata.types import Kind
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ VIEWPOINTS_KEY = "von.viewpoints"  # in the Parquet file's metadata
 VIEWPOINT_COLUMNS = ["status", "azimuth_deg", "elevation_deg", "viewpoint_confidence"]
 
 
-class ManifestMissingError(FileNotFoundError):
+class ManifestMissingError(VonError, FileNotFoundError):
     """There is no manifest of this class and kind yet."""
 
     def __init__(self, data: Path, class_name: str, kind: Kind) -> None:
@@ -42,7 +43,7 @@ class ManifestMissingError(FileNotFoundError):
         )
 
 
-class ManifestDamagedError(ValueError):
+class ManifestDamagedError(VonError, ValueError):
     """A manifest that cannot be read, or is of something else."""
 
     def __init__(self, path: Path, what: object) -> None:

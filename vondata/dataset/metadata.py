@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vondata.dataset.shape_file import atomic_path
+from vondata.errors import VonError
 from vondata.pipeline.task import FORMAT_VERSION
 from vondata.types import Kind
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 FILE_NAME = "von-dataset.json"
 
 
-class DatasetFormatError(ValueError):
+class DatasetFormatError(VonError, ValueError):
     """The folder's `von-dataset.json` is not one that this version can add to."""
 
 

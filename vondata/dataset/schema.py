@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from vondata.errors import VonError
 from vondata.types import Kind, printable
 
 if TYPE_CHECKING:
@@ -61,21 +62,21 @@ class Reason:
     remedy: str
 
 
-class UnknownColumnError(ValueError):
+class UnknownColumnError(VonError, ValueError):
     """A work function returned a column that `manifests/columns.toml` does not describe."""
 
     def __init__(self, kind: Kind, names: Iterable[str]) -> None:
         super().__init__(f"manifests/columns.toml describes no column {', '.join(sorted(names))} of {kind}")
 
 
-class ColumnTypeError(TypeError):
+class ColumnTypeError(VonError, TypeError):
     """A work function returned a value of another type than its column's."""
 
     def __init__(self, column: Column, value: object) -> None:
         super().__init__(f"column {column.name} holds {column.dtype}, not {type(value).__name__}: {value!r}")
 
 
-class UnknownReasonError(ValueError):
+class UnknownReasonError(VonError, ValueError):
     """A reason that `manifests/reasons.toml` does not list."""
 
     def __init__(self, name: str) -> None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import zstandard
 
 from vondata.dataset.distance_codec import EncodedField, coarse_count, decode_distance, encode_distance
+from vondata.errors import VonError
 from vondata.io.files import OutputFile
 from vondata.kernels import kernel
 
@@ -34,7 +35,7 @@ _LARGE_PAGE = 1 << 21
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
 
 
-class ShapeFileError(ValueError):
+class ShapeFileError(VonError, ValueError):
     """A file that is not a prepared shape, or a damaged one."""
 
     def __init__(self, path: OutputFile, what: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vondata.dataset.manifest import output_path
+from vondata.errors import VonError
 from vondata.io.files import FileSlice, OutputFile
 from vondata.types import Kind
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class PackedDatasetError(RuntimeError):
+class PackedDatasetError(VonError, RuntimeError):
     """A packed dataset is to be read, not to be added to."""
 
     def __init__(self, data: object, class_name: str, kind: Kind) -> None:

@@ -16,6 +16,7 @@ from vondata.dataset.manifest import SPLIT_SHARES, SUFFIX, manifest_path, prepar
 from vondata.dataset.metadata import FILE_NAME
 from vondata.dataset.shape_file import atomic_path
 from vondata.dataset.shards import OutputFiles, index_path, index_schema
+from vondata.errors import VonError
 from vondata.io.files import OutputFile
 from vondata.io.fs import RemoteFolder, delivered, file_system, store_errors
 from vondata.types import Event, Kind, file_safe
@@ -23,7 +24,7 @@ from vondata.types import Event, Kind, file_safe
 BLOCK = 512  # of a tar
 
 
-class PackError(RuntimeError):
+class PackError(VonError, RuntimeError):
     """The dataset cannot be packed; the message says what to do."""
 
 

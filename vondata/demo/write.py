@@ -1,6 +1,7 @@
 """Writes the demo: meshes, photos and a von.toml, all at once or not at all."""
 
 from __future__ import annotations
+from vondata.errors import VonError
 
 import json
 import os
@@ -44,7 +45,7 @@ shapes = true           # besides the images: how much the generated shapes are 
 """
 
 
-class DemoFolderError(ValueError):
+class DemoFolderError(VonError, ValueError):
     """The demo cannot be written into this folder."""
 
 

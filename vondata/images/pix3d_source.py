@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.classes import ObjectClass, known_classes
+from vondata.errors import VonError
 from vondata.images.settings import ImageSettings
 from vondata.images.viewpoints import Viewpoint, ViewpointError, viewpoint_of_pix3d
 from vondata.io.listing import CollectionMissingError, why_not_usable
@@ -25,11 +26,11 @@ UNKNOWN_CLASS = "unknown"  # whose manifest holds the entries of no class
 SHOWN_CHARACTERS = 60
 
 
-class AnnotationFileError(ValueError):
+class AnnotationFileError(VonError, ValueError):
     """`pix3d.json` as a whole cannot be used."""
 
 
-class _BadEntryError(ValueError):
+class _BadEntryError(VonError):
     """A field of an entry is missing or makes no sense; the message says which."""
 
 

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vondata.errors import VonError
+
 if TYPE_CHECKING:
     import onnxruntime
 
@@ -35,7 +37,7 @@ class Segmenter(Protocol):
         """(h, w) in 0..1, for a photo (h, w, 3) in sRGB."""
 
 
-class SegmenterError(ValueError):
+class SegmenterError(VonError, ValueError):
     """A file of weights that cannot be used; the message names it and says why."""
 
 

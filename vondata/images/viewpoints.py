@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vondata.errors import VonError
 from vondata.frames import shapenet_to_object, viewpoint_of_direction
 
 Floats = npt.NDArray[np.float64]
@@ -22,7 +23,7 @@ UP = np.array([0.0, 1.0, 0.0])
 FORWARD = np.array([0.0, 0.0, 1.0])
 
 
-class ViewpointError(ValueError):
+class ViewpointError(VonError, ValueError):
     """An annotated camera that makes no sense; the message says why."""
 
 

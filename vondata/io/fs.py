@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vondata.errors import VonError
 from vondata.types import Item, Rejected
 
 MOST_FETCHED_BYTES = 2 << 30  # of one input; what is larger is no mesh or photo
@@ -22,15 +23,25 @@ EXTRAS = {"s3": "von[s3]", "s3a": "von[s3]"}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
-class RemoteError(RuntimeError):
+class RemoteError(VonError, RuntimeError):
     """A URL that cannot be used; the message says why and what to do."""
 
 
-class DeliveryError(OSError):
-    """An output that did not reach its URL."""
+class DeliveryError(VonError, OSError):
+    """An output that did not reach its URL.
+
+    Args:
+        number: the error's number, as of OSError.
+        message: what did not arrive, and why.
+    """
+
+    def __init__(self, number: int | None, message: str) -> None:
+        super().__init__(message)
+        self.errno = number
+        self.strerror = message
 
 
-class StoreError(OSError, RemoteError):
+class StoreError(RemoteError, OSError):
     """A store that cannot be reached, or that lets nobody in without credentials."""
 
 

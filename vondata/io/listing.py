@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vondata.errors import VonError
 from vondata.io.fs import RemoteError, RemoteFolder, StoreError, fetch, file_system, store_errors
 from vondata.types import Item, file_safe, printable
 
 
-class CollectionMissingError(FileNotFoundError):
+class CollectionMissingError(VonError, FileNotFoundError):
     """The folder given as a collection is none, or holds nothing that looks like one."""
 
 

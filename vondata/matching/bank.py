@@ -18,6 +18,7 @@ from vondata.classes import ObjectClass
 from vondata.dataset.manifest import prepared, read_manifest
 from vondata.dataset.shape_file import atomic_path, load_distance
 from vondata.dataset.shards import OutputFiles
+from vondata.errors import VonError
 from vondata.io.files import OutputFile
 from vondata.matching.cues import SKETCH_PX, SketchCues, sketch_cues
 from vondata.matching.sketching import sketch_volume
@@ -137,7 +138,7 @@ class ViewBank:
     cues: SketchCues
 
 
-class NoShapesError(ValueError):
+class NoShapesError(VonError, ValueError):
     """There is no prepared shape to match against."""
 
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vondata.errors import VonError
 from vondata.io.files import OutputFile
 from vondata.kernels import kernel
 from vondata.matching.sketching import CHANNELS, Singles
@@ -29,7 +30,7 @@ _LIGHTNESS = 50.0  # CIE Lab to the order of 1
 _BLOCK = 4096  # sketches that are turned to float32 at a time: 40 MB
 
 
-class PhotoUnreadableError(ValueError):
+class PhotoUnreadableError(VonError, ValueError):
     """A prepared photo that is missing, damaged, without alpha or without an object."""
 
     def __init__(self, path: OutputFile, what: str) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
+from vondata.errors import VonError
 from vondata.kernels import kernel
 
 Bytes = npt.NDArray[np.uint8]
@@ -30,7 +31,7 @@ _BACK = 1.5  # voxels before the surface, where the slope of the clearance is th
 _Vector = tuple[float, float, float]
 
 
-class EmptyShapeError(ValueError):
+class EmptyShapeError(VonError, ValueError):
     """A shape without any surface cannot be drawn."""
 
 

@@ -16,6 +16,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vondata.errors import VonError
+
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
@@ -45,7 +47,7 @@ KILL_AFTER_S = 0.5
 CONNECT_TIMEOUT_S = 10.0
 
 
-class SchedulerUnreachableError(ConnectionError):
+class SchedulerUnreachableError(VonError, ConnectionError):
     """There is no Dask scheduler at the address, or it has gone."""
 
     def __init__(self, address: str, what: str) -> None:
@@ -55,7 +57,7 @@ class SchedulerUnreachableError(ConnectionError):
         )
 
 
-class WorkersNotStartedError(RuntimeError):
+class WorkersNotStartedError(VonError, RuntimeError):
     """The processes of a local cluster end before they can work."""
 
     def __init__(self, error: RuntimeError) -> None:
@@ -161,7 +163,7 @@ COMPARED = ("von", "python", "distributed")
 logger = logging.getLogger(__name__)
 
 
-class UnfitWorkersError(RuntimeError):
+class UnfitWorkersError(VonError, RuntimeError):
     """The scheduler or all workers of the cluster cannot do our work; the message says why."""
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from vondata.errors import VonError
 from vondata.pipeline.dask_cluster import SchedulerUnreachableError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ RESTART_S = 600.0
 logger = logging.getLogger(__name__)
 
 
-class NoWorkersError(RuntimeError):
+class NoWorkersError(VonError, RuntimeError):
     """No worker has been there for five minutes."""
 
     def __init__(self, address: str) -> None:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
 from vondata.dataset.schema import known_columns, renamed_columns
+from vondata.errors import VonError
 from vondata.types import Kind
 
 SYNC_EVERY_S = 2.0
@@ -27,7 +28,7 @@ _ROW = b',"row":'  # cannot stand within a JSON string, where quotes are escaped
 logger = logging.getLogger(__name__)
 
 
-class DatasetBusyError(RuntimeError):
+class DatasetBusyError(VonError, RuntimeError):
     """Another process prepares the same class and kind."""
 
     def __init__(self, place: Path | str, who: str = "") -> None:

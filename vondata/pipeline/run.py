@@ -24,6 +24,7 @@ from vondata.dataset.manifest import manifest_is_current, output_folder, split_o
 from vondata.dataset.metadata import PartRecord, plain_settings, read_dataset
 from vondata.dataset.schema import load_reason, plain_row
 from vondata.dataset.shape_file import remove_leftovers
+from vondata.errors import VonError
 from vondata.io.fs import DeliveryError, RemoteFolder, fetched
 from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
 from vondata.pipeline.journal import Journal
@@ -59,7 +60,7 @@ Records = Mapping[str, Mapping[Kind, PartRecord]]  # by class and kind, as they 
 logger = logging.getLogger(__name__)
 
 
-class DataFolderError(RuntimeError):
+class DataFolderError(VonError, RuntimeError):
     """The data folder takes no more files."""
 
 

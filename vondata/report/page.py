@@ -23,6 +23,7 @@ from vondata.dataset.manifest import SPLIT_SHARES, dataset_classes, manifest_pat
 from vondata.dataset.schema import known_columns, known_reasons
 from vondata.dataset.shape_file import atomic_path
 from vondata.dataset.shards import OutputFiles
+from vondata.errors import VonError
 from vondata.io.fs import RemoteFile, is_url
 from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
 from vondata.report.thumbnails import Thumbnail, draw_thumbnail
@@ -50,7 +51,7 @@ LEFT_OUT = ("class", "sha256", "collection", "settings", "phash")  # the same ev
 logger = logging.getLogger(__name__)
 
 
-class NoDatasetError(FileNotFoundError):
+class NoDatasetError(VonError, FileNotFoundError):
     """A folder without a manifest."""
 
     def __init__(self, data: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vondata.errors import VonError
 from vondata.kernels import kernel
 
 Bytes = npt.NDArray[np.uint8]
@@ -25,7 +26,7 @@ _LOWER = 32  # the bit that makes a letter a small one
 _POWERS_OF_TEN = 10.0 ** np.arange(23)  # these are exact
 
 
-class ObjError(ValueError):
+class ObjError(VonError, ValueError):
     """The bytes contradict the format; says in which line."""
 
 

@@ -13,13 +13,14 @@ from itertools import islice
 
 import numpy as np
 
+from vondata.errors import VonError
 from vondata.shapes.obj import Floats, Polygons
 
 WORDS = (b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF")
 _BLOCK = 1 << 16  # lines that are turned into numbers at a time
 
 
-class OffError(ValueError):
+class OffError(VonError, ValueError):
     """The bytes contradict the format; says how."""
 
 

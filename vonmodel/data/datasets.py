@@ -1,6 +1,7 @@
 """Prepared shapes, photos and viewpoints of a class, decoded for training."""
 
 from __future__ import annotations
+from vondata.errors import VonError
 
 import math
 from collections.abc import Callable
@@ -32,7 +33,7 @@ DISTANCE_DECAY = 8.0
 ViewpointSampler = Callable[[int, np.random.Generator], npt.NDArray[np.float64]]
 
 
-class EmptyDatasetError(ValueError):
+class EmptyDatasetError(VonError, ValueError):
     """A class of which nothing is there to train on."""
 
 

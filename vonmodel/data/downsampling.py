@@ -1,6 +1,7 @@
 """Prepared shapes and photos at a lower training resolution, without losing thin parts."""
 
 from __future__ import annotations
+from vondata.errors import VonError
 
 from functools import reduce
 
@@ -12,7 +13,7 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
 
-class ResolutionError(ValueError):
+class ResolutionError(VonError, ValueError):
     """Training asks for more voxels or pixels than were prepared."""
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vondata.dataset.shape_file import atomic_path
+from vondata.errors import VonError
 from vondata.io.files import OutputFile
 
 FEATURES = 2048
@@ -234,7 +235,7 @@ Progress = Callable[[int, int | None], None]
 """Called with the bytes so far and, where known, the total."""
 
 
-class WeightsError(RuntimeError):
+class WeightsError(VonError, RuntimeError):
     """A network to measure with that is not there, or is not the one it should be."""
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.dataset.shape_file import atomic_path
+from vondata.errors import VonError
 
 Array = npt.NDArray[np.float64]
 
 
-class StatisticsError(ValueError):
+class StatisticsError(VonError, ValueError):
     """Features from which no mean and covariance can be made."""
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vondata.errors import VonError
 from vondata.shapes.binvox import VoxelGrid, export_binvox, filled
 from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession, Shape
@@ -24,7 +25,7 @@ Progress = Callable[[int, int], None]
 """Called with the shapes done and their number."""
 
 
-class NoSurfaceError(ValueError):
+class NoSurfaceError(VonError, ValueError):
     """A shape that has no surface at the level."""
 
 

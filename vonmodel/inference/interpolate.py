@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vondata.errors import VonError
 from vonmodel.inference.session import ModelSession, Shape
 from vonmodel.inference.views import View, base_viewpoint, draw_views, render_views
 from vonmodel.reports.album import Picture, Plate, Strip, Written, replaced_folder, write_account
@@ -75,7 +76,7 @@ Progress = Callable[[int, int], None]
 STRIP_PX = 96
 
 
-class PathError(ValueError):
+class PathError(VonError, ValueError):
     """Codes between which there is no path."""
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from vondata.errors import VonError
 from vondata.images.cutout import frame_cut_out
 from vondata.images.decoding import decode_mask, decode_photo
 from vondata.images.mask_quality import bounding_box, check_presence
@@ -28,7 +29,7 @@ SMALL_PADDING_PX = 8
 OUTLINE_PX = 128
 
 
-class PhotoError(ValueError):
+class PhotoError(VonError, ValueError):
     """A photo that is of no use: not readable, too large, or without an object that can be told from its ground."""
 
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vondata.errors import VonError
 from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.geometry import Camera
 from vonmodel.inference.rendering import framed_look
@@ -92,8 +93,10 @@ LARGEST_NUMBER = 10_000
 _SPELT = re.compile(r"(\d{1,12})(?::(\d{1,6}))?")
 
 
-class SeedError(ValueError):
+class SeedError(VonError, ValueError):
     """A seed that is no whole number or out of range."""
+
+    http_status = 400
 
 
 class Seed(NamedTuple):

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vondata.errors import VonError
 from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, viewpoint_sampler
@@ -81,12 +82,14 @@ Which = Seed | int | Sequence[float] | Tensor
 IMAGES_AT_ONCE = 32
 
 
-class UnknownShapeError(ValueError):
+class UnknownShapeError(VonError, ValueError):
     """A prepared shape that the dataset does not have."""
 
 
-class CodeError(ValueError):
+class CodeError(VonError, ValueError):
     """A code of another length than the model's, or with numbers that are not finite."""
+
+    http_status = 400
 
 
 @dataclass(frozen=True, eq=False)

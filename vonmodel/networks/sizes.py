@@ -1,10 +1,12 @@
 """Which grid and image sizes the networks are made for."""
 
+from vondata.errors import VonError
+
 SHAPE_SIZES = (16, 32, 64, 128, 256)
 IMAGE_SIZES = (32, 64, 128, 256, 512)
 
 
-class UnsupportedSizeError(ValueError):
+class UnsupportedSizeError(VonError, ValueError):
     """A resolution or image size for which the networks have no layout."""
 
     def __init__(self, name: str, size: int, supported: tuple[int, ...]) -> None:

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vondata.classes import load_class
+from vondata.errors import VonError
 from vonmodel.geometry import Camera
 from vonmodel.inference.photo import CutPhoto
 from vonmodel.inference.rendering import framed_look
@@ -43,7 +44,7 @@ CAMERA_DISTANCE = 3.5
 _BANK_VOXELS = 96 * 64**3
 
 
-class CancelledError(Exception):
+class CancelledError(VonError):
     """The reconstruction was not wanted any more."""
 
 
@@ -157,7 +158,7 @@ class Reconstructor:
 
         def step(phase: Phase, done: int, total: int) -> None:
             if cancelled is not None and cancelled():
-                raise CancelledError
+                raise CancelledError("the reconstruction was cancelled")
             if progress is not None:
                 progress(phase, done, total)
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vondata.dataset.shape_file import atomic_path
+from vondata.errors import VonError
 from vonmodel.inference.export import ExportSettings, NoSurfaceError, write_shape_files
 from vonmodel.inference.photo import CutPhoto
 from vonmodel.inference.sampling import Seed
@@ -30,7 +31,7 @@ from vonmodel.reports.video import FilmSettings, write_picture
 VOLUME = "volume.safetensors"
 
 
-class ReconstructionMissingError(Exception):
+class ReconstructionMissingError(VonError):
     """A folder that holds no reconstruction by this model."""
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from vondata.dataset.shape_file import atomic_path
+from vondata.errors import VonError
 from vonmodel.inference.session import Source
 from vonmodel.reports.gallery import FORMAT, PAGE, SIDECAR, versions
 from vonmodel.reports.html import Origin, Page, linked_picture
@@ -22,7 +23,7 @@ RESULT = "result.json"
 """What every verb but generate says of its folder, beside the pictures."""
 
 
-class OutputError(Exception):
+class OutputError(VonError):
     """A folder that a verb must not write to."""
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from vondata.dataset.shape_file import atomic_path
+from vondata.errors import VonError
 from vonmodel.mesh import to_pixels
 
 FilmFormat = Literal["webp", "gif", "mp4"]
@@ -41,7 +42,7 @@ class FilmSettings:
     size_px: int = 256
 
 
-class FilmError(RuntimeError):
+class FilmError(VonError, RuntimeError):
     """A film that could not be written."""
 
 

@@ -9,40 +9,17 @@ from typing import Any, TypeVar
 
 import tornado.web
 
-from vondata.classes import UnknownClassError
+from vondata.errors import VonError
 from vondata.types import Rejected
-from vonmodel.checkpoint import CheckpointError
-from vonmodel.config import ConfigError
-from vonmodel.inference.sampling import SeedError
-from vonmodel.inference.session import CodeError, ModelSession
-from vonmodel.networks.sizes import UnsupportedSizeError
-from vonmodel.run_folder import RunError
-from vonmodel.studio.scheduler import BusyError, SupersededError, Turn, UnknownTaskError
+from vonmodel.inference.session import ModelSession
+from vonmodel.studio.scheduler import Turn
 from vonmodel.studio.security import HEADERS
 from vonmodel.studio.state import Workshop, to_json
-from vonmodel.studio.uploads import UnknownPhotoError
-from vonmodel.studio.view_request import Question, QuestionError, UnknownCarvedError, parse_question
+from vonmodel.studio.view_request import Question, QuestionError, parse_question
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
-# Which status says what a user can do: ask otherwise, look at the run, take another photo, come back later.
-STATUSES: tuple[tuple[type[Exception], int], ...] = (
-    (QuestionError, 400),
-    (SeedError, 400),
-    (CodeError, 400),
-    (UnknownPhotoError, 404),
-    (UnknownCarvedError, 404),
-    (UnknownTaskError, 404),
-    (CheckpointError, 409),
-    (RunError, 409),
-    (ConfigError, 409),
-    (UnsupportedSizeError, 409),
-    (UnknownClassError, 409),
-    (SupersededError, 409),
-    (Rejected, 422),
-    (BusyError, 503),
-)
 SENTENCES = {
     400: "the studio cannot read this request",
     404: "there is nothing under this address",
@@ -149,7 +126,7 @@ class Asking(Guarded):
 
 def status_of(error: BaseException | None) -> int | None:
     """The status of an error that a user can do something about; None for any other."""
-    return next((status for kind, status in STATUSES if isinstance(error, kind)), None)
+    return error.http_status if isinstance(error, VonError) else None
 
 
 def sentence_of(error: BaseException | None) -> str:

@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from vondata.errors import VonError
+
 Answer = TypeVar("Answer")
 
 MOST_WAITING = 512
@@ -20,11 +22,13 @@ MOST_LET_PASS_S = 0.5
 ASKERS_REMEMBERED = 4096
 
 
-class BusyError(Exception):
+class BusyError(VonError):
     """Too many are waiting already."""
 
+    http_status = 503
 
-class SupersededError(Exception):
+
+class SupersededError(VonError):
     """The same asker has asked something newer meanwhile."""
 
 
@@ -184,8 +188,10 @@ PATIENCE_S = 90.0
 """A page that has not asked for its task so long is gone, and the task is given up."""
 
 
-class UnknownTaskError(KeyError):
+class UnknownTaskError(VonError, KeyError):
     """A task that there is not, or that ended long ago."""
+
+    http_status = 404
 
     def __str__(self) -> str:
         return "there is no such task any more"
@@ -265,7 +271,7 @@ class TaskBoard:
             UnknownTaskError: there is none.
         """
         if id not in self._tasks:
-            raise UnknownTaskError
+            raise UnknownTaskError(f"there is no work {id!r}: it ended long ago, or the studio was started anew")
         return self._tasks[id]
 
     def cancel_all(self) -> None:

@@ -6,6 +6,8 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vondata.errors import VonError
+
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,8 +24,10 @@ HEADERS: Mapping[str, str] = {
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
-class RemoteHostError(ValueError):
+class RemoteHostError(VonError, ValueError):
     """The studio was to listen where others can reach it, and nobody said under which names."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 import tornado.web
 from tornado.httpserver import HTTPServer
 
-from vonmodel.studio.handler import STATUSES, NothingHandler
+from vondata.errors import VonError
+from vonmodel.studio.handler import NothingHandler
 from vonmodel.studio.pictures import draw_strip
 from vonmodel.studio.routes import (
     ImageHandler,
@@ -41,7 +42,7 @@ IDLE_S = 120.0
 """A connection on which nothing happens for so long is closed."""
 
 
-class ListenError(OSError):
+class ListenError(VonError, OSError):
     """The address or port cannot be listened on."""
 
 
@@ -144,7 +145,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _warm_up(shelf: ModelShelf) -> None:
     """Loads the newest model and compiles what draws it, so that the first question need not."""
-    with suppress(*(kind for kind, _ in STATUSES)):
+    with suppress(VonError):
         draw_strip(shelf.session(None), parse_question({}))
 
 

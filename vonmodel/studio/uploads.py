@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vondata.errors import VonError
 from vondata.images.prepare import locate_object
 from vondata.images.settings import ImageSettings
 from vonmodel.inference.photo import CutPhoto, photo_of_object
@@ -34,8 +35,10 @@ UPLOADS_AT_ONCE = 8
 Pixels = npt.NDArray[np.uint8]
 
 
-class UnknownPhotoError(KeyError):
+class UnknownPhotoError(VonError, KeyError):
     """A photo that was never brought here, or too long ago."""
+
+    http_status = 404
 
     def __str__(self) -> str:
         return "this photo is not here any more; drop it again"
@@ -110,7 +113,7 @@ class PhotoTray:
         try:
             return self._photos[key, size]
         except KeyError as error:
-            raise UnknownPhotoError from error
+            raise UnknownPhotoError(f"the photo {key!r} is no longer here: drop it on the page again") from error
 
 
 @dataclass(frozen=True)

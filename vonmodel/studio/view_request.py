@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vondata.dataset.shape_file import atomic_path
+from vondata.errors import VonError
 from vonmodel.inference.interpolate import interpolate_spherical
 from vonmodel.inference.sampling import Seed, parse_seed
 from vonmodel.inference.session import CodeError, ModelSession, Shape
@@ -31,8 +32,10 @@ FOLDER = "studio"
 _SPELT = re.compile(r"@([0-9a-f]{24})")
 
 
-class UnknownCarvedError(LookupError):
+class UnknownCarvedError(VonError, LookupError):
     """A carved shape that the run does not have, or that is of another model."""
+
+    http_status = 404
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,10 @@ LARGEST_AZIMUTH_DEG = 360.0
 LARGEST_ELEVATION_DEG = 90.0
 
 
-class QuestionError(ValueError):
+class QuestionError(VonError, ValueError):
     """A question that makes no sense; the message says what is wrong with it."""
+
+    http_status = 400
 
 
 @dataclass(frozen=True)

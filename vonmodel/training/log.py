@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vondata.errors import VonError
 from vonmodel.config import StageName
 from vonmodel.distributed import is_writer, mean_everywhere, told_by_all
 from vonmodel.run_folder import RunFolder
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(VonError, ArithmeticError):
     """A loss became infinite or not a number.
 
     Attributes:
