@@ -37,6 +37,7 @@ from vonmodel.inference.rendering import on_finer_grid
 from vonmodel.inference.session import ModelSession, Source, open_source
 from vonmodel.mesh import to_pixels
 from vonmodel.reconstruction.reconstruct import Reconstructor, ReconstructSettings
+from vonmodel.representation import is_shell
 
 Bools = npt.NDArray[np.bool_]
 RIGHT_DEG = 15.0
@@ -172,7 +173,7 @@ def _photographed(source: Source, photo: Path) -> Bools | None:
 def _solid(session: ModelSession, volume: torch.Tensor, resolution: int) -> Bools:
     """What of a volume is solid, on a grid of another resolution over the same cube."""
     solid = on_finer_grid(volume, resolution)[0].cpu().numpy() > session.level
-    if session.config.representation == "distance":
+    if is_shell(session.config.representation):
         solid = filled(VoxelGrid(solid, (0.0, 0.0, 0.0), 1.0)).occupancy
     return np.asarray(solid)
 

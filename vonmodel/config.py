@@ -14,6 +14,7 @@ from vonmodel.config_fields import (
     Count,
     Decay,
     Distance,
+    Length,
     Natural,
     Share,
     check_ranges,
@@ -45,7 +46,7 @@ __all__ = [
     "value_of",
 ]
 
-Representation = Literal["occupancy", "distance"]
+Representation = Literal["occupancy", "distance", "signed"]
 DepthRange = Literal["item", "batch"]
 StageName = Literal["shape", "texture", "joint"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
@@ -62,7 +63,14 @@ class ModelConfig:
         texture_code_size: length of the texture code z_texture.
         shape_base_channels: width of the shape networks next to the volume.
         texture_base_channels: width of the 2D generators, encoders and critics next to the image.
-        representation: shapes as occupancy or as exp(-8 d) of the unsigned distance d in cube edges.
+        representation: shapes as occupancy, as exp(-8 d) of the unsigned distance d in cube edges, or as signed
+            distance clipped at `band`.
+        band: largest signed distance that a volume holds, in cube edges; a voxel is 1 / (resolution - 1).
+        opacity_width: of the edge of a signed shape, in cube edges: the distance over which the log odds of its
+            opacity change by one.
+        finer_grid: voxels along an edge of the grid that a signed shape is interpolated to before light and surfaces
+            meet it; where it is not finer, its own.
+        symmetric: generated shapes are their own mirror images at x = 0: the half at x > 0 is generated.
         depth_range: depth is normalised over each item or over the whole batch (published).
         resampled: the published two-pass projection instead of sampling the volume once.
         rays_per_pixel: rays along an edge of each pixel of the framed sketch, averaged; 1 is published.
@@ -77,6 +85,10 @@ class ModelConfig:
     shape_base_channels: Count = 64
     texture_base_channels: Count = 64
     representation: Representation = "occupancy"
+    band: Length = 0.06
+    opacity_width: Length = 0.004
+    finer_grid: Natural = 0
+    symmetric: bool = False
     depth_range: DepthRange = "batch"
     resampled: bool = True
     rays_per_pixel: Count = 1
@@ -137,11 +149,16 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class ShapeStageConfig(StageConfig):
-    """Shape generator against its critic, WGAN-GP.
+    """Shape generator against its critic.
 
     Attributes:
+        objective: WGAN-GP (published), or relativistic pairs with penalties on the critic's slope.
         critic_steps: updates of the critic for each update of the generator.
-        gradient_penalty: weight of the penalty on the critic's gradient norm.
+        gradient_penalty: weight of WGAN-GP's penalty on the critic's gradient norm.
+        r1: weight of the squared slope on prepared shapes, with relativistic pairs.
+        r2: the same on generated shapes.
+        slope_every: the slopes are computed in every so-manieth update of the critic, and weigh as many times more.
+        mirror: mirror every second prepared shape of a class with mirror symmetry.
     """
 
     batch_size: Count = 8
@@ -149,8 +166,13 @@ class ShapeStageConfig(StageConfig):
     decaying: Amount = 250
     learning_rate: Amount = 1e-4
     beta2: Decay = 0.9
+    objective: Literal["wgan-gp", "relativistic"] = "wgan-gp"
     critic_steps: Count = 1
     gradient_penalty: Amount = 10.0
+    r1: Amount = 8.0
+    r2: Amount = 8.0
+    slope_every: Count = 1
+    mirror: bool = False
 
 
 @dataclass(frozen=True)

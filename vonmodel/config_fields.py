@@ -42,6 +42,7 @@ class Range:
 Count = Annotated[int, Range(1, math.inf, below=True)]
 Natural = Annotated[int, Range(0, math.inf, below=True)]
 Amount = Annotated[float, Range(0, math.inf, below=True)]
+Length = Annotated[float, Range(1e-4, 1)]
 Share = Annotated[float, Range(0, 1)]
 Distance = Annotated[float, Range(1.5, 100)]
 Decay = Annotated[float, Range(0, 1, below=True)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,7 @@ from torch import Tensor
 
 from vondata.dataset.shape_file import atomic_path
 from vondata.frames import object_to_gltf, voxel_to_object
-from vonmodel.config import Representation
 
-SURFACE_DISTANCE = 0.012
-"""Distance in cube edges of the surface drawn around a distance function's zero (the published value)."""
 _CLEARANCE = 1e-3
 
 
@@ -50,18 +46,6 @@ class SurfaceMesh:
         length = np.linalg.norm(normals, axis=1, keepdims=True)
         # Where thin parts meet, faces may cancel out: any unit vector is as good as another.
         return np.where(length > 0, normals / np.where(length > 0, length, 1.0), [0.0, 0.0, 1.0])
-
-
-def surface_level(representation: Representation, resolution: int) -> float:
-    """The value of a volume on its surface.
-
-    Occupancy: 1/2. Distance functions exp(-8 d): d = 0.012 cube edges as published, but never less than half a
-    voxel's diagonal, below which thin parts fall through the grid.
-    """
-    if representation == "occupancy":
-        return 0.5
-    half_diagonal = 0.5 * math.sqrt(3.0) / (resolution - 1)
-    return math.exp(-8.0 * max(SURFACE_DISTANCE, half_diagonal))
 
 
 def surface_mesh(volume: npt.NDArray[np.floating], level: float) -> SurfaceMesh:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,13 +22,13 @@ from vonmodel.projection import (
     FramedSketch,
     Sketch,
     SurfaceSketch,
-    distance_to_opacity,
     frame_positions,
     frame_sketch,
     locate_surface,
     project,
     reduce_sketch,
 )
+from vonmodel.representation import opacity
 from vonmodel.seeding import torch_generator
 
 GENERATORS = ("shape_generator", "texture_generator", "sketch_encoder", "texture_encoder")
@@ -67,13 +65,11 @@ class VonModel(nn.Module):
     def generate_shapes(self, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
         """Volumes of shape codes, in the model's representation, [0, 1]."""
         volumes: Tensor = self.shape_generator(codes)
-        return volumes
+        return mirrored(volumes) if self.config.symmetric else volumes
 
-    def opacity(self, volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 1 r r r"]:
-        """What of a volume in the model's representation stops light, in [0, 1]."""
-        if self.config.representation == "occupancy":
-            return volumes
-        return distance_to_opacity(volumes, threshold=opaque_above(self.config.resolution))
+    def opacity(self, volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 1 g g g"]:
+        """What of a volume in the model's representation stops light, in [0, 1]; see `representation.opacity`."""
+        return opacity(self.config, volumes)
 
     @property
     def camera(self) -> Camera:
@@ -186,11 +182,7 @@ def on_background(
     return mask * image + (1.0 - mask) * background
 
 
-def opaque_above(resolution: int) -> float:
-    """Smallest value exp(-8 d) of a distance-function volume that stops light.
-
-    The published 0.9 (d < 0.013 cube edges) is a shell of 1.7 voxels at 128^3. On a coarser grid it would be thinner
-    than the spacing and thin parts would vanish between voxels, so the shell is never thinner than half the diagonal
-    of a voxel: a grid point lies in it wherever the surface crosses a cell.
-    """
-    return min(0.9, math.exp(-8.0 * 0.5 * math.sqrt(3.0) / (resolution - 1)))
+def mirrored(volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 1 r r r"]:
+    """Volumes whose half at x < 0 is the mirror image of the one at x > 0."""
+    half = volumes[:, :, volumes.shape[2] // 2 :]
+    return torch.cat([half.flip(2), half], dim=2)

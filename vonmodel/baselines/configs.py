@@ -133,6 +133,7 @@ class BaselineData:
             config.class_name,
             resolution=model.resolution,
             representation=model.representation,
+            band=model.band,
             cache_mb=0 if images else config.output.cache_mb,
         )
         photos = ImageDataset(data, config.class_name, size=model.image_size, cache_mb=config.output.cache_mb)

@@ -24,11 +24,10 @@ from vondata.dataset.shards import OutputFiles
 from vondata.io.files import OutputFile
 from vondata.dataset.shape_file import load_distance, load_occupancy
 
-from vonmodel.config import Representation
+from vonmodel.config import ModelConfig, Representation
 from vonmodel.data.downsampling import coarser_distance, coarser_occupancy, smaller_photo
-
-# Distance-function shapes hold exp(-DISTANCE_DECAY d), d in cube edges.
-DISTANCE_DECAY = 8.0
+from vonmodel.data.signed_distance import signed_distance, thickness_for
+from vonmodel.representation import DISTANCE_DECAY, signed_volume
 
 ViewpointSampler = Callable[[int, np.random.Generator], npt.NDArray[np.float64]]
 
@@ -87,6 +86,7 @@ class ShapeDataset:
         *,
         resolution: int,
         representation: Representation,
+        band: float = ModelConfig.band,
         split: Split | None = "train",
         cache_mb: int = 0,
     ) -> None:
@@ -96,7 +96,8 @@ class ShapeDataset:
             data: the prepared dataset, packed or not.
             class_name: the class.
             resolution: voxels along an edge, at most what was prepared.
-            representation: occupancy or exp(-8 d) of the distance.
+            representation: what a volume holds, see `vonmodel.representation`.
+            band: largest signed distance that a volume holds, in cube edges; for the signed representation.
             split: which part; all where None.
             cache_mb: memory for decoded shapes.
 
@@ -108,6 +109,7 @@ class ShapeDataset:
         self._files = OutputFiles(data, class_name, "shapes")
         self._resolution = resolution
         self._representation = representation
+        self._band = band
         self._cache = ItemCache(cache_mb)
 
     def __len__(self) -> int:
@@ -123,7 +125,7 @@ class ShapeDataset:
         return self.compact(index).float()
 
     def compact(self, index: int) -> Num[Tensor, "1 r r r"]:
-        """The same in fewer bytes: uint8 for an occupancy, float16 for a distance function. Not to be written to.
+        """The same in fewer bytes: uint8 for an occupancy, float16 for distances. Not to be written to.
 
         A float32 volume of 128^3 has 8 MB, which take longer to hand out and to move than its file to decode.
         """
@@ -137,7 +139,13 @@ class ShapeDataset:
         """What is cached: eight voxels of an occupancy in a byte, so that a whole class fits into memory."""
         if self._representation == "occupancy":
             return np.packbits(coarser_occupancy(load_occupancy(file), self._resolution))
-        distance = coarser_distance(load_distance(file), self._resolution)
+        distance = load_distance(file)
+        if self._representation == "signed":
+            thickness = thickness_for(len(distance), self._resolution)
+            distance = signed_distance(load_occupancy(file), distance, thickness)
+            signed = torch.from_numpy(coarser_distance(distance, self._resolution))
+            return np.asarray(signed_volume(signed, self._band).half().numpy())
+        distance = coarser_distance(distance, self._resolution)
         return np.asarray(np.exp(-DISTANCE_DECAY * distance), dtype=np.float16)
 
 

@@ -63,18 +63,31 @@ class Batch:
 
 @dataclass(frozen=True)
 class ShapeSource:
-    """Draws shapes for the steps of a stage."""
+    """Draws shapes for the steps of a stage.
+
+    Attributes:
+        dataset: the prepared shapes.
+        stage: whose steps they are.
+        seed: of the run.
+        mirror: mirror every second shape; for classes that look alike in the mirror.
+    """
 
     dataset: ShapeDataset
     stage: StageName
     seed: int
+    mirror: bool = False
 
     def load(self, step: int, count: int, rows: Sequence[int] | None = None) -> Batch:
         """`count` shapes for a step, or those of them in these rows."""
         positions = epoch_positions(step, count, len(self.dataset), seed=self.seed, purpose=f"{self.stage} shapes")
-        positions = [positions[row] for row in (range(count) if rows is None else rows)]
+        rows = range(count) if rows is None else rows
+        positions = [positions[row] for row in rows]
+        volumes = [self.dataset.compact(position) for position in positions]
+        if self.mirror:
+            mirrored = numpy_generator(self.seed, self.stage, "shapes mirrored", step).random(count) < 0.5
+            volumes = [each.flip(1) if mirrored[row] else each for row, each in zip(rows, volumes, strict=True)]
         return Batch(
-            volumes=torch.stack([self.dataset.compact(position) for position in positions]),
+            volumes=torch.stack(volumes),
             ids=tuple(self.dataset.ids[position] for position in positions),
         )
 

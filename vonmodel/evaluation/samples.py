@@ -100,7 +100,12 @@ class RealShapes(Sample):
         """
         self.size, self.representation = config.resolution, config.representation
         self._dataset = ShapeDataset(
-            data, class_name, resolution=config.resolution, representation=config.representation, split=split
+            data,
+            class_name,
+            resolution=config.resolution,
+            representation=config.representation,
+            band=config.band,
+            split=split,
         )
         super().__init__(data, class_name, "shapes", self._dataset.ids, maximum)
 

@@ -27,6 +27,7 @@ from vonmodel.config import Representation
 from vonmodel.data.datasets import EmptyDatasetError, ShapeDataset
 from vonmodel.evaluation.inception import WeightsError, file_sha256
 from vonmodel.networks.sizes import shape_levels, shape_width
+from vonmodel.representation import is_shell
 from vonmodel.seeding import epoch_positions, numpy_generator, torch_generator
 
 FORMAT = 1
@@ -111,8 +112,8 @@ class ShapeClassifier(nn.Module):
 
 
 def as_seen(volumes: Float[Tensor, "n 1 r r r"], representation: Representation) -> Float[Tensor, "n 1 r r r"]:
-    """Volumes as a classifier sees them: occupancy as the solid that an export shows, distances as they are."""
-    return (volumes > 0.5).float() if representation == "occupancy" else volumes
+    """Volumes as a classifier sees them: solids as an export shows them, shells as they are."""
+    return volumes if is_shell(representation) else (volumes > 0.5).float()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from vonmodel.evaluation.image_metrics import Progress, told
 from vonmodel.evaluation.samples import RealShapes, Volumes
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.statistics import StatisticsError
-from vonmodel.mesh import surface_level, surface_mesh
+from vonmodel.mesh import surface_mesh
+from vonmodel.representation import surface_level
 from vonmodel.seeding import numpy_generator
 
 if TYPE_CHECKING:
@@ -265,12 +266,13 @@ def shape_scores(
     generated = subject.shapes(count, settings.seed)
     if generated is None:
         return
-    level = surface_level(config.model.representation, config.model.resolution)
+    level = surface_level(config.model)
     training = ShapeDataset(
         subject.data,
         config.class_name,
         resolution=config.model.resolution,
         representation=config.model.representation,
+        band=config.model.band,
     )
     overlap = shape_overlap(generated, training, level, told(progress, "training shapes"))
     about = {"seed": settings.seed, "resolution": config.model.resolution}

@@ -19,6 +19,7 @@ from vonmodel.inference.vertex_colours import painted_mesh
 from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths
 from vonmodel.mesh import SurfaceMesh, glb_bytes, write_mesh
 from vonmodel.reports.album import Plate, Strip, Written, replaced_folder, write_account, write_each
+from vonmodel.representation import is_shell, surface_field
 
 FileFormat = Literal["glb", "obj", "ply", "binvox"]
 Progress = Callable[[int, int], None]
@@ -150,7 +151,7 @@ def _export_one(session: ModelSession, settings: ExportSettings, folder: Path, s
 
 def _write_voxels(session: ModelSession, shape: Shape, level: float | None, path: Path) -> None:
     """Writes the voxels above the level; a distance function's shell is filled."""
-    solid = shape.volume[0].cpu().numpy() > (session.level if level is None else level)
-    if session.config.representation == "distance":
+    solid = surface_field(session.config, shape.volume)[0].cpu().numpy() > (session.level if level is None else level)
+    if is_shell(session.config.representation):
         solid = filled(VoxelGrid(solid, (0.0, 0.0, 0.0), 1.0)).occupancy
     export_binvox(path, solid)

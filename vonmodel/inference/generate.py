@@ -16,12 +16,13 @@ from vonmodel.checkpoint import CheckpointInfo
 from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.inference.sampling import Viewpoints, draw_codes, draw_shapes, draw_viewpoints, sketch_views
 from vonmodel.inference.session import Source
-from vonmodel.mesh import surface_level, surface_mesh, write_glb, write_grey, write_image
+from vonmodel.mesh import surface_mesh, write_glb, write_grey, write_image
 from vonmodel.model import VonModel
 from vonmodel.projection import SurfaceSketch
 from vonmodel.reports.album import replaced_folder
 from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, versions, write_page
 from vonmodel.reports.metrics_log import read_metrics
+from vonmodel.representation import surface_field, surface_level
 
 BATCH = 16
 """Images painted at a time, which bounds memory and changes nothing else."""
@@ -39,7 +40,7 @@ def write_shape(
             _write_view(folder, f"view-{index + 1}", sketch, model, texture_codes.to(device))
             for index, sketch in enumerate(_sketches(model, volume, viewpoints))
         )
-    mesh = surface_mesh(volume[0, 0].cpu().numpy(), level)
+    mesh = surface_mesh(surface_field(model.config, volume[0])[0].cpu().numpy(), level)
     if len(mesh.faces):
         write_glb(folder / "mesh.glb", mesh)
     return GeneratedShape(
@@ -140,7 +141,7 @@ def generate(source: Source, settings: GenerateSettings, output: Path, progress:
     viewpoints = choose_viewpoints(settings, source.sampler)
     shape_codes = draw_codes(settings.shapes, config.shape_code_size, seed=settings.seed, purpose="shape")
     texture_codes = draw_codes(settings.textures, config.texture_code_size, seed=settings.seed, purpose="texture")
-    level = surface_level(config.representation, config.resolution) if settings.level is None else settings.level
+    level = surface_level(config) if settings.level is None else settings.level
     with replaced_folder(output) as folder:
         shapes = []
         for index, code in enumerate(shape_codes):

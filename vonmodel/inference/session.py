@@ -19,9 +19,10 @@ from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, viewpoint_sampler
 from vonmodel.inference.sampling import Rendering, Seed, Viewpoints, draw_shapes, draw_viewpoints, sketch_views
-from vonmodel.mesh import SurfaceMesh, surface_level, surface_mesh
+from vonmodel.mesh import SurfaceMesh, surface_mesh
 from vonmodel.model import VonModel, arrange_channels_last
 from vonmodel.projection import SurfaceSketch
+from vonmodel.representation import surface_field, surface_level
 from vonmodel.run_folder import RunFolder
 
 
@@ -162,7 +163,7 @@ class ModelSession:
     @property
     def level(self) -> float:
         """The value of a volume on its surface."""
-        return surface_level(self.config.representation, self.config.resolution)
+        return surface_level(self.config)
 
     def code(self, which: Which, purpose: Literal["shape", "texture"]) -> Float[Tensor, " k"]:
         """The code of a seed, or the code itself if it is one of this model.
@@ -227,6 +228,7 @@ class ModelSession:
             source.class_name,
             resolution=self.config.resolution,
             representation=self.config.representation,
+            band=self.config.band,
             split=None,
         )
         if id not in dataset.ids:
@@ -289,7 +291,9 @@ class ModelSession:
 
     def mesh(self, shape: Shape, level: float | None = None) -> SurfaceMesh:
         """The closed surface of a shape; without faces where nothing exceeds the level."""
-        return surface_mesh(shape.volume[0].cpu().numpy(), self.level if level is None else level)
+        return surface_mesh(
+            surface_field(self.config, shape.volume)[0].cpu().numpy(), self.level if level is None else level
+        )
 
 
 def _seed(which: Seed | int) -> Seed:

@@ -22,9 +22,10 @@ from torch.nn import functional
 from vondata.shapes.binvox import VoxelGrid, filled
 from vonmodel.geometry import Camera
 from vonmodel.inference.rendering import look, on_finer_grid, overlap_of, see
-from vonmodel.model import VonModel, opaque_above
+from vonmodel.model import VonModel
 from vonmodel.projection import Sketch, frame_sketch
 from vonmodel.reconstruction.fitting import framed_channels, frames_of, silhouette_loss
+from vonmodel.representation import is_shell, volume_of_distance
 
 FINEST = 64
 """Voxels an edge that a coarser model's volumes are refined to."""
@@ -87,7 +88,7 @@ def carve(
         camera: what the photo was taken with.
     """
     size = outline.shape[-1]
-    volume = on_finer_grid(volume, carving_grid(volume.shape[-1], size))
+    volume = on_finer_grid(volume, carving_grid(max(volume.shape[-1], model.config.finer_grid), size))
     with torch.no_grad():
         seen = look(model, volume[None], angles[None], camera=camera, image_size=size)
         before, silhouette = _overlap(seen, outline)
@@ -108,7 +109,7 @@ def carve(
             shown, _ = framed_channels(seen, frames)
             loss = silhouette_loss(shown, outline).sum() + cost
         if width == SHARP:
-            grown = volume_of(model, distance.detach()[0] - GROWTH, SHARP)
+            grown = volume_of_distance(model.config, distance.detach()[0] - GROWTH, SHARP)
             with torch.no_grad():
                 overlap, silhouette = _overlap(
                     look(model, grown[None], turned, camera=camera, image_size=size), outline
@@ -169,18 +170,9 @@ def carving_grid(resolution: int, outline_size: int) -> int:
 def solid_of(model: VonModel, volume: Float[Tensor, "1 g g g"]) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """What of a volume is solid; what a distance function's opaque shell encloses is."""
     opaque = (model.opacity(volume[None])[0, 0] > 0.5).cpu().numpy()
-    if model.config.representation == "distance":
+    if is_shell(model.config.representation):
         opaque = filled(VoxelGrid(opaque, (0.0, 0.0, 0.0), 1.0)).occupancy
     return np.asarray(opaque)
-
-
-def volume_of(model: VonModel, distance: Float[Tensor, "1 g g g"], width: float) -> Float[Tensor, "1 g g g"]:
-    """The volume, in the model's representation, of signed distances in voxels to where it begins to be opaque."""
-    if model.config.representation == "occupancy":
-        return torch.sigmoid(-distance / width)
-    threshold = opaque_above(model.config.resolution)
-    edges = distance / (distance.shape[-1] - 1)
-    return threshold * torch.exp(-8.0 * edges.clamp_min(math.log(threshold) / 8.0))
 
 
 def signed_distance(

@@ -9,8 +9,7 @@ from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined
 from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import GENERATORS, VonModel
 from vonmodel.training.image_pool import ImagePool
-from vonmodel.training.losses import wasserstein_generator_loss
-from vonmodel.training.shape_stage import generate, shape_critic_losses
+from vonmodel.training.shape_stage import generate, shape_critic_losses, shape_generator_loss
 from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
 from vonmodel.training.texture_stage import texture_critic_losses, texture_losses
 
@@ -42,7 +41,7 @@ class JointStage(Stage):
         Args:
             model: the model.
             config: schedule, and the weight of the shape terms.
-            shape: weight of the gradient penalty.
+            shape: objective of the shapes and its weights.
             texture: weights of the texture terms.
             shapes: prepared shapes, for the shape critic.
             photos: photos and viewpoints.
@@ -87,7 +86,7 @@ class JointStage(Stage):
         assert batch.rotations is not None
         fake = generate(model, step, batch.volumes)
         step.made["volumes"] = fake.detach()
-        adversarial = wasserstein_generator_loss(model.shape_critic(fake))
+        adversarial = shape_generator_loss(model, batch.volumes, fake, self._shape)
         return {
             "shape_adversarial": self.config.shape_weight * adversarial,
             **texture_losses(model, model.sketch(fake, batch.rotations, everywhere=True), step, self._texture),
@@ -96,7 +95,6 @@ class JointStage(Stage):
     def _critics(self, step: Step, repeat: int) -> Losses:
         real = step.batch.volumes
         assert real is not None
-        weight = self._shape.gradient_penalty
-        shape = shape_critic_losses(self._model, real, step.made["volumes"], step, weight)
+        shape = shape_critic_losses(self._model, real, step.made["volumes"], step, self._shape, step.number)
         weighted = {name: self.config.shape_weight * loss for name, loss in shape.items()}
         return {**weighted, **texture_critic_losses(self._model, step, self.pools)}

@@ -1,4 +1,4 @@
-"""The shape stage: the shape generator against its critic, WGAN-GP on volumes."""
+"""The shape stage: the shape generator against its critic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from vonmodel.config import ShapeStageConfig, StageName
 from vonmodel.data.loader import Batch, ShapeSource
 from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import VonModel
-from vonmodel.training.losses import gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss
+from vonmodel.training.losses import (
+    critic_slope,
+    gradient_penalty,
+    relativistic_critic_loss,
+    relativistic_generator_loss,
+    wasserstein_critic_loss,
+    wasserstein_generator_loss,
+)
 from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
 
 
@@ -49,12 +56,14 @@ class ShapeStage(Stage):
         real = step.batch.volumes[repeat * size : (repeat + 1) * size]
         with torch.no_grad():
             fake = generate(self._model, step, real)
-        return shape_critic_losses(self._model, real, fake, step, self.config.gradient_penalty)
+        update = step.number * self.config.critic_steps + repeat
+        return shape_critic_losses(self._model, real, fake, step, self.config, update)
 
     def _generator(self, step: Step, repeat: int) -> Losses:
         assert step.batch.volumes is not None
-        fake = generate(self._model, step, step.batch.volumes[: len(step.part.rows(self.config.batch_size))])
-        return {"shape_adversarial": wasserstein_generator_loss(self._model.shape_critic(fake))}
+        real = step.batch.volumes[: len(step.part.rows(self.config.batch_size))]
+        fake = generate(self._model, step, real)
+        return {"shape_adversarial": shape_generator_loss(self._model, real, fake, self.config)}
 
 
 def generate(model: VonModel, step: Step, like: Float[Tensor, "n ..."]) -> Float[Tensor, "n 1 r r r"]:
@@ -62,17 +71,50 @@ def generate(model: VonModel, step: Step, like: Float[Tensor, "n ..."]) -> Float
     return model.generate_shapes(step.normal(model.config.shape_code_size, like))
 
 
+def shape_generator_loss(
+    model: VonModel,
+    real: Float[Tensor, "n 1 r r r"],
+    fake: Float[Tensor, "n 1 r r r"],
+    config: ShapeStageConfig,
+) -> Float[Tensor, ""]:
+    """What the shape generator minimises against the critic."""
+    if config.objective == "wgan-gp":
+        return wasserstein_generator_loss(model.shape_critic(fake))
+    with torch.no_grad():
+        real_scores = model.shape_critic(real)
+    return relativistic_generator_loss(real_scores, model.shape_critic(fake))
+
+
 def shape_critic_losses(
     model: VonModel,
     real: Float[Tensor, "n 1 r r r"],
     fake: Float[Tensor, "n 1 r r r"],
     step: Step,
-    penalty_weight: float,
+    config: ShapeStageConfig,
+    update: int,
 ) -> dict[str, Tensor]:
-    """What the shape critic minimises; scores and penalty are both means over the batch."""
+    """What the shape critic minimises, weighted; every term is a mean over the batch.
+
+    Args:
+        model: its generator and critic.
+        real: prepared shapes.
+        fake: generated shapes, without gradient.
+        step: the source of random numbers.
+        config: objective and weights.
+        update: number of this update of the critic, from 0.
+    """
     critic = model.shape_critic
-    penalty = gradient_penalty(critic, real, fake, step.uniform(real))
+    if config.objective == "wgan-gp":
+        penalty = gradient_penalty(critic, real, fake, step.uniform(real))
+        return {
+            "shape_critic": wasserstein_critic_loss(critic(real), critic(fake)),
+            "shape_penalty": config.gradient_penalty * penalty,
+        }
+    if update % config.slope_every:
+        loss = relativistic_critic_loss(critic(real), critic(fake))
+        return {"shape_critic": loss, "shape_slope": torch.zeros_like(loss)}
+    (real_scores, real_slope), (fake_scores, fake_slope) = critic_slope(critic, real), critic_slope(critic, fake)
     return {
-        "shape_critic": wasserstein_critic_loss(critic(real), critic(fake)),
-        "shape_penalty": penalty_weight * penalty,
+        "shape_critic": relativistic_critic_loss(real_scores, fake_scores),
+        "shape_slope": config.slope_every * (config.r1 * real_slope + config.r2 * fake_slope),
     }

@@ -1,0 +1,140 @@
+"""What the values of a volume mean: how each representation stops light, and where its surface is.
+
+A volume holds numbers in [0, 1] on a grid over the cube [-1, 1]^3, indexed [x, y, z]; distances are in cube edges.
+
+    occupancy   share of the solid; surface at 1/2
+    distance    exp(-8 d) of the unsigned distance d; a shell around the surface (published)
+    signed      1/2 - s / (2 band), clipped to [0, 1], of the signed distance s, negative inside; surface at 1/2
+
+Nothing outside this file asks which one it is.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vonmodel.config import ModelConfig, Representation
+from vonmodel.precision import at_least_single
+from vonmodel.projection import distance_to_opacity
+
+DISTANCE_DECAY = 8.0
+"""Distance-function volumes hold exp(-DISTANCE_DECAY d)."""
+SURFACE_DISTANCE = 0.012
+"""Distance of the surface drawn around a distance function's zero (the published value)."""
+
+
+def opacity(config: ModelConfig, volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 1 g g g"]:
+    """What of volumes stops light, in [0, 1]; differentiable.
+
+    Occupancy is opacity; a distance function is opaque in a shell; a signed distance s has the opacity
+    sigmoid(-s / opacity_width), on the finer grid that the configuration asks for.
+    """
+    match config.representation:
+        case "occupancy":
+            return volumes
+        case "distance":
+            return distance_to_opacity(volumes, threshold=opaque_above(config.resolution))
+        case "signed":
+            fine = at_least_single(refined(volumes, max(volumes.shape[-1], config.finer_grid)))
+            return torch.sigmoid((2.0 * fine - 1.0) * (config.band / config.opacity_width))
+
+
+def surface_level(config: ModelConfig) -> float:
+    """The value of a volume on its surface.
+
+    Occupancy and signed distance: 1/2. Distance functions: d = 0.012 as published, but never less than half a
+    voxel's diagonal, below which thin parts fall through the grid.
+    """
+    if config.representation != "distance":
+        return 0.5
+    half_diagonal = 0.5 * math.sqrt(3.0) / (config.resolution - 1)
+    return math.exp(-DISTANCE_DECAY * max(SURFACE_DISTANCE, half_diagonal))
+
+
+def surface_field(config: ModelConfig, volume: Float[Tensor, "1 r r r"]) -> Float[Tensor, "1 g g g"]:
+    """The volume on the grid that its surface is taken from: a finer one where the configuration asks for it."""
+    return refined(volume[None], max(volume.shape[-1], config.finer_grid))[0]
+
+
+def is_shell(representation: Representation) -> bool:
+    """Whether what is opaque of a volume is a shell around an empty inside, to be filled to become a solid."""
+    return representation == "distance"
+
+
+def volume_of_distance(
+    config: ModelConfig, distance: Float[Tensor, "1 g g g"], width: float
+) -> Float[Tensor, "1 g g g"]:
+    """The volume of signed distances, in voxels of their grid, to where the object begins to be opaque.
+
+    Args:
+        config: representation and its scales.
+        distance: negative inside.
+        width: of an occupancy's edge, in voxels.
+    """
+    edges = distance / (distance.shape[-1] - 1)
+    match config.representation:
+        case "occupancy":
+            return torch.sigmoid(-distance / width)
+        case "distance":
+            threshold = opaque_above(config.resolution)
+            return threshold * torch.exp(-DISTANCE_DECAY * edges.clamp_min(math.log(threshold) / DISTANCE_DECAY))
+        case "signed":
+            return signed_volume(edges, config.band)
+
+
+def signed_volume(distance: Float[Tensor, "*n"], band: float) -> Float[Tensor, "*n"]:
+    """Values of signed distances in cube edges: 1/2 - s / (2 band), clipped to [0, 1]."""
+    return (0.5 - distance / (2.0 * band)).clamp(0.0, 1.0)
+
+
+def opaque_above(resolution: int) -> float:
+    """Smallest value exp(-8 d) of a distance-function volume that stops light.
+
+    The published 0.9 (d < 0.013 cube edges) is a shell of 1.7 voxels at 128^3. On a coarser grid it would be thinner
+    than the spacing and thin parts would vanish between voxels, so the shell is never thinner than half the diagonal
+    of a voxel: a grid point lies in it wherever the surface crosses a cell.
+    """
+    return min(0.9, math.exp(-DISTANCE_DECAY * 0.5 * math.sqrt(3.0) / (resolution - 1)))
+
+
+def refined(volumes: Float[Tensor, "n 1 r r r"], grid: int) -> Float[Tensor, "n 1 g g g"]:
+    """Volumes on a grid of `grid` voxels an edge over the same cube, cubic (Catmull-Rom) between their voxels.
+
+    A smooth field stays smooth across the cells of the coarse grid, where linear interpolation leaves creases that
+    light shows. The values are clipped to [0, 1], which a cubic overshoots.
+    """
+    if grid == volumes.shape[-1]:
+        return volumes
+    with torch.autocast(volumes.device.type, enabled=False):
+        volumes = at_least_single(volumes)
+        weights = _cubic_weights(volumes.shape[-1], grid, volumes.device, volumes.dtype)
+        fine = torch.einsum("ncijk,xi,yj,zk->ncxyz", volumes, weights, weights, weights)
+    return fine.clamp(0.0, 1.0).contiguous()
+
+
+@lru_cache(maxsize=32)
+def _cubic_weights(coarse: int, fine: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "fine coarse"]:
+    """Weights of coarse grid points at fine ones, both grids from end to end; the outermost values go on outside."""
+    weights = np.zeros((fine, coarse))
+    for row in range(fine):
+        position = row * (coarse - 1) / (fine - 1)
+        start = min(int(position), coarse - 2)
+        for neighbour in range(start - 1, start + 3):
+            weights[row, min(max(neighbour, 0), coarse - 1)] += _catmull_rom(abs(position - neighbour))
+    # What is kept serves training too, which takes no tensor that was made in inference mode.
+    with torch.inference_mode(False):
+        return torch.from_numpy(weights).to(device, dtype)
+
+
+def _catmull_rom(distance: float) -> float:
+    if distance < 1.0:
+        return (1.5 * distance - 2.5) * distance**2 + 1.0
+    if distance < 2.0:
+        return ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
+    return 0.0
