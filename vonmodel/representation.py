@@ -12,9 +12,7 @@ Nothing outside this file asks which one it is.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -113,28 +111,17 @@ def refined(volumes: Float[Tensor, "n 1 r r r"], grid: int) -> Float[Tensor, "n 
         return volumes
     with torch.autocast(volumes.device.type, enabled=False):
         volumes = at_least_single(volumes)
-        weights = _cubic_weights(volumes.shape[-1], grid, volumes.device, volumes.dtype)
+        weights = _cubic_weights(volumes.shape[-1], grid, volumes)
         fine = torch.einsum("ncijk,xi,yj,zk->ncxyz", volumes, weights, weights, weights)
     return fine.clamp(0.0, 1.0).contiguous()
 
 
-@lru_cache(maxsize=32)
-def _cubic_weights(coarse: int, fine: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "fine coarse"]:
+def _cubic_weights(coarse: int, fine: int, like: Tensor) -> Float[Tensor, "fine coarse"]:
     """Weights of coarse grid points at fine ones, both grids from end to end; the outermost values go on outside."""
-    weights = np.zeros((fine, coarse))
-    for row in range(fine):
-        position = row * (coarse - 1) / (fine - 1)
-        start = min(int(position), coarse - 2)
-        for neighbour in range(start - 1, start + 3):
-            weights[row, min(max(neighbour, 0), coarse - 1)] += _catmull_rom(abs(position - neighbour))
-    # What is kept serves training too, which takes no tensor that was made in inference mode.
-    with torch.inference_mode(False):
-        return torch.from_numpy(weights).to(device, dtype)
-
-
-def _catmull_rom(distance: float) -> float:
-    if distance < 1.0:
-        return (1.5 * distance - 2.5) * distance**2 + 1.0
-    if distance < 2.0:
-        return ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
-    return 0.0
+    position = torch.arange(fine, device=like.device, dtype=like.dtype) * ((coarse - 1) / (fine - 1))
+    points = torch.arange(-1, coarse + 1, device=like.device, dtype=like.dtype)
+    away = (position[:, None] - points).abs()
+    near, far = (1.5 * away - 2.5) * away.square() + 1.0, ((2.5 - 0.5 * away) * away - 4.0) * away + 2.0
+    weights = torch.where(away < 1.0, near, torch.where(away < 2.0, far, 0.0))
+    first, last = weights[:, :2].sum(1, keepdim=True), weights[:, -2:].sum(1, keepdim=True)
+    return torch.cat([first, weights[:, 2:-2], last], dim=1)

@@ -5,7 +5,9 @@ import trimesh
 from PIL import Image
 
 from vondata.frames import object_to_gltf
-from vonmodel.mesh import SURFACE_DISTANCE, surface_level, surface_mesh, to_pixels, write_glb, write_grey, write_image
+from vonmodel.config import ModelConfig
+from vonmodel.mesh import surface_mesh, to_pixels, write_glb, write_grey, write_image
+from vonmodel.representation import surface_level
 
 
 def signpost(resolution=32):
@@ -82,17 +84,12 @@ def test_the_surface_of_a_smooth_volume_is_exact():
     np.testing.assert_allclose(np.linalg.norm(mesh.vertices, axis=1), 0.7, atol=1e-3)
 
 
-def test_surface_level_is_the_published_one_where_the_grid_allows():
-    assert surface_level("occupancy", 64) == 0.5
-    assert surface_level("distance", 128) == pytest.approx(np.exp(-8 * SURFACE_DISTANCE))
-    coarse = -np.log(surface_level("distance", 32)) / 8
-    assert coarse == pytest.approx(np.sqrt(3) / 2 / 31)
-
-
 def test_a_thin_sheet_in_a_coarse_distance_volume_has_no_holes():
     index = np.arange(24)
     sheet = np.abs((index[:, None, None] + index[None, :, None] * 0.37) - 15.3) / 23 + 0 * index
-    mesh = surface_mesh(np.exp(-8 * sheet / np.hypot(1, 0.37)), surface_level("distance", 24))
+    mesh = surface_mesh(
+        np.exp(-8 * sheet / np.hypot(1, 0.37)), surface_level(ModelConfig(resolution=24, representation="distance"))
+    )
     parts = trimesh.Trimesh(mesh.vertices, mesh.faces).split()
     assert len(parts) == 1
     assert parts[0].euler_number == 2

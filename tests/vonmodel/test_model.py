@@ -1,14 +1,13 @@
-"""The networks put together: sizes, backgrounds, weights by seed, opacity of both representations."""
+"""The networks put together: sizes, backgrounds, weights by seed, what of a volume is seen."""
 
 import dataclasses
-import math
 
 import pytest
 import torch
 
 from vonmodel.config import ModelConfig
 from vonmodel.geometry import viewpoint_rotation
-from vonmodel.model import VonModel, build_model, on_background, opaque_above
+from vonmodel.model import VonModel, build_model, on_background
 from vonmodel.presets import PRESETS
 
 SMALL = ModelConfig(resolution=32, image_size=64, shape_code_size=6, shape_base_channels=2, texture_base_channels=4)
@@ -63,13 +62,6 @@ def test_occupancy_is_opacity() -> None:
     assert build_model(SMALL, 0).opacity(volumes) is volumes
 
 
-@pytest.mark.parametrize(("resolution", "thinnest"), [(128, 0.0132), (256, 0.0132), (64, 0.0137), (32, 0.0279)])
-def test_the_shell_of_a_distance_function_has_no_holes(resolution: int, thinnest: float) -> None:
-    # Half the diagonal of a voxel, or the published 0.9 where that is thicker.
-    assert -math.log(opaque_above(resolution)) / 8 == pytest.approx(thinnest, abs=1e-4)
-    assert -math.log(opaque_above(resolution)) / 8 >= 0.5 * math.sqrt(3) / (resolution - 1) - 1e-9
-
-
 def test_a_thin_rod_between_grid_points_is_seen() -> None:
     config = dataclasses.replace(SMALL, representation="distance")
     model = build_model(config, 0)
@@ -79,6 +71,14 @@ def test_a_thin_rod_between_grid_points_is_seen() -> None:
     rod = torch.exp(-8 * distance)[:, :, None].expand(32, 32, 32)[None, None]
     assert model.sketch(rod, front(1)).silhouette.max() > 0.9
     assert not (rod >= 0.9).any()  # the published threshold would lose it
+
+
+def test_symmetric_shapes_are_their_own_mirror_images() -> None:
+    config = dataclasses.replace(SMALL, symmetric=True)
+    codes = torch.randn(2, 6)
+    symmetric, free = (build_model(each, 0).eval().generate_shapes(codes) for each in (config, SMALL))
+    assert torch.equal(symmetric, symmetric.flip(2))
+    assert torch.equal(symmetric[:, :, 16:], free[:, :, 16:])
 
 
 def test_background() -> None:

@@ -1,5 +1,6 @@
 """Batches are functions of seed, stage and step; viewpoints belong to their photos; loading ahead keeps the order."""
 
+import dataclasses
 import threading
 import time
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_shapes_and_photos_joined(tiny_data: Path) -> None:
     assert moved.volumes.shape == (3, 1, 32, 32, 32)
 
 
-@pytest.mark.parametrize(("representation", "kept"), [("occupancy", torch.uint8), ("distance", torch.float16)])
+@pytest.mark.parametrize(("representation", "kept"), [("occupancy", torch.uint8), ("distance", torch.float16), ("signed", torch.float16)])
 def test_shapes_travel_in_few_bytes(tiny_data: Path, representation: Representation, kept: torch.dtype) -> None:
     source = ShapeSource(ShapeDataset(tiny_data, "chair", resolution=32, representation=representation), "shape", 0)
     batch = source.load(0, 3)
@@ -121,6 +122,26 @@ def test_shapes_travel_in_few_bytes(tiny_data: Path, representation: Representat
     assert moved.dtype == torch.float32
     for id, volume in zip(batch.ids, moved, strict=True):
         assert torch.equal(volume, source.dataset[source.dataset.ids.index(id)])
+
+
+def test_every_second_shape_is_mirrored_whoever_loads_it(tiny_data: Path) -> None:
+    plain = shapes(tiny_data)
+    source = dataclasses.replace(plain, mirror=True)
+    mirrored = 0
+    for step in range(8):
+        given, varied = plain.load(step, 4), source.load(step, 4)
+        assert given.ids == varied.ids
+        assert given.volumes is not None
+        assert varied.volumes is not None
+        for volume, other in zip(given.volumes, varied.volumes, strict=True):
+            turned = torch.equal(other, volume.flip(1))
+            assert turned or torch.equal(other, volume)
+            mirrored += turned and not torch.equal(volume, volume.flip(1))
+        # A process that loads some rows of a batch mirrors the same ones.
+        some = source.load(step, 4, [1, 3]).volumes
+        assert some is not None
+        assert torch.equal(some, varied.volumes[[1, 3]])
+    assert 4 <= mirrored <= 28
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -6,8 +6,9 @@ import torch
 
 from vonmodel.geometry import Camera
 from vonmodel.inference.rendering import framed_look, on_finer_grid, overlap_of
-from vonmodel.reconstruction.carving import carve, carving_grid, signed_distance, solid_of, volume_of
+from vonmodel.reconstruction.carving import carve, carving_grid, signed_distance, solid_of
 from vonmodel.reconstruction.fitting import Target, depth_trust
+from vonmodel.representation import volume_of_distance
 
 ANGLES = torch.tensor([0.5, 0.4])
 
@@ -83,7 +84,7 @@ def test_signed_distances_are_those_of_a_ball(session):
     distance = signed_distance((radius[0] < 9.0).numpy(), radius)
     assert (distance - (radius - 9.0)).abs().max() < 1.0
     model = session.source.model
-    assert np.array_equal(solid_of(model, volume_of(model, distance, 0.3)), (radius[0] < 9.0).numpy())
+    assert np.array_equal(solid_of(model, volume_of_distance(model.config, distance, 0.3)), (radius[0] < 9.0).numpy())
 
 
 def test_distance_functions_become_solid_where_they_are_opaque(session, monkeypatch):
@@ -95,7 +96,7 @@ def test_distance_functions_become_solid_where_they_are_opaque(session, monkeypa
     solid = solid_of(model, shell)
     assert solid[16, 16, 16]
     distance = signed_distance(solid, shell)
-    volume = volume_of(model, distance, 0.3)
+    volume = volume_of_distance(model.config, distance, 0.3)
     assert 0.0 <= volume.min() <= volume.max() <= 1.0
     assert np.array_equal((model.opacity(volume[None])[0, 0] > 0.0).numpy(), solid)
 

@@ -57,15 +57,24 @@ def _take_steps(config: TrainConfig, name: StageName, data: Path, device: torch.
             assert {value.device.type for value in terms.values()} == {device.type}
 
 
+SIGNED = {
+    "model": {"representation": "signed", "finer_grid": 48, "symmetric": True},
+    "shape": {"objective": "relativistic", "mirror": True, "slope_every": 2},
+}
+
+
+@pytest.mark.parametrize("shapes", [{}, SIGNED], ids=["published", "signed"])
 @pytest.mark.parametrize("name", STAGES)
-def test_on_a_device_without_numbers(name: StageName, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_device_without_numbers(
+    name: StageName, shapes: dict[str, Any], tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Reading a number of a meta tensor fails, and so does computing with it and a tensor on the host. What runs on
     # GPUs stands in for what this kind of device lacks.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr(dispatch, "_fused", lambda implementation, volumes, resampled: True)
     monkeypatch.setattr(framing, "largest_component", largest_component_by_hooking)
     changes = {"compute": {"precision": "float32", "fused_optimiser": False}}
-    config = update(update(PRESETS["fast"], SMALL, "test"), changes, "test")
+    config = update(update(update(PRESETS["fast"], SMALL, "test"), shapes, "test"), changes, "test")
     _take_steps(config, name, tiny_data, torch.device("meta"))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vonmodel.checkpoint import load_model
-from vonmodel.config import TrainConfig, update
+from vonmodel.config import ShapeStageConfig, TrainConfig, update
 from vonmodel.data.loader import Batch
 from vonmodel.model import build_model
 from vonmodel.presets import PRESETS
@@ -19,7 +19,7 @@ from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import torch_generator
 from vonmodel.training.loop import TrainingJob, train_stage
 from vonmodel.training.setup import open_data
-from vonmodel.training.shape_stage import shape_critic_losses
+from vonmodel.training.shape_stage import shape_critic_losses, shape_generator_loss
 from vonmodel.training.stage import Step, learning_rate_share, run_phase, set_learning_rate
 
 MakeStage = Callable[..., Any]
@@ -40,7 +40,9 @@ def test_the_critics_objective_is_the_published_one(
             return given["interpolation"].flatten()
 
     step = Given(0, Batch(), torch.Generator())
-    losses = shape_critic_losses(model, given["real"].float(), given["fake_training_mode"], step, 10.0)
+    losses = shape_critic_losses(
+        model, given["real"].float(), given["fake_training_mode"], step, ShapeStageConfig(), 0
+    )
     assert losses["shape_penalty"].item() == pytest.approx(given["gradient_penalty"].item(), rel=1e-4)
     # The published terms are summed over the batch; ours are means, as the penalty is.
     published = given["critic_fake"].sum() - given["critic_real"].sum()
@@ -58,8 +60,8 @@ def test_the_balance_of_terms_does_not_depend_on_the_batch_size(tiny_config: Tra
             return torch.full((len(like),), 0.5)
 
     step = Middle(0, Batch(), torch.Generator())
-    once = shape_critic_losses(model, real, fake, step, 10.0)
-    twice = shape_critic_losses(model, torch.cat([real, real]), torch.cat([fake, fake]), step, 10.0)
+    once = shape_critic_losses(model, real, fake, step, ShapeStageConfig(), 0)
+    twice = shape_critic_losses(model, torch.cat([real, real]), torch.cat([fake, fake]), step, ShapeStageConfig(), 0)
     for name, loss in once.items():
         assert twice[name].item() == pytest.approx(loss.item(), rel=1e-4), name
 
@@ -104,6 +106,37 @@ def test_a_step_moves_critic_then_generator(
     # Batch norm's statistics of the generator move with the fakes that the critic sees; its weights do not.
     assert moved[0] == {"shape_critic", "shape_generator"}
     assert moved[1] == {"shape_critic", "shape_generator"}
+
+
+RELATIVISTIC = ShapeStageConfig(objective="relativistic", r1=3.0, r2=5.0, slope_every=2)
+
+
+def test_pairs_are_compared_and_slopes_held_down(tiny_config: TrainConfig) -> None:
+    model = build_model(tiny_config.model, 0)
+    real, fake = (torch.rand(3, 1, 32, 32, 32, generator=torch.Generator().manual_seed(each)) for each in (0, 1))
+    step = Step(0, Batch(), torch.Generator())
+    losses = shape_critic_losses(model, real, fake, step, RELATIVISTIC, 4)
+    critic = model.shape_critic
+    expected = torch.nn.functional.softplus(critic(fake) - critic(real)).mean()
+    torch.testing.assert_close(losses["shape_critic"], expected)
+    squares = []
+    for volumes in (real, fake):
+        volumes.requires_grad_()
+        (slope,) = torch.autograd.grad(critic(volumes).sum(), volumes)
+        squares.append(slope.square().sum().item() / 3)
+    # Every second update, twice the weight: 2 * (3 / 2 * R1 + 5 / 2 * R2).
+    assert losses["shape_slope"].item() == pytest.approx(3.0 * squares[0] + 5.0 * squares[1], rel=1e-4)
+    between = shape_critic_losses(model, real, fake, step, RELATIVISTIC, 5)
+    assert between["shape_slope"].item() == 0.0
+    torch.testing.assert_close(between["shape_critic"], expected)
+
+
+def test_the_generator_is_compared_with_the_same_shapes(tiny_config: TrainConfig) -> None:
+    model = build_model(tiny_config.model, 0)
+    real, fake = torch.rand(2, 1, 32, 32, 32), torch.rand(2, 1, 32, 32, 32)
+    loss = shape_generator_loss(model, real, fake, RELATIVISTIC)
+    critic = model.shape_critic
+    torch.testing.assert_close(loss, torch.nn.functional.softplus(critic(real) - critic(fake)).mean())
 
 
 @pytest.mark.slow
