@@ -169,8 +169,8 @@ class ShapeStageConfig(StageConfig):
     objective: Literal["wgan-gp", "relativistic"] = "wgan-gp"
     critic_steps: Count = 1
     gradient_penalty: Amount = 10.0
-    r1: Amount = 8.0
-    r2: Amount = 8.0
+    r1: Amount = 2.0
+    r2: Amount = 2.0
     slope_every: Count = 1
     mirror: bool = False
 

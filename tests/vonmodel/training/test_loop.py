@@ -89,11 +89,20 @@ def losses(run: RunFolder) -> dict[tuple[str, int], dict[str, float]]:
     return {(line["stage"], line["step"]): line["losses"] for line in lines}
 
 
+SIGNED = {
+    "model": {"representation": "signed", "finer_grid": 48, "symmetric": True},
+    "shape": {"objective": "relativistic", "slope_every": 2, "mirror": True, "average_half_life": 3.0},
+}
+
+
+@pytest.mark.parametrize("changes", [{}, SIGNED], ids=["published", "signed"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stage: StageName, job: Job) -> None:
-    whole = job("whole", stage)
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+    stage: StageName, changes: dict[str, Any], job: Job
+) -> None:
+    whole = job("whole", stage, changes)
     train_stage(whole, stage)
-    parts = job("parts", stage)
+    parts = job("parts", stage, changes)
     for steps in (2, 1):
         info = train_stage(replace(parts, should_stop=stopping_after(steps)), stage)
         assert not info.finished

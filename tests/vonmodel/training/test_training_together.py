@@ -6,6 +6,7 @@ At the published learning rates a change of 1e-7 in the weights becomes 1e-3 in 
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +18,13 @@ from vonmodel.distributed import is_writer, wait_for_all
 from vonmodel.run_folder import RunFolder
 from vonmodel.training.loop import TrainingJob, train
 
+SIGNED = {
+    "model": {"representation": "signed", "finer_grid": 48, "symmetric": True},
+    "shape": {"objective": "relativistic", "slope_every": 2, "mirror": True, "average_half_life": 8.0},
+}
 
-def learn(data: Path, runs: Path, steps: int) -> None:
+
+def learn(data: Path, runs: Path, steps: int, shapes: dict[str, dict[str, Any]]) -> None:
     """Every stage at its published rates, each from the same untrained weights, in a run of its own."""
     sizes = {"resolution": 32, "image_size": 32, "shape_base_channels": 2, "texture_base_channels": 4}
     for stage in STAGES:
@@ -34,7 +40,7 @@ def learn(data: Path, runs: Path, steps: int) -> None:
             "output": {"log_every": 1, "sample_every": 0, "save_every": steps // 2, "workers": 1},
             "compute": {"precision": "float64"},
         }
-        config, run = update(TrainConfig(), changes, "test"), RunFolder(runs / stage)
+        config, run = update(update(TrainConfig(), changes, "test"), shapes, "test"), RunFolder(runs / stage)
         if is_writer():
             run.start(config)
         wait_for_all()
@@ -63,11 +69,13 @@ def assert_same_state(run: Path, other: Path, stage: StageName, step: int) -> No
         torch.testing.assert_close(got[name], value, atol=1e-4 * size, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize("steps", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_steps_of_two_processes_equal_those_of_one(steps: int, tiny_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("steps", "shapes"), [(2, {}), (2, SIGNED), pytest.param(20, {}, marks=pytest.mark.slow)])
+def test_steps_of_two_processes_equal_those_of_one(
+    steps: int, shapes: dict[str, dict[str, Any]], tiny_data: Path, tmp_path: Path
+) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    assert run_together(2, learn, tiny_data, two, steps) == [0, 0]
-    assert run_together(1, learn, tiny_data, one, steps) == [0]
+    assert run_together(2, learn, tiny_data, two, steps, shapes) == [0, 0]
+    assert run_together(1, learn, tiny_data, one, steps, shapes) == [0]
     for stage in STAGES:
         expected, got = losses(one / stage), losses(two / stage)
         assert len(expected) == len(got) == steps
