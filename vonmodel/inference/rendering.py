@@ -26,7 +26,7 @@ def look(
     camera: Camera | None = None,
     image_size: int | None = None,
 ) -> Sketch:
-    """What a camera sees of volumes in a model's representation, before framing; otherwise as `see`."""
+    """What a camera sees of volumes in a model's representation, before framing; otherwise as `render_opacity`."""
     return see(model.config, model.opacity(volumes), angles, camera=camera or model.camera, image_size=image_size)
 
 
