@@ -33,8 +33,8 @@ from vondata.dataset.shards import OutputFiles
 from vondata.shapes.binvox import VoxelGrid, filled
 from vondata.shapes.prepare import ShapeSettings, prepare_shape, shapenet_items
 from vonmodel.inference.photo import CutPhoto, photo_of_pixels
-from vonmodel.inference.rendering import on_finer_grid
-from vonmodel.inference.session import ModelSession, Source, open_source
+from vonmodel.inference.rendering import resample_volume
+from vonmodel.inference.session import LoadedModel, ModelSession, open_model
 from vonmodel.mesh import to_pixels
 from vonmodel.reconstruction.reconstruct import Reconstructor, ReconstructSettings
 from vonmodel.representation import is_shell
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--camera-distance", type=float, default=ReconstructSettings().camera_distance)
     parser.add_argument("--output", type=Path, help="JSON file for the table")
     arguments = parser.parse_args()
-    session = ModelSession(open_source(arguments.run, data=arguments.data))
+    session = ModelSession(open_model(arguments.run, data=arguments.data))
     reconstructor = Reconstructor(session, ReconstructSettings(camera_distance=arguments.camera_distance))
     command = f"python -m benchmarks.reconstruction {' '.join(sys.argv[1:])}"
     table = Table("Reconstruction from one image", command, notes=[_LEGEND])
@@ -149,7 +149,7 @@ def _annotated(session: ModelSession, count: int) -> Iterator[Truth]:
         yield Truth(photo_of_pixels(str(id), pixels, size), azimuth_deg, elevation_deg, solid)
 
 
-def _photographed(source: Source, photo: Path) -> Bools | None:
+def _photographed(source: LoadedModel, photo: Path) -> Bools | None:
     """The shape that an annotated photo shows, which its annotations name, prepared finely.
 
     As finely as is possible, because a voxel is solid wherever the surface touches it, which makes thin legs thick.
@@ -172,7 +172,7 @@ def _photographed(source: Source, photo: Path) -> Bools | None:
 
 def _solid(session: ModelSession, volume: torch.Tensor, resolution: int) -> Bools:
     """What of a volume is solid, on a grid of another resolution over the same cube."""
-    solid = on_finer_grid(volume, resolution)[0].cpu().numpy() > session.level
+    solid = resample_volume(volume, resolution)[0].cpu().numpy() > session.level
     if is_shell(session.config.representation):
         solid = filled(VoxelGrid(solid, (0.0, 0.0, 0.0), 1.0)).occupancy
     return np.asarray(solid)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from voncli.model_options import (
     model_options,
-    open_chosen_source,
+    open_chosen_model,
     output_option,
     print_result,
     progress_bar,
@@ -54,7 +54,7 @@ def edit(run: Path | None, class_name: str | None, runs: Path, as_json: bool, **
         film=film_settings(options),
     )
     with user_errors(), progress_bar(as_json) as progress:
-        session = ModelSession(open_chosen_source(run, class_name, runs, options))
+        session = ModelSession(open_chosen_model(run, class_name, runs, options))
         output = options["output"] or session.source.run / "edited" / session.source.checkpoint.name
         shapes = chosen_shapes(session, options)
         result = edit_shapes(session, shapes, settings, output, lambda done, total: progress("objects", done, total))

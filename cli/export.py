@@ -8,7 +8,7 @@ from typing import Any
 import click
 from voncli.model_options import (
     model_options,
-    open_chosen_source,
+    open_chosen_model,
     output_option,
     print_result,
     progress_bar,
@@ -50,7 +50,7 @@ def export(run: Path | None, class_name: str | None, runs: Path, as_json: bool, 
     texture = None if options["plain"] else options["texture_seed"]
     settings = ExportSettings(tuple(dict.fromkeys(options["formats"])), options["level"], texture)
     with user_errors(), progress_bar(as_json) as progress:
-        session = ModelSession(open_chosen_source(run, class_name, runs, options))
+        session = ModelSession(open_chosen_model(run, class_name, runs, options))
         output = options["output"] or session.source.run / "exported" / session.source.checkpoint.name
         shapes = chosen_shapes(session, options)
         result = export_shapes(session, shapes, settings, output, lambda done, total: progress("shapes", done, total))

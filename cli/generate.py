@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from voncli.model_options import model_options, open_chosen_source, progress_bar
+from voncli.model_options import model_options, open_chosen_model, progress_bar
 from voncli.options import AZIMUTH, ELEVATION, LOCAL_PATH, FiniteRange, json_option, print_json
 from voncli.output import user_errors
 
@@ -58,7 +58,7 @@ def generate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
         level=options["level"],
     )
     with user_errors(), progress_bar(as_json) as progress:
-        source = open_chosen_source(run, class_name, runs, options)
+        source = open_chosen_model(run, class_name, runs, options)
         output = options["output"] or synthesis.default_output(source.run, source.checkpoint, settings.seed)
         gallery = synthesis.generate(source, settings, output, lambda done, total: progress("shapes", done, total))
     page = output / "index.html"

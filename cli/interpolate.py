@@ -8,7 +8,7 @@ from typing import Any
 import click
 from voncli.model_options import (
     model_options,
-    open_chosen_source,
+    open_chosen_model,
     output_option,
     print_result,
     progress_bar,
@@ -53,7 +53,7 @@ def interpolate(run: Path | None, class_name: str | None, runs: Path, as_json: b
         film=film_settings(options),
     )
     with user_errors(), progress_bar(as_json) as progress:
-        session = ModelSession(open_chosen_source(run, class_name, runs, options))
+        session = ModelSession(open_chosen_model(run, class_name, runs, options))
         output = options["output"] or session.source.run / "interpolated" / session.source.checkpoint.name
         shapes = chosen_shapes(session, options)
         textures = [session.texture(seed) for seed in options["textures"] or (Seed(0),)]

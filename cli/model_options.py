@@ -11,7 +11,7 @@ import click
 from voncli.options import LOCAL_PATH, folder_option, print_json
 
 if TYPE_CHECKING:
-    from vonmodel.inference.session import Source
+    from vonmodel.inference.session import LoadedModel
     from vonmodel.run_folder import RunFolder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -91,13 +91,15 @@ def choose_device(name: str) -> str:
     return name
 
 
-def open_chosen_source(run: Path | None, class_name: str | None, runs: Path, options: Mapping[str, Any]) -> Source:
+def open_chosen_model(
+    run: Path | None, class_name: str | None, runs: Path, options: Mapping[str, Any]
+) -> LoadedModel:
     """The model that the options of `model_options` name, loaded; errors as `choose_run` and `choose_device`."""
-    from vonmodel.inference.session import open_source
+    from vonmodel.inference.session import open_model
 
     device = choose_device(options["device"])
     folder = choose_run(run, class_name, runs)
-    return open_source(folder.path, data=options["data"], checkpoint=options["checkpoint"], device=device)
+    return open_model(folder.path, data=options["data"], checkpoint=options["checkpoint"], device=device)
 
 
 @contextmanager

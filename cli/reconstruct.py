@@ -8,7 +8,7 @@ from typing import Any
 import click
 from voncli.model_options import (
     model_options,
-    open_chosen_source,
+    open_chosen_model,
     output_option,
     print_result,
     progress_bar,
@@ -56,7 +56,7 @@ def reconstruct(
     )
     report = ReportSettings(options["views"], options["textures"], film_settings(options))
     with user_errors(), progress_bar(as_json) as progress:
-        session = ModelSession(open_chosen_source(run, class_name, runs, options))
+        session = ModelSession(open_chosen_model(run, class_name, runs, options))
         output = options["output"] or session.source.run / "reconstructed" / session.source.checkpoint.name
         read = read_photos(photos, options["masks"], session.config.image_size)
         result = reconstruct_photos(Reconstructor(session, settings), read, report, output, progress)

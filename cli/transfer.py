@@ -8,7 +8,7 @@ from typing import Any
 import click
 from voncli.model_options import (
     model_options,
-    open_chosen_source,
+    open_chosen_model,
     output_option,
     print_result,
     progress_bar,
@@ -54,7 +54,7 @@ def transfer(run: Path | None, class_name: str | None, runs: Path, as_json: bool
 
     settings = TransferSettings(options["azimuth"], options["elevation"], options["views"], film_settings(options))
     with user_errors(), progress_bar(as_json) as progress:
-        session = ModelSession(open_chosen_source(run, class_name, runs, options))
+        session = ModelSession(open_chosen_model(run, class_name, runs, options))
         output = options["output"] or session.source.run / "transferred" / session.source.checkpoint.name
         photos = read_photos(options["photos"], options["masks"], session.config.image_size)
         shapes = chosen_shapes(session, options)

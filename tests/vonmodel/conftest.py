@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vonmodel.inference.session import ModelSession, open_source
+from vonmodel.inference.session import ModelSession, open_model
 
 
 def boxes(codes):
@@ -23,6 +23,6 @@ def boxes(codes):
 
 @pytest.fixture
 def session(tiny_run, tiny_data):
-    session = ModelSession(open_source(tiny_run, data=tiny_data))
+    session = ModelSession(open_model(tiny_run, data=tiny_data))
     session.source.model.generate_shapes = boxes
     return session

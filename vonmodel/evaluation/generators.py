@@ -18,7 +18,7 @@ from vonmodel.config import TrainConfig
 from vonmodel.data.datasets import ViewpointSampler, viewpoint_sampler
 from vonmodel.evaluation.images import GeneratedImages, Images
 from vonmodel.evaluation.samples import GeneratedShapes, Volumes
-from vonmodel.inference.sampling import VOXELS_AT_ONCE, draw_codes, draw_shapes
+from vonmodel.inference.sampling import MAX_BATCH_VOXELS, generate_volumes, sample_codes
 from vonmodel.mesh import to_pixels
 from vonmodel.model import VonModel, build_model
 
@@ -78,7 +78,7 @@ class VonSubject:
 
     def shapes(self, count: int, seed: int) -> Volumes:
         """New shapes, the ones that `von generate` shows for the same seed."""
-        return GeneratedShapes(partial(draw_shapes, self.model), self.config.model.shape_code_size, count, seed)
+        return GeneratedShapes(partial(generate_volumes, self.model), self.config.model.shape_code_size, count, seed)
 
     def untrained(self) -> VonSubject:
         """The model before it learnt anything: its weights are a function of configuration and seed."""
@@ -113,7 +113,7 @@ class BaselineImages:
     @torch.inference_mode()
     def part(self, start: int, stop: int) -> UInt8[Tensor, "n 3 h w"]:
         """The images from `start` on, before `stop`."""
-        codes = draw_codes(self.count, self.code_size, seed=self.seed, purpose="shape")[start:stop]
+        codes = sample_codes(self.count, self.code_size, seed=self.seed, purpose="shape")[start:stop]
         device = next(self.model.parameters()).device
         return torch.from_numpy(to_pixels(self.model.generator(codes.to(device))))
 
@@ -156,5 +156,5 @@ class BaselineSubject:
 
     def _generate(self, codes: Float[Tensor, "n k"]) -> Float[Tensor, "n 1 r r r"]:
         device = next(self.model.parameters()).device
-        at_once = max(1, VOXELS_AT_ONCE // self.config.model.resolution**3)
+        at_once = max(1, MAX_BATCH_VOXELS // self.config.model.resolution**3)
         return torch.cat([self.model.generator(some.to(device)) for some in torch.split(codes, at_once)])

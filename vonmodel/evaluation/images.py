@@ -15,7 +15,7 @@ from torch import Tensor
 from vondata.dataset.manifest import Split
 from vonmodel.data.datasets import ImageDataset, ViewpointSampler
 from vonmodel.evaluation.samples import Sample
-from vonmodel.inference.sampling import Viewpoints, draw_codes, draw_shapes, draw_viewpoints, render
+from vonmodel.inference.sampling import Viewpoints, generate_volumes, render, sample_codes, sample_viewpoints
 from vonmodel.mesh import to_pixels
 from vonmodel.model import VonModel
 
@@ -95,7 +95,7 @@ class GeneratedImages:
         some = slice(start, stop)
         device = next(self.model.parameters()).device
         shape_codes, texture_codes, viewpoints = self._draws
-        volumes = draw_shapes(self.model, shape_codes[some])
+        volumes = generate_volumes(self.model, shape_codes[some])
         rendering = render(self.model, volumes, viewpoints[some], texture_codes[some].to(device))
         return torch.from_numpy(to_pixels(rendering.images))
 
@@ -103,7 +103,7 @@ class GeneratedImages:
     def _draws(self) -> tuple[Tensor, Tensor, Viewpoints]:
         config = self.model.config
         return (
-            draw_codes(self.count, config.shape_code_size, seed=self.seed, purpose="shape"),
-            draw_codes(self.count, config.texture_code_size, seed=self.seed, purpose="texture"),
-            draw_viewpoints(self.count, self.sampler, seed=self.seed),
+            sample_codes(self.count, config.shape_code_size, seed=self.seed, purpose="shape"),
+            sample_codes(self.count, config.texture_code_size, seed=self.seed, purpose="texture"),
+            sample_viewpoints(self.count, self.sampler, seed=self.seed),
         )

@@ -1,4 +1,4 @@
-"""Which prepared items stand for a collection in a score, and the volumes of both sides of a shape score."""
+"""CodeLike prepared items stand for a collection in a score, and the volumes of both sides of a shape score."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vondata.types import Kind
 from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset
 from vonmodel.evaluation.inception import file_sha256
-from vonmodel.inference.sampling import draw_codes
+from vonmodel.inference.sampling import sample_codes
 
 
 class Sample:
@@ -136,5 +136,5 @@ class GeneratedShapes:
     @torch.inference_mode()
     def part(self, start: int, stop: int) -> Float[Tensor, "n 1 r r r"]:
         """The shapes from `start` on, before `stop`."""
-        codes = draw_codes(self.count, self.code_size, seed=self.seed, purpose="shape")
+        codes = sample_codes(self.count, self.code_size, seed=self.seed, purpose="shape")
         return self.generate(codes[start:stop]).cpu()

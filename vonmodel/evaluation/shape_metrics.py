@@ -74,10 +74,10 @@ def shape_overlap(
             if progress is not None:
                 progress(index + 1, len(training))
 
-    return overlap_of(packed, told())
+    return silhouette_iou(packed, told())
 
 
-def overlap_of(generated: Bits, training: Iterable[tuple[str, Bits]]) -> ShapeOverlap:
+def silhouette_iou(generated: Bits, training: Iterable[tuple[str, Bits]]) -> ShapeOverlap:
     """The overlaps of packed shapes; the training shapes come one by one, each with its id, and are not kept."""
     best = np.full(len(generated), -1.0)
     nearest = [""] * len(generated)

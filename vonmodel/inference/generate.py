@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vonmodel.checkpoint import CheckpointInfo
 from vonmodel.data.datasets import ViewpointSampler
-from vonmodel.inference.sampling import Viewpoints, draw_codes, draw_shapes, draw_viewpoints, sketch_views
-from vonmodel.inference.session import Source
+from vonmodel.inference.sampling import Viewpoints, generate_volumes, render_sketches, sample_codes, sample_viewpoints
+from vonmodel.inference.session import LoadedModel
 from vonmodel.mesh import surface_mesh, write_glb, write_grey, write_image
 from vonmodel.model import VonModel
 from vonmodel.projection import SurfaceSketch
@@ -35,7 +35,7 @@ def write_shape(
     folder.mkdir()
     device = next(model.parameters()).device
     with torch.inference_mode():
-        volume = draw_shapes(model, code[None])
+        volume = generate_volumes(model, code[None])
         views = tuple(
             _write_view(folder, f"view-{index + 1}", sketch, model, texture_codes.to(device))
             for index, sketch in enumerate(_sketches(model, volume, viewpoints))
@@ -54,7 +54,7 @@ def write_shape(
 
 def _sketches(model: VonModel, volume: Tensor, viewpoints: Viewpoints) -> Iterator[SurfaceSketch]:
     """One sketch (1, 1, R, R) of the volume (1, 1, N, N, N) from every viewpoint."""
-    sketches = sketch_views(model, volume.expand(len(viewpoints), -1, -1, -1, -1), viewpoints)
+    sketches = render_sketches(model, volume.expand(len(viewpoints), -1, -1, -1, -1), viewpoints)
     return (SurfaceSketch(*item) for item in zip(*(torch.split(each, 1) for each in sketches), strict=True))
 
 
@@ -117,7 +117,7 @@ def choose_viewpoints(settings: GenerateSettings, sampler: ViewpointSampler) -> 
     if azimuths.size and elevations.size:
         return np.array(list(itertools.product(azimuths, elevations)))
     count = azimuths.size or elevations.size or settings.views
-    viewpoints = draw_viewpoints(count, sampler, seed=settings.seed).copy()
+    viewpoints = sample_viewpoints(count, sampler, seed=settings.seed).copy()
     if azimuths.size:
         viewpoints[:, 0] = azimuths
     elif elevations.size:
@@ -125,7 +125,9 @@ def choose_viewpoints(settings: GenerateSettings, sampler: ViewpointSampler) -> 
     return viewpoints[np.lexsort(viewpoints.T[::-1])]
 
 
-def generate(source: Source, settings: GenerateSettings, output: Path, progress: Progress | None = None) -> Gallery:
+def generate(
+    source: LoadedModel, settings: GenerateSettings, output: Path, progress: Progress | None = None
+) -> Gallery:
     """Writes a generation into a folder, whole or not at all, and its page.
 
     Args:
@@ -139,8 +141,8 @@ def generate(source: Source, settings: GenerateSettings, output: Path, progress:
     """
     config = source.model.config
     viewpoints = choose_viewpoints(settings, source.sampler)
-    shape_codes = draw_codes(settings.shapes, config.shape_code_size, seed=settings.seed, purpose="shape")
-    texture_codes = draw_codes(settings.textures, config.texture_code_size, seed=settings.seed, purpose="texture")
+    shape_codes = sample_codes(settings.shapes, config.shape_code_size, seed=settings.seed, purpose="shape")
+    texture_codes = sample_codes(settings.textures, config.texture_code_size, seed=settings.seed, purpose="texture")
     level = surface_level(config) if settings.level is None else settings.level
     with replaced_folder(output) as folder:
         shapes = []

@@ -24,7 +24,7 @@ from vondata.types import Rejected
 from vonmodel.data.downsampling import smaller_photo
 
 MARGIN = ImageSettings().margin
-LARGEST_SMALL_PX = 160
+MAX_SMALL_PX = 160
 SMALL_PADDING_PX = 8
 OUTLINE_PX = 128
 
@@ -80,8 +80,8 @@ def photo_of_object(name: str, found: FoundObject, size: int) -> CutPhoto:
 
 def _find(path: Path, size: int) -> FoundObject:
     settings = ImageSettings(size=size)
-    photo = decode_photo(path, max_pixels=settings.max_pixels, enough_px=LARGEST_SMALL_PX)
-    if max(photo.full_size) > LARGEST_SMALL_PX or photo.alpha is not None:
+    photo = decode_photo(path, max_pixels=settings.max_pixels, enough_px=MAX_SMALL_PX)
+    if max(photo.full_size) > MAX_SMALL_PX or photo.alpha is not None:
         return locate_object(path, settings).found
     # A small picture, such as those that VON paints, leaves too little ground around the object to tell it by.
     rgb, pad = photo.rgb, (SMALL_PADDING_PX,) * 4

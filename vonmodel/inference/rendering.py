@@ -18,7 +18,7 @@ RAYS_PER_VOXEL = 2
 """Along an edge, of volumes finer than the model's, whose thin parts would fall between its pixels' rays."""
 
 
-def look(
+def render_volume(
     model: VonModel,
     volumes: Float[Tensor, "n 1 g g g"],
     angles: Float[Tensor, "n 2"],
@@ -27,10 +27,12 @@ def look(
     image_size: int | None = None,
 ) -> Sketch:
     """What a camera sees of volumes in a model's representation, before framing; otherwise as `render_opacity`."""
-    return see(model.config, model.opacity(volumes), angles, camera=camera or model.camera, image_size=image_size)
+    return render_opacity(
+        model.config, model.opacity(volumes), angles, camera=camera or model.camera, image_size=image_size
+    )
 
 
-def see(
+def render_opacity(
     config: ModelConfig,
     opacity: Float[Tensor, "n 1 g g g"],
     angles: Float[Tensor, "n 2"],
@@ -54,7 +56,7 @@ def see(
     return view_opacity(config, opacity, rotations, camera=camera, image_size=image_size or config.image_size)
 
 
-def framed_look(
+def render_framed(
     model: VonModel,
     volumes: Float[Tensor, "n 1 g g g"],
     angles: Float[Tensor, "n 2"],
@@ -66,7 +68,9 @@ def framed_look(
     `VonModel.sketch`.
     """
     camera = camera or model.camera
-    seen = look(model, volumes, angles, camera=camera, image_size=rays_across(model.config, volumes.shape[-1]))
+    seen = render_volume(
+        model, volumes, angles, camera=camera, image_size=rays_across(model.config, volumes.shape[-1])
+    )
     return model.frame(seen, viewpoint_rotation(angles[:, 0], angles[:, 1]), camera=camera, depth_range="item")
 
 
@@ -78,14 +82,14 @@ def rays_across(config: ModelConfig, resolution: int) -> int:
     return max(own, config.image_size * math.ceil(RAYS_PER_VOXEL * resolution / config.image_size))
 
 
-def on_finer_grid(volume: Float[Tensor, "1 r r r"], resolution: int) -> Float[Tensor, "1 g g g"]:
+def resample_volume(volume: Float[Tensor, "1 r r r"], resolution: int) -> Float[Tensor, "1 g g g"]:
     """A volume on a finer grid over the same cube, linear between the voxels; itself where the grid is its own."""
     if volume.shape[-1] == resolution:
         return volume
     return functional.interpolate(volume[None], size=(resolution,) * 3, mode="trilinear", align_corners=True)[0]
 
 
-def overlap_of(first: Float[Tensor, "n 1 R R"], second: Float[Tensor, "*n 1 R R"]) -> Float[Tensor, " n"]:
+def silhouette_iou(first: Float[Tensor, "n 1 R R"], second: Float[Tensor, "*n 1 R R"]) -> Float[Tensor, " n"]:
     """Intersection over union of silhouettes in [0, 1]."""
     both, either = torch.minimum(first, second), torch.maximum(first, second)
     return both.sum((1, 2, 3)) / either.sum((1, 2, 3)).clamp_min(1e-6)

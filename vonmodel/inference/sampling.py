@@ -14,7 +14,7 @@ from torch import Tensor
 from vondata.errors import VonError
 from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.geometry import Camera
-from vonmodel.inference.rendering import framed_look
+from vonmodel.inference.rendering import render_framed
 from vonmodel.model import VonModel
 from vonmodel.projection import SurfaceSketch
 from vonmodel.seeding import numpy_generator
@@ -23,7 +23,7 @@ Viewpoints = npt.NDArray[np.float64]
 """(n, 2) azimuth and elevation in radians."""
 
 
-VOXELS_AT_ONCE = 4 * 128**3
+MAX_BATCH_VOXELS = 4 * 128**3
 """Voxels generated or projected at a time: each takes some 200 bytes meanwhile, and larger batches gain nothing."""
 
 
@@ -34,26 +34,28 @@ class Rendering(NamedTuple):
     images: Float[Tensor, "n 3 R R"]
 
 
-def draw_codes(count: int, size: int, *, seed: int, purpose: Literal["shape", "texture"]) -> Float[Tensor, "n size"]:
+def sample_codes(
+    count: int, size: int, *, seed: int, purpose: Literal["shape", "texture"]
+) -> Float[Tensor, "n size"]:
     """Codes from the standard normal distribution."""
     rng = numpy_generator(seed, "use", purpose)
     return torch.from_numpy(rng.standard_normal((count, size)).astype(np.float32))
 
 
-def draw_viewpoints(count: int, sampler: ViewpointSampler, *, seed: int) -> Viewpoints:
+def sample_viewpoints(count: int, sampler: ViewpointSampler, *, seed: int) -> Viewpoints:
     """Viewpoints from a class's distribution, drawn one after the other: more of them begin with the fewer."""
     generator = numpy_generator(seed, "use", "viewpoint")
     return np.concatenate([np.empty((0, 2)), *(sampler(1, generator) for _ in range(count))])
 
 
-def draw_shapes(model: VonModel, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
+def generate_volumes(model: VonModel, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
     """The volumes of shape codes, on the model's device."""
     codes = codes.to(next(model.parameters()).device)
     some = torch.split(codes, _items_at_once(model.config.resolution))
     return torch.cat([model.generate_shapes(each) for each in some])
 
 
-def sketch_views(
+def render_sketches(
     model: VonModel,
     volumes: Float[Tensor, "n 1 g g g"],
     viewpoints: Viewpoints,
@@ -67,7 +69,7 @@ def sketch_views(
     angles = torch.from_numpy(viewpoints).to(volumes.device, volumes.dtype)
     at_once = _items_at_once(volumes.shape[-1])
     pieces = [
-        framed_look(model, some, turned, camera)
+        render_framed(model, some, turned, camera)
         for some, turned in zip(torch.split(volumes, at_once), torch.split(angles, at_once), strict=True)
     ]
     return SurfaceSketch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
@@ -80,17 +82,17 @@ def render(
     texture_codes: Float[Tensor, "n code"],
 ) -> Rendering:
     """Sketches and images of volumes, each from its viewpoint and in its texture."""
-    sketch = sketch_views(model, volumes, viewpoints)
+    sketch = render_sketches(model, volumes, viewpoints)
     return Rendering(sketch, model.paint(sketch, texture_codes))
 
 
 def _items_at_once(resolution: int) -> int:
-    return max(1, VOXELS_AT_ONCE // resolution**3)
+    return max(1, MAX_BATCH_VOXELS // resolution**3)
 
 
-LARGEST_SEED = 2**32 - 1
-LARGEST_NUMBER = 10_000
-_SPELT = re.compile(r"(\d{1,12})(?::(\d{1,6}))?")
+MAX_SEED = 2**32 - 1
+MAX_SEED_NUMBER = 10_000
+_SEED_TEXT = re.compile(r"(\d{1,12})(?::(\d{1,6}))?")
 
 
 class SeedError(VonError, ValueError):
@@ -119,16 +121,16 @@ class Seed(NamedTuple):
         Raises:
             SeedError: it is not.
         """
-        if not 0 <= self.seed <= LARGEST_SEED or not 1 <= self.number <= LARGEST_NUMBER:
+        if not 0 <= self.seed <= MAX_SEED or not 1 <= self.number <= MAX_SEED_NUMBER:
             raise SeedError(
-                f"seed {self} is out of range: seeds are 0 to {LARGEST_SEED}, numbers behind the colon 1 to "
-                f"{LARGEST_NUMBER}"
+                f"seed {self} is out of range: seeds are 0 to {MAX_SEED}, numbers behind the colon 1 to "
+                f"{MAX_SEED_NUMBER}"
             )
         return self
 
     def after(self, steps: int) -> Seed:
         """The seed this many further, beginning again at 0 after the largest."""
-        return Seed((self.seed + steps) % (LARGEST_SEED + 1), self.number)
+        return Seed((self.seed + steps) % (MAX_SEED + 1), self.number)
 
     def code(self, size: int, purpose: Literal["shape", "texture"]) -> Float[Tensor, " size"]:
         """The code itself.
@@ -137,7 +139,7 @@ class Seed(NamedTuple):
             SeedError: the seed is out of range.
         """
         seed, number = self.checked()
-        return draw_codes(number, size, seed=seed, purpose=purpose)[-1]
+        return sample_codes(number, size, seed=seed, purpose=purpose)[-1]
 
 
 def parse_seed(text: str) -> Seed:
@@ -146,7 +148,7 @@ def parse_seed(text: str) -> Seed:
     Raises:
         SeedError: it is neither, or out of range.
     """
-    found = _SPELT.fullmatch(text.strip())
+    found = _SEED_TEXT.fullmatch(text.strip())
     if found is None:
         raise SeedError(f"{text!r} is no seed: write a whole number such as 7, or 7:3 for the third code of seed 7")
     return Seed(int(found[1]), int(found[2] or 1)).checked()

@@ -18,7 +18,14 @@ from vondata.errors import VonError
 from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, viewpoint_sampler
-from vonmodel.inference.sampling import Rendering, Seed, Viewpoints, draw_shapes, draw_viewpoints, sketch_views
+from vonmodel.inference.sampling import (
+    Rendering,
+    Seed,
+    Viewpoints,
+    generate_volumes,
+    render_sketches,
+    sample_viewpoints,
+)
 from vonmodel.mesh import SurfaceMesh, surface_mesh
 from vonmodel.model import VonModel, arrange_channels_last
 from vonmodel.projection import SurfaceSketch
@@ -27,7 +34,7 @@ from vonmodel.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Source:
+class LoadedModel:
     """A trained model and where it comes from.
 
     Attributes:
@@ -52,7 +59,7 @@ class Source:
         return self.model.config
 
 
-def open_source(run: Path, *, data: Path, checkpoint: str | None = None, device: str = "cpu") -> Source:
+def open_model(run: Path, *, data: Path, checkpoint: str | None = None, device: str = "cpu") -> LoadedModel:
     """Loads the model of a run.
 
     Args:
@@ -73,14 +80,14 @@ def open_source(run: Path, *, data: Path, checkpoint: str | None = None, device:
     if device == "cpu":
         arrange_channels_last(model)
     sampler = viewpoint_sampler(data, config.class_name, source=config.data.viewpoints)
-    return Source(model, info, run, config.class_name, sampler, data)
+    return LoadedModel(model, info, run, config.class_name, sampler, data)
 
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
-Which = Seed | int | Sequence[float] | Tensor
+CodeLike = Seed | int | Sequence[float] | Tensor
 """A code by its seed, or the code itself."""
-IMAGES_AT_ONCE = 32
+MAX_BATCH_IMAGES = 32
 
 
 class UnknownShapeError(VonError, ValueError):
@@ -113,7 +120,7 @@ class Shape:
     seed: Seed | None = None
 
 
-class Recent(OrderedDict[Key, Value]):
+class LruCache(OrderedDict[Key, Value]):
     """Keeps the values used last."""
 
     def __init__(self, most: int) -> None:
@@ -138,8 +145,8 @@ class ModelSession:
         source: the model and where it comes from.
     """
 
-    def __init__(self, source: Source, *, shapes_kept: int = 32, sketches_kept: int = 256) -> None:
-        """Takes a model (see `open_source`).
+    def __init__(self, source: LoadedModel, *, shapes_kept: int = 32, sketches_kept: int = 256) -> None:
+        """Takes a model (see `open_model`).
 
         Args:
             source: the model.
@@ -147,8 +154,8 @@ class ModelSession:
             sketches_kept: how many sketches stay in memory, 24 bytes a pixel.
         """
         self.source = source
-        self._volumes: Recent[bytes, Tensor] = Recent(shapes_kept)
-        self._sketches: Recent[tuple[bytes, float, float], SurfaceSketch] = Recent(sketches_kept)
+        self._volumes: LruCache[bytes, Tensor] = LruCache(shapes_kept)
+        self._sketches: LruCache[tuple[bytes, float, float], SurfaceSketch] = LruCache(sketches_kept)
 
     @property
     def config(self) -> ModelConfig:
@@ -165,7 +172,7 @@ class ModelSession:
         """The value of a volume on its surface."""
         return surface_level(self.config)
 
-    def code(self, which: Which, purpose: Literal["shape", "texture"]) -> Float[Tensor, " k"]:
+    def code(self, which: CodeLike, purpose: Literal["shape", "texture"]) -> Float[Tensor, " k"]:
         """The code of a seed, or the code itself if it is one of this model.
 
         Raises:
@@ -180,15 +187,15 @@ class ModelSession:
             raise CodeError(f"a {purpose} code of this model is {size} finite numbers; this one is not")
         return code
 
-    def texture(self, which: Which) -> Float[Tensor, " k"]:
+    def texture(self, which: CodeLike) -> Float[Tensor, " k"]:
         """The texture code of a seed, or the code itself; errors as `code`."""
         return self.code(which, "texture")
 
-    def shape(self, which: Which) -> Shape:
+    def shape(self, which: CodeLike) -> Shape:
         """The shape of a seed or of a shape code; errors as `code`."""
         return self.shapes([which])[0]
 
-    def shapes(self, which: Sequence[Which]) -> list[Shape]:
+    def shapes(self, which: Sequence[CodeLike]) -> list[Shape]:
         """The shapes of seeds or shape codes, generated together where they are new; errors as `code`."""
         codes = [self.code(each, "shape") for each in which]
         keys = [code.numpy().tobytes() for code in codes]
@@ -196,7 +203,7 @@ class ModelSession:
         found = {key: self._volumes[key] for key in keys if key not in new}
         if new:
             with torch.no_grad():
-                found |= zip(new, draw_shapes(self.source.model, torch.stack(list(new.values()))), strict=True)
+                found |= zip(new, generate_volumes(self.source.model, torch.stack(list(new.values()))), strict=True)
         self._volumes.keep(found)
         seeds = [_seed(each) if isinstance(each, Seed | int) else None for each in which]
         return [
@@ -238,7 +245,7 @@ class ModelSession:
 
     def viewpoints(self, count: int, seed: int) -> Viewpoints:
         """Viewpoints drawn as the class is seen, the same for the same seed."""
-        return draw_viewpoints(count, self.source.sampler, seed=Seed(seed).checked().seed)
+        return sample_viewpoints(count, self.source.sampler, seed=Seed(seed).checked().seed)
 
     def sketch(self, shape: Shape, azimuth: float, elevation: float) -> SurfaceSketch:
         """The sketch of a shape, (1, 1, R, R) each."""
@@ -259,7 +266,7 @@ class ModelSession:
                 alike = {key: shape.volume for key, shape in new.items() if shape.volume.shape[-1] == size}
                 with torch.no_grad():
                     volumes, views = torch.stack(list(alike.values())), np.array([angles for _, *angles in alike])
-                    seen = sketch_views(self.source.model, volumes, views)
+                    seen = render_sketches(self.source.model, volumes, views)
                 found |= {key: SurfaceSketch(*(part[index] for part in seen)) for index, key in enumerate(alike)}
         self._sketches.keep(found)
         return SurfaceSketch(*(torch.stack(parts) for parts in zip(*(found[key] for key in keys), strict=True)))
@@ -276,8 +283,8 @@ class ModelSession:
     def paint(self, sketches: SurfaceSketch, textures: Float[Tensor, "n k"]) -> Float[Tensor, "n 3 R R"]:
         """Images of sketches, each in its texture."""
         pieces = zip(
-            zip(*(torch.split(part, IMAGES_AT_ONCE) for part in sketches), strict=True),
-            torch.split(textures.to(self.device), IMAGES_AT_ONCE),
+            zip(*(torch.split(part, MAX_BATCH_IMAGES) for part in sketches), strict=True),
+            torch.split(textures.to(self.device), MAX_BATCH_IMAGES),
             strict=True,
         )
         with torch.no_grad():

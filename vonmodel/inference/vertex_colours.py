@@ -18,7 +18,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from vonmodel.geometry import Camera, viewpoint_rotation
-from vonmodel.inference.rendering import look, rays_across
+from vonmodel.inference.rendering import rays_across, render_volume
 from vonmodel.inference.sampling import Viewpoints
 from vonmodel.inference.session import ModelSession, Shape
 from vonmodel.mesh import SurfaceMesh, to_pixels
@@ -69,7 +69,7 @@ def _look(
     angles = torch.from_numpy(viewpoint).to(session.device, torch.float32)
     rays = rays_across(config, shape.volume.shape[-1])
     with torch.no_grad():
-        seen = look(model, shape.volume[None], angles, image_size=rays)
+        seen = render_volume(model, shape.volume[None], angles, image_size=rays)
         rotations = viewpoint_rotation(angles[:, 0], angles[:, 1])
         framed = model.frame(seen, rotations, camera=camera, depth_range="item")
         # Not composed on white: at the silhouette's edge that would whiten the object.

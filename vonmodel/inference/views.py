@@ -18,7 +18,7 @@ from vonmodel.mesh import write_image
 from vonmodel.reports.album import Picture
 from vonmodel.reports.video import FilmSettings, film_frames, write_film
 
-HIGHEST_DEG = 60.0
+MAX_ELEVATION_DEG = 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ def other_azimuths(base: View, count: int) -> list[View]:
 def other_elevations(base: View, count: int) -> list[View]:
     """The base, then from level up to 60 degrees above."""
     azimuth, elevation = base.viewpoint
-    angles = np.radians(np.linspace(0.0, HIGHEST_DEG, count)).tolist()
+    angles = np.radians(np.linspace(0.0, MAX_ELEVATION_DEG, count)).tolist()
     return [
         dataclasses.replace(base, caption=degrees_text(elevation)),
         *(

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from vondata.shapes.binvox import VoxelGrid, filled
 from vonmodel.geometry import Camera
-from vonmodel.inference.rendering import look, on_finer_grid, overlap_of, see
+from vonmodel.inference.rendering import render_opacity, render_volume, resample_volume, silhouette_iou
 from vonmodel.model import VonModel
 from vonmodel.projection import Sketch, frame_sketch
 from vonmodel.reconstruction.fitting import framed_channels, frames_of, silhouette_loss
@@ -44,7 +44,7 @@ FASTEST = 3.0
 """How much faster than the surface usually moves any part of it may."""
 
 
-class Carved(NamedTuple):
+class CarveResult(NamedTuple):
     """A volume that fits an outline.
 
     Attributes:
@@ -72,7 +72,7 @@ def carve(
     mirrored: bool,
     step: Callable[[int, int], None],
     camera: Camera = Camera(),  # noqa: B008  # frozen
-) -> Carved:
+) -> CarveResult:
     """Moves the surface of a volume until its silhouette fits; the volume itself where nothing fits better.
 
     The frame stays free to the end: that of the silhouette jumps when a foot appears, and the surface runs after it.
@@ -88,11 +88,11 @@ def carve(
         camera: what the photo was taken with.
     """
     size = outline.shape[-1]
-    volume = on_finer_grid(volume, carving_grid(max(volume.shape[-1], model.config.finer_grid), size))
+    volume = resample_volume(volume, carving_grid(max(volume.shape[-1], model.config.finer_grid), size))
     with torch.no_grad():
-        seen = look(model, volume[None], angles[None], camera=camera, image_size=size)
+        seen = render_volume(model, volume[None], angles[None], camera=camera, image_size=size)
         before, silhouette = _overlap(seen, outline)
-    best = Carved(volume, angles.detach().clone(), silhouette, before, before)
+    best = CarveResult(volume, angles.detach().clone(), silhouette, before, before)
     solid = solid_of(model, volume)
     if not steps or solid.all() or not solid.any():
         return best
@@ -105,17 +105,19 @@ def carve(
         width = max(SHARP, SOFT - (SOFT - SHARP) * index / (SHARP_SHARE * steps))
         with torch.enable_grad():
             distance, cost = surface.moved()
-            seen = see(model.config, torch.sigmoid(-distance / width), turned, camera=camera, image_size=size)
+            seen = render_opacity(
+                model.config, torch.sigmoid(-distance / width), turned, camera=camera, image_size=size
+            )
             shown, _ = framed_channels(seen, frames)
             loss = silhouette_loss(shown, outline).sum() + cost
         if width == SHARP:
             grown = volume_of_distance(model.config, distance.detach()[0] - GROWTH, SHARP)
             with torch.no_grad():
                 overlap, silhouette = _overlap(
-                    look(model, grown[None], turned, camera=camera, image_size=size), outline
+                    render_volume(model, grown[None], turned, camera=camera, image_size=size), outline
                 )
             if overlap > best.overlap:
-                best = Carved(grown, turned[0].detach().clone(), silhouette, overlap, before)
+                best = CarveResult(grown, turned[0].detach().clone(), silhouette, overlap, before)
         if index < steps:
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -196,4 +198,4 @@ def _overlap(seen: Sketch, outline: Float[Tensor, "1 S S"]) -> tuple[float, Floa
     """How well what is seen covers the outline once it is framed, and its silhouette then."""
     with torch.no_grad():
         silhouette = frame_sketch(seen, depth_range="item").silhouette
-    return overlap_of(silhouette, outline).item(), silhouette[0]
+    return silhouette_iou(silhouette, outline).item(), silhouette[0]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vonmodel.geometry import Camera
-from vonmodel.inference.rendering import look, overlap_of
+from vonmodel.inference.rendering import render_volume, silhouette_iou
 from vonmodel.model import VonModel
 from vonmodel.projection import Sketch, frame_positions, frame_sketch
 
@@ -24,13 +24,13 @@ LEVELS = 3
 """Silhouettes are compared at this many sizes, each half of the one before: coarse ones pull from afar."""
 DEPTH_SCALE = 0.25
 """Depth errors far above this, in half the depth's range, count no more: the sketch encoder errs here and there."""
-TELLING_SPREAD = 0.2
+TRUSTED_SPREAD = 0.2
 """Standard deviation of an object's depths, in half their range, from which on they are trusted."""
-DEPTH_COUNTS = 0.75
+DEPTH_WEIGHT = 0.75
 """How much a depth error counts against overlap when fits are compared."""
 CODE_RATE, ANGLE_RATE, FRAME_RATE = 0.08, 0.05, 0.01
 """Adam's step sizes: of numbers of a code, of radians, and of a frame's numbers in image sizes."""
-FREE_SHARE = 0.5
+FREE_FRAME_SHARE = 0.5
 """Of the steps, in which the frames are free."""
 
 
@@ -72,10 +72,10 @@ def depth_trust(mask: Float[Tensor, "1 R R"], depth: Float[Tensor, "1 R R"]) -> 
     it would ask for the flattest view, a chair's back.
     """
     inside = depth[mask > 0.5]
-    return min(1.0, inside.std().item() / TELLING_SPREAD) if len(inside) > 1 else 0.0
+    return min(1.0, inside.std().item() / TRUSTED_SPREAD) if len(inside) > 1 else 0.0
 
 
-class Pose(NamedTuple):
+class FitParameters(NamedTuple):
     """What is fitted, one row for each start.
 
     Attributes:
@@ -89,7 +89,7 @@ class Pose(NamedTuple):
     frames: Float[Tensor, "n 3"]
 
 
-class Fitted(NamedTuple):
+class FitResult(NamedTuple):
     """Where a descent is, one row for each start.
 
     Attributes:
@@ -100,7 +100,7 @@ class Fitted(NamedTuple):
             the trust in the depths.
     """
 
-    pose: Pose
+    pose: FitParameters
     loss: Float[Tensor, " n"]
     overlap: Float[Tensor, " n"]
     depth_error: Float[Tensor, " n"]
@@ -110,34 +110,34 @@ class Fitted(NamedTuple):
         """How well it fits; 1 is perfect."""
         return score(self.overlap, self.depth_error)
 
-    def better_of(self, other: Fitted) -> Fitted:
+    def better_of(self, other: FitResult) -> FitResult:
         """Row by row the one with the higher score."""
         ours = self.score >= other.score
         poses = (torch.where(ours[:, None], a, b) for a, b in zip(self.pose, other.pose, strict=True))
         rest = (torch.where(ours, a, b) for a, b in zip(self[1:], other[1:], strict=True))
-        return Fitted(Pose(*poses), *rest)
+        return FitResult(FitParameters(*poses), *rest)
 
-    def best(self, count: int) -> Fitted:
+    def best(self, count: int) -> FitResult:
         """The rows with the highest scores, the best first."""
         rows = self.score.argsort(descending=True)[:count]
-        return Fitted(Pose(*(part[rows] for part in self.pose)), *(part[rows] for part in self[1:]))
+        return FitResult(FitParameters(*(part[rows] for part in self.pose)), *(part[rows] for part in self[1:]))
 
 
 def score(overlap: Float[Tensor, "*n"], depth_error: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """How well sketches fit by their overlap and depth error; 1 is perfect."""
-    return overlap - DEPTH_COUNTS * depth_error
+    return overlap - DEPTH_WEIGHT * depth_error
 
 
 def fit(
     model: VonModel,
     target: Target,
-    start: Pose,
+    start: FitParameters,
     *,
     steps: int,
     elevations: tuple[float, float],
     weights: FitWeights,
     camera: Camera = Camera(),  # noqa: B008  # frozen
-) -> Iterator[Fitted]:
+) -> Iterator[FitResult]:
     """Descends from every start; yields where each is before each step, and in the end.
 
     At first the frames are fitted freely; for the last steps they are those that `frame_sketch` chooses, which is
@@ -160,14 +160,14 @@ def fit(
     for step in range(steps + 1):
         optimizer.zero_grad()
         with torch.enable_grad():
-            pose = Pose(*values)
+            pose = FitParameters(*values)
             seen = camera_sketch(model, pose, camera)
-            if step > FREE_SHARE * steps:
+            if step > FREE_FRAME_SHARE * steps:
                 pose = pose._replace(frames=frames_of(seen))
             losses = pose_losses(seen, target, pose, elevations, weights)
         with torch.no_grad():
-            reached = Pose(*(value.detach().clone() for value in pose))
-            yield Fitted(reached, losses.detach(), *framed_errors(seen, target))
+            reached = FitParameters(*(value.detach().clone() for value in pose))
+            yield FitResult(reached, losses.detach(), *framed_errors(seen, target))
         if step < steps:
             torch.autograd.backward(losses.sum())
             optimizer.step()
@@ -175,7 +175,7 @@ def fit(
 
 
 def pose_losses(
-    seen: Sketch, target: Target, pose: Pose, elevations: tuple[float, float], weights: FitWeights
+    seen: Sketch, target: Target, pose: FitParameters, elevations: tuple[float, float], weights: FitWeights
 ) -> Float[Tensor, " n"]:
     """How badly each pose fits: 0 is perfect."""
     silhouette, depth = framed_channels(seen, pose.frames)
@@ -194,7 +194,7 @@ def pose_losses(
 
 
 def framed_errors(seen: Sketch, target: Target) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Overlap and depth error of sketches as the model frames them, see `Fitted`."""
+    """Overlap and depth error of sketches as the model frames them, see `FitResult`."""
     framed = frame_sketch(seen, depth_range="item")
     return sketch_errors(framed.silhouette, framed.normalized_depth, target)
 
@@ -202,20 +202,20 @@ def framed_errors(seen: Sketch, target: Target) -> tuple[Float[Tensor, " n"], Fl
 def sketch_errors(
     silhouette: Float[Tensor, "n 1 R R"], depth: Float[Tensor, "n 1 R R"], target: Target
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Overlap and depth error of framed sketches, see `Fitted`."""
+    """Overlap and depth error of framed sketches, see `FitResult`."""
     both = torch.minimum(silhouette, target.mask)
     shared = both.sum((1, 2, 3))
     error = ((depth - target.depth).abs() * both).sum((1, 2, 3)) / shared.clamp_min(1e-6)
-    return overlap_of(silhouette, target.mask), target.trust * torch.where(shared > 0, error, 2.0)
+    return silhouette_iou(silhouette, target.mask), target.trust * torch.where(shared > 0, error, 2.0)
 
 
 def camera_sketch(
     model: VonModel,
-    pose: Pose,
+    pose: FitParameters,
     camera: Camera = Camera(),  # noqa: B008  # frozen
 ) -> Sketch:
     """What the camera sees of each pose, before framing."""
-    return look(model, model.generate_shapes(pose.codes), pose.angles, camera=camera)
+    return render_volume(model, model.generate_shapes(pose.codes), pose.angles, camera=camera)
 
 
 def initial_frames(
@@ -225,7 +225,7 @@ def initial_frames(
     camera: Camera = Camera(),  # noqa: B008  # frozen
 ) -> Float[Tensor, "n 3"]:
     """The frames that `frame_sketch` would choose."""
-    return frames_of(camera_sketch(model, Pose(codes, angles, angles.new_zeros(len(angles), 3)), camera))
+    return frames_of(camera_sketch(model, FitParameters(codes, angles, angles.new_zeros(len(angles), 3)), camera))
 
 
 def frames_of(seen: Sketch) -> Float[Tensor, "n 3"]:

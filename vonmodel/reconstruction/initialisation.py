@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vonmodel.geometry import Camera
-from vonmodel.inference.sampling import Viewpoints, draw_codes, draw_shapes, sketch_views
+from vonmodel.inference.sampling import Viewpoints, generate_volumes, render_sketches, sample_codes
 from vonmodel.inference.session import ModelSession
-from vonmodel.reconstruction.fitting import Pose, Target, initial_frames, score, sketch_errors
+from vonmodel.reconstruction.fitting import FitParameters, Target, initial_frames, score, sketch_errors
 
 OF_ONE_VIEWPOINT = 2
 """Starts taken at most from one viewpoint, so that other viewpoints get their chance."""
@@ -38,7 +38,7 @@ class SketchBank:
     depths: Float[Tensor, "v k R R"]
     camera: Camera
 
-    def starts(self, session: ModelSession, target: Target, count: int) -> Pose:
+    def starts(self, session: ModelSession, target: Target, count: int) -> FitParameters:
         """The codes and viewpoints whose sketches fit best, at most two of one viewpoint."""
         scores = torch.stack([self._scores(index, target) for index in range(len(self.viewpoints))])
         within = scores.argsort(dim=1, descending=True)[:, :OF_ONE_VIEWPOINT]
@@ -47,7 +47,7 @@ class SketchBank:
         codes = self.codes[within.flatten()[best]]
         angles = torch.from_numpy(self.viewpoints).to(codes)[views]
         with torch.no_grad():
-            return Pose(codes, angles, initial_frames(session.source.model, codes, angles, self.camera))
+            return FitParameters(codes, angles, initial_frames(session.source.model, codes, angles, self.camera))
 
     def _scores(self, viewpoint: int, target: Target) -> Float[Tensor, " k"]:
         silhouettes, depths = self.silhouettes[viewpoint, :, None], self.depths[viewpoint, :, None]
@@ -68,12 +68,12 @@ def build_sketch_bank(
     """Draws the bank; `step` is told after every viewpoint and may raise to stop."""
     model = session.source.model
     viewpoints = np.array(list(itertools.product(azimuths, elevations)))
-    codes = draw_codes(shapes, model.config.shape_code_size, seed=seed, purpose="shape").to(session.device)
+    codes = sample_codes(shapes, model.config.shape_code_size, seed=seed, purpose="shape").to(session.device)
     silhouettes, depths = [], []
     with torch.no_grad():
-        volumes = draw_shapes(model, codes)
+        volumes = generate_volumes(model, codes)
         for index, viewpoint in enumerate(viewpoints):
-            seen = sketch_views(model, volumes, np.broadcast_to(viewpoint, (shapes, 2)).copy(), camera)
+            seen = render_sketches(model, volumes, np.broadcast_to(viewpoint, (shapes, 2)).copy(), camera)
             silhouettes.append(seen.silhouette[:, 0])
             depths.append(seen.normalized_depth[:, 0])
             step(index + 1, len(viewpoints))

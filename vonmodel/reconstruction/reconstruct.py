@@ -25,18 +25,26 @@ from vondata.classes import load_class
 from vondata.errors import VonError
 from vonmodel.geometry import Camera
 from vonmodel.inference.photo import CutPhoto
-from vonmodel.inference.rendering import framed_look
+from vonmodel.inference.rendering import render_framed
 from vonmodel.inference.session import ModelSession, Shape
 from vonmodel.projection import SurfaceSketch
-from vonmodel.reconstruction.carving import Carved, carve
-from vonmodel.reconstruction.fitting import Fitted, FitWeights, Pose, Target, depth_trust, fit, sketch_errors
+from vonmodel.reconstruction.carving import CarveResult, carve
+from vonmodel.reconstruction.fitting import (
+    FitParameters,
+    FitResult,
+    FitWeights,
+    Target,
+    depth_trust,
+    fit,
+    sketch_errors,
+)
 from vonmodel.reconstruction.initialisation import SketchBank, build_sketch_bank
 
 Phase = Literal["search", "fit", "carve", "texture"]
 Progress = Callable[[Phase, int, int], None]
 """Called with the phase, its steps done and their number."""
 
-SLACK = math.radians(5.0)
+ELEVATION_TOLERANCE = math.radians(5.0)
 COLOUR_SCALE = 0.3
 TEXTURE_RATE = 0.05
 CAMERA_DISTANCE = 3.5
@@ -168,7 +176,7 @@ class Reconstructor:
         best = self._descend(target, starts, step)
         shape, carved = self._carve(photo, best, step)
         with torch.no_grad():
-            sketch = framed_look(session.source.model, shape.volume[None], carved.angles[None], self._camera)
+            sketch = render_framed(session.source.model, shape.volume[None], carved.angles[None], self._camera)
         found = [
             Alternative(float(angles[0]), float(angles[1]), float(overlap), float(score))
             for angles, overlap, score in zip(best.pose.angles, best.overlap, best.score, strict=True)
@@ -214,12 +222,12 @@ class Reconstructor:
             )
         return self._bank
 
-    def _descend(self, target: Target, starts: Pose, step: Callable[[Phase, int, int], None]) -> Fitted:
+    def _descend(self, target: Target, starts: FitParameters, step: Callable[[Phase, int, int], None]) -> FitResult:
         """Rounds of descent, each from the best of the one before; what fitted best, the best first."""
         settings, done = self.settings, 0
         total = sum(steps + 1 for _, steps in settings.rounds)
-        limits = (self._elevations[0] - SLACK, self._elevations[1] + SLACK)
-        best: Fitted | None = None
+        limits = (self._elevations[0] - ELEVATION_TOLERANCE, self._elevations[1] + ELEVATION_TOLERANCE)
+        best: FitResult | None = None
         for count, steps in settings.rounds:
             if best is not None:
                 best = best.best(count)
@@ -240,12 +248,14 @@ class Reconstructor:
             raise ValueError("a reconstruction needs at least one round")
         return best.best(len(best.score))
 
-    def _carve(self, photo: CutPhoto, best: Fitted, step: Callable[[Phase, int, int], None]) -> tuple[Shape, Carved]:
+    def _carve(
+        self, photo: CutPhoto, best: FitResult, step: Callable[[Phase, int, int], None]
+    ) -> tuple[Shape, CarveResult]:
         """The shape of the best code, carved to the photo's outline where it is far off."""
         session, settings = self.session, self.settings
         shape = session.shape_of_code(best.pose.codes[0], photo.name)
 
-        def carved_in(steps: int) -> Carved:
+        def carved_in(steps: int) -> CarveResult:
             return carve(
                 session.source.model,
                 shape.volume,

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from vondata.dataset.shape_file import atomic_path
 from vondata.errors import VonError
-from vonmodel.inference.session import Source
+from vonmodel.inference.session import LoadedModel
 from vonmodel.reports.gallery import FORMAT, PAGE, SIDECAR, versions
 from vonmodel.reports.html import Origin, Page, linked_picture
 
@@ -150,7 +150,7 @@ def write_each(
 def write_account(
     folder: Path,
     verb: Verb,
-    source: Source,
+    source: LoadedModel,
     settings: Mapping[str, Any],
     words: tuple[str, str],
     written: list[Written],
@@ -166,7 +166,7 @@ def write_account(
 
 
 def write_result(
-    folder: Path, verb: Verb, source: Source, settings: Mapping[str, Any], objects: Sequence[Mapping[str, Any]]
+    folder: Path, verb: Verb, source: LoadedModel, settings: Mapping[str, Any], objects: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Writes result.json: what was asked and what was made; with the checkpoint it is enough to make it again.
 
@@ -190,12 +190,12 @@ def write_result(
     return written
 
 
-def write_album(folder: Path, album: Album, source: Source) -> Path:
+def write_album(folder: Path, album: Album, source: LoadedModel) -> Path:
     """Writes the page, which loads nothing from anywhere else, and returns it."""
     return album_page(album, source).write(folder / PAGE)
 
 
-def album_page(album: Album, source: Source) -> Page:
+def album_page(album: Album, source: LoadedModel) -> Page:
     """The page of an album."""
     plates = "\n".join(_plate(plate) for plate in album.plates)
     content = f'<main class="plates">\n{plates}\n</main>\n{_origin(source).render()}'
@@ -239,7 +239,7 @@ def _strip(title: str, strip: Strip) -> str:
     )
 
 
-def _origin(source: Source) -> Origin:
+def _origin(source: LoadedModel) -> Origin:
     config = source.config
     return Origin(
         run=str(source.run),

@@ -12,7 +12,7 @@ from typing import Any
 
 from vonmodel.checkpoint import CheckpointError, CheckpointInfo, read_info
 from vonmodel.config import STAGES, ConfigError
-from vonmodel.inference.session import ModelSession, open_source
+from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.reconstruction.reconstruct import Reconstructor
 from vonmodel.run_folder import RunError, RunFolder
 from vonmodel.studio.run_monitor import Chronicle
@@ -83,7 +83,7 @@ class ModelShelf:
         with self._lock:
             name = checkpoint if checkpoint is not None else self._newest()
             if name not in self._sessions:
-                source = open_source(self.run, data=self.data, checkpoint=name, device=self.device)
+                source = open_model(self.run, data=self.data, checkpoint=name, device=self.device)
                 self._sessions[name] = ModelSession(source)
             self._sessions[name] = self._sessions.pop(name)  # used last
             while len(self._sessions) > SESSIONS_KEPT:

@@ -29,7 +29,7 @@ from vonmodel.inference.sampling import Seed, parse_seed
 from vonmodel.inference.session import CodeError, ModelSession, Shape
 
 FOLDER = "studio"
-_SPELT = re.compile(r"@([0-9a-f]{24})")
+_SEED_TEXT = re.compile(r"@([0-9a-f]{24})")
 
 
 class UnknownCarvedError(VonError, LookupError):
@@ -81,7 +81,7 @@ class Carved:
 
 def read_carved(text: str) -> Carved | None:
     """The carved shape that a link names; None where it names none."""
-    found = _SPELT.fullmatch(text)
+    found = _SEED_TEXT.fullmatch(text)
     return Carved(found[1]) if found else None
 
 

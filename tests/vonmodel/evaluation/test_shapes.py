@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vonmodel.data.datasets import ShapeDataset
-from vonmodel.evaluation.shape_metrics import intersection_over_union, overlap_of, pack_solids, shape_overlap
+from vonmodel.evaluation.shape_metrics import intersection_over_union, pack_solids, shape_overlap, silhouette_iou
 
 
 def brute_force(a, b):
@@ -38,7 +38,7 @@ def boxes(*corners):
 
 def test_the_nearest_training_shape_is_named_and_measured():
     training = {"middle": (2, 7), "corner": (0, 4), "end": (5, 8)}
-    overlap = overlap_of(boxes((0, 4), (2, 8)), ((id, boxes(corners)) for id, corners in training.items()))
+    overlap = silhouette_iou(boxes((0, 4), (2, 8)), ((id, boxes(corners)) for id, corners in training.items()))
     assert overlap.nearest == ("corner", "middle")
     assert overlap.nearest_iou == pytest.approx((1.0, 125 / 216))
     assert overlap.pairwise_iou_max == pytest.approx(8 / (64 + 216 - 8))
@@ -47,7 +47,7 @@ def test_the_nearest_training_shape_is_named_and_measured():
 
 
 def test_a_single_shape_has_no_pair():
-    assert overlap_of(boxes((0, 4)), [("a", boxes((0, 2)))]).pairwise_iou_max == 0.0
+    assert silhouette_iou(boxes((0, 4)), [("a", boxes((0, 2)))]).pairwise_iou_max == 0.0
 
 
 class Copies:

@@ -12,7 +12,7 @@ from vondata.frames import object_to_gltf
 from vonmodel.checkpoint import CheckpointInfo
 from vonmodel.inference.generate import GenerateSettings, choose_viewpoints, generate
 from vonmodel.inference.sampling import render
-from vonmodel.inference.session import Source
+from vonmodel.inference.session import LoadedModel
 from vonmodel.mesh import to_pixels
 from vonmodel.model import build_model
 
@@ -25,7 +25,7 @@ def sampler(count, rng):
 def source(tmp_path, tiny_config):
     model = build_model(tiny_config.model, 0).eval().requires_grad_(False)
     info = CheckpointInfo("joint-00000020", "joint", 20, 20, 160, "ab" * 32)
-    return Source(model, info, tmp_path / "run", "chair", sampler)
+    return LoadedModel(model, info, tmp_path / "run", "chair", sampler)
 
 
 def files_of(gallery):

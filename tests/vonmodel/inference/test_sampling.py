@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vonmodel.inference import sampling as draw
-from vonmodel.inference.sampling import draw_codes, draw_viewpoints, render
+from vonmodel.inference.sampling import render, sample_codes, sample_viewpoints
 from vonmodel.model import build_model
 
 
@@ -12,17 +12,17 @@ def uniform(count, rng):
 
 
 def test_draws_are_functions_of_seed_purpose_and_place():
-    ten = draw_codes(10, 6, seed=1, purpose="shape")
-    assert torch.equal(draw_codes(4, 6, seed=1, purpose="shape"), ten[:4])
-    assert not torch.equal(draw_codes(10, 6, seed=2, purpose="shape"), ten)
-    assert not torch.equal(draw_codes(10, 6, seed=1, purpose="texture"), ten)
+    ten = sample_codes(10, 6, seed=1, purpose="shape")
+    assert torch.equal(sample_codes(4, 6, seed=1, purpose="shape"), ten[:4])
+    assert not torch.equal(sample_codes(10, 6, seed=2, purpose="shape"), ten)
+    assert not torch.equal(sample_codes(10, 6, seed=1, purpose="texture"), ten)
     torch.manual_seed(5)
-    assert torch.equal(draw_codes(10, 6, seed=1, purpose="shape"), ten)
-    np.testing.assert_array_equal(draw_viewpoints(3, uniform, seed=1), draw_viewpoints(9, uniform, seed=1)[:3])
+    assert torch.equal(sample_codes(10, 6, seed=1, purpose="shape"), ten)
+    np.testing.assert_array_equal(sample_viewpoints(3, uniform, seed=1), sample_viewpoints(9, uniform, seed=1)[:3])
 
 
 def test_codes_are_normal():
-    codes = draw_codes(2000, 8, seed=0, purpose="shape")
+    codes = sample_codes(2000, 8, seed=0, purpose="shape")
     assert codes.dtype == torch.float32
     assert codes.mean().item() == pytest.approx(0, abs=0.03)
     assert codes.std().item() == pytest.approx(1, abs=0.02)
@@ -31,17 +31,17 @@ def test_codes_are_normal():
 def test_sketches_do_not_depend_on_how_many_are_projected_at_once(tiny_config, monkeypatch):
     model = build_model(tiny_config.model, 0).eval()
     volumes = torch.rand(5, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0)).round()
-    viewpoints = draw_viewpoints(5, uniform, seed=0)
-    whole = draw.sketch_views(model, volumes, viewpoints)
-    monkeypatch.setattr(draw, "VOXELS_AT_ONCE", 2 * 32**3)
-    for part, expected in zip(draw.sketch_views(model, volumes, viewpoints), whole, strict=True):
+    viewpoints = sample_viewpoints(5, uniform, seed=0)
+    whole = draw.render_sketches(model, volumes, viewpoints)
+    monkeypatch.setattr(draw, "MAX_BATCH_VOXELS", 2 * 32**3)
+    for part, expected in zip(draw.render_sketches(model, volumes, viewpoints), whole, strict=True):
         torch.testing.assert_close(part, expected)
 
 
 def test_a_rendering_does_not_depend_on_its_neighbours(tiny_config):
     model = build_model(tiny_config.model, 0).eval()
     assert model.config.depth_range == "batch"
-    codes = draw_codes(3, 8, seed=0, purpose="texture")
+    codes = sample_codes(3, 8, seed=0, purpose="texture")
     volumes = torch.zeros(3, 1, 32, 32, 32)
     for index, volume in enumerate(volumes):
         volume[0, 8 : 16 + 4 * index, 8:20, 4 : 28 - 6 * index] = 1.0

@@ -7,15 +7,15 @@ import torch
 from vondata.dataset.manifest import output_path
 from vondata.dataset.shape_file import load_occupancy
 from vonmodel.inference import session as session_module
-from vonmodel.inference.sampling import LARGEST_SEED, Seed, SeedError, draw_codes, parse_seed, render
-from vonmodel.inference.session import CodeError, ModelSession, Recent, UnknownShapeError, open_source
+from vonmodel.inference.sampling import MAX_SEED, Seed, SeedError, parse_seed, render, sample_codes
+from vonmodel.inference.session import CodeError, LruCache, ModelSession, UnknownShapeError, open_model
 
 
 @pytest.fixture
 def counted(session, monkeypatch):
     """How many shapes were generated and how many sketches projected."""
     counts = {"shapes": 0, "sketches": 0}
-    for name, kind in (("draw_shapes", "shapes"), ("sketch_views", "sketches")):
+    for name, kind in (("generate_volumes", "shapes"), ("render_sketches", "sketches")):
         real = getattr(session_module, name)
 
         def count(model, items, *rest, real=real, kind=kind):
@@ -27,11 +27,11 @@ def counted(session, monkeypatch):
 
 
 def test_a_seed_is_the_code_that_generation_draws(session):
-    codes = draw_codes(3, 8, seed=7, purpose="shape")
+    codes = sample_codes(3, 8, seed=7, purpose="shape")
     assert torch.equal(session.shape(7).code, codes[0])
     assert torch.equal(session.shape(Seed(7, 3)).code, codes[2])
     assert session.shape(Seed(7, 3)).name == "seed 7:3"
-    assert torch.equal(session.texture(5), draw_codes(1, 8, seed=5, purpose="texture")[0])
+    assert torch.equal(session.texture(5), sample_codes(1, 8, seed=5, purpose="texture")[0])
 
 
 def test_answers_equal_those_of_the_model(session):
@@ -65,7 +65,7 @@ def test_what_is_asked_for_twice_at_once_is_computed_once(session, counted):
 
 
 def test_memory_is_bounded_and_forgetting_changes_no_answer(tiny_run, tiny_data):
-    session = ModelSession(open_source(tiny_run, data=tiny_data), shapes_kept=2, sketches_kept=2)
+    session = ModelSession(open_model(tiny_run, data=tiny_data), shapes_kept=2, sketches_kept=2)
     first = session.sketch(session.shape(0), 0.0, 0.1)
     many = session.shapes([0, 1, 2, 3])
     session.sketches(many, np.array([[0.3, 0.1]] * 4))
@@ -74,7 +74,7 @@ def test_memory_is_bounded_and_forgetting_changes_no_answer(tiny_run, tiny_data)
 
 
 def test_the_value_used_longest_ago_is_forgotten():
-    recent = Recent(2)
+    recent = LruCache(2)
     recent.keep({"a": 1})
     recent.keep({"b": 2})
     recent.keep({"a": 1})
@@ -105,7 +105,7 @@ def test_codes_of_another_model_are_refused(session, code):
         session.shape(torch.tensor(code))
 
 
-@pytest.mark.parametrize("seed", [-1, LARGEST_SEED + 1, Seed(1, 0), Seed(1, 10**9)])
+@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, Seed(1, 0), Seed(1, 10**9)])
 def test_seeds_out_of_range_are_refused(session, seed):
     with pytest.raises(SeedError, match="out of range"):
         session.shape(seed)
@@ -116,7 +116,7 @@ def test_viewpoints_are_finite(session):
         session.sketch(session.shape(0), math.nan, 0.0)
 
 
-@pytest.mark.parametrize("seed", [Seed(0), Seed(7, 3), Seed(LARGEST_SEED)])
+@pytest.mark.parametrize("seed", [Seed(0), Seed(7, 3), Seed(MAX_SEED)])
 def test_seeds_are_read_as_they_are_written(seed):
     assert parse_seed(str(seed)) == seed
 
@@ -128,7 +128,7 @@ def test_what_is_no_seed_says_so(text):
 
 
 def test_seeds_begin_again_after_the_largest():
-    assert Seed(LARGEST_SEED).after(2) == Seed(1)
+    assert Seed(MAX_SEED).after(2) == Seed(1)
 
 
 def test_viewpoints_are_those_of_the_class(session):

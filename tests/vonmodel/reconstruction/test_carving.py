@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vonmodel.geometry import Camera
-from vonmodel.inference.rendering import framed_look, on_finer_grid, overlap_of
+from vonmodel.inference.rendering import render_framed, resample_volume, silhouette_iou
 from vonmodel.reconstruction.carving import carve, carving_grid, signed_distance, solid_of
 from vonmodel.reconstruction.fitting import Target, depth_trust
 from vonmodel.representation import volume_of_distance
@@ -36,8 +36,8 @@ def test_the_silhouette_fits_better_and_the_rest_stays(session):
         step=lambda *each: told.append(each),
     )
     assert carved.overlap > carved.overlap_before + 0.02
-    seen = framed_look(session.source.model, carved.volume[None], carved.angles[None]).silhouette
-    assert overlap_of(seen, outline).item() == pytest.approx(carved.overlap, abs=1e-4)
+    seen = render_framed(session.source.model, carved.volume[None], carved.angles[None]).silhouette
+    assert silhouette_iou(seen, outline).item() == pytest.approx(carved.overlap, abs=1e-4)
     assert told[-1] == (25, 25)
     assert 0.0 <= carved.volume.min() <= carved.volume.max() <= 1.0
     changed = (carved.volume > 0.5) != (start > 0.5)
@@ -71,7 +71,7 @@ def test_left_and_right_change_alike_where_the_class_is_symmetric(session):
 @pytest.mark.parametrize("value", [None, 0.0, 1.0])
 def test_a_shape_that_fits_or_has_no_surface_stays(session, value):
     volume = session.shape(3).volume if value is None else torch.full((1, 32, 32, 32), value)
-    outline = framed_look(session.source.model, volume[None], ANGLES[None]).silhouette[0]
+    outline = render_framed(session.source.model, volume[None], ANGLES[None]).silhouette[0]
     carved = carve(session.source.model, volume, ANGLES, outline, steps=5, mirrored=True, step=quiet)
     assert carved.overlap >= carved.overlap_before - 1e-6
     if value is not None:
@@ -102,13 +102,14 @@ def test_distance_functions_become_solid_where_they_are_opaque(session, monkeypa
 
 
 def test_a_distant_camera_sees_flatter_things_as_large(session):
-    volume = on_finer_grid(session.shape(3).volume, 48)
+    volume = resample_volume(session.shape(3).volume, 48)
     assert volume.shape == (1, 48, 48, 48)
     near, far = (
-        framed_look(session.source.model, volume[None], ANGLES[None], camera) for camera in (Camera(), Camera.at(4.0))
+        render_framed(session.source.model, volume[None], ANGLES[None], camera)
+        for camera in (Camera(), Camera.at(4.0))
     )
     assert near.silhouette.shape == far.silhouette.shape == (1, 1, 32, 32)
-    assert 0.7 < overlap_of(near.silhouette, far.silhouette).item() < 0.99
+    assert 0.7 < silhouette_iou(near.silhouette, far.silhouette).item() < 0.99
 
 
 def test_flat_depths_are_not_trusted():

@@ -6,9 +6,9 @@ import torch
 
 from vonmodel.projection import frame_sketch
 from vonmodel.reconstruction.fitting import (
-    Fitted,
+    FitParameters,
+    FitResult,
     FitWeights,
-    Pose,
     Target,
     camera_sketch,
     fit,
@@ -33,7 +33,7 @@ def truth(session):
     code, angles = session.shape(7).code[None], torch.tensor([[0.6, 0.4]])
     sketch = session.sketch(session.shape(7), 0.6, 0.4)
     frames = initial_frames(session.source.model, code, angles)
-    return Pose(code, angles, frames), Target(sketch.silhouette[0], sketch.normalized_depth[0])
+    return FitParameters(code, angles, frames), Target(sketch.silhouette[0], sketch.normalized_depth[0])
 
 
 def test_in_the_frame_that_framing_chooses_both_show_the_same(model, truth):
@@ -55,7 +55,7 @@ def test_the_truth_fits_better_than_anything_near_it(model, truth):
     for azimuth, stretch in ((0.3, 0.0), (-0.3, 0.0), (0.0, 1.5), (0.0, -1.5), (math.pi, 0.0)):
         codes = pose.codes + stretch
         angles = pose.angles + torch.tensor([[azimuth, 0.0]])
-        other = Pose(codes, angles, initial_frames(model, codes, angles))
+        other = FitParameters(codes, angles, initial_frames(model, codes, angles))
         wrong = pose_losses(camera_sketch(model, other), target, other, ELEVATIONS, weights)
         assert wrong.item() > right.item() + 0.02, (azimuth, stretch)
 
@@ -78,7 +78,7 @@ def test_the_loss_knows_the_way_down_for_every_part(model, truth, part):
 def test_descent_finds_the_pose_again(model, truth):
     pose, target = truth
     codes, angles = torch.zeros_like(pose.codes), pose.angles + torch.tensor([[0.35, -0.15]])
-    start = Pose(codes, angles, initial_frames(model, codes, angles))
+    start = FitParameters(codes, angles, initial_frames(model, codes, angles))
     best = None
     for reached in fit(model, target, start, steps=40, elevations=ELEVATIONS, weights=FitWeights()):
         best = reached if best is None else best.better_of(reached)
@@ -90,8 +90,8 @@ def test_starts_do_not_disturb_each_other(model, truth):
     _, target = truth
     codes = torch.stack([torch.zeros(8), torch.ones(8)])
     angles = torch.tensor([[0.3, 0.3], [1.2, 0.5]])
-    start = Pose(codes, angles, initial_frames(model, codes, angles))
-    alone = Pose(*(part[:1] for part in start))
+    start = FitParameters(codes, angles, initial_frames(model, codes, angles))
+    alone = FitParameters(*(part[:1] for part in start))
     settings = {"steps": 4, "elevations": ELEVATIONS, "weights": FitWeights()}
     together, single = (list(fit(model, target, each, **settings))[-1] for each in (start, alone))
     torch.testing.assert_close(together.pose.angles[0], single.pose.angles[0], atol=1e-4, rtol=1e-3)
@@ -118,8 +118,8 @@ def test_errors_of_sketches_by_hand():
 def test_the_better_of_two_is_chosen_row_by_row():
     def fitted(overlaps):
         rows = torch.tensor(overlaps)
-        pose = Pose(rows[:, None], rows[:, None].expand(-1, 2), rows[:, None].expand(-1, 3))
-        return Fitted(pose, -rows, rows, 0 * rows)
+        pose = FitParameters(rows[:, None], rows[:, None].expand(-1, 2), rows[:, None].expand(-1, 3))
+        return FitResult(pose, -rows, rows, 0 * rows)
 
     best = fitted([0.1, 0.9, 0.5]).better_of(fitted([0.3, 0.2, 0.4]))
     np.testing.assert_allclose(best.overlap, [0.3, 0.9, 0.5])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vonmodel.inference.session import ModelSession, open_source
+from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.mesh import to_pixels
 from vonmodel.studio.server import ListenError, StudioSettings
 from vonmodel.studio.uploads import MOST_PHOTO_BYTES, UPLOADS_AT_ONCE
@@ -46,7 +46,7 @@ def test_the_run_is_described(studio, tiny_run):
 def test_a_view_is_what_the_model_shows(studio, tiny_run, tiny_data):
     strip = pixels(studio.ask("/api/view?shape=7&texture=3&azimuth=40&elevation=20"))
     assert strip.shape == (32, 96, 3)
-    session = ModelSession(open_source(tiny_run, data=tiny_data))
+    session = ModelSession(open_model(tiny_run, data=tiny_data))
     shape, texture = session.shape(7), session.texture(3)
     angles = np.radians([40.0, 20.0])
     image = to_pixels(session.image(shape, *angles, texture)).transpose(1, 2, 0)

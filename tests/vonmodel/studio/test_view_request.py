@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from vonmodel.inference.interpolate import interpolate_spherical
 from vonmodel.inference.sampling import Seed, SeedError
-from vonmodel.inference.session import CodeError, ModelSession, open_source
+from vonmodel.inference.session import CodeError, ModelSession, open_model
 from vonmodel.studio.view_request import Blend, QuestionError, parse_question, read_code, spell_code
 
 
 @pytest.fixture
 def session(tiny_run, tiny_data):
-    return ModelSession(open_source(tiny_run, data=tiny_data))
+    return ModelSession(open_model(tiny_run, data=tiny_data))
 
 
 def test_a_link_says_everything():
