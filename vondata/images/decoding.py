@@ -1,34 +1,66 @@
-"""From a photo's bytes to upright 8-bit colours: every mode and format that people have, and no more than fits."""
+"""From a photo's bytes to upright 8-bit sRGB: every format and kind of pixels that people have, in bounded memory.
+
+Memory: the file (512 MB at most) and 6 bytes for every pixel that `max_pixels` allows. Sizes are read from the header
+and compared before anything is allocated. A JPEG of one scan is decoded at a half, a quarter or an eighth of its size
+where that is enough; then the limit applies to what is decoded.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, TiffImagePlugin, UnidentifiedImageError
 
+from vondata.images.colour_profiles import ProfileUse, colours_to_srgb
+from vondata.images.photo_files import (
+    JPEG_END,
+    ORIENTATION,
+    SRGB,
+    ColourSpace,
+    PixelData,
+    describe_bytes,
+    jpeg_pixels,
+    jxl_size,
+    photo_format,
+    png_pixels,
+)
+from vondata.images.tiff import Samples, has_wide_channels, read_tiff_samples, samples_of_image
 from vondata.types import Rejected, printable
 
 Bytes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
 
 # Only these decoders ever see a file: others run programs (PostScript) or read what no camera writes.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*", b"BM")
-ORIENTATION = 0x0112  # EXIF's tag
+DECODERS: dict[str | None, tuple[str, ...]] = {
+    **{name: (name,) for name in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "AVIF", "HEIF", "JXL", "JPEG2000", "PPM")},
+    "BMP": ("BMP", "DIB"),
+    None: ("TGA", "DIB"),  # which have no signature
+}
+EXTRA_FORMATS = {"HEIF": "HEIC (HEIF)", "JXL": "JPEG XL", "AVIF": "AVIF"}  # decoders that may not be installed
+START_BYTES = 64
 MAX_FILE_BYTES = 512 * 2**20
-# What Pillow's decoders raise on bytes that contradict themselves.
+REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr")
+# Entropy-coded data that makes any part of a JPEG that is still to come look different.
+NOISE = bytes(np.random.default_rng(1).integers(0, 255, 4096, dtype=np.uint8))
+# What decoders raise on bytes that contradict themselves.
 DECODER_ERRORS = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError),
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError),
     *(AttributeError, AssertionError, NotImplementedError, RuntimeError, struct.error, zlib.error),
 )
+
+_pillow = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,112 +71,326 @@ class DecodedPhoto:
         rgb: (h, w, 3) sRGB; where the file is transparent, what lies under the transparency.
         alpha: (h, w) opacity, None for a photo without.
         full_size: width and height before `decode_photo` scaled it down.
+        profile_use: whether the file's own colour space was converted to sRGB, or ignored because it is damaged or of
+            another kind of colours; None where it is sRGB.
+        missing: share of the picture that an incomplete file lacks, 0 to 1; `rgb` ends where the file does.
     """
 
     rgb: Bytes
     alpha: Bytes | None
     full_size: tuple[int, int]
+    profile_use: ProfileUse | None = None
+    missing: float = 0.0
 
 
-def decode_photo(path: Path, *, max_pixels: int, enough_px: int | None = None, upright: bool = True) -> DecodedPhoto:
+@dataclass(frozen=True, eq=False)
+class _Raster:
+    """A decoded file, not yet turned and converted.
+
+    Attributes:
+        image: its pixels, of any of Pillow's 8-bit modes; None where they are more than 8 bits.
+        samples: its pixels where they are.
+        full_size: width and height as stored.
+        orientation: 1 to 8, as EXIF defines it.
+        colours: what the file says of its colours.
+        missing: share of the rows that an incomplete file lacks.
+    """
+
+    image: Image.Image | None
+    samples: Samples | None
+    full_size: tuple[int, int]
+    orientation: int = 1
+    colours: ColourSpace = SRGB
+    missing: float = 0.0
+
+
+def decode_photo(
+    path: Path,
+    *,
+    max_pixels: int,
+    enough_px: int | None = None,
+    upright: bool = True,
+    keep_incomplete: bool = False,
+) -> DecodedPhoto:
     """Reads a photo; the first frame of one that moves.
 
     Args:
         path: the file, of any name; its bytes tell the format.
         max_pixels: more than this are not decoded.
-        enough_px: a JPEG may come out smaller, with at least this many pixels on its longest side.
+        enough_px: the photo may come out smaller, with at least this many pixels on its longest side.
         upright: whether to follow the file's EXIF orientation.
+        keep_incomplete: take a JPEG whose file ends early, as far as it goes.
 
     Raises:
         Rejected: format_unknown, file_corrupt, too_large or source_unreadable.
     """
-    with _opened(path, max_pixels) as image:
-        full_size = image.size
-        if image.format in ("JPEG", "MPO") and enough_px is not None:
-            scale = max(image.size) / enough_px
-            image.draft(None, (int(image.width / scale), int(image.height / scale)))
-        image.load()  # after which a TIFF is upright already
-        if upright and image.getexif().get(ORIENTATION, 1) >= 5:  # lies on its side
-            full_size = full_size[::-1]
-    rgb, alpha = _channels(ImageOps.exif_transpose(image) if upright else image)
-    return DecodedPhoto(rgb, alpha, full_size)
+    with _rejecting(path), _opened(path) as file:
+        raster = _read(file, max_pixels, enough_px, keep_incomplete)
+        rgb, alpha, profile_use = _channels(raster, enough_px)
+    full_size = raster.full_size
+    if upright:
+        rgb = _turned(rgb, raster.orientation)
+        alpha = None if alpha is None else _turned(alpha, raster.orientation)
+        full_size = full_size[::-1] if raster.orientation >= 5 else full_size
+    return DecodedPhoto(rgb, alpha, full_size, profile_use, raster.missing)
 
 
-def decode_mask(path: Path, *, max_pixels: int) -> npt.NDArray[np.bool_]:
-    """Reads a mask (h, w): white, or whatever is brighter than half, is the object.
+def decode_mask(path: Path, *, max_pixels: int) -> Bools:
+    """Reads a mask (h, w) as it is stored, not turned.
+
+    The object is what is opaque, where some of the mask is transparent; else what is brighter than half of the
+    brightest pixel, whatever numbers stand for black and white. `prepare_image` tells an inverted mask by its place.
 
     Raises:
         Rejected: as `decode_photo`.
     """
-    with _opened(path, max_pixels) as image:
-        image.load()
-    if image.mode in ("1", "L", "P", "I;16", "I"):  # of a palette the numbers count, whatever their colours
-        values = np.asarray(image).astype(np.int64)
-    else:
-        values = _channels(image)[0].max(axis=2).astype(np.int64)
-    highest = int(values.max(initial=0))
-    return np.asarray(values > (highest // 2 if highest > 1 else 0))
+    with _rejecting(path), _opened(path) as file:
+        raster = _read(file, max_pixels, None, False)
+        if raster.samples is not None:
+            values = raster.samples.values.max(axis=2)
+            highest = values.max(initial=0)
+            return np.asarray(values > (highest / 2 if highest > 1 else 0))
+        _, alpha, _ = _channels(replace(raster, colours=SRGB), None)
+        if alpha is not None and (alpha >= 128).any() and (alpha < 128).any():
+            return np.asarray(alpha >= 128)
+        image = raster.image
+        assert image is not None
+        brightness = np.asarray(image.convert("RGB")).max(axis=2).astype(np.int64)
+        if image.mode == "P" and np.ptp(brightness) == 0:  # a palette of one colour: its numbers count
+            brightness = np.asarray(image).astype(np.int64)
+    highest = int(brightness.max(initial=0))
+    return np.asarray(brightness > (highest // 2 if highest > 1 else 0))
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
-    """The file, its header read and found harmless. Inside the block one only decodes: errors become rejections."""
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, if it is a regular one; a pipe is not waited for."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise Rejected("source_unreadable", f"{printable(str(path))} is not a regular file")
+        if state.st_size > MAX_FILE_BYTES:
+            raise Rejected("too_large", f"the file has {state.st_size / 2**20:,.0f} MB")
+        yield file
+
+
+@contextmanager
+def _rejecting(path: Path) -> Iterator[None]:
+    """Errors of decoders become rejections."""
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata, which nobody here reads
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            start = file.read(16)
-            if file.seek(0, 2) > MAX_FILE_BYTES:
-                raise Rejected("too_large", f"the file has {file.tell() / 2**20:,.0f} MB")
-            file.seek(0)
-            with _identified(file, start) as image:
-                if image.width * image.height > max_pixels:
-                    raise Rejected(
-                        "too_large",
-                        f"{image.width} x {image.height} pixels are more than the {max_pixels:,} allowed",
-                    )
-                yield image
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Rejected("too_large", str(error)) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd metadata, which decides nothing here
+            yield
     except (PermissionError, IsADirectoryError, FileNotFoundError) as error:
         raise Rejected("source_unreadable", f"{printable(str(path))} cannot be read: {error.strerror}") from error
+    except MemoryError as error:
+        raise Rejected("too_large", "its pixels do not fit into memory") from error
     except DECODER_ERRORS as error:
-        raise Rejected("file_corrupt", _sentence(error)) from error
+        raise Rejected("file_corrupt", _describe(error)) from error
 
 
-def _identified(file: BinaryIO, start: bytes) -> Image.Image:
-    Image.init()  # registers the decoders, once
-    try:
-        return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-    except UnidentifiedImageError as error:
-        if not start:
-            raise Rejected("file_corrupt", "the file is empty") from error
-        if start.startswith(SIGNATURES):
-            raise Rejected("file_corrupt", "the file begins like a photo and then makes no sense") from error
-        raise Rejected("format_unknown", f"the file begins with {start[:8]!r}, as no known kind of photo") from error
-
-
-def _channels(image: Image.Image) -> tuple[Bytes, Bytes | None]:
-    """Colours (h, w, 3) and opacity (h, w) or None of an image of any mode."""
+def _read(file: BinaryIO, max_pixels: int, enough_px: int | None, keep_incomplete: bool) -> _Raster:
+    start = file.read(START_BYTES)
+    file.seek(0)
+    form = photo_format(start)
+    if not start:
+        raise Rejected("file_corrupt", "the file is empty")
+    match form:
+        case "JPEG":
+            return _read_jpeg(jpeg_pixels(file.read()), max_pixels, enough_px, keep_incomplete)
+        case "PNG":
+            return _read_png(file.read(), max_pixels)
+        case "TIFF":
+            return _read_tiff(file, max_pixels)
+        case "JXL":
+            _check_size(*jxl_size(file.read()), max_pixels)
+            file.seek(0)
+    image = _identified(file, form, start)
+    _check_size(*image.size, max_pixels)
+    image.load()
     if image.mode.startswith(("I", "F")):
-        grey = _grey_of_numbers(np.asarray(image))
-        return np.repeat(grey[..., None], 3, axis=2), None
-    if image.has_transparency_data:
-        rgba = np.array(image.convert("RGBA"))
-        return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
-    return np.array(image.convert("RGB")), None
+        return _Raster(None, samples_of_image(image), image.size, _orientation(image))
+    return _Raster(image, None, image.size, _orientation(image), _colour_space(image))
 
 
-def _grey_of_numbers(values: npt.NDArray[np.generic]) -> Bytes:
-    """8-bit grey of 16-bit, 32-bit or floating-point brightness."""
-    numbers = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    if values.dtype.kind == "f":
-        full = 1.0 if numbers.max(initial=0.0) <= 1.0 else 255.0
+def _identified(file: BinaryIO, form: str | None, start: bytes) -> Image.Image:
+    """The file with its header read."""
+    _add_decoder(form)
+    decoders = tuple(name for name in DECODERS[form] if name in Image.OPEN)
+    if form in EXTRA_FORMATS and not decoders:
+        raise Rejected(
+            "format_unknown",
+            f"the file is {EXTRA_FORMATS[form]}, which an extra reads: pip install 'von[photos]'",
+        )
+    image = _header_read(file, decoders)
+    if image is None and form is None:
+        raise Rejected("format_unknown", f"it is {describe_bytes(start)}, no photo that is read")
+    if image is None:
+        name = EXTRA_FORMATS.get(form or "", form)
+        raise Rejected("file_corrupt", f"the file begins like {name} and then makes no sense")
+    return image
+
+
+def _header_read(file: BinaryIO, decoders: tuple[str, ...]) -> Image.Image | None:
+    with _pillow:  # Pillow's own limit of pixels is lower than ours may be, and holds for the whole process
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=decoders)
+        except UnidentifiedImageError:
+            return None
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _add_decoder(form: str | None) -> None:
+    """Registers the decoders that Pillow brings, and that of an extra where it is wanted and installed."""
+    Image.init()
+    try:
+        if form == "HEIF" and form not in Image.OPEN:
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+        elif form == "JXL" and form not in Image.OPEN:
+            import pillow_jxl  # noqa: F401 - registers itself
+    except ImportError:
+        pass
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise Rejected("too_large", f"{width} x {height} pixels are more than the {max_pixels:,} allowed")
+
+
+def _read_jpeg(pixels: PixelData, max_pixels: int, enough_px: int | None, keep_incomplete: bool) -> _Raster:
+    def opened(tail: bytes | None = None) -> Image.Image:
+        image = _identified(pixels.opened(tail), "JPEG", b"")
+        if enough_px is not None:
+            scale = max(image.size) / enough_px
+            image.draft(None, (max(1, int(image.width / scale)), max(1, int(image.height / scale))))
+        return image
+
+    image = _identified(pixels.opened(), "JPEG", b"")
+    full_size = image.size
+    if not pixels.progressive:  # whose scans are held in memory at full size
+        image = opened()
+    _check_size(*image.size, max_pixels)
+    image = opened()
+    try:
+        image.load()
+        is_certain = pixels.has_end and not _ends_flat(image)
+    except OSError:
+        if pixels.has_end:
+            raise
+        is_certain = False
+    rows = image.height
+    if not is_certain:
+        image = opened(JPEG_END)
+        image.load()
+        rows = _certain_rows(image, opened(NOISE + JPEG_END))
+    if rows < image.height:
+        share = rows / image.height
+        if not keep_incomplete or rows < 1:
+            raise Rejected("file_corrupt", f"the file ends early, after {100 * share:.0f} % of the picture")
+        full_size = full_size[0], max(1, round(share * full_size[1]))
+        image = Image.fromarray(np.asarray(image)[:rows], image.mode)
+        return _Raster(image, None, full_size, pixels.orientation, pixels.colours, 1.0 - share)
+    return _Raster(image, None, full_size, pixels.orientation, pixels.colours)
+
+
+def _ends_flat(image: Image.Image) -> bool:
+    """Whether the last row may be what a decoder makes of missing data: hardly a pixel differs from its neighbour."""
+    last = np.asarray(image.crop((0, image.height - 1, image.width, image.height))).reshape(image.width, -1)
+    return bool((last[1:] == last[:-1]).all(axis=1).mean() > 0.8) if image.width > 1 else True
+
+
+def _certain_rows(image: Image.Image, probe: Image.Image) -> int:
+    """How many rows of a JPEG do not change when something else follows the file's last byte."""
+    try:
+        probe.load()
+    except OSError:
+        return 0
+    changed = ImageChops.difference(image, probe).getbbox()
+    return image.height if changed is None else max(0, changed[1] - 2)  # colour is smoothed across two rows
+
+
+def _read_png(data: bytes, max_pixels: int) -> _Raster:
+    pixels = png_pixels(data)
+    image = _identified(pixels.opened(), "PNG", b"")
+    _check_size(*image.size, max_pixels)
+    image.load()
+    if image.mode.startswith("I"):
+        return _Raster(None, samples_of_image(image), image.size, pixels.orientation, pixels.colours)
+    key = image.info.get("transparency")
+    if isinstance(key, tuple) and data[24] == 16:  # bits a channel; Pillow keeps the upper eight
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    return _Raster(image, None, image.size, pixels.orientation, pixels.colours)
+
+
+def _read_tiff(file: BinaryIO, max_pixels: int) -> _Raster:
+    Image.init()
+    image = _header_read(file, DECODERS["TIFF"])
+    if image is None or has_wide_channels(image):
+        samples, orientation, profile = read_tiff_samples(file, max_pixels)
+        size = samples.values.shape[1], samples.values.shape[0]
+        return _Raster(None, samples, size, orientation, ColourSpace(profile))
+    _check_size(*image.size, max_pixels)
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    tags, colours = dict(image.tag_v2), _colour_space(image)
+    orientation = tags.get(ORIENTATION, 1)
+    orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    image.getexif = Image.Exif  # type: ignore[method-assign]  # `load` neither turns it nor stumbles over odd EXIF
+    image.load()
+    if orientation >= 5:  # Pillow has exchanged width and height already; the copy has those of the pixels
+        image = image.copy()
+    size = image.size
+    if image.mode.startswith(("I", "F")) or 2 in np.atleast_1d(tags.get(339, 1)):  # SampleFormat: signed integers
+        return _Raster(None, samples_of_image(image, tags), size, orientation, colours)
+    return _Raster(image, None, size, orientation, colours)
+
+
+def _colour_space(image: Image.Image) -> ColourSpace:
+    profile = image.info.get("icc_profile")
+    return ColourSpace(profile if isinstance(profile, bytes) else b"")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        stated = image.getexif().get(ORIENTATION, 1)
+    except DECODER_ERRORS:
+        return 1
+    return stated if isinstance(stated, int) and 1 <= stated <= 8 else 1
+
+
+def _channels(raster: _Raster, enough_px: int | None) -> tuple[Bytes, Bytes | None, ProfileUse | None]:
+    """Colours (h, w, 3) in sRGB, opacity (h, w) or None, and what became of the file's own colour space."""
+    image, alpha = raster.image, None
+    if image is None:
+        assert raster.samples is not None
+        colours, alpha = raster.samples.eight_bit()
+        image = Image.fromarray(colours[..., 0] if colours.shape[2] == 1 else colours)
     else:
-        full = 65535.0 if numbers.max(initial=0.0) > 255 or values.dtype.itemsize == 2 else 255.0
-    return np.clip(numbers / full * 255.0 + 0.5, 0.0, 255.0).astype(np.uint8)
+        if image.has_transparency_data:
+            image = image.convert("LA" if image.mode in ("LA", "La") else "RGBA")
+        factor = 1 if enough_px is None else max(image.size) // enough_px
+        if factor > 1 and image.mode in REDUCIBLE:
+            image = image.reduce(factor)
+        if image.mode in ("LA", "RGBA"):
+            alpha = np.array(image.getchannel("A"))
+            image = image.getchannel("L") if image.mode == "LA" else image.convert("RGB")
+    image, profile_use = colours_to_srgb(image, raster.colours)
+    return np.array(image.convert("RGB")), alpha, profile_use
 
 
-def _sentence(error: Exception) -> str:
+_TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
+
+
+def _turned(pixels: Bytes, orientation: int) -> Bytes:
+    """Pixels (h, w) or (h, w, c) as EXIF's orientation wants them seen."""
+    quarters, mirrored = _TURNS.get(orientation, (0, False))
+    turned = np.rot90(pixels, quarters)
+    return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
+
+
+def _describe(error: Exception) -> str:
     text = printable(str(error)).strip() or type(error).__name__
     return text[0].lower() + text[1:] if text[:2].istitle() else text

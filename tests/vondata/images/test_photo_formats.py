@@ -1,0 +1,555 @@
+"""Photos as cameras, scanners and web shops write them: each comes out as its 8-bit sRGB twin or says why not."""
+
+import io
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, PngImagePlugin
+
+from vondata.images.decoding import decode_mask, decode_photo
+from vondata.images.photo_files import exif_orientation, jxl_size, photo_format
+from vondata.types import Rejected
+
+LIMIT = 10_000_000
+HEIGHT, WIDTH = 48, 64
+
+
+def picture():
+    """Smooth colours in 0..255 whose corners all differ."""
+    y, x = np.meshgrid(np.linspace(0, 1, HEIGHT), np.linspace(0, 1, WIDTH), indexing="ij")
+    return np.stack([220 * x, 200 * y, 230 - 180 * x * y], axis=-1).round().astype(np.uint8)
+
+
+def decoded(path, **options):
+    return decode_photo(path, max_pixels=LIMIT, **options)
+
+
+def written(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def reason_of(path, **options):
+    with pytest.raises(Rejected) as caught:
+        decoded(path, **options)
+    return caught.value.reason, caught.value.detail
+
+
+# --- colour spaces
+
+
+def matrix_profile(primaries, gamma, kind=b"RGB "):
+    """An ICC profile (version 2) of primaries in x, y and one gamma; of grey without primaries."""
+
+    def s15(value):
+        return struct.pack(">i", round(value * 65536))
+
+    def xyz(values):
+        return b"XYZ \0\0\0\0" + b"".join(s15(value) for value in values)
+
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    d50 = (0.9642, 1.0, 0.8249)
+    tags = {b"wtpt": xyz(d50), b"cprt": b"text\0\0\0\0none\0\0\0\0"}
+    tags[b"desc"] = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(79)
+    if primaries:
+        tags |= {name: xyz(column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)}
+        tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    else:
+        tags[b"kTRC"] = curve
+    table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, unpadded in tags.items():
+        content = unpadded + bytes(-len(unpadded) % 4)
+        table += struct.pack(">4sII", name, start + len(body), len(content))
+        body += content
+    size = start + len(body)
+    header = struct.pack(">I4sI4s4s4s", size, b"lcms", 0x02200000, b"mntr", kind, b"XYZ ") + bytes(12) + b"acsp"
+    header += bytes(28) + b"".join(s15(value) for value in d50)
+    return (header + bytes(128 - len(header)) + table + body)[:size]
+
+
+# Columns of linear RGB to XYZ at D50, from the definitions of the colour spaces.
+ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+P3 = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
+SRGB = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
+
+
+def encoded(rgb, primaries, gamma):
+    """sRGB colours as codes of another colour space; all of them lie inside of it."""
+    code = rgb / 255.0
+    light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    other = light @ np.array(SRGB) @ np.linalg.inv(np.array(primaries))
+    return (255.0 * np.clip(other, 0, 1) ** (1 / gamma) + 0.5).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("primaries", "gamma"), [(ADOBE, 2.19921875), (P3, 2.2), (SRGB, 1.0), (SRGB, 1.8)])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp"])
+def test_colour_profiles_are_converted_to_srgb(tmp_path, name, primaries, gamma):
+    options = {"a.webp": {"lossless": True}, "a.jpg": {"quality": 100, "subsampling": 0}}.get(name, {})
+    image = Image.fromarray(encoded(picture(), primaries, gamma))
+    image.save(tmp_path / name, icc_profile=matrix_profile(primaries, gamma), **options)
+    photo = decoded(tmp_path / name)
+    assert photo.profile_use == "converted"
+    bright = picture().min(axis=2) > 40  # a linear code has few steps among the dark colours
+    away = np.abs(photo.rgb.astype(int) - picture())[bright]
+    assert away.max() <= (12 if name == "a.jpg" else 5)  # rounding of JPEG's chroma grows in saturated colours
+    assert np.quantile(away, 0.98) <= 5
+
+
+def test_a_profile_of_srgb_changes_no_pixel(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(picture()).save(tmp_path / "a.png", icc_profile=profile)
+    photo = decoded(tmp_path / "a.png")
+    np.testing.assert_array_equal(photo.rgb, picture())
+    assert photo.profile_use is None
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P"])
+def test_profiles_of_grey_transparent_and_palette_pictures(tmp_path, mode):
+    grey = np.linspace(0, 255, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
+    light = ((grey / 255 + 0.055) / 1.055) ** 2.4
+    code = (255 * light ** (1 / 1.4) + 0.5).astype(np.uint8)
+    is_grey = mode in ("L", "LA")
+    profile = matrix_profile((), 1.4, b"GRAY") if is_grey else matrix_profile(SRGB, 1.4)
+    image = Image.fromarray(code) if is_grey else Image.fromarray(code).convert("RGB")
+    if mode == "P":
+        image = image.quantize(256, kmeans=1, dither=Image.Dither.NONE)
+    image = image.convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.fromarray(np.where(grey > 100, 255, 60).astype(np.uint8)))
+    image.save(tmp_path / "a.png", icc_profile=profile)
+    photo = decoded(tmp_path / "a.png")
+    assert photo.profile_use == "converted"
+    assert np.abs(photo.rgb.astype(int) - grey[..., None])[grey > 40].max() <= 4
+    if mode in ("LA", "RGBA"):
+        np.testing.assert_array_equal(photo.alpha, np.where(grey > 100, 255, 60))
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [b"not a profile", matrix_profile(ADOBE, 2.2)[:200], matrix_profile((), 2.2, b"GRAY"), bytes(500)],
+    ids=["words", "cut", "of another colour space", "zeros"],
+)
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_a_profile_that_makes_no_sense_is_ignored_and_told(tmp_path, name, profile):
+    Image.fromarray(picture()).save(
+        tmp_path / name, icc_profile=profile, **({"quality": 98} if "jpg" in name else {})
+    )
+    photo = decoded(tmp_path / name)
+    assert photo.profile_use == "ignored"
+    assert np.abs(photo.rgb.astype(int) - picture()).max() <= 8
+
+
+def test_cmyk_with_and_without_a_profile_of_rgb_is_read(tmp_path):
+    image = Image.fromarray(picture()).convert("CMYK")
+    for profile, use in ((b"", None), (matrix_profile(ADOBE, 2.2), "ignored")):
+        image.save(tmp_path / "a.jpg", quality=98, icc_profile=profile)
+        photo = decoded(tmp_path / "a.jpg")
+        assert photo.profile_use == use
+        assert np.abs(photo.rgb.astype(int) - picture()).max() <= 12
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_with(rgb, *chunks):
+    """A PNG with chunks between header and pixels."""
+    memory = io.BytesIO()
+    Image.fromarray(rgb).save(memory, "PNG")
+    content = memory.getvalue()
+    return content[:33] + b"".join(chunks) + content[33:]
+
+
+def test_gamma_and_primaries_of_png(tmp_path):
+    gamma = chunk(b"gAMA", struct.pack(">I", 100_000))
+    linear = encoded(picture(), SRGB, 1.0)
+    photo = decoded(written(tmp_path / "a.png", png_with(linear, gamma)))
+    assert photo.profile_use == "converted"
+    assert np.abs(photo.rgb.astype(int) - picture())[picture().min(axis=2) > 60].max() <= 4
+    adobe = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+    primaries = chunk(b"cHRM", struct.pack(">8I", *(round(100_000 * value) for value in adobe)))
+    gamma = chunk(b"gAMA", struct.pack(">I", 45_455))
+    photo = decoded(written(tmp_path / "b.png", png_with(encoded(picture(), ADOBE, 2.2), primaries, gamma)))
+    assert np.abs(photo.rgb.astype(int) - picture())[picture().min(axis=2) > 30].max() <= 4
+    usual = png_with(picture(), gamma)
+    assert decoded(written(tmp_path / "c.png", usual)).profile_use is None
+    for wrong in (bytes(4), b"\xff" * 4, b"\1"):
+        photo = decoded(written(tmp_path / "d.png", png_with(picture(), chunk(b"gAMA", wrong))))
+        np.testing.assert_array_equal(photo.rgb, picture())
+
+
+# --- 16 bits, floating point, and the kinds of TIFF
+
+SCALES = {"u1": 1.0, "u2": 257.0, "u4": 16843009.0, "i2": 32767 / 255, "f2": 1 / 255, "f4": 1 / 255, "f8": 1 / 255}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("depth", list(SCALES))
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_colour_tiffs_are_their_8_bit_twins(tmp_path, order, depth, planes, compression):
+    values = (picture() * SCALES[depth]).astype(order + depth)
+    values = np.ascontiguousarray(values.transpose(2, 0, 1)) if planes == "separate" else values
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, photometric="rgb", planarconfig=planes, byteorder=order, compression=compression
+    )
+    assert np.abs(decoded(tmp_path / "a.tif").rgb.astype(int) - picture()).max() <= 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("depth", list(SCALES))
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_grey_tiffs_are_their_8_bit_twins(tmp_path, order, depth, photometric):
+    grey = picture()[..., 0].copy()
+    grey[0, 0] = 255  # floating-point numbers tell their range by their largest one
+    values = (grey * SCALES[depth]).astype(order + depth)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric=photometric, byteorder=order)
+    expected = 255 - grey.astype(int) if photometric == "miniswhite" else grey.astype(int)
+    assert np.abs(decoded(tmp_path / "a.tif").rgb - expected[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_other_tiffs(tmp_path, order):
+    path, rgb = tmp_path / "a.tif", picture()
+    bits = rgb[..., 0] > 100
+    for photometric, white in (("minisblack", bits), ("miniswhite", ~bits)):
+        tifffile.imwrite(path, bits, photometric=photometric, byteorder=order)
+        np.testing.assert_array_equal(decoded(path).rgb[..., 0], 255 * white)
+    colours = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16)
+    tifffile.imwrite(path, rgb[..., 0], photometric="palette", colormap=257 * colours, byteorder=order)
+    np.testing.assert_array_equal(decoded(path).rgb, colours[:, rgb[..., 0]].transpose(1, 2, 0))
+    for options in ({"tile": (16, 16)}, {"bigtiff": True}, {"compression": "zlib", "predictor": True}):
+        tifffile.imwrite(path, (rgb * 257.0).astype(f"{order}u2"), photometric="rgb", byteorder=order, **options)
+        assert np.abs(decoded(path).rgb.astype(int) - rgb).max() <= 1
+    tifffile.imwrite(path, np.dstack([255 - rgb, 0 * rgb[..., :1]]), photometric="separated", byteorder=order)
+    assert np.abs(decoded(path).rgb.astype(int) - rgb).max() <= 1
+
+
+@pytest.mark.parametrize("depth", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("kind", ["unassalpha", "assocalpha"])
+def test_opacity_of_tiffs_is_kept_and_colours_are_not_darkened_by_it(tmp_path, depth, kind):
+    alpha = np.full((HEIGHT, WIDTH), 255.0)
+    alpha[:, :20] = 128.0
+    rgb = picture() * (alpha[..., None] / 255 if kind == "assocalpha" else 1.0)
+    values = np.dstack([rgb, alpha]) * SCALES[depth]
+    values = values.astype(depth) if depth == "f4" else values.round().astype(depth)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=[kind])
+    photo = decoded(tmp_path / "a.tif")
+    assert np.abs(photo.rgb.astype(int) - picture()).max() <= 2
+    assert np.abs(photo.alpha - alpha).max() <= 1
+
+
+def test_compressed_numbers_as_image_editors_write_them(tmp_path):
+    values = (picture() / 255).astype(np.float32)
+    cv2.imwrite(str(tmp_path / "a.tif"), values[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    assert np.abs(decoded(tmp_path / "a.tif").rgb.astype(int) - picture()).max() <= 1
+
+
+@pytest.mark.parametrize("colour", [0, 2])
+def test_the_transparent_colour_of_16_bit_png(tmp_path, colour):
+    channels = 1 if colour == 0 else 3
+    values = np.full((HEIGHT, WIDTH, channels), 0x9A00, dtype=">u2")
+    values[:10] = 0x1234
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, colour, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", struct.pack(">H", 0x1234) * channels)
+    content += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    photo = decoded(written(tmp_path / "a.png", content))
+    assert (photo.alpha[:10] == 0).all()
+    assert (photo.alpha[10:] == 255).all()
+    assert np.abs(photo.rgb[10:].astype(int) - 0x9A).max() <= 1
+
+
+# --- metadata
+
+EXIF_KINDS = {"short": 3, "long": 4, "byte": 1, "text": 2, "signed": 9, "double": 12, "unknown": 99}
+
+
+def exif_block(order, kind, value, count=1, extra=b""):
+    """An EXIF block whose orientation is of any type, beside pointers that lead nowhere."""
+    sign = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    field = {1: "B3x", 2: "4s", 3: "H2x", 4: "I", 9: "i"}.get(kind, "I")
+    packed = struct.pack(order + field, str(value).encode() if kind == 2 else value)
+    entries = [struct.pack(f"{order}HHI", 0x0112, kind, count) + packed]
+    entries.append(struct.pack(f"{order}HHII", 0x011A, 2, 4, 0x61626300))  # the resolution in words
+    entries.append(struct.pack(f"{order}HHII", 0x8769, 4, 1, 60_000))  # a directory beyond the end
+    entries.append(struct.pack(f"{order}HHII", 0x8825, 3, 1, 8))  # one that is this directory itself
+    return sign + struct.pack(f"{order}I", 8) + struct.pack(f"{order}H", len(entries)) + b"".join(entries) + extra
+
+
+def with_exif(kind, block):
+    memory = io.BytesIO()
+    Image.fromarray(picture()).save(memory, kind, **({"quality": 98} if kind == "JPEG" else {}))
+    content = memory.getvalue()
+    if kind == "PNG":
+        return content[:33] + chunk(b"eXIf", block) + content[33:]
+    body = b"Exif\0\0" + block
+    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + content[2:]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", list(EXIF_KINDS))
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG"])
+def test_exif_of_wrong_types_stops_no_photo(tmp_path, order, kind, format_name):
+    block = exif_block(order, EXIF_KINDS[kind], 6)
+    photo = decoded(written(tmp_path / "a", with_exif(format_name, block)))
+    turned = kind in ("short", "long", "byte", "text", "signed")
+    expected = np.rot90(picture(), 3) if turned else picture()
+    assert np.abs(photo.rgb.astype(int) - expected).max() <= 8
+    assert photo.full_size == ((HEIGHT, WIDTH) if turned else (WIDTH, HEIGHT))
+
+
+@settings(max_examples=200)
+@given(block=st.binary(max_size=80).map(lambda rest: b"MM\0*\0\0\0\x08" + rest) | st.binary(max_size=200))
+def test_any_exif_gives_an_orientation(block):
+    assert 0 <= exif_orientation(block) <= 8
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_orientations_that_there_are_not_leave_the_photo_as_it_is(tmp_path, value):
+    for name in ("JPEG", "PNG"):
+        photo = decoded(written(tmp_path / "a", with_exif(name, exif_block("<", 3, value))))
+        assert photo.full_size == (WIDTH, HEIGHT)
+    image, exif = Image.fromarray(picture()), Image.Exif()
+    exif[0x0112] = value
+    image.save(tmp_path / "a.tif", exif=exif)
+    np.testing.assert_array_equal(decoded(tmp_path / "a.tif").rgb, picture())
+
+
+def test_metadata_of_any_size_refuses_no_pixels(tmp_path):
+    huge = zlib.compress(bytes(80 << 20))
+    texts = [
+        chunk(b"zTXt", b"Comment\0\0" + huge),
+        chunk(b"iTXt", b"XML\0\1\0\0\0" + huge),
+        chunk(b"tEXt", b"a" * 9_000_000),
+    ]
+    profile = chunk(b"iCCP", b"a\0\0" + huge)
+    damaged = bytearray(chunk(b"tEXt", b"Comment\0words"))
+    damaged[-1] ^= 0xFF  # its checksum
+    strange = chunk(b"vnDr", bytes(1000))
+    for extra in ([each] for each in (*texts, profile, bytes(damaged), strange)):
+        photo = decoded(written(tmp_path / "a.png", png_with(picture(), *extra)))
+        np.testing.assert_array_equal(photo.rgb, picture())
+    memory = io.BytesIO()
+    Image.fromarray(picture()).save(memory, "JPEG", quality=98)
+    content = memory.getvalue()
+    segment = b"\xff\xed" + struct.pack(">H", 65_000) + bytes(64_998)
+    photo = decoded(written(tmp_path / "a.jpg", content[:2] + 200 * segment + content[2:]))
+    assert np.abs(photo.rgb.astype(int) - picture()).max() <= 8
+
+
+def test_orientation_in_xmp_and_in_texts_of_png(tmp_path):
+    information = PngImagePlugin.PngInfo()
+    information.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="3"/>')
+    Image.fromarray(picture()).save(tmp_path / "a.png", pnginfo=information)
+    np.testing.assert_array_equal(decoded(tmp_path / "a.png").rgb, picture()[::-1, ::-1])
+    digits = (b"Exif\0\0" + exif_block(">", 3, 3)).hex()
+    information = PngImagePlugin.PngInfo()
+    information.add_text("Raw profile type exif", f"\nexif\n{len(digits) // 2}\n{digits}\n", zip=True)
+    Image.fromarray(picture()).save(tmp_path / "a.png", pnginfo=information)
+    np.testing.assert_array_equal(decoded(tmp_path / "a.png").rgb, picture()[::-1, ::-1])
+
+
+# --- files that end early
+
+
+def jpeg(rgb, **options):
+    memory = io.BytesIO()
+    Image.fromarray(rgb).save(memory, "JPEG", quality=90, **options)
+    return memory.getvalue()
+
+
+def busy(height=160, width=120):
+    return np.random.default_rng(3).integers(0, 256, (height // 8, width // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+
+
+def framed(height=160, width=120):
+    """A block on white, so that the last rows are plain."""
+    rgb = np.full((height, width, 3), 255, np.uint8)
+    rgb[40:100, 30:90] = (200, 60, 40)
+    return rgb
+
+
+@pytest.mark.parametrize("rgb", [busy(), framed()], ids=["busy", "framed"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
+def test_a_jpeg_without_its_end_mark_is_whole(tmp_path, rgb, options):
+    content = jpeg(rgb, **options)
+    whole = decoded(written(tmp_path / "a.jpg", content)).rgb
+    for tail in (b"", b"\n", b"<html>added by a proxy</html>"):
+        photo = decoded(written(tmp_path / "b.jpg", content[:-2] + tail))
+        np.testing.assert_array_equal(photo.rgb, whole)
+        assert photo.missing == 0.0
+
+
+@pytest.mark.parametrize("rgb", [busy(), framed()], ids=["busy", "framed"])
+@pytest.mark.parametrize("tail", [b"", b"\xff\xd9"], ids=["cut", "with an end mark"])
+def test_a_jpeg_that_is_cut_is_refused_or_taken_as_far_as_it_goes(tmp_path, rgb, tail):
+    content = jpeg(rgb)
+    whole = decoded(written(tmp_path / "a.jpg", content)).rgb
+    start = content.index(b"\xff\xda") + 14
+    for share in (0.3, 0.6, 0.9):
+        path = written(tmp_path / "b.jpg", content[: start + round(share * (len(content) - start))] + tail)
+        reason, detail = reason_of(path)
+        assert reason == "file_corrupt"
+        assert "ends early" in detail
+        photo = decoded(path, keep_incomplete=True)
+        height = len(photo.rgb)
+        np.testing.assert_array_equal(photo.rgb, whole[:height])
+        assert photo.full_size == (120, height)
+        assert photo.missing == pytest.approx(1 - height / 160)
+        assert height >= 160 * share - 60
+
+
+# --- other formats
+
+
+@pytest.mark.parametrize("name", ["AVIF", "HEIF", "JXL"])
+def test_formats_of_the_extra_are_read(tmp_path, name):
+    library = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}.get(name)
+    if library:
+        module = pytest.importorskip(library)
+        if name == "HEIF":
+            module.register_heif_opener()
+    Image.fromarray(picture()).save(tmp_path / "a.jpg", name, quality=95)
+    content = (tmp_path / "a.jpg").read_bytes()
+    assert photo_format(content[:64]) == name
+    photo = decoded(tmp_path / "a.jpg")
+    assert np.abs(photo.rgb.astype(int) - picture()).mean() < 4
+    with pytest.raises(Rejected, match="too_large"):
+        decode_photo(tmp_path / "a.jpg", max_pixels=HEIGHT * WIDTH - 1)
+    if name == "JXL":
+        assert jxl_size(content) == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize(
+    ("start", "name"), [(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"), (b"\xff\x0a\xfa\x7f", "JPEG XL")]
+)
+def test_formats_without_a_decoder_are_named(tmp_path, monkeypatch, start, name):
+    monkeypatch.setattr("vondata.images.decoding._add_decoder", lambda form: None)
+    monkeypatch.setattr(
+        Image, "OPEN", {key: value for key, value in Image.OPEN.items() if key not in ("HEIF", "JXL")}
+    )
+    reason, detail = reason_of(written(tmp_path / "a", start + bytes(40)))
+    assert reason == "format_unknown"
+    assert name in detail
+    assert "von[photos]" in detail
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [(b"8BPS", "Photoshop"), (b"%PDF-1.4", "PDF"), (b"\0\0\0\x18ftypcrx ", "raw"), (b"<!doctype html>", "web page")],
+)
+def test_files_of_other_kinds_are_described(tmp_path, start, name):
+    reason, detail = reason_of(written(tmp_path / "a.jpg", start + bytes(60)))
+    assert reason == "format_unknown"
+    assert name in detail
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize("size", [(2000, 1), (1, 2000), (5000, 2), (1, 1)])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_extreme_shapes_are_read(tmp_path, size, name):
+    Image.new("RGB", size, (200, 30, 40)).save(tmp_path / name)
+    photo = decoded(tmp_path / name, enough_px=100)
+    assert photo.full_size == size
+    assert min(photo.rgb.shape[:2]) >= 1
+
+
+def test_the_limit_of_pixels_is_the_given_one(tmp_path):
+    """Pillow's own, 89 megapixels, does not count."""
+    Image.new("L", (10_000, 9_000)).save(tmp_path / "a.png")
+    assert decode_photo(tmp_path / "a.png", max_pixels=90_000_000, enough_px=500).full_size == (10_000, 9_000)
+    with pytest.raises(Rejected, match="89,999,999 allowed"):
+        decode_photo(tmp_path / "a.png", max_pixels=89_999_999)
+
+
+def test_a_large_jpeg_is_decoded_small_where_that_is_enough(tmp_path):
+    Image.new("RGB", (4000, 3000), (10, 20, 30)).save(tmp_path / "a.jpg")
+    photo = decode_photo(tmp_path / "a.jpg", max_pixels=1_000_000, enough_px=500)
+    assert photo.full_size == (4000, 3000)
+    assert photo.rgb.shape == (375, 500, 3)
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "b.jpg", progressive=True)  # all scans are held at full size
+    with pytest.raises(Rejected, match="too_large"):
+        decode_photo(tmp_path / "b.jpg", max_pixels=1_000_000, enough_px=500)
+
+
+def _float_bomb(path):
+    tifffile.imwrite(path, np.zeros((9000, 9000, 3), np.float32), photometric="rgb", compression="zlib")
+
+
+def _strip_bomb(path):
+    """A small double picture whose only strip inflates to a gigabyte."""
+    tifffile.imwrite(path, np.zeros((8, 8), np.float64), compression="zlib", photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        offset, count_tag = page.dataoffsets[0], page.tags["StripByteCounts"]
+        place, code = count_tag.valueoffset, {3: "<H", 4: "<I"}[int(count_tag.dtype)]
+        start = page.tags["StripOffsets"]
+    content, bomb = bytearray(path.read_bytes()), zlib.compress(bytes(1 << 30), 9)
+    struct.pack_into({3: "<H", 4: "<I"}[int(start.dtype)], content, start.valueoffset, len(content))
+    content[place : place + 4] = struct.pack("<I", len(bomb)) if code == "<I" else content[place : place + 4]
+    del offset
+    path.write_bytes(bytes(content) + bomb)
+
+
+@pytest.mark.parametrize("make", [_float_bomb, _strip_bomb])
+def test_memory_is_bounded_before_it_is_allocated(tmp_path, make):
+    make(tmp_path / "a.tif")
+    assert (tmp_path / "a.tif").stat().st_size < 3_000_000
+    script = (
+        "import resource, sys; from pathlib import Path; from vondata.images.decoding import decode_photo\n"
+        "from vondata.types import Rejected\n"
+        "import tifffile, cv2\n"
+        "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 700_000_000,) * 2)\n"
+        "try: print(decode_photo(Path(sys.argv[1]), max_pixels=100_000_000).rgb.shape)\n"
+        "except Rejected as verdict: print(verdict.reason)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "a.tif"], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() in ("too_large", "file_corrupt")
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_200_000
+
+
+# --- masks
+
+
+def solid():
+    truth = np.zeros((40, 30), dtype=bool)
+    truth[5:30, 8:20] = True
+    return truth
+
+
+@pytest.mark.parametrize("inner", [(255, 255, 255), (90, 60, 30), (0, 0, 0)])
+def test_the_alpha_of_a_cut_out_is_the_mask(tmp_path, inner):
+    truth = solid()
+    rgba = np.zeros((*truth.shape, 4), np.uint8)
+    rgba[truth] = (*inner, 255)
+    rgba[~truth] = (255, 255, 255, 0)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(decode_mask(tmp_path / "a.png", max_pixels=LIMIT), truth)
+
+
+def test_palettes_count_by_their_colours(tmp_path):
+    truth = solid()
+    for numbers, palette in (
+        (~truth, [255, 255, 255, 0, 0, 0]),  # number 0 is white
+        (truth, [0, 0, 0, 128, 0, 0]),  # as PASCAL VOC draws its first class
+        (truth, [7, 7, 7, 7, 7, 7]),  # colours that tell nothing
+    ):
+        image = Image.fromarray(numbers.astype(np.uint8), "P")
+        image.putpalette(palette)
+        image.save(tmp_path / "a.png")
+        np.testing.assert_array_equal(decode_mask(tmp_path / "a.png", max_pixels=LIMIT), truth)

@@ -1,0 +1,383 @@
+"""Photo files by their bytes: the format, and JPEG and PNG without the metadata around their pixels.
+
+Metadata never decides whether a photo can be read. A JPEG or PNG reaches the decoder as its pixel data alone; what
+the metadata says of orientation and colour is read here, by parsers that ignore whatever makes no sense. So neither
+wrong EXIF types nor a caption of 100 MB stop a photo.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+MAX_PROFILE_BYTES = 16 * 2**20
+MAX_TEXT_BYTES = 2**20  # of a text that may hold EXIF, decompressed
+MAX_PROFILE_PARTS = 255
+ORIENTATION = 0x0112  # EXIF's tag
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_END = b"\xff\xd9"
+
+# What files begin with, by the name that Pillow gives the format.
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (PNG_SIGNATURE, "PNG"),
+    (b"GIF8", "GIF"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+    (b"BM", "BMP"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JXL"),
+    (b"\xff\x0a", "JXL"),
+)
+_BRANDS = {  # of ISO base media files: bytes 8 to 12
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIF"),
+    **dict.fromkeys((b"mif1", b"msf1", b"mif2"), "HEIF"),
+}
+_PORTABLE = re.compile(rb"P[1-7FfYy][\s0-9#]")  # PBM, PGM, PPM, PAM and PFM
+# Pictures and documents that are not read, by what they begin with; for the message alone.
+_STRANGERS = (
+    (b"8BPS", "a Photoshop document"),
+    (b"%PDF", "a PDF document"),
+    (b"%!PS", "a PostScript document"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript document"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw file"),
+    (b"IIU\x00", "a camera's raw file"),
+    (b"IIRO", "a camera's raw file"),
+    (b"IIRS", "a camera's raw file"),
+    (b"gimp xcf", "a GIMP picture"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR picture"),
+    (b"#?RADIANCE", "a Radiance HDR picture"),
+    (b"DDS ", "a DirectDraw texture"),
+    (b"qoif", "a QOI picture"),
+    (b"\x00\x00\x01\x00", "an icon"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"<!DOCTYPE html", "a web page"),
+    (b"<html", "a web page"),
+    (b"<svg", "an SVG drawing"),
+    (b"\x7fELF", "a program"),
+    (b"{", "text"),
+    (b"[", "text"),
+)
+
+
+def photo_format(start: bytes) -> str | None:
+    """The format of a photo by its first 32 bytes, None where they are of no photo.
+
+    Formats without a signature (TGA) are not recognised.
+    """
+    for signature, name in _SIGNATURES:
+        if start.startswith(signature):
+            return name
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WEBP"
+    if start[4:8] == b"ftyp":
+        return next((_BRANDS[brand] for brand in _brands(start) if brand in _BRANDS), None)
+    return "PPM" if _PORTABLE.match(start) else None
+
+
+def describe_bytes(start: bytes) -> str:
+    """What a file that is no readable photo seems to be, by its first 32 bytes."""
+    if start[4:8] == b"ftyp":
+        return "a camera's raw file" if start[8:11] == b"crx" else "a film or a picture of an unknown kind"
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    for signature, name in _STRANGERS:
+        if text.lower().startswith(signature.lower()):
+            return name
+    return f"a file that begins with {start[:8]!r}"
+
+
+def _brands(start: bytes) -> Iterator[bytes]:
+    """The main brand and the compatible ones. HEIF's structural brands say least, so they come last."""
+    found = [start[8:12], *(start[place : place + 4] for place in range(16, len(start) - 3, 4))]
+    return iter(sorted(found, key=lambda brand: brand in (b"mif1", b"msf1", b"mif2")))
+
+
+@dataclass(frozen=True)
+class ColourSpace:
+    """What a file says of its colours; all empty for sRGB or no statement.
+
+    Attributes:
+        profile: an ICC profile.
+        gamma: exponent of the encoding (0.45455 for about sRGB), of PNG.
+        primaries: x and y of white, red, green and blue, of PNG.
+    """
+
+    profile: bytes = b""
+    gamma: float = 0.0
+    primaries: tuple[float, ...] = ()
+
+
+SRGB = ColourSpace()
+
+
+@dataclass(frozen=True, eq=False)
+class PixelData:
+    """A file without the metadata around its pixels.
+
+    Attributes:
+        parts: stretches of bytes; joined they are the file.
+        orientation: 1 to 8, as EXIF defines it; 1 is upright.
+        colours: what the file says of its colours.
+        has_end: whether a JPEG's end mark is there; True for other formats.
+        progressive: whether a JPEG comes in several scans, which are held in memory together.
+    """
+
+    parts: tuple[memoryview, ...]
+    orientation: int = 1
+    colours: ColourSpace = SRGB
+    has_end: bool = True
+    progressive: bool = False
+
+    def opened(self, tail: bytes | None = None) -> io.BufferedReader:
+        """The bytes as a file.
+
+        Args:
+            tail: takes the place of a JPEG's end mark; None leaves the file as it is.
+        """
+        parts = self.parts
+        if tail is not None:
+            last = parts[-1][:-2] if self.has_end else parts[-1]
+            parts = (*parts[:-1], last, memoryview(tail))
+        return io.BufferedReader(_Joined(parts))
+
+
+class _Joined(io.RawIOBase):
+    """Stretches of bytes one after the other as a file, without a copy of them."""
+
+    def __init__(self, parts: Sequence[memoryview]) -> None:
+        self._parts = [part for part in parts if len(part)]
+        self._size = sum(len(part) for part in self._parts)
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        target = memoryview(buffer).cast("B")
+        done = 0
+        start = self._place
+        for part in self._parts:
+            if done == len(target):
+                break
+            if start < len(part):
+                stretch = part[start : start + len(target) - done]
+                target[done : done + len(stretch)] = stretch
+                done += len(stretch)
+                start = 0
+            else:
+                start -= len(part)
+        self._place += done
+        return done
+
+
+def jpeg_pixels(data: bytes) -> PixelData:
+    """A JPEG without its metadata; the file as it is where its structure makes no sense."""
+    view = memoryview(data)
+    kept, exif, xmp, profile = [view[:2]], b"", b"", dict[int, bytes]()
+    place, progressive = 2, False
+    while place + 4 <= len(data):
+        if data[place] != 0xFF:
+            return PixelData((view,))
+        kind = data[place + 1]
+        if kind == 0xFF:  # padding
+            place += 1
+            continue
+        length = struct.unpack_from(">H", data, place + 2)[0]
+        if length < 2:
+            return PixelData((view,))
+        content, end = view[place + 4 : place + 2 + length], place + 2 + length
+        if kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE):  # of APPn JFIF and Adobe; no comment
+            kept.append(view[place:end])
+        elif kind == 0xE1 and bytes(content[:6]) == b"Exif\0\0":
+            exif = exif or bytes(content[6:])
+        elif kind == 0xE1 and bytes(content[:28]) == b"http://ns.adobe.com/xap/1.0/":
+            xmp = xmp or bytes(content[29:])
+        elif kind == 0xE2 and bytes(content[:12]) == b"ICC_PROFILE\0" and len(content) > 14:
+            profile.setdefault(content[12], bytes(content[14:]))
+        progressive = progressive or kind in (0xC2, 0xC6, 0xCA, 0xCE)
+        place = end
+        if kind == 0xDA:
+            stop, has_end = _end_of_scans(data, place)
+            icc = b"".join(profile[number] for number in sorted(profile))
+            return PixelData(
+                (*kept, view[place:stop]),
+                exif_orientation(exif) or _xmp_orientation(xmp) or 1,
+                ColourSpace(icc if len(icc) <= MAX_PROFILE_BYTES else b""),
+                has_end,
+                progressive,
+            )
+    return PixelData((view,))
+
+
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # within a scan: no escaped byte, no restart, no padding
+
+
+def _end_of_scans(data: bytes, place: int) -> tuple[int, bool]:
+    """Where a JPEG's first picture ends, whose first scan begins at `place`, and whether its end mark is there."""
+    while (found := _MARKER.search(data, place)) is not None:
+        if data[found.start() + 1] == 0xD9:
+            return found.end(), True
+        if found.end() + 2 > len(data):
+            break
+        place = found.end() + max(2, struct.unpack_from(">H", data, found.end())[0])
+    return len(data), False
+
+
+# Chunks that decide about pixels. What makes an animation of a PNG is left out: its default picture remains.
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+
+
+def png_pixels(data: bytes) -> PixelData:
+    """A PNG without its metadata; a damaged rest is left for the decoder."""
+    view = memoryview(data)
+    kept, found = [view[:8]], dict[bytes, memoryview]()
+    place = 8
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        end = place + 12 + length
+        if kind in _PIXEL_CHUNKS or end > len(data) or not kind.isalpha():
+            kept.append(view[place:end])
+        elif kind in (b"eXIf", b"iCCP", b"gAMA", b"cHRM", b"sRGB"):
+            found.setdefault(kind, view[place + 8 : end - 4])
+        elif kind in (b"zTXt", b"tEXt", b"iTXt"):
+            name = bytes(view[place + 8 : place + 32]).partition(b"\0")[0]
+            found.setdefault(kind + name, view[place + 8 : end - 4])
+        place = end
+        if kind == b"IEND":
+            break
+    else:
+        kept.append(view[place:])
+    return PixelData(tuple(kept), _png_orientation(found), _png_colours(found))
+
+
+def _png_orientation(found: dict[bytes, memoryview]) -> int:
+    exif = bytes(found.get(b"eXIf", b"")[:65536])
+    if not exif:  # as ImageMagick writes it: hexadecimal digits in a text
+        raw = _inflated(bytes(found.get(b"zTXtRaw profile type exif", b"")).partition(b"\0")[2][1:], MAX_TEXT_BYTES)
+        raw = raw or bytes(found.get(b"tEXtRaw profile type exif", b"")).partition(b"\0")[2]
+        digits = b"".join(raw[:MAX_TEXT_BYTES].split()[2:])
+        if re.fullmatch(rb"[0-9a-fA-F]*", digits) and len(digits) % 2 == 0:
+            exif = bytes.fromhex(digits.decode("ascii")).removeprefix(b"Exif\0\0")
+    xmp = bytes(found.get(b"iTXtXML:com.adobe.xmp", b"")[:MAX_TEXT_BYTES])
+    return exif_orientation(exif) or _xmp_orientation(xmp) or 1
+
+
+def _png_colours(found: dict[bytes, memoryview]) -> ColourSpace:
+    """ICCP before sRGB before gAMA and cHRM, as the PNG specification ranks them."""
+    if b"iCCP" in found:
+        packed = bytes(found[b"iCCP"]).partition(b"\0")[2][1:]
+        return ColourSpace(_inflated(packed, MAX_PROFILE_BYTES) or b"damaged")
+    if b"sRGB" in found:
+        return ColourSpace()
+    gamma, primaries = bytes(found.get(b"gAMA", b"")), bytes(found.get(b"cHRM", b""))
+    return ColourSpace(
+        b"",
+        struct.unpack(">I", gamma)[0] / 100_000 if len(gamma) == 4 else 0.0,
+        tuple(value / 100_000 for value in struct.unpack(">8I", primaries)) if len(primaries) == 32 else (),
+    )
+
+
+def _inflated(packed: bytes, limit: int) -> bytes:
+    """Decompressed bytes; empty where they are damaged or more than `limit`."""
+    try:
+        content = zlib.decompressobj().decompress(packed, limit + 1)
+    except zlib.error:
+        return b""
+    return content if len(content) <= limit else b""
+
+
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 8: 2, 9: 4, 13: 4, 16: 8}  # bytes of a value by EXIF's type
+_CODES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q"}
+
+
+def exif_orientation(block: bytes) -> int:
+    """The orientation 1 to 8 that an EXIF block states, in whatever type of number; 0 where it states none."""
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None or len(block) < 8:
+        return 0
+    start = struct.unpack_from(f"{order}I", block, 4)[0]
+    if start + 2 > len(block):
+        return 0
+    for number in range(struct.unpack_from(f"{order}H", block, start)[0]):
+        place = start + 2 + 12 * number
+        if place + 12 > len(block):
+            break
+        tag, kind = struct.unpack_from(f"{order}HH", block, place)
+        if tag == ORIENTATION:
+            value = block[place + 8 : place + 12]
+            if kind == 2:
+                return int(value[:1]) if value[:1] in b"12345678" and value[:1] else 0
+            stated = struct.unpack_from(order + _CODES[kind], value)[0] if _SIZES.get(kind, 8) <= 4 else 0
+            return stated if 1 <= stated <= 8 else 0
+    return 0
+
+
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])\s*[\"'<]")
+
+
+def _xmp_orientation(packet: bytes) -> int:
+    found = _XMP_ORIENTATION.search(packet)
+    return int(found[1]) if found else 0
+
+
+_JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # of width to height
+
+
+def jxl_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a JPEG XL by its header, since its decoder knows no limit.
+
+    Raises:
+        ValueError: the header ends early or holds no picture.
+    """
+    start = data[:65536]
+    place = start.find(b"\xff\x0a") if start.startswith(b"\xff\x0a") else _jxl_codestream(start)
+    if place < 0 or place + 12 > len(data):
+        raise ValueError("the JPEG XL holds no picture")
+    bits = int.from_bytes(data[place + 2 : place + 12], "little")
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value, bits = bits & ((1 << count) - 1), bits >> count
+        return value
+
+    is_small = take(1)
+
+    def side() -> int:
+        return 8 * (take(5) + 1) if is_small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    height = side()
+    ratio = take(3)
+    if ratio == 0:
+        return side(), height
+    across, down = _JXL_RATIOS[ratio - 1]
+    return height * across // down, height
+
+
+def _jxl_codestream(start: bytes) -> int:
+    """Where the codestream begins in a JPEG XL's container; -1 without one."""
+    for kind, skip in ((b"jxlc", 4), (b"jxlp", 8)):  # a part has its number before it
+        if (found := start.find(kind)) >= 0:
+            return found + skip
+    return -1

@@ -1,0 +1,202 @@
+"""Pixels of more than 8 bits: integers and floating-point numbers, of TIFF above all, brought to 8 bits.
+
+A picture in 16 bits or floating-point numbers comes out as its 8-bit twin: white is the largest number of an integer
+type, and 1, 255 or 65535 for floating-point numbers, whichever is the first that none exceeds.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, TiffImagePlugin
+
+from vondata.types import Rejected
+
+if TYPE_CHECKING:
+    import tifffile
+
+Bytes = npt.NDArray[np.uint8]
+
+MAX_BYTES_PER_PIXEL = 6  # of samples held in memory, for each pixel that is allowed
+BLOCK_ROWS = 64  # converted at a time, since the numbers in between are larger
+PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 262, 274, 339  # TIFF's tags
+ICC_PROFILE = 34675
+UNSIGNED, SIGNED = 1, 2  # SampleFormat
+RAW, DEFLATE = (1,), (8, 32946)  # Compression
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Pixels of more than 8 bits.
+
+    Attributes:
+        values: (h, w, c) of one or three channels, and opacity where `has_alpha`.
+        white_is_zero: whether the largest number is black.
+        has_alpha: whether the last channel is opacity.
+        premultiplied: whether colours are multiplied by opacity.
+        key: the value of a grey that is transparent; None without one.
+    """
+
+    values: npt.NDArray[Any]
+    white_is_zero: bool = False
+    has_alpha: bool = False
+    premultiplied: bool = False
+    key: int | None = None
+
+    def eight_bit(self) -> tuple[Bytes, Bytes | None]:
+        """Colours (h, w, 1) or (h, w, 3), and opacity (h, w) or None."""
+        height, width, channels = self.values.shape
+        black, white = _range(self.values[..., : channels - self.has_alpha])
+        result = np.empty((height, width, channels), dtype=np.uint8)
+        for row in range(0, height, BLOCK_ROWS):
+            block = self.values[row : row + BLOCK_ROWS].astype(np.float64)
+            shares = np.nan_to_num((block - black) / (white - black), nan=0.0, posinf=0.0, neginf=0.0)
+            if self.white_is_zero:
+                shares[..., : channels - self.has_alpha] = 1.0 - shares[..., : channels - self.has_alpha]
+            if self.premultiplied:
+                shares[..., :-1] /= np.maximum(shares[..., -1:], 1e-6)
+            result[row : row + BLOCK_ROWS] = np.clip(255.0 * shares + 0.5, 0.0, 255.0)
+        if self.has_alpha:
+            return np.ascontiguousarray(result[..., :-1]), np.ascontiguousarray(result[..., -1])
+        alpha = None if self.key is None else np.where(self.values[..., 0] == self.key, 0, 255).astype(np.uint8)
+        return result, alpha
+
+
+def _range(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """The numbers that stand for black and white."""
+    kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
+    if kind == "u" and bits <= 16:
+        return 0.0, 2.0**bits - 1.0
+    highest = float(np.max(values, where=np.isfinite(values), initial=0.0))
+    if kind == "f":
+        return 0.0, next((white for white in (1.0, 255.0, 65535.0) if highest <= white), highest)
+    if kind == "i" and bits <= 16:
+        return 0.0, 2.0 ** (bits - 1) - 1.0
+    # Of 32 bits most files use the lower 8 or 16.
+    return 0.0, next((white for white in (255.0, 65535.0) if highest <= white), 2.0 ** (bits - (kind == "i")) - 1.0)
+
+
+def has_wide_channels(image: Image.Image) -> bool:
+    """Whether a TIFF, its header read by Pillow, has several channels of more than 8 bits, as grey, RGB or opacity.
+
+    Pillow would keep 8 bits of each, and mixes them up where they lie in planes.
+    """
+    tags = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    bits = np.atleast_1d(tags.get(258, 1))
+    return len(bits) > 1 and bool((bits > 8).any()) and tags.get(PHOTOMETRIC) in (0, 1, 2)
+
+
+def samples_of_image(image: Image.Image, tags: Mapping[int, Any] | None = None) -> Samples:
+    """The pixels of an image that Pillow has read in one of its modes of more than 8 bits.
+
+    Args:
+        image: of a mode that begins with I or F, or an 8-bit one of signed numbers.
+        tags: of a TIFF.
+    """
+    values = np.asarray(image)
+    tags = tags or {}
+    (sample_format, *_) = np.atleast_1d(tags.get(SAMPLE_FORMAT, UNSIGNED)).tolist()
+    if sample_format == SIGNED and values.dtype == np.uint8:
+        values = values.view(np.int8)
+    elif sample_format == SIGNED and tags.get(258) == (16,):
+        values = values.astype(np.int16)
+    elif tags and values.dtype == np.int32 and sample_format == UNSIGNED:
+        values = values.view(np.uint32)
+    key = image.info.get("transparency")
+    return Samples(
+        values[..., None] if values.ndim == 2 else values,
+        white_is_zero=tags.get(PHOTOMETRIC) == 0,
+        key=key if isinstance(key, int) else None,
+    )
+
+
+def read_tiff_samples(file: BinaryIO, max_pixels: int) -> tuple[Samples, int, bytes]:
+    """A TIFF of a kind that Pillow does not read: planes, several channels of more than 8 bits, doubles, BigTIFF.
+
+    Returns:
+        the pixels, the orientation 1 to 8 and the colour profile or b"".
+
+    Raises:
+        Rejected: too_large, format_unknown or file_corrupt.
+    """
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what goes wrong becomes a row
+    file.seek(0)
+    try:
+        opened = tifffile.TiffFile(file)
+    except tifffile.TiffFileError as error:
+        raise Rejected("file_corrupt", f"the file begins like TIFF and then makes no sense: {error}") from error
+    with opened:
+        page = opened.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
+        _check_page(page, max_pixels)
+        values = _values(page, file)
+        photometric = int(page.photometric or 0)
+        if photometric not in (0, 1, 2) or values.ndim != 3:
+            raise Rejected("format_unknown", f"a TIFF with photometric {photometric} and {page.dtype} is not read")
+        colours = 3 if photometric == 2 else 1
+        extra = [int(each) for each in page.extrasamples]
+        has_alpha = values.shape[2] > colours and bool(extra) and extra[0] in (1, 2)
+        orientation = page.tags.valueof(ORIENTATION, 1)
+        profile = page.tags.valueof(ICC_PROFILE, b"")
+        return (
+            Samples(values[..., : colours + has_alpha], photometric == 0, has_alpha, has_alpha and extra[0] == 1),
+            orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1,
+            profile if isinstance(profile, bytes) else b"",
+        )
+
+
+def _check_page(page: tifffile.TiffPage, max_pixels: int) -> None:
+    """Whether the page's pixels fit, by its header alone."""
+    width, height, channels = page.imagewidth, page.imagelength, page.samplesperpixel
+    pixels = width * height * max(1, page.imagedepth)
+    if pixels < 1 or page.dtype is None or page.imagedepth != 1:
+        raise Rejected("file_corrupt", "the TIFF's header describes no picture")
+    if pixels > max_pixels or pixels * channels * page.dtype.itemsize > MAX_BYTES_PER_PIXEL * max_pixels:
+        raise Rejected(
+            "too_large",
+            f"{width} x {height} pixels of {channels * page.dtype.itemsize} bytes are more than the "
+            f"{MAX_BYTES_PER_PIXEL} x {max_pixels:,} bytes allowed",
+        )
+
+
+def _values(page: tifffile.TiffPage, file: BinaryIO) -> npt.NDArray[Any]:
+    """(h, w, c) the page's samples."""
+    compression, planar = int(page.compression), int(page.planarconfig or 1) == 2
+    if compression in DEFLATE:
+        _check_segments(page, file)
+    if compression in RAW + DEFLATE:
+        values = page.asarray(maxworkers=1)
+        return np.moveaxis(values, 0, -1) if planar and values.ndim == 3 else values.reshape(*values.shape[:2], -1)
+    if not planar:  # libtiff's other compressions, which bound what they decode themselves
+        file.seek(0)
+        found = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+        if found is not None and found.shape[:2] == (page.imagelength, page.imagewidth):
+            found = found.reshape(*found.shape[:2], -1)
+            order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[found.shape[2]]
+            return np.asarray(found[..., order])
+    raise Rejected("format_unknown", f"a TIFF of this kind with compression {compression} is not read")
+
+
+def _check_segments(page: tifffile.TiffPage, file: BinaryIO) -> None:
+    """Whether deflated strips and tiles hold what the header says: a bomb would be inflated as a whole."""
+    assert page.dtype is not None
+    height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+    channels = 1 if int(page.planarconfig or 1) == 2 else page.samplesperpixel
+    expected = min(height, max(page.imagelength, page.tilelength)) * width * channels * page.dtype.itemsize
+    for offset, length in zip(page.dataoffsets, page.databytecounts, strict=False):
+        file.seek(offset)
+        try:
+            inflated = zlib.decompressobj().decompress(file.read(length), expected + 1)
+        except zlib.error as error:
+            raise Rejected("file_corrupt", f"a strip cannot be inflated: {error}") from error
+        if len(inflated) > expected:
+            raise Rejected("file_corrupt", "a strip holds more than the header says")
