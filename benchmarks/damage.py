@@ -23,7 +23,8 @@ from benchmarks.measure import REALDATA, Table
 from benchmarks.solids import Fill, by_mesh2sdf, by_open3d, by_trimesh, sky_seen, true_solid, von, von_solid
 from vondata.frames import axes_to_object
 from vondata.shapes.cleaning import Mesh, clean_mesh, find_parts, find_topology
-from vondata.shapes.reading import Limits, read_bytes, read_triangles
+from vondata.shapes.reading import read_triangles
+from vondata.shapes.source_file import Limits, read_bytes
 from vondata.shapes.voxelize import surface_voxels, to_voxels
 
 Bools = npt.NDArray[np.bool_]

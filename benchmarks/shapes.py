@@ -25,8 +25,9 @@ from vondata.frames import axes_to_object
 from vondata.shapes.cleaning import Mesh, clean_mesh, find_topology
 from vondata.shapes.distance import BAND_VOXELS, distance_field
 from vondata.shapes.prepare import ShapeSettings, prepare_shape, warm_up
-from vondata.shapes.reading import Limits, read_bytes, read_triangles
+from vondata.shapes.reading import read_triangles
 from vondata.shapes.solid import fill_solid
+from vondata.shapes.source_file import Limits, read_bytes
 from vondata.shapes.voxelize import surface_voxels, to_voxels
 from vondata.types import Item
 

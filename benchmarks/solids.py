@@ -12,7 +12,7 @@ import open3d as o3d
 import trimesh
 
 from vondata.shapes.cleaning import clean_mesh, find_fins, find_topology
-from vondata.shapes.reading import TriangleSoup
+from vondata.shapes.polygons import TriangleSoup
 from vondata.shapes.solid import Solid, fill_solid
 from vondata.shapes.voxelize import surface_voxels
 

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from voncli.main import main
 
 from vondata.shapes.binvox import read_binvox
-from vondata.shapes.reading import Limits
+from vondata.shapes.source_file import Limits
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from binvox import Binvox
 
 from vondata.dataset.shape_file import atomic_path
 from vondata.shapes import bits
-from vondata.shapes.reading import Limits, TriangleSoup, read_bytes
+from vondata.shapes.polygons import TriangleSoup
+from vondata.shapes.source_file import Limits, read_bytes
 from vondata.types import Rejected
 
 Bools = npt.NDArray[np.bool_]

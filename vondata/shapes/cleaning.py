@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.kernels import kernel
-from vondata.shapes.reading import TriangleSoup
+from vondata.shapes.polygons import TriangleSoup
 from vondata.types import Rejected
 
 Bools = npt.NDArray[np.bool_]

@@ -1,74 +1,90 @@
 """OFF: counts, positions and polygons, a line each, and every one that the header announces.
 
-Colours, normals and texture coordinates behind the numbers of a line are passed over. Lines are read one by one, so
-memory goes with what is announced and not with what else the file holds.
+Colours, normals and texture coordinates behind the numbers of a line are passed over. The keyword may be missing
+where the file's name says what it is; comments may stand anywhere.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator
-from io import BytesIO
-from itertools import islice
+import re
 
 import numpy as np
 
-from vondata.errors import VonError
-from vondata.shapes.obj import Floats, Polygons
+from vondata.shapes.polygons import Polygons
+from vondata.shapes.source_file import Limits
+from vondata.shapes.text import BAD_COUNT, BAD_WORD, ENDS_EARLY, TOO_MANY, as_lines, plain_text, read_off
+from vondata.types import Rejected
 
-WORDS = (b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF")
-_BLOCK = 1 << 16  # lines that are turned into numbers at a time
+# The keyword with its prefixes: texture coordinates, colours, normals, a fourth coordinate, any number of dimensions.
+KEYWORD = re.compile(rb"(?:ST)?C?N?4?n?OFF|c?n?off")
+_HEADER = re.compile(
+    rb"(?:\s|#[^\n]*)*(?:(?P<word>%b)(?P<binary>[ \t]+BINARY)?)?(?:\s|#[^\n]*)*(?P<counts>[^#\n]*)" % KEYWORD.pattern
+)
 
 
-class OffError(VonError, ValueError):
+class OffError(ValueError):
     """The bytes contradict the format; says how."""
 
 
-def parse_off(content: bytes) -> Polygons:
+def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
     """Reads the positions and faces of an OFF file.
 
+    Memory: the text, and at most 24 bytes for each vertex and 32 for each triangle that the limits allow.
+
     Raises:
-        OffError: fewer positions, faces or corners than announced, or a face with a vertex that does not exist.
-        ValueError, OverflowError: a number that is none.
+        OffError: fewer positions, faces or corners than announced, a word that is no number, or a face with a vertex
+            that does not exist.
+        Rejected: too_large, format_unknown (binary, or more than three dimensions).
     """
-    lines = _lines(content)
-    counts = [int(word) for word in next(lines, b"").split()[:2]]
+    limits = limits or Limits()
+    text = plain_text(content)
+    vertex_count, face_count, at = _read_header(text, limits)
+    lines = as_lines(text)
+    vertices = np.empty((vertex_count, 3))
+    corners = np.empty(min(lines.size // 2 + 1, 3 * limits.faces), dtype=np.int64)
+    starts = np.zeros(face_count + 1, dtype=np.int64)
+    error, *where = read_off(lines, at, vertices, corners, starts, limits.faces)
+    if error == TOO_MANY:
+        raise Rejected("too_large", f"over {limits.faces:,} triangles, which is the limit")
+    if error:
+        raise OffError(_describe(error, *where, counts=(vertex_count, face_count)))
+    polygons = Polygons(vertices, corners[: starts[-1]].copy(), starts)
+    polygons.check_corners(OffError)
+    return polygons
+
+
+def _read_header(text: bytes, limits: Limits) -> tuple[int, int, int]:
+    """Numbers of vertices and faces, and where what they count begins."""
+    header = _HEADER.match(text)
+    assert header is not None  # every part of it may be missing
+    word = header["word"] or b"OFF"
+    if header["binary"] or b"4" in word or word.endswith(b"nOFF"):
+        raise Rejected("format_unknown", "OFF in binary or of other than three dimensions, which is not read")
+    words = header["counts"].split()[:2]
+    try:
+        counts = [int(each) for each in words]
+    except ValueError:
+        counts = []
     if len(counts) < 2 or min(counts) < 0:
         raise OffError("the header does not say how many vertices and faces there are")
-    vertex_count, face_count = counts
-    vertices = _positions(lines, vertex_count)
-    corners, starts = array("q"), array("q", [0])
-    for line in islice(lines, face_count):
-        words = line.split()
-        count = int(words[0])
-        if not 0 <= count < len(words):
-            raise OffError(f"face {len(starts):,} announces {count:,} corners and names {len(words) - 1:,}")
-        corners.extend(map(int, words[1 : count + 1]))
-        starts.append(len(corners))
-    if len(starts) <= face_count:
-        raise OffError(f"{face_count:,} faces announced, {len(starts) - 1:,} there")
-    numbers = np.array(corners, dtype=np.int64)
-    if numbers.size and not 0 <= numbers.min() <= numbers.max() < vertex_count:
-        wrong = numbers[(numbers < 0) | (numbers >= vertex_count)][0]
-        raise OffError(f"a face names vertex {wrong}, and there are {vertex_count:,}")
-    return Polygons(vertices, numbers, np.array(starts, dtype=np.int64))
+    vertices, faces = counts
+    if vertices > len(text) or faces > len(text):
+        raise OffError(f"{max(counts):,} elements announced in {len(text):,} bytes")
+    limits.check_mesh(vertices, faces)
+    return vertices, faces, header.end()
 
 
-def _lines(content: bytes) -> Iterator[bytes]:
-    """What follows the first word, which the counts may do on its line: lines without comments and blanks."""
-    file = BytesIO(content if b"\n" in content else content.replace(b"\r", b"\n"))
-    file.seek(content.index(b"OFF") + len(b"OFF"))
-    for line in file:
-        if words := line.partition(b"#")[0].strip():
-            yield words
-
-
-def _positions(lines: Iterator[bytes], count: int) -> Floats:
-    blocks = [np.empty((0, 3))]
-    for start in range(0, count, _BLOCK):
-        wanted = min(count - start, _BLOCK)
-        block = list(islice(lines, wanted))
-        if len(block) < wanted:
-            raise OffError(f"{count:,} vertices announced, {start + len(block):,} there")
-        blocks.append(np.loadtxt(block, usecols=(0, 1, 2), comments=None, ndmin=2))
-    return np.concatenate(blocks)
+def _describe(error: int, row: int, announced: int, named: int, *, counts: tuple[int, int]) -> str:
+    vertices, faces = counts
+    face = row - vertices
+    if face < 0:
+        if error == ENDS_EARLY:
+            return f"{vertices:,} vertices announced, {row:,} there"
+        return f"vertex {row + 1:,} has not three numbers"
+    if error == ENDS_EARLY:
+        return f"{faces:,} faces announced, {face:,} there"
+    if error == BAD_COUNT:
+        return f"face {face + 1:,} announces {announced:,} corners"
+    if error == BAD_WORD:
+        return f"face {face + 1:,} has a corner that is no number"
+    return f"face {face + 1:,} announces {announced:,} corners and names {named:,}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from vondata.kernels import kernel
-from vondata.shapes.obj import Polygons
+from vondata.shapes.source_file import Limits
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -14,6 +16,54 @@ Scratch = tuple[Floats, Integers]  # a polygon's corners in the plane, and those
 
 # Cutting ears takes time with the square of the corners; larger polygons are not furniture, and get a fan.
 MAX_EAR_CORNERS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Polygons:
+    """A mesh of polygons as it stands in a file.
+
+    Attributes:
+        vertices: (v, 3) positions.
+        corners: (c,) vertex numbers of all polygons, one after the other.
+        starts: (p + 1,) where each polygon starts in `corners`, and their end.
+    """
+
+    vertices: Floats
+    corners: Integers
+    starts: Integers
+
+    def check_corners(self, error: type[ValueError]) -> None:
+        """Raises the error if a polygon names a vertex that does not exist."""
+        numbers, count = self.corners, len(self.vertices)
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < count:
+            wrong = numbers[(numbers < 0) | (numbers >= count)][0]
+            raise error(f"a face names vertex {wrong}, and there are {count:,}")
+
+
+@dataclass(frozen=True, eq=False)
+class TriangleSoup:
+    """Triangles as they stand in a file.
+
+    Attributes:
+        vertices: (v, 3) positions in source coordinates.
+        faces: (f, 3) vertex numbers.
+        broken_faces: faces of the file with fewer than three corners, which are not among `faces`.
+    """
+
+    vertices: Floats
+    faces: Integers
+    broken_faces: int = 0
+
+
+def cut_polygons(polygons: Polygons, limits: Limits) -> TriangleSoup:
+    """Triangulates the polygons of a file.
+
+    Raises:
+        Rejected: too_large.
+    """
+    limits.check_mesh(len(polygons.vertices), int(np.maximum(np.diff(polygons.starts) - 2, 0).sum()))
+    faces, broken = triangulate(polygons)
+    return TriangleSoup(polygons.vertices, faces, broken)
 
 
 def triangulate(polygons: Polygons) -> tuple[Integers, int]:

@@ -17,8 +17,9 @@ from vondata.frames import axes_to_object, voxel_to_object
 from vondata.shapes import binvox
 from vondata.shapes.cleaning import Mesh, Topology, clean_mesh, find_fins, find_topology
 from vondata.shapes.distance import Method, distance_field
-from vondata.shapes.reading import Limits, detect_format, read_bytes, read_triangles
+from vondata.shapes.reading import detect_format, read_triangles
 from vondata.shapes.solid import Solid, fill_solid
+from vondata.shapes.source_file import Limits, read_bytes
 from vondata.shapes.sources import mesh_folder_items, shapenet_items
 from vondata.shapes.voxelize import surface_voxels, to_voxels
 from vondata.types import Item, Rejected
@@ -92,8 +93,7 @@ def warm_up() -> None:
     """Compiles all kernels, or loads them from numba's cache; once in the parent saves it in every worker."""
     from vondata.dataset.distance_codec import decode_distance, encode_distance
     from vondata.shapes.obj import parse_obj
-    from vondata.shapes.polygons import triangulate
-    from vondata.shapes.reading import TriangleSoup
+    from vondata.shapes.polygons import TriangleSoup, triangulate
 
     roof = (
         b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 0.5 0.5 1\nf 1 2 5\nf 2 3 5\nf 3 4 5\nf 4 1 5\nf 1 2 3 4\nf 1 2 3\n"

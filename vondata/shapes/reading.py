@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-import numpy.typing as npt
 
-from vondata.shapes.obj import Polygons, parse_obj
-from vondata.shapes.off import WORDS as OFF_WORDS
+from vondata.shapes.obj import parse_obj
+from vondata.shapes.off import KEYWORD as OFF_KEYWORD
 from vondata.shapes.off import parse_off
-from vondata.shapes.polygons import triangulate
+from vondata.shapes.ply import parse_ply
+from vondata.shapes.polygons import Polygons, TriangleSoup, cut_polygons
+from vondata.shapes.source_file import Limits, read_bytes
+from vondata.shapes.stl import announced_facets, facets_with_room, parse_stl_binary, parse_stl_text
+from vondata.shapes.text import plain_text, text_encoding
 from vondata.types import Rejected, printable
 
 Format = Literal["obj", "off", "ply", "stl", "glb", "gltf", "binvox"]
@@ -42,68 +43,10 @@ PARSE_ERRORS = (
     ValueError,
     struct.error,
 )
-_MEGABYTE = 2**20
-_OBJ_VERTEX = re.compile(rb"^[ \t]*v[ \t]", re.MULTILINE)
-_PLY_ELEMENT = re.compile(rb"^element[ \t]+(\w+)[ \t]+(\d+)", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one file may ask for, so that a run's memory is bounded.
-
-    Attributes:
-        file_mb: size of the file, in MiB.
-        faces: triangles of the mesh; vertices may be three times as many.
-    """
-
-    file_mb: int = 512
-    faces: int = 4_000_000
-
-    def check_mesh(self, vertices: int, faces: int) -> None:
-        """Raises Rejected (too_large) for more than that."""
-        if faces > self.faces or vertices > 3 * self.faces:
-            raise Rejected(
-                "too_large", f"{vertices:,} vertices and {faces:,} triangles; the limit is {self.faces:,} triangles"
-            )
-
-
-@dataclass(frozen=True, eq=False)
-class TriangleSoup:
-    """Triangles as they stand in a file.
-
-    Attributes:
-        vertices: (v, 3) positions in source coordinates.
-        faces: (f, 3) vertex numbers.
-        broken_faces: faces of the file with fewer than three corners, which are not among `faces`.
-    """
-
-    vertices: npt.NDArray[np.float64]
-    faces: npt.NDArray[np.int64]
-    broken_faces: int = 0
-
-
-def read_bytes(path: Path, limits: Limits) -> bytes:
-    """The content of a regular file.
-
-    Raises:
-        Rejected: source_missing, source_unreadable, too_large or file_corrupt (no bytes at all).
-    """
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise Rejected("source_unreadable", "not a regular file")
-            if status.st_size > limits.file_mb * _MEGABYTE:
-                size = status.st_size / _MEGABYTE
-                raise Rejected("too_large", f"the file has {size:,.0f} MiB; the limit is {limits.file_mb} MiB")
-            content = file.read(limits.file_mb * _MEGABYTE + 1)
-    except FileNotFoundError as error:
-        raise Rejected("source_missing", printable(str(error))) from error
-    except OSError as error:
-        raise Rejected("source_unreadable", printable(str(error))) from error
-    if not content:
-        raise Rejected("file_corrupt", "the file is empty")
-    return content
+_OBJ_VERTEX = re.compile(rb"(?:^|[\r\n])[ \t]*v[ \t]")
+_COMMENTS = re.compile(rb"(?:\s|#(?!binvox)[^\n]*\n)*")
+_COUNTS = re.compile(rb"\d+[ \t]+\d+")
+_START = 1 << 16  # bytes by which a text is told, long comments included
 
 
 def read_triangles(content: bytes, path: Path, limits: Limits) -> TriangleSoup:
@@ -135,52 +78,70 @@ def detect_format(content: bytes, path: Path) -> Format:
     Raises:
         Rejected: format_unknown, or file_corrupt for a binary STL that is cut off.
     """
-    start = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if content.startswith(b"glTF"):
+        return "glb"
+    if _is_binary_stl(content, path):
+        return "stl"
+    start = _start_of_text(content)
     word = start.split(maxsplit=1)[0] if start.strip() else b""
     signs: dict[Format, bool] = {
-        "glb": content.startswith(b"glTF"),
         "ply": word == b"ply",
         "binvox": word == b"#binvox",
         "gltf": start.startswith(b"{"),
-        "off": word.startswith(OFF_WORDS),
-        "stl": _is_binary_stl(content) or (word.lower() == b"solid" and b"facet" in content[:4096].lower()),
+        "off": OFF_KEYWORD.match(word) is not None,
+        "stl": word.lower() == b"solid" and b"\0" not in start,
     }
     for form, seen in signs.items():
         if seen:
             return form
     if _has_obj_lines(content):
         return "obj"
-    if path.suffix.lower() == ".stl" and len(content) >= 84:
-        count = int.from_bytes(content[80:84], "little")
-        raise Rejected(
-            "file_corrupt", f"as STL: {count:,} triangles announced, bytes for {(len(content) - 84) // 50:,}"
-        )
+    if path.suffix.lower() == ".off" and _COUNTS.match(start):
+        return "off"
+    if (path.suffix.lower() == ".stl" or word.lower() == b"solid") and len(content) >= 84:
+        detail = f"{announced_facets(content):,} triangles announced, bytes for {facets_with_room(content):,}"
+        raise Rejected("file_corrupt", f"as STL: {detail}")
     raise Rejected("format_unknown", f"the file begins with {content[:16]!r}")
 
 
-def _is_binary_stl(content: bytes) -> bool:
-    return len(content) >= 84 and len(content) == 84 + 50 * int.from_bytes(content[80:84], "little")
+def _is_binary_stl(content: bytes, path: Path) -> bool:
+    """Whether there are as many bytes as the triangles announced need; more only where else it looks like an STL."""
+    count, room = announced_facets(content), facets_with_room(content)
+    if len(content) == 84 + 50 * count and len(content) >= 84:
+        return True
+    return 0 < count <= room and (path.suffix.lower() == ".stl" or content[:5].lower() == b"solid")
+
+
+def _start_of_text(content: bytes) -> bytes:
+    """The first words of a text behind its comments."""
+    start = plain_text(content[:_START]).lstrip()
+    found = _COMMENTS.match(start)
+    return start[found.end() :] if found else start
 
 
 def _has_obj_lines(content: bytes) -> bool:
     """Whether there are lines that give a vertex, and no bytes that text does not have."""
-    return b"\0" not in content[:65536] and _OBJ_VERTEX.search(content) is not None
+    text = plain_text(content) if text_encoding(content) else content
+    return b"\0" not in text[:_START] and _OBJ_VERTEX.search(text) is not None
 
 
 def _read_soup(content: bytes, form: Format, path: Path, limits: Limits) -> TriangleSoup:
     match form:
-        case "obj":
-            return _cut(parse_obj(content), limits)
+        case "glb" | "gltf":
+            return _read_scene(content, form, path, limits)
+        case "stl":
+            polygons = _read_stl(content, path, limits)
+        case "ply":
+            polygons = parse_ply(content, limits)
         case "off":
-            _check_announced(content, form, limits)
-            return _cut(parse_off(content), limits)
-    return _read_scene(content, form, path, limits)
+            polygons = parse_off(content, limits)
+        case _:
+            polygons = parse_obj(content, limits)
+    return cut_polygons(polygons, limits)
 
 
-def _cut(polygons: Polygons, limits: Limits) -> TriangleSoup:
-    limits.check_mesh(len(polygons.vertices), int(np.maximum(np.diff(polygons.starts) - 2, 0).sum()))
-    faces, broken = triangulate(polygons)
-    return TriangleSoup(polygons.vertices, faces, broken)
+def _read_stl(content: bytes, path: Path, limits: Limits) -> Polygons:
+    return parse_stl_binary(content, limits) if _is_binary_stl(content, path) else parse_stl_text(content, limits)
 
 
 def _read_scene(content: bytes, form: Format, path: Path, limits: Limits) -> TriangleSoup:
@@ -207,25 +168,12 @@ def _check_announced(content: bytes, form: Format, limits: Limits) -> None:
         Rejected: too_large.
         ValueError: a header that promises more than the file can hold.
     """
-    counts: list[int] = []
-    if form == "ply":
-        header, end, _ = content.partition(b"end_header")
-        if not end:
-            raise ValueError("the header does not end")
-        counts = [int(count) for _, count in _PLY_ELEMENT.findall(header)]
-    elif form == "off":
-        numbers = re.findall(rb"-?\d+", re.sub(rb"#[^\n]*", b"", content[:65536]).split(b"OFF", 1)[-1])[:2]
-        counts = [int(number) for number in numbers]
-    elif form in ("glb", "gltf"):
-        if form == "glb" and int.from_bytes(content[8:12], "little") > len(content):
-            raise ValueError(f"{int.from_bytes(content[8:12], 'little'):,} bytes announced, {len(content):,} there")
-        header = content[20 : 20 + int.from_bytes(content[12:16], "little")] if form == "glb" else content
-        accessors = json.loads(header).get("accessors", [])
-        largest = max((int(accessor["count"]) for accessor in accessors), default=0)
-        limits.check_mesh(largest // 3, largest // 3)
-    if any(count > len(content) for count in counts):
-        raise ValueError(f"{max(counts):,} elements announced in {len(content):,} bytes")
-    limits.check_mesh(max(counts, default=0) // 3, max(counts, default=0) // 3)
+    if form == "glb" and int.from_bytes(content[8:12], "little") > len(content):
+        raise ValueError(f"{int.from_bytes(content[8:12], 'little'):,} bytes announced, {len(content):,} there")
+    header = content[20 : 20 + int.from_bytes(content[12:16], "little")] if form == "glb" else content
+    accessors = json.loads(header).get("accessors", [])
+    largest = max((int(accessor["count"]) for accessor in accessors), default=0)
+    limits.check_mesh(largest // 3, largest // 3)
 
 
 def _merge_scene(scene: Any, limits: Limits) -> TriangleSoup:

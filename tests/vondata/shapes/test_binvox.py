@@ -11,7 +11,7 @@ from vondata.dataset.shape_file import load_shape
 from vondata.frames import voxel_to_object
 from vondata.shapes import binvox
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
-from vondata.shapes.reading import Limits
+from vondata.shapes.source_file import Limits
 from vondata.types import Item, Rejected
 
 

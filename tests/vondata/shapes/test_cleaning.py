@@ -17,7 +17,9 @@ from vondata.shapes.cleaning import (
     first_of_equal,
     first_of_equal_faces,
 )
-from vondata.shapes.reading import Limits, TriangleSoup, read_triangles
+from vondata.shapes.polygons import TriangleSoup
+from vondata.shapes.reading import read_triangles
+from vondata.shapes.source_file import Limits
 from vondata.types import Rejected
 
 IDENTITY = np.eye(3)

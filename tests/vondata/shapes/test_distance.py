@@ -12,8 +12,9 @@ from vondata.shapes.cleaning import clean_mesh
 from vondata.shapes.distance import BAND_VOXELS, distance_field
 from vondata.shapes.nearest import LANES, closest_points, mark_band
 from vondata.shapes.nearest import triangle_table as nearest_table
-from vondata.shapes.reading import Limits, read_bytes, read_triangles
+from vondata.shapes.reading import read_triangles
 from vondata.shapes.refinement import nearest_point, triangle_table
+from vondata.shapes.source_file import Limits, read_bytes
 from vondata.shapes.voxelize import to_voxels
 
 NEAR_ERROR, MEAN_ERROR, LARGEST_ERROR = 0.01, 1e-3, 0.5  # promised, in voxels

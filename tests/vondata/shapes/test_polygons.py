@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vondata.shapes.obj import Polygons
-from vondata.shapes.polygons import MAX_EAR_CORNERS, triangulate
+from vondata.shapes.polygons import MAX_EAR_CORNERS, Polygons, triangulate
 
 
 def polygon(points):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from vondata.shapes.reading import Limits, detect_format, read_bytes, read_triangles
+from vondata.shapes.reading import detect_format, read_triangles
+from vondata.shapes.source_file import Limits, read_bytes
 from vondata.types import Rejected
 
 LIMITS = Limits()

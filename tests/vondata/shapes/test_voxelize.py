@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vondata.shapes.cleaning import clean_mesh
-from vondata.shapes.reading import Limits, read_triangles
+from vondata.shapes.reading import read_triangles
+from vondata.shapes.source_file import Limits
 from vondata.shapes.voxelize import surface_voxels, to_voxels
 
 

@@ -8,7 +8,7 @@ import trimesh
 
 from vondata.frames import object_to_gltf
 from vondata.shapes.binvox import read_binvox
-from vondata.shapes.reading import Limits
+from vondata.shapes.source_file import Limits
 from vonmodel.geometry import Camera, viewpoint_rotation
 from vonmodel.inference.export import ExportSettings, NoSurfaceError, export, shape_glb
 from vonmodel.inference.vertex_colours import camera_places, painted_mesh, spread

@@ -1,0 +1,306 @@
+"""PLY, text and binary of both byte orders: any elements, any property types, polygons and triangle strips.
+
+Rows are read as the header describes them, property by property. Counts are held against the bytes before memory is
+taken, and every row that is announced has to be there. Text may be broken into lines as one likes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from vondata.kernels import kernel
+from vondata.shapes.polygons import Polygons
+from vondata.shapes.source_file import Limits
+from vondata.shapes.text import (
+    BAD_COUNT,
+    CORNERS,
+    ENDS_EARLY,
+    LIST,
+    NO_ERROR,
+    SCALAR,
+    TOO_MANY,
+    as_lines,
+    plain_text,
+    read_ply_text,
+    text_encoding,
+)
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+_SIZES = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8}
+_SIZES |= {"float32": 4, "float64": 8}
+_TYPES = tuple(_SIZES)  # a type's place is its code in the kernel
+_OTHER_NAMES = {"char": "int8", "uchar": "uint8", "short": "int16", "ushort": "uint16", "int": "int32"}
+_OTHER_NAMES |= {"uint": "uint32", "float": "float32", "double": "float64", "long": "int64", "ulong": "uint64"}
+_FLOAT32, _FLOAT64 = _TYPES.index("float32"), _TYPES.index("float64")
+_AXES = {"x": 0, "y": 1, "z": 2}
+_CORNER_LISTS = ("vertex_indices", "vertex_index")
+_MAX_HEADER = 1 << 20
+_END = re.compile(rb"(?:^|[\r\n])[ \t]*end_header[ \t]*(\r\n|\n|\r)")
+
+
+class PlyError(ValueError):
+    """The bytes contradict the format or their own header; says how."""
+
+
+@dataclass(frozen=True)
+class _Property:
+    """A property: its name, the code of its type and, of a list, of its count's type."""
+
+    name: str
+    type: int
+    count_type: int | None = None
+
+
+@dataclass(frozen=True)
+class _Element:
+    """An element: its name, the number of its rows, and their properties."""
+
+    name: str
+    count: int
+    properties: list[_Property] = field(default_factory=list)
+
+    @property
+    def corner_list(self) -> str | None:
+        """The list that names the corners of a face or a strip: by its name, or as the only one that there is."""
+        lists = [each.name for each in self.properties if each.count_type is not None]
+        named = [name for name in lists if name in _CORNER_LISTS]
+        return (named or (lists if len(lists) == 1 else [None]))[0]
+
+    def kinds(self) -> Integers:
+        """What each property is to the kernels."""
+        wanted = self.corner_list if self.name in ("face", "tristrips") else None
+        kinds = []
+        for each in self.properties:
+            if each.count_type is not None:
+                kinds.append(CORNERS if each.name == wanted else LIST)
+            else:
+                kinds.append(_AXES.get(each.name, SCALAR) if self.name == "vertex" else SCALAR)
+        return np.array(kinds, dtype=np.int64)
+
+    def least_bytes(self, is_text: bool) -> int:
+        """Bytes of a row whose lists are empty."""
+        types = [each.type if each.count_type is None else each.count_type for each in self.properties]
+        return 2 * len(types) if is_text else sum(_SIZES[_TYPES[code]] for code in types)
+
+
+@dataclass
+class _Found:
+    """What the elements of a file have given so far."""
+
+    vertices: Floats = field(default_factory=lambda: np.empty((0, 3)))
+    corners: list[Integers] = field(default_factory=list)
+    starts: list[Integers] = field(default_factory=list)
+
+
+def parse_ply(content: bytes, limits: Limits) -> Polygons:
+    """Reads the positions, faces and triangle strips of a PLY file.
+
+    Memory: the file, and 24 bytes for each vertex and 64 for each triangle that the limits allow.
+
+    Raises:
+        PlyError: a header that cannot be understood, fewer or more rows than announced, a number that is none, or a
+            face with a vertex that does not exist.
+        Rejected: too_large.
+    """
+    if text_encoding(content):
+        content = plain_text(content)
+    form, elements, start = _read_header(content)
+    is_text = form == "ascii"
+    body = as_lines(plain_text(content[start:])) if is_text else np.frombuffer(content, dtype=np.uint8)
+    at, found = 0 if is_text else start, _Found()
+    for element in elements:
+        if element.count * element.least_bytes(is_text) > body.size - at + 2 * is_text:
+            raise PlyError(f"{element.count:,} x {element.name} announced, {body.size - at:,} bytes left for them")
+        at = _read_element(element, body, at, form, found, limits)
+    if is_text and body[at:].tobytes().strip():
+        raise PlyError(f"{body.size - at:,} bytes behind all that is announced")
+    corners = np.concatenate([np.empty(0, dtype=np.int64), *found.corners])
+    polygons = Polygons(found.vertices, corners, np.concatenate([np.zeros(1, dtype=np.int64), *found.starts]))
+    polygons.check_corners(PlyError)
+    return polygons
+
+
+def _read_header(content: bytes) -> tuple[str, list[_Element], int]:
+    """The format, the elements, and where their rows begin."""
+    end = _END.search(content[:_MAX_HEADER])
+    if end is None:
+        raise PlyError("the header does not end")
+    start = end.end()
+    # A lone return ends the header only where it ends its other lines; else what follows are bytes of the first row.
+    if end[1] == b"\r\n" and content.startswith(b"ply\r") and not content.startswith(b"ply\r\n"):
+        start -= 1
+    form, elements = "", list[_Element]()
+    for number, line in enumerate(plain_text(content[:start]).decode("latin-1").split("\n")[1:], start=2):
+        words = line.split()
+        match words:
+            case [] | ["comment", *_] | ["obj_info", *_] | ["end_header"]:
+                continue
+            case ["format", "ascii" | "binary_little_endian" | "binary_big_endian" as form, *_]:
+                continue
+            case ["element", name, count] if count.isdecimal():
+                elements.append(_Element(name.lower(), int(count)))
+            case ["property", "list", count_type, type, name] if elements:
+                elements[-1].properties.append(_Property(name, _type_code(type), _type_code(count_type)))
+            case ["property", type, name] if elements:
+                elements[-1].properties.append(_Property(name.lower(), _type_code(type)))
+            case _:
+                raise PlyError(f"line {number} of the header: {line[:100]!r}")
+    if not form:
+        raise PlyError("the header does not say whether the file is text or binary")
+    return form, elements, start
+
+
+def _type_code(name: str) -> int:
+    plain = _OTHER_NAMES.get(name.lower(), name.lower())
+    if plain not in _SIZES:
+        raise PlyError(f"a property of type {name[:40]!r}")
+    return _TYPES.index(plain)
+
+
+def _read_element(element: _Element, body: Bytes, at: int, form: str, found: _Found, limits: Limits) -> int:
+    """Reads the rows of an element; returns where they end."""
+    kinds = element.kinds()
+    is_vertex, has_corners = element.name == "vertex", bool((kinds == CORNERS).any())
+    if is_vertex:
+        limits.check_mesh(element.count, 0)
+        if not {0, 1, 2} <= set(kinds.tolist()):
+            raise PlyError("vertices without x, y and z")
+    elif element.name in ("face", "tristrips") and element.count:
+        if not has_corners:
+            raise PlyError(f"{element.name} without a list of vertices")
+        limits.check_mesh(0, element.count)
+    vertices = np.empty((element.count if is_vertex else 0, 3))
+    most = min(body.size - at, 3 * limits.faces) if has_corners else 0
+    corners = np.empty(most, dtype=np.int64)
+    starts = np.zeros(element.count + 1 if has_corners else 1, dtype=np.int64)
+    if form == "ascii":
+        error, row, at = read_ply_text(body, at, kinds, element.count, vertices, corners, starts)
+    else:
+        types = [(each.type, -1 if each.count_type is None else each.count_type) for each in element.properties]
+        layout = np.array([(kind, *codes) for kind, codes in zip(kinds, types, strict=True)], dtype=np.int64)
+        is_big = form == "binary_big_endian"
+        error, row, at = _read_rows(body, at, layout.reshape(-1, 3), is_big, element.count, vertices, corners, starts)
+    if error == TOO_MANY:
+        limits.check_mesh(0, limits.faces + 1)
+    if error != NO_ERROR:
+        raise PlyError(_describe(error, element, row))
+    if is_vertex:
+        found.vertices = vertices
+    elif has_corners:
+        _add_faces(element, corners[: starts[-1]].copy(), starts, found, limits)
+    return at
+
+
+def _describe(error: int, element: _Element, row: int) -> str:
+    if error == ENDS_EARLY:
+        return f"{element.count:,} x {element.name} announced, {row:,} there"
+    what = "a list of no possible length" if error == BAD_COUNT else "something that is no number"
+    return f"{element.name} {row + 1:,}: {what}"
+
+
+def _add_faces(element: _Element, corners: Integers, starts: Integers, found: _Found, limits: Limits) -> None:
+    if element.name == "tristrips":
+        corners = _cut_strips(corners, starts)
+        starts = np.arange(0, len(corners) + 1, 3)
+    before = sum(len(each) for each in found.corners)
+    limits.check_mesh(0, int(np.maximum(np.diff(starts) - 2, 0).sum()))
+    found.corners.append(corners)
+    found.starts.append(starts[1:] + before)
+
+
+def _cut_strips(corners: Integers, starts: Integers) -> Integers:
+    """Three corners for each triangle of strips, which end at a -1 or with their row."""
+    if len(corners) < 3:
+        return corners[:0]
+    triples = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1)
+    row = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    whole = (triples != -1).all(axis=1) & (row[:-2] == row[2:])
+    return triples[whole].reshape(-1)
+
+
+@kernel
+def _read_rows(
+    data: Bytes,
+    at: int,
+    layout: Integers,
+    is_big: bool,
+    count: int,
+    vertices: Floats,
+    corners: Integers,
+    starts: Integers,
+) -> tuple[int, int, int]:
+    """Reads the rows of one element of a binary file.
+
+    Args:
+        data: the file.
+        at: where the element begins.
+        layout: (properties, 3) what each is, the code of its type, and of its count's type or -1.
+        is_big: whether the highest byte comes first.
+        count: rows.
+        vertices: (rows, 3), filled where there are axes.
+        corners: filled where there is a list of them.
+        starts: (rows + 1,) filled with where the corners of each row start.
+
+    Returns:
+        an error, the row that it lies in, and where the element ends.
+    """
+    corner = 0
+    bits = np.empty(1, np.uint64)
+    for row in range(count):
+        for number in range(layout.shape[0]):
+            kind, code, many = layout[number, 0], layout[number, 1], 1
+            if kind > SCALAR:
+                length = _size(layout[number, 2])
+                if at + length > data.size:
+                    return ENDS_EARLY, row, at
+                told = _value(data, at, layout[number, 2], is_big, bits)
+                at += length
+                if not 0 <= told <= data.size:
+                    return BAD_COUNT, row, at
+                many = int(told)
+            size = _size(code)
+            if at + many * size > data.size:
+                return ENDS_EARLY, row, at
+            if kind < SCALAR:
+                vertices[row, kind] = _value(data, at, code, is_big, bits)
+            elif kind == CORNERS:
+                if corner + many > corners.size:
+                    return TOO_MANY, row, at
+                for k in range(many):
+                    value = _value(data, at + k * size, code, is_big, bits)
+                    corners[corner] = int(value) if abs(value) < 2.0**40 and value == np.floor(value) else -2
+                    corner += 1
+            at += many * size
+        if starts.size > 1:
+            starts[row + 1] = corner
+    return NO_ERROR, 0, at
+
+
+@kernel
+def _size(code: int) -> int:
+    """Bytes of a value of the type with this code."""
+    if code >= _FLOAT32:
+        return 4 if code == _FLOAT32 else 8
+    return 1 << (code // 2)
+
+
+@kernel
+def _value(data: Bytes, at: int, code: int, is_big: bool, bits: npt.NDArray[np.uint64]) -> float:
+    """A value of any type as a float; whole numbers up to 2^53 are exact."""
+    size, word = _size(code), np.uint64(0)
+    for k in range(size):
+        byte = np.uint64(data[at + k] if is_big else data[at + size - 1 - k])
+        word = (word << np.uint64(8)) | byte
+    if code >= _FLOAT32:
+        bits[0] = word
+        return float(bits.view(np.float32)[0]) if code == _FLOAT32 else float(bits.view(np.float64)[0])
+    if code % 2 == 0 and word >> np.uint64(8 * size - 1):  # negative
+        return -float((~word & (np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - 8 * size))) + np.uint64(1))
+    return float(word)

@@ -1,0 +1,61 @@
+"""The bytes of a source file, read within limits."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from vondata.types import Rejected, printable
+
+_MEGABYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one file may ask for, so that a run's memory is bounded.
+
+    Attributes:
+        file_mb: size of the file, in MiB.
+        faces: triangles of the mesh; vertices may be three times as many.
+    """
+
+    file_mb: int = 512
+    faces: int = 4_000_000
+
+    @property
+    def vertices(self) -> int:
+        """The most vertices a mesh may have."""
+        return 3 * self.faces
+
+    def check_mesh(self, vertices: int, faces: int) -> None:
+        """Raises Rejected (too_large) for more than that."""
+        if faces > self.faces or vertices > self.vertices:
+            raise Rejected(
+                "too_large", f"{vertices:,} vertices and {faces:,} triangles; the limit is {self.faces:,} triangles"
+            )
+
+
+def read_bytes(path: Path, limits: Limits) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        Rejected: source_missing, source_unreadable, too_large or file_corrupt (no bytes at all).
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Rejected("source_unreadable", "not a regular file")
+            if status.st_size > limits.file_mb * _MEGABYTE:
+                size = status.st_size / _MEGABYTE
+                raise Rejected("too_large", f"the file has {size:,.0f} MiB; the limit is {limits.file_mb} MiB")
+            content = file.read(limits.file_mb * _MEGABYTE + 1)
+    except FileNotFoundError as error:
+        raise Rejected("source_missing", printable(str(error))) from error
+    except OSError as error:
+        raise Rejected("source_unreadable", printable(str(error))) from error
+    if not content:
+        raise Rejected("file_corrupt", "the file is empty")
+    return content
