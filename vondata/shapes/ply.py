@@ -71,7 +71,8 @@ class _Element:
         """The list that names the corners of a face or a strip: by its name, or as the only one that there is."""
         lists = [each.name for each in self.properties if each.count_type is not None]
         named = [name for name in lists if name in _CORNER_LISTS]
-        return (named or (lists if len(lists) == 1 else [None]))[0]
+        candidates = named or lists
+        return candidates[0] if named or len(lists) == 1 else None
 
     def kinds(self) -> Integers:
         """What each property is to the kernels."""
@@ -222,7 +223,7 @@ def _cut_strips(corners: Integers, starts: Integers) -> Integers:
     triples = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1)
     row = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     whole = (triples != -1).all(axis=1) & (row[:-2] == row[2:])
-    return triples[whole].reshape(-1)
+    return np.asarray(triples[whole].reshape(-1))
 
 
 @kernel
