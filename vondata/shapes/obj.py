@@ -9,15 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from vondata.shapes.polygons import Polygons
-from vondata.shapes.source_file import Limits
+from vondata.shapes.source_file import Limits, MeshFileError
 from vondata.shapes.text import BAD_CORNER, BAD_NUMBER, TOO_MANY, as_lines, plain_text, read_obj
 from vondata.types import Rejected
 
 _ERRORS = {BAD_NUMBER: "a vertex without three numbers", BAD_CORNER: "a face with something that is no vertex number"}
-
-
-class ObjError(ValueError):
-    """The bytes contradict the format; says in which line."""
 
 
 def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
@@ -26,7 +22,7 @@ def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
     Memory: the text, and at most 24 bytes for each vertex and 32 for each triangle that the limits allow.
 
     Raises:
-        ObjError: a line that cannot be understood, or a face with a vertex that does not exist.
+        MeshFileError: a line that cannot be understood, or a face with a vertex that does not exist.
         Rejected: too_large.
     """
     limits = limits or Limits()
@@ -40,10 +36,10 @@ def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
     if error == TOO_MANY:
         raise Rejected("too_large", f"over {limits.faces:,} triangles, which is the limit, in line {line:,}")
     if error:
-        raise ObjError(f"line {line}: {_ERRORS[error]}")
+        raise MeshFileError(f"line {line}: {_ERRORS[error]}")
     starts = starts[: face_count + 1].copy()
     corners = corners[: starts[-1]].copy()
     if corners.size and not 0 <= corners.min() <= corners.max() < vertex_count:
         wrong = corners[(corners < 0) | (corners >= vertex_count)][0]
-        raise ObjError(f"a face names vertex {wrong + 1}, and there are {vertex_count}")
+        raise MeshFileError(f"a face names vertex {wrong + 1}, and there are {vertex_count}")
     return Polygons(vertices[:vertex_count].copy(), corners, starts)

@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from vondata.shapes.polygons import Polygons
-from vondata.shapes.source_file import Limits
+from vondata.shapes.source_file import Limits, MeshFileError
 from vondata.shapes.text import BAD_COUNT, BAD_WORD, ENDS_EARLY, TOO_MANY, as_lines, plain_text, read_off
 from vondata.types import Rejected
 
@@ -22,17 +22,13 @@ _HEADER = re.compile(
 )
 
 
-class OffError(ValueError):
-    """The bytes contradict the format; says how."""
-
-
 def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
     """Reads the positions and faces of an OFF file.
 
     Memory: the text, and at most 24 bytes for each vertex and 32 for each triangle that the limits allow.
 
     Raises:
-        OffError: fewer positions, faces or corners than announced, a word that is no number, or a face with a vertex
+        MeshFileError: fewer positions, faces or corners than announced, a word that is no number, or a face with a vertex
             that does not exist.
         Rejected: too_large, format_unknown (binary, or more than three dimensions).
     """
@@ -47,9 +43,9 @@ def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
     if error == TOO_MANY:
         raise Rejected("too_large", f"over {limits.faces:,} triangles, which is the limit")
     if error:
-        raise OffError(_describe(error, *where, counts=(vertex_count, face_count)))
+        raise MeshFileError(_describe(error, *where, counts=(vertex_count, face_count)))
     polygons = Polygons(vertices, corners[: starts[-1]].copy(), starts)
-    polygons.check_corners(OffError)
+    polygons.check_corners()
     return polygons
 
 
@@ -66,10 +62,10 @@ def _read_header(text: bytes, limits: Limits) -> tuple[int, int, int]:
     except ValueError:
         counts = []
     if len(counts) < 2 or min(counts) < 0:
-        raise OffError("the header does not say how many vertices and faces there are")
+        raise MeshFileError("the header does not say how many vertices and faces there are")
     vertices, faces = counts
     if vertices > len(text) or faces > len(text):
-        raise OffError(f"{max(counts):,} elements announced in {len(text):,} bytes")
+        raise MeshFileError(f"{max(counts):,} elements announced in {len(text):,} bytes")
     limits.check_mesh(vertices, faces)
     return vertices, faces, header.end()
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from vondata.kernels import kernel
 from vondata.shapes.polygons import Polygons
-from vondata.shapes.source_file import Limits
+from vondata.shapes.source_file import Limits, MeshFileError
 from vondata.shapes.text import (
     BAD_COUNT,
     CORNERS,
@@ -43,10 +43,6 @@ _AXES = {"x": 0, "y": 1, "z": 2}
 _CORNER_LISTS = ("vertex_indices", "vertex_index")
 _MAX_HEADER = 1 << 20
 _END = re.compile(rb"(?:^|[\r\n])[ \t]*end_header[ \t]*(\r\n|\n|\r)")
-
-
-class PlyError(ValueError):
-    """The bytes contradict the format or their own header; says how."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ def parse_ply(content: bytes, limits: Limits) -> Polygons:
     Memory: the file, and 24 bytes for each vertex and 64 for each triangle that the limits allow.
 
     Raises:
-        PlyError: a header that cannot be understood, fewer or more rows than announced, a number that is none, or a
+        MeshFileError: a header that cannot be understood, fewer or more rows than announced, a number that is none, or a
             face with a vertex that does not exist.
         Rejected: too_large.
     """
@@ -118,13 +114,15 @@ def parse_ply(content: bytes, limits: Limits) -> Polygons:
     at, found = 0 if is_text else start, _Found()
     for element in elements:
         if element.count * element.least_bytes(is_text) > body.size - at + 2 * is_text:
-            raise PlyError(f"{element.count:,} x {element.name} announced, {body.size - at:,} bytes left for them")
+            raise MeshFileError(
+                f"{element.count:,} x {element.name} announced, {body.size - at:,} bytes left for them"
+            )
         at = _read_element(element, body, at, form, found, limits)
     if is_text and body[at:].tobytes().strip():
-        raise PlyError(f"{body.size - at:,} bytes behind all that is announced")
+        raise MeshFileError(f"{body.size - at:,} bytes behind all that is announced")
     corners = np.concatenate([np.empty(0, dtype=np.int64), *found.corners])
     polygons = Polygons(found.vertices, corners, np.concatenate([np.zeros(1, dtype=np.int64), *found.starts]))
-    polygons.check_corners(PlyError)
+    polygons.check_corners()
     return polygons
 
 
@@ -132,7 +130,7 @@ def _read_header(content: bytes) -> tuple[str, list[_Element], int]:
     """The format, the elements, and where their rows begin."""
     end = _END.search(content[:_MAX_HEADER])
     if end is None:
-        raise PlyError("the header does not end")
+        raise MeshFileError("the header does not end")
     start = end.end()
     # A lone return ends the header only where it ends its other lines; else what follows are bytes of the first row.
     if end[1] == b"\r\n" and content.startswith(b"ply\r") and not content.startswith(b"ply\r\n"):
@@ -152,16 +150,16 @@ def _read_header(content: bytes) -> tuple[str, list[_Element], int]:
             case ["property", type, name] if elements:
                 elements[-1].properties.append(_Property(name.lower(), _type_code(type)))
             case _:
-                raise PlyError(f"line {number} of the header: {line[:100]!r}")
+                raise MeshFileError(f"line {number} of the header: {line[:100]!r}")
     if not form:
-        raise PlyError("the header does not say whether the file is text or binary")
+        raise MeshFileError("the header does not say whether the file is text or binary")
     return form, elements, start
 
 
 def _type_code(name: str) -> int:
     plain = _OTHER_NAMES.get(name.lower(), name.lower())
     if plain not in _SIZES:
-        raise PlyError(f"a property of type {name[:40]!r}")
+        raise MeshFileError(f"a property of type {name[:40]!r}")
     return _TYPES.index(plain)
 
 
@@ -172,10 +170,10 @@ def _read_element(element: _Element, body: Bytes, at: int, form: str, found: _Fo
     if is_vertex:
         limits.check_mesh(element.count, 0)
         if not {0, 1, 2} <= set(kinds.tolist()):
-            raise PlyError("vertices without x, y and z")
+            raise MeshFileError("vertices without x, y and z")
     elif element.name in ("face", "tristrips") and element.count:
         if not has_corners:
-            raise PlyError(f"{element.name} without a list of vertices")
+            raise MeshFileError(f"{element.name} without a list of vertices")
         limits.check_mesh(0, element.count)
     vertices = np.empty((element.count if is_vertex else 0, 3))
     most = min(body.size - at, 3 * limits.faces) if has_corners else 0
@@ -191,7 +189,7 @@ def _read_element(element: _Element, body: Bytes, at: int, form: str, found: _Fo
     if error == TOO_MANY:
         limits.check_mesh(0, limits.faces + 1)
     if error != NO_ERROR:
-        raise PlyError(_describe(error, element, row))
+        raise MeshFileError(_describe(error, element, row))
     if is_vertex:
         found.vertices = vertices
     elif has_corners:

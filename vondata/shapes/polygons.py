@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.kernels import kernel
-from vondata.shapes.source_file import Limits
+from vondata.shapes.source_file import Limits, MeshFileError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -32,12 +32,12 @@ class Polygons:
     corners: Integers
     starts: Integers
 
-    def check_corners(self, error: type[ValueError]) -> None:
-        """Raises the error if a polygon names a vertex that does not exist."""
+    def check_corners(self) -> None:
+        """Raises MeshFileError if a polygon names a vertex that does not exist."""
         numbers, count = self.corners, len(self.vertices)
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < count:
             wrong = numbers[(numbers < 0) | (numbers >= count)][0]
-            raise error(f"a face names vertex {wrong}, and there are {count:,}")
+            raise MeshFileError(f"a face names vertex {wrong}, and there are {count:,}")
 
 
 @dataclass(frozen=True, eq=False)

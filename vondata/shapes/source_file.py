@@ -7,9 +7,14 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from vondata.errors import VonError
 from vondata.types import Rejected, printable
 
 _MEGABYTE = 2**20
+
+
+class MeshFileError(VonError, ValueError):
+    """The bytes contradict their format; says how, and where."""
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from vondata.shapes.polygons import Polygons
-from vondata.shapes.source_file import Limits
+from vondata.shapes.source_file import Limits, MeshFileError
 from vondata.shapes.text import BAD_NUMBER, ENDS_EARLY, TOO_MANY, as_lines, plain_text, read_stl_text
 from vondata.types import Rejected
 
 _HEADER_BYTES, _FACET_BYTES = 84, 50
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _LEAST_TEXT_FACET = 40  # bytes of the shortest facet that a text can hold
-
-
-class StlError(ValueError):
-    """The bytes contradict the format; says how."""
 
 
 def announced_facets(content: bytes) -> int:
@@ -38,12 +34,12 @@ def parse_stl_binary(content: bytes, limits: Limits) -> Polygons:
     Memory: the file, and 96 bytes for each triangle that the limits allow.
 
     Raises:
-        StlError: more triangles announced than there are bytes for, or none although there are bytes.
+        MeshFileError: more triangles announced than there are bytes for, or none although there are bytes.
         Rejected: too_large.
     """
     count, room = announced_facets(content), facets_with_room(content)
     if count > room or (count == 0 and len(content) != _HEADER_BYTES):
-        raise StlError(f"{count:,} triangles announced, bytes for {room:,}")
+        raise MeshFileError(f"{count:,} triangles announced, bytes for {room:,}")
     limits.check_mesh(3 * count, count)
     facets = np.frombuffer(content, dtype=_FACET, count=count, offset=_HEADER_BYTES)
     vertices = facets["corners"].reshape(-1, 3).astype(np.float64)
@@ -56,7 +52,7 @@ def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
     Memory: the text, and 112 bytes for each triangle that the limits allow.
 
     Raises:
-        StlError: a facet without end, or a word that has no place where it stands; says in which line.
+        MeshFileError: a facet without end, or a word that has no place where it stands; says in which line.
         Rejected: too_large.
     """
     text = as_lines(plain_text(content))
@@ -67,9 +63,9 @@ def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
     if error == TOO_MANY:
         raise Rejected("too_large", f"over {limits.faces:,} triangles, which is the limit, in line {line:,}")
     if error == ENDS_EARLY:
-        raise StlError(f"line {line:,}: a facet without end")
+        raise MeshFileError(f"line {line:,}: a facet without end")
     if error:
         words = "a vertex without three numbers" if error == BAD_NUMBER else "a word that has no place here"
-        raise StlError(f"line {line:,}: {words}")
+        raise MeshFileError(f"line {line:,}: {words}")
     starts = starts[: count + 1].copy()
     return Polygons(vertices[: starts[-1]].copy(), np.arange(starts[-1]), starts)

@@ -6,8 +6,9 @@ import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vondata.shapes.obj import ObjError, parse_obj
+from vondata.shapes.obj import parse_obj
 from vondata.shapes.polygons import triangulate
+from vondata.shapes.source_file import MeshFileError
 
 
 def test_positions_and_faces():
@@ -72,7 +73,7 @@ def test_words_for_no_number(word):
     ],
 )
 def test_contradictions_are_named(text, message):
-    with pytest.raises(ObjError, match=message):
+    with pytest.raises(MeshFileError, match=message):
         parse_obj(text)
 
 
@@ -81,7 +82,7 @@ def test_no_bytes_break_the_parser(noise):
     for text in (noise, b"v 0 0 0\nf 1 1 1\nv " + noise, b"v 0 0 0\nf 1" + noise):
         try:
             polygons = parse_obj(text)
-        except ObjError:
+        except MeshFileError:
             continue
         assert polygons.starts[-1] == len(polygons.corners)
         assert np.all((polygons.corners >= 0) & (polygons.corners < len(polygons.vertices)))

@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from vondata.shapes.off import OffError, parse_off
+from vondata.shapes.off import parse_off
+from vondata.shapes.source_file import MeshFileError
 
 CORNERS = b"0 0 0\n1 0 0\n1 1 0\n0 1 0\n0 0 1\n"
 
@@ -41,7 +42,7 @@ def test_line_ends(end):
     ],
 )
 def test_what_is_announced_has_to_be_there(text, words):
-    with pytest.raises(OffError, match=words):
+    with pytest.raises(MeshFileError, match=words):
         parse_off(text)
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vondata.shapes.reading import read_triangles
-from vondata.shapes.source_file import Limits
-from vondata.shapes.stl import StlError, parse_stl_binary, parse_stl_text
+from vondata.shapes.source_file import Limits, MeshFileError
+from vondata.shapes.stl import parse_stl_binary, parse_stl_text
 from vondata.types import Rejected
 
 LIMITS = Limits()
@@ -76,7 +76,7 @@ def test_a_solid_without_facets_has_no_triangles(tmp_path):
     ],
 )
 def test_what_is_cut_is_said(text, words):
-    with pytest.raises(StlError, match=words):
+    with pytest.raises(MeshFileError, match=words):
         parse_stl_text(text.encode(), LIMITS)
 
 
@@ -124,6 +124,6 @@ def test_no_bytes_break_the_parser(noise, at):
     for content in (noise, text[:at] + noise + text[at:], text[: at + 1]):
         try:
             polygons = parse_stl_text(content, LIMITS)
-        except StlError:
+        except MeshFileError:
             continue
         assert polygons.starts[-1] == len(polygons.vertices)
