@@ -28,8 +28,8 @@ def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
     Memory: the text, and at most 24 bytes for each vertex and 32 for each triangle that the limits allow.
 
     Raises:
-        MeshFileError: fewer positions, faces or corners than announced, a word that is no number, or a face with a vertex
-            that does not exist.
+        MeshFileError: fewer positions, faces or corners than announced, a word that is no number, or a face with a
+            vertex that does not exist.
         Rejected: too_large, format_unknown (binary, or more than three dimensions).
     """
     limits = limits or Limits()

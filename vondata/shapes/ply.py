@@ -102,8 +102,8 @@ def parse_ply(content: bytes, limits: Limits) -> Polygons:
     Memory: the file, and 24 bytes for each vertex and 64 for each triangle that the limits allow.
 
     Raises:
-        MeshFileError: a header that cannot be understood, fewer or more rows than announced, a number that is none, or a
-            face with a vertex that does not exist.
+        MeshFileError: a header that cannot be understood, fewer or more rows than announced, a number that is none,
+            or a face with a vertex that does not exist.
         Rejected: too_large.
     """
     if text_encoding(content):
