@@ -26,7 +26,7 @@ from vondata.classes import load_class
 from vondata.dataset.manifest import dataset_classes, prepared, read_manifest
 from vondata.dataset.shards import OutputFiles
 from vondata.frames import shapenet_to_object, viewpoint_of_direction
-from vondata.io.files import OutputFile
+from vondata.io.files import ReadableFile
 from vondata.matching import MatchSettings, ViewBank, build_bank, choose_shapes, match_viewpoints
 from vondata.matching.bank import circular_offset_deg, log_prior
 from vondata.matching.match import WINDOW_DEG, ViewpointMatch, estimate_viewpoint, score_photos
@@ -64,7 +64,7 @@ def main() -> None:
             workers=arguments.workers,
         )
         drawing_s = time.perf_counter() - start
-        files: list[OutputFile] = []
+        files: list[ReadableFile] = []
         for collection, photos in _photos_with_truth(arguments.data, class_name, truths):
             _measure_accuracy(accuracy, f"{collection}/{class_name}", photos, bank)
             files += photos
@@ -103,11 +103,11 @@ def _unit(vector: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
 
 def _photos_with_truth(
     data: Path, class_name: str, truths: dict[tuple[str, str, str], Truth]
-) -> Iterator[tuple[str, dict[OutputFile, Truth]]]:
+) -> Iterator[tuple[str, dict[ReadableFile, Truth]]]:
     rows = prepared(read_manifest(data, class_name, "images"))
     files = OutputFiles(data, class_name, "images")
     for collection in ("photos", "img"):
-        photos: dict[OutputFile, Truth] = {}
+        photos: dict[ReadableFile, Truth] = {}
         for id, source in zip(rows["id"], rows["source"], strict=True):
             truth = (
                 truths.get((collection, class_name, Path(source).name)) if collection in Path(source).parts else None
@@ -118,7 +118,7 @@ def _photos_with_truth(
             yield {"photos": "photos", "img": "pix3d"}[collection], photos
 
 
-def _measure_accuracy(table: Table, name: str, photos: dict[OutputFile, Truth], bank: ViewBank) -> None:
+def _measure_accuracy(table: Table, name: str, photos: dict[ReadableFile, Truth], bank: ViewBank) -> None:
     settings = MatchSettings()
     prior = log_prior(bank.grid, bank.object_class, settings.prior_weight)
     shapes = np.array(bank.shape_ids)
@@ -159,7 +159,7 @@ def _add_rows(table: Table, name: str, shape: str, truths: list[Truth], readings
         )
 
 
-def _matching_s(files: list[OutputFile], bank: ViewBank) -> float:
+def _matching_s(files: list[ReadableFile], bank: ViewBank) -> float:
     repeated = (files * (THROUGHPUT_PHOTOS // len(files) + 1))[:THROUGHPUT_PHOTOS]
     start = time.perf_counter()
     match_viewpoints(repeated, bank)

@@ -238,7 +238,7 @@ LOG_FILE = "prepare.log"
 
 def log_file(data: Path | RemoteFolder) -> Path:
     """Where warnings go, and tracebacks of bugs."""
-    from vondata.io.mirror import cache_folder
+    from vondata.io.files import cache_folder
 
     return (data / "journal" if isinstance(data, Path) else cache_folder()) / LOG_FILE
 

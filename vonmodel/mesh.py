@@ -14,8 +14,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from vondata.dataset.shape_file import atomic_path
 from vondata.frames import object_to_gltf, voxel_to_object
+from vondata.io.files import atomic_path
 
 _CLEARANCE = 1e-3
 

@@ -17,8 +17,8 @@ from vondata.dataset.distributions import (
     viewpoint_histogram,
 )
 from vondata.dataset.schema import manifest_schema, renamed_columns
-from vondata.dataset.shape_file import atomic_path
 from vondata.errors import VonError
+from vondata.io.files import atomic_path
 from vondata.types import Kind
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vondata.dataset.shape_file import atomic_path
 from vondata.errors import VonError
-from vondata.pipeline.task import FORMAT_VERSION
+from vondata.io.files import atomic_path
 from vondata.types import Kind
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 FILE_NAME = "von-dataset.json"
+FORMAT_VERSION = 1  # of the dataset; another version makes every item be prepared again
 
 
 class DatasetFormatError(VonError, ValueError):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import re
-import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,14 +17,13 @@ import zstandard
 
 from vondata.dataset.distance_codec import EncodedField, coarse_count, decode_distance, encode_distance
 from vondata.errors import VonError
-from vondata.io.files import OutputFile
+from vondata.io.files import ReadableFile, atomic_path
 from vondata.kernels import kernel
 
 Bools = npt.NDArray[np.bool_]
 FORMAT_VERSION = 1
 _LEVEL, _HARD_LEVEL = 6, 18
 _HARD_ABOVE = 0.07  # bytes a voxel: rare intricate shapes are worth half a second of compression
-_TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.|$)")
 _NPY_1 = b"\x93NUMPY\x01\x00"
 _COPIES, _LOWEST = np.uint64(0x8040201008040201), np.uint64(0x0101010101010101)
 _LARGEST = 1024  # voxels along an edge that a file may ask memory for
@@ -38,7 +34,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
 class ShapeFileError(VonError, ValueError):
     """A file that is not a prepared shape, or a damaged one."""
 
-    def __init__(self, path: OutputFile, what: str) -> None:
+    def __init__(self, path: ReadableFile, what: str) -> None:
         super().__init__(f"{path} is not a prepared shape: {what}; prepare it again with --force")
 
 
@@ -79,32 +75,6 @@ class PreparedShape:
         return np.asarray((points - np.array(self.centre)) * self.scale @ self.rotation.T, dtype=np.float64)
 
 
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, with its suffix, that takes its place when the block ends without error.
-
-    The file is on the disk before it gets its name, so that whoever sees `path` sees a whole file, also after a power
-    cut. On an error the temporary file is removed and `path` stays as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Removes temporary files of `atomic_path` that killed processes left; nobody may be writing to the folder."""
-    if folder.is_dir():
-        for entry in os.scandir(folder):
-            if _TEMPORARY.match(entry.name):
-                os.unlink(entry)
-
-
 def save_shape(path: Path, shape: PreparedShape) -> None:
     """Writes a shape atomically; the same shape always gives the same bytes."""
     interior = shape.occupancy & ~shape.surface
@@ -133,7 +103,7 @@ def save_shape(path: Path, shape: PreparedShape) -> None:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
-def load_shape(path: OutputFile) -> PreparedShape:
+def load_shape(path: ReadableFile) -> PreparedShape:
     """Reads a prepared shape.
 
     Raises:
@@ -152,14 +122,14 @@ def load_shape(path: OutputFile) -> PreparedShape:
         )
 
 
-def load_occupancy(path: OutputFile) -> Bools:
+def load_occupancy(path: ReadableFile) -> Bools:
     """Reads the (N, N, N) occupancy of a prepared shape alone; errors as `load_shape`."""
     with _open(path) as shape:
         packed = shape.packed("surface") | shape.packed("interior")
         return shape.unpacked(packed, _Room(shape.resolution, distances=0, grids=1))
 
 
-def load_distance(path: OutputFile) -> npt.NDArray[np.float32]:
+def load_distance(path: ReadableFile) -> npt.NDArray[np.float32]:
     """Reads the (N, N, N) distance, in cube edges, of a prepared shape alone; errors as `load_shape`."""
     with _open(path) as shape:
         return shape.distance(_Room(shape.resolution, distances=1, grids=0))
@@ -246,7 +216,7 @@ class _ShapeFile:
 
 
 @contextmanager
-def _open(path: OutputFile) -> Iterator[_ShapeFile]:
+def _open(path: ReadableFile) -> Iterator[_ShapeFile]:
     with path.open("rb") as file:
         content = file.read()
     try:
@@ -259,14 +229,6 @@ def _open(path: OutputFile) -> Iterator[_ShapeFile]:
 def _compress(array: npt.NDArray[Any], level: int = _LEVEL) -> npt.NDArray[np.uint8]:
     packed = zstandard.ZstdCompressor(level=level).compress(np.ascontiguousarray(array).tobytes())
     return np.frombuffer(packed, dtype=np.uint8)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @kernel

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vondata.dataset.manifest import output_path
 from vondata.errors import VonError
-from vondata.io.files import FileSlice, OutputFile
+from vondata.io.files import FileSlice, ReadableFile
 from vondata.types import Kind
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class OutputFiles:
         """Whether they lie in shards."""
         return self._slices is not None
 
-    def __getitem__(self, id: str) -> OutputFile:
+    def __getitem__(self, id: str) -> ReadableFile:
         """The file of a prepared item.
 
         Raises:

@@ -14,10 +14,9 @@ from typing import Any
 
 from vondata.dataset.manifest import SPLIT_SHARES, SUFFIX, manifest_path, prepared, read_manifest
 from vondata.dataset.metadata import FILE_NAME
-from vondata.dataset.shape_file import atomic_path
 from vondata.dataset.shards import OutputFiles, index_path, index_schema
 from vondata.errors import VonError
-from vondata.io.files import OutputFile
+from vondata.io.files import ReadableFile, atomic_path
 from vondata.io.fs import RemoteFolder, delivered, file_system, store_errors
 from vondata.types import Event, Kind, file_safe
 
@@ -96,7 +95,7 @@ def sample_key(id: str) -> str:
 
 
 def _write_shards(
-    folder: str, name: str, samples: Iterator[tuple[str, dict[str, Any], OutputFile]], part: PackedPart, most: int
+    folder: str, name: str, samples: Iterator[tuple[str, dict[str, Any], ReadableFile]], part: PackedPart, most: int
 ) -> Iterator[tuple[str, str, int, int]]:
     """Writes samples to shards; yields id, shard, offset and size of each."""
     number = 0
@@ -129,7 +128,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
     return int(tar.offset) - -(-len(content) // BLOCK) * BLOCK
 
 
-def _read(file: OutputFile) -> bytes:
+def _read(file: ReadableFile) -> bytes:
     try:
         with file.open("rb") as opened:
             return opened.read()

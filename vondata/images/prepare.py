@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vondata.dataset.shape_file import atomic_path
 from vondata.images.cutout import Box, frame_cut_out
 from vondata.images.decoding import DecodedPhoto, decode_mask, decode_photo
 from vondata.images.mask_quality import bounding_box, check_border, check_presence
@@ -20,6 +19,7 @@ from vondata.images.near_duplicates import perceptual_hash
 from vondata.images.object_mask import FoundObject, find_object, object_of_mask
 from vondata.images.segmenter import Segmenter
 from vondata.images.settings import ImageSettings
+from vondata.io.files import atomic_path
 from vondata.types import Item, Rejected
 
 __all__ = ["ImageSettings", "LocatedObject", "locate_object", "prepare_image"]

@@ -1,23 +1,30 @@
-"""A file that lies within another one, as a member of a tar does: opened as any other."""
+"""Local files: atomic writes, removal of what killed writers left, parts of files, and VON's cache folder."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.|$)")
+
 
 @dataclass(frozen=True)
 class FileSlice:
-    """Some bytes of a file.
+    """A range of bytes of a file, such as a member of a tar, opened as any other file.
 
     Attributes:
         path: the file.
-        offset: where the bytes begin.
-        size: how many there are.
-        name: what to call them in messages.
+        offset: of the first byte.
+        size: number of bytes.
+        name: used in messages.
     """
 
     path: Path
@@ -29,17 +36,69 @@ class FileSlice:
         return f"{self.name} in {self.path}"
 
     def open(self, mode: Literal["rb"] = "rb") -> io.BytesIO:
-        """The bytes, read at once.
+        """The bytes, read into memory.
 
         Raises:
-            OSError: the file is not there or ends early.
+            OSError: the file is missing or ends early.
         """
         with open(self.path, mode) as file:
-            content = os.pread(file.fileno(), self.size, self.offset)
+            file.seek(self.offset)
+            content = file.read(self.size)
         if len(content) < self.size:
-            raise OSError(f"{self.path} ends before {self.name}; pack or fetch it again")
+            raise OSError(f"{self.path} ends before {self.name}; write the shards again or fetch them again")
         return io.BytesIO(content)
 
 
 # What a prepared shape or photo is read from.
-OutputFile = Path | FileSlice
+ReadableFile = Path | FileSlice
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with its suffix, that replaces it when the block ends without error.
+
+    The temporary file is flushed to disk before it gets its name, so a reader of `path` sees a whole file, also after
+    a power cut. On an error the temporary file is removed and `path` is unchanged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flushes a file, or the entries of a folder, to disk."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folder and writes their entries itself
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files of `atomic_path` that killed processes left; no other process may write there."""
+    if folder.is_dir():
+        for entry in os.scandir(folder):
+            if _TEMPORARY.match(entry.name):
+                os.unlink(entry)
+
+
+def cache_folder() -> Path:
+    """Folder of what this machine can fetch or compute again: `$XDG_CACHE_HOME/von`, usually ~/.cache/von.
+
+    Without a home folder, as in some containers, a folder of this user below the system's temporary folder.
+    """
+    if configured := os.environ.get("XDG_CACHE_HOME"):
+        return Path(configured) / "von"
+    try:
+        return Path.home() / ".cache" / "von"
+    except RuntimeError:  # neither HOME nor an entry in the user database
+        user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+        return Path(tempfile.gettempdir()) / f"von-{user}"

@@ -15,15 +15,24 @@ import socket
 import threading
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
+from vondata.errors import VonError
 from vondata.io.fs import DeliveryError, RemoteError, StoreError, file_system, remove, store_errors
-from vondata.pipeline.journal import DatasetBusyError
 
 RENEW_EVERY_S = 60.0
 RUNS_OUT_S = 300.0
 
 logger = logging.getLogger(__name__)
+
+
+class DatasetBusyError(VonError, RuntimeError):
+    """Another process prepares the same class and kind."""
+
+    def __init__(self, place: Path | str, who: str = "") -> None:
+        known = f" ({who})" if who else ""
+        super().__init__(f"another von prepare is writing {place}{known}; wait until it ends or stop it")
 
 
 class Leases:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vondata.io.files import cache_folder
 from vondata.io.fs import RemoteError, RemoteFolder, StoreError, file_system, store_errors
 from vondata.io.listing import YEAR_OF_NS, tag_of
 
@@ -88,11 +89,6 @@ def mirror(
         if tell is not None:
             tell(here, total)
     return root
-
-
-def cache_folder() -> Path:
-    """Where this machine keeps what can be fetched again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "von"
 
 
 def _is_wanted(relative: str) -> bool:

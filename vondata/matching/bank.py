@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from vondata.classes import ObjectClass
 from vondata.dataset.manifest import prepared, read_manifest
-from vondata.dataset.shape_file import atomic_path, load_distance
+from vondata.dataset.shape_file import load_distance
 from vondata.dataset.shards import OutputFiles
 from vondata.errors import VonError
-from vondata.io.files import OutputFile
+from vondata.io.files import ReadableFile, atomic_path
 from vondata.matching.cues import SKETCH_PX, SketchCues, sketch_cues
 from vondata.matching.sketching import sketch_volume
 
@@ -142,7 +142,7 @@ class NoShapesError(VonError, ValueError):
     """There is no prepared shape to match against."""
 
 
-def choose_shapes(data: Path, class_name: str, count: int = 96) -> dict[str, OutputFile]:
+def choose_shapes(data: Path, class_name: str, count: int = 96) -> dict[str, ReadableFile]:
     """Prepared shapes to draw, by id: all, or a sample by hash of the id that is the same wherever it is drawn.
 
     Raises:
@@ -158,7 +158,7 @@ def choose_shapes(data: Path, class_name: str, count: int = 96) -> dict[str, Out
 
 
 def build_bank(
-    shapes: Mapping[str, OutputFile],
+    shapes: Mapping[str, ReadableFile],
     object_class: ObjectClass,
     settings: BankSettings = BankSettings(),
     *,
@@ -194,7 +194,7 @@ def build_bank(
 
 
 def _draw(
-    files: list[OutputFile],
+    files: list[ReadableFile],
     grid: ViewGrid,
     camera_distance: float,
     workers: int,
@@ -202,7 +202,7 @@ def _draw(
 ) -> SketchCues:
     azimuth, elevation = np.radians(grid.views_deg).T
 
-    def cues_of(file: OutputFile) -> SketchCues:
+    def cues_of(file: ReadableFile) -> SketchCues:
         volume = sketch_volume(load_distance(file))
         return sketch_cues(volume.draw(azimuth, elevation, camera_distance, SKETCH_PX))
 
@@ -220,7 +220,7 @@ def _draw(
 
 
 def bank_key(
-    shapes: Mapping[str, OutputFile], object_class: ObjectClass, settings: BankSettings = BankSettings()
+    shapes: Mapping[str, ReadableFile], object_class: ObjectClass, settings: BankSettings = BankSettings()
 ) -> str:
     """A hash of all that decides a bank: the shapes' ids and files, the views, the settings."""
     grid = view_grid(object_class, settings.azimuth_step_deg, settings.elevation_step_deg)

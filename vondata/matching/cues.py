@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.errors import VonError
-from vondata.io.files import OutputFile
+from vondata.io.files import ReadableFile
 from vondata.kernels import kernel
 from vondata.matching.sketching import CHANNELS, Singles
 
@@ -33,7 +33,7 @@ _BLOCK = 4096  # sketches that are turned to float32 at a time: 40 MB
 class PhotoUnreadableError(VonError, ValueError):
     """A prepared photo that is missing, damaged, without alpha or without an object."""
 
-    def __init__(self, path: OutputFile, what: str) -> None:
+    def __init__(self, path: ReadableFile, what: str) -> None:
         super().__init__(f"{path} is not a prepared photo: {what}; prepare it again with --force")
 
 
@@ -93,7 +93,7 @@ def sketch_cues(sketches: Singles) -> SketchCues:
     )
 
 
-def read_photo(path: OutputFile) -> npt.NDArray[np.uint8]:
+def read_photo(path: ReadableFile) -> npt.NDArray[np.uint8]:
     """A prepared photo at the size of the sketches, (64, 64, 4) blue, green, red, alpha.
 
     Raises:

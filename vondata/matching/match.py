@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.dataset.shards import OutputFiles
-from vondata.io.files import OutputFile
+from vondata.io.files import ReadableFile
 from vondata.matching.bank import Doubles, ViewBank, ViewGrid, circular_offset_deg, log_prior
 from vondata.matching.cues import CueWeights, photo_cues, read_photo, similarity
 
@@ -68,7 +68,7 @@ class ViewpointMatch:
 
 
 def match_viewpoints(
-    images: Sequence[OutputFile],
+    images: Sequence[ReadableFile],
     bank: ViewBank,
     settings: MatchSettings = MatchSettings(),
     *,
@@ -140,7 +140,7 @@ def _mean_viewpoint(views: Doubles, grid: ViewGrid, near: npt.NDArray[np.bool_],
     return float(circular_offset_deg(azimuth, 0.0)), float(elevation)
 
 
-def score_photos(images: Sequence[OutputFile], bank: ViewBank, weights: CueWeights) -> npt.NDArray[np.float32]:
+def score_photos(images: Sequence[ReadableFile], bank: ViewBank, weights: CueWeights) -> npt.NDArray[np.float32]:
     """(images, shapes, views) how alike each photo and each sketch are.
 
     Raises:

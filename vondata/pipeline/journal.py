@@ -19,21 +19,13 @@ from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
 from vondata.dataset.schema import known_columns, renamed_columns
-from vondata.errors import VonError
+from vondata.io.lease import DatasetBusyError
 from vondata.types import Kind
 
 SYNC_EVERY_S = 2.0
 _ROW = b',"row":'  # cannot stand within a JSON string, where quotes are escaped
 
 logger = logging.getLogger(__name__)
-
-
-class DatasetBusyError(VonError, RuntimeError):
-    """Another process prepares the same class and kind."""
-
-    def __init__(self, place: Path | str, who: str = "") -> None:
-        known = f" ({who})" if who else ""
-        super().__init__(f"another von prepare is writing {place}{known}; wait until it ends or stop it")
 
 
 class Entry(NamedTuple):

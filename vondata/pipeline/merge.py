@@ -12,8 +12,8 @@ from typing import Any
 
 from vondata.dataset.manifest import SUFFIX, dataset_classes, output_path, write_manifest
 from vondata.dataset.metadata import FILE_NAME, PartRecord, read_dataset, record_part
-from vondata.dataset.shape_file import atomic_path
 from vondata.errors import VonError
+from vondata.io.files import atomic_path
 from vondata.pipeline.journal import Entry, Journal, journal_path
 from vondata.types import Event, Kind
 

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from vondata.dataset.manifest import manifest_is_current, output_folder, split_of, write_manifest
 from vondata.dataset.metadata import PartRecord, plain_settings, read_dataset
 from vondata.dataset.schema import load_reason, plain_row
-from vondata.dataset.shape_file import remove_leftovers
 from vondata.errors import VonError
+from vondata.io.files import remove_leftovers
 from vondata.io.fs import DeliveryError, RemoteFolder, fetched
 from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
 from vondata.pipeline.journal import Journal

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from vondata.dataset.metadata import FORMAT_VERSION
 from vondata.io.fs import delivered, fetched
 from vondata.types import Item, Kind, Rejected, Work
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FORMAT_VERSION = 1  # of the dataset; a change makes every item be prepared anew
 _CHUNK = 1 << 20
 
 

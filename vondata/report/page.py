@@ -21,9 +21,9 @@ from vondata.dataset.distributions import (
 )
 from vondata.dataset.manifest import SPLIT_SHARES, dataset_classes, manifest_path, prepared, read_manifest
 from vondata.dataset.schema import known_columns, known_reasons
-from vondata.dataset.shape_file import atomic_path
 from vondata.dataset.shards import OutputFiles
 from vondata.errors import VonError
+from vondata.io.files import atomic_path
 from vondata.io.fs import RemoteFile, is_url
 from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
 from vondata.report.thumbnails import Thumbnail, draw_thumbnail

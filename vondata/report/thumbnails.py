@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vondata.dataset.shape_file import atomic_path, load_occupancy
+from vondata.dataset.shape_file import load_occupancy
 from vondata.frames import camera_direction, voxel_to_object
-from vondata.io.files import FileSlice, OutputFile
+from vondata.io.files import FileSlice, ReadableFile, atomic_path
 from vondata.io.fs import RemoteError, RemoteFile
 from vondata.types import Kind
 
@@ -35,7 +35,7 @@ class Thumbnail:
     """A picture to draw: of the prepared shape, or of the photo, in `source`."""
 
     kind: Kind
-    source: OutputFile | RemoteFile
+    source: ReadableFile | RemoteFile
     target: Path
 
     @property
@@ -66,7 +66,7 @@ def draw_thumbnail(thumbnail: Thumbnail) -> bool:
     return True
 
 
-def _small_photo(source: OutputFile | RemoteFile) -> Image.Image:
+def _small_photo(source: ReadableFile | RemoteFile) -> Image.Image:
     """A photo at thumbnail size, upright.
 
     Raises:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from binvox import Binvox
 
-from vondata.dataset.shape_file import atomic_path
+from vondata.io.files import atomic_path
 from vondata.shapes import bits
 from vondata.shapes.polygons import TriangleSoup
 from vondata.shapes.source_file import Limits, read_bytes

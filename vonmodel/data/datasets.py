@@ -21,7 +21,7 @@ from vondata.classes import load_class
 from vondata.dataset.distributions import known_viewpoints
 from vondata.dataset.manifest import Split, manifest_path, prepared, read_manifest, read_viewpoints
 from vondata.dataset.shards import OutputFiles
-from vondata.io.files import OutputFile
+from vondata.io.files import ReadableFile
 from vondata.dataset.shape_file import load_distance, load_occupancy
 
 from vonmodel.config import ModelConfig, Representation
@@ -135,7 +135,7 @@ class ShapeDataset:
             kept = np.unpackbits(kept.view(np.uint8), count=self._resolution**3)
         return torch.from_numpy(kept).view(1, *(self._resolution,) * 3)
 
-    def _decode(self, file: OutputFile) -> npt.NDArray[np.generic]:
+    def _decode(self, file: ReadableFile) -> npt.NDArray[np.generic]:
         """What is cached: eight voxels of an occupancy in a byte, so that a whole class fits into memory."""
         if self._representation == "occupancy":
             return np.packbits(coarser_occupancy(load_occupancy(file), self._resolution))
@@ -200,7 +200,7 @@ class ImageDataset:
             viewpoint=None if math.isnan(azimuth) or math.isnan(elevation) else (azimuth, elevation),
         )
 
-    def _decode(self, file: OutputFile) -> npt.NDArray[np.generic]:
+    def _decode(self, file: ReadableFile) -> npt.NDArray[np.generic]:
         with file.open("rb") as content, Image.open(content) as photo:
             return smaller_photo(photo.convert("RGBA"), self._size)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vondata.dataset.shape_file import atomic_path
+from vondata.io.files import atomic_path
 from vonmodel.evaluation.features import FeatureNetwork
 from vonmodel.evaluation.images import Images, RealImages
 from vonmodel.evaluation.samples import RealShapes, Volumes

@@ -23,9 +23,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vondata.dataset.shape_file import atomic_path
 from vondata.errors import VonError
-from vondata.io.files import OutputFile
+from vondata.io.files import ReadableFile, atomic_path, cache_folder
 
 FEATURES = 2048
 INPUT_SIZE = 299
@@ -239,11 +238,6 @@ class WeightsError(VonError, RuntimeError):
     """A network to measure with that is not there, or is not the one it should be."""
 
 
-def cache_folder() -> Path:
-    """VON's cache: `$XDG_CACHE_HOME/von`, usually ~/.cache/von."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "von"
-
-
 def find_weights(named: Path | None = None) -> Path:
     """The file of Inception weights: the one named, else `$VON_INCEPTION_WEIGHTS`, else the one in the cache.
 
@@ -339,7 +333,7 @@ def load_inception(path: Path, *, known: Mapping[str, Callable[[Path], dict[str,
     return network.eval().requires_grad_(False)
 
 
-def file_sha256(path: OutputFile) -> str:
+def file_sha256(path: ReadableFile) -> str:
     """The SHA-256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

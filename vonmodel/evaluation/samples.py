@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vondata.dataset.manifest import Split
 from vondata.dataset.shards import OutputFiles
-from vondata.io.files import OutputFile
+from vondata.io.files import ReadableFile
 from vondata.types import Kind
 from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset
@@ -55,7 +55,7 @@ def in_order_of_hash(ids: Sequence[str]) -> list[int]:
     return sorted(range(len(ids)), key=digest)
 
 
-def content_sha256(ids: Iterable[str], files: Iterable[OutputFile]) -> str:
+def content_sha256(ids: Iterable[str], files: Iterable[ReadableFile]) -> str:
     """Hash of every item's id and bytes, in the order of the ids, as hexadecimal digits."""
     digest = hashlib.sha256()
     for id, file in sorted(zip(ids, files, strict=True), key=lambda pair: pair[0]):

@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vondata.dataset.manifest import Split, dataset_classes
-from vondata.dataset.shape_file import atomic_path
 from vondata.dataset.shards import OutputFiles
+from vondata.io.files import atomic_path
 from vonmodel.config import Representation
 from vonmodel.data.datasets import EmptyDatasetError, ShapeDataset
 from vonmodel.evaluation.inception import WeightsError, file_sha256

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vondata.dataset.shape_file import atomic_path
 from vondata.errors import VonError
+from vondata.io.files import atomic_path
 
 Array = npt.NDArray[np.float64]
 

@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vondata.dataset.shape_file import atomic_path
 from vondata.errors import VonError
+from vondata.io.files import atomic_path
 from vonmodel.inference.export import ExportSettings, NoSurfaceError, write_shape_files
 from vonmodel.inference.photo import CutPhoto
 from vonmodel.inference.sampling import Seed

@@ -12,8 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from vondata.dataset.shape_file import atomic_path
 from vondata.errors import VonError
+from vondata.io.files import atomic_path
 from vonmodel.inference.session import LoadedModel
 from vonmodel.reports.gallery import FORMAT, PAGE, SIDECAR, versions
 from vonmodel.reports.html import Origin, Page, linked_picture

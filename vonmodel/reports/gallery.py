@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vondata.dataset.shape_file import atomic_path
+from vondata.io.files import atomic_path
 from vonmodel.reports.html import Origin, Page, linked_picture
 from vonmodel.reports.metrics_log import Figure, Metric, figures_of, newest
 

@@ -8,7 +8,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from vondata.dataset.shape_file import atomic_path
+from vondata.io.files import atomic_path
 
 HOUSE = "house.css"
 _PICTURES = """<dialog aria-label="Picture">

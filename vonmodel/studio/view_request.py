@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vondata.dataset.shape_file import atomic_path
 from vondata.errors import VonError
+from vondata.io.files import atomic_path
 from vonmodel.inference.interpolate import interpolate_spherical
 from vonmodel.inference.sampling import Seed, parse_seed
 from vonmodel.inference.session import CodeError, ModelSession, Shape

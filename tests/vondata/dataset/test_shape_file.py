@@ -20,12 +20,12 @@ from vondata.dataset.distance_codec import (
 from vondata.dataset.shape_file import (
     PreparedShape,
     ShapeFileError,
-    atomic_path,
     load_distance,
     load_occupancy,
     load_shape,
     save_shape,
 )
+from vondata.io.files import atomic_path
 
 
 def ball(resolution: int, radius: float = 0.6) -> PreparedShape:

@@ -11,8 +11,7 @@ import pytest
 
 from vondata.io import lease
 from vondata.io.fs import RemoteFolder, exists, file_system
-from vondata.io.lease import Leases
-from vondata.pipeline.journal import DatasetBusyError
+from vondata.io.lease import DatasetBusyError, Leases
 from vondata.pipeline.store import RemoteStore
 
 URL = "memory://leases/journal/chair-shapes.lease"

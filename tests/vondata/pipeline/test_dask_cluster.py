@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from voncli.main import main
 
 from vondata.dataset.manifest import output_path, read_manifest
-from vondata.dataset.shape_file import atomic_path
+from vondata.io.files import atomic_path
 from vondata.pipeline import dask_cluster as cluster
 from vondata.pipeline import dask_cluster as recruiting
 from vondata.pipeline.dask_cluster import SchedulerUnreachableError, UnfitWorkersError

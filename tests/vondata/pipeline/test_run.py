@@ -15,8 +15,9 @@ import pytest
 from vondata.dataset.manifest import manifest_path, output_path, prepared, read_manifest
 from vondata.dataset.metadata import DatasetFormatError, read_dataset
 from vondata.dataset.schema import ColumnTypeError, UnknownColumnError, UnknownReasonError
-from vondata.dataset.shape_file import atomic_path
-from vondata.pipeline.journal import DatasetBusyError, Journal, journal_path
+from vondata.io.files import atomic_path
+from vondata.io.lease import DatasetBusyError
+from vondata.pipeline.journal import Journal, journal_path
 from vondata.pipeline.run import (
     DataFolderError,
     Event,
