@@ -48,6 +48,8 @@ __all__ = [
 
 Representation = Literal["occupancy", "distance", "signed"]
 DepthRange = Literal["item", "batch"]
+PainterKind = Literal["published", "geometry"]
+CriticKind = Literal["patch", "residual"]
 StageName = Literal["shape", "texture", "joint"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
@@ -76,6 +78,10 @@ class ModelConfig:
         rays_per_pixel: rays along an edge of each pixel of the framed sketch, averaged; 1 is published.
         exact_framing: frame sketches as photos are, centred and with a margin of 3 %, instead of in whole pixels.
         camera_distance: from the camera to the middle of the cube, in half edges; what stands there stays as large.
+        painter: the published networks of texture and sketch, which see normalised depth alone, or a U-Net that sees
+            silhouette, depth, normals and positions of the surface, with encoders of its kind.
+        critics: patch critics of images and of sketches with instance norm (published), or one residual critic of
+            images with masks without any norm.
     """
 
     resolution: Count = 128
@@ -94,6 +100,8 @@ class ModelConfig:
     rays_per_pixel: Count = 1
     exact_framing: bool = False
     camera_distance: Distance = 2.0
+    painter: PainterKind = "published"
+    critics: CriticKind = "patch"
 
 
 @dataclass(frozen=True)
@@ -189,6 +197,15 @@ class TextureStageConfig(StageConfig):
         texture_cycle: weight of texture code -> image -> texture code.
         kl: weight of the texture encoder's divergence from the normal distribution.
         mask: weight of the fake sketch staying inside the photo's mask.
+        objective: least squares with the three cycles, sketches judged too (published), or pairs of one real and
+            one generated image, augmented alike, with the cycles of code and sketch; `image_pool`, `image_cycle` and
+            `kl` are of the published objective alone.
+        r1: weight of the squared slope of the critic of pairs on photos.
+        r2: the same on generated images.
+        slope_every: steps from one such penalty to the next, which then weighs as much more.
+        augment_colour: strength of the colours' variation of all that the critic of pairs sees, see
+            `training.critic_augmentation`.
+        augment_shift: largest shift there, as a fraction of the image's side.
     """
 
     batch_size: Count = 12
@@ -201,6 +218,12 @@ class TextureStageConfig(StageConfig):
     texture_cycle: Amount = 1.0
     kl: Amount = 0.001
     mask: Amount = 2.5
+    objective: Literal["least-squares", "relativistic"] = "least-squares"
+    r1: Amount = 2.0
+    r2: Amount = 2.0
+    slope_every: Count = 1
+    augment_colour: Share = 0.0
+    augment_shift: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -281,6 +304,19 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    def check_objective(self) -> None:
+        """Checks that the texture objective is one for these networks.
+
+        Raises:
+            ConfigError: names the two fields that exclude each other.
+        """
+        for name, value in (("painter", self.model.painter), ("critics", self.model.critics)):
+            if value in ("geometry", "residual") and self.texture.objective != "relativistic":
+                raise ConfigError(
+                    f"model.{name} is {value}: it is trained by pairs; set texture.objective to relativistic, "
+                    f"now {self.texture.objective}"
+                )
 
     def stage(self, name: StageName) -> ShapeStageConfig | TextureStageConfig | JointStageConfig:
         """The configuration of one stage."""

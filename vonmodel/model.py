@@ -9,7 +9,11 @@ from torch import Tensor, nn
 from vonmodel.config import ModelConfig
 from vonmodel.geometry import Camera
 from vonmodel.networks import (
+    CodeRegressor,
+    DepthUNet,
+    GeometryPainter,
     PatchCritic,
+    ResidualCritic,
     ShapeCritic,
     ShapeGenerator,
     SketchEncoder,
@@ -24,6 +28,7 @@ from vonmodel.projection import (
     SurfaceSketch,
     frame_positions,
     frame_sketch,
+    geometry_maps,
     locate_surface,
     project,
     reduce_sketch,
@@ -41,11 +46,11 @@ class VonModel(nn.Module):
         config: sizes and representation.
         shape_generator: shape code -> volume.
         shape_critic: volume -> score.
-        texture_generator: normalised depth and texture code -> image.
+        texture_generator: normalised depth, or the maps of a surface, and texture code -> image.
         sketch_encoder: image -> normalised depth.
         texture_encoder: image -> mean and log variance of its texture code.
-        image_critic: image -> patch scores.
-        sketch_critic: normalised depth -> patch scores.
+        image_critic: image -> patch scores, or image with mask -> score.
+        sketch_critic: normalised depth -> patch scores; None where sketches are not judged.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -56,11 +61,13 @@ class VonModel(nn.Module):
             config.resolution, code_size=config.shape_code_size, base_channels=config.shape_base_channels
         )
         self.shape_critic = ShapeCritic(config.resolution, base_channels=config.shape_base_channels)
-        self.texture_generator = TextureGenerator(size, code_size=config.texture_code_size, base_channels=width)
-        self.sketch_encoder = SketchEncoder(size, base_channels=width)
-        self.texture_encoder = TextureEncoder(size, code_size=config.texture_code_size, base_channels=width)
-        self.image_critic = PatchCritic(3, size, base_channels=width)
-        self.sketch_critic = PatchCritic(1, size, base_channels=width)
+        code_size, geometry = config.texture_code_size, config.painter == "geometry"
+        self.texture_generator = (GeometryPainter if geometry else TextureGenerator)(size, code_size, width)
+        self.sketch_encoder = DepthUNet(size, width // 2) if geometry else SketchEncoder(size, width)
+        self.texture_encoder = (CodeRegressor if geometry else TextureEncoder)(size, code_size, width)
+        patches = config.critics == "patch"
+        self.image_critic = PatchCritic(3, size, width) if patches else ResidualCritic(4, size, width)
+        self.sketch_critic = PatchCritic(1, size, width) if patches else None
 
     def generate_shapes(self, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
         """Volumes of shape codes, in the model's representation, [0, 1]."""
@@ -124,8 +131,17 @@ class VonModel(nn.Module):
     def colours(
         self, framed: FramedSketch | SurfaceSketch, texture_codes: Float[Tensor, "n code"]
     ) -> Float[Tensor, "n 3 size size"]:
-        """Colours of framed sketches in these textures, in [-1, 1], also where there is no object."""
-        colours: Tensor = self.texture_generator(framed.normalized_depth, texture_codes)
+        """Colours of framed sketches in these textures, in [-1, 1], also where there is no object.
+
+        Raises:
+            TypeError: the painter sees the surface, and this sketch does not tell it; `sketch` and `frame` do.
+        """
+        seen = framed.normalized_depth
+        if self.config.painter == "geometry":
+            if not isinstance(framed, SurfaceSketch):
+                raise TypeError("a geometry painter needs a SurfaceSketch; take it from VonModel.sketch or frame")
+            seen = geometry_maps(framed)
+        colours: Tensor = self.texture_generator(seen, texture_codes)
         return colours
 
     def paint(

@@ -6,6 +6,12 @@ import torch
 from torch import nn
 
 from vonmodel.networks.normalisation import WholeSampleNorm
+from vonmodel.networks.residual import Modulation, PlainResidual
+
+# What the published rule is multiplied by where nothing is normalised: residual blocks begin near the identity, so
+# that a deep network begins with the variance it is given, and styles near no modulation.
+RESIDUAL_SHARE = 0.3 / math.sqrt(2.0)
+MODULATION_SHARE = 0.3
 
 
 @torch.no_grad()
@@ -14,7 +20,8 @@ def initialise_kaiming(network: nn.Module, generator: torch.Generator) -> None:
 
     Fan-in is counted as the published code counts it, over the numbers in `weight[0]`; for transposed convolutions
     those are the output channels. Biases are 0, batch norm is the identity, gains of whole-sample normalisation are
-    uniform in [0, 1].
+    uniform in [0, 1]. The last convolution of a block of `residual.PlainResidual` and the linear part of a modulation
+    begin smaller.
 
     Args:
         network: initialised in place, on any device.
@@ -35,3 +42,9 @@ def initialise_kaiming(network: nn.Module, generator: torch.Generator) -> None:
                 module.reset_running_stats()
                 module.weight.fill_(1.0)
                 module.bias.zero_()
+    for module in network.modules():
+        match module:
+            case PlainResidual():
+                module.second.weight.mul_(RESIDUAL_SHARE)
+            case Modulation():
+                module.linear.weight.mul_(MODULATION_SHARE)

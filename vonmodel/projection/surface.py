@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -80,18 +80,17 @@ def geometry_maps(sketch: SurfaceSketch) -> Float[Tensor, "n 8 R R"]:
     )
 
 
-def surface_normals(
-    position: Float[Tensor, "n 3 R R"], visible: Float[Tensor, "n 1 R R"]
-) -> Float[Tensor, "n 3 R R"]:
+def surface_normals(position: Float[Tensor, "n 3 R R"], visible: Bool[Tensor, "n 1 R R"]) -> Float[Tensor, "n 3 R R"]:
     """Unit normals of a position map, towards the camera; 0 where they are not known.
 
     The slope along an axis is that to the nearer one in space of the two visible neighbours: across the edge of a
     part the farther one lies on another part.
     """
     down, right = (_nearer_slope(position, visible, axis) for axis in (-2, -1))
-    normals: Tensor = torch.linalg.cross(down, right, dim=1)
+    normals = torch.linalg.cross(down, right, dim=1)
     length = torch.linalg.vector_norm(normals.detach(), dim=1, keepdim=True)
-    return torch.where(length > 1e-12, normals, 0.0) / length.clamp_min(1e-12)
+    unit: Tensor = torch.where(length > 1e-12, normals, 0.0) / length.clamp_min(1e-12)
+    return unit
 
 
 def _nearer_slope(position: Tensor, visible: Tensor, axis: int) -> Float[Tensor, "n 3 R R"]:

@@ -11,7 +11,7 @@ from vonmodel.model import GENERATORS, VonModel
 from vonmodel.training.image_pool import ImagePool
 from vonmodel.training.shape_stage import generate, shape_critic_losses, shape_generator_loss
 from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
-from vonmodel.training.texture_stage import texture_critic_losses, texture_losses
+from vonmodel.training.texture_stage import texture_critic_losses, texture_critics, texture_losses
 
 
 class JointStage(Stage):
@@ -52,7 +52,7 @@ class JointStage(Stage):
         self._model, self._shape, self._shapes, self._photos = model, shape, shapes, photos
         self._texture = replace(texture, batch_size=config.batch_size)
         painters = (model.texture_generator, model.sketch_encoder, model.texture_encoder)
-        critics = (model.image_critic, model.sketch_critic)
+        critics = texture_critics(model)
         betas, shape_betas = (config.beta1, config.beta2), (config.beta1, config.shape_beta2)
         rate, shape_rate = config.learning_rate, config.shape_learning_rate
         self.phases = (
@@ -97,4 +97,4 @@ class JointStage(Stage):
         assert real is not None
         shape = shape_critic_losses(self._model, real, step.made["volumes"], step, self._shape, step.number)
         weighted = {name: self.config.shape_weight * loss for name, loss in shape.items()}
-        return {**weighted, **texture_critic_losses(self._model, step, self.pools)}
+        return {**weighted, **texture_critic_losses(self._model, step, self.pools, self._texture)}

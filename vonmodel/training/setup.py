@@ -20,6 +20,7 @@ from vonmodel.data.datasets import ImageDataset, ShapeDataset, ViewpointSampler,
 from vonmodel.data.loader import PhotoSource, ShapeSource
 from vonmodel.distributed import Part, process_count
 from vonmodel.model import VonModel, arrange_channels_last
+from vonmodel.networks import ResidualCritic
 from vonmodel.networks.normalisation import share_batch_norms
 from vonmodel.precision import weights_in
 from vonmodel.run_folder import RunFolder
@@ -41,8 +42,8 @@ def prepare_model(model: VonModel, compute: ComputeConfig, device: torch.device)
         # on the critics of the joint stage.
         torch.compiler.reset()
         for name, network in model.named_children():
-            # The gradient penalty differentiates the shape critic twice, which the compiler does not do.
-            if name != "shape_critic":
+            # The gradient penalties differentiate these critics twice, which the compiler does not do.
+            if name != "shape_critic" and not isinstance(network, ResidualCritic):
                 network.compile()
     return model
 
@@ -123,6 +124,7 @@ def build_stage(config: TrainConfig, name: StageName, model: VonModel, data: Tra
     shapes, fused = ShapeSource(data.shapes, name, config.seed), config.compute.fused_optimiser
     if name == "shape":
         return ShapeStage(model, config.shape, shapes, fused_optimiser=fused)
+    config.check_objective()
     assert data.photos is not None
     photos = PhotoSource(data.photos, data.viewpoints, config.data, data.mirror_symmetry, name, config.seed)
     if name == "texture":
@@ -171,10 +173,12 @@ def check(config: TrainConfig, data: Path, stages: Sequence[StageName], *, proce
     """Looks ahead, so that what the last stage lacks is said before the first one trains for hours.
 
     Raises:
-        ConfigError: a batch cannot be dealt out evenly to this many processes.
+        ConfigError: a batch cannot be dealt out evenly to this many processes, or the objective is not one for these
+            networks.
         UnsupportedSizeError: there are no networks of these sizes.
         ManifestMissingError, EmptyDatasetError, ResolutionError, ShapeFileError, OSError: the data does not serve.
     """
+    config.check_objective()
     with torch.device("meta"):
         VonModel(config.model)
     for name in stages:

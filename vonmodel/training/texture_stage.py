@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from vonmodel.config import StageName, TextureStageConfig
 from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined
@@ -24,6 +24,7 @@ from vonmodel.training.losses import (
 )
 from vonmodel.training.shape_stage import generate
 from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
+from vonmodel.training.texture_pairs import paired_critic_losses, paired_texture_losses
 
 WHITE, FAR = 1.0, -1.0
 
@@ -60,7 +61,7 @@ class TextureStage(Stage):
         self._model, self._shapes, self._photos, self._generated_from = model, shapes, photos, generated_from
         betas = (config.beta1, config.beta2)
         painters = (model.texture_generator, model.sketch_encoder, model.texture_encoder)
-        critics = (model.image_critic, model.sketch_critic)
+        critics = texture_critics(model)
         paint_adam, critic_adam = (
             adam([(networks, config.learning_rate, betas)], fused=fused_optimiser) for networks in (painters, critics)
         )
@@ -89,13 +90,22 @@ class TextureStage(Stage):
         return texture_losses(self._model, sketch, step, self.config)
 
     def _critics(self, step: Step, repeat: int) -> Losses:
-        return texture_critic_losses(self._model, step, self.pools)
+        return texture_critic_losses(self._model, step, self.pools, self.config)
 
 
 def texture_losses(
     model: VonModel, sketch: FramedSketch | SurfaceSketch, step: Step, weights: TextureStageConfig
 ) -> dict[str, Tensor]:
-    """What texture generator, sketch encoder and texture encoder minimise, weighted.
+    """What texture generator, sketch encoder and texture encoder minimise, weighted, in the objective chosen."""
+    if weights.objective == "relativistic":
+        return paired_texture_losses(model, sketch, step, weights)
+    return published_texture_losses(model, sketch, step, weights)
+
+
+def published_texture_losses(
+    model: VonModel, sketch: FramedSketch | SurfaceSketch, step: Step, weights: TextureStageConfig
+) -> dict[str, Tensor]:
+    """The published objective: least squares and three cycles.
 
     Leaves the fake image, the fake sketch and the real sketch in `step.made` for the critics.
 
@@ -126,6 +136,7 @@ def texture_losses(
     # The published weight counts the sum over a batch; times the batch size of the configuration it stays the same
     # however the batch is dealt out to devices.
     divergence = weights.batch_size * texture_code_divergence(mean, log_variance).mean()
+    assert model.sketch_critic is not None
     return {
         "image_adversarial": least_squares_generator_loss(model.image_critic(fake_image)),
         "sketch_adversarial": least_squares_generator_loss(model.sketch_critic(fake_depth)),
@@ -137,8 +148,18 @@ def texture_losses(
     }
 
 
-def texture_critic_losses(model: VonModel, step: Step, pools: Mapping[str, ImagePool]) -> dict[str, Tensor]:
-    """What the critics of images and sketches minimise, on this step's fakes and past ones."""
+def texture_critics(model: VonModel) -> tuple[nn.Module, ...]:
+    """The critics that the model has for images and sketches."""
+    return tuple(critic for critic in (model.image_critic, model.sketch_critic) if critic is not None)
+
+
+def texture_critic_losses(
+    model: VonModel, step: Step, pools: Mapping[str, ImagePool], weights: TextureStageConfig | None = None
+) -> dict[str, Tensor]:
+    """What the critics of images and sketches minimise in the objective chosen; least squares on past fakes too."""
+    if weights is not None and weights.objective == "relativistic":
+        return paired_critic_losses(model, step, weights)
+    assert model.sketch_critic is not None
     real_image, real_depth = step.batch.images, step.made["real_depth"]
     assert real_image is not None
     fake_image = pools["images"].exchange(step.made["image"], step.generator, step.part)
@@ -149,5 +170,5 @@ def texture_critic_losses(model: VonModel, step: Step, pools: Mapping[str, Image
     }
 
 
-def _patch_loss(critic: torch.nn.Module, real: Float[Tensor, "n c h w"], fake: Float[Tensor, "n c h w"]) -> Tensor:
+def _patch_loss(critic: nn.Module, real: Float[Tensor, "n c h w"], fake: Float[Tensor, "n c h w"]) -> Tensor:
     return least_squares_critic_loss(critic(real), critic(fake))
