@@ -328,13 +328,58 @@ def user_errors() -> Iterator[None]:
         raise click.ClickException(in_words(error)) from error
 
 
+# What the command line adds to an error of the libraries, by its class: the options and verbs that do what the message
+# says. Fields in braces are attributes of the error.
+ADVICE: Mapping[str, str] = {
+    "BaselineMissingError": "von train --baseline {name}",
+    "CheckpointMissingError": "von train",
+    "ClassifierMissingError": "von train-classifier",
+    "ClassifierMismatchError": "von train-classifier --resolution {resolution} --representation {representation}",
+    "ConfigChangedError": "--run names another one",
+    "EmptyDatasetError": "von inspect shows the reasons",
+    "EmptyShapeError": "von prepare with --force",
+    "IdConflictError": "--prefer-first",
+    "ListenError": "--port",
+    "ManifestMissingError": "von prepare {source} --class {class_name}",
+    "MixedSettingsError": "--mixed-settings",
+    "NoSurfaceError": "--level",
+    "NonFiniteLossError": "--run and --skip-nonfinite",
+    "PathTooShortError": "--seed or --texture-seed",
+    "PhotoUnreadableError": "von prepare images --force",
+    "ReconstructionMissingError": "von reconstruct",
+    "RemoteHostError": "--allow-host NAME",
+    "ResolutionError": "von prepare with {option} {wanted}, or von train --set {field}={prepared}",
+    "RunFolderTakenError": "--run",
+    "RunMissingError": "von train --class CLASS",
+    "SchedulerUnreachableError": "--scheduler ADDRESS, or leave it out",
+    "ShapeFileError": "von prepare with --force",
+    "StageOrderError": "leave --stage out, or --stage {before}",
+    "UnfitWorkersError": "--scheduler",
+    "WeightsMissingError": "--download fetches them, --inception-weights names the file, --features random needs none",
+    "WorkersNotStartedError": "--workers 0",
+}
+
+
 def cli_error(error: VonError) -> click.ClickException:
-    """The error as the command line says it."""
+    """The error as the command line says it: its message, and the options that help."""
     from vondata.classes import UnknownClassError
 
     if isinstance(error, UnknownClassError):
         return click.UsageError(f"--class: {error}")
-    return click.UsageError(str(error)) if error.exit_code == 2 else click.ClickException(str(error))
+    advice = next((ADVICE[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in ADVICE), None)
+    text = str(error) if advice is None else f"{error} ({advice.format(**_words_of(error))})"
+    return click.UsageError(text) if error.exit_code == 2 else click.ClickException(text)
+
+
+def _words_of(error: VonError) -> dict[str, Any]:
+    """The error's attributes, and what the command line calls them."""
+    words = dict(vars(error))
+    match words:
+        case {"kind": kind}:
+            words["source"] = "shapenet or meshes" if kind == "shapes" else "images"
+        case {"field": field}:
+            words["option"] = "--size" if field == "model.image_size" else "--resolution"
+    return words
 
 
 @contextmanager

@@ -27,6 +27,10 @@ class CheckpointError(VonError):
     """A run or checkpoint that is missing, half there or of another version."""
 
 
+class CheckpointMissingError(CheckpointError):
+    """A run that has no checkpoint yet."""
+
+
 @dataclass(frozen=True)
 class CheckpointInfo:
     """What a checkpoint says of itself.
@@ -173,7 +177,7 @@ def load_model(
     if checkpoint is None:
         found = list_checkpoints(run)
         if not found:
-            raise CheckpointError(f"{run} has no checkpoint yet; train it first with: von train")
+            raise CheckpointMissingError(f"{run} has no checkpoint yet; train it first")
         info = found[-1]
     else:
         info = read_info(run, checkpoint)

@@ -357,14 +357,14 @@ def apply_setting(config: TrainConfig, setting: str) -> TrainConfig:
     """
     path, equals, text = setting.partition("=")
     if not equals:
-        raise ConfigError(f"--set {setting}: write it as stage.field=value, for example shape.learning_rate=1e-4")
+        raise ConfigError(f"{setting!r}: write it as stage.field=value, for example shape.learning_rate=1e-4")
     try:
         value = json.loads(text)
     except json.JSONDecodeError:
         value = text
     for name in reversed(path.strip().split(".")):
         value = {name: value}
-    return update(config, value, f"--set {path.strip()}")
+    return update(config, value, f"setting {path.strip()}")
 
 
 def difference(ours: TrainConfig, theirs: TrainConfig) -> list[str]:

@@ -87,7 +87,7 @@ def write_glb(path: Path, mesh: SurfaceMesh) -> None:
 def write_mesh(path: Path, mesh: SurfaceMesh) -> None:
     """Writes a mesh as .glb, .obj or .ply, whichever the path ends in; all in glTF's frame, colours at the vertices.
 
-    Read back with `von prepare meshes --up y --front z`.
+    Prepared again as a mesh whose up is y and whose front is z.
 
     Raises:
         ValueError: the path ends otherwise.

@@ -21,7 +21,19 @@ REMAINS = {"checkpoints", "samples", "baselines", ".config.json.partial"}
 
 
 class RunError(VonError):
-    """A run folder that is not there, or that belongs to another configuration."""
+    """A run folder that cannot be used."""
+
+
+class RunMissingError(RunError):
+    """There is no run, or none with a checkpoint."""
+
+
+class RunFolderTakenError(RunError):
+    """A new run's folder holds other things."""
+
+
+class ConfigChangedError(RunError):
+    """A run was started with another configuration."""
 
 
 class RunFolder:
@@ -51,7 +63,7 @@ class RunFolder:
             RunError: no run was started here.
         """
         if not self.exists:
-            raise RunError(f"{self.path} is no run: it has no config.json; start one with: von train --class <class>")
+            raise RunMissingError(f"{self.path} is no run: it has no config.json; train one first")
         return load_config(self.path / "config.json")
 
     def start(self, config: TrainConfig) -> None:
@@ -110,9 +122,9 @@ class RunFolder:
             strange = sorted(each.name for each in self.path.iterdir() if each.name not in REMAINS)
             if strange:
                 named = ", ".join(strange[:3]) + (" and more" if len(strange) > 3 else "")
-                raise RunError(f"{self.path} holds other things than a run ({named}); name a new folder with --run")
+                raise RunFolderTakenError(f"{self.path} holds other things than a run ({named}); name a new folder")
         elif self.path.exists():
-            raise RunError(f"{self.path} is no folder; name a new one with --run")
+            raise RunFolderTakenError(f"{self.path} is no folder; name a new one")
 
     def check_same(self, config: TrainConfig) -> None:
         """Checks that the run was started with this configuration, but for what it writes and when.
@@ -126,9 +138,9 @@ class RunFolder:
             fields = "; ".join(
                 f"{name} was {value_of(theirs, name)!r}, now {value_of(config, name)!r}" for name in changed
             )
-            raise RunError(
+            raise ConfigChangedError(
                 f"{self.path} was started with another configuration ({fields}). Give the old values to "
-                f"go on with it, or start another run with --run"
+                f"go on with it, or start another run"
             )
 
 
@@ -143,7 +155,7 @@ def latest_run(runs: Path) -> RunFolder:
         for file in sorted(runs.glob("*/checkpoints/*/checkpoint.json"), key=lambda each: each.stat().st_mtime)
     }
     if not found:
-        raise RunError(f"{runs} holds no run with a checkpoint; train one with: von train --class <class>")
+        raise RunMissingError(f"{runs} holds no run with a checkpoint; train one first")
     return RunFolder(max(found, key=lambda run: found[run]))
 
 

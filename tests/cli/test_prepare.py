@@ -273,4 +273,4 @@ def test_limits_that_make_no_sense_are_refused(von: Von, tree: Path, option: str
 def test_an_address_without_port_is_refused_at_once(von: Von, tree: Path) -> None:
     result = von("prepare", "shapenet", "--root", str(tree), "--scheduler", "localhost")
     assert result.exit_code == 1
-    assert "--scheduler localhost: no Dask scheduler answers there (missing port number" in result.output
+    assert "Dask scheduler localhost: no Dask scheduler answers there (missing port number" in result.output

@@ -106,10 +106,10 @@ def test_a_configuration_file(tiny_data: Path, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["--class=chare"], 2, "did you mean 'chair'?"),
-        (["--class=car"], 1, "has no shapes of class 'car': run von prepare"),
+        (["--class=car"], 1, "has no shapes of class 'car': prepare them first (von prepare shapenet"),
         (["--class=chair", "--set=shape.stedy=3"], 1, "did you mean 'steady'?"),
         (["--class=chair", "--set=model.resolution=24"], 1, "resolution is 24; the networks exist for 16, 32"),
-        (["--class=chair", "--preset=demo", "--set=model.image_size=64"], 1, "prepare it again with --size 64"),
+        (["--class=chair", "--preset=demo", "--set=model.image_size=64"], 1, "von prepare with --size 64"),
         (["--class=chair", "--preset=demo", "--stage=texture"], 1, "goes on from the finished stage shape"),
         (["--class=chair", "--device=gpu"], 2, "--device gpu"),
         (["--class=chair", "--preset=fastest"], 2, "'demo', 'published', 'fast', 'modern'"),
@@ -135,7 +135,7 @@ def test_a_folder_of_other_things_is_no_place_for_a_run(tiny_data: Path, tmp_pat
     file.touch()
     result = train(tiny_data, tmp_path, "--class=chair", "--stage=shape", *SMALL, f"--run={file}")
     assert result.exit_code == 1
-    assert f"{file} is no folder; name a new one with --run" in result.stderr
+    assert f"{file} is no folder; name a new one (--run)" in result.stderr
 
 
 def test_a_full_disk_is_said_in_one_sentence(

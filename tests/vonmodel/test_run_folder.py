@@ -43,7 +43,7 @@ def test_when_it_writes_may_change(tmp_path: Path) -> None:
 
 
 def test_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"is no run: it has no config\.json; start one with: von train"):
+    with pytest.raises(RunError, match=r"is no run: it has no config\.json; train one first"):
         RunFolder(tmp_path).config()
 
 

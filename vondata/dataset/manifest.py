@@ -37,10 +37,8 @@ class ManifestMissingError(VonError, FileNotFoundError):
     """There is no manifest of this class and kind yet."""
 
     def __init__(self, data: Path, class_name: str, kind: Kind) -> None:
-        source = "shapenet (or meshes)" if kind == "shapes" else "images"
-        super().__init__(
-            f"{data} has no {kind} of class {class_name!r}: run von prepare {source} --class {class_name}"
-        )
+        self.class_name, self.kind = class_name, kind
+        super().__init__(f"{data} has no {kind} of class {class_name!r}: prepare them first")
 
 
 class ManifestDamagedError(VonError, ValueError):
@@ -48,7 +46,7 @@ class ManifestDamagedError(VonError, ValueError):
 
     def __init__(self, path: Path, what: object) -> None:
         super().__init__(
-            f"{path} is damaged ({what}): remove it and run von prepare again, which writes it anew from the journal"
+            f"{path} is damaged ({what}): remove it and prepare again, which writes it anew from the journal"
         )
 
 

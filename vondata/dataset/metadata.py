@@ -59,11 +59,11 @@ def read_dataset(data: Path) -> dict[str, dict[Kind, PartRecord]]:
             for class_name, kinds in document["classes"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetFormatError(f"{path} is damaged ({error}); remove it and run von prepare again") from error
+        raise DatasetFormatError(f"{path} is damaged ({error}); remove it and prepare again") from error
     if version > FORMAT_VERSION:
         raise DatasetFormatError(
             f"{path} has format version {version} and this VON knows up to {FORMAT_VERSION}: use a newer VON, or "
-            "another --data folder"
+            "another folder"
         )
     return parts
 

@@ -35,7 +35,7 @@ class ShapeFileError(VonError, ValueError):
     """A file that is not a prepared shape, or a damaged one."""
 
     def __init__(self, path: ReadableFile, what: str) -> None:
-        super().__init__(f"{path} is not a prepared shape: {what}; prepare it again with --force")
+        super().__init__(f"{path} is not a prepared shape: {what}; prepare it again")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Where the files of a dataset are read from: each by itself, or out of the shards that `von pack` wrote.
+"""Where the files of a dataset are read from: each by itself, or out of the shards of a packed dataset.
 
 A packed dataset has the tables of the dataset it was made from, and in place of the folder `chair/shapes` the shards
 `chair/shapes-train-000000.tar` ... with an index of where in them each file lies.

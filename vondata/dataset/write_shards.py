@@ -133,7 +133,7 @@ def _read(file: ReadableFile) -> bytes:
         with file.open("rb") as opened:
             return opened.read()
     except FileNotFoundError as error:
-        raise PackError(f"{file} is in the manifest but not there; run von prepare again") from error
+        raise PackError(f"{file} is in the manifest but not there; prepare it again") from error
 
 
 def _write_index(place: str, entries: list[tuple[str, str, int, int]]) -> None:
@@ -172,4 +172,4 @@ def _check_empty(into: Path | RemoteFolder) -> None:
         with store_errors(into):
             taken = bool(system.exists(path) and system.ls(path, detail=False))
     if taken:
-        raise PackError(f"--into {into} is not empty; name a new folder, so that no old shard is taken for a new one")
+        raise PackError(f"{into} is not empty; name a new folder, so that no old shard is taken for a new one")

@@ -130,7 +130,7 @@ def make_object(class_name: DemoClass, index: int, seed: int) -> DemoObject:
     used = {part.material for part in made}
     return DemoObject(
         class_name,
-        hashlib.md5(f"von demo {class_name} {seed} {index}".encode(), usedforsecurity=False).hexdigest(),
+        hashlib.md5(" ".join(("von", "demo", class_name, str(seed), str(index))).encode(), usedforsecurity=False).hexdigest(),
         family,
         flaw,
         made,

@@ -40,7 +40,7 @@ def photo_items(root: Path, classes: Sequence[ObjectClass]) -> Iterator[Item]:
     if not folders:
         names = ", ".join(each.name for each in classes)
         raise CollectionMissingError(
-            f"{root} holds none of the folders {names}; if all of its photos are of one class, name it with --class"
+            f"{root} holds none of the folders {names}; if all of its photos are of one class, name that class"
         )
     found = False
     for name, folder in folders.items():

@@ -34,7 +34,7 @@ class PhotoUnreadableError(VonError, ValueError):
     """A prepared photo that is missing, damaged, without alpha or without an object."""
 
     def __init__(self, path: ReadableFile, what: str) -> None:
-        super().__init__(f"{path} is not a prepared photo: {what}; prepare it again with --force")
+        super().__init__(f"{path} is not a prepared photo: {what}; prepare it again")
 
 
 @dataclass(frozen=True, eq=False)

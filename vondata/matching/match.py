@@ -74,7 +74,7 @@ def match_viewpoints(
     *,
     on_match: Callable[[int, int], None] | None = None,
 ) -> list[ViewpointMatch]:
-    """The viewpoints of prepared photos (square RGBA, the object framed as `von prepare images` does).
+    """The viewpoints of prepared photos (square RGBA, the object framed as photos are prepared).
 
     Args:
         images: files of one class; each is judged on its own, whatever the others are.

@@ -84,7 +84,7 @@ def sketch_volume(distance: Singles, largest: int = 128) -> SketchVolume:
     clearance = np.minimum(quarters, 255.0).astype(np.uint8)
     met = np.argwhere(clearance <= _HIT)
     if not len(met):
-        raise EmptyShapeError("a shape has no surface to draw; prepare it again with --force")
+        raise EmptyShapeError("a shape has no surface to draw; prepare it again")
     points = met * (2.0 / (distance.shape[0] - 1)) - 1.0
     return SketchVolume(clearance, _hull(points).astype(np.float32))
 

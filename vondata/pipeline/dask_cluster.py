@@ -52,8 +52,8 @@ class SchedulerUnreachableError(VonError, ConnectionError):
 
     def __init__(self, address: str, what: str) -> None:
         super().__init__(
-            f"--scheduler {address}: {what}; start one with `dask scheduler`, give its address as tcp://host:port, "
-            "or leave the option out to work on this machine"
+            f"Dask scheduler {address}: {what}; start one with `dask scheduler`, give its address as "
+            "tcp://host:port, or work on this machine"
         )
 
 
@@ -64,7 +64,7 @@ class WorkersNotStartedError(VonError, RuntimeError):
         super().__init__(
             f"the worker processes do not start ({error}); what they wrote above says why. A script of your own must "
             'prepare below `if __name__ == "__main__":` in a file, as each of them imports it; without processes '
-            "(--workers 0) it need not"
+            "(0 workers) it need not"
         )
 
 
@@ -175,7 +175,7 @@ class Recruiter:
         call: the work, which every worker must be able to import.
         folder: the folder that outputs go to, which workers must see under the same path; None when each of them
             reaches the outputs by URL, or is a process of this machine.
-        is_ours: whether the workers were started for this run, and not found by --scheduler.
+        is_ours: whether the workers were started for this run, and not found by a scheduler's address.
 
     Raises:
         UnfitWorkersError: the scheduler itself runs another version.
@@ -197,7 +197,7 @@ class Recruiter:
         except ModuleNotFoundError as error:
             answer = error
         if why := self._why_unfit(answer):
-            raise UnfitWorkersError(f"--scheduler: the scheduler at {address} cannot pass this work on: {why}")
+            raise UnfitWorkersError(f"the scheduler at {address} cannot pass this work on: {why}")
 
     def admit(self, addresses: Iterable[str]) -> list[str]:
         """Those of these workers that can do the work; each of the others is named in the log.
@@ -237,7 +237,7 @@ class Recruiter:
         if self._is_ours:
             raise UnfitWorkersError(f"the worker processes cannot do this work: {reasons[0]}")
         address = self._client.scheduler.address
-        raise UnfitWorkersError(f"--scheduler: no worker at {address} can do this work: {reasons[0]}")
+        raise UnfitWorkersError(f"no worker at {address} can do this work: {reasons[0]}")
 
     def _why_unfit(self, answer: object) -> str:
         match answer:
@@ -256,7 +256,7 @@ class Recruiter:
 
     def _folder_is_elsewhere(self) -> str:
         return (
-            f"{self._folder} is not there or is another folder; give a --data folder that all machines share, or a "
+            f"{self._folder} is not there or is another folder; give a data folder that all machines share, or a "
             "URL such as s3://bucket/data"
         )
 

@@ -24,6 +24,14 @@ class MergeError(VonError, RuntimeError):
     """The datasets cannot be joined; the message says what to do."""
 
 
+class MixedSettingsError(MergeError):
+    """The datasets were prepared with different settings."""
+
+
+class IdConflictError(MergeError):
+    """An id stands for different things in the datasets."""
+
+
 @dataclass
 class MergedPart:
     """One class and kind of the joined dataset.
@@ -68,7 +76,7 @@ def merge(
     options: MergeOptions,
     on_event: Callable[[Event], None] | None = None,
 ) -> list[MergedPart]:
-    """Joins datasets into a new one, which goes on like any other: von prepare with `into` as data folder resumes.
+    """Joins datasets into a new one, which goes on like any other: preparing with `into` as data folder resumes.
 
     Nothing is written before all parts have been found to agree.
 
@@ -152,10 +160,10 @@ class _Join:
             first_data, first = known[0]
             if record.settings_hash != first.settings_hash and not self.options.mixed_settings:
                 names = [name for name, value in record.settings.items() if first.settings.get(name) != value]
-                raise MergeError(
+                raise MixedSettingsError(
                     f"the {self.part.kind} of class {self.part.class_name} in {first_data} and {data} were prepared "
                     f"with different settings ({', '.join(names) or 'of another version'}): prepare one of them "
-                    "again, or take them together as they are with --mixed-settings"
+                    "again, or take them together as they are"
                 )
 
     def _choose(self) -> dict[str, int]:
@@ -182,9 +190,9 @@ class _Join:
                     conflicts.append(id)
         if conflicts:
             shown = ", ".join(conflicts[:SHOWN_CONFLICTS]) + (", ..." if len(conflicts) > SHOWN_CONFLICTS else "")
-            raise MergeError(
+            raise IdConflictError(
                 f"{len(conflicts):,} {self.part.kind} of class {self.part.class_name} have the same id and are not "
-                f"the same ({shown}): rename the sources, or take those of the first dataset with --prefer-first"
+                f"the same ({shown}): rename the sources, or take those of the first dataset"
             )
         return chosen
 
@@ -202,7 +210,7 @@ def _link(source: Path, target: Path, *, copy: bool) -> None:
     """Makes a file appear under a second name, or copies it where that cannot be."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not source.is_file():
-        raise MergeError(f"{source} is in the journal but not there; run von prepare on its dataset again")
+        raise MergeError(f"{source} is in the journal but not there; prepare its dataset again")
     if not copy:
         try:
             os.link(source, target)
@@ -218,12 +226,10 @@ def _check_folders(datasets: Sequence[Path], into: Path) -> None:
         raise MergeError("name two or more datasets to join")
     for data in datasets:
         if not (data / FILE_NAME).is_file() or not dataset_classes(data):
-            raise MergeError(
-                f"{data} holds no prepared dataset (no {FILE_NAME}): name a folder that von prepare wrote"
-            )
+            raise MergeError(f"{data} holds no prepared dataset (no {FILE_NAME}): name the folder of a prepared one")
         if any(data.glob("*/*.index.parquet")):
             raise MergeError(f"{data} is packed and has no journal; join the datasets it was packed from")
     if len({data.resolve() for data in datasets}) < len(datasets):
         raise MergeError("a dataset is named twice")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise MergeError(f"--into {into} is not empty; name a new folder")
+        raise MergeError(f"{into} is not empty; name a new folder")

@@ -213,12 +213,12 @@ def _outcome_of_failure(task: Task, failure: Failure) -> Outcome:
     """
     if isinstance(failure.error, DeliveryError):
         raise DataFolderError(
-            f"{failure.error.strerror}; when that is put right, run the same command again: what is done stays done"
+            f"{failure.error.strerror}; when that is put right, prepare again: what is done stays done"
         ) from failure.error
     if isinstance(failure.error, OSError) and failure.error.errno in DISK_ERRORS:
         raise DataFolderError(
             f"{task.output.rpartition('/')[0]} takes no more files ({failure.error.strerror}): make room or choose "
-            "another --data folder, then run the same command again: what is done stays done"
+            "another data folder, then prepare again: what is done stays done"
         ) from failure.error
     if failure.reason == "internal_error":
         logger.error("%s %s: internal error\n%s", task.item.class_name, task.item.id, failure.trace)

@@ -136,6 +136,19 @@ def _learn(
     return info
 
 
+class BaselineMissingError(CheckpointError):
+    """A baseline that was not trained beside its run.
+
+    Args:
+        name: of the baseline.
+        folder: where it would be.
+    """
+
+    def __init__(self, name: BaselineName, folder: Path) -> None:
+        self.name = name
+        super().__init__(f"{folder} has no checkpoint yet; train the baseline {name} first")
+
+
 def load_baseline(
     folder: RunFolder, name: BaselineName, *, device: str | torch.device = "cpu"
 ) -> tuple[Baseline, CheckpointInfo]:
@@ -146,7 +159,7 @@ def load_baseline(
     """
     info = folder.latest_checkpoint()
     if info is None:
-        raise CheckpointError(f"{folder.path} has no checkpoint yet; train it with: von train --baseline {name}")
+        raise BaselineMissingError(name, folder.path)
     model = Baseline(name, folder.config().model)
     state = read_state(folder.path, info)
     _load(model, {**state.networks, **state.average}, info)

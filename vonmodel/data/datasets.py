@@ -236,6 +236,6 @@ def _prepared_rows(
         where = f"in the {split} part " if split else ""
         raise EmptyDatasetError(
             f"{data} has no usable {kind} of class {class_name} {where}({len(rows)} found, "
-            f"{len(prepared(rows))} prepared): see the reasons with von inspect {data}"
+            f"{len(prepared(rows))} prepared): its manifest has the reasons"
         )
     return chosen

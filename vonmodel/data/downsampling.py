@@ -14,7 +14,20 @@ Floats = npt.NDArray[np.float32]
 
 
 class ResolutionError(VonError, ValueError):
-    """Training asks for more voxels or pixels than were prepared."""
+    """Training asks for more voxels or pixels than were prepared.
+
+    Args:
+        field: of the configuration: model.resolution or model.image_size.
+        wanted: its value.
+        prepared: voxels or pixels along an edge of the data.
+    """
+
+    def __init__(self, field: str, wanted: int, prepared: int) -> None:
+        self.field, self.wanted, self.prepared = field, wanted, prepared
+        super().__init__(
+            f"{field} is {wanted}, but the data was prepared at {prepared}: prepare it again at {wanted}, or train with "
+            f"{field}={prepared}"
+        )
 
 
 def coarser_occupancy(occupancy: Bools, resolution: int) -> Bools:
@@ -32,7 +45,7 @@ def coarser_occupancy(occupancy: Bools, resolution: int) -> Bools:
         ResolutionError: the coarse grid is finer than the fine one.
     """
     fine = len(occupancy)
-    _check_not_finer("model.resolution", resolution, "--resolution", fine)
+    _check_not_finer("model.resolution", resolution, fine)
     if resolution == fine:
         return occupancy
     # Both grids span [-1, 1] from their first to their last voxel; in whole numbers, so that ties are always alike.
@@ -64,7 +77,7 @@ def coarser_distance(distance: Floats, resolution: int) -> Floats:
         ResolutionError: the coarse grid is finer than the fine one.
     """
     fine = len(distance)
-    _check_not_finer("model.resolution", resolution, "--resolution", fine)
+    _check_not_finer("model.resolution", resolution, fine)
     if resolution == fine:
         return distance
     position = np.linspace(0.0, fine - 1.0, resolution)
@@ -86,7 +99,7 @@ def smaller_photo(photo: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     Raises:
         ResolutionError: the photo is smaller than that.
     """
-    _check_not_finer("model.image_size", size, "--size", photo.width)
+    _check_not_finer("model.image_size", size, photo.width)
     if photo.width == size:
         return np.asarray(photo)
     # Channels one by one: Pillow would weigh colours with alpha, but these are composed on white already.
@@ -94,9 +107,6 @@ def smaller_photo(photo: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     return np.stack([np.asarray(each) for each in channels], axis=-1)
 
 
-def _check_not_finer(field: str, wanted: int, option: str, prepared: int) -> None:
+def _check_not_finer(field: str, wanted: int, prepared: int) -> None:
     if wanted > prepared:
-        raise ResolutionError(
-            f"{field} is {wanted}, but the data was prepared at {prepared}: prepare it again with {option} {wanted}, "
-            f"or train with --set {field}={prepared}"
-        )
+        raise ResolutionError(field, wanted, prepared)

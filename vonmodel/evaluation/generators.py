@@ -77,7 +77,7 @@ class VonSubject:
         return GeneratedImages(self.model, self.sampler(), count, seed)
 
     def shapes(self, count: int, seed: int) -> Volumes:
-        """New shapes, the ones that `von generate` shows for the same seed."""
+        """New shapes, the ones that a gallery shows for the same seed."""
         return GeneratedShapes(partial(generate_volumes, self.model), self.config.model.shape_code_size, count, seed)
 
     def untrained(self) -> VonSubject:

@@ -238,6 +238,10 @@ class WeightsError(VonError, RuntimeError):
     """A network to measure with that is not there, or is not the one it should be."""
 
 
+class WeightsMissingError(WeightsError):
+    """There is no file of Inception weights."""
+
+
 def find_weights(named: Path | None = None) -> Path:
     """The file of Inception weights: the one named, else `$VON_INCEPTION_WEIGHTS`, else the one in the cache.
 
@@ -248,16 +252,15 @@ def find_weights(named: Path | None = None) -> Path:
     chosen = named or (Path(variable) if variable else None)
     if chosen is not None:
         if not chosen.is_file():
-            origin = "--inception-weights" if named else VARIABLE
+            origin = "Inception weights" if named else VARIABLE
             raise WeightsError(f"{origin}: there is no file {chosen}")
         return chosen
     cached = cache_folder() / FILE_NAME
     if not cached.is_file():
-        raise WeightsError(
-            f"the Inception weights are missing. Let --download fetch them, or fetch {URL} and put it at {cached} or "
-            f"name it with --inception-weights or {VARIABLE}; {TORCHSCRIPT} will do too. Without them, "
-            "--features random scores with a fixed random network: its numbers compare models with each other, but "
-            "not with published ones"
+        raise WeightsMissingError(
+            f"the Inception weights are missing: fetch {URL} and put it at {cached}, or name its file with "
+            f"{VARIABLE}; {TORCHSCRIPT} will do too. Without them a fixed random network measures distances that "
+            "compare models with each other, but not with published ones"
         )
     return cached
 

@@ -40,6 +40,26 @@ class ClassifierError(WeightsError):
     """A shape classifier that is not there, is damaged or does not fit."""
 
 
+class ClassifierMissingError(ClassifierError):
+    """There is no file of a shape classifier."""
+
+
+class ClassifierMismatchError(ClassifierError):
+    """A shape classifier of other volumes than the model's.
+
+    Args:
+        seen: voxels along an edge and representation that the classifier was trained on.
+        drawn: those of the model.
+    """
+
+    def __init__(self, seen: tuple[int, str], drawn: tuple[int, str]) -> None:
+        self.resolution, self.representation = drawn
+        super().__init__(
+            f"the shape classifier sees {seen[1]} on {seen[0]} voxels, the model draws {drawn[1]} on {drawn[0]}; "
+            "train one on what the model draws"
+        )
+
+
 @dataclass(frozen=True)
 class ClassifierInfo:
     """What a classifier says of itself.
@@ -177,12 +197,12 @@ def load_classifier(path: Path, device: str = "cpu") -> ShapeFeatures:
         ClassifierError: there is no such file, it is something else, or damaged.
     """
     if not path.is_file():
-        raise ClassifierError(f"there is no shape classifier {path}; train one with: von train-classifier")
+        raise ClassifierMissingError(f"there is no shape classifier {path}; train one first")
     try:
         with safe_open(path, framework="pt") as file:
             described = (file.metadata() or {}).get(_KEY)
             if described is None:
-                raise ClassifierError(f"{path} holds no shape classifier; von train-classifier writes one")
+                raise ClassifierError(f"{path} holds no shape classifier")
             description = json.loads(described)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if description.pop("format") != FORMAT:
@@ -240,7 +260,7 @@ def train_classifier(
         EmptyDatasetError, ManifestMissingError, ResolutionError, ShapeFileError: the data does not serve.
     """
     if output.is_dir():
-        raise ClassifierError(f"--output {output} is a folder; name a file to write")
+        raise ClassifierError(f"{output} is a folder; name a file to write")
     found = dataset_classes(data, "shapes")
     classes = settings.classes or tuple(found)
     if len(set(classes)) < 2:

@@ -11,7 +11,7 @@ from vonmodel.evaluation.image_features import Lane, measure, measure_real
 from vonmodel.evaluation.image_metrics import Progress, frechet_distance, told
 from vonmodel.evaluation.samples import RealShapes
 from vonmodel.evaluation.settings import ScoreSettings
-from vonmodel.evaluation.shape_classifier import ClassifierError, ShapeFeatures
+from vonmodel.evaluation.shape_classifier import ClassifierError, ClassifierMismatchError, ShapeFeatures
 from vonmodel.evaluation.statistics import FeatureStatistics
 
 
@@ -79,7 +79,7 @@ def check_fits(features: ShapeFeatures, config: TrainConfig) -> None:
     """Checks that a classifier knows the class and sees what a model draws.
 
     Raises:
-        ClassifierError: it does not; the message has the command that trains one that does.
+        ClassifierError: it does not; the error says which one would.
     """
     info, model = features.info, config.model
     if config.class_name not in info.classes:
@@ -87,7 +87,4 @@ def check_fits(features: ShapeFeatures, config: TrainConfig) -> None:
         raise ClassifierError(f"the shape classifier knows {known}, not {config.class_name}; train one that does")
     seen, drawn = (info.resolution, info.representation), (model.resolution, model.representation)
     if seen != drawn:
-        raise ClassifierError(
-            f"the shape classifier sees {seen[1]} on {seen[0]} voxels, the model draws {drawn[1]} on {drawn[0]}; "
-            f"train one with: von train-classifier --resolution {drawn[0]} --representation {drawn[1]}"
-        )
+        raise ClassifierMismatchError(seen, drawn)

@@ -66,7 +66,7 @@ def surface_of(session: ModelSession, shape: Shape, level: float | None = None) 
         asked, highest = session.level if level is None else level, shape.volume.max().item()
         raise NoSurfaceError(
             f"{shape.name} has no surface at level {asked:.4g}: its highest value is {highest:.4g}; "
-            "choose a lower --level"
+            "choose a lower level"
         )
     return mesh
 

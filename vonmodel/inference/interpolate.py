@@ -80,6 +80,10 @@ class PathError(VonError, ValueError):
     """Codes between which there is no path."""
 
 
+class PathTooShortError(PathError):
+    """Fewer than two shapes and fewer than two textures."""
+
+
 @dataclass(frozen=True)
 class InterpolateSettings:
     """How to go from code to code.
@@ -172,9 +176,7 @@ def _paths(shapes: Sequence[Shape], textures: Sequence[Tensor]) -> list[Varied]:
     if len(varied) == 2:
         varied.insert(0, "both")
     if not varied:
-        raise PathError(
-            "there is nothing to go between: give two or more of --seed, or of --texture-seed, or of both"
-        )
+        raise PathTooShortError("there is nothing to go between: give two or more shapes, textures, or both")
     return varied
 
 

@@ -102,7 +102,7 @@ class SeedError(VonError, ValueError):
 
 
 class Seed(NamedTuple):
-    """The number-th code drawn with a seed; `7:3` is the third, `von generate --seed 7` shows it as shape-03.
+    """The number-th code drawn with a seed; `7:3` is the third, a gallery of seed 7 shows it as shape-03.
 
     Attributes:
         seed: 0 to 2**32 - 1.

@@ -40,7 +40,7 @@ def read_reconstructed_shapes(session: ModelSession, folder: Path) -> list[Shape
 
     Args:
         session: the model it was made with.
-        folder: what `von reconstruct` wrote, or its result.json.
+        folder: what `reconstruct_photos` wrote, or its result.json.
 
     Raises:
         ReconstructionMissingError: there is no reconstruction, it is damaged, or another checkpoint made it.
@@ -78,17 +78,15 @@ def read_reconstruction(session: ModelSession, folder: Path) -> list[Mapping[str
         )
         same = checkpoint["sha256"] == session.source.checkpoint.sha256
     except OSError as error:
-        raise ReconstructionMissingError(
-            f"{folder} holds no reconstruction; make one with: von reconstruct photo.jpg --output {folder}"
-        ) from error
+        raise ReconstructionMissingError(f"{folder} holds no reconstruction; reconstruct a photo first") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ReconstructionMissingError(f"{file} is damaged; reconstruct the photo again") from error
     if verb != "reconstruct" or not complete:
-        raise ReconstructionMissingError(f"{file} is no result of von reconstruct")
+        raise ReconstructionMissingError(f"{file} is no result of a reconstruction")
     if not same:
         raise ReconstructionMissingError(
             f"{file} was made with checkpoint {checkpoint.get('name')}, not with {session.source.checkpoint.name}; "
-            "name it with --checkpoint, or reconstruct the photo again"
+            "use that one, or reconstruct the photo again"
         )
     return list(objects)
 

@@ -54,7 +54,7 @@ def _check_ours(output: Path, verb: Verb) -> None:
     if output.is_dir() and not any(output.iterdir()):
         return
     if output.exists() and not _is_result_of(output, verb):
-        raise OutputError(f"--output {output} holds something that von {verb} did not write; name another folder")
+        raise OutputError(f"{output} holds something else than an older result ({verb}); name another folder")
 
 
 def _is_result_of(output: Path, verb: Verb) -> bool:

@@ -126,7 +126,7 @@ def gallery_page(gallery: Gallery, metrics: Sequence[Metric]) -> Page:
         f"Generated {gallery.class_name}s",
         _summary(gallery),
         content,
-        variables={"--card-width": f"{min(width + 3, 44):g}rem", "--table-width": f"{width * 0.7:g}rem"},
+        variables={"card-width": f"{min(width + 3, 44):g}rem", "table-width": f"{width * 0.7:g}rem"},
         enlarges=True,
     )
 
@@ -145,11 +145,7 @@ def _summary(gallery: Gallery) -> str:
 
 def _figures(gallery: Gallery, figures: Sequence[Figure]) -> str:
     if not figures:
-        command = f"von evaluate --run {gallery.run} --checkpoint {gallery.checkpoint['name']}"
-        return (
-            f'<p class="hint">Nothing has been measured on this checkpoint yet: <code>{escape(command)}</code>, '
-            "then generate again.</p>"
-        )
+        return '<p class="hint">Nothing has been measured on this checkpoint yet; evaluate it and generate again.</p>'
     return f'<section class="figures">{"".join(_figure(each) for each in figures)}</section>'
 
 

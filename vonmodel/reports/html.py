@@ -28,7 +28,7 @@ class Page:
         lead: one sentence below it, as plain text.
         content: the rest, as HTML.
         styles: style sheets of this package besides the house's.
-        variables: custom properties of the body, which style sheets use.
+        variables: custom properties of the body, which style sheets use, without the leading hyphens.
         enlarges: its linked pictures (see `linked_picture`) open large, one after the other.
     """
 
@@ -42,7 +42,7 @@ class Page:
     def render(self) -> str:
         """The page as HTML."""
         styles = "".join(_asset(name) for name in (HOUSE, *self.styles))
-        variables = "; ".join(f"{name}: {value}" for name, value in self.variables.items())
+        variables = "; ".join(f"--{name}: {value}" for name, value in self.variables.items())
         body = f'<body style="{escape(variables)}">' if variables else "<body>"
         end = _PICTURES.format(script=_asset("pictures.js")) if self.enlarges else ""
         return f"""<!doctype html>

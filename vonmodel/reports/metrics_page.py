@@ -151,7 +151,7 @@ def metrics_page(name: str, lines: Sequence[Line], others: Mapping[str, Sequence
     lead = f"{len(lines)} measurements of {checkpoints} {'checkpoint' if checkpoints == 1 else 'checkpoints'}"
     content = f"""<h2>Over the checkpoints</h2>
 <main class="charts">
-{"".join(_chart(chart, timeline) for chart in charts) or '<p class="hint">Nothing yet: von evaluate</p>'}
+{"".join(_chart(chart, timeline) for chart in charts) or '<p class="hint">Nothing has been measured yet</p>'}
 </main>
 <h2>Every measurement</h2>
 {_table([*lines, *(line for each in others.values() for line in each)])}"""

@@ -24,7 +24,7 @@ SENTENCES = {
     400: "the studio cannot read this request",
     404: "there is nothing under this address",
     405: "this address does not answer to this method",
-    500: "the studio failed on this, which is a bug; what was printed where von serve runs says more",
+    500: "the studio failed on this, which is a bug; what was printed where the studio runs says more",
 }
 
 

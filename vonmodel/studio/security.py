@@ -49,7 +49,7 @@ class Guard:
         """
         host = (host or "").lower()
         if host not in self.hosts:
-            return f"the studio does not answer to the name {host[:80]!r}; von serve --allow-host NAME permits one"
+            return f"the studio does not answer to the name {host[:80]!r}; whoever started it can permit this host"
         origin = headers.get("Origin")
         if origin is not None and origin.lower() not in {f"http://{host}", f"https://{host}"}:
             return f"the studio does not answer pages of {origin[:80]!r}"
@@ -73,8 +73,8 @@ def guard_for(host: str, port: int, allowed: tuple[str, ...]) -> Guard:
     """
     if not is_loopback(host) and not allowed:
         raise RemoteHostError(
-            f"--host {host} can be reached from other machines, and whoever reaches it can use the model. Name the "
-            "hosts that browsers may call it by: --allow-host NAME"
+            f"address {host} can be reached from other machines, and whoever reaches it can use the model; name the "
+            "hosts that browsers may call it by"
         )
     names = {*LOCAL_NAMES, _bracketed(host), *(_bracketed(name) for name in allowed)}
     with_port = {f"{name}:{port}".lower() for name in names}

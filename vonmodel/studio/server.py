@@ -138,7 +138,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.create_server((host, port), family=family, backlog=512)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ListenError(f"cannot listen on {host} port {port}: {reason}; choose another --port") from error
+        raise ListenError(f"cannot listen on {host} port {port}: {reason}; choose another port") from error
     listening.setblocking(False)
     return listening
 

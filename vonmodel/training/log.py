@@ -37,8 +37,8 @@ class NonFiniteLossError(VonError, ArithmeticError):
         super().__init__(
             f"stage {where['stage']}, step {where['step']}, phase {where['phase']}: "
             f"{', '.join(where['terms'])} is not finite; items {', '.join(where['items'])}. "
-            "The last checkpoint is from before. Look at these items, lower the learning rate in another --run, or "
-            "leave such steps out with --skip-nonfinite"
+            "The last checkpoint is from before. Look at these items, lower the learning rate in another run, or "
+            "leave such steps out"
         )
 
 

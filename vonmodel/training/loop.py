@@ -166,21 +166,35 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
     return reached if reached is not None else _save(job, stage, model, average, info(done))
 
 
+class StageOrderError(RunError):
+    """A stage whose predecessor is not finished.
+
+    Args:
+        stage: the stage that was asked for.
+        before: the one that it goes on from.
+        run: the run that has no end of it.
+    """
+
+    def __init__(self, stage: StageName, before: StageName, run: RunFolder) -> None:
+        self.stage, self.before = stage, before
+        super().__init__(
+            f"stage {stage} goes on from the finished stage {before}, and {run.path} has none; train all stages in "
+            f"their order, or {before} first"
+        )
+
+
 def stage_before(run: RunFolder, name: StageName) -> CheckpointInfo | None:
     """The end of the stage that this one goes on from; None for the first stage.
 
     Raises:
-        RunError: that stage is not finished.
+        StageOrderError: that stage is not finished.
     """
     before = STAGES[: STAGES.index(name)]
     if not before:
         return None
     latest = run.latest_checkpoint(before[-1])
     if latest is None or not latest.finished:
-        raise RunError(
-            f"stage {name} goes on from the finished stage {before[-1]}, and {run.path} has none; train all "
-            f"stages in their order by leaving --stage away, or first --stage {before[-1]}"
-        )
+        raise StageOrderError(name, before[-1], run)
     return latest
 
 

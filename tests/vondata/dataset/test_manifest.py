@@ -165,7 +165,7 @@ def test_where_files_lie(tmp_path: Path) -> None:
 
 
 def test_a_missing_manifest_is_answered_with_the_command(tmp_path: Path) -> None:
-    with pytest.raises(ManifestMissingError, match="run von prepare images --class car"):
+    with pytest.raises(ManifestMissingError, match="no images of class 'car': prepare them first"):
         read_manifest(tmp_path, "car", "images")
 
 

@@ -35,7 +35,7 @@ def test_a_flat_folder_is_of_the_one_class_asked_for_or_of_its_name(tmp_path):
     _fill(tmp_path / "sofa", "c.jpg")
     assert [item.class_name for item in photo_items(tmp_path / "crawl", [load_class("car")])] == ["car", "car"]
     assert [item.class_name for item in photo_items(tmp_path / "sofa", known_classes())] == ["sofa"]
-    with pytest.raises(CollectionMissingError, match="--class"):
+    with pytest.raises(CollectionMissingError, match="all of its photos are of one class, name that class"):
         list(photo_items(tmp_path / "crawl", known_classes()))
 
 

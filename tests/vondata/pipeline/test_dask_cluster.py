@@ -160,7 +160,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_address_is_named_at_once(impatient: None) -> None:
     started = time.monotonic()
     for address in (UNUSED, "here:there", "ftp://127.0.0.1:1"):
-        with pytest.raises(SchedulerUnreachableError, match=f"--scheduler {address}: no Dask scheduler answers"):
+        with pytest.raises(SchedulerUnreachableError, match=f"Dask scheduler {address}: no Dask scheduler answers"):
             list(run_tasks(square, [1], EngineOptions(0, 1.0, scheduler=address)))
     assert time.monotonic() - started < 20
 
@@ -172,7 +172,7 @@ def test_the_command_names_the_option(impatient: None, tmp_path: Path, monkeypat
     (tmp_path / "von.toml").write_text(f'[prepare]\nscheduler = "{UNUSED}"\n', "utf-8")
     result = CliRunner().invoke(main, ["prepare", "meshes", "--root", "meshes", "--class", "chair"])
     assert result.exit_code == 1
-    assert f"--scheduler {UNUSED}: no Dask scheduler answers there" in result.output
+    assert f"Dask scheduler {UNUSED}: no Dask scheduler answers there" in result.output
 
 
 def test_other_versions_are_refused(

@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_said(job, config):
     run = job("dcgan")
     folder = baseline_folder(run.run.path, "dcgan")
     folder.start(config)
-    with pytest.raises(CheckpointError, match="von train --baseline dcgan"):
+    with pytest.raises(CheckpointError, match="train the baseline dcgan first"):
         load_baseline(folder, "dcgan")
     train_baseline(run)
     with pytest.raises(CheckpointError, match="does not fit"):

@@ -128,7 +128,7 @@ def test_the_class_file_can_be_asked_for(tiny_data: Path) -> None:
 
 
 def test_what_is_missing_is_said(tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ManifestMissingError, match="von prepare shapenet"):
+    with pytest.raises(ManifestMissingError, match="prepare them first"):
         ShapeDataset(tmp_path, "chair", resolution=32, representation="occupancy")
     with pytest.raises(EmptyDatasetError, match=r"no usable shapes of class chair in the val part \(8 found, 8"):
         ShapeDataset(tiny_data, "chair", resolution=32, representation="occupancy", split="val")

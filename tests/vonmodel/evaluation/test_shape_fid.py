@@ -78,7 +78,7 @@ def test_the_score_says_what_it_was_measured_with(two_classes, tiny_config, feat
 
 def test_a_classifier_of_other_shapes_is_refused(features):
     config = TrainConfig()
-    with pytest.raises(ClassifierError, match="--resolution 128 --representation occupancy"):
+    with pytest.raises(ClassifierError, match="the model draws occupancy on 128"):
         check_fits(features, config)
     with pytest.raises(ClassifierError, match="knows car, chair, not sofa"):
         check_fits(features, dataclasses.replace(config, class_name="sofa"))

@@ -67,7 +67,7 @@ def test_option_beats_variable_beats_cache(cache, tmp_path, monkeypatch):
     assert find_weights() == tmp_path / "named"
     (tmp_path / "given").write_bytes(b"by option")
     assert find_weights(tmp_path / "given") == tmp_path / "given"
-    with pytest.raises(WeightsError, match="--inception-weights: there is no file"):
+    with pytest.raises(WeightsError, match="Inception weights: there is no file"):
         find_weights(tmp_path / "nowhere")
     monkeypatch.setenv(weights.VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(WeightsError, match=weights.VARIABLE):

@@ -47,6 +47,6 @@ def test_more_names_are_answered_where_they_are_allowed():
 
 def test_other_machines_are_let_in_only_by_name():
     for host in ("0.0.0.0", "192.168.1.4", "::", "gpu7"):
-        with pytest.raises(RemoteHostError, match="--allow-host"):
+        with pytest.raises(RemoteHostError, match="name the hosts that browsers may call it by"):
             guard_for(host, 8765, ())
     assert [is_loopback(host) for host in ("127.0.0.2", "::1", "[::1]", "localhost")] == [True] * 4

@@ -204,7 +204,7 @@ def test_a_stage_begins_with_what_the_one_before_would_be_sampled_with(job: Job)
 
 def test_a_stage_needs_the_one_before(job: Job) -> None:
     training = job("run")
-    with pytest.raises(RunError, match=r"stage texture goes on from the finished stage shape.*--stage shape"):
+    with pytest.raises(RunError, match=r"stage texture goes on from the finished stage shape.*or shape first"):
         train(training, ("texture",))
     train(replace(training, should_stop=stopping_after(1)), ("shape",))
     with pytest.raises(RunError, match="stage texture goes on from the finished stage shape"):

@@ -1,0 +1,62 @@
+"""How the command line words what the libraries raise."""
+
+import re
+
+import click
+import pytest
+from voncli.main import main
+from voncli.output import ADVICE, cli_error
+
+from tests.vondata.test_errors import error_classes
+from vondata.classes import UnknownClassError
+from vondata.dataset.manifest import ManifestMissingError
+from vondata.dataset.shape_file import ShapeFileError
+from vondata.errors import VonError
+
+
+def commands(group: click.Group) -> list[click.Command]:
+    nested = [commands(each) if isinstance(each, click.Group) else [each] for each in group.commands.values()]
+    return [group, *(command for each in nested for command in each)]
+
+
+def test_advice_is_of_errors_that_there_are() -> None:
+    names = {kind.__name__ for kind in error_classes() if issubclass(kind, VonError)}
+    assert set(ADVICE) <= names
+
+
+def test_advice_names_options_and_verbs_that_there_are() -> None:
+    options = {flag for each in commands(main) for option in each.params for flag in option.opts}
+    for advice in ADVICE.values():
+        assert set(re.findall(r"--[a-z-]+", advice)) <= options, advice
+        assert set(re.findall(r"\bvon ([a-z-]+)", advice)) <= set(main.commands), advice
+
+
+def test_the_message_stays_and_the_options_follow(tmp_path) -> None:
+    error = ManifestMissingError(tmp_path, "car", "shapes")
+    said = cli_error(error)
+    assert said.message == f"{error} (von prepare shapenet or meshes --class car)"
+    assert said.exit_code == 1
+    photos = cli_error(ManifestMissingError(tmp_path, "car", "images"))
+    assert photos.message.endswith("(von prepare images --class car)")
+
+
+def test_a_subclass_has_the_words_of_its_base() -> None:
+    class Half(ShapeFileError):
+        pass
+
+    assert cli_error(Half("a.npz", "cut")).message.endswith("(von prepare with --force)")
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1, click.ClickException), (2, click.UsageError)])
+def test_the_exit_code_is_the_errors_own(code: int, kind: type) -> None:
+    class Own(VonError):
+        exit_code = code
+
+    said = cli_error(Own("what", hint="help"))
+    assert (type(said), said.message, said.exit_code) == (kind, "what; help", code)
+
+
+def test_an_unknown_class_is_wrong_usage() -> None:
+    said = cli_error(UnknownClassError("no class 'chiar'"))
+    assert isinstance(said, click.UsageError)
+    assert said.message.startswith("--class: ")
