@@ -328,8 +328,8 @@ def user_errors() -> Iterator[None]:
         raise click.ClickException(in_words(error)) from error
 
 
-# What the command line adds to an error of the libraries, by its class: the options and verbs that do what the message
-# says. Fields in braces are attributes of the error.
+# What the command line adds to an error of the libraries, by its class: options and verbs that do what the message says.
+# Fields in braces are attributes of the error.
 ADVICE: Mapping[str, str] = {
     "BaselineMissingError": "von train --baseline {name}",
     "CheckpointMissingError": "von train",
@@ -355,7 +355,7 @@ ADVICE: Mapping[str, str] = {
     "ShapeFileError": "von prepare with --force",
     "StageOrderError": "leave --stage out, or --stage {before}",
     "UnfitWorkersError": "--scheduler",
-    "WeightsMissingError": "--download fetches them, --inception-weights names the file, --features random needs none",
+    "WeightsMissingError": "--download fetches them, --inception-weights names a file, --features random needs none",
     "WorkersNotStartedError": "--workers 0",
 }
 

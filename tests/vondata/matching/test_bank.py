@@ -93,7 +93,7 @@ def test_a_damaged_cache_is_drawn_anew_and_said_so(shapes, tmp_path, content, ca
 
 
 def test_without_shapes_there_is_nothing_to_match(tmp_path):
-    with pytest.raises(ManifestMissingError, match="no shapes of class .*prepare them first"):
+    with pytest.raises(ManifestMissingError, match=r"no shapes of class .*prepare them first"):
         choose_shapes(tmp_path, "chair")
     (tmp_path / "chair").mkdir()
     row = {"id": "a", "class": "chair", "status": "rejected", "split": "train"}

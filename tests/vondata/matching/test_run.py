@@ -208,7 +208,7 @@ def test_a_damaged_picture_is_named_and_the_others_are_matched(data, prepare_pho
 
 
 def test_without_shapes_or_photos_it_says_what_to_do(data, prepare_photos, tmp_path):
-    with pytest.raises(ManifestMissingError, match="no images of class .*prepare them first"):
+    with pytest.raises(ManifestMissingError, match=r"no images of class .*prepare them first"):
         match_photos(data, "chair", COARSE)
     prepare_photos("a")
     shape = next((data / "chair" / "shapes").glob("*.npz"))
@@ -216,7 +216,7 @@ def test_without_shapes_or_photos_it_says_what_to_do(data, prepare_photos, tmp_p
     with pytest.raises(ShapeFileError, match=shape.name):
         match_photos(data, "chair", COARSE)
     Path(data / "chair" / "shapes.parquet").unlink()
-    with pytest.raises(ManifestMissingError, match="no shapes of class .*prepare them first"):
+    with pytest.raises(ManifestMissingError, match=r"no shapes of class .*prepare them first"):
         match_photos(data, "chair", COARSE)
 
 

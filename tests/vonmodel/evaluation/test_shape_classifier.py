@@ -76,7 +76,7 @@ def test_what_cannot_be_learnt_from_is_said(two_classes, tiny_data, tmp_path):
 def test_files_of_another_kind_are_refused(classifier, tmp_path):
     from safetensors.torch import save_file
 
-    with pytest.raises(ClassifierError, match="there is no shape classifier .*; train one first"):
+    with pytest.raises(ClassifierError, match=r"there is no shape classifier .*; train one first"):
         load_classifier(tmp_path / "nowhere.safetensors")
     save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "half.safetensors").write_bytes(classifier[0].read_bytes()[:-100])

@@ -54,7 +54,7 @@ def server(tmp_path):
 def test_missing_weights_say_where_to_get_them_and_what_works_without(cache):
     with pytest.raises(WeightsError) as error:
         find_weights()
-    for hint in (weights.URL, str(cache / weights.FILE_NAME), "--inception-weights", "--features random"):
+    for hint in (weights.URL, str(cache / weights.FILE_NAME), weights.VARIABLE, "fixed random network"):
         assert hint in str(error.value)
 
 
