@@ -1,1 +1,22 @@
-"""Raw meshes and photos become a prepared dataset: arrays, images and one manifest per class."""
+"""Preparation: raw meshes and photos to a dataset with a manifest per class; numpy only, no torch.
+
+`prepare_shapes` and `prepare_images` (of `vondata.api`) are the way in from Python.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vondata.api import prepare_images, prepare_shapes
+
+__all__ = ["prepare_images", "prepare_shapes"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the API at its first use: every module of the package passes through here, and few need it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from vondata import api
+
+    return {"prepare_images": api.prepare_images, "prepare_shapes": api.prepare_shapes}[name]

@@ -108,15 +108,15 @@ def export(
 
 
 def write_shape_files(
-    session: ModelSession, shape: Shape, settings: ExportSettings, texture: Any, folder: Path
+    session: ModelSession, shape: Shape, settings: ExportSettings, texture: Any, folder: Path, stem: str = "shape"
 ) -> tuple[SurfaceMesh, dict[str, Path]]:
-    """Writes `shape.<format>` for every format; errors as `export`."""
+    """Writes `<stem>.<format>` for every format; errors as `export`."""
     mesh = surface_of(session, shape, settings.level)
     if texture is not None and set(settings.formats) - {"binvox"}:
         mesh = painted_mesh(session, shape, texture, mesh)
     files: dict[str, Path] = {}
     for format in settings.formats:
-        files[format] = folder / f"shape.{format}"
+        files[format] = folder / f"{stem}.{format}"
         if format == "binvox":
             _write_voxels(session, shape, settings.level, files[format])
         else:

@@ -1,0 +1,147 @@
+"""The Python API: raw meshes and photos to a prepared dataset, as `vondata.prepare_shapes` and `prepare_images`."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vondata.classes import ObjectClass, known_classes, load_class
+from vondata.errors import VonError
+from vondata.frames import Axis
+from vondata.images.folder_source import photo_items
+from vondata.images.near_duplicates import review_of
+from vondata.images.pix3d_source import pix3d_items
+from vondata.images.prepare import prepare_image
+from vondata.images.settings import ImageSettings
+from vondata.matching import MatchCount, match_photos
+from vondata.pipeline.run import PreparationResult, prepare
+from vondata.shapes.prepare import ShapeSettings, prepare_shape
+from vondata.shapes.sources import mesh_folder_items, shapenet_items
+from vondata.types import Event, Item, RunOptions
+
+Folder = str | Path
+OnEvent = Callable[[Event], None]
+
+
+class SourceError(VonError, ValueError):
+    """Arguments that name no source of items, or none that fits."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """What became of photos.
+
+    Attributes:
+        result: rows prepared and rejected, by class.
+        viewpoints: how many photos were matched against the shapes of their class, by class.
+    """
+
+    result: PreparationResult
+    viewpoints: dict[str, MatchCount]
+
+
+def prepare_shapes(
+    root: Folder,
+    data: Folder = "data",
+    *,
+    layout: Literal["shapenet", "meshes"] = "shapenet",
+    class_names: Sequence[str] = (),
+    settings: ShapeSettings | None = None,
+    binvox: bool = False,
+    up: Axis = "y",
+    front: Axis = "-z",
+    options: RunOptions | None = None,
+    on_event: OnEvent | None = None,
+) -> PreparationResult:
+    """Prepares meshes: surface, solid and distance on a grid, a row for each; what is done is not done again.
+
+    Args:
+        root: a ShapeNetCore tree, or a folder of OBJ, OFF, PLY, STL or GLB files.
+        data: the dataset's folder.
+        layout: whether `root` holds a folder per synset, or meshes of the one class named.
+        class_names: classes to prepare; all known ones where empty.
+        settings: resolution and method of the distances.
+        binvox: take .binvox files instead of meshes.
+        up: the axis that points up, of a folder of meshes.
+        front: the axis that the front faces, of a folder of meshes.
+        options: workers, limits; in this process where None.
+        on_event: called with the progress.
+
+    Raises:
+        SourceError: a folder of meshes, and not one class.
+        UnknownClassError: a class that is not known.
+        CollectionMissingError: `root` is no folder, or holds nothing of the kind.
+        DatasetBusyError, DataFolderError: see `vondata.pipeline.run.prepare`.
+    """
+    classes, source = _classes(class_names), Path(os.path.abspath(root))
+    kind: Literal["binvox", "mesh"] = "binvox" if binvox else "mesh"
+    if layout == "shapenet":
+        items = shapenet_items(source, classes, source=kind)
+    elif len(class_names) == 1:
+        items = mesh_folder_items(source, classes[0].name, up, front, source=kind)
+    else:
+        raise SourceError("a folder of meshes is of one class: name it in class_names")
+    settings = settings or ShapeSettings()
+    return prepare("shapes", items, prepare_shape, settings, Path(data), options or RunOptions(), on_event)
+
+
+def prepare_images(
+    data: Folder = "data",
+    *,
+    pix3d: Folder | None = None,
+    photos: Folder | None = None,
+    class_names: Sequence[str] = (),
+    settings: ImageSettings | None = None,
+    match_viewpoints: bool = True,
+    options: RunOptions | None = None,
+    on_event: OnEvent | None = None,
+) -> PreparedImages:
+    """Prepares photos: cut-outs with mask and viewpoint, a row for each; what is done is not done again.
+
+    Args:
+        data: the dataset's folder.
+        pix3d: a folder in Pix3D's layout, with annotations.
+        photos: a folder of photos for each class, without any.
+        class_names: classes to prepare; all known ones where empty.
+        settings: size of the pictures, and which photos are taken.
+        match_viewpoints: find viewpoints of photos without annotation by the prepared shapes of their class.
+        options: workers, limits; in this process where None.
+        on_event: called with the progress.
+
+    Raises:
+        SourceError: neither pix3d nor photos is given.
+        AnnotationFileError: pix3d.json cannot be read.
+        UnknownClassError, CollectionMissingError, DatasetBusyError, DataFolderError: as `prepare_shapes`.
+    """
+    if pix3d is None and photos is None:
+        raise SourceError("which photos? Name pix3d, photos or both")
+    classes, settings, options = _classes(class_names), settings or ImageSettings(), options or RunOptions()
+    sources: list[Iterator[Item]] = []
+    if pix3d is not None:
+        sources.append(pix3d_items(Path(os.path.abspath(pix3d)), classes, settings))
+    if photos is not None:
+        sources.append(photo_items(Path(os.path.abspath(photos)), classes))
+    items = itertools.chain.from_iterable(sources)
+    folder = Path(data)
+    result = prepare("images", items, prepare_image, settings, folder, options, on_event, review_of(settings))
+    with_shapes = [name for name in result.classes if (folder / name / "shapes.parquet").is_file()]
+    matched = {
+        name: match_photos(folder, name, workers=options.workers or 1, on_event=on_event or _ignore)
+        for name in with_shapes
+        if match_viewpoints
+    }
+    return PreparedImages(result, matched)
+
+
+def _classes(names: Sequence[str]) -> tuple[ObjectClass, ...]:
+    return tuple(load_class(name) for name in dict.fromkeys(names)) or known_classes()
+
+
+def _ignore(event: Event) -> None:
+    """Progress that nobody asked for."""
