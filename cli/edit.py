@@ -12,6 +12,7 @@ from voncli.model_options import (
     output_option,
     print_result,
     progress_bar,
+    sampling_options,
 )
 from voncli.options import (
     SEED,
@@ -27,6 +28,7 @@ from voncli.output import user_errors
 
 @click.command(short_help="Changes shape, viewpoint and texture one at a time.")
 @model_options
+@sampling_options
 @shape_options
 @viewpoint_options
 @click.option("--texture-seed", type=SEED, default="0", show_default=True, help="The texture.")

@@ -12,6 +12,7 @@ from voncli.model_options import (
     output_option,
     print_result,
     progress_bar,
+    sampling_options,
 )
 from voncli.options import SEED, FiniteRange, chosen_shapes, json_option, shape_options
 from voncli.output import user_errors
@@ -19,6 +20,7 @@ from voncli.output import user_errors
 
 @click.command(short_help="Writes shapes as meshes or voxels.")
 @model_options
+@sampling_options
 @shape_options
 @click.option(
     "--format",

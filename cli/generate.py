@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from voncli.model_options import model_options, open_chosen_model, progress_bar
+from voncli.model_options import model_options, open_chosen_model, progress_bar, sampling_options
 from voncli.options import AZIMUTH, ELEVATION, LOCAL_PATH, FiniteRange, json_option, print_json
 from voncli.output import user_errors
 
 
 @click.command(short_help="Generates shapes and paints views of them.")
 @model_options
+@sampling_options
 @click.option("--shapes", type=click.IntRange(min=1), default=8, show_default=True, help="Shapes to generate.")
 @click.option("--views", type=click.IntRange(min=1), default=4, show_default=True, help="Viewpoints of each shape.")
 @click.option("--textures", type=click.IntRange(min=1), default=3, show_default=True, help="Textures of each view.")

@@ -12,6 +12,7 @@ from voncli.model_options import (
     output_option,
     print_result,
     progress_bar,
+    sampling_options,
 )
 from voncli.options import (
     SEED,
@@ -27,6 +28,7 @@ from voncli.output import user_errors
 
 @click.command(short_help="Goes from shape to shape, texture to texture.")
 @model_options
+@sampling_options
 @shape_options
 @viewpoint_options
 @click.option("--texture-seed", "textures", type=SEED, multiple=True, help="A texture to go through. [default: 0]")

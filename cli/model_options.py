@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from voncli.options import LOCAL_PATH, folder_option, print_json
+from voncli.options import LOCAL_PATH, FiniteRange, folder_option, print_json
 
 if TYPE_CHECKING:
+    from vonmodel.inference.sampling import SamplingOptions
     from vonmodel.inference.session import LoadedModel
     from vonmodel.run_folder import RunFolder
 
@@ -30,6 +31,36 @@ def model_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def sampling_options(command: Command) -> Command:
+    """--pieces and --truncation: what of generated shapes is kept, and how far from the middle codes are drawn."""
+    options = [
+        click.option(
+            "--pieces",
+            type=click.Choice(["largest", "all"]),
+            default="largest",
+            show_default=True,
+            help="Drop what hangs loose of a generated shape, or keep it.",
+        ),
+        click.option(
+            "--truncation",
+            type=FiniteRange(0, 2, min_open=True),
+            default=1.0,
+            show_default=True,
+            help="Spread of the codes drawn: 1 as in training, 0.7 plainer and better.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def chosen_sampling(options: Mapping[str, Any]) -> SamplingOptions:
+    """What the options of `sampling_options` say."""
+    from vonmodel.inference.sampling import SamplingOptions
+
+    return SamplingOptions(options["pieces"], options["truncation"])
 
 
 def output_option(folder: str) -> Callable[[Command], Command]:
@@ -94,12 +125,21 @@ def choose_device(name: str) -> str:
 def open_chosen_model(
     run: Path | None, class_name: str | None, runs: Path, options: Mapping[str, Any]
 ) -> LoadedModel:
-    """The model that the options of `model_options` name, loaded; errors as `choose_run` and `choose_device`."""
+    """The model that the options of `model_options` and `sampling_options` name, loaded.
+
+    Raises as `choose_run` and `choose_device`.
+    """
     from vonmodel.inference.session import open_model
 
     device = choose_device(options["device"])
     folder = choose_run(run, class_name, runs)
-    return open_model(folder.path, data=options["data"], checkpoint=options["checkpoint"], device=device)
+    return open_model(
+        folder.path,
+        data=options["data"],
+        checkpoint=options["checkpoint"],
+        device=device,
+        sampling=chosen_sampling(options),
+    )
 
 
 @contextmanager

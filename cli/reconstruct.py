@@ -12,6 +12,7 @@ from voncli.model_options import (
     output_option,
     print_result,
     progress_bar,
+    sampling_options,
 )
 from voncli.options import LOCAL_PATH, FiniteRange, film_options, film_settings, json_option, read_photos
 from voncli.output import user_errors
@@ -20,6 +21,7 @@ from voncli.output import user_errors
 @click.command(short_help="Finds shape, viewpoint and texture of photos.")
 @click.argument("photos", type=LOCAL_PATH, nargs=-1, required=True)
 @model_options
+@sampling_options
 @click.option("--mask", "masks", type=LOCAL_PATH, multiple=True, help="A mask, one for each photo in turn.")
 @click.option("--shapes", type=click.IntRange(1, 4096), help="Generated shapes to begin with. [default: up to 96]")
 @click.option("--starts", type=click.IntRange(1, 256), default=12, show_default=True, help="Fits begun.")

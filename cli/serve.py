@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from voncli.model_options import choose_device, choose_run
+from voncli.model_options import choose_device, choose_run, chosen_sampling, sampling_options
 from voncli.options import LOCAL_PATH, folder_option, json_option, print_json
 from voncli.output import user_errors
 
@@ -17,6 +17,7 @@ from voncli.output import user_errors
 @folder_option("runs", help="Where the runs are.")
 @folder_option("data", help="The prepared dataset.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@sampling_options
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes a free one.")
 @click.option(
     "--host",
@@ -57,6 +58,7 @@ def serve(run: Path | None, class_name: str | None, runs: Path, data: Path, as_j
             run=folder.path,
             data=data,
             device=choose_device(options["device"]),
+            sampling=chosen_sampling(options),
             host=options["host"],
             port=options["port"],
             allowed_hosts=options["allowed_hosts"],

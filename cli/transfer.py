@@ -12,6 +12,7 @@ from voncli.model_options import (
     output_option,
     print_result,
     progress_bar,
+    sampling_options,
 )
 from voncli.options import (
     LOCAL_PATH,
@@ -28,6 +29,7 @@ from voncli.output import user_errors
 
 @click.command(short_help="Paints shapes in the textures of photos.")
 @model_options
+@sampling_options
 @click.option(
     "--texture-from",
     "photos",

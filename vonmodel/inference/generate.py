@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,14 @@ BATCH = 16
 
 
 def write_shape(
-    folder: Path, model: VonModel, code: Tensor, viewpoints: Viewpoints, texture_codes: Tensor, level: float
+    folder: Path, source: Source, code: Tensor, viewpoints: Viewpoints, texture_codes: Tensor, level: float
 ) -> GeneratedShape:
     """Draws and writes one shape with all its pictures."""
     folder.mkdir()
+    model = source.model
     device = next(model.parameters()).device
     with torch.inference_mode():
-        volume = generate_volumes(model, code[None])
+        volume = generate_volumes(model, code[None], source.sampling.pieces)
         views = tuple(
             _write_view(folder, f"view-{index + 1}", sketch, model, texture_codes.to(device))
             for index, sketch in enumerate(_sketches(model, volume, viewpoints))
@@ -141,14 +143,15 @@ def generate(
     """
     config = source.model.config
     viewpoints = choose_viewpoints(settings, source.sampler)
-    shape_codes = sample_codes(settings.shapes, config.shape_code_size, seed=settings.seed, purpose="shape")
-    texture_codes = sample_codes(settings.textures, config.texture_code_size, seed=settings.seed, purpose="texture")
+    drawn = partial(sample_codes, seed=settings.seed, truncation=source.sampling.truncation)
+    shape_codes = drawn(settings.shapes, config.shape_code_size, purpose="shape")
+    texture_codes = drawn(settings.textures, config.texture_code_size, purpose="texture")
     level = surface_level(config) if settings.level is None else settings.level
     with replaced_folder(output) as folder:
         shapes = []
         for index, code in enumerate(shape_codes):
             name = f"shape-{index + 1:0{max(2, len(str(settings.shapes)))}d}"
-            shapes.append(write_shape(folder / name, source.model, code, viewpoints, texture_codes, level))
+            shapes.append(write_shape(folder / name, source, code, viewpoints, texture_codes, level))
             if progress is not None:
                 progress(index + 1, settings.shapes)
         gallery = Gallery(
@@ -159,6 +162,7 @@ def generate(
             image_size=config.image_size,
             resolution=config.resolution,
             level=level,
+            sampling=dataclasses.asdict(source.sampling),
             viewpoints_deg=tuple((float(a), float(e)) for a, e in np.degrees(viewpoints).round(6)),
             texture_codes=tuple(tuple(code) for code in texture_codes.tolist()),
             shapes=tuple(shapes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,9 +15,11 @@ from torch import Tensor
 from vondata.errors import VonError
 from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.geometry import Camera
+from vonmodel.inference.pieces import Pieces, largest_pieces
 from vonmodel.inference.rendering import render_framed
 from vonmodel.model import VonModel
 from vonmodel.projection import SurfaceSketch
+from vonmodel.representation import surface_level
 from vonmodel.seeding import numpy_generator
 
 Viewpoints = npt.NDArray[np.float64]
@@ -27,6 +30,19 @@ MAX_BATCH_VOXELS = 4 * 128**3
 """Voxels generated or projected at a time: each takes some 200 bytes meanwhile, and larger batches gain nothing."""
 
 
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How codes are drawn, and what of their shapes is kept.
+
+    Attributes:
+        pieces: the largest piece of a generated shape, or all of it.
+        truncation: standard deviation of the codes, see `sample_codes`.
+    """
+
+    pieces: Pieces = "largest"
+    truncation: float = 1.0
+
+
 class Rendering(NamedTuple):
     """Sketches and the images painted on them, n of each."""
 
@@ -35,11 +51,20 @@ class Rendering(NamedTuple):
 
 
 def sample_codes(
-    count: int, size: int, *, seed: int, purpose: Literal["shape", "texture"]
+    count: int, size: int, *, seed: int, purpose: Literal["shape", "texture"], truncation: float = 1.0
 ) -> Float[Tensor, "n size"]:
-    """Codes from the standard normal distribution."""
+    """Codes from the normal distribution.
+
+    Args:
+        count: how many.
+        size: numbers of a code.
+        seed: what they are drawn with.
+        purpose: codes of shapes and of textures are independent.
+        truncation: their standard deviation: 1 as in training; under 1 they lie nearer to the middle, where what is
+            generated is plainer and better.
+    """
     rng = numpy_generator(seed, "use", purpose)
-    return torch.from_numpy(rng.standard_normal((count, size)).astype(np.float32))
+    return torch.from_numpy((truncation * rng.standard_normal((count, size))).astype(np.float32))
 
 
 def sample_viewpoints(count: int, sampler: ViewpointSampler, *, seed: int) -> Viewpoints:
@@ -48,11 +73,14 @@ def sample_viewpoints(count: int, sampler: ViewpointSampler, *, seed: int) -> Vi
     return np.concatenate([np.empty((0, 2)), *(sampler(1, generator) for _ in range(count))])
 
 
-def generate_volumes(model: VonModel, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
-    """The volumes of shape codes, on the model's device."""
+def generate_volumes(
+    model: VonModel, codes: Float[Tensor, "n code"], pieces: Pieces = "all"
+) -> Float[Tensor, "n 1 r r r"]:
+    """The volumes of shape codes, on the model's device, whole or without loose pieces."""
     codes = codes.to(next(model.parameters()).device)
     some = torch.split(codes, _items_at_once(model.config.resolution))
-    return torch.cat([model.generate_shapes(each) for each in some])
+    volumes = torch.cat([model.generate_shapes(each) for each in some])
+    return largest_pieces(volumes, surface_level(model.config)) if pieces == "largest" else volumes
 
 
 def render_sketches(
@@ -132,14 +160,16 @@ class Seed(NamedTuple):
         """The seed this many further, beginning again at 0 after the largest."""
         return Seed((self.seed + steps) % (MAX_SEED + 1), self.number)
 
-    def code(self, size: int, purpose: Literal["shape", "texture"]) -> Float[Tensor, " size"]:
-        """The code itself.
+    def code(
+        self, size: int, purpose: Literal["shape", "texture"], truncation: float = 1.0
+    ) -> Float[Tensor, " size"]:
+        """The code itself; arguments as in `sample_codes`.
 
         Raises:
             SeedError: the seed is out of range.
         """
         seed, number = self.checked()
-        return sample_codes(number, size, seed=seed, purpose=purpose)[-1]
+        return sample_codes(number, size, seed=seed, purpose=purpose, truncation=truncation)[-1]
 
 
 def parse_seed(text: str) -> Seed:

@@ -20,6 +20,7 @@ from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, viewpoint_sampler
 from vonmodel.inference.sampling import (
     Rendering,
+    SamplingOptions,
     Seed,
     Viewpoints,
     generate_volumes,
@@ -44,6 +45,7 @@ class LoadedModel:
         class_name: the object class.
         sampler: the class's viewpoints.
         data: the prepared dataset of the class; it may be missing.
+        sampling: how its codes are drawn and what of its shapes is kept.
     """
 
     model: VonModel
@@ -52,6 +54,7 @@ class LoadedModel:
     class_name: str
     sampler: ViewpointSampler
     data: Path = Path("data")
+    sampling: SamplingOptions = SamplingOptions()  # noqa: RUF009  # frozen
 
     @property
     def config(self) -> ModelConfig:
@@ -59,7 +62,14 @@ class LoadedModel:
         return self.model.config
 
 
-def open_model(run: Path, *, data: Path, checkpoint: str | None = None, device: str = "cpu") -> LoadedModel:
+def open_model(
+    run: Path,
+    *,
+    data: Path,
+    checkpoint: str | None = None,
+    device: str = "cpu",
+    sampling: SamplingOptions = SamplingOptions(),  # noqa: B008  # frozen
+) -> LoadedModel:
     """Loads the model of a run.
 
     Args:
@@ -67,6 +77,7 @@ def open_model(run: Path, *, data: Path, checkpoint: str | None = None, device: 
         data: the prepared dataset, whose viewpoints are those of the class; it may be missing.
         checkpoint: name of the checkpoint; the newest where None.
         device: where to compute.
+        sampling: how codes are drawn and what of shapes is kept.
 
     Raises:
         RunError: no run was started there.
@@ -80,7 +91,7 @@ def open_model(run: Path, *, data: Path, checkpoint: str | None = None, device: 
     if device == "cpu":
         arrange_channels_last(model)
     sampler = viewpoint_sampler(data, config.class_name, source=config.data.viewpoints)
-    return LoadedModel(model, info, run, config.class_name, sampler, data)
+    return LoadedModel(model, info, run, config.class_name, sampler, data, sampling)
 
 
 Key = TypeVar("Key", bound=Hashable)
@@ -181,7 +192,7 @@ class ModelSession:
         """
         size = self.config.shape_code_size if purpose == "shape" else self.config.texture_code_size
         if isinstance(which, Seed | int):
-            return _seed(which).code(size, purpose)
+            return _seed(which).code(size, purpose, self.source.sampling.truncation)
         code = torch.as_tensor(which, dtype=torch.float32).detach().cpu()
         if code.shape != (size,) or not torch.isfinite(code).all():
             raise CodeError(f"a {purpose} code of this model is {size} finite numbers; this one is not")
@@ -203,7 +214,9 @@ class ModelSession:
         found = {key: self._volumes[key] for key in keys if key not in new}
         if new:
             with torch.no_grad():
-                found |= zip(new, generate_volumes(self.source.model, torch.stack(list(new.values()))), strict=True)
+                codes_of_new = torch.stack(list(new.values()))
+                volumes = generate_volumes(self.source.model, codes_of_new, self.source.sampling.pieces)
+                found |= zip(new, volumes, strict=True)
         self._volumes.keep(found)
         seeds = [_seed(each) if isinstance(each, Seed | int) else None for each in which]
         return [

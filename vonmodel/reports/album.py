@@ -179,7 +179,7 @@ def write_result(
         "class_name": source.class_name,
         "run": str(source.run),
         "checkpoint": dataclasses.asdict(source.checkpoint),
-        "settings": dict(settings),
+        "settings": {**settings, **dataclasses.asdict(source.sampling)},
         "objects": [dict(each) for each in objects],
         "versions": versions(),
     }

@@ -71,6 +71,7 @@ class Gallery:
         image_size: pixels along an edge of every picture.
         resolution: voxels along an edge of the volumes.
         level: value of the volumes on the surface of the meshes.
+        sampling: truncation of the codes, and whether loose pieces of the shapes are left.
         viewpoints_deg: azimuth and elevation of every viewpoint.
         texture_codes: the textures, shared by all shapes.
         shapes: the shapes.
@@ -84,6 +85,7 @@ class Gallery:
     image_size: int
     resolution: int
     level: float
+    sampling: dict[str, Any]
     viewpoints_deg: tuple[tuple[float, float], ...]
     texture_codes: tuple[tuple[float, ...], ...]
     shapes: tuple[GeneratedShape, ...]

@@ -15,6 +15,7 @@ import tornado.web
 from tornado.httpserver import HTTPServer
 
 from vondata.errors import VonError
+from vonmodel.inference.sampling import SamplingOptions
 from vonmodel.studio.handler import NothingHandler
 from vonmodel.studio.pictures import draw_strip
 from vonmodel.studio.routes import (
@@ -57,6 +58,7 @@ class StudioSettings:
         host: the address to listen on.
         port: the port; 0 takes a free one.
         allowed_hosts: names besides this machine's own under which browsers may call it.
+        sampling: how codes are drawn and what of generated shapes is kept.
     """
 
     run: Path
@@ -65,6 +67,7 @@ class StudioSettings:
     host: str = "127.0.0.1"
     port: int = 8765
     allowed_hosts: tuple[str, ...] = ()
+    sampling: SamplingOptions = SamplingOptions()  # noqa: RUF009  # frozen
 
 
 def application(workshop: Workshop) -> tornado.web.Application:
@@ -109,7 +112,7 @@ async def serve(settings: StudioSettings, on_ready: Callable[[str], None], stop:
     port = listening.getsockname()[1]
     workshop = Workshop(
         guard=guard_for(settings.host, port, settings.allowed_hosts),
-        shelf=ModelShelf(settings.run, settings.data, settings.device),
+        shelf=ModelShelf(settings.run, settings.data, settings.device, settings.sampling),
         chronicle=Chronicle(settings.run),
     )
     server = HTTPServer(

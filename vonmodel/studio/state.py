@@ -12,6 +12,7 @@ from typing import Any
 
 from vonmodel.checkpoint import CheckpointError, CheckpointInfo, read_info
 from vonmodel.config import STAGES, ConfigError
+from vonmodel.inference.sampling import SamplingOptions
 from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.reconstruction.reconstruct import Reconstructor
 from vonmodel.run_folder import RunError, RunFolder
@@ -46,10 +47,17 @@ class ModelShelf:
         run: the run folder.
         data: the prepared dataset; it may be missing.
         device: where models compute.
+        sampling: how codes are drawn and what of generated shapes is kept.
     """
 
-    def __init__(self, run: Path, data: Path, device: str) -> None:
-        self.run, self.data, self.device = run, data, device
+    def __init__(
+        self,
+        run: Path,
+        data: Path,
+        device: str,
+        sampling: SamplingOptions = SamplingOptions(),  # noqa: B008  # frozen
+    ) -> None:
+        self.run, self.data, self.device, self.sampling = run, data, device, sampling
         self._lock = threading.RLock()
         self._sessions: dict[str, ModelSession] = {}
         self._reconstructors: dict[str, Reconstructor] = {}
@@ -83,7 +91,9 @@ class ModelShelf:
         with self._lock:
             name = checkpoint if checkpoint is not None else self._newest()
             if name not in self._sessions:
-                source = open_model(self.run, data=self.data, checkpoint=name, device=self.device)
+                source = open_model(
+                    self.run, data=self.data, checkpoint=name, device=self.device, sampling=self.sampling
+                )
                 self._sessions[name] = ModelSession(source)
             self._sessions[name] = self._sessions.pop(name)  # used last
             while len(self._sessions) > SESSIONS_KEPT:
