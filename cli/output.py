@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -173,9 +174,11 @@ def describe(line: Line) -> str:
             scores = ", ".join(f"{name} {line[name]:.3f}" for name in ("precision", "recall", "density", "coverage"))
             return f"Images: {scores} ({_measured_on(line)})"
         case "shapes":
+            whole = statistics.median(line["largest_piece"])
             return (
                 f"Shapes: {line['over_half']} of {line['generated']} overlap a training shape with IoU over 0.5, the "
-                f"two most alike each other with {line['pairwise_iou_max']:.2f} ({line['training']} training shapes)"
+                f"two most alike each other with {line['pairwise_iou_max']:.2f} ({line['training']} training "
+                f"shapes); in the median {whole:.1%} of a shape lie in its largest piece"
             )
         case "shape_points":
             return _points(line)

@@ -12,14 +12,16 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset
 from vonmodel.evaluation.generators import Subject
 from vonmodel.evaluation.image_metrics import Progress, told
 from vonmodel.evaluation.samples import RealShapes, Volumes
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.statistics import StatisticsError
+from vonmodel.inference.pieces import share_in_largest_piece
 from vonmodel.mesh import surface_mesh
-from vonmodel.representation import surface_level
+from vonmodel.representation import surface_field, surface_level
 from vonmodel.seeding import numpy_generator
 
 if TYPE_CHECKING:
@@ -247,6 +249,13 @@ MOST_SHAPES = 32
 """How many shapes are compared unless somebody asks for more: every one is compared with every other."""
 
 
+def largest_piece_shares(generated: Volumes, config: ModelConfig) -> tuple[float, ...]:
+    """Share of each shape's solid in its largest piece, on the grid of its surface; 0 where nothing is solid."""
+    level = surface_level(config)
+    volumes = (generated.part(index, index + 1)[0] for index in range(len(generated)))
+    return tuple(share_in_largest_piece(surface_field(config, volume)[0], level) for volume in volumes)
+
+
 def shape_scores(
     subject: Subject, settings: ScoreSettings, progress: Progress | None = None
 ) -> Iterator[dict[str, Any]]:
@@ -283,6 +292,7 @@ def shape_scores(
         "nearest_iou": list(overlap.nearest_iou),
         "nearest": list(overlap.nearest),
         "pairwise_iou_max": overlap.pairwise_iou_max,
+        "largest_piece": list(largest_piece_shares(generated, config.model)),
         "generated": count,
         "training": overlap.training,
         "split": "train",

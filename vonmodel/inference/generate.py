@@ -30,7 +30,7 @@ BATCH = 16
 
 
 def write_shape(
-    folder: Path, source: Source, code: Tensor, viewpoints: Viewpoints, texture_codes: Tensor, level: float
+    folder: Path, source: LoadedModel, code: Tensor, viewpoints: Viewpoints, texture_codes: Tensor, level: float
 ) -> GeneratedShape:
     """Draws and writes one shape with all its pictures."""
     folder.mkdir()

@@ -59,6 +59,12 @@ QUANTITIES: tuple[Quantity, ...] = (
         lambda line: float(statistics.median(line["nearest_iou"])) if line.get("nearest_iou") else None,
     ),
     _of("shapes", "pairwise_iou_max", "IoU of the two shapes most alike", "1 would be one shape twice"),
+    Quantity(
+        "shapes",
+        "Median share of a shape in its largest piece",
+        "1 is best",
+        lambda line: float(statistics.median(line["largest_piece"])) if line.get("largest_piece") else None,
+    ),
 )
 
 
@@ -339,4 +345,15 @@ def _shape_figures(line: Metric) -> list[Figure]:
             "of the two generated shapes most alike",
             f"All {count} shapes in pairs; 1 would be the same shape twice.",
         ),
+        *_piece_figures(line),
     ]
+
+
+def _piece_figures(line: Metric) -> list[Figure]:
+    shares = line.get("largest_piece")  # not measured by older versions
+    if not shares:
+        return []
+    whole = sum(share >= 1.0 for share in shares)
+    note = f"{whole} of {len(shares)} generated shapes are in one piece before loose ones are dropped."
+    median = statistics.median(shares)
+    return [Figure(f"{median:.1%}", "in the median", "of a generated shape in its largest piece", note, median)]

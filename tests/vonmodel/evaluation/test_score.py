@@ -48,6 +48,8 @@ def test_every_line_says_where_its_number_comes_from(tiny_run, tiny_data):
     assert (shapes["features"], points["features"]) == ("voxels", "surface points")
     assert fid["value"] > 0
     assert len(shapes["nearest_iou"]) == 3
+    assert len(shapes["largest_piece"]) == 3
+    assert all(0.0 <= share <= 1.0 for share in shapes["largest_piece"])
     assert shapes["training"] == 8
     assert (points["generated"], points["real"], points["points"], points["distance"]) == (3, 3, 256, "chamfer")
 

@@ -4,8 +4,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset
-from vonmodel.evaluation.shape_metrics import intersection_over_union, pack_solids, shape_overlap, silhouette_iou
+from vonmodel.evaluation.shape_metrics import (
+    intersection_over_union,
+    largest_piece_shares,
+    pack_solids,
+    shape_overlap,
+    silhouette_iou,
+)
 
 
 def brute_force(a, b):
@@ -80,3 +87,28 @@ def test_distance_shapes_are_compared_as_shells(tiny_data):
     shells = np.bitwise_count(packed).sum(axis=1)
     assert (shells > 0).all()
     assert np.allclose(np.diagonal(intersection_over_union(packed, packed)), 1.0)
+
+
+class Given:
+    """Volumes that are there already."""
+
+    def __init__(self, volumes):
+        self.volumes = volumes
+
+    def __len__(self):
+        return len(self.volumes)
+
+    def part(self, start, stop):
+        return self.volumes[start:stop]
+
+
+def test_the_share_of_the_largest_piece_is_that_of_the_surface():
+    volumes = torch.zeros(3, 1, 16, 16, 16)
+    volumes[:2, 0, 1:9, 1:9, 1:9] = 1.0
+    volumes[1, 0, 12:14, 12:14, 12:14] = 1.0
+    config = ModelConfig(resolution=16)
+    assert largest_piece_shares(Given(volumes), config) == pytest.approx((1.0, 512 / 520, 0.0))
+    finer = ModelConfig(resolution=16, representation="signed", finer_grid=32)
+    whole, loose, none = largest_piece_shares(Given(volumes), finer)
+    assert (whole, none) == (1.0, 0.0)
+    assert 0.97 < loose < 1.0

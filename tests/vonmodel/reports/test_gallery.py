@@ -27,6 +27,7 @@ SHAPES = {
     "over_half": 2,
     "pairwise_iou_max": 0.66,
     "training": 72,
+    "largest_piece": [1.0, 0.95, 0.875],
 }
 VOID = {"meta", "link", "img", "br"}
 
@@ -91,6 +92,7 @@ def gallery(shapes=2, views=3, textures=2, **changes):
         "image_size": 64,
         "resolution": 32,
         "level": 0.5,
+        "sampling": {"pieces": "largest", "truncation": 1.0},
         "viewpoints_deg": tuple((30.0 * view, 10.0) for view in range(views)),
         "texture_codes": tuple((float(texture),) for texture in range(textures)),
         "shapes": tuple(made),
@@ -159,7 +161,7 @@ def test_every_image_score_has_its_figure():
         "coverage": 0.6,
     } | origin
     figures = figures_of([FID, kid, manifold, SHAPES])
-    assert [each.value for each in figures] == ["12.5", "0.0123", "0.70", "2", "0.61", "0.66"]
+    assert [each.value for each in figures] == ["12.5", "0.0123", "0.70", "2", "0.61", "0.66", "95.0%"]
     assert figures[1].unit == "± 0.004"
     assert figures[2].unit == "and 0.40"
 

@@ -41,10 +41,10 @@ def test_every_number_of_a_line_has_its_chart():
         line(metric="kid", spread=0.1),
         line(metric="precision_recall", precision=0.1, recall=0.2, density=0.3, coverage=0.4),
         line(metric="shape_points", minimum_matching_distance=None, coverage=0.5, nearest_neighbour_accuracy=0.6),
-        line(metric="shapes", nearest_iou=[0.1, 0.5, 0.9], pairwise_iou_max=0.7),
+        line(metric="shapes", nearest_iou=[0.1, 0.5, 0.9], pairwise_iou_max=0.7, largest_piece=[0.8, 0.9, 1.0]),
     ]
     values = [chart.curves[0].points[0].value for chart in charts_of(lines, {})]
-    assert values == [1.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.5, 0.7]
+    assert values == [1.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.5, 0.7, 0.9]
     assert charts_of(lines, {})[0].curves[0].points[0].spread == 0.1
 
 
