@@ -331,8 +331,8 @@ def user_errors() -> Iterator[None]:
         raise click.ClickException(in_words(error)) from error
 
 
-# What the command line adds to an error of the libraries, by its class: options and verbs that do what the message says.
-# Fields in braces are attributes of the error.
+# What the command line adds to an error of the libraries, by its class: options and verbs that do what the message
+# says. Fields in braces are attributes of the error.
 ADVICE: Mapping[str, str] = {
     "BaselineMissingError": "von train --baseline {name}",
     "CheckpointMissingError": "von train",
