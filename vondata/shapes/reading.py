@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import struct
-import warnings
-from collections.abc import Iterator, Mapping
-from io import BytesIO
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
-
+from vondata.shapes.gltf import read_gltf
 from vondata.shapes.obj import parse_obj
 from vondata.shapes.off import KEYWORD as OFF_KEYWORD
 from vondata.shapes.off import parse_off
@@ -128,7 +124,7 @@ def _has_obj_lines(content: bytes) -> bool:
 def _read_soup(content: bytes, form: Format, path: Path, limits: Limits) -> TriangleSoup:
     match form:
         case "glb" | "gltf":
-            return _read_scene(content, form, path, limits)
+            return read_gltf(content, _OwnFolder(path.parent, limits).read, limits)
         case "stl":
             polygons = _read_stl(content, path, limits)
         case "ply":
@@ -144,76 +140,17 @@ def _read_stl(content: bytes, path: Path, limits: Limits) -> Polygons:
     return parse_stl_binary(content, limits) if _is_binary_stl(content, path) else parse_stl_text(content, limits)
 
 
-def _read_scene(content: bytes, form: Format, path: Path, limits: Limits) -> TriangleSoup:
-    """Reads through trimesh, which gets no file to open but what `_OwnFolder` hands out."""
-    import trimesh
-
-    _check_announced(content, form, limits)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        scene = trimesh.load_scene(
-            BytesIO(content),
-            file_type=form,
-            resolver=_OwnFolder(path.parent, limits),
-            process=False,
-            skip_materials=True,
-        )
-        return _merge_scene(scene, limits)
-
-
-def _check_announced(content: bytes, form: Format, limits: Limits) -> None:
-    """Holds the counts in a file's header against its size and the limits, before memory is taken for them.
-
-    Raises:
-        Rejected: too_large.
-        ValueError: a header that promises more than the file can hold.
-    """
-    if form == "glb" and int.from_bytes(content[8:12], "little") > len(content):
-        raise ValueError(f"{int.from_bytes(content[8:12], 'little'):,} bytes announced, {len(content):,} there")
-    header = content[20 : 20 + int.from_bytes(content[12:16], "little")] if form == "glb" else content
-    accessors = json.loads(header).get("accessors", [])
-    largest = max((int(accessor["count"]) for accessor in accessors), default=0)
-    limits.check_mesh(largest // 3, largest // 3)
-
-
-def _merge_scene(scene: Any, limits: Limits) -> TriangleSoup:
-    """All meshes of a trimesh scene in the scene's coordinates; points and lines are left out."""
-    import trimesh
-
-    parts = []
-    for node in scene.graph.nodes_geometry:
-        transform, name = scene.graph[node]
-        if isinstance(scene.geometry[name], trimesh.Trimesh):
-            parts.append((np.asarray(transform, dtype=np.float64), scene.geometry[name]))
-    limits.check_mesh(sum(len(mesh.vertices) for _, mesh in parts), sum(len(mesh.faces) for _, mesh in parts))
-    vertices, faces, offset = [np.empty((0, 3))], [np.empty((0, 3), dtype=np.int64)], 0
-    for transform, mesh in parts:
-        positions = np.asarray(mesh.vertices, dtype=np.float64)
-        own = np.asarray(mesh.faces, dtype=np.int64)
-        if own.size and not 0 <= own.min() <= own.max() < len(positions):
-            raise ValueError(f"a face names vertex {own.max()} of {len(positions)}")
-        vertices.append(positions @ transform[:3, :3].T + transform[:3, 3])
-        faces.append(own + offset)
-        offset += len(positions)
-    return TriangleSoup(np.concatenate(vertices), np.concatenate(faces))
-
-
-class _OwnFolder(Mapping[str, bytes]):
+@dataclass(frozen=True)
+class _OwnFolder:
     """The files beside a mesh, by relative URI; whatever lies elsewhere is refused."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        self._folder = folder
-        self._limits = limits
+    folder: Path
+    limits: Limits
 
-    def __getitem__(self, uri: str) -> bytes:
-        folder = os.path.realpath(self._folder)
+    def read(self, uri: str) -> bytes:
+        """The content of a file of the folder."""
+        folder = os.path.realpath(self.folder)
         target = os.path.realpath(os.path.join(folder, unquote(uri)))
         if urlsplit(uri).scheme or not Path(target).is_relative_to(folder):
             raise Rejected("outside_root", f"the file wants {uri[:200]!r}, which is not in its folder")
-        return read_bytes(Path(target), self._limits)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
+        return read_bytes(Path(target), self.limits)
