@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help system system-browser install demo test test-all bench-smoke lint types imports check clean
+.PHONY: docs help system system-browser install demo test test-all bench-smoke lint types imports check clean
 
 help:
 	@echo "make demo       prepare, train, generate and score the built-in chairs and cars (15 minutes, no GPU)"
 	@echo "make test       the test suite (make test-all: with the slow tests)"
 	@echo "make check      lint, types and import direction"
 	@echo "make bench-smoke   the benchmarks, small and once: do they compute the right things (no time is asserted)"
+	@echo "make docs       the documentation site in build/site, with the API reference; a broken link is an error"
 	@echo "make install    the von command in $(VENV);  make system: missing system libraries through apt"
 	@echo "make system-browser   chromium, for the tests that look at the pages"
 
@@ -59,6 +60,14 @@ types: $(VENV)/.installed-dev
 
 imports: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
 
 check: lint types imports
 
