@@ -29,7 +29,7 @@ def test_another_configuration_is_refused_naming_the_fields(tmp_path: Path) -> N
     changed = update(TrainConfig(), {"seed": 4, "shape": {"learning_rate": 0.5}}, "test")
     with pytest.raises(RunError) as caught:
         run.start(changed)
-    for part in ("seed was 0, now 4", "shape.learning_rate was 0.0001, now 0.5", "--run", str(tmp_path)):
+    for part in ("seed was 0, now 4", "shape.learning_rate was 0.0001, now 0.5", "start another run", str(tmp_path)):
         assert part in str(caught.value)
     assert run.config() == TrainConfig()
 

@@ -149,7 +149,7 @@ def test_reasons_are_a_closed_list_with_advice() -> None:
 
 
 def test_the_page_about_the_format_is_current() -> None:
-    script = Path(__file__).resolve().parents[2] / "scripts" / "document_columns.py"
+    script = Path(__file__).resolve().parents[3] / "scripts" / "document_columns.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

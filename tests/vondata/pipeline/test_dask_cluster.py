@@ -25,7 +25,7 @@ from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
 from vondata.pipeline.run import Event, Item, RunOptions, prepare
 
 UNUSED = "tcp://127.0.0.1:9"
-ROOT = Path(__file__).parents[2]  # from where the processes can import this module
+ROOT = Path(__file__).parents[3]  # from where the processes can import this module
 
 
 @contextmanager
