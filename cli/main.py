@@ -20,9 +20,11 @@ from voncli.train import train
 from voncli.train_classifier import train_classifier
 from voncli.transfer import transfer
 
+from vondata import __version__
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VON"})
-@click.version_option(package_name="von", prog_name="von")
+@click.version_option(__version__, "-V", "--version", prog_name="von")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Visual Object Networks: raw 3D models and photos in; trained shape, viewpoint and texture out.

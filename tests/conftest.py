@@ -167,8 +167,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of an S3 server in a process of its own."""
-    pytest.importorskip("moto", reason="moto is not installed: pip install 'von[dev]'")
-    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'von[s3]'")
+    pytest.importorskip("moto", reason="moto is not installed: pip install 'visual-object-networks[dev]'")
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'visual-object-networks[s3]'")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vondata.api import prepare_images, prepare_shapes
 
-__all__ = ["prepare_images", "prepare_shapes"]
+__all__ = ["__version__", "prepare_images", "prepare_shapes"]
+
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

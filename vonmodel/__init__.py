@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from vondata import __version__
 
 if TYPE_CHECKING:
     from vonmodel.api import load_run
 
 __all__ = ["__version__", "load_run"]
-
-__version__ = version("von")
 
 
 def __getattr__(name: str) -> Any:

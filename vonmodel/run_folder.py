@@ -6,12 +6,12 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vondata import __version__
 from vondata.errors import VonError
 from vonmodel.checkpoint import CheckpointInfo, list_checkpoints
 from vonmodel.config import STAGES, StageName, TrainConfig, difference, load_config, save_config, value_of
@@ -162,7 +162,7 @@ def latest_run(runs: Path) -> RunFolder:
 def environment() -> dict[str, Any]:
     """What a run's figures depend on besides its configuration."""
     return {
-        "von": version("von"),
+        "von": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

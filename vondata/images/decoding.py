@@ -220,7 +220,7 @@ def _identified(file: BinaryIO, form: str | None, start: bytes) -> Image.Image:
     if form in EXTRA_FORMATS and not decoders:
         raise Rejected(
             "format_unknown",
-            f"the file is {EXTRA_FORMATS[form]}, which an extra reads: pip install 'von[photos]'",
+            f"the file is {EXTRA_FORMATS[form]}, which an extra reads: pip install 'visual-object-networks[photos]'",
         )
     image = _header_read(file, decoders)
     if image is None and form is None:

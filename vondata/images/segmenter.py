@@ -134,7 +134,9 @@ def _start(weights: Path, content: bytes) -> onnxruntime.InferenceSession:
     try:
         import onnxruntime
     except ImportError as error:
-        raise SegmenterError(f"{weights} needs ONNX Runtime to run it: pip install 'von[segmenter]'") from error
+        raise SegmenterError(
+            f"{weights} needs ONNX Runtime: pip install 'visual-object-networks[segmenter]'"
+        ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the photos are shared among processes
     options.log_severity_level = 4  # what goes wrong is raised as well

@@ -19,7 +19,7 @@ from vondata.types import Item, Rejected
 
 MOST_FETCHED_BYTES = 2 << 30  # of one input; what is larger is no mesh or photo
 # Packages that fsspec asks for, with the extra of ours that brings them.
-EXTRAS = {"s3": "von[s3]", "s3a": "von[s3]"}
+EXTRAS = {"s3": "visual-object-networks[s3]", "s3a": "visual-object-networks[s3]"}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import platform
 import signal
+import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vondata import __version__
 from vondata.errors import VonError
 
 if TYPE_CHECKING:
@@ -145,6 +147,9 @@ def _ctrl_c_held_back() -> Iterator[None]:
     Ctrl-C reaches the whole process group, but the client alone answers it, by closing the cluster.
     """
     resource_tracker.ensure_running()  # multiprocessing would start it on demand, and take the mask away by doing so
+    if sys.platform == "win32":  # which has no signal masks
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -264,7 +269,7 @@ class Recruiter:
 def own_versions() -> dict[str, str]:
     """Of this process's programs, what has to be the same on both sides."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"von": version("von"), "python": python, "distributed": version("distributed")}
+    return {"von": __version__, "python": python, "distributed": version("distributed")}
 
 
 def _look(token: str | None, call: bytes | None = None) -> dict[str, object]:

@@ -6,7 +6,6 @@ it. A resume reads the beginnings only; a checksum tells whether the row is whol
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -17,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
+
+from filelock import FileLock, Timeout
 
 from vondata.dataset.schema import known_columns, renamed_columns
 from vondata.io.lease import DatasetBusyError
@@ -77,12 +78,12 @@ class Journal:
         self._renamed = renamed_columns(kind)
         self._empty_row = {column.name: None for column in known_columns(kind)} | {"class": class_name}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "a+b")  # noqa: SIM115 - closed by __exit__
+        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), blocking=False)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
+            self._lock.acquire()
+        except Timeout as error:
             raise DatasetBusyError(self.path) from error
+        self._file = open(self.path, "a+b")  # noqa: SIM115 - closed by __exit__
         self._end = self._load()
         self._synced = time.monotonic()
 
@@ -95,6 +96,7 @@ class Journal:
         if self.appended:
             os.fsync(self._file.fileno())
         self._file.close()
+        self._lock.release()
 
     def record(
         self, id: str, *, stamp: int, content: str | None, settings: str, input: str, row: Mapping[str, Any]

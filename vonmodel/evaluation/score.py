@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from vondata import __version__
 from vonmodel.baselines.configs import BASELINES
 from vonmodel.baselines.training import baseline_folder, load_baseline
 from vonmodel.checkpoint import CheckpointInfo, load_model
@@ -162,5 +163,5 @@ def _recorded(result: dict[str, Any], candidate: Candidate) -> dict[str, Any]:
             "sha256": info.sha256,
         },
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in ("von", "torch", "numpy", "scipy")},
+        "versions": {"von": __version__} | {name: version(name) for name in ("torch", "numpy", "scipy")},
     }

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vondata import __version__
 from vondata.dataset.manifest import Split, dataset_classes
 from vondata.dataset.shards import OutputFiles
 from vondata.io.files import atomic_path
@@ -296,7 +297,7 @@ def train_classifier(
         dataset_sha256=_dataset_sha256(data, {name: [*training[name], *held_out[name]] for name in classes}),
         seed=settings.seed,
         steps=steps,
-        versions={name: version(name) for name in ("von", "torch", "numpy")},
+        versions={"von": __version__} | {name: version(name) for name in ("torch", "numpy")},
     )
     return info, save_classifier(output, module.eval(), info)
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from vondata import __version__
 from vondata.io.files import atomic_path
 from vonmodel.reports.html import Origin, Page, linked_picture
 from vonmodel.reports.metrics_log import Figure, Metric, figures_of, newest
@@ -22,7 +23,7 @@ PAGE = "index.html"
 
 def versions() -> dict[str, str]:
     """Of what decides the content of a result."""
-    return {name: version(name) for name in ("von", "torch")}
+    return {"von": __version__, "torch": version("torch")}
 
 
 @dataclass(frozen=True)

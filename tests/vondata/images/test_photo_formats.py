@@ -441,7 +441,7 @@ def test_formats_without_a_decoder_are_named(tmp_path, monkeypatch, start, name)
     reason, detail = reason_of(written(tmp_path / "a", start + bytes(40)))
     assert reason == "format_unknown"
     assert name in detail
-    assert "von[photos]" in detail
+    assert "visual-object-networks[photos]" in detail
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,8 @@ def test_the_size_is_the_networks_own(weights):
 def test_what_is_missing_is_named(weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(
-        SegmenterError, match=r"red\.onnx needs ONNX Runtime to run it: pip install 'von\[segmenter\]'"
+        SegmenterError,
+        match=r"red\.onnx needs ONNX Runtime: pip install 'visual-object-networks\[segmenter\]'",
     ):
         load_network_settings(weights)
 

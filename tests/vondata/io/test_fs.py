@@ -338,7 +338,7 @@ def test_urls_that_cannot_be_used_are_named(tmp_path: Path, memory: str, monkeyp
     monkeypatch.setattr("fsspec.filesystem", lack)
     remote._file_system.cache_clear()
     result = von("inspect", "s3://bucket/data")
-    assert "reading s3:// needs one more package: pip install 'von[s3]'" in result.output
+    assert "reading s3:// needs one more package: pip install 'visual-object-networks[s3]'" in result.output
 
 
 def lack(*_: object, **__: object) -> None:
