@@ -42,7 +42,8 @@ def test_every_package_is_listed() -> None:
 
 
 def test_every_data_file_is_listed() -> None:
-    tracked = subprocess.run(["git", "ls-files", *INSTALLED_AS], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = ["git", "ls-files", *INSTALLED_AS]
+    tracked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if tracked.returncode:
         pytest.skip("this is no git checkout")
     patterns = [
@@ -111,7 +112,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def von(installed: Path, folder: Path, *arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
-    done = subprocess.run([installed, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    command = [installed, *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
