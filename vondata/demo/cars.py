@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import interpolate
 from vondata.demo.car_design import Car
-from vondata.demo.mesh import Flags, Floats, Mesh
+from vondata.render.mesh import Flags, Floats, PartMesh
 from vondata.demo.primitives import loft
-from vondata.demo.mesh import Mesh, mirrored_pair
+from vondata.render.mesh import PartMesh, mirrored_pair
 from vondata.demo.primitives import box, cushion, lathe, rounded_path, tube
-from vondata.demo.mesh import Mesh
-from vondata.demo.textures import TEXTURE_SIZE, Material, Pixels
+from vondata.render.mesh import PartMesh
+from vondata.render.textures import TEXTURE_SIZE, Material, Pixels
 
 
 
@@ -20,7 +20,7 @@ FLOOR_ROWS, SIDE_ROWS, GLASS_ROWS, ROOF_ROWS = 2, 5, 2, 5
 PAINT_TILE_M, PAINT_HEIGHT_SCALE = 6.0, 2.5
 
 
-def build_body(car: Car) -> list[Mesh]:
+def build_body(car: Car) -> list[PartMesh]:
     """The closed shell of a car, split into paint, glass and dark underside."""
     columns = _columns(car)
     shell = loft(_sections(car, columns))
@@ -29,7 +29,7 @@ def build_body(car: Car) -> list[Mesh]:
     looks_down = _looks_down(shell)
     dark = ~glass & looks_down & (centres[:, 2] < car.clearance + 1.1 * car.arch)
     corners = shell.vertices[shell.faces]
-    painted = Mesh(
+    painted = PartMesh(
         shell.vertices,
         shell.faces,
         np.stack([PAINT_HEIGHT_SCALE * corners[..., 2], corners[..., 1] + PAINT_TILE_M / 2], axis=-1),
@@ -130,7 +130,7 @@ def _is_glass(car: Car, columns: Floats, face_count: int) -> Flags:
     return flags
 
 
-def _looks_down(shell: Mesh) -> Flags:
+def _looks_down(shell: PartMesh) -> Flags:
     corners = shell.vertices[shell.faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     return np.asarray(normal[:, 2] < -0.5 * np.linalg.norm(normal, axis=1))
@@ -139,12 +139,12 @@ def _looks_down(shell: Mesh) -> Flags:
 ALONG_X = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 
 
-def build_fittings(car: Car) -> list[Mesh]:
+def build_fittings(car: Car) -> list[PartMesh]:
     """All parts that are not the body's shell."""
     return [*_wheels(car), *_under_body(car), *_front(car), *_rear(car), *_sides(car), *_rails(car)]
 
 
-def _wheels(car: Car) -> list[Mesh]:
+def _wheels(car: Car) -> list[PartMesh]:
     radius, half = car.wheel, car.tyre / 2
     profile = [(0.60, -0.8), (0.88, -1.0), (1.0, -0.75), (1.0, 0.75), (0.88, 1.0), (0.60, 0.8)]
     tyre = lathe([(radius * r, half * x) for r, x in profile], sides=24).of("rubber")
@@ -163,7 +163,7 @@ def _wheels(car: Car) -> list[Mesh]:
             turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
             bar = box((0.16 * radius, 0.6 * radius, 0.16 * half), (0.0, 0.3 * radius, 0.86 * half))
             rim.append(bar.turned(turn).of("rim"))
-    wheels: list[Mesh] = []
+    wheels: list[PartMesh] = []
     for axle in (car.front_axle, car.rear_axle):
         x = float(half_width(car, axle)) - half - 0.005
         for part in (tyre, *rim):
@@ -171,7 +171,7 @@ def _wheels(car: Car) -> list[Mesh]:
     return wheels
 
 
-def _under_body(car: Car) -> list[Mesh]:
+def _under_body(car: Car) -> list[PartMesh]:
     """The dark block between the wheels that the arches are cut against."""
     width = car.width - 2.0 * car.tyre - 0.16
     length = car.front_axle - car.rear_axle + 2.2 * car.arch
@@ -180,7 +180,7 @@ def _under_body(car: Car) -> list[Mesh]:
     return [box((width, length, high - low), (0.0, middle, (low + high) / 2)).of("dark")]
 
 
-def _front(car: Car) -> list[Mesh]:
+def _front(car: Car) -> list[PartMesh]:
     nose, wide = car.length / 2, float(half_width(car, car.length / 2))
     hood = float(top_height(car, nose - 0.1))
     light_z, low = car.clearance + 0.72 * (hood - car.clearance), car.clearance
@@ -191,7 +191,7 @@ def _front(car: Car) -> list[Mesh]:
     return [*mirrored_pair(lamp.of("lamp")), grille.of("dark"), _bumper(car, nose, 1.0), plate.of("plate")]
 
 
-def _rear(car: Car) -> list[Mesh]:
+def _rear(car: Car) -> list[PartMesh]:
     tail, wide = -car.length / 2, float(half_width(car, car.length / 2))
     high = car.belt if car.body in {"van", "pickup"} else float(top_height(car, tail + 0.1))
     low = car.clearance
@@ -206,14 +206,14 @@ def _rear(car: Car) -> list[Mesh]:
     return parts
 
 
-def _bumper(car: Car, end: float, side: float) -> Mesh:
+def _bumper(car: Car, end: float, side: float) -> PartMesh:
     wide = float(half_width(car, end))
     size = (2.0 * wide - 0.06, 0.18, 0.17)
     bumper = cushion(size, (0.0, end - side * 0.035, car.clearance + 0.16), 0.05, 0.08)
     return bumper.of("dark" if car.dark_bumpers else "bumper")
 
 
-def _sides(car: Car) -> list[Mesh]:
+def _sides(car: Car) -> list[PartMesh]:
     y = car.windscreen[0] - 0.32
     wide = float(half_width(car, y))
     mirror = cushion((0.17, 0.09, 0.13), (wide + 0.055, y, car.belt + 0.07), 0.035, 0.03, 2).of("bumper")
@@ -230,7 +230,7 @@ def _sides(car: Car) -> list[Mesh]:
     return [part for each in (mirror, *handles, sill) for part in mirrored_pair(each)]
 
 
-def _rails(car: Car) -> list[Mesh]:
+def _rails(car: Car) -> list[PartMesh]:
     if not car.rails:
         return []
     front, rear = car.windscreen[1] - 0.15, -car.length / 2 + 0.45
@@ -240,7 +240,7 @@ def _rails(car: Car) -> list[Mesh]:
     path = rounded_path([(x, front, low), (x, front - 0.1, top), (x, rear + 0.1, top), (x, rear, low)], radius=0.05)
     return mirrored_pair(tube(path, 0.02, 8).of("handle"))
 
-def build_car(car: Car) -> list[Mesh]:
+def build_car(car: Car) -> list[PartMesh]:
     """The overlapping parts of a car in metres; object frame, wheels at z = 0."""
     return [*build_body(car), *build_fittings(car)]
 

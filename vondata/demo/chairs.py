@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import assert_never
 import numpy as np
 from vondata.demo.chair_design import Chair
-from vondata.demo.mesh import Floats, Mesh, mirrored_pair
+from vondata.render.mesh import Floats, PartMesh, mirrored_pair
 from vondata.demo.primitives import box, circle, column, cushion, lathe, rectangle, rounded_path, tube
 from vondata.demo.primitives import box, column, cushion, lathe, loft, rectangle, rounded_path, swept, tube
-from vondata.demo.mesh import Mesh
-from vondata.demo.textures import Finish, Material, make_material
+from vondata.render.mesh import PartMesh
+from vondata.render.textures import Finish, Material, make_material
 
 
 
-def build_base(chair: Chair) -> list[Mesh]:
+def build_base(chair: Chair) -> list[PartMesh]:
     """The parts below the seat; with four legs also the posts that carry the back."""
     match chair.base:
         case "legs":
@@ -66,18 +66,18 @@ def leg_section(chair: Chair, height: float) -> Floats:
             assert_never(chair.leg)
 
 
-def _legs(chair: Chair) -> list[Mesh]:
+def _legs(chair: Chair) -> list[PartMesh]:
     steps = 15 if chair.leg == "turned" else 2
     heights = np.linspace(0.0, chair.under_seat + 0.5 * chair.seat_thickness, steps)
     sections = np.stack([leg_section(chair, height) for height in heights])
-    parts: list[Mesh] = []
+    parts: list[PartMesh] = []
     for rear in (False, True):
         path = np.stack([leg_at(chair, height, rear=rear) for height in heights])
         parts += mirrored_pair(column(path, sections).of("frame"))
     return parts
 
 
-def _apron(chair: Chair) -> list[Mesh]:
+def _apron(chair: Chair) -> list[PartMesh]:
     if not chair.apron:
         return []
     z, tall, thick = chair.under_seat - 0.03, 0.06, 0.6 * chair.leg_size
@@ -87,12 +87,12 @@ def _apron(chair: Chair) -> list[Mesh]:
     return [across, across.moved(y=-2 * corner[1]), *mirrored_pair(along)]
 
 
-def _stretchers(chair: Chair) -> list[Mesh]:
+def _stretchers(chair: Chair) -> list[PartMesh]:
     height, radius = chair.stretcher_height, 0.36 * chair.leg_size
     front, rear = leg_at(chair, height, rear=False), leg_at(chair, height, rear=True)
     mirror = np.array([-1.0, 1.0, 1.0])
 
-    def bar(start: Floats, end: Floats) -> Mesh:
+    def bar(start: Floats, end: Floats) -> PartMesh:
         return tube(np.stack([start, end]), radius, 8).of("frame")
 
     match chair.stretchers:
@@ -109,7 +109,7 @@ def _stretchers(chair: Chair) -> list[Mesh]:
             assert_never(chair.stretchers)
 
 
-def _sled(chair: Chair) -> list[Mesh]:
+def _sled(chair: Chair) -> list[PartMesh]:
     x, radius = chair.width / 2 - chair.leg_size / 2, 0.42 * chair.leg_size
     y, top = chair.depth / 2 - 0.06, chair.under_seat + 0.01
     lean = np.tan(chair.splay) * top
@@ -121,7 +121,7 @@ def _sled(chair: Chair) -> list[Mesh]:
     return [*mirrored_pair(tube(side, radius).of("frame")), *(bar.of("frame") for bar in bars)]
 
 
-def _cantilever(chair: Chair) -> list[Mesh]:
+def _cantilever(chair: Chair) -> list[PartMesh]:
     x, radius = chair.width / 2 - chair.leg_size / 2, 0.48 * chair.leg_size
     y, top = chair.depth / 2 - 0.02, chair.under_seat
     half = rounded_path(
@@ -130,7 +130,7 @@ def _cantilever(chair: Chair) -> list[Mesh]:
     return mirrored_pair(tube(half, radius).of("frame"))
 
 
-def _star(chair: Chair) -> list[Mesh]:
+def _star(chair: Chair) -> list[PartMesh]:
     wheel, hub, reach = 0.034, 0.11, 0.29 + 0.1 * (chair.width - 0.48)
     parts = [
         lathe([(0.055, hub - 0.045), (0.055, hub + 0.02), (0.035, hub + 0.04)]).of("frame"),
@@ -152,7 +152,7 @@ def _star(chair: Chair) -> list[Mesh]:
     return parts
 
 
-def _pedestal(chair: Chair) -> list[Mesh]:
+def _pedestal(chair: Chair) -> list[PartMesh]:
     wide, top = 0.23 + 0.1 * (chair.width - 0.45), chair.under_seat
     neck = 0.038
     curve = np.linspace(0.0, 1.0, 9)
@@ -168,14 +168,14 @@ def _pedestal(chair: Chair) -> list[Mesh]:
     return [lathe(profile, sides=28).of("frame")]
 
 
-def _block(chair: Chair) -> list[Mesh]:
+def _block(chair: Chair) -> list[PartMesh]:
     foot, under = 0.06, chair.under_seat
     body = cushion((chair.width, chair.depth, under - foot), (0.0, 0.0, (under + foot) / 2), 0.02, 0.04)
     x, y = chair.width / 2 - 0.05, chair.depth / 2 - 0.05
     post = column(np.array([[x, y, 0.0], [x, y, foot + 0.02]]), np.stack([circle(10, 0.025), circle(10, 0.032)]))
     return [body.of("cover"), *mirrored_pair(post.of("frame")), *mirrored_pair(post.moved(y=-2 * y).of("frame"))]
 
-def build_seat(chair: Chair) -> list[Mesh]:
+def build_seat(chair: Chair) -> list[PartMesh]:
     """The seat, with its cushion."""
     width, depth, top, thick = chair.width, chair.depth, chair.seat_height, chair.seat_thickness
     middle = top - thick / 2
@@ -197,7 +197,7 @@ def build_seat(chair: Chair) -> list[Mesh]:
             assert_never(chair.seat)
 
 
-def build_back(chair: Chair) -> list[Mesh]:
+def build_back(chair: Chair) -> list[PartMesh]:
     """The back, with what carries it."""
     match chair.back:
         case "ladder":
@@ -221,7 +221,7 @@ def build_back(chair: Chair) -> list[Mesh]:
     return [*_carriers(chair), *panels]
 
 
-def build_arms(chair: Chair) -> list[Mesh]:
+def build_arms(chair: Chair) -> list[PartMesh]:
     """The arm rests."""
     x, top = chair.width / 2, chair.seat_height + chair.arm_height
     rear = _back_point(chair, 1.0, chair.arm_height / chair.back_height)
@@ -275,7 +275,7 @@ def _back_point(chair: Chair, s: float | Floats, t: float | Floats) -> Floats:
 
 def _slab(
     chair: Chair, across: tuple[float, float], upright: tuple[float, float], thickness: float, rounding: float = 0.0
-) -> Mesh:
+) -> PartMesh:
     """A board that follows the back's surface.
 
     Args:
@@ -317,7 +317,7 @@ def _slab(
     return loft(rings)
 
 
-def _posts(chair: Chair) -> list[Mesh]:
+def _posts(chair: Chair) -> list[PartMesh]:
     t = np.array([-0.5 * chair.seat_thickness / chair.back_height, 0.5, 1.02])
     path = _back_point(chair, 1.0, t)
     if chair.frame.surface == "metal":
@@ -326,7 +326,7 @@ def _posts(chair: Chair) -> list[Mesh]:
     return mirrored_pair(column(path, np.stack([section, section, section * 0.85])).of("frame"))
 
 
-def _carriers(chair: Chair) -> list[Mesh]:
+def _carriers(chair: Chair) -> list[PartMesh]:
     """What holds the back: posts, one bracket on a swivel chair, or nothing where it stands on the seat."""
     if chair.base == "star":
         seat = np.array([0.0, 0.0, chair.under_seat + 0.01])
@@ -337,20 +337,20 @@ def _carriers(chair: Chair) -> list[Mesh]:
     return [] if standing or chair.base in {"pedestal", "block"} else _posts(chair)
 
 
-def _ladder(chair: Chair) -> list[Mesh]:
+def _ladder(chair: Chair) -> list[PartMesh]:
     edges = np.linspace(0.22, 1.0, chair.rails + 1)
     tall = min(0.62 * (edges[1] - edges[0]), 0.2)
     return [_slab(chair, (-1.0, 1.0), (upper - tall, upper), 0.03).of("frame") for upper in edges[1:]]
 
 
-def _spindles(chair: Chair) -> list[Mesh]:
+def _spindles(chair: Chair) -> list[PartMesh]:
     rails = [_slab(chair, (-1.0, 1.0), (0.80, 1.0), 0.04), _slab(chair, (-1.0, 1.0), (0.10, 0.20), 0.035)]
     s = np.linspace(-1.0, 1.0, chair.rails + 2)[1:-1]
     bars = [_slab(chair, (each - 0.13, each + 0.13), (0.15, 0.86), 0.03) for each in s]
     return [part.of("frame") for part in (*rails, *bars)]
 
 
-def _cross(chair: Chair) -> list[Mesh]:
+def _cross(chair: Chair) -> list[PartMesh]:
     top = _slab(chair, (-1.0, 1.0), (0.82, 1.0), 0.04).of("frame")
     low = _slab(chair, (-1.0, 1.0), (0.10, 0.22), 0.035).of("frame")
     s, t = np.linspace(-1.0, 1.0, 7), np.linspace(0.16, 0.86, 7)
@@ -358,7 +358,7 @@ def _cross(chair: Chair) -> list[Mesh]:
     return [top, low, bar, bar.mirrored()]
 
 
-def _hoop(chair: Chair) -> list[Mesh]:
+def _hoop(chair: Chair) -> list[PartMesh]:
     angle = np.linspace(0.0, np.pi, 25)
     s, t = np.cos(angle), np.sin(angle) ** 0.75
     outline = _back_point(chair, s, t - 0.06)
@@ -372,7 +372,7 @@ def _hoop(chair: Chair) -> list[Mesh]:
 BLACK_PLASTIC = Finish("plastic", (0.17, 0.17, 0.18))
 
 
-def build_chair(chair: Chair) -> list[Mesh]:
+def build_chair(chair: Chair) -> list[PartMesh]:
     """The closed, overlapping parts of a chair in metres; object frame, feet at z = 0."""
     return [*build_base(chair), *build_seat(chair), *build_back(chair), *build_arms(chair)]
 

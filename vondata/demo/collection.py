@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, assert_never
 import numpy as np
-from vondata.demo.draws import quantile_choice
-from vondata.demo.mesh import Mesh, concatenated, face_normals
+from vondata.render.textures import quantile_choice
+from vondata.render.mesh import PartMesh, concatenated, face_normals
 import hashlib
+from vondata.frames import object_to_shapenet
+from vondata.render.mesh import RenderMesh
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from vondata.demo.car_design import draw_car
 from vondata.demo.cars import build_car, car_materials
 from vondata.demo.chair_design import draw_chair
 from vondata.demo.chairs import build_chair, chair_materials
-from vondata.demo.mesh import Floats, Mesh, concatenated, corner_normals
-from vondata.demo.textures import Material
+from vondata.render.mesh import Floats, PartMesh, concatenated, corner_normals
+from vondata.render.textures import Material
 
 
 
@@ -37,7 +39,7 @@ def flaw_of(quantile: float) -> Flaw:
     return quantile_choice(SHARES, quantile)
 
 
-def with_flaw(parts: Sequence[Mesh], flaw: Flaw, rng: np.random.Generator) -> list[Mesh]:
+def with_flaw(parts: Sequence[PartMesh], flaw: Flaw, rng: np.random.Generator) -> list[PartMesh]:
     """Applies a flaw to the parts of an object (object frame).
 
     Args:
@@ -64,12 +66,12 @@ def with_flaw(parts: Sequence[Mesh], flaw: Flaw, rng: np.random.Generator) -> li
             assert_never(flaw)
 
 
-def _is_board(part: Mesh) -> bool:
+def _is_board(part: PartMesh) -> bool:
     width, depth, height = np.ptp(part.vertices, axis=0)
     return bool(depth < 0.3 * min(width, height) or (depth < 0.09 and width > 0.3))
 
 
-def _front_only(part: Mesh) -> Mesh:
+def _front_only(part: PartMesh) -> PartMesh:
     return part.keeping(face_normals(part)[:, 1] > 0.3)
 
 DemoClass = Literal["chair", "car"]
@@ -96,11 +98,11 @@ class DemoObject:
     id: str
     family: str
     flaw: Flaw
-    parts: tuple[Mesh, ...]
+    parts: tuple[PartMesh, ...]
     materials: Mapping[str, Material]
     normals: Floats
 
-    def with_part(self, part: Mesh, material: Material) -> DemoObject:
+    def with_part(self, part: PartMesh, material: Material) -> DemoObject:
         """The object with one more part, whose material it brings along."""
         return replace(
             self,
@@ -139,9 +141,27 @@ def make_object(class_name: DemoClass, index: int, seed: int) -> DemoObject:
     )
 
 
-def normalized(parts: Sequence[Mesh]) -> list[Mesh]:
+def normalized(parts: Sequence[PartMesh]) -> list[PartMesh]:
     """Moves and scales parts together so that the box around their faces is centred and its diagonal is 1."""
     used = np.concatenate([part.vertices[part.faces.reshape(-1)] for part in parts])
     low, high = used.min(axis=0), used.max(axis=0)
     scale = 1.0 / np.linalg.norm(high - low)
     return [replace(part, vertices=(part.vertices - (low + high) / 2) * scale) for part in parts]
+
+
+OCCLUDER = "occluder"
+"""The material of parts that are something else, in front of the object."""
+
+
+def render_mesh(item: DemoObject) -> RenderMesh:
+    """The object as the renderer takes it."""
+    names = list(item.materials)
+    in_front = [np.full(len(part.faces), part.material == OCCLUDER) for part in item.parts]
+    return RenderMesh(
+        corners=np.concatenate([object_to_shapenet(part.vertices)[part.faces] for part in item.parts]),
+        normals=np.asarray(object_to_shapenet(item.normals), dtype=np.float64),
+        uvs=np.concatenate([part.uvs / item.materials[part.material].tile_m for part in item.parts]),
+        material=np.concatenate([np.full(len(part.faces), names.index(part.material)) for part in item.parts]),
+        materials=tuple(item.materials[name] for name in names),
+        in_front=np.concatenate(in_front),
+    )

@@ -12,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.classes import ObjectClass
-from vondata.demo.backdrop import draw_room
-from vondata.demo.camera import Camera, Pose, camera_of
-from vondata.demo.caster import OCCLUDER, Caster
+from vondata.render.backdrop import draw_room
+from vondata.render.camera import PinholeCamera, CameraPose, camera_of
+from vondata.demo.collection import OCCLUDER, render_mesh
+from vondata.render.caster import Caster
 from vondata.demo.collection import DemoObject
-from vondata.demo.mesh import Floats, Mesh
+from vondata.render.mesh import Floats, PartMesh
 from vondata.demo.primitives import box, lathe
-from vondata.demo.render import Light, Picture, render
-from vondata.demo.textures import DYES, WOODS, Finish, make_material, pick
+from vondata.render.shading import Light, RenderedPhoto, render
+from vondata.render.textures import DYES, WOODS, Finish, make_material, pick
 from vondata.frames import shapenet_to_object
 
 ROOM_SIZES = ((224, 168), (168, 224), (192, 192))
@@ -43,8 +44,8 @@ class RoomPhoto:
         hidden: the share of the object that something in front of it hides.
     """
 
-    picture: Picture
-    camera: Camera
+    picture: RenderedPhoto
+    camera: PinholeCamera
     hidden: float
 
     @property
@@ -77,14 +78,14 @@ def take_room_photo(item: DemoObject, caster: Caster, about: ObjectClass, rng: n
     light = _draw_light(rng, camera, key=(0.55, 0.75), fill=(0.45, 0.6))
     share, scene = 0.0, caster
     if hidden:
-        crowded = Caster(_with_occluder(item, camera, floor, rng))
+        crowded = Caster(render_mesh(_with_occluder(item, camera, floor, rng)))
         share = hidden_share(crowded, caster, camera)
         # Nobody keeps a photo of a crate with a bit of a car behind it.
         scene, share = (crowded, share) if share < TOO_MUCH else (caster, 0.0)
     return RoomPhoto(render(scene, camera, light, room, rng), camera, share)
 
 
-def take_white_photo(caster: Caster, about: ObjectClass, rng: np.random.Generator) -> Picture:
+def take_white_photo(caster: Caster, about: ObjectClass, rng: np.random.Generator) -> RenderedPhoto:
     """A catalogue photo: the object alone on white, evenly lit."""
     camera = _wholly_inside(_draw_pose(about, rng, WHITE_SIZES, fill=(0.8, 1.0)), caster)
     light = _draw_light(rng, camera, key=(0.55, 0.7), fill=(0.5, 0.62))
@@ -134,7 +135,7 @@ def write_room_photo(photo: RoomPhoto, entry: Mapping[str, Any], root: Path, rng
     _write(root / entry["mask"], ".png", np.where(photo.mask, 255, 0).astype(np.uint8))
 
 
-def write_white_photo(picture: Picture, stem: Path, rng: np.random.Generator) -> Path:
+def write_white_photo(picture: RenderedPhoto, stem: Path, rng: np.random.Generator) -> Path:
     """Writes a catalogue photo as JPEG, now and then as PNG with an alpha channel.
 
     Returns:
@@ -152,13 +153,13 @@ def write_white_photo(picture: Picture, stem: Path, rng: np.random.Generator) ->
 
 def _draw_pose(
     about: ObjectClass, rng: np.random.Generator, sizes: tuple[tuple[int, int], ...], fill: tuple[float, float]
-) -> Pose:
+) -> CameraPose:
     azimuth, elevation = np.radians(about.sample_viewpoints(1, rng)[0])
     width, height = sizes[int(rng.integers(len(sizes)))]
     focal_length_mm = float(rng.uniform(30.0, 55.0))
     focal_px = focal_length_mm / 32.0 * width
     distance = focal_px / (rng.uniform(*fill) * min(width, height))
-    return Pose(
+    return CameraPose(
         azimuth=float(azimuth),
         elevation=float(elevation),
         distance=max(float(distance), 1.1),
@@ -176,7 +177,7 @@ def _draw_roll(rng: np.random.Generator) -> float:
     return float(side * np.radians(rng.uniform(0.5, 4.0))) if kind < TOPPLED + TILTED else 0.0
 
 
-def _wholly_inside(pose: Pose, caster: Caster) -> Camera:
+def _wholly_inside(pose: CameraPose, caster: Caster) -> PinholeCamera:
     """The camera of a pose, moved away from the object until all of it is in the picture."""
     while True:
         camera = camera_of(pose)
@@ -187,7 +188,7 @@ def _wholly_inside(pose: Pose, caster: Caster) -> Camera:
 
 
 def _draw_light(
-    rng: np.random.Generator, camera: Camera, key: tuple[float, float], fill: tuple[float, float]
+    rng: np.random.Generator, camera: PinholeCamera, key: tuple[float, float], fill: tuple[float, float]
 ) -> Light:
     """A light above and to one side of the camera."""
     position = camera.position
@@ -204,7 +205,7 @@ def _draw_light(
     )
 
 
-def _with_occluder(item: DemoObject, camera: Camera, floor: float, rng: np.random.Generator) -> DemoObject:
+def _with_occluder(item: DemoObject, camera: PinholeCamera, floor: float, rng: np.random.Generator) -> DemoObject:
     """The object with a crate or a pot on the floor between it and the camera."""
     viewer = shapenet_to_object(camera.position)
     towards = viewer * [1.0, 1.0, 0.0] / np.hypot(viewer[0], viewer[1])
@@ -216,7 +217,7 @@ def _with_occluder(item: DemoObject, camera: Camera, floor: float, rng: np.rando
     if rng.random() < 0.5:
         turn = rng.uniform(0.0, np.pi / 2)
         spin = np.array([[np.cos(turn), -np.sin(turn), 0.0], [np.sin(turn), np.cos(turn), 0.0], [0.0, 0.0, 1.0]])
-        thing: Mesh = box((wide, wide, tall)).turned(spin).moved(z=tall / 2)
+        thing: PartMesh = box((wide, wide, tall)).turned(spin).moved(z=tall / 2)
         finish = Finish("wood", pick(rng, WOODS))
     else:
         thing = lathe([(0.38 * wide, 0.0), (0.5 * wide, 0.9 * tall), (0.55 * wide, tall)])
@@ -226,7 +227,7 @@ def _with_occluder(item: DemoObject, camera: Camera, floor: float, rng: np.rando
     return item.with_part(part, make_material(finish, rng))
 
 
-def hidden_share(scene: Caster, alone: Caster, camera: Camera) -> float:
+def hidden_share(scene: Caster, alone: Caster, camera: PinholeCamera) -> float:
     """The share of the object's silhouette in the picture that something in front of it hides.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vondata.demo.mesh import Floats, Mesh, signed_volume
+from vondata.render.mesh import Floats, PartMesh, signed_volume
 
 Point = Sequence[float] | Floats
 
@@ -30,7 +30,7 @@ def rectangle(width: float, depth: float, rounding: float = 0.0, steps: int = 3)
     )
 
 
-def loft(rings: Floats, *, caps: bool = True, endless: bool = False) -> Mesh:
+def loft(rings: Floats, *, caps: bool = True, endless: bool = False) -> PartMesh:
     """Joins rings by quads; faces look outwards whatever the order of rings and points.
 
     Args:
@@ -55,7 +55,7 @@ def loft(rings: Floats, *, caps: bool = True, endless: bool = False) -> Mesh:
     corner_u = u[np.stack([column, column + 1, column + 1, column], axis=-1)]
     corner_v = v[np.stack([row, row, row + 1, row + 1], axis=-1)]
     uvs = np.stack([corner_u, corner_v], axis=-1).reshape(-1, 4, 2)
-    body = Mesh(
+    body = PartMesh(
         rings.reshape(-1, 3),
         quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3),
         uvs[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3, 2),
@@ -67,7 +67,7 @@ def loft(rings: Floats, *, caps: bool = True, endless: bool = False) -> Mesh:
     return outwards.flipped() if signed_volume(capped) < 0.0 else outwards
 
 
-def _with_caps(body: Mesh, rings: Floats) -> Mesh:
+def _with_caps(body: PartMesh, rings: Floats) -> PartMesh:
     count, size = rings.shape[:2]
     vertices, faces, uvs = [body.vertices], [body.faces], [body.uvs]
     index = np.arange(size)
@@ -80,7 +80,7 @@ def _with_caps(body: Mesh, rings: Floats) -> Mesh:
         flat = _in_plane(ring - middle)
         uvs.append(np.stack([flat[rim[0]], flat[rim[1]], np.zeros((size, 2))], axis=1))
         vertices.append(middle[None])
-    return Mesh(np.concatenate(vertices), np.concatenate(faces), np.concatenate(uvs))
+    return PartMesh(np.concatenate(vertices), np.concatenate(faces), np.concatenate(uvs))
 
 
 def _in_plane(offsets: Floats) -> Floats:
@@ -91,7 +91,7 @@ def _in_plane(offsets: Floats) -> Floats:
     return np.asarray(offsets @ axes[[1, 0]].T)
 
 
-def box(size: Point, centre: Point = (0.0, 0.0, 0.0), rounding: float = 0.0) -> Mesh:
+def box(size: Point, centre: Point = (0.0, 0.0, 0.0), rounding: float = 0.0) -> PartMesh:
     """A box; the edges along its longest side may be rounded. The grain runs along the longest side."""
     long = int(np.argmax(size))
     across = [axis for axis in range(3) if axis != long]
@@ -102,7 +102,7 @@ def box(size: Point, centre: Point = (0.0, 0.0, 0.0), rounding: float = 0.0) -> 
     return loft(rings + np.asarray(centre))
 
 
-def cushion(size: Point, centre: Point, rounding: float, corner: float, steps: int = 3) -> Mesh:
+def cushion(size: Point, centre: Point, rounding: float, corner: float, steps: int = 3) -> PartMesh:
     """A flat upholstered block: a rectangle with round corners whose upper and lower edges are rounded too.
 
     Args:
@@ -125,7 +125,7 @@ def cushion(size: Point, centre: Point, rounding: float, corner: float, steps: i
     return loft(rings + np.asarray(centre))
 
 
-def column(path: Floats, sections: Floats) -> Mesh:
+def column(path: Floats, sections: Floats) -> PartMesh:
     """A post whose sections stay level, as legs stand flat on the floor however they lean.
 
     Args:
@@ -136,12 +136,12 @@ def column(path: Floats, sections: Floats) -> Mesh:
     return loft(rings)
 
 
-def tube(path: Floats, radius: float | Floats, sides: int = 10, *, endless: bool = False) -> Mesh:
+def tube(path: Floats, radius: float | Floats, sides: int = 10, *, endless: bool = False) -> PartMesh:
     """A round bar along a path (m, 3), its radius constant or given per point."""
     return swept(path, circle(sides)[None] * np.broadcast_to(radius, len(path))[:, None, None], endless=endless)
 
 
-def swept(path: Floats, sections: Floats, *, up: Point | None = None, endless: bool = False) -> Mesh:
+def swept(path: Floats, sections: Floats, *, up: Point | None = None, endless: bool = False) -> PartMesh:
     """Sweeps an outline along a path.
 
     Args:
@@ -189,7 +189,7 @@ def rounded_path(points: Sequence[Point], radius: float, steps: int = 4) -> Floa
     return np.concatenate([*pieces, corners[-1:]])
 
 
-def lathe(profile: Sequence[tuple[float, float]], centre: Point = (0.0, 0.0, 0.0), sides: int = 20) -> Mesh:
+def lathe(profile: Sequence[tuple[float, float]], centre: Point = (0.0, 0.0, 0.0), sides: int = 20) -> PartMesh:
     """A solid of revolution about the z axis; the profile lists (radius, height) from end to end."""
     outline = circle(sides)
     rings = np.stack([np.column_stack([radius * outline, np.full(sides, height)]) for radius, height in profile])

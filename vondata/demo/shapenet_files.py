@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.demo.collection import DemoObject
-from vondata.demo.mesh import distinct_rows
-from vondata.demo.textures import Material
+from vondata.render.mesh import distinct_rows
+from vondata.render.textures import Material
 from vondata.frames import object_to_shapenet
 
 MODEL_NAME = "model_normalized"

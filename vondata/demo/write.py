@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from vondata.classes import load_class
-from vondata.demo.caster import Caster
+from vondata.demo.collection import render_mesh
+from vondata.render.caster import Caster
 from vondata.demo.collection import DemoClass, make_object
 from vondata.demo.photos import annotation, take_room_photo, take_white_photo, write_room_photo, write_white_photo
 from vondata.demo.shapenet_files import write_model
@@ -185,7 +186,7 @@ def _write_object(work: Path, name: DemoClass, index: int, settings: DemoSetting
     about = load_class(name)
     item = make_object(name, index, settings.seed)
     model = write_model(item, work / SHAPENET / about.synset)
-    caster = Caster(item)
+    caster = Caster(render_mesh(item))
     entries = []
     on_white = 0
     for number in range(settings.photos_per_object):

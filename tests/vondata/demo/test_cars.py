@@ -6,7 +6,7 @@ import pytest
 from vondata.demo.cars import build_body, top_height
 from vondata.demo.car_design import BODIES, draw_car
 from vondata.demo.cars import build_car, car_materials
-from vondata.demo.mesh import Mesh, boundary_edges, concatenated, distinct_rows, face_normals, signed_volume
+from vondata.render.mesh import PartMesh, boundary_edges, concatenated, distinct_rows, face_normals, signed_volume
 
 COUNT = 50
 
@@ -20,7 +20,7 @@ def cars():
 def joined(parts):
     whole = concatenated(parts)
     vertices, index = distinct_rows(whole.vertices)
-    return Mesh(vertices, index[whole.faces], whole.uvs)
+    return PartMesh(vertices, index[whole.faces], whole.uvs)
 
 
 def test_bodies_are_closed_shells_of_paint_glass_and_underside(cars):

@@ -6,7 +6,7 @@ import pytest
 from vondata.demo.chairs import build_seat
 from vondata.demo.chair_design import FAMILIES, draw_chair
 from vondata.demo.chairs import build_chair, chair_materials
-from vondata.demo.mesh import boundary_edges, concatenated, signed_volume
+from vondata.render.mesh import boundary_edges, concatenated, signed_volume
 
 COUNT = 120
 

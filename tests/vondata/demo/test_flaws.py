@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vondata.demo.collection import SHARES, flaw_of, with_flaw
-from vondata.demo.mesh import boundary_edges, concatenated, face_normals, signed_volume
+from vondata.render.mesh import boundary_edges, concatenated, face_normals, signed_volume
 from vondata.demo.primitives import box, tube
 
 PARTS = [

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from vondata.classes import load_class
-from vondata.demo.camera import Pose, camera_of
-from vondata.demo.caster import OCCLUDER, Caster
+from vondata.render.camera import CameraPose, camera_of
+from vondata.demo.collection import OCCLUDER, render_mesh
+from vondata.render.caster import Caster
 from vondata.demo.collection import make_object
 from vondata.demo.photos import annotation, hidden_share, take_room_photo, take_white_photo, write_white_photo
 from vondata.demo.primitives import box
-from vondata.demo.textures import Material
+from vondata.render.textures import Material
 from vondata.frames import shapenet_to_object, viewpoint_of_direction
 from vondata.images.viewpoints import viewpoint_of_pix3d
 
@@ -81,7 +82,7 @@ def test_photos_and_masks_show_the_object(entries):
 
 def test_viewpoints_follow_the_prior():
     item = make_object("chair", 1, 0)
-    caster, about = Caster(item), load_class("chair")
+    caster, about = Caster(render_mesh(item)), load_class("chair")
     positions = [
         take_room_photo(item, caster, about, np.random.default_rng(seed)).camera.position for seed in range(12)
     ]
@@ -95,7 +96,7 @@ def test_viewpoints_follow_the_prior():
 
 def test_truncated_and_hidden_photos_say_so():
     item = make_object("chair", 1, 0)
-    caster, about = Caster(item), load_class("chair")
+    caster, about = Caster(render_mesh(item)), load_class("chair")
     photos = [take_room_photo(item, caster, about, np.random.default_rng(seed)) for seed in range(40)]
     said = [annotation(photo, "x", "chair", "m") for photo in photos]
     assert 1 <= sum(entry["truncated"] for entry in said) <= 8
@@ -111,15 +112,15 @@ def test_truncated_and_hidden_photos_say_so():
 
 def test_hidden_shares_are_measured(make_scene):
     alone = make_scene(box((0.4, 0.4, 0.4)).of("matt"), normalise=False)
-    camera = camera_of(Pose(0.0, 0.0, 3.0, (0.0, 0.0), 0.0, 40.0, (160, 160)))
+    camera = camera_of(CameraPose(0.0, 0.0, 3.0, (0.0, 0.0), 0.0, 40.0, (160, 160)))
     half = alone.with_part(box((0.4, 0.01, 0.8), (0.2, 0.21, 0.0)).of(OCCLUDER), Material((1.0, 0.0, 0.0)))
-    assert hidden_share(Caster(half), Caster(alone), camera) == pytest.approx(0.5, abs=0.02)
-    assert hidden_share(Caster(alone), Caster(alone), camera) == 0.0
+    assert hidden_share(Caster(render_mesh(half)), Caster(render_mesh(alone)), camera) == pytest.approx(0.5, abs=0.02)
+    assert hidden_share(Caster(render_mesh(alone)), Caster(render_mesh(alone)), camera) == 0.0
 
 
 def test_white_photos_are_whole_and_some_have_alpha(tmp_path):
     item = make_object("car", 1, 0)
-    caster, about = Caster(item), load_class("car")
+    caster, about = Caster(render_mesh(item)), load_class("car")
     endings = set()
     for seed in range(12):
         rng = np.random.default_rng(seed)
@@ -141,7 +142,7 @@ def test_white_photos_are_whole_and_some_have_alpha(tmp_path):
 
 def test_the_flags_follow_the_hidden_share():
     item = make_object("chair", 0, 0)
-    photo = take_room_photo(item, Caster(item), load_class("chair"), np.random.default_rng(1))
+    photo = take_room_photo(item, Caster(render_mesh(item)), load_class("chair"), np.random.default_rng(1))
     flags = [
         tuple(annotation(changed, "x", "chair", "m")[name] for name in ("slightly_occluded", "occluded"))
         for changed in (replace(photo, hidden=share) for share in (0.0, 0.1, 0.4))

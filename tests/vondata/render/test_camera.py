@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vondata.demo.camera import Pose, camera_of
 from vondata.frames import camera_direction, object_to_shapenet
 from vondata.images.viewpoints import viewpoint_of_pix3d
+from vondata.render.camera import CameraPose, camera_of
 
 poses = st.builds(
-    Pose,
+    CameraPose,
     azimuth=st.floats(-3.1, 3.1),
     elevation=st.floats(-0.2, 1.2),
     distance=st.floats(0.8, 4.0),
@@ -49,7 +49,7 @@ def test_rays_go_where_pixels_are(pose, pixel, distance):
 
 
 def test_pix3ds_axes():
-    front = camera_of(Pose(0.0, 0.0, 2.0, (0.0, 0.0), 0.0, 32.0, (100, 50)))
+    front = camera_of(CameraPose(0.0, 0.0, 2.0, (0.0, 0.0), 0.0, 32.0, (100, 50)))
     np.testing.assert_allclose(front.position, [0.0, 0.0, -2.0], atol=1e-12)
     np.testing.assert_allclose(front.rotation, np.eye(3), atol=1e-12)
     # A focal length as long as the sensor is wide: at distance 2 the picture is 2 wide; +x is left, +y up.
@@ -59,12 +59,12 @@ def test_pix3ds_axes():
 
 
 def test_a_camera_rolled_clockwise_sees_the_world_turned_the_other_way():
-    rolled = camera_of(Pose(0.0, 0.0, 2.0, (0.0, 0.0), np.pi / 2, 32.0, (100, 100)))
+    rolled = camera_of(CameraPose(0.0, 0.0, 2.0, (0.0, 0.0), np.pi / 2, 32.0, (100, 100)))
     above, _ = rolled.project(np.array([0.0, 0.5, 0.0]))
     np.testing.assert_allclose(above, [25.0, 50.0], atol=1e-9)
 
 
 def test_from_azimuth_90_the_cameras_place_is_model_left():
     # The object's +x is image-left at the front view; azimuth turns the camera towards -x.
-    side = camera_of(Pose(np.pi / 2, 0.0, 2.0, (0.0, 0.0), 0.0, 32.0, (100, 100)))
+    side = camera_of(CameraPose(np.pi / 2, 0.0, 2.0, (0.0, 0.0), 0.0, 32.0, (100, 100)))
     np.testing.assert_allclose(side.position, [-2.0, 0.0, 0.0], atol=1e-12)

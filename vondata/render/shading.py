@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vondata.demo.backdrop import Room
-from vondata.demo.camera import Camera
-from vondata.demo.caster import Caster, Hits
-from vondata.demo.mesh import Flags, Singles
+from vondata.render.backdrop import Room
+from vondata.render.camera import PinholeCamera
+from vondata.render.caster import Caster, Hits
+from vondata.render.mesh import Flags, Singles
 
 # Shadow rays of a background point; a point of the object has one per sample of its pixel.
 BACKGROUND_SHADOW_RAYS = 4
@@ -36,7 +36,7 @@ class Light:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class RenderedPhoto:
     """A rendered photo.
 
     Attributes:
@@ -51,8 +51,8 @@ class Picture:
 
 
 def render(
-    caster: Caster, camera: Camera, light: Light, room: Room | None, rng: np.random.Generator, samples: int = 2
-) -> Picture:
+    caster: Caster, camera: PinholeCamera, light: Light, room: Room | None, rng: np.random.Generator, samples: int = 2
+) -> RenderedPhoto:
     """Takes a photo.
 
     Args:
@@ -81,10 +81,10 @@ def render(
     cut_out[rows, columns] = np.where(anything > 0.0, colour / np.maximum(anything, 1e-6), 1.0)
     coverage = np.zeros(image.shape[:2], dtype=np.float32)
     coverage[rows, columns] = shown
-    return Picture(_encoded(image), _encoded(cut_out), coverage)
+    return RenderedPhoto(_encoded(image), _encoded(cut_out), coverage)
 
 
-def _window(caster: Caster, camera: Camera) -> tuple[slice, slice]:
+def _window(caster: Caster, camera: PinholeCamera) -> tuple[slice, slice]:
     """Rows and columns of the picture around all that the caster holds."""
     corners, _ = camera.project(caster.everything)
     limit = np.array([camera.width, camera.height])
@@ -100,7 +100,7 @@ def _pixel_centres(rows: slice, columns: slice, samples: int) -> Singles:
     return np.stack(np.meshgrid(across.astype(np.float32), down.astype(np.float32)), axis=-1)
 
 
-def _background(caster: Caster, camera: Camera, light: Light, room: Room, rng: np.random.Generator) -> Singles:
+def _background(caster: Caster, camera: PinholeCamera, light: Light, room: Room, rng: np.random.Generator) -> Singles:
     """(h, w, 3) the room without the object, but with the shadow it casts."""
     centres = _pixel_centres(slice(0, camera.height), slice(0, camera.width), 1)
     points, normals, albedo = room.hit(camera.position, camera.directions(centres).reshape(-1, 3))
@@ -110,7 +110,7 @@ def _background(caster: Caster, camera: Camera, light: Light, room: Room, rng: n
     return np.asarray((albedo * shade * fading[:, None]).reshape(camera.height, camera.width, 3))
 
 
-def _radiance(caster: Caster, camera: Camera, light: Light, hits: Hits, rng: np.random.Generator) -> Singles:
+def _radiance(caster: Caster, camera: PinholeCamera, light: Light, hits: Hits, rng: np.random.Generator) -> Singles:
     """(n, 3) light that comes from the points hit."""
     viewer = camera.position.astype(np.float32) - hits.points
     viewer /= np.linalg.norm(viewer, axis=1, keepdims=True)

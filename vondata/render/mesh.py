@@ -1,4 +1,4 @@
-"""Triangle meshes of the demo's objects: parts with texture coordinates in metres, and what can be asked of them."""
+"""Triangle meshes with materials: as renderers take them, and as parts with texture coordinates in metres."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+
+from vondata.render.textures import Material
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -18,7 +20,7 @@ CREASE = float(np.radians(40.0))
 
 
 @dataclass(frozen=True, eq=False)
-class Mesh:
+class PartMesh:
     """Triangles of one material.
 
     Attributes:
@@ -33,43 +35,66 @@ class Mesh:
     uvs: Floats
     material: str = ""
 
-    def of(self, material: str) -> Mesh:
+    def of(self, material: str) -> PartMesh:
         """The same mesh in another material."""
         return replace(self, material=material)
 
-    def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Mesh:
+    def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> PartMesh:
         """The mesh, shifted."""
         return replace(self, vertices=self.vertices + np.array([x, y, z]))
 
-    def turned(self, rotation: Floats, about: Sequence[float] = (0.0, 0.0, 0.0)) -> Mesh:
+    def turned(self, rotation: Floats, about: Sequence[float] = (0.0, 0.0, 0.0)) -> PartMesh:
         """The mesh, rotated by a (3, 3) matrix about a point."""
         return replace(self, vertices=(self.vertices - about) @ rotation.T + about)
 
-    def mirrored(self) -> Mesh:
+    def mirrored(self) -> PartMesh:
         """The mirror image at the plane x = 0, still facing outwards."""
         return replace(
             self, vertices=self.vertices * [-1.0, 1.0, 1.0], faces=self.faces[:, ::-1], uvs=self.uvs[:, ::-1]
         )
 
-    def flipped(self) -> Mesh:
+    def flipped(self) -> PartMesh:
         """The mesh inside out."""
         return replace(self, faces=self.faces[:, ::-1], uvs=self.uvs[:, ::-1])
 
-    def keeping(self, faces: Flags) -> Mesh:
+    def keeping(self, faces: Flags) -> PartMesh:
         """The mesh with only some of its faces; their vertices stay."""
         return replace(self, faces=self.faces[faces], uvs=self.uvs[faces])
 
 
-def mirrored_pair(mesh: Mesh) -> list[Mesh]:
+@dataclass(frozen=True, eq=False)
+class RenderMesh:
+    """Triangles ready to be rendered; model frame (y up, front -z).
+
+    Attributes:
+        corners: (f, 3, 3) positions.
+        normals: (f, 3, 3) shading normals of the corners.
+        uvs: (f, 3, 2) texture coordinates as (column, row downwards), 1 is one repeat of the texture.
+        material: (f,) indices into materials.
+        materials: surfaces.
+        colours: (f, 3, 3) linear colours of the corners, which multiply the materials'; None is white.
+        in_front: (f,) faces of something else that stands in front of the object; None is none.
+    """
+
+    corners: Floats
+    normals: Floats
+    uvs: Floats
+    material: npt.NDArray[np.int64]
+    materials: tuple[Material, ...]
+    colours: Floats | None = None
+    in_front: Flags | None = None
+
+
+def mirrored_pair(mesh: PartMesh) -> list[PartMesh]:
     """A part and its mirror image at x = 0."""
     return [mesh, mesh.mirrored()]
 
 
-def concatenated(meshes: Iterable[Mesh], material: str = "") -> Mesh:
+def concatenated(meshes: Iterable[PartMesh], material: str = "") -> PartMesh:
     """Several meshes as one."""
     parts = list(meshes)
     starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
-    return Mesh(
+    return PartMesh(
         np.concatenate([part.vertices for part in parts]),
         np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=True)]),
         np.concatenate([part.uvs for part in parts]),
@@ -77,25 +102,25 @@ def concatenated(meshes: Iterable[Mesh], material: str = "") -> Mesh:
     )
 
 
-def face_vectors(mesh: Mesh) -> Floats:
+def face_vectors(mesh: PartMesh) -> Floats:
     """(f, 3) normals whose length is twice the face's area."""
     corners = mesh.vertices[mesh.faces]
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
-def face_normals(mesh: Mesh) -> Floats:
+def face_normals(mesh: PartMesh) -> Floats:
     """(f, 3) unit normals; zero for faces without area."""
     vectors = face_vectors(mesh)
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30))
 
 
-def signed_volume(mesh: Mesh) -> float:
+def signed_volume(mesh: PartMesh) -> float:
     """The enclosed volume of a closed mesh: positive when its faces look outwards."""
     corners = mesh.vertices[mesh.faces]
     return float(np.einsum("ij,ij->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
 
 
-def boundary_edges(mesh: Mesh) -> int:
+def boundary_edges(mesh: PartMesh) -> int:
     """How many directed edges lack their opposite: 0 for a closed, consistently oriented mesh."""
     edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
     forward = edges[:, 0] * len(mesh.vertices) + edges[:, 1]
@@ -103,7 +128,7 @@ def boundary_edges(mesh: Mesh) -> int:
     return int((~np.isin(forward, backward)).sum())
 
 
-def corner_angles(mesh: Mesh) -> Floats:
+def corner_angles(mesh: PartMesh) -> Floats:
     """(f, 3) the angles of the triangles, radians."""
     corners = mesh.vertices[mesh.faces]
     onwards, back = np.roll(corners, -1, axis=1) - corners, np.roll(corners, 1, axis=1) - corners
@@ -111,7 +136,7 @@ def corner_angles(mesh: Mesh) -> Floats:
     return np.asarray(np.arctan2(sine, np.einsum("fij,fij->fi", onwards, back)))
 
 
-def corner_normals(mesh: Mesh, crease: float = CREASE) -> Floats:
+def corner_normals(mesh: PartMesh, crease: float = CREASE) -> Floats:
     """Shading normals: at every corner the mean of the adjacent faces that bend by less than the crease.
 
     Faces count by their angle at the corner, so that it does not matter how a surface is cut into triangles.

@@ -1,4 +1,4 @@
-"""The camera of the demo's photos, in Pix3D's conventions.
+"""Pinhole cameras in Pix3D's conventions.
 
 camera = rotation @ model + translation; the camera sits at its origin and looks along +z, +y is up and +x is to the
 LEFT in the image. The model frame is Pix3D's and ShapeNet's: y up, front -z. The sensor is 32 mm wide.
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vondata.demo.mesh import Floats, Singles
 from vondata.frames import camera_direction, object_to_shapenet
 from vondata.images.viewpoints import FORWARD, look_at, shortest_rotation, viewpoint_of_pix3d
+from vondata.render.mesh import Floats, Singles
 
 SENSOR_WIDTH_MM = 32.0
 
 
 @dataclass(frozen=True, eq=False)
-class Camera:
+class PinholeCamera:
     """A pinhole camera.
 
     Attributes:
@@ -70,7 +70,7 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Pose:
+class CameraPose:
     """How a photo is taken.
 
     Attributes:
@@ -92,7 +92,7 @@ class Pose:
     size: tuple[int, int]
 
 
-def camera_of(pose: Pose) -> Camera:
+def camera_of(pose: CameraPose) -> PinholeCamera:
     """The camera at a viewpoint; looking past the origin moves the object in the image, never the viewpoint."""
     direction = camera_direction(np.array(pose.azimuth), np.array(pose.elevation))
     position = np.asarray(pose.distance * object_to_shapenet(direction), dtype=np.float64)
@@ -104,4 +104,4 @@ def camera_of(pose: Pose) -> Camera:
     per_width = SENSOR_WIDTH_MM / pose.focal_length_mm
     wanted = np.array([-pose.shift[0] * per_width, -pose.shift[1] * per_width, 1.0])
     panned = shortest_rotation(FORWARD, wanted / np.linalg.norm(wanted)) @ rolled
-    return Camera(panned, -panned @ position, pose.focal_length_mm, width, height)
+    return PinholeCamera(panned, -panned @ position, pose.focal_length_mm, width, height)

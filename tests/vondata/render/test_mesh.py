@@ -4,8 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vondata.demo.mesh import boundary_edges, concatenated, corner_normals, distinct_rows, face_normals, mirrored_pair, signed_volume
 from vondata.demo.primitives import box, lathe
+from vondata.render.mesh import (
+    boundary_edges,
+    concatenated,
+    corner_normals,
+    distinct_rows,
+    face_normals,
+    mirrored_pair,
+    signed_volume,
+)
 
 
 def test_mirror_images_look_outwards_too():

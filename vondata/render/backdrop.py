@@ -6,9 +6,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vondata.demo.draws import one_of
-from vondata.demo.mesh import Floats, Singles
-from vondata.demo.textures import LACQUERS, TEXTURE_SIZE, WOODS, Finish, Material, linear_colour, make_material, pick
+from vondata.render.mesh import Floats, Singles
+from vondata.render.textures import (
+    LACQUERS,
+    TEXTURE_SIZE,
+    WOODS,
+    Finish,
+    Material,
+    linear_colour,
+    make_material,
+    one_of,
+    pick,
+)
 
 FLOOR_TILE = 0.3  # model units
 WALLS = {

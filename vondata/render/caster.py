@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,8 @@ import numpy.typing as npt
 import open3d
 from scipy import ndimage
 
-from vondata.demo.collection import DemoObject
-from vondata.demo.mesh import Flags, Floats, Singles
-from vondata.demo.textures import TEXTURE_SIZE, Material, linear_colour
-from vondata.frames import object_to_shapenet
+from vondata.render.mesh import Flags, Floats, RenderMesh, Singles
+from vondata.render.textures import Material, linear_colour
 
 GRID = 40
 GRID_REACH = 0.62
@@ -40,27 +39,19 @@ class Hits:
     occluder: Flags
 
 
-OCCLUDER = "occluder"
-
-
 class Caster:
-    """An object ready for rays; model frame (y up, front -z).
+    """A mesh ready for rays; model frame (y up, front -z)."""
 
-    Parts of the material OCCLUDER are something else that stands in front of the object.
-    """
-
-    def __init__(self, item: DemoObject, threads: int = 1) -> None:
+    def __init__(self, mesh: RenderMesh, threads: int = 1) -> None:
         self._threads = threads
-        names = list(item.materials)
-        self._faces = np.concatenate([object_to_shapenet(part.vertices)[part.faces] for part in item.parts])
-        normals = object_to_shapenet(item.normals)
-        uvs = np.concatenate([part.uvs / item.materials[part.material].tile_m for part in item.parts])
-        # Everything known of a face's three corners: normal and texture coordinates.
-        self._corners = np.concatenate([normals, uvs * TEXTURE_SIZE], axis=-1).astype(np.float32)
-        self._material = np.concatenate([np.full(len(part.faces), names.index(part.material)) for part in item.parts])
-        self._textures = np.stack([_linear_texture(item.materials[name]) for name in names])
-        self._gloss = np.array([item.materials[name].gloss for name in names], dtype=np.float32)
-        self._in_front = self._material == (names.index(OCCLUDER) if OCCLUDER in names else -1)
+        self._faces = np.asarray(mesh.corners, dtype=np.float64)
+        # Everything known of a face's three corners: normal, texture coordinates and colour.
+        known = [mesh.normals, mesh.uvs] + ([] if mesh.colours is None else [mesh.colours])
+        self._corners = np.concatenate(known, axis=-1).astype(np.float32)
+        self._material = mesh.material
+        self._textures = _Textures(mesh.materials)
+        self._gloss = np.array([each.gloss for each in mesh.materials], dtype=np.float32)
+        self._in_front = np.zeros(len(self._faces), dtype=bool) if mesh.in_front is None else mesh.in_front
         self._occupied = _blurred_surface(self._faces)
         self.radius = float(np.linalg.norm(self._faces, axis=-1).max())
         self._scene = _scene(self._faces)
@@ -92,13 +83,15 @@ class Caster:
         normals = blended[:, :3]
         away = np.einsum("ij,ij->i", normals, towards) > 0.0
         normals *= (np.where(away, -1.0, 1.0) / np.maximum(np.linalg.norm(normals, axis=1), 1e-12))[:, None]
-        texel = np.floor(blended[:, 3:]).astype(np.int64) % TEXTURE_SIZE
         material = self._material[face]
+        albedo = self._textures.look_up(material, blended[:, 3:5])
+        if blended.shape[1] > 5:
+            albedo = albedo * blended[:, 5:]
         return Hits(
             rays,
             origin.astype(np.float32) + distance[rays, None] * towards,
             normals,
-            self._textures[material, texel[:, 1], texel[:, 0]],
+            albedo,
             self._gloss[material],
             self._in_front[face],
         )
@@ -115,9 +108,27 @@ class Caster:
         return np.asarray(np.clip(1.12 - 1.5 * darkness, 0.25, 1.0))
 
 
+class _Textures:
+    """The linear colours of all materials in one array, each texture's rows one after the other."""
+
+    def __init__(self, materials: Sequence[Material]) -> None:
+        textures = [_linear_texture(each) for each in materials]
+        self._heights, self._widths = (np.array([each.shape[axis] for each in textures]) for axis in (0, 1))
+        sizes = self._heights * self._widths
+        self._starts = np.cumsum(sizes) - sizes
+        self._texels = np.concatenate([each.reshape(-1, 3) for each in textures])
+
+    def look_up(self, material: npt.NDArray[np.int64], uvs: Singles) -> Singles:
+        """(n, 3) colours of the texels at coordinates (n, 2); textures repeat."""
+        width, height = self._widths[material], self._heights[material]
+        column = np.floor(uvs[:, 0] * width).astype(np.int64) % width
+        row = np.floor(uvs[:, 1] * height).astype(np.int64) % height
+        return np.asarray(self._texels[self._starts[material] + row * width + column])
+
+
 def _linear_texture(material: Material) -> Singles:
-    pixels = np.asarray(material.colour) if material.texture is None else material.texture / 255.0
-    return np.broadcast_to(linear_colour(pixels), (TEXTURE_SIZE, TEXTURE_SIZE, 3)).astype(np.float32)
+    pixels = np.array([[material.colour]]) if material.texture is None else material.texture[..., :3] / 255.0
+    return linear_colour(pixels).astype(np.float32)
 
 
 def _blurred_surface(faces: Floats) -> Singles:

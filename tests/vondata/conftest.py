@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from vondata.demo.collection import DemoObject, normalized
-from vondata.demo.mesh import Mesh, concatenated, corner_normals
-from vondata.demo.textures import Material
 from vondata.demo.write import DemoSettings, write_demo
+from vondata.render.mesh import PartMesh, concatenated, corner_normals
+from vondata.render.textures import Material
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def demo(tmp_path_factory):
 def make_scene() -> Callable[..., DemoObject]:
     """Makes an object of given parts and materials; normalised unless asked otherwise."""
 
-    def make(*parts: Mesh, normalise: bool = True, **materials: Material) -> DemoObject:
+    def make(*parts: PartMesh, normalise: bool = True, **materials: Material) -> DemoObject:
         placed = tuple(normalized(parts)) if normalise else parts
         known = {part.material: Material((0.5, 0.5, 0.5), gloss=0.0) for part in parts} | materials
         return DemoObject("chair", "0" * 32, "scene", "none", placed, known, corner_normals(concatenated(placed)))

@@ -2,15 +2,16 @@ import cv2
 import numpy as np
 import pytest
 
-from vondata.demo.backdrop import Plane, Room
-from vondata.demo.camera import Pose, camera_of
-from vondata.demo.caster import OCCLUDER, Caster
+from vondata.demo.collection import OCCLUDER, render_mesh
 from vondata.demo.primitives import box
-from vondata.demo.render import Light, render
-from vondata.demo.textures import Material
+from vondata.render.backdrop import Plane, Room
+from vondata.render.camera import CameraPose, camera_of
+from vondata.render.caster import Caster
+from vondata.render.shading import Light, render
+from vondata.render.textures import Material
 
 GREY = Material((0.6, 0.6, 0.6), np.full((128, 128, 3), 153, np.uint8), tile_m=1.0)
-POSE = Pose(0.5, 0.4, 2.0, (0.0, 0.0), 0.0, 40.0, (120, 90))
+POSE = CameraPose(0.5, 0.4, 2.0, (0.0, 0.0), 0.0, 40.0, (120, 90))
 ABOVE = np.array([0.0, 1.0, 0.0], dtype=np.float32)
 WHITE = np.ones(3, dtype=np.float32)
 
@@ -21,7 +22,7 @@ def light(width=0.0, towards=ABOVE, key=0.6, fill=0.4):
 
 @pytest.fixture
 def cube(make_scene):
-    return Caster(make_scene(box((1.0, 1.0, 1.0)).of("matt")))
+    return Caster(render_mesh(make_scene(box((1.0, 1.0, 1.0)).of("matt"))))
 
 
 def test_coverage_is_the_projected_hull(cube, rng):
@@ -56,9 +57,9 @@ def test_faces_towards_the_light_are_brighter(cube, rng):
 
 
 def test_a_hard_shadow_lies_straight_under_the_object(make_scene, rng):
-    plate = Caster(make_scene(box((0.4, 0.4, 0.02)).of("matt"), normalise=False))
+    plate = Caster(render_mesh(make_scene(box((0.4, 0.4, 0.02)).of("matt"), normalise=False)))
     floor = Room((Plane(np.array([0.0, 1.0, 0.0]), -0.5, GREY),))
-    camera = camera_of(Pose(0.0, 0.5, 3.0, (0.0, 0.0), 0.0, 40.0, (160, 120)))
+    camera = camera_of(CameraPose(0.0, 0.5, 3.0, (0.0, 0.0), 0.0, 40.0, (160, 120)))
     picture = render(plate, camera, light(), floor, rng)
     pixels, _ = camera.project(
         np.array([[0.15, -0.5, 0.15], [0.15, -0.5, -0.15], [0.3, -0.5, 0.0], [0.0, -0.5, 0.35]])
@@ -68,9 +69,9 @@ def test_a_hard_shadow_lies_straight_under_the_object(make_scene, rng):
 
 
 def test_wide_lights_have_soft_shadows(make_scene, rng):
-    plate = Caster(make_scene(box((0.4, 0.4, 0.02)).of("matt"), normalise=False))
+    plate = Caster(render_mesh(make_scene(box((0.4, 0.4, 0.02)).of("matt"), normalise=False)))
     floor = Room((Plane(np.array([0.0, 1.0, 0.0]), -0.5, GREY),))
-    camera = camera_of(Pose(0.0, 0.5, 3.0, (0.0, 0.0), 0.0, 40.0, (160, 120)))
+    camera = camera_of(CameraPose(0.0, 0.5, 3.0, (0.0, 0.0), 0.0, 40.0, (160, 120)))
 
     def half_shadows(width):
         image = render(plate, camera, light(width), floor, rng).image[90:].astype(int).mean(axis=-1)
@@ -83,12 +84,12 @@ def test_wide_lights_have_soft_shadows(make_scene, rng):
 def test_what_stands_in_front_hides_but_is_not_the_object(make_scene, rng):
     alone = make_scene(box((0.4, 0.4, 0.4)).of("matt"), normalise=False)
     red = Material((1.0, 0.0, 0.0), gloss=0.0)
-    camera = camera_of(Pose(0.0, 0.0, 3.0, (0.0, 0.0), 0.0, 40.0, (120, 90)))
+    camera = camera_of(CameraPose(0.0, 0.0, 3.0, (0.0, 0.0), 0.0, 40.0, (120, 90)))
     in_front = alone.with_part(box((0.2, 0.02, 0.4), (0.1, 0.5, 0.0)).of(OCCLUDER), red)
     behind = alone.with_part(box((0.2, 0.02, 0.4), (0.1, -0.5, 0.0)).of(OCCLUDER), red)
-    whole = render(Caster(alone), camera, light(), None, rng)
-    hidden = render(Caster(in_front), camera, light(), None, rng)
-    shown = render(Caster(behind), camera, light(), None, rng)
+    whole = render(Caster(render_mesh(alone)), camera, light(), None, rng)
+    hidden = render(Caster(render_mesh(in_front)), camera, light(), None, rng)
+    shown = render(Caster(render_mesh(behind)), camera, light(), None, rng)
     np.testing.assert_array_equal(shown.coverage, whole.coverage)
     left = hidden.coverage[:, : 60 - 4].sum() / whole.coverage[:, : 60 - 4].sum()
     right = hidden.coverage[:, 60:].sum() / whole.coverage[:, 60:].sum()
@@ -101,7 +102,9 @@ def test_hits_lie_on_the_surface_with_its_normal_and_texture(make_scene):
     texture = np.zeros((128, 128, 3), np.uint8)
     texture[:64] = 255
     sheet = box((1.0, 0.001, 1.0)).of("matt")
-    caster = Caster(make_scene(sheet, normalise=False, matt=Material((1.0, 1.0, 1.0), texture, tile_m=1.0)))
+    caster = Caster(
+        render_mesh(make_scene(sheet, normalise=False, matt=Material((1.0, 1.0, 1.0), texture, tile_m=1.0)))
+    )
     directions = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]], dtype=np.float32)
     hits = caster.cast(np.array([0.1, 0.2, -2.0]), directions)
     assert hits.rays.tolist() == [0]
@@ -111,7 +114,7 @@ def test_hits_lie_on_the_surface_with_its_normal_and_texture(make_scene):
 
 
 def test_corners_are_less_open_than_free_faces(make_scene):
-    scene = Caster(make_scene(box((1.0, 1.0, 0.1)), box((1.0, 0.1, 1.0), (0.0, -0.5, 0.5))))
+    scene = Caster(render_mesh(make_scene(box((1.0, 1.0, 0.1)), box((1.0, 0.1, 1.0), (0.0, -0.5, 0.5)))))
     up = np.array([[0.0, 1.0, 0.0]], dtype=np.float32)
     top = float(scene.vertices[:, 1].max())
     corner, free = np.array([[0.0, -0.1, 0.2]], np.float32), np.array([[0.0, top, 0.29]], np.float32)

@@ -1,10 +1,10 @@
-"""Materials of the demo's objects: tileable wood, cloth, leather and paint, drawn from a generator."""
+"""Materials drawn from a generator, and what a renderer knows of a surface: wood, cloth, leather, paint."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal, TypeVar, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,9 @@ LACQUERS: dict[str, Colour] = {
     "orange": (0.88, 0.40, 0.10),
     "burgundy": (0.40, 0.07, 0.12),
 }
+
+
+Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,17 @@ def make_material(finish: Finish, rng: np.random.Generator) -> Material:
 def linear_colour(encoded: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Linear light of sRGB values in [0, 1]; a square is near enough to sRGB's curve, and quick to undo."""
     return np.asarray(encoded * encoded)
+
+
+def one_of(rng: np.random.Generator, choices: tuple[Choice, ...]) -> Choice:
+    """One of the choices; repeated ones are likelier."""
+    return choices[int(rng.integers(len(choices)))]
+
+
+def quantile_choice(shares: Mapping[Choice, float], quantile: float) -> Choice:
+    """The choice whose share, stacked in order, covers a quantile in [0, 1); shares sum to 1."""
+    edges = np.cumsum(list(shares.values()))
+    return list(shares)[min(int(np.searchsorted(edges, quantile, side="right")), len(edges) - 1)]
 
 
 def pick(rng: np.random.Generator, palette: dict[str, Colour], names: Sequence[str] | None = None) -> Colour:
