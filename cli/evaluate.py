@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vondata.dataset.manifest import Split
     from vonmodel.evaluation.features import Resize
     from vonmodel.evaluation.paper_table import Row
-    from vonmodel.evaluation.score import Instruments
+    from vonmodel.evaluation.score import FeatureExtractors
     from vonmodel.evaluation.settings import Features, ScoreSettings
     from vonmodel.run_folder import RunFolder
 
@@ -105,7 +105,7 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
 
     Without a choice of scores, all of them are measured. RUN/metrics.html shows them as curves over the checkpoints.
     """
-    from vonmodel.evaluation.score import open_instruments
+    from vonmodel.evaluation.score import open_extractors
     from vonmodel.reports.metrics_page import write_metrics_page
 
     chosen = _Chosen(options.pop("checkpoint"), options.pop("all_checkpoints"), options.pop("table"))
@@ -120,9 +120,9 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
         folder = choose_run(run, class_name, runs)
         folder.config()
         # What is missing is found before anything expensive is done.
-        instruments = open_instruments(settings)
+        extractors = open_extractors(settings)
         scored = []
-        for lines in _scored(folder, data, instruments, settings, chosen, progress):
+        for lines in _scored(folder, data, extractors, settings, chosen, progress):
             scored.append(lines)
             if not as_json:
                 _tell(lines)
@@ -151,7 +151,7 @@ class _Chosen(NamedTuple):
 def _scored(
     folder: RunFolder,
     data: Path,
-    instruments: Instruments,
+    extractors: FeatureExtractors,
     settings: ScoreSettings,
     chosen: _Chosen,
     progress: Callable[[str, int, int], None],
@@ -162,7 +162,7 @@ def _scored(
         click.UsageError: a checkpoint is named, and all of them are asked for.
     """
     from vonmodel.checkpoint import list_checkpoints
-    from vonmodel.evaluation.score import open_baselines, open_candidate, score
+    from vonmodel.evaluation.score import open_baselines, open_checkpoint, score
 
     names = [chosen.checkpoint]
     if chosen.all_checkpoints:
@@ -170,15 +170,15 @@ def _scored(
             raise click.UsageError("--checkpoint and --all-checkpoints: give one of them")
         names = [each.name for each in list_checkpoints(folder.path)] or names
     for name in names:
-        candidate = open_candidate(folder, data, settings, name)
+        scored = open_checkpoint(folder, data, settings, name)
         # Before the texture stage images have no textures to be scored.
-        untextured = chosen.all_checkpoints and candidate.checkpoint.stage == "shape"
-        lines = score(candidate, instruments, settings.shapes_only() if untextured else settings, progress)
+        untextured = chosen.all_checkpoints and scored.checkpoint.stage == "shape"
+        lines = score(scored, extractors, settings.shapes_only() if untextured else settings, progress)
         if lines:
             yield lines
     if chosen.table:
         for baseline in open_baselines(folder, data, settings):
-            lines = score(baseline, instruments, settings, progress)
+            lines = score(baseline, extractors, settings, progress)
             if lines:
                 yield lines
 

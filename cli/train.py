@@ -1,11 +1,11 @@
-"""`von train --baseline`: a generator that the paper compares with, on the data and for the steps of a run."""
+"""`von train`: trains the model of a class, or one of the baselines that the paper compares with."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from voncli.output import disk_errors_said_once, stop_on_signal, user_errors
 if TYPE_CHECKING:
     from vonmodel.baselines.configs import BaselineName
     from vonmodel.checkpoint import CheckpointInfo
-    from vonmodel.config import TrainConfig
+    from vonmodel.config import StageName, TrainConfig
     from vonmodel.run_folder import RunFolder
     from vonmodel.training.loop import TrainingJob
 
@@ -28,65 +28,25 @@ if TYPE_CHECKING:
 NAMES = ("dcgan", "lsgan", "wgan-gp", "3dgan")
 
 
-@dataclasses.dataclass(frozen=True)
-class BaselineRequest:
-    """What was asked for: the baseline beside a run, and how to tell."""
+def _print_baseline_plan(
+    name: BaselineName, folder: RunFolder, config: TrainConfig, data: Path, as_json: bool
+) -> None:
+    from vonmodel.baselines.training import plan_baseline
 
-    name: BaselineName
-    run: RunFolder
-    config: TrainConfig
-    data: Path
-    device: str
-    dry_run: bool
-    as_json: bool
-
-
-def train_baseline(request: BaselineRequest, should_stop: Callable[[], bool]) -> None:
-    """Trains the baseline and tells how it went."""
-    import torch
-
-    from vonmodel.baselines.configs import BaselineData
-    from vonmodel.baselines.training import BaselineJob, baseline_folder
-    from vonmodel.baselines.training import train_baseline as train
-    from vonmodel.training.log import NonFiniteLossError
-
-    folder = baseline_folder(request.run.path, request.name)
-    if folder.exists:
-        folder.check_same(request.config)
-    if request.dry_run:
-        data = BaselineData(request.name, request.config, request.data)
-        plan = {"baseline": request.name, "run": folder.path, "items": len(data.dataset)}
-        plan |= dataclasses.asdict(data.budget) | {"steps": data.budget.steps}
-        if request.as_json:
-            print_json(plan)
-        else:
-            click.echo("\n".join(f"{name}: {value}" for name, value in plan.items()))
-        return
-    job = BaselineJob(
-        name=request.name,
-        run=request.run,
-        config=request.config,
-        data=request.data,
-        device=torch.device(request.device),
-        on_progress=lambda line: click.echo(line, err=request.as_json),
-        should_stop=should_stop,
-    )
-    try:
-        info = train(job)
-    except NonFiniteLossError as error:
-        raise click.ClickException(str(error)) from error
-    sheets = sorted(folder.samples.glob("*.png"))
-    sheet = sheets[-1] if sheets else None
-    if request.as_json:
-        checkpoint = dataclasses.asdict(info)
-        print_json({"run": folder.path, "checkpoint": checkpoint, "finished": info.finished, "sheet": sheet})
-    elif info.finished:
-        click.echo(f"Baseline {request.name} is finished: checkpoint {info.name} in {folder.path}")
-        click.echo(f"Samples: {sheet}")
-        click.echo("Beside the model: von evaluate --table")
-    if not info.finished:
-        click.echo(f"Saved as {info.name} in {folder.path}; the same command goes on from there.", err=True)
-        raise SystemExit(INTERRUPTED)
+    found = plan_baseline(name, config, data)
+    plan = {
+        "baseline": name,
+        "run": folder.path,
+        "items": found.items,
+        "steady": found.steady,
+        "decaying": found.decaying,
+        "batch_size": found.batch_size,
+        "steps": found.steady + found.decaying,
+    }
+    if as_json:
+        print_json(plan)
+    else:
+        click.echo("\n".join(f"{key}: {value}" for key, value in plan.items()))
 
 
 @click.command(cls=RememberingCommand, short_help="Trains shapes, then textures, then both together.")
@@ -155,9 +115,12 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
     The same command goes on where it was stopped: Ctrl-C, a crash or a reboot cost at most the steps since the last
     checkpoint. RUN/samples shows what the model makes while it trains; RUN/tensorboard holds its curves.
     """
+    import torch
+
+    from vonmodel.baselines.training import baseline_folder
     from vonmodel.config import STAGES
     from vonmodel.run_folder import RunFolder
-    from vonmodel.training.loop import stage_before
+    from vonmodel.training.loop import TrainingJob, stage_before
     from vonmodel.training.setup import check, describe
 
     stages = STAGES if options["stage"] is None else (options["stage"],)
@@ -170,22 +133,31 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
         if options["baseline"] is not None:
             if options["stage"] is not None:
                 raise click.UsageError("--stage and --baseline: a baseline has no stages, leave --stage away")
-            request = BaselineRequest(options["baseline"], run, config, data, device, dry_run, as_json)
-            with stop_on_signal() as stop:
-                train_baseline(request, lambda: bool(stop))
-            return
-        check(config, data, stages, processes=_processes(options["devices"]))
+            run = baseline_folder(run.path, options["baseline"])
+            run.check(config)
+        else:
+            check(config, data, stages, processes=_processes(options["devices"]))
         if dry_run:
-            _tell_plan(describe(config, data, run, stages), as_json)
+            if options["baseline"] is not None:
+                _print_baseline_plan(options["baseline"], run, config, data, as_json)
+            else:
+                _print_plan(describe(config, data, run, stages), as_json)
             return
-        if not run.exists:
+        if not run.exists and options["baseline"] is None:
             stage_before(run, stages[0])
         if options["devices"] > 1:
             train_on_devices(options["devices"], click.get_current_context().meta["von.arguments"])
             return
-        patience = timedelta(minutes=options["patience"])
-        info, job = _train(run, config, data, device, stages, as_json, options["skip_nonfinite"], patience)
-    _tell_end(info, job, as_json)
+        job = TrainingJob(
+            run=run,
+            config=config,
+            data=data,
+            device=torch.device(device),
+            skip_nonfinite=options["skip_nonfinite"],
+            on_progress=lambda progress: click.echo(progress.line(), err=as_json),
+        )
+        info = _train(job, stages, options["baseline"], timedelta(minutes=options["patience"]))
+    _print_end(info, job, options["baseline"], as_json)
 
 
 def _processes(devices: int) -> int:
@@ -253,41 +225,24 @@ def _resolve(run: RunFolder, class_name: str, options: dict[str, Any]) -> TrainC
 
 
 def _train(
-    run: RunFolder,
-    config: TrainConfig,
-    data: Path,
-    device: str,
-    stages: Any,
-    as_json: bool,
-    skip_nonfinite: bool,
-    patience: timedelta,
-) -> tuple[CheckpointInfo, TrainingJob]:
-    import torch
-
+    job: TrainingJob, stages: Sequence[StageName], baseline: BaselineName | None, timeout: timedelta
+) -> CheckpointInfo:
+    from vonmodel.baselines.training import train_baseline
     from vonmodel.distributed import is_writer, processes_joined, wait_for_all
-    from vonmodel.training.loop import TrainingJob
     from vonmodel.training.loop import train as train_stages
 
-    joined = processes_joined(torch.device(device), patience)
-    with stop_on_signal() as stop, disk_errors_said_once(), _told_once(run), joined:
+    joined = processes_joined(job.device, timeout)
+    with stop_on_signal() as stop, disk_errors_said_once(), _errors_printed_once(job.run), joined:
+        job = dataclasses.replace(job, should_stop=lambda: bool(stop))
         if is_writer():
-            run.start(config)
+            job.run.start(job.config)
         wait_for_all()
-        job = TrainingJob(
-            run=run,
-            config=config,
-            data=data,
-            device=torch.device(device),
-            skip_nonfinite=skip_nonfinite,
-            on_progress=lambda progress: click.echo(progress.line(), err=as_json),
-            should_stop=lambda: bool(stop),
-        )
-        return train_stages(job, stages), job
+        return train_stages(job, stages) if baseline is None else train_baseline(job, baseline)
 
 
 @contextmanager
-def _told_once(run: RunFolder) -> Iterator[None]:
-    """Turns what ends training into messages; what all processes know, the first one says."""
+def _errors_printed_once(run: RunFolder) -> Iterator[None]:
+    """Turns the errors that end training into messages; those that all processes raise are printed by the first."""
     from vonmodel.distributed import DisagreementError, LostProcessError
     from vonmodel.training.log import NonFiniteLossError
 
@@ -303,7 +258,7 @@ def _told_once(run: RunFolder) -> Iterator[None]:
         ) from error
 
 
-def _tell_plan(plan: dict[str, Any], as_json: bool) -> None:
+def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(plan)
         return
@@ -323,10 +278,10 @@ def _tell_plan(plan: dict[str, Any], as_json: bool) -> None:
         )
 
 
-def _tell_end(info: CheckpointInfo, job: TrainingJob, as_json: bool) -> None:
+def _print_end(info: CheckpointInfo, job: TrainingJob, baseline: BaselineName | None, as_json: bool) -> None:
     if os.environ.get("RANK", "0") != "0":
         raise SystemExit(0 if info.finished else INTERRUPTED)
-    sheets = sorted(job.run.samples.glob(f"{info.stage}-*.png"))
+    sheets = sorted(job.run.samples.glob(f"{baseline or info.stage}-*.png"))
     if as_json:
         print_json(
             {
@@ -337,8 +292,11 @@ def _tell_end(info: CheckpointInfo, job: TrainingJob, as_json: bool) -> None:
             }
         )
     elif info.finished:
-        click.echo(f"Stage {info.stage} is finished: checkpoint {info.name} in {job.run.path}")
+        what = f"Stage {info.stage}" if baseline is None else f"Baseline {baseline}"
+        click.echo(f"{what} is finished: checkpoint {info.name} in {job.run.path}")
         click.echo(f"Samples: {sheets[-1] if sheets else job.run.samples}")
+        if baseline is not None:
+            click.echo("Beside the model: von evaluate --table")
     if not info.finished:
         click.echo(f"Saved as {info.name} in {job.run.path}; the same command goes on from there.", err=True)
         raise SystemExit(INTERRUPTED)

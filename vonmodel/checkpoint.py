@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from vondata.errors import VonError
 from vonmodel.config import STAGES, StageName, load_config
@@ -186,7 +186,7 @@ def load_model(
     return model.to(device).eval().requires_grad_(False), info
 
 
-def load_weights(model: VonModel, state: CheckpointState, info: CheckpointInfo, *, averaged: bool = True) -> None:
+def load_weights(model: nn.Module, state: CheckpointState, info: CheckpointInfo, *, averaged: bool = True) -> None:
     """Copies a checkpoint's weights into the model.
 
     Args:

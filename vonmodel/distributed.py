@@ -1,7 +1,6 @@
-"""Several processes that train one model together: who they are and what they tell each other.
+"""Collectives of the processes that train one model together, and the averaging of their gradients.
 
-A process alone is the only one of its kind, and everything here is then nothing. Every process must make the same
-calls in the same order.
+Without a process group every function here is a no-op. Every process must make the same calls in the same order.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed.nn.functional as differentiable
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
 from torch.distributed import GradBucket  # type: ignore[attr-defined]  # exported without saying so
@@ -22,8 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vondata.errors import VonError
 
-# How long a process waits for another one: a sample sheet or a checkpoint on a slow disk takes minutes at most.
-PATIENCE = timedelta(minutes=20)
+TIMEOUT = timedelta(minutes=20)
+"""How long a process waits for another one: a sample sheet or a checkpoint on a slow disk takes minutes at most."""
 
 Value = TypeVar("Value")
 
@@ -33,7 +33,7 @@ class LostProcessError(VonError, RuntimeError):
 
 
 class DisagreementError(VonError):
-    """Processes of one training were started with different things."""
+    """Processes of one training see different configurations, checkpoints or data."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Part:
 
     Attributes:
         index: which part, from 0.
-        of: parts in all: processes times the pieces that each one takes after the other.
+        of: number of parts: processes times the pieces that each one computes after the other.
     """
 
     index: int = 0
@@ -52,12 +52,12 @@ class Part:
         """The items of a batch of `count` that belong to this part.
 
         Raises:
-            ValueError: they cannot be dealt out evenly.
+            ValueError: they cannot be divided evenly.
         """
         share, rest = divmod(count, self.of)
         if rest or not share:
             raise ValueError(
-                f"a batch of {count} cannot be dealt out evenly to {self.of} parts (devices times compute.accumulate)"
+                f"a batch of {count} cannot be divided evenly into {self.of} parts (devices times compute.accumulate)"
             )
         return range(self.index * share, (self.index + 1) * share)
 
@@ -66,12 +66,12 @@ WHOLE = Part()
 
 
 def rank() -> int:
-    """Which of the processes this is, from 0."""
+    """The index of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def process_count() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
@@ -86,12 +86,12 @@ def is_launched() -> bool:
 
 
 @contextmanager
-def processes_joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[None]:
-    """Joins the processes that a launcher started and lets them go at the end; one alone stays alone.
+def processes_joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[None]:
+    """Initialises the process group of a launcher's processes and destroys it at the end; a no-op for a single one.
 
     Args:
         device: where this process computes; tensors elsewhere than on a GPU are exchanged through the host.
-        patience: how long a process waits for another one before it gives up, here and in all that follows.
+        timeout: how long a process waits for another one, here and in all collectives.
 
     Raises:
         LostProcessError: the other processes did not come, or the port is taken.
@@ -103,13 +103,13 @@ def processes_joined(device: torch.device, patience: timedelta = PATIENCE) -> It
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        distributed.init_process_group(backend, timeout=patience)
+        distributed.init_process_group(backend, timeout=timeout)
     except (RuntimeError, ValueError) as error:
         reason = str(error).rstrip(".")
-        raise LostProcessError(f"{_who()} did not find the others: {reason}") from error
+        raise LostProcessError(f"{_describe_process()} did not find the others: {reason}") from error
     try:
         with warnings.catch_warnings():
-            # It compares strides of axes of length one as well, which say nothing.
+            # It compares strides of axes of length one as well, which are meaningless.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             yield
     finally:
@@ -126,38 +126,38 @@ def any_everywhere(flag: bool) -> bool:
     if process_count() == 1:
         return flag
     flags = torch.tensor(int(flag))
-    with _others_answering():
+    with _naming_lost_processes():
         distributed.all_reduce(flags, distributed.ReduceOp.MAX)
     return bool(flags)
 
 
-def told_by_all(value: Value) -> list[Value]:
-    """What each process has to say, in their order; for words, not for tensors."""
+def gather_objects(value: Value) -> list[Value]:
+    """The values of all processes, by rank; for small objects, not for tensors."""
     if process_count() == 1:
         return [value]
-    told: list[Any] = [None] * process_count()
-    with _others_answering():
-        distributed.all_gather_object(told, value)
-    return told
+    gathered: list[Any] = [None] * process_count()
+    with _naming_lost_processes():
+        distributed.all_gather_object(gathered, value)
+    return gathered
 
 
 def same_everywhere(things: Mapping[str, str]) -> None:
-    """Makes sure that all processes were started with the same.
+    """Checks that values are equal in all processes.
 
     Args:
-        things: what must be the same, by its name in words.
+        things: the values by what an error calls them.
 
     Raises:
         DisagreementError: names what differs, and in which processes.
     """
-    told = told_by_all(dict(things))
-    for name, value in told[0].items():
-        others = [index for index, each in enumerate(told) if each[name] != value]
+    gathered = gather_objects(dict(things))
+    for name, value in gathered[0].items():
+        others = [index for index, each in enumerate(gathered) if each[name] != value]
         if others:
-            listed = ", ".join(f"{index}: {told[index][name]}" for index in (0, *others))
+            listed = ", ".join(f"{index}: {gathered[index][name]}" for index in (0, *others))
             raise DisagreementError(
-                f"the processes of this training see a different {name} (process {listed}); start all of them with "
-                "the same options, on a run folder and a dataset that all of them see"
+                f"the processes of this training see a different {name} (process {listed})",
+                hint="start all of them with the same options, on a run folder and a dataset that all of them see",
             )
 
 
@@ -169,39 +169,40 @@ def mean_everywhere(values: Tensor) -> Tensor:
 
 
 def joined_everywhere(values: Float[Tensor, "n ..."]) -> Float[Tensor, "m ..."]:
-    """The rows of all processes in their order, without gradient; as many of each."""
+    """The rows of all processes by rank, without gradient; each has as many."""
     if process_count() == 1:
         return values
     values = values.detach().contiguous()
     everyone = [torch.empty_like(values) for _ in range(process_count())]
-    with _others_answering():
+    with _naming_lost_processes():
         distributed.all_gather(everyone, values)
     return torch.cat(everyone)
 
 
 def sum_everywhere(values: Tensor) -> Tensor:
-    """The sum over the processes; its gradient sums what all processes make of it."""
+    """The sum over the processes; its gradient is the sum of the gradients in all processes."""
     if process_count() == 1:
         return values
-    total: Tensor = _SumEverywhere.apply(values)  # type: ignore[no-untyped-call]
+    with _naming_lost_processes():
+        total: Tensor = differentiable.all_reduce(values)  # type: ignore[no-untyped-call]
     return total
 
 
 def stacked_everywhere(values: Tensor) -> Float[Tensor, "p ..."]:
-    """The tensors of all processes one above the other, with gradient; for small ones."""
+    """The tensors of all processes stacked by rank, with gradient; for small tensors."""
     mine = torch.zeros(process_count(), *values.shape, dtype=values.dtype, device=values.device)
     return sum_everywhere(torch.cat([mine[: rank()], values.unsqueeze(0), mine[rank() + 1 :]]))
 
 
 def averaging_gradients(module: nn.Module) -> nn.Module:
-    """The module, its gradients averaged over the processes while a backward pass still computes others.
+    """The module with gradients averaged over the processes, overlapping with the backward pass.
 
     One backward pass must follow each forward pass, and reach all parameters that need a gradient now. The result
-    must live as long as they learn.
+    must live as long as the parameters are trained.
     """
     if process_count() == 1:
         return module
-    with _others_answering():
+    with _naming_lost_processes():
         parallel = DistributedDataParallel(module, gradient_as_bucket_view=True)
     if process_count() > 2 and all(each.device.type == "cpu" for each in module.parameters()):
         parallel.register_comm_hook(None, averaged_in_order)
@@ -209,46 +210,37 @@ def averaging_gradients(module: nn.Module) -> nn.Module:
 
 
 def own_gradients(module: nn.Module) -> AbstractContextManager[None]:
-    """Within it, passes of a module of `averaging_gradients` add up gradients in this process alone.
+    """A context in which a module of `averaging_gradients` accumulates gradients in this process alone.
 
-    The next pass after it averages what has been added up.
+    The next pass after it averages the accumulated gradients.
     """
     return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
 def backward(loss: Float[Tensor, ""]) -> None:
     """The backward pass from a loss, in which processes exchange gradients."""
-    with _others_answering():
+    with _naming_lost_processes():
         loss.backward()  # type: ignore[no-untyped-call]
-
-
-class _SumEverywhere(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return _summed(values)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
-        return _summed(upstream[0])
 
 
 def _summed(values: Tensor) -> Tensor:
     """The sum over the processes, in new memory."""
     total = values.clone(memory_format=torch.contiguous_format)
-    with _others_answering():
+    with _naming_lost_processes():
         distributed.all_reduce(total)
     return total
 
 
-def _who() -> str:
-    """This process in the launcher's words."""
-    told = {name: os.environ.get(name, "not set") for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
-    said = ", ".join(f"{name} {value}" for name, value in told.items())
-    return f"training process {os.environ.get('RANK', '?')} ({said})"
+def _describe_process() -> str:
+    """This process by the variables of its launcher."""
+    names = ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    variables = ", ".join(f"{name} {os.environ.get(name, 'not set')}" for name in names)
+    return f"training process {os.environ.get('RANK', '?')} ({variables})"
 
 
 @contextmanager
-def _others_answering() -> Iterator[None]:
+def _naming_lost_processes() -> Iterator[None]:
+    """Turns the errors of collectives into `LostProcessError`."""
     try:
         yield
     except (LostProcessError, torch.OutOfMemoryError):
@@ -262,16 +254,16 @@ def _others_answering() -> Iterator[None]:
 def averaged_in_order(_: None, bucket: GradBucket) -> torch.futures.Future[Tensor]:
     """The mean of a bucket over the processes, as a communication hook of `DistributedDataParallel`.
 
-    The usual ring begins to add at another process in each part of a bucket, and buckets are arranged anew after the
-    first step: three numbers or more would be added in another order after resuming than without an interruption.
-    Here everyone adds up what it is sent, for (n - 1) instead of 2 (n - 1) / n times the traffic.
+    A ring all-reduce starts its sum at another process in each part of a bucket, and buckets are rearranged after the
+    first step: three addends or more would be summed in another order after resuming than without an interruption.
+    Here every process gathers and sums in rank order, for (n - 1) instead of 2 (n - 1) / n times the traffic.
     """
     everyone = [torch.empty_like(bucket.buffer()) for _ in range(distributed.get_world_size())]
     gathering = distributed.all_gather(everyone, bucket.buffer(), async_op=True)
     assert gathering is not None
 
     def mean(gathered: torch.futures.Future[list[Tensor]]) -> Tensor:
-        gathered.wait()  # raises what went wrong
+        gathered.wait()  # raises the error of the collective
         total = everyone[0]
         for each in everyone[1:]:
             total += each

@@ -182,7 +182,7 @@ def build_model(config: ModelConfig, seed: int) -> VonModel:
     return model
 
 
-def arrange_channels_last(model: VonModel) -> None:
+def arrange_channels_last(model: nn.Module) -> None:
     """Stores the weights of convolutions channels-last, which a CPU convolves a fifth faster; no value changes."""
     for weight in model.parameters():
         if weight.dim() == 4:

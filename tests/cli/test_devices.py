@@ -200,5 +200,5 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused(tiny_data: Path, tmp_path: 
     arguments = command(tiny_data, tmp_path, "--stage=shape", *lengths(2, "shape"), "--devices=3")[3:]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 1
-    assert "shape.batch_size: a batch of 4 cannot be dealt out evenly to 3 parts" in done.stderr
+    assert "shape.batch_size: a batch of 4 cannot be divided evenly into 3 parts" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -21,8 +21,7 @@ from vondata.dataset.write_shards import pack
 from vondata.matching import build_bank, choose_shapes, match_photos, match_viewpoints
 from vondata.matching.bank import BankSettings, bank_key
 from vonmodel.data.datasets import ShapeDataset
-from vonmodel.evaluation.images import RealImages
-from vonmodel.evaluation.samples import RealShapes
+from vonmodel.evaluation.samples import RealImages, RealShapes
 from vonmodel.evaluation.shape_classifier import _dataset_sha256
 
 ROOT = Path(__file__).resolve().parents[2]

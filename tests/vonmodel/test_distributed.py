@@ -11,14 +11,14 @@ from torch import nn
 from vonmodel.distributed import (
     Part,
     averaging_gradients,
+    gather_objects,
     joined_everywhere,
     mean_everywhere,
     own_gradients,
     process_count,
-    told_by_all,
 )
 from vonmodel.networks import ShapeGenerator
-from vonmodel.networks.normalisation import SharedBatchNorm3d, share_batch_norms
+from vonmodel.networks.normalisation import SharedBatchNorm, share_batch_norms
 from vonmodel.training.image_pool import ImagePool
 
 
@@ -26,7 +26,7 @@ def test_parts_are_the_whole_batch() -> None:
     rows = [row for index in range(3) for row in Part(index, 3).rows(12)]
     assert rows == list(range(12))
     for count in (13, 2, 0):
-        with pytest.raises(ValueError, match="cannot be dealt out evenly to 3 parts"):
+        with pytest.raises(ValueError, match="cannot be divided evenly into 3 parts"):
             Part(0, 3).rows(count)
 
 
@@ -35,7 +35,7 @@ def test_a_process_alone_exchanges_nothing() -> None:
     assert process_count() == 1
     assert joined_everywhere(values) is values
     assert mean_everywhere(values) is values
-    assert told_by_all("a") == ["a"]
+    assert gather_objects("a") == ["a"]
     alone = nn.Linear(2, 1)
     assert averaging_gradients(alone) is alone
     with own_gradients(alone):
@@ -48,7 +48,7 @@ def test_the_shared_batch_norm_is_batch_norm() -> None:
     with torch.no_grad():
         plain.weight.uniform_()
         plain.bias.uniform_()
-    shared = SharedBatchNorm3d.of(plain)
+    shared = SharedBatchNorm.of(plain)
     features = 5 + torch.randn(2, 3, 4, 4, 4)
     leaves = [features.clone().requires_grad_() for _ in range(2)]
     for norm, leaf in zip((plain, shared), leaves, strict=True):
@@ -87,10 +87,10 @@ import torch
 from torch import nn
 from vonmodel.training.image_pool import ImagePool
 from vonmodel.training.losses import gradient_penalty
-from vonmodel.networks.normalisation import SharedBatchNorm3d
+from vonmodel.networks.normalisation import SharedBatchNorm
 from vonmodel.distributed import (
     Part, any_everywhere, averaging_gradients, backward, joined_everywhere, own_gradients, processes_joined, rank,
-    stacked_everywhere, told_by_all,
+    stacked_everywhere, gather_objects,
 )
 from vonmodel.projection.framing import normalize_depth
 
@@ -103,7 +103,7 @@ class Learner(nn.Module):
     def __init__(self, shared):
         super().__init__()
         torch.manual_seed(0)
-        self.norm = SharedBatchNorm3d.of(nn.BatchNorm3d(2)) if shared else nn.BatchNorm3d(2)
+        self.norm = SharedBatchNorm.of(nn.BatchNorm3d(2)) if shared else nn.BatchNorm3d(2)
         self.scale = nn.Parameter(torch.tensor(1.5))
         self.shared = shared
 
@@ -160,7 +160,7 @@ with processes_joined(torch.device("cpu")):
         assert torch.equal(one, other[rows])
     assert torch.equal(own[-1], whole[-1])
     assert any_everywhere(rank() == 1) and not any_everywhere(False)
-    assert told_by_all(rank()) == [0, 1]
+    assert gather_objects(rank()) == [0, 1]
     assert joined_everywhere(torch.tensor([rank()])).tolist() == [0, 1]
     assert stacked_everywhere(torch.tensor(float(rank()))).tolist() == [0.0, 1.0]
 """

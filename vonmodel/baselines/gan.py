@@ -1,84 +1,116 @@
-"""One step of a baseline: its critic's updates, then its generator's."""
+"""A baseline as a stage of training: in each step its critic's updates, then its generator's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import assert_never
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vonmodel.baselines.configs import Objective, Recipe
+from vonmodel.baselines.configs import BaselineConfig, BaselineName, Objective
 from vonmodel.baselines.models import Baseline
-from vonmodel.training.losses import (
-    gradient_penalty,
-    interpolation_factors,
-    wasserstein_critic_loss,
-    wasserstein_generator_loss,
-)
+from vonmodel.config import StageConfig, StageName
+from vonmodel.data.loader import Batch, PhotoSource, ShapeSource
+from vonmodel.distributed import WHOLE, Part, mean_everywhere
+from vonmodel.precision import at_least_single
+from vonmodel.training.losses import gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss
+from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
 
 
-class Game:
-    """Generator and critic with their optimisers.
+class GanStage(Stage):
+    """A generator against its critic, on photos or on shapes; see `training.stage.Stage` for the attributes."""
 
-    Attributes:
-        optimisers: by the name of the network.
-    """
+    averaged = ("generator",)
 
-    def __init__(self, model: Baseline, recipe: Recipe) -> None:
-        self._model, self._recipe = model, recipe
-        self.optimisers: Mapping[str, torch.optim.Adam] = {
-            "critic": torch.optim.Adam(model.critic.parameters(), recipe.critic_rate, recipe.betas),
-            "generator": torch.optim.Adam(model.generator.parameters(), recipe.generator_rate, recipe.betas),
-        }
-
-    def play(self, real: Tensor, generator: torch.Generator, share: float) -> dict[str, Tensor]:
-        """One step.
+    def __init__(
+        self,
+        baseline: BaselineName,
+        model: Baseline,
+        gan: BaselineConfig,
+        config: StageConfig,
+        source: PhotoSource | ShapeSource,
+        *,
+        fused_optimiser: bool = False,
+    ) -> None:
+        """Sets the phases up.
 
         Args:
-            real: a batch for each update of the critic, one after the other.
-            generator: source of all its random numbers, on the CPU.
-            share: of the full learning rates.
-
-        Returns:
-            The losses by name, without gradient; those of the critic are the last update's.
+            baseline: its name, under which it is reported.
+            model: generator and critic.
+            gan: objective and optimisers.
+            config: batch size and weight average, those of the model's stage on the same data.
+            source: real items.
+            fused_optimiser: update in one pass over memory.
         """
-        recipe = self._recipe
-        for name, rate in (("critic", recipe.critic_rate), ("generator", recipe.generator_rate)):
-            self.optimisers[name].param_groups[0]["lr"] = share * rate
-        losses: dict[str, Tensor] = {}
-        for batch in real.chunk(recipe.critic_steps):
-            losses |= self._critic(batch, generator)
-        fake = self._fakes(len(real) // recipe.critic_steps, generator, real.device)
-        self._model.critic.requires_grad_(False)
-        losses["generator"] = generator_loss(recipe.objective, self._model.critic(fake))
-        self._update("generator", losses["generator"])
-        self._model.critic.requires_grad_(True)
-        return {name: loss.detach() for name, loss in losses.items()}
+        self.name: StageName = gan.stage
+        self.config = config
+        self.pools = {}
+        self._baseline, self._model, self._gan, self._source = baseline, model, gan, source
+        critic, generator = (model.critic,), (model.generator,)
+        self.phases = (
+            Phase(
+                "critic",
+                critic,
+                adam([(critic, gan.critic_rate, gan.betas)], fused=fused_optimiser),
+                self._critic,
+                gan.critic_steps,
+                takes_place=self._critic_is_behind if gan.accuracy_limit < 1.0 else None,
+            ),
+            Phase(
+                "generator",
+                generator,
+                adam([(generator, gan.generator_rate, gan.betas)], fused=fused_optimiser),
+                self._generator,
+            ),
+        )
 
-    def _critic(self, real: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        recipe, critic = self._recipe, self._model.critic
+    @property
+    def label(self) -> str:
+        """The baseline's name."""
+        return self._baseline
+
+    def load(self, step: int, part: Part = WHOLE) -> Batch:
+        """Photos or shapes for all updates of the critic."""
+        size, updates = self.config.batch_size, self._gan.critic_steps
+        rows = [update * size + row for update in range(updates) for row in part.rows(size)]
+        return self._source.load(step, updates * size, rows)
+
+    def _critic(self, step: Step, repeat: int) -> Losses:
+        critic, count = self._model.critic, len(step.part.rows(self.config.batch_size))
+        real = _items(step)[repeat * count : (repeat + 1) * count]
         with torch.no_grad():
-            fake = self._fakes(len(real), generator, real.device)
-        real_scores, fake_scores = critic(real), critic(fake)
-        losses = {"critic": critic_loss(recipe.objective, real_scores, fake_scores)}
-        if recipe.gradient_penalty > 0.0:
-            factors = interpolation_factors(len(real), generator, real.device)
-            losses["penalty"] = recipe.gradient_penalty * gradient_penalty(critic, real, fake, factors)
-        right = torch.cat([real_scores > 0.0, fake_scores <= 0.0]).float().mean()
-        if recipe.accuracy_limit >= 1.0 or right <= recipe.accuracy_limit:
-            self._update("critic", torch.stack(list(losses.values())).sum())
+            fake = self._generate(step, real)
+        real_scores, fake_scores = at_least_single(critic(real)), at_least_single(critic(fake))
+        step.made["accuracy"] = torch.cat([real_scores > 0.0, fake_scores <= 0.0]).float().mean()
+        losses = {"critic": critic_loss(self._gan.objective, real_scores, fake_scores)}
+        if self._gan.gradient_penalty > 0.0:
+            penalty = gradient_penalty(critic, real, fake, step.uniform(real))
+            losses["penalty"] = self._gan.gradient_penalty * penalty
         return losses
 
-    def _update(self, name: str, loss: Tensor) -> None:
-        self.optimisers[name].zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimisers[name].step()
+    def _critic_is_behind(self, parts: Sequence[Step]) -> bool:
+        """Whether the critic classifies few enough of a step's items correctly to be updated."""
+        accuracy = mean_everywhere(torch.stack([part.made["accuracy"] for part in parts]).mean())
+        return bool(accuracy <= self._gan.accuracy_limit)
 
-    def _fakes(self, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        codes = torch.randn(count, self._recipe.code_size, generator=generator).to(device)
-        fakes: Tensor = self._model.generator(codes)
+    def _generator(self, step: Step, repeat: int) -> Losses:
+        like = _items(step)[: len(step.part.rows(self.config.batch_size))]
+        scores = at_least_single(self._model.critic(self._generate(step, like)))
+        return {"generator": generator_loss(self._gan.objective, scores)}
+
+    def _generate(self, step: Step, like: Tensor) -> Tensor:
+        """As many samples as these items are, from codes of this step."""
+        fakes: Tensor = self._model.generator(step.normal(self._gan.code_size, like))
         return fakes
+
+
+def _items(step: Step) -> Tensor:
+    """The photos or shapes of a step."""
+    items = step.batch.images if step.batch.volumes is None else step.batch.volumes
+    assert items is not None
+    return items
 
 
 def critic_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
@@ -94,6 +126,8 @@ def critic_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
             return ((real - 1.0).square().mean() + fake.square().mean()) / 2.0
         case "wasserstein":
             return wasserstein_critic_loss(real, fake)
+        case _:
+            assert_never(objective)
 
 
 def generator_loss(objective: Objective, fake: Tensor) -> Tensor:
@@ -105,3 +139,5 @@ def generator_loss(objective: Objective, fake: Tensor) -> Tensor:
             return (fake - 1.0).square().mean() / 2.0
         case "wasserstein":
             return wasserstein_generator_loss(fake)
+        case _:
+            assert_never(objective)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vonmodel.baselines.configs import RECIPES, BaselineName
+from vonmodel.baselines.configs import CONFIGS, BaselineName
 from vonmodel.config import ModelConfig
 from vonmodel.networks import ShapeGenerator
 from vonmodel.networks.sizes import image_levels, shape_levels, shape_width
@@ -103,15 +103,15 @@ class Baseline(nn.Module):
 
     def __init__(self, name: BaselineName, config: ModelConfig) -> None:
         super().__init__()
-        recipe, size = RECIPES[name], config.image_size
+        gan, size = CONFIGS[name], config.image_size
         self.generator: nn.Module
         self.critic: nn.Module
-        if recipe.draws == "images":
-            self.generator = ImageGenerator(size, recipe.code_size, config.texture_base_channels)
-            self.critic = ImageCritic(size, config.texture_base_channels, normalised=recipe.normalised_critic)
+        if gan.draws == "images":
+            self.generator = ImageGenerator(size, gan.code_size, config.texture_base_channels)
+            self.critic = ImageCritic(size, config.texture_base_channels, normalised=gan.normalised_critic)
         else:
             width = config.shape_base_channels
-            self.generator = ShapeGenerator(config.resolution, code_size=recipe.code_size, base_channels=width)
+            self.generator = ShapeGenerator(config.resolution, code_size=gan.code_size, base_channels=width)
             self.critic = VolumeCritic(config.resolution, width)
 
 

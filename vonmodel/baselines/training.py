@@ -1,63 +1,28 @@
-"""Training a baseline: one loop that resumes by itself, and what it leaves on disk."""
+"""Training a baseline: its data and schedule, the stage it is for the training loop, and its checkpoints."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from vonmodel.baselines.configs import RECIPES, BaselineData, BaselineName
-from vonmodel.baselines.gan import Game
+from vonmodel.baselines.configs import CONFIGS, BaselineName
+from vonmodel.baselines.gan import GanStage
 from vonmodel.baselines.models import Baseline, build_baseline
-from vonmodel.checkpoint import (
-    CheckpointError,
-    CheckpointInfo,
-    CheckpointState,
-    checkpoint_name,
-    prune_checkpoints,
-    read_state,
-    save_checkpoint,
-)
+from vonmodel.checkpoint import CheckpointError, CheckpointInfo, load_weights, read_state
 from vonmodel.config import TrainConfig
+from vonmodel.data.loader import PhotoSource, ShapeSource
 from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import torch_generator
-from vonmodel.training.ema import WeightAverage
-from vonmodel.training.log import LossRecord
-from vonmodel.training.sample_sheet import save_sheet, shaded
-from vonmodel.training.stage import learning_rate_share
+from vonmodel.training.loop import StageSetup, TrainingJob, reached_checkpoint, run_stage
+from vonmodel.training.sample_sheet import shaded
+from vonmodel.training.setup import TrainingData, items_fingerprint, open_data, prepare_model
 
 FOLDER = "baselines"
-_SHEET = 16
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class BaselineJob:
-    """What to train, where, and who is told.
-
-    Attributes:
-        name: the baseline.
-        run: the run of the model it stands beside; the baseline goes into its folder.
-        config: the configuration of that run: data, sizes, lengths and seed.
-        data: the prepared dataset.
-        device: where to compute.
-        on_progress: told a line of every report.
-        should_stop: asked between steps; once true, the state is saved and training ends.
-    """
-
-    name: BaselineName
-    run: RunFolder
-    config: TrainConfig
-    data: Path
-    device: torch.device
-    on_progress: Callable[[str], None] = lambda line: None
-    should_stop: Callable[[], bool] = lambda: False
+SHEET_SAMPLES = 16
 
 
 def baseline_folder(run: Path, name: BaselineName) -> RunFolder:
@@ -65,75 +30,95 @@ def baseline_folder(run: Path, name: BaselineName) -> RunFolder:
     return RunFolder(run / FOLDER / name)
 
 
-def train_baseline(job: BaselineJob) -> CheckpointInfo:
-    """Trains a baseline from its last checkpoint to its end.
+@dataclass(frozen=True)
+class BaselinePlan:
+    """The data of a baseline and its schedule: as many steps as the model's stage on this data and the joint one.
+
+    Attributes:
+        data: the photos and shapes of the class.
+        items: how many of them the baseline is trained on.
+        steady: steps at the full learning rate.
+        decaying: steps over which it falls linearly to zero.
+        batch_size: items a step.
+    """
+
+    data: TrainingData
+    items: int
+    steady: int
+    decaying: int
+    batch_size: int
+
+
+def plan_baseline(name: BaselineName, config: TrainConfig, data: Path) -> BaselinePlan:
+    """Opens the training part and counts the steps.
+
+    Raises:
+        ManifestMissingError: it was not prepared.
+        EmptyDatasetError: nothing of it is usable.
+    """
+    opened = open_data(config, data, "texture")
+    assert opened.photos is not None
+    images = CONFIGS[name].draws == "images"
+    own, joint = config.stage(CONFIGS[name].stage), config.joint
+    # An epoch of the texture and joint stage visits all shapes and all photos.
+    steady, decaying = own.steps(opened.items if images else len(opened.shapes))
+    joint_steps = sum(joint.steps(opened.items))
+    return BaselinePlan(
+        data=opened,
+        items=len(opened.photos) if images else len(opened.shapes),
+        steady=steady + round(joint_steps * joint.batch_size / own.batch_size),
+        decaying=decaying,
+        batch_size=own.batch_size,
+    )
+
+
+def train_baseline(job: TrainingJob, name: BaselineName) -> CheckpointInfo:
+    """Trains a baseline from its last checkpoint to its end, in the loop that the model is trained in.
+
+    Args:
+        job: its `run` is the folder of the baseline, see `baseline_folder`.
+        name: which one.
 
     Returns:
-        The newest checkpoint; it is not finished where training was stopped.
+        The newest checkpoint; not finished where training was stopped.
 
     Raises:
         RunError: the baseline was started with another configuration.
         EmptyDatasetError, ManifestMissingError, ResolutionError: the data does not serve.
-        NonFiniteLossError: a loss became infinite or not a number.
+        NonFiniteLossError: a loss became infinite or NaN.
     """
-    data = BaselineData(job.name, job.config, job.data)
-    folder = baseline_folder(job.run.path, job.name)
-    folder.start(job.config)
-    reached = folder.latest_checkpoint()
+    gan, config = CONFIGS[name], job.config
+    job.run.check_same(config)
+    reached = reached_checkpoint(job, gan.stage)
     if reached is not None and reached.finished:
         return reached
-    model = build_baseline(job.name, job.config.model, job.config.seed).to(job.device)
-    _lay_out(model)
-    game = Game(model, RECIPES[job.name])
-    average = WeightAverage(model, ("generator",), data.budget.kept)
-    average.restart()
-    if reached is not None:
-        if reached.dataset != data.fingerprint:
-            _log.warning("%s: items came or went since checkpoint %s", folder.path, reached.name)
-        _restore(folder, reached, model, game, average)
-    folder.rewind_stats(data.stage, reached.step if reached is not None else 0)
-    return _learn(job, folder, data, model, game, average, reached.step if reached is not None else 0)
+    plan = plan_baseline(name, config, job.data)
+    model = prepare_model(
+        build_baseline(name, config.model, config.seed),
+        config.compute,
+        job.device,
+        twice_differentiated=("critic",) if gan.gradient_penalty > 0.0 else (),
+    )
+    source = _source(name, config, plan.data)
+    stage = GanStage(
+        name, model, gan, config.stage(gan.stage), source, fused_optimiser=config.compute.fused_optimiser
+    )
+    setup = StageSetup(
+        model=model,
+        stage=stage,
+        steady=plan.steady,
+        decaying=plan.decaying,
+        dataset=items_fingerprint(source.dataset.ids),
+        draw_samples=lambda: draw_samples(name, model, config.seed),
+    )
+    return run_stage(job, setup, reached)
 
 
-def _learn(
-    job: BaselineJob,
-    folder: RunFolder,
-    data: BaselineData,
-    model: Baseline,
-    game: Game,
-    average: WeightAverage,
-    start: int,
-) -> CheckpointInfo:
-    """The loop."""
-    budget, output, seed = data.budget, job.config.output, job.config.seed
-    record = LossRecord(data.stage)
-    since = time.perf_counter()
-    done, reported, stopping = start, start, False
-    info = _describe(data, start)
-    model.train()
-    while done < budget.steps and not stopping:
-        real, ids = data.batch(done)
-        # The randomness of a step is a function of the seed, the baseline and the step alone.
-        share = learning_rate_share(done, budget.steady, budget.decaying)
-        losses = game.play(real.to(job.device), torch_generator(seed, job.name, "step", done), share)
-        record.add(done, ids, {job.name: losses})
-        average.update(done)
-        done += 1
-        stopping = job.should_stop()
-        last = done == budget.steps or stopping
-        saving = last or _due(done, output.save_every)
-        if saving or _due(done, output.log_every):
-            speed = (done - reported) * budget.batch_size / (time.perf_counter() - since)
-            since, reported = time.perf_counter(), done
-            _report(job, folder, data, record.read(), done, speed)
-        if last or _due(done, output.sample_every):
-            with average.applied(model):
-                _save_samples(job, folder, data, model, done)
-        if saving:
-            state = CheckpointState(model.state_dict(), average.values, _training_tensors(game))
-            info = save_checkpoint(folder.path, _describe(data, done), state)
-            prune_checkpoints(folder.path, data.stage, output.keep)
-    return info
+def _source(name: BaselineName, config: TrainConfig, data: TrainingData) -> PhotoSource | ShapeSource:
+    if CONFIGS[name].draws == "shapes":
+        return ShapeSource(data.shapes, name, config.seed, config.shape.mirror and data.mirror_symmetry)
+    assert data.photos is not None
+    return PhotoSource(data.photos, data.viewpoints, config.data, data.mirror_symmetry, name, config.seed)
 
 
 class BaselineMissingError(CheckpointError):
@@ -161,89 +146,16 @@ def load_baseline(
     if info is None:
         raise BaselineMissingError(name, folder.path)
     model = Baseline(name, folder.config().model)
-    state = read_state(folder.path, info)
-    _load(model, {**state.networks, **state.average}, info)
+    load_weights(model, read_state(folder.path, info), info)
     return model.to(device).eval().requires_grad_(False), info
 
 
-def _lay_out(model: Baseline) -> None:
-    """Stores the weights of convolutions channels-last, which takes a sixth less time; no value changes."""
-    for weight in model.parameters():
-        if weight.dim() == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        elif weight.dim() == 5:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
-
-
-def _describe(data: BaselineData, done: int) -> CheckpointInfo:
-    return CheckpointInfo(
-        name=checkpoint_name(data.stage, done),
-        stage=data.stage,
-        step=done,
-        steps=data.budget.steps,
-        images_seen=done * data.budget.batch_size,
-        sha256="",
-        dataset=data.fingerprint,
-    )
-
-
-def _report(
-    job: BaselineJob, folder: RunFolder, data: BaselineData, losses: Mapping[str, float], done: int, speed: float
-) -> None:
-    terms = "  ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in losses.items())
-    line = f"{job.name} {done}/{data.budget.steps}  {terms}  {speed:.1f} items/s"
-    folder.log_stats(
-        {"stage": data.stage, "step": done, "steps": data.budget.steps, "losses": losses, "images_per_s": speed}
-    )
-    folder.append_log(line)
-    job.on_progress(line)
-
-
 @torch.no_grad()
-def _save_samples(job: BaselineJob, folder: RunFolder, data: BaselineData, model: Baseline, done: int) -> None:
-    """A sheet of what the same codes give at every step: images, or shaded shapes."""
-    codes = torch.randn(_SHEET, RECIPES[job.name].code_size, generator=torch_generator(job.config.seed, "sheet"))
-    drawn = model.generator(codes.to(job.device))
-    pictures = (drawn + 1.0) / 2.0 if data.stage == "texture" else shaded(drawn).expand(-1, 3, -1, -1)
+def draw_samples(name: BaselineName, model: Baseline, seed: int) -> npt.NDArray[np.uint8]:
+    """A sheet (height, width, 3) of two rows: images, or shaded shapes, of the same codes at every step."""
+    codes = torch.randn(SHEET_SAMPLES, CONFIGS[name].code_size, generator=torch_generator(seed, "sheet"))
+    drawn = model.generator(codes.to(next(model.parameters())))
+    pictures = (drawn + 1.0) / 2.0 if CONFIGS[name].draws == "images" else shaded(drawn).expand(-1, 3, -1, -1)
     rows = [torch.cat(list(row), dim=2) for row in pictures.chunk(2)]
     sheet = (torch.cat(rows, dim=1).clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).cpu().numpy()
-    save_sheet(np.ascontiguousarray(sheet), folder.samples / f"{job.name}-{done:08d}.png")
-
-
-def _training_tensors(game: Game) -> dict[str, Tensor]:
-    """The state of the optimisers, as named tensors."""
-    return {
-        f"{network}.{index}.{name}": value
-        for network, optimiser in game.optimisers.items()
-        for index, values in optimiser.state_dict()["state"].items()
-        for name, value in values.items()
-    }
-
-
-def _restore(folder: RunFolder, info: CheckpointInfo, model: Baseline, game: Game, average: WeightAverage) -> None:
-    """Puts a checkpoint back."""
-    state = read_state(folder.path, info)
-    _load(model, state.networks, info)
-    average.restore(state.average)
-    for network, optimiser in game.optimisers.items():
-        parameters = optimiser.param_groups[0]["params"]
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.training.items():
-            owner, index, name = key.split(".")
-            if owner == network:
-                # Moments lie in memory as their parameter does, or every update would take the slow way.
-                laid = value if value.dim() == 0 else torch.empty_like(parameters[int(index)]).copy_(value)
-                moments.setdefault(int(index), {})[name] = laid
-        groups = optimiser.state_dict()["param_groups"]
-        optimiser.load_state_dict({"state": moments, "param_groups": groups})
-
-
-def _load(model: Baseline, weights: Mapping[str, Tensor], info: CheckpointInfo) -> None:
-    try:
-        model.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        raise CheckpointError(f"checkpoint {info.name} does not fit the baseline of config.json: {error}") from error
-
-
-def _due(done: int, every: int) -> bool:
-    return every > 0 and done % every == 0
+    return np.ascontiguousarray(sheet)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from vonmodel.data.augmentation import augment
-from vonmodel.config import DataConfig, StageName
+from vonmodel.config import DataConfig
 from vonmodel.data.datasets import ImageDataset, ShapeDataset, ViewpointSampler
 from vonmodel.geometry import viewpoint_rotation
 from vonmodel.seeding import epoch_positions, numpy_generator
@@ -73,7 +73,7 @@ class ShapeSource:
     """
 
     dataset: ShapeDataset
-    stage: StageName
+    stage: str
     seed: int
     mirror: bool = False
 
@@ -100,7 +100,7 @@ class PhotoSource:
     viewpoints: ViewpointSampler
     data: DataConfig
     mirror_symmetry: bool
-    stage: StageName
+    stage: str
     seed: int
 
     def load(self, step: int, count: int, rows: Sequence[int] | None = None) -> Batch:

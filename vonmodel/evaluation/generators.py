@@ -12,19 +12,18 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vonmodel.baselines.configs import RECIPES, BaselineName
+from vonmodel.baselines.configs import CONFIGS, BaselineName
 from vonmodel.baselines.models import Baseline, build_baseline
 from vonmodel.config import TrainConfig
 from vonmodel.data.datasets import ViewpointSampler, viewpoint_sampler
-from vonmodel.evaluation.images import GeneratedImages, Images
-from vonmodel.evaluation.samples import GeneratedShapes, Volumes
+from vonmodel.evaluation.samples import GeneratedImages, GeneratedShapes, Images, Volumes
 from vonmodel.inference.sampling import MAX_BATCH_VOXELS, generate_volumes, sample_codes
 from vonmodel.mesh import to_pixels
 from vonmodel.model import VonModel, build_model
 
 
 @runtime_checkable
-class Subject(Protocol):
+class Generator(Protocol):
     """What draws, what it was trained with, and the prepared data of its class."""
 
     @property
@@ -45,17 +44,17 @@ class Subject(Protocol):
         """The shapes it draws; None where it draws none."""
         ...
 
-    def untrained(self) -> Subject:
+    def untrained(self) -> Generator:
         """The same with its initial weights."""
         ...
 
-    def on(self, device: str) -> Subject:
+    def on(self, device: str) -> Generator:
         """A copy on another device."""
         ...
 
 
 @dataclass(frozen=True)
-class VonSubject:
+class VonGenerator:
     """A model of this project.
 
     Attributes:
@@ -80,13 +79,13 @@ class VonSubject:
         """New shapes, the ones that a gallery shows for the same seed."""
         return GeneratedShapes(partial(generate_volumes, self.model), self.config.model.shape_code_size, count, seed)
 
-    def untrained(self) -> VonSubject:
+    def untrained(self) -> VonGenerator:
         """The model before it learnt anything: its weights are a function of configuration and seed."""
         device = next(self.model.parameters()).device
         model = build_model(self.config.model, self.config.seed).to(device).eval().requires_grad_(False)
         return replace(self, model=model)
 
-    def on(self, device: str) -> VonSubject:
+    def on(self, device: str) -> VonGenerator:
         """A copy on another device."""
         return replace(self, model=copy.deepcopy(self.model).to(device))
 
@@ -119,7 +118,7 @@ class BaselineImages:
 
 
 @dataclass(frozen=True)
-class BaselineSubject:
+class BaselineGenerator:
     """A baseline that was trained beside a run.
 
     Attributes:
@@ -136,21 +135,21 @@ class BaselineSubject:
 
     def images(self, count: int, seed: int) -> Images | None:
         """Its images; None of 3D-GAN."""
-        recipe = RECIPES[self.name]
-        return BaselineImages(self.model, recipe.code_size, count, seed) if recipe.draws == "images" else None
+        gan = CONFIGS[self.name]
+        return BaselineImages(self.model, gan.code_size, count, seed) if gan.draws == "images" else None
 
     def shapes(self, count: int, seed: int) -> Volumes | None:
         """Its shapes; None of generators of images."""
-        recipe = RECIPES[self.name]
-        return GeneratedShapes(self._generate, recipe.code_size, count, seed) if recipe.draws == "shapes" else None
+        gan = CONFIGS[self.name]
+        return GeneratedShapes(self._generate, gan.code_size, count, seed) if gan.draws == "shapes" else None
 
-    def untrained(self) -> BaselineSubject:
+    def untrained(self) -> BaselineGenerator:
         """The baseline with its initial weights."""
         device = next(self.model.parameters()).device
         model = build_baseline(self.name, self.config.model, self.config.seed).to(device).eval()
         return replace(self, model=model.requires_grad_(False))
 
-    def on(self, device: str) -> BaselineSubject:
+    def on(self, device: str) -> BaselineGenerator:
         """A copy on another device."""
         return replace(self, model=copy.deepcopy(self.model).to(device))
 

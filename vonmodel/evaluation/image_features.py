@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 from vondata.io.files import atomic_path
 from vonmodel.evaluation.features import FeatureNetwork
-from vonmodel.evaluation.images import Images, RealImages
-from vonmodel.evaluation.samples import RealShapes, Volumes
+from vonmodel.evaluation.samples import Images, RealImages, RealShapes, Volumes
 from vonmodel.evaluation.shape_classifier import ShapeFeatures
 from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsAccumulator
 
@@ -44,59 +43,59 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Lane:
-    """What one device measures: the same images or shapes, and the same network, as every other lane."""
+class Replica:
+    """What one device measures: the same images or shapes, and the same network, as every other replica."""
 
     images: Images | Volumes
     network: FeatureNetwork | ShapeFeatures
 
 
 def measure(
-    lanes: Sequence[Lane],
+    replicas: Sequence[Replica],
     *,
     batch_size: int,
     keep: bool = False,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measures images or shapes in one pass; with several lanes, each takes every so-manieth batch.
+    """Measures images or shapes in one pass; with several replicas, each takes every so-manieth batch.
 
     Args:
-        lanes: at least one; they share the work.
-        batch_size: images at a time; like the number of lanes, it changes nothing but memory and time.
+        replicas: at least one; they share the work.
+        batch_size: images at a time; like the number of replicas, it changes nothing but memory and time.
         keep: keep the features, which takes 8 KB an image with Inception.
-        progress: told after every batch.
+        progress: called after every batch.
     """
-    accumulator = StatisticsAccumulator(lanes[0].network.size)
+    accumulator = StatisticsAccumulator(replicas[0].network.size)
     kept = []
-    for features in features_in_order(lanes, batch_size):
+    for features in features_in_order(replicas, batch_size):
         accumulator.update(features)
         if keep:
             kept.append(features)
         if progress is not None:
-            progress(accumulator.count, len(lanes[0].images))
+            progress(accumulator.count, len(replicas[0].images))
     statistics = accumulator.result()
     return Measured(statistics, np.concatenate(kept) if keep else None)
 
 
-def features_in_order(lanes: Sequence[Lane], batch_size: int) -> Iterator[npt.NDArray[np.float32]]:
+def features_in_order(replicas: Sequence[Replica], batch_size: int) -> Iterator[npt.NDArray[np.float32]]:
     """The features of batch after batch, however many devices compute them."""
-    count = len(lanes[0].images)
+    count = len(replicas[0].images)
     starts = range(0, count, batch_size)
 
-    def features(lane: Lane, start: int) -> npt.NDArray[np.float32]:
-        return lane.network(lane.images.part(start, min(start + batch_size, count)))
+    def features(replica: Replica, start: int) -> npt.NDArray[np.float32]:
+        return replica.network(replica.images.part(start, min(start + batch_size, count)))
 
-    if len(lanes) == 1:
-        yield from (features(lanes[0], start) for start in starts)
+    if len(replicas) == 1:
+        yield from (features(replicas[0], start) for start in starts)
         return
-    # A thread for each lane: a device's work stays in order, and devices do not wait for each other.
+    # A thread for each replica: a device's work stays in order, and devices do not wait for each other.
     with ExitStack() as stack:
-        threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in lanes]
+        threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in replicas]
         waiting: deque[Future[npt.NDArray[np.float32]]] = deque()
         for index, start in enumerate(starts):
-            turn = index % len(lanes)
-            waiting.append(threads[turn].submit(features, lanes[turn], start))
-            if len(waiting) > 2 * len(lanes):
+            turn = index % len(replicas)
+            waiting.append(threads[turn].submit(features, replicas[turn], start))
+            if len(waiting) > 2 * len(replicas):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -122,7 +121,7 @@ def measure_real(
         cache: folder of what was measured before.
         batch_size: images at a time.
         keep: keep the features.
-        progress: told after every batch.
+        progress: called after every batch.
     """
     key = {
         "format": CACHE_FORMAT,
@@ -140,8 +139,8 @@ def measure_real(
         pass
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         logger.warning("%s cannot be read (%s): measuring again", files[0], error)
-    lanes = [Lane(real, network) for network in networks]
-    measured = measure(lanes, batch_size=batch_size, keep=keep, progress=progress)
+    replicas = [Replica(real, network) for network in networks]
+    measured = measure(replicas, batch_size=batch_size, keep=keep, progress=progress)
     try:
         measured.statistics.save(files[0])
         if measured.features is not None:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import scipy.linalg
 
 from vonmodel.evaluation.features import FeatureNetwork
-from vonmodel.evaluation.generators import Subject
-from vonmodel.evaluation.image_features import Lane, Measured, measure, measure_real
-from vonmodel.evaluation.images import RealImages
+from vonmodel.evaluation.generators import Generator
+from vonmodel.evaluation.image_features import Measured, Replica, measure, measure_real
+from vonmodel.evaluation.samples import RealImages
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsError
 from vonmodel.seeding import numpy_generator
@@ -207,22 +207,25 @@ Progress = Callable[[str, int, int], None]
 
 
 def image_scores(
-    subject: Subject, networks: Sequence[FeatureNetwork], settings: ScoreSettings, progress: Progress | None = None
+    generator: Generator,
+    networks: Sequence[FeatureNetwork],
+    settings: ScoreSettings,
+    progress: Progress | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Measures what is drawn against the photos of the class.
 
     Args:
-        subject: what to score; one that draws no images gets no score.
-        networks: the feature network, on each device that takes part; the first one's is the subject's own.
+        generator: what to score; one that draws no images gets no score.
+        networks: the feature network, on each device that takes part; the first one's is the generator's own.
         settings: which scores, and how many images.
-        progress: told after every batch.
+        progress: called after every batch.
 
     Yields:
         one entry for each score asked for, with what it was measured on.
     """
-    config = subject.config
+    config = generator.config
     real = RealImages(
-        subject.data,
+        generator.data,
         config.class_name,
         size=config.model.image_size,
         split=settings.split,
@@ -231,21 +234,21 @@ def image_scores(
     samples = settings.samples or len(real)
     count = min(samples, settings.max_images or samples)
     keep = settings.kid or settings.precision_recall
-    drawn = _measure_drawn(subject, networks, count, settings, progress, "generated images", keep=keep)
+    drawn = _measure_drawn(generator, networks, count, settings, progress, "generated images", keep=keep)
     if drawn is None:
         return
     photos = measure_real(
         real,
         networks,
-        subject.data / config.class_name / "statistics",
+        generator.data / config.class_name / "statistics",
         batch_size=settings.batch_size,
         keep=keep,
-        progress=told(progress, "photos"),
+        progress=bind_progress(progress, "photos"),
     )
     about = _about(real, count, networks[0], settings)
     if settings.fid:
         value = frechet_distance(drawn.statistics, photos.statistics)
-        untrained = _untrained(subject, networks, photos, count, settings, progress)
+        untrained = _untrained(generator, networks, photos, count, settings, progress)
         yield {"metric": "fid", "value": value, "untrained": untrained} | about
     if drawn.features is not None and photos.features is not None:
         for result in _feature_scores(drawn.features, photos.features, settings):
@@ -253,7 +256,7 @@ def image_scores(
 
 
 def _measure_drawn(
-    subject: Subject,
+    generator: Generator,
     networks: Sequence[FeatureNetwork],
     count: int,
     settings: ScoreSettings,
@@ -262,13 +265,13 @@ def _measure_drawn(
     *,
     keep: bool = False,
 ) -> Measured | None:
-    """What the subject draws, measured on all devices; None where it draws no images."""
-    others = [subject.on(device) for device in settings.devices[1:]]
-    images = [each.images(count, settings.seed) for each in (subject, *others)]
-    lanes = [Lane(some, network) for some, network in zip(images, networks, strict=True) if some is not None]
-    if not lanes:
+    """What the generator draws, measured on all devices; None where it draws no images."""
+    others = [generator.on(device) for device in settings.devices[1:]]
+    images = [each.images(count, settings.seed) for each in (generator, *others)]
+    replicas = [Replica(some, network) for some, network in zip(images, networks, strict=True) if some is not None]
+    if not replicas:
         return None
-    return measure(lanes, batch_size=settings.batch_size, keep=keep, progress=told(progress, what))
+    return measure(replicas, batch_size=settings.batch_size, keep=keep, progress=bind_progress(progress, what))
 
 
 def _feature_scores(drawn: Features, photos: Features, settings: ScoreSettings) -> Iterator[dict[str, Any]]:
@@ -280,7 +283,7 @@ def _feature_scores(drawn: Features, photos: Features, settings: ScoreSettings) 
 
 
 def _untrained(
-    subject: Subject,
+    generator: Generator,
     networks: Sequence[FeatureNetwork],
     photos: Measured,
     count: int,
@@ -291,7 +294,9 @@ def _untrained(
     wanted = settings.features == "random" if settings.untrained is None else settings.untrained
     if not wanted:
         return None
-    drawn = _measure_drawn(subject.untrained(), networks, count, settings, progress, "images of the untrained model")
+    drawn = _measure_drawn(
+        generator.untrained(), networks, count, settings, progress, "images of the untrained model"
+    )
     assert drawn is not None
     return frechet_distance(drawn.statistics, photos.statistics)
 
@@ -312,6 +317,6 @@ def _about(real: RealImages, count: int, network: FeatureNetwork, settings: Scor
     }
 
 
-def told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+def bind_progress(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
     """A report of one thing."""
     return None if progress is None else partial(progress, what)

@@ -269,7 +269,7 @@ def download_weights(progress: Progress | None = None, *, url: str = URL, sha256
     """Fetches the weights into the cache, unless they are there.
 
     Args:
-        progress: told of every piece that has arrived.
+        progress: called after every piece.
         url: where to fetch from.
         sha256: what the file must hash to; anything else is thrown away.
 

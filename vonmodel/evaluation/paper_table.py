@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vonmodel.baselines.configs import BASELINES, RECIPES, BaselineName
+from vonmodel.baselines.configs import BASELINES, CONFIGS, BaselineName
 
 Line = Mapping[str, Any]
 
@@ -68,7 +68,7 @@ def title_of(model: str) -> str:
     """What a model is called in a table."""
     for name in BASELINES:
         if name == model:
-            return RECIPES[name].title
+            return CONFIGS[name].title
     return "VON"
 
 
@@ -90,7 +90,7 @@ def _measured(lines: Sequence[Line]) -> Row:
 
 def _reported(class_name: str) -> list[Row]:
     figures = REPORTED.get(class_name, {})
-    titles: dict[str, str] = {name: RECIPES[name].title for name in _REPORTED_BASELINES}
+    titles: dict[str, str] = {name: CONFIGS[name].title for name in _REPORTED_BASELINES}
     titles |= {"occupancy": "VON, voxels", "distance": "VON, distance functions"}
     return [Row(titles[name], {"fid": value}, reported=True) for name, value in figures.items()]
 

@@ -14,17 +14,16 @@ from vonmodel.baselines.configs import BASELINES
 from vonmodel.baselines.training import baseline_folder, load_baseline
 from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.evaluation.features import FeatureNetwork, file_features, inception_features, random_features
-from vonmodel.evaluation.generators import BaselineSubject, Subject, VonSubject
+from vonmodel.evaluation.generators import BaselineGenerator, Generator, VonGenerator
 from vonmodel.evaluation.image_metrics import Progress, image_scores
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_classifier import ShapeFeatures, load_classifier
-from vonmodel.evaluation.shape_fid import check_fits, shape_fid
-from vonmodel.evaluation.shape_metrics import shape_scores
+from vonmodel.evaluation.shape_metrics import check_fits, shape_fid, shape_scores
 from vonmodel.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Instruments:
+class FeatureExtractors:
     """What scores are measured with, loaded once for many checkpoints.
 
     Attributes:
@@ -37,23 +36,23 @@ class Instruments:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ScoredCheckpoint:
     """A checkpoint to score.
 
     Attributes:
-        subject: what it draws.
+        generator: what it draws.
         checkpoint: which one it is.
         run: where its scores are recorded.
         model: what tables call it.
     """
 
-    subject: Subject
+    generator: Generator
     checkpoint: CheckpointInfo
     run: RunFolder
     model: str = "von"
 
 
-def open_instruments(settings: ScoreSettings) -> Instruments:
+def open_extractors(settings: ScoreSettings) -> FeatureExtractors:
     """Loads what the scores need.
 
     Raises:
@@ -65,10 +64,12 @@ def open_instruments(settings: ScoreSettings) -> Instruments:
         first = _feature_network(settings)
         networks = (first, *(first.on(device) for device in settings.devices[1:]))
     classifier = load_classifier(settings.classifier, settings.devices[0]) if settings.classifier else None
-    return Instruments(networks, classifier)
+    return FeatureExtractors(networks, classifier)
 
 
-def open_candidate(run: RunFolder, data: Path, settings: ScoreSettings, checkpoint: str | None = None) -> Candidate:
+def open_checkpoint(
+    run: RunFolder, data: Path, settings: ScoreSettings, checkpoint: str | None = None
+) -> ScoredCheckpoint:
     """Loads a checkpoint of a run, the newest where none is named.
 
     Raises:
@@ -76,10 +77,10 @@ def open_candidate(run: RunFolder, data: Path, settings: ScoreSettings, checkpoi
     """
     config = run.config()
     model, info = load_model(run.path, checkpoint=checkpoint, device=settings.devices[0])
-    return Candidate(VonSubject(model, config, data), info, run)
+    return ScoredCheckpoint(VonGenerator(model, config, data), info, run)
 
 
-def open_baselines(run: RunFolder, data: Path, settings: ScoreSettings) -> Iterator[Candidate]:
+def open_baselines(run: RunFolder, data: Path, settings: ScoreSettings) -> Iterator[ScoredCheckpoint]:
     """Loads the baselines that were trained beside a run, one after the other.
 
     Raises:
@@ -89,19 +90,19 @@ def open_baselines(run: RunFolder, data: Path, settings: ScoreSettings) -> Itera
         folder = baseline_folder(run.path, name)
         if folder.exists and folder.latest_checkpoint() is not None:
             model, info = load_baseline(folder, name, device=settings.devices[0])
-            yield Candidate(BaselineSubject(name, model, folder.config(), data), info, folder, name)
+            yield ScoredCheckpoint(BaselineGenerator(name, model, folder.config(), data), info, folder, name)
 
 
 def score(
-    candidate: Candidate, instruments: Instruments, settings: ScoreSettings, progress: Progress | None = None
+    scored: ScoredCheckpoint, extractors: FeatureExtractors, settings: ScoreSettings, progress: Progress | None = None
 ) -> list[dict[str, Any]]:
     """Measures a checkpoint and appends each result to the run's metrics.jsonl as soon as it is there.
 
     Args:
-        candidate: what to score.
-        instruments: what to score it with.
+        scored: what to score.
+        extractors: what to score it with.
         settings: what to measure.
-        progress: told what is going on.
+        progress: called with what is measured, how much is done and how much there is.
 
     Returns:
         The lines that were recorded.
@@ -110,24 +111,24 @@ def score(
         ClassifierError: the classifier does not fit the model.
         ManifestMissingError, EmptyDatasetError, ResolutionError, StatisticsError: the data cannot be used.
     """
-    if instruments.classifier is not None:
-        check_fits(instruments.classifier, candidate.subject.config)
+    if extractors.classifier is not None:
+        check_fits(extractors.classifier, scored.generator.config)
     lines = []
-    for result in _results(candidate.subject, instruments, settings, progress):
-        lines.append(_recorded(result, candidate))
-        candidate.run.append_metric(lines[-1])
+    for result in _results(scored.generator, extractors, settings, progress):
+        lines.append(_recorded(result, scored))
+        scored.run.append_metric(lines[-1])
     return lines
 
 
 def _results(
-    subject: Subject, instruments: Instruments, settings: ScoreSettings, progress: Progress | None
+    generator: Generator, extractors: FeatureExtractors, settings: ScoreSettings, progress: Progress | None
 ) -> Iterator[dict[str, Any]]:
     if settings.images:
-        yield from image_scores(subject, instruments.networks, settings, progress)
+        yield from image_scores(generator, extractors.networks, settings, progress)
     if settings.shapes:
-        yield from shape_scores(subject, settings, progress)
-    if instruments.classifier is not None:
-        distance = shape_fid(subject, instruments.classifier, settings, progress)
+        yield from shape_scores(generator, settings, progress)
+    if extractors.classifier is not None:
+        distance = shape_fid(generator, extractors.classifier, settings, progress)
         if distance is not None:
             yield distance
 
@@ -149,12 +150,12 @@ def _feature_network(settings: ScoreSettings) -> FeatureNetwork:
             )
 
 
-def _recorded(result: dict[str, Any], candidate: Candidate) -> dict[str, Any]:
+def _recorded(result: dict[str, Any], scored: ScoredCheckpoint) -> dict[str, Any]:
     """A result with where it comes from."""
-    info = candidate.checkpoint
+    info = scored.checkpoint
     return result | {
-        "class": candidate.subject.config.class_name,
-        "model": candidate.model,
+        "class": scored.generator.config.class_name,
+        "model": scored.model,
         "checkpoint": {
             "name": info.name,
             "stage": info.stage,

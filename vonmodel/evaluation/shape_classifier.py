@@ -216,7 +216,7 @@ def load_classifier(path: Path, device: str = "cpu") -> ShapeFeatures:
     return ShapeFeatures(module.to(device).eval().requires_grad_(False), info, file_sha256(path))
 
 
-FEWEST_STEPS, PASSES = 200, 10
+MIN_STEPS, PASSES = 200, 10
 _BATCH = 16
 Datasets = Mapping[str, Sequence[ShapeDataset]]
 
@@ -281,7 +281,7 @@ def train_classifier(
     _initialise(module, torch_generator(settings.seed, "classifier weights"))
     module.to(settings.device)
     largest = max(len(each[0]) for each in training.values())
-    steps = settings.steps or max(FEWEST_STEPS, PASSES * len(classes) * largest // settings.batch_size)
+    steps = settings.steps or max(MIN_STEPS, PASSES * len(classes) * largest // settings.batch_size)
     _learn(module, {name: each[0] for name, each in training.items()}, settings, steps, progress)
     correct = {name: _correct(module, index, held_out[name], settings) for index, name in enumerate(classes)}
     counts = {name: sum(map(len, held_out[name])) for name in classes}

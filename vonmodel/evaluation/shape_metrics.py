@@ -1,4 +1,4 @@
-"""Scores of shapes that need no network: overlap with training shapes, and MMD, COV and 1-NNA of surface points."""
+"""Scores of shapes: overlap with training shapes, MMD, COV and 1-NNA of surface points, Fréchet distance."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from vonmodel.config import ModelConfig
+from vonmodel.config import ModelConfig, TrainConfig
 from vonmodel.data.datasets import ShapeDataset
-from vonmodel.evaluation.generators import Subject
-from vonmodel.evaluation.image_metrics import Progress, told
+from vonmodel.evaluation.generators import Generator
+from vonmodel.evaluation.image_features import Replica, measure, measure_real
+from vonmodel.evaluation.image_metrics import Progress, bind_progress, frechet_distance
 from vonmodel.evaluation.samples import RealShapes, Volumes
 from vonmodel.evaluation.settings import ScoreSettings
-from vonmodel.evaluation.statistics import StatisticsError
+from vonmodel.evaluation.shape_classifier import ClassifierError, ClassifierMismatchError, ShapeFeatures
+from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsError
 from vonmodel.inference.pieces import share_in_largest_piece
 from vonmodel.mesh import surface_mesh
 from vonmodel.representation import surface_field, surface_level
@@ -65,21 +67,21 @@ def shape_overlap(
         generated: the shapes.
         training: in the same resolution and representation.
         level: a voxel is solid where a volume exceeds it.
-        progress: told after every training shape.
+        progress: called after every training shape.
     """
     starts = range(0, len(generated), _BATCH)
     packed = pack_solids((generated.part(start, min(start + _BATCH, len(generated))) for start in starts), level)
 
-    def told() -> Iterator[tuple[str, Bits]]:
+    def packed_training() -> Iterator[tuple[str, Bits]]:
         for index, id in enumerate(training.ids):
             yield id, pack_solids([training[index][None]], level)
             if progress is not None:
                 progress(index + 1, len(training))
 
-    return silhouette_iou(packed, told())
+    return overlap_of(packed, packed_training())
 
 
-def silhouette_iou(generated: Bits, training: Iterable[tuple[str, Bits]]) -> ShapeOverlap:
+def overlap_of(generated: Bits, training: Iterable[tuple[str, Bits]]) -> ShapeOverlap:
     """The overlaps of packed shapes; the training shapes come one by one, each with its id, and are not kept."""
     best = np.full(len(generated), -1.0)
     nearest = [""] * len(generated)
@@ -168,7 +170,7 @@ class PointScores:
             best. None where no generated shape has a surface.
         coverage: share of the real shapes that are some generated shape's nearest; variety, 1 is best.
         nearest_neighbour_accuracy: how often the nearest other shape of both sets together is of the same set, one
-            set as large as the other; 0.5 where they cannot be told apart, 1 where they always can.
+            set as large as the other; 0.5 where they cannot be distinguished, 1 where they always can.
         empty: generated shapes without a surface.
     """
 
@@ -187,7 +189,7 @@ def point_scores(
         generated: points of each generated shape; none for one without a surface, which is infinitely far from all
             others but its like.
         real: points of each real shape, of which each has some.
-        progress: told after every shape.
+        progress: called after every shape.
 
     Raises:
         StatisticsError: fewer than two shapes on a side, or a real one without a surface.
@@ -245,8 +247,8 @@ def chamfer_matrix(shapes: Sequence[Points], progress: Callable[[int, int], None
     return one_way + one_way.T
 
 
-MOST_SHAPES = 32
-"""How many shapes are compared unless somebody asks for more: every one is compared with every other."""
+MAX_SHAPES = 32
+"""Shapes compared by default; the cost grows with the square of the number."""
 
 
 def largest_piece_shares(generated: Volumes, config: ModelConfig) -> tuple[float, ...]:
@@ -257,33 +259,33 @@ def largest_piece_shares(generated: Volumes, config: ModelConfig) -> tuple[float
 
 
 def shape_scores(
-    subject: Subject, settings: ScoreSettings, progress: Progress | None = None
+    generator: Generator, settings: ScoreSettings, progress: Progress | None = None
 ) -> Iterator[dict[str, Any]]:
     """Measures the shapes that are drawn against those of the class.
 
     Args:
-        subject: what to score; one that draws no shapes gets no score.
+        generator: what to score; one that draws no shapes gets no score.
         settings: how many shapes and points.
-        progress: told after every shape.
+        progress: called after every shape.
 
     Yields:
         overlap, then distances of surface points, each with what it was measured on.
     """
-    config = subject.config
-    real = RealShapes(subject.data, config.class_name, config.model, split=settings.split)
-    count = settings.shape_samples or min(len(real), MOST_SHAPES)
-    generated = subject.shapes(count, settings.seed)
+    config = generator.config
+    real = RealShapes(generator.data, config.class_name, config.model, split=settings.split)
+    count = settings.shape_samples or min(len(real), MAX_SHAPES)
+    generated = generator.shapes(count, settings.seed)
     if generated is None:
         return
     level = surface_level(config.model)
     training = ShapeDataset(
-        subject.data,
+        generator.data,
         config.class_name,
         resolution=config.model.resolution,
         representation=config.model.representation,
         band=config.model.band,
     )
-    overlap = shape_overlap(generated, training, level, told(progress, "training shapes"))
+    overlap = shape_overlap(generated, training, level, bind_progress(progress, "training shapes"))
     about = {"seed": settings.seed, "resolution": config.model.resolution}
     yield {
         "metric": "shapes",
@@ -296,11 +298,11 @@ def shape_scores(
         "generated": count,
         "training": overlap.training,
         "split": "train",
-        "dataset_sha256": RealShapes(subject.data, config.class_name, config.model, split="train").sha256,
+        "dataset_sha256": RealShapes(generator.data, config.class_name, config.model, split="train").sha256,
     } | about
     equal = min(count, len(real))
-    generated = subject.shapes(equal, settings.seed)
-    real = RealShapes(subject.data, config.class_name, config.model, split=settings.split, maximum=equal)
+    generated = generator.shapes(equal, settings.seed)
+    real = RealShapes(generator.data, config.class_name, config.model, split=settings.split, maximum=equal)
     assert generated is not None
     drawn, found = (
         list(point_sets(side, level, points=settings.points, seed=settings.seed)) for side in (generated, real)
@@ -308,7 +310,7 @@ def shape_scores(
     yield {
         "metric": "shape_points",
         "features": "surface points",
-        **asdict(point_scores(drawn, found, told(progress, "distances of surface points"))),
+        **asdict(point_scores(drawn, found, bind_progress(progress, "distances of surface points"))),
         "distance": "chamfer",
         "points": settings.points,
         "generated": equal,
@@ -316,3 +318,84 @@ def shape_scores(
         "split": settings.split or "all",
         "dataset_sha256": real.sha256,
     } | about
+
+
+def shape_fid(
+    generator: Generator, features: ShapeFeatures, settings: ScoreSettings, progress: Progress | None = None
+) -> dict[str, Any] | None:
+    """Measures the shapes that are drawn against those of the class.
+
+    Args:
+        generator: what to score.
+        features: the classifier.
+        settings: how many shapes, and which part is the real one.
+        progress: called after every batch.
+
+    Returns:
+        The score with what it was measured on; None where the generator draws no shapes.
+    """
+    config = generator.config
+    real = RealShapes(generator.data, config.class_name, config.model, split=settings.split)
+    count = settings.shape_samples or len(real)
+    drawn = generator.shapes(count, settings.seed)
+    if drawn is None:
+        return None
+    batch = settings.batch_size
+    found = measure(
+        [Replica(drawn, features)], batch_size=batch, progress=bind_progress(progress, "generated shapes")
+    )
+    cache = generator.data / config.class_name / "statistics"
+    prepared = measure_real(
+        real, [features], cache, batch_size=batch, progress=bind_progress(progress, "prepared shapes")
+    )
+    return {
+        "metric": "shape_fid",
+        "value": frechet_distance(found.statistics, prepared.statistics),
+        "untrained": _untrained(generator, features, settings, count, prepared.statistics, progress),
+        "seed": settings.seed,
+        "generated": count,
+        "real": len(real),
+        "split": settings.split or "all",
+        "dataset_sha256": real.sha256,
+        "resolution": config.model.resolution,
+        "representation": config.model.representation,
+        "features": features.name,
+        "features_sha256": features.sha256,
+        "comparable": False,
+        "classifier": asdict(features.info),
+    }
+
+
+def _untrained(
+    generator: Generator,
+    features: ShapeFeatures,
+    settings: ScoreSettings,
+    count: int,
+    real: FeatureStatistics,
+    progress: Progress | None,
+) -> float | None:
+    """The distance of the initial weights, to compare with; None where it is not wanted."""
+    drawn = None if settings.untrained is False else generator.untrained().shapes(count, settings.seed)
+    if drawn is None:
+        return None
+    report = bind_progress(progress, "shapes of the untrained model")
+    return frechet_distance(
+        measure([Replica(drawn, features)], batch_size=settings.batch_size, progress=report).statistics, real
+    )
+
+
+def check_fits(features: ShapeFeatures, config: TrainConfig) -> None:
+    """Checks that a classifier knows the class and sees what a model draws.
+
+    Raises:
+        ClassifierError: it does not; the message says which one does.
+    """
+    info, model = features.info, config.model
+    if config.class_name not in info.classes:
+        known = ", ".join(info.classes)
+        raise ClassifierError(
+            f"the shape classifier knows {known}, not {config.class_name}", hint="train one that does"
+        )
+    seen, drawn = (info.resolution, info.representation), (model.resolution, model.representation)
+    if seen != drawn:
+        raise ClassifierMismatchError(seen, drawn)

@@ -32,27 +32,28 @@ class WholeSampleNorm(nn.Module):
         return (scaled * self.gamma[:, None, None] + self.beta[:, None, None]).to(features.dtype)
 
 
-class SharedBatchNorm3d(nn.BatchNorm3d):
+class SharedBatchNorm(nn.BatchNorm3d):
     """Batch norm whose batch is that of all processes that train together; the same numbers of items in each.
 
     `nn.SyncBatchNorm` is the same for GPUs only. Statistics are taken in float32 at least.
     """
 
     @classmethod
-    def of(cls, norm: nn.BatchNorm3d) -> SharedBatchNorm3d:
+    def of(cls, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> SharedBatchNorm:
         """One with the parameters and statistics of a plain one, which keep their names."""
         shared = cls(norm.num_features, norm.eps, norm.momentum)
         shared.load_state_dict(norm.state_dict())
         return shared.to(norm.weight).requires_grad_(norm.weight.requires_grad).train(norm.training)
 
-    def forward(self, input: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c d h w"]:
+    def forward(self, input: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c *grid"]:
         """Normalises a batch; by the running statistics in evaluation mode."""
         if not self.training:
             return super().forward(input)
         precise = at_least_single(input)
-        axes, count = (0, 2, 3, 4), process_count() * input.numel() // input.shape[1]
+        axes, count = [0, *range(2, input.dim())], process_count() * input.numel() // input.shape[1]
         mean = sum_everywhere(precise.sum(axes)) / count
-        centred = precise - mean[:, None, None, None]
+        each_channel = (-1, *[1] * (input.dim() - 2))
+        centred = precise - mean.view(each_channel)
         variance = sum_everywhere(centred.square().sum(axes)) / count
         assert self.running_mean is not None
         assert self.running_var is not None
@@ -63,13 +64,16 @@ class SharedBatchNorm3d(nn.BatchNorm3d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale[:, None, None, None] + self.bias[:, None, None, None]).to(input.dtype)
+        return (centred * scale.view(each_channel) + self.bias.view(each_channel)).to(input.dtype)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Images and volumes alike."""
 
 
 def share_batch_norms(network: nn.Module) -> None:
     """Replaces the batch norms of a network by ones over the batch of all processes."""
     for name, child in network.named_children():
-        if isinstance(child, nn.BatchNorm3d):
-            setattr(network, name, SharedBatchNorm3d.of(child))
+        if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
+            setattr(network, name, SharedBatchNorm.of(child))
         else:
             share_batch_norms(child)

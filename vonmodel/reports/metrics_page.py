@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from vonmodel.baselines.configs import BASELINES, RECIPES
+from vonmodel.baselines.configs import BASELINES, CONFIGS
 from vonmodel.baselines.training import baseline_folder
 from vonmodel.reports.html import Page
 from vonmodel.reports.metrics_log import QUANTITIES, Chart, Curve, Line, Timeline, charts_of, read_lines, timeline_of
@@ -134,7 +134,7 @@ def write_metrics_page(run: Path) -> Path:
         The page to open.
     """
     lines = read_lines(run)
-    others = {RECIPES[name].title: read_lines(baseline_folder(run, name).path) for name in BASELINES}
+    others = {CONFIGS[name].title: read_lines(baseline_folder(run, name).path) for name in BASELINES}
     return metrics_page(run.name, lines, others).write(run / PAGE)
 
 

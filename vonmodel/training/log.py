@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vondata.errors import VonError
 from vonmodel.config import StageName
-from vonmodel.distributed import is_writer, mean_everywhere, told_by_all
+from vonmodel.distributed import gather_objects, is_writer, mean_everywhere
 from vonmodel.run_folder import RunFolder
 from vonmodel.training.sample_sheet import save_sheet
 from vonmodel.training.stage import Stage
@@ -45,7 +45,7 @@ class NonFiniteLossError(VonError, ArithmeticError):
 class LossRecord:
     """Losses since the last report, kept on the device so that no step waits for the host."""
 
-    def __init__(self, stage: StageName) -> None:
+    def __init__(self, stage: str) -> None:
         self._stage = stage
         self._steps: list[tuple[int, tuple[str, ...]]] = []
         self._values: dict[str, list[Tensor]] = {}
@@ -72,7 +72,7 @@ class LossRecord:
             own = None if torch.isfinite(table).all() else self._where(names, table.numpy())
             # Gradients are exchanged: what is bad in one process is bad in all of them a phase later.
             phases = list(dict.fromkeys(name.partition("/")[0] for name in names))
-            found = [where for where in told_by_all(own) if where is not None]
+            found = [where for where in gather_objects(own) if where is not None]
             raise NonFiniteLossError(min(found, key=lambda where: (where["step"], phases.index(where["phase"]))))
         self._steps.clear()
         self._values.clear()
@@ -87,8 +87,8 @@ class LossRecord:
         return {"stage": self._stage, "step": step, "phase": phase, "terms": terms, "items": list(items)}
 
 
-# So many steps without an update one after the other, and training is broken.
-MOST_SKIPPED_IN_A_ROW = 20
+MAX_SKIPPED_IN_A_ROW = 20
+"""Steps without an update, one after the other, after which training stops."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class Progress:
         learning_rate_share: share of the full learning rate.
         seconds_left: at this speed.
         skipped: steps left out since the start because a loss or gradient was not finite.
+        label: what the line calls the stage; its name where empty.
     """
 
     stage: StageName
@@ -114,13 +115,14 @@ class Progress:
     learning_rate_share: float
     seconds_left: float
     skipped: int = 0
+    label: str = ""
 
     def line(self) -> str:
         """One line for people."""
         losses = "  ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in self.losses.items())
         minutes, seconds = divmod(round(self.seconds_left), 60)
         return (
-            f"{self.stage} {self.step}/{self.steps}  {losses}  {self.images_per_s:.1f} images/s  "
+            f"{self.label or self.stage} {self.step}/{self.steps}  {losses}  {self.images_per_s:.1f} images/s  "
             f"{minutes}:{seconds:02d} left" + (f"  {self.skipped} skipped" if self.skipped else "")
         )
 
@@ -141,7 +143,7 @@ class Monitor:
             on_progress: told of every report.
         """
         self._run, self._stage, self._on_progress = run, stage, on_progress
-        self._record = LossRecord(stage.name)
+        self._record = LossRecord(stage.label)
         self._step, self._time = start, time.perf_counter()
         self._start = start
         self._writer: SummaryWriter | None = None
@@ -169,20 +171,20 @@ class Monitor:
         """
         phase = list(losses)[-1]
         bad = [term for term, value in losses[phase].items() if not value.isfinite().all()]
-        told = told_by_all((bad, items))
+        gathered = gather_objects((bad, items))
         where = {
-            "stage": self._stage.name,
+            "stage": self._stage.label,
             "step": step,
             "phase": phase,
-            "terms": sorted({term for terms, _ in told for term in terms}) or ["gradient"],
-            "items": [item for terms, items in told if terms or not bad for item in items],
+            "terms": sorted({term for terms, _ in gathered for term in terms}) or ["gradient"],
+            "items": [item for terms, items in gathered if terms or not bad for item in items],
         }
         self._skipped += 1
         self._in_a_row += 1
         if is_writer():
             with (self._run.path / "nonfinite.jsonl").open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(where) + "\n")
-        if self._in_a_row >= MOST_SKIPPED_IN_A_ROW:
+        if self._in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise NonFiniteLossError(where)
 
     def report(self, step: int, steps: int, learning_rate_share: float) -> None:
@@ -209,6 +211,7 @@ class Monitor:
             learning_rate_share=learning_rate_share,
             seconds_left=(steps - step) * seconds_a_step,
             skipped=self._skipped,
+            label=self._stage.label,
         )
         self._step, self._time = step, now
         if not is_writer():
@@ -221,7 +224,7 @@ class Monitor:
 
     def sheet(self, step: int, sheet: npt.NDArray[np.uint8]) -> None:
         """Saves a sample sheet."""
-        save_sheet(sheet, self._run.samples / f"{self._stage.name}-{step:08d}.png")
+        save_sheet(sheet, self._run.samples / f"{self._stage.label}-{step:08d}.png")
         self._board.add_image("samples", sheet, step, dataformats="HWC")
 
     @property
@@ -231,6 +234,6 @@ class Monitor:
             # Imported late: it takes a second that only training has to spare.
             from torch.utils.tensorboard import SummaryWriter
 
-            folder = self._run.path / "tensorboard" / self._stage.name
+            folder = self._run.path / "tensorboard" / self._stage.label
             self._writer = SummaryWriter(str(folder), purge_step=self._start + 1)
         return self._writer

@@ -8,10 +8,12 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import nn
 
 from vonmodel.checkpoint import (
     CheckpointInfo,
@@ -47,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What to train, where, and who is told.
+    """What to train, where, and what to call on progress.
 
     Attributes:
         run: the run folder, started with `config`.
@@ -56,8 +58,8 @@ class TrainingJob:
         device: where to compute.
         skip_nonfinite: leave steps out whose losses or gradients are not finite, instead of stopping; steps then wait
             for the device.
-        on_progress: told of every report.
-        should_stop: asked between steps; once true, the stage is saved and training ends.
+        on_progress: called with every report.
+        should_stop: polled between steps; once true, the stage is saved and training ends.
     """
 
     run: RunFolder
@@ -80,7 +82,7 @@ def train(job: TrainingJob, stages: Sequence[StageName] = STAGES) -> CheckpointI
     Raises:
         RunError: a stage before the first of these is not finished.
         EmptyDatasetError, ManifestMissingError, ResolutionError: the data does not serve.
-        NonFiniteLossError: a loss became infinite or not a number.
+        NonFiniteLossError: a loss became infinite or NaN.
         DisagreementError: processes see different configurations, checkpoints or data.
         LostProcessError: another process ended or does not answer.
     """
@@ -94,37 +96,97 @@ def train(job: TrainingJob, stages: Sequence[StageName] = STAGES) -> CheckpointI
 
 
 def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
-    """Trains one stage from its last checkpoint to its end; arguments and errors as in `train`."""
-    config, output = job.config, job.config.output
-
-    # What there is to learn from, and for how long.
-    reached = job.run.latest_checkpoint(name)
-    same_everywhere({"configuration": _hash(config), "checkpoint": _named(reached)})
+    """Trains one stage of the model from its last checkpoint to its end; arguments and errors as in `train`."""
+    config = job.config
+    reached = reached_checkpoint(job, name)
     if reached is not None and reached.finished:
         return reached
     data = open_data(config, job.data, name)
-    same_everywhere({"data": data.fingerprint[:12]})
     steady, decaying = config.stage(name).steps(data.items)
-    steps = steady + decaying
-
-    # The model as the stage before left it, or as this stage left it when it was stopped.
     model = prepare_model(build_model(config.model, config.seed), config.compute, job.device)
-    stage = build_stage(config, name, model, data, steps)
-    average = WeightAverage(model, stage.averaged, kept_share(stage.config))
     if reached is None:
         _take_over(job, name, model)
+    codes = sheet_codes(model, data.viewpoints, seed=config.seed)
+    setup = StageSetup(
+        model=model,
+        stage=build_stage(config, name, model, data, steady + decaying),
+        steady=steady,
+        decaying=decaying,
+        dataset=data.fingerprint,
+        draw_samples=lambda: draw_sheet(model, codes, images=name != "shape"),
+    )
+    return run_stage(job, setup, reached)
+
+
+def reached_checkpoint(job: TrainingJob, name: StageName) -> CheckpointInfo | None:
+    """The newest checkpoint of a stage in the job's run folder; None where it has not begun.
+
+    Raises:
+        DisagreementError: processes see different configurations or checkpoints.
+    """
+    reached = job.run.latest_checkpoint(name)
+    identity = "none" if reached is None else f"{reached.name} {reached.sha256[:12]}"
+    same_everywhere({"configuration": _hash(job.config), "checkpoint": identity})
+    return reached
+
+
+@dataclass(frozen=True)
+class StageSetup:
+    """A stage that is ready to run: a stage of the model, or a baseline.
+
+    Attributes:
+        model: all networks, on their device, with the weights that the stage begins with.
+        stage: the phases of a step.
+        steady: steps at the full learning rate.
+        decaying: steps over which it falls linearly to zero.
+        dataset: hash of the ids of all items.
+        draw_samples: (height, width, 3) a sheet of what the model makes, called with averaged weights.
+    """
+
+    model: nn.Module
+    stage: Stage
+    steady: int
+    decaying: int
+    dataset: str
+    draw_samples: Callable[[], npt.NDArray[np.uint8]]
+
+    @property
+    def steps(self) -> int:
+        """Length of the stage."""
+        return self.steady + self.decaying
+
+    def describe(self, done: int) -> CheckpointInfo:
+        """A checkpoint after `done` of the steps."""
+        return CheckpointInfo(
+            name=checkpoint_name(self.stage.name, done),
+            stage=self.stage.name,
+            step=done,
+            steps=self.steps,
+            images_seen=done * self.stage.config.batch_size,
+            sha256="",
+            dataset=self.dataset,
+        )
+
+
+def run_stage(job: TrainingJob, setup: StageSetup, reached: CheckpointInfo | None) -> CheckpointInfo:
+    """The training loop, from the checkpoint reached to the end of the stage.
+
+    Returns:
+        The newest checkpoint; not finished where training was stopped.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit the stage.
+        NonFiniteLossError, DisagreementError, LostProcessError: as in `train`.
+    """
+    config, output, model, stage = job.config, job.config.output, setup.model, setup.stage
+    same_everywhere({"data": setup.dataset[:12]})
+    average = WeightAverage(model, stage.averaged, kept_share(stage.config))
+    if reached is None:
         average.restart()
     else:
-        if reached.dataset != data.fingerprint:
-            _log.warning("%s: shapes or photos came or went since checkpoint %s", job.run.path, reached.name)
-        state = read_state(job.run.path, reached)
-        load_weights(model, state, reached, averaged=False)
-        average.restore(state.average)
-        restore_training(stage, state.training, job.device)
+        _restore(job, setup, average, reached)
     for network in {network for phase in stage.phases for network in phase.networks}:
         network.train()
-    codes = sheet_codes(model, data.viewpoints, seed=config.seed)
-    info = partial(_describe, stage, steps, data.fingerprint)
     start = done = reached.step if reached is not None else 0
     precision, dtype = computing_in(config.compute.precision, job.device), weights_in(config.compute.precision)
     parts = _own_parts(config.compute.accumulate)
@@ -135,16 +197,18 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
 
     with (
         tuned_convolutions(config.compute),
-        loaded_ahead(load, range(start, steps), workers=output.workers, pin=job.device.type == "cuda") as batches,
+        loaded_ahead(
+            load, range(start, setup.steps), workers=output.workers, pin=job.device.type == "cuda"
+        ) as batches,
         Monitor(job.run, stage, start, job.on_progress) as monitor,
     ):
-        while done < steps and not stopping:
+        while done < setup.steps and not stopping:
             # The randomness of a step is a function of the seed, the stage and the step alone.
             pieces = [
-                Step(done, batch.to(job.device, dtype), torch_generator(config.seed, name, "step", done), part)
+                Step(done, batch.to(job.device, dtype), torch_generator(config.seed, stage.label, "step", done), part)
                 for part, batch in zip(parts, next(batches), strict=True)
             ]
-            share = learning_rate_share(done, steady, decaying)
+            share = learning_rate_share(done, setup.steady, setup.decaying)
             losses, sound = run_step(
                 stage, pieces, learning_rate=share, precision=precision, careful=job.skip_nonfinite
             )
@@ -154,16 +218,26 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
             done += 1
 
             stopping = any_everywhere(job.should_stop())
-            last = done == steps or stopping
+            last = done == setup.steps or stopping
             saving = last or _due(done, output.save_every)
             if saving or _due(done, output.log_every):
-                monitor.report(done, steps, share)
+                monitor.report(done, setup.steps, share)
             if is_writer() and (last or _due(done, output.sample_every)):
                 with average.applied(model):
-                    monitor.sheet(done, draw_sheet(model, codes, images=name != "shape"))
+                    monitor.sheet(done, setup.draw_samples())
             if saving:
-                reached = _save(job, stage, model, average, info(done))
-    return reached if reached is not None else _save(job, stage, model, average, info(done))
+                reached = _save(job, setup, average, done)
+    return reached if reached is not None else _save(job, setup, average, done)
+
+
+def _restore(job: TrainingJob, setup: StageSetup, average: WeightAverage, reached: CheckpointInfo) -> None:
+    """Goes on from a checkpoint: weights, averages, optimisers and pools."""
+    if reached.dataset != setup.dataset:
+        _log.warning("%s: shapes or photos came or went since checkpoint %s", job.run.path, reached.name)
+    state = read_state(job.run.path, reached)
+    load_weights(setup.model, state, reached, averaged=False)
+    average.restore(state.average)
+    restore_training(setup.stage, state.training, job.device)
 
 
 class StageOrderError(RunError):
@@ -205,37 +279,19 @@ def _take_over(job: TrainingJob, name: StageName, model: VonModel) -> None:
         load_weights(model, read_state(job.run.path, latest), latest)
 
 
-def _describe(stage: Stage, steps: int, dataset: str, done: int) -> CheckpointInfo:
-    """A checkpoint of the stage after `done` of its steps."""
-    return CheckpointInfo(
-        name=checkpoint_name(stage.name, done),
-        stage=stage.name,
-        step=done,
-        steps=steps,
-        images_seen=done * stage.config.batch_size,
-        sha256="",
-        dataset=dataset,
-    )
-
-
-def _save(
-    job: TrainingJob, stage: Stage, model: VonModel, average: WeightAverage, info: CheckpointInfo
-) -> CheckpointInfo:
+def _save(job: TrainingJob, setup: StageSetup, average: WeightAverage, done: int) -> CheckpointInfo:
     """Saves the stage and removes checkpoints that are no longer kept; all processes wait until it is there."""
+    info = setup.describe(done)
     if is_writer():
-        state = CheckpointState(model.state_dict(), average.values, training_tensors(stage))
+        state = CheckpointState(setup.model.state_dict(), average.values, training_tensors(setup.stage))
         info = save_checkpoint(job.run.path, info, state)
-        prune_checkpoints(job.run.path, stage.name, job.config.output.keep)
+        prune_checkpoints(job.run.path, setup.stage.name, job.config.output.keep)
     wait_for_all()
     return info
 
 
 def _hash(config: TrainConfig) -> str:
     return hashlib.sha256(json.dumps(dataclasses.asdict(config)).encode()).hexdigest()[:12]
-
-
-def _named(reached: CheckpointInfo | None) -> str:
-    return "none" if reached is None else f"{reached.name} {reached.sha256[:12]}"
 
 
 def _due(done: int, every: int) -> bool:

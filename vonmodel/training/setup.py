@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vondata.classes import load_class
+from vonmodel.checkpoint import CheckpointError
 from vonmodel.config import ComputeConfig, ConfigError, StageName, TrainConfig
 from vonmodel.data.datasets import ImageDataset, ShapeDataset, ViewpointSampler, viewpoint_sampler
 from vonmodel.data.loader import PhotoSource, ShapeSource
@@ -29,9 +30,25 @@ from vonmodel.training.shape_stage import ShapeStage
 from vonmodel.training.stage import Phase, Stage
 from vonmodel.training.texture_stage import TextureStage
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def prepare_model(model: VonModel, compute: ComputeConfig, device: torch.device) -> VonModel:
-    """The model on its device, ready for `compute`; names and values of its weights stay."""
+
+def prepare_model(
+    model: Network,
+    compute: ComputeConfig,
+    device: torch.device,
+    *,
+    twice_differentiated: Collection[str] = ("shape_critic",),
+) -> Network:
+    """The model on its device, ready for `compute`; names and values of its weights stay.
+
+    Args:
+        model: its networks are its children.
+        compute: how steps are computed.
+        device: where.
+        twice_differentiated: names of networks that a gradient penalty differentiates twice, which the compiler
+            does not do; nor are residual critics compiled, which have a penalty always.
+    """
     model = model.to(device, weights_in(compute.precision)).eval().requires_grad_(False)
     if compute.channels_last or device.type == "cpu":
         arrange_channels_last(model)
@@ -42,8 +59,7 @@ def prepare_model(model: VonModel, compute: ComputeConfig, device: torch.device)
         # on the critics of the joint stage.
         torch.compiler.reset()
         for name, network in model.named_children():
-            # The gradient penalties differentiate these critics twice, which the compiler does not do.
-            if name != "shape_critic" and not isinstance(network, ResidualCritic):
+            if name not in twice_differentiated and not isinstance(network, ResidualCritic):
                 network.compile()
     return model
 
@@ -83,8 +99,12 @@ class TrainingData:
     @property
     def fingerprint(self) -> str:
         """A hash of the ids of all items, which decide what a step sees."""
-        ids = [self.shapes.ids, self.photos.ids if self.photos is not None else ()]
-        return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+        return items_fingerprint([self.shapes.ids, self.photos.ids if self.photos is not None else ()])
+
+
+def items_fingerprint(ids: Sequence[Any]) -> str:
+    """A hash of ids, in their order."""
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
 def open_data(config: TrainConfig, data: Path, stage: StageName) -> TrainingData:
@@ -101,6 +121,7 @@ def open_data(config: TrainConfig, data: Path, stage: StageName) -> TrainingData
             config.class_name,
             resolution=config.model.resolution,
             representation=config.model.representation,
+            band=config.model.band,
             cache_mb=cache_mb,
         ),
         photos=None
@@ -121,7 +142,8 @@ def build_stage(config: TrainConfig, name: StageName, model: VonModel, data: Tra
         data: opened for this stage.
         steps: the stage's length.
     """
-    shapes, fused = ShapeSource(data.shapes, name, config.seed), config.compute.fused_optimiser
+    fused = config.compute.fused_optimiser
+    shapes = ShapeSource(data.shapes, name, config.seed, config.shape.mirror and data.mirror_symmetry)
     if name == "shape":
         return ShapeStage(model, config.shape, shapes, fused_optimiser=fused)
     config.check_objective()
@@ -147,7 +169,18 @@ def training_tensors(stage: Stage) -> dict[str, Tensor]:
 
 
 def restore_training(stage: Stage, tensors: Mapping[str, Tensor], device: torch.device) -> None:
-    """Puts saved state back into a stage that was just built."""
+    """Puts saved state back into a stage that was just built.
+
+    Raises:
+        CheckpointError: the state is of other phases.
+    """
+    known = (*(_prefix(phase) for phase in stage.phases), "pool.")
+    strange = next((name for name in tensors if not name.startswith(known)), None)
+    if strange is not None:
+        raise CheckpointError(
+            f"the training state holds {strange}, of which stage {stage.label} knows nothing",
+            hint="another version of VON wrote it: train in a new run folder",
+        )
     for phase in stage.phases:
         prefix = _prefix(phase)
         parameters = [each for group in phase.optimiser.param_groups for each in group["params"]]

@@ -64,6 +64,8 @@ class Phase:
         optimiser: steps their parameters; its groups hold the full learning rate as `full_lr`.
         losses: weighted terms by name; their sum is minimised. Called with the step and the number of the repeat.
         repeats: updates in one step.
+        takes_place: asked after the losses of an update, with the parts of the step, whether it is made; None makes
+            every update. All processes must answer the same.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Phase:
     optimiser: torch.optim.Optimizer
     losses: Callable[[Step, int], Losses]
     repeats: int = 1
+    takes_place: Callable[[Sequence[Step]], bool] | None = None
 
     @cached_property
     def objective(self) -> nn.Module:
@@ -104,6 +107,8 @@ class Stage(ABC):
 
     Attributes:
         name: shape, texture or joint.
+        label: what logs and sample sheets call it, and what its random numbers are drawn for: the name, unless a
+            stage stands beside the model's own.
         config: its configuration.
         phases: what happens in a step, in this order.
         averaged: names of the networks of which a running average is kept.
@@ -115,6 +120,11 @@ class Stage(ABC):
     phases: tuple[Phase, ...]
     averaged: tuple[str, ...]
     pools: Mapping[str, ImagePool]
+
+    @property
+    def label(self) -> str:
+        """See the attributes."""
+        return self.name
 
     @abstractmethod
     def load(self, step: int, part: Part = WHOLE) -> Batch:
@@ -190,7 +200,8 @@ def run_phase(
         if not sound:
             phase.optimiser.zero_grad(set_to_none=True)
             break
-        phase.optimiser.step()
+        if phase.takes_place is None or phase.takes_place(parts):
+            phase.optimiser.step()
     for network in phase.networks:
         network.requires_grad_(False)
     return means, sound

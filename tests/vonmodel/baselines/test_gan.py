@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vonmodel.baselines.configs import RECIPES
-from vonmodel.baselines.gan import Game, critic_loss, generator_loss
+from vonmodel.baselines.configs import CONFIGS
+from vonmodel.baselines.gan import GanStage, critic_loss, generator_loss
 from vonmodel.baselines.models import build_baseline
-from vonmodel.config import ModelConfig
+from vonmodel.config import ModelConfig, TextureStageConfig
+from vonmodel.data.loader import Batch
+from vonmodel.training.stage import Step, run_step
 
 TINY = ModelConfig(resolution=16, image_size=32, shape_base_channels=2, texture_base_channels=2)
 
@@ -27,23 +29,25 @@ def test_objectives_are_those_of_their_papers():
     torch.testing.assert_close(generator_loss("wasserstein", fake), -fake.mean())
 
 
-def play(name, *, recipe=None, share=1.0, real=None):
-    """Plays one step; which networks changed, the losses, and how often each optimiser stepped."""
-    recipe = recipe or RECIPES[name]
-    model = build_baseline(name, TINY, 0).train()
+def play(name, *, gan=None, share=1.0, batch_size=4):
+    """Runs one step; which networks changed, the losses by phase, and how often each optimiser stepped."""
+    gan = gan or CONFIGS[name]
+    model = build_baseline(name, TINY, 0).requires_grad_(False).train()
     before = {key: value.clone() for key, value in model.named_parameters()}
-    game = Game(model, recipe)
-    steps = dict.fromkeys(game.optimisers, 0)
-    for network, optimiser in game.optimisers.items():
+    stage = GanStage(name, model, gan, TextureStageConfig(batch_size=batch_size), None)
+    steps = dict.fromkeys((phase.name for phase in stage.phases), 0)
+    for phase in stage.phases:
 
-        def count(*_, network=network):
-            steps[network] += 1
+        def count(*_, name=phase.name):
+            steps[name] += 1
 
-        optimiser.register_step_post_hook(count)
-    if real is None:
-        size = (3, 32, 32) if recipe.draws == "images" else (1, 16, 16, 16)
-        real = torch.rand(4 * recipe.critic_steps, *size, generator=torch.Generator().manual_seed(0))
-    losses = game.play(real, torch.Generator().manual_seed(1), share)
+        phase.optimiser.register_step_post_hook(count)
+    size = (3, 32, 32) if gan.draws == "images" else (1, 16, 16, 16)
+    real = torch.rand(batch_size * gan.critic_steps, *size, generator=torch.Generator().manual_seed(0))
+    batch = Batch(images=real) if gan.draws == "images" else Batch(volumes=real)
+    step = Step(0, batch, torch.Generator().manual_seed(1))
+    losses, sound = run_step(stage, [step], learning_rate=share)
+    assert sound
     changed = {
         key.partition(".")[0] for key, value in model.named_parameters() if not torch.equal(value, before[key])
     }
@@ -54,16 +58,34 @@ def play(name, *, recipe=None, share=1.0, real=None):
 def test_both_sides_learn_in_a_step(name):
     changed, losses, steps = play(name)
     assert changed == {"generator", "critic"}
-    assert steps == {"critic": RECIPES[name].critic_steps, "generator": 1}
-    assert set(losses) == {"critic", "generator"} | ({"penalty"} if name == "wgan-gp" else set())
-    assert all(torch.isfinite(loss) and not loss.requires_grad for loss in losses.values())
+    assert steps == {"critic": CONFIGS[name].critic_steps, "generator": 1}
+    assert set(losses["critic"]) == {"critic"} | ({"penalty"} if name == "wgan-gp" else set())
+    assert set(losses["generator"]) == {"generator"}
+    assert all(
+        torch.isfinite(loss) and not loss.requires_grad for terms in losses.values() for loss in terms.values()
+    )
+
+
+def test_each_update_of_the_critic_sees_items_of_its_own(monkeypatch):
+    """The items of a step, in order: 5 batches of 2 for the 5 updates of the critic."""
+    seen = []
+    model = build_baseline("wgan-gp", TINY, 0)
+    stage = GanStage("wgan-gp", model, CONFIGS["wgan-gp"], TextureStageConfig(batch_size=2), None)
+    monkeypatch.setattr(
+        model.critic, "forward", lambda images: seen.append(images[:, 0, 0, 0]) or images.sum((1, 2, 3))
+    )
+    real = torch.arange(10.0)[:, None, None, None].expand(-1, 3, 32, 32)
+    step = Step(0, Batch(images=real), torch.Generator().manual_seed(0))
+    for repeat in range(5):
+        stage.phases[0].losses(step, repeat)
+    assert [each.tolist() for each in seen[::3]] == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
 
 
 def test_a_critic_that_is_too_good_waits():
-    recipe = RECIPES["3dgan"]
-    never, always = (dataclasses.replace(recipe, accuracy_limit=limit) for limit in (-0.1, 0.999))
-    assert play("3dgan", recipe=never)[2] == {"critic": 0, "generator": 1}
-    assert play("3dgan", recipe=always)[2] == {"critic": 1, "generator": 1}
+    gan = CONFIGS["3dgan"]
+    never, always = (dataclasses.replace(gan, accuracy_limit=limit) for limit in (-0.1, 0.999))
+    assert play("3dgan", gan=never)[2] == {"critic": 0, "generator": 1}
+    assert play("3dgan", gan=always)[2] == {"critic": 1, "generator": 1}
 
 
 def test_without_a_learning_rate_nothing_moves():

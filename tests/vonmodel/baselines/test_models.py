@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vonmodel.baselines.configs import BASELINES, RECIPES
+from vonmodel.baselines.configs import BASELINES, CONFIGS
 from vonmodel.baselines.models import Baseline, build_baseline
 from vonmodel.config import ModelConfig
 
@@ -11,8 +11,8 @@ TINY = ModelConfig(resolution=16, image_size=32, shape_base_channels=2, texture_
 @pytest.mark.parametrize("name", BASELINES)
 def test_networks_fit_each_other(name):
     model = build_baseline(name, TINY, 0).eval()
-    drawn = model.generator(torch.randn(3, RECIPES[name].code_size))
-    if RECIPES[name].draws == "images":
+    drawn = model.generator(torch.randn(3, CONFIGS[name].code_size))
+    if CONFIGS[name].draws == "images":
         assert drawn.shape == (3, 3, 32, 32)
         assert -1 <= drawn.min() <= drawn.max() <= 1
     else:

@@ -4,12 +4,13 @@ import json
 import pytest
 import torch
 
-from vonmodel.baselines.configs import BaselineData
-from vonmodel.baselines.training import BaselineJob, baseline_folder, load_baseline, train_baseline
-from vonmodel.checkpoint import CheckpointError, read_state
+from vonmodel.baselines import gan
+from vonmodel.baselines.training import baseline_folder, load_baseline, plan_baseline, train_baseline
+from vonmodel.checkpoint import CheckpointError, read_state, save_checkpoint
 from vonmodel.config import JointStageConfig, OutputConfig, ShapeStageConfig, TextureStageConfig
 from vonmodel.run_folder import RunError, RunFolder, latest_run
 from vonmodel.training.log import NonFiniteLossError
+from vonmodel.training.loop import TrainingJob
 
 SHORT = {"unit": "steps", "average": 0.9}
 
@@ -28,52 +29,46 @@ def config(tiny_config):
 @pytest.fixture
 def job(tmp_path, tiny_data, config):
     def make(name, folder="run", **others):
-        run = RunFolder(tmp_path / folder)
-        return BaselineJob(name, run, config, tiny_data, torch.device("cpu"), **others)
+        run = baseline_folder(tmp_path / folder, name)
+        run.start(config)
+        return TrainingJob(run, config, tiny_data, torch.device("cpu"), **others)
 
     return make
 
 
-@pytest.mark.parametrize(("name", "stage", "items"), [("dcgan", "texture", 24), ("3dgan", "shape", 8)])
-def test_a_baseline_has_the_data_and_the_steps_of_the_model(tiny_data, config, name, stage, items):
-    data = BaselineData(name, config, tiny_data)
-    assert (data.stage, len(data.dataset)) == (stage, items)
-    assert data.budget.steps == 4 + 4 * 2 // 4  # its stage, and the joint one in batches of its own size
-    batch, ids = data.batch(1)
-    again, _ = data.batch(1)
-    assert torch.equal(batch, again)
-    assert len(batch) == len(ids) == 4
-    assert set(ids) <= set(data.dataset.ids)
+@pytest.mark.parametrize(("name", "items"), [("dcgan", 24), ("3dgan", 8)])
+def test_a_baseline_has_the_data_and_the_steps_of_the_model(tiny_data, config, name, items):
+    plan = plan_baseline(name, config, tiny_data)
+    assert (plan.items, plan.batch_size) == (items, 4)
+    assert plan.steady + plan.decaying == 4 + 4 * 2 // 4  # its stage, and the joint one in batches of its own size
 
 
 @pytest.mark.parametrize("name", ["dcgan", "wgan-gp", "3dgan"])
 def test_resumed_training_equals_uninterrupted_training(job, name):
-    told = []
-    whole = job(name, "whole", on_progress=told.append)
-    finished = train_baseline(whole)
+    reports = []
+    whole = job(name, "whole", on_progress=reports.append)
+    finished = train_baseline(whole, name)
     assert (finished.step, finished.finished) == (6, True)
-    assert told[-1].startswith(f"{name} 6/6  ")
+    assert reports[-1].line().startswith(f"{name} 6/6  ")
 
     asked = iter([False, False, True])
-    first = train_baseline(job(name, "parts", should_stop=lambda: next(asked)))
+    first = train_baseline(job(name, "parts", should_stop=lambda: next(asked)), name)
     assert (first.step, first.finished) == (3, False)
     parts = job(name, "parts")
-    assert train_baseline(parts).sha256 == finished.sha256
-    ours, theirs = (
-        read_state(baseline_folder(each.run.path, name).path, finished).average for each in (whole, parts)
-    )
+    assert train_baseline(parts, name).sha256 == finished.sha256
+    ours, theirs = (read_state(each.run.path, finished).average for each in (whole, parts))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    folder = baseline_folder(parts.run.path, name)
+    folder = parts.run
     steps = [json.loads(line)["step"] for line in (folder.path / "stats.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
     assert (folder.samples / f"{name}-00000006.png").is_file()
-    assert train_baseline(parts) == finished  # nothing left to do
+    assert train_baseline(parts, name) == finished  # nothing left to do
 
 
 def test_a_trained_baseline_is_loaded_with_its_average(job):
-    info = train_baseline(job("dcgan"))
-    folder = baseline_folder(job("dcgan").run.path, "dcgan")
+    training = job("dcgan")
+    info, folder = train_baseline(training, "dcgan"), training.run
     model, loaded = load_baseline(folder, "dcgan")
     assert loaded == info
     average = read_state(folder.path, info).average
@@ -84,30 +79,45 @@ def test_a_trained_baseline_is_loaded_with_its_average(job):
 
 
 def test_a_baseline_never_passes_for_the_model(job, tmp_path):
-    train_baseline(job("dcgan"))
+    train_baseline(job("dcgan"), "dcgan")
     with pytest.raises(RunError):
         latest_run(tmp_path)
     assert not RunFolder(tmp_path / "run").exists
 
 
 def test_what_does_not_fit_is_said(job, config):
-    run = job("dcgan")
-    folder = baseline_folder(run.run.path, "dcgan")
-    folder.start(config)
+    training = job("dcgan")
+    folder = training.run
     with pytest.raises(CheckpointError, match="train the baseline dcgan first"):
         load_baseline(folder, "dcgan")
-    train_baseline(run)
+    train_baseline(training, "dcgan")
     with pytest.raises(CheckpointError, match="does not fit"):
         load_baseline(folder, "wgan-gp")
     with pytest.raises(RunError, match=r"texture\.steady"):
         train_baseline(
-            dataclasses.replace(run, config=dataclasses.replace(config, texture=TextureStageConfig(steady=9)))
+            dataclasses.replace(training, config=dataclasses.replace(config, texture=TextureStageConfig(steady=9))),
+            "dcgan",
         )
 
 
-def test_a_loss_that_is_no_number_stops_the_training(job, monkeypatch):
-    from vonmodel.baselines import gan as game
+@pytest.mark.parametrize("name", ["dcgan", "3dgan"])
+def test_a_loss_that_is_nan_stops_the_training_and_is_named(job, monkeypatch, name):
+    monkeypatch.setattr(gan, "generator_loss", lambda objective, fake: fake.mean() * float("nan"))
+    training = job(name)
+    with pytest.raises(NonFiniteLossError, match=f"stage {name}, step 0, phase generator"):
+        train_baseline(training, name)
+    where = json.loads((training.run.path / "nonfinite.json").read_text())
+    assert (where["stage"], where["phase"], where["terms"]) == (name, "generator", ["generator"])
 
-    monkeypatch.setattr(game, "generator_loss", lambda objective, fake: fake.mean() * float("nan"))
-    with pytest.raises(NonFiniteLossError, match="generator"):
-        train_baseline(job("dcgan"))
+
+def test_training_state_of_another_loop_is_refused(job):
+    """Version 0.1.0 trained baselines in a loop of its own, whose finished checkpoints are still read."""
+    training = job("dcgan")
+    asked = iter([False, True])
+    info = train_baseline(dataclasses.replace(training, should_stop=lambda: next(asked)), "dcgan")
+    state = read_state(training.run.path, info)
+    old = {name.removeprefix("optimiser."): value for name, value in state.training.items()}
+    save_checkpoint(training.run.path, info, dataclasses.replace(state, training=old))
+    assert load_baseline(training.run, "dcgan")[1].step == 2
+    with pytest.raises(CheckpointError, match="new run folder"):
+        train_baseline(training, "dcgan")

@@ -6,9 +6,9 @@ import torch
 from vonmodel.baselines.models import build_baseline
 from vonmodel.baselines.training import baseline_folder
 from vonmodel.checkpoint import CheckpointInfo, CheckpointState, checkpoint_name, save_checkpoint
-from vonmodel.evaluation.generators import BaselineSubject, Subject
-from vonmodel.evaluation.images import batches
-from vonmodel.evaluation.score import open_baselines, open_instruments, score
+from vonmodel.evaluation.generators import BaselineGenerator, Generator
+from vonmodel.evaluation.samples import batches
+from vonmodel.evaluation.score import open_baselines, open_extractors, score
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.run_folder import RunFolder
 
@@ -29,13 +29,13 @@ def run(tiny_run, tiny_config):
     return RunFolder(tiny_run)
 
 
-def subject(name, config, data):
-    return BaselineSubject(name, build_baseline(name, config.model, 1).eval(), config, data)
+def generator(name, config, data):
+    return BaselineGenerator(name, build_baseline(name, config.model, 1).eval(), config, data)
 
 
 def test_images_do_not_depend_on_the_batch(tiny_config, tiny_data):
-    dcgan = subject("dcgan", tiny_config, tiny_data)
-    assert isinstance(dcgan, Subject)
+    dcgan = generator("dcgan", tiny_config, tiny_data)
+    assert isinstance(dcgan, Generator)
     images = dcgan.images(7, 5)
     whole = torch.cat(list(batches(images, 7)))
     assert whole.shape == (7, 3, 32, 32)
@@ -46,7 +46,7 @@ def test_images_do_not_depend_on_the_batch(tiny_config, tiny_data):
 
 
 def test_shapes_do_not_depend_on_the_batch(tiny_config, tiny_data):
-    gan = subject("3dgan", tiny_config, tiny_data)
+    gan = generator("3dgan", tiny_config, tiny_data)
     shapes = gan.shapes(4, 5)
     torch.testing.assert_close(torch.cat([shapes.part(0, 1), shapes.part(1, 4)]), shapes.part(0, 4))
     assert gan.images(4, 5) is None
@@ -54,11 +54,8 @@ def test_shapes_do_not_depend_on_the_batch(tiny_config, tiny_data):
 
 
 def test_baselines_are_scored_as_the_model_is(run, tiny_data):
-    instruments = open_instruments(SETTINGS)
-    found = {
-        candidate.model: score(candidate, instruments, SETTINGS)
-        for candidate in open_baselines(run, tiny_data, SETTINGS)
-    }
+    extractors = open_extractors(SETTINGS)
+    found = {scored.model: score(scored, extractors, SETTINGS) for scored in open_baselines(run, tiny_data, SETTINGS)}
     assert {name: [line["metric"] for line in lines] for name, lines in found.items()} == {
         "dcgan": ["fid"],
         "3dgan": ["shapes", "shape_points"],

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from vonmodel.evaluation.image_features import Lane, measure, measure_real
+from vonmodel.evaluation.image_features import Replica, measure, measure_real
 from vonmodel.evaluation.image_metrics import frechet_distance
-from vonmodel.evaluation.images import RealImages
+from vonmodel.evaluation.samples import RealImages
 
 
 class Pictures:
@@ -31,7 +31,7 @@ def real(tiny_data):
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_statistics_do_not_depend_on_the_batch(network, batch_size):
     images = Pictures(torch.from_numpy(np.random.default_rng(0).integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)))
-    whole, pieces = (measure([Lane(images, network)], batch_size=size).statistics for size in (40, batch_size))
+    whole, pieces = (measure([Replica(images, network)], batch_size=size).statistics for size in (40, batch_size))
     np.testing.assert_allclose(pieces.mean, whole.mean, atol=1e-6)
     np.testing.assert_allclose(pieces.dense_covariance(), whole.dense_covariance(), atol=1e-6)
 
@@ -46,13 +46,13 @@ def test_several_devices_share_the_images_and_change_nothing(network, devices):
             return super().part(start, stop)
 
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (40, 3, 16, 16), dtype=np.uint8))
-    lanes = [Lane(Counted(pixels), network.on("cpu")) for _ in range(devices)]
-    alone = measure([Lane(Pictures(pixels), network)], batch_size=3, keep=True)
-    shared = measure(lanes, batch_size=3, keep=True)
+    replicas = [Replica(Counted(pixels), network.on("cpu")) for _ in range(devices)]
+    alone = measure([Replica(Pictures(pixels), network)], batch_size=3, keep=True)
+    shared = measure(replicas, batch_size=3, keep=True)
     np.testing.assert_array_equal(shared.features, alone.features)
     np.testing.assert_array_equal(shared.statistics.mean, alone.statistics.mean)
-    assert sum(lane.images.parts for lane in lanes) == 14
-    assert min(lane.images.parts for lane in lanes) >= 14 // devices
+    assert sum(replica.images.parts for replica in replicas) == 14
+    assert min(replica.images.parts for replica in replicas) >= 14 // devices
 
 
 def test_what_fails_on_one_device_is_heard_of(network):
@@ -62,15 +62,15 @@ def test_what_fails_on_one_device_is_heard_of(network):
 
     pixels = torch.zeros(9, 3, 16, 16, dtype=torch.uint8)
     with pytest.raises(OSError, match="gone"):
-        measure([Lane(Pictures(pixels), network), Lane(Broken(pixels), network)], batch_size=2)
+        measure([Replica(Pictures(pixels), network), Replica(Broken(pixels), network)], batch_size=2)
 
 
 def test_features_are_kept_where_asked_for_and_are_those_of_the_statistics(network):
     images = Pictures(torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), dtype=np.uint8)))
-    kept = measure([Lane(images, network)], batch_size=8, keep=True)
+    kept = measure([Replica(images, network)], batch_size=8, keep=True)
     assert kept.features.shape == (20, 12)
     np.testing.assert_allclose(kept.features.mean(axis=0, dtype=float), kept.statistics.mean)
-    assert measure([Lane(images, network)], batch_size=8).features is None
+    assert measure([Replica(images, network)], batch_size=8).features is None
 
 
 def test_photos_are_measured_once(tmp_path, network, real, monkeypatch):

@@ -4,8 +4,8 @@ import pytest
 
 from vonmodel.evaluation import inception as weights
 from vonmodel.evaluation.inception import WeightsError
-from vonmodel.evaluation.score import open_candidate, open_instruments
-from vonmodel.evaluation.score import score as score_candidate
+from vonmodel.evaluation.score import open_checkpoint, open_extractors
+from vonmodel.evaluation.score import score as score_checkpoint
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.run_folder import RunFolder
 
@@ -23,8 +23,8 @@ def settings(**changes):
 
 
 def score(run, data, settings, *, checkpoint=None):
-    instruments = open_instruments(settings)
-    return score_candidate(open_candidate(run, data, settings, checkpoint), instruments, settings)
+    extractors = open_extractors(settings)
+    return score_checkpoint(open_checkpoint(run, data, settings, checkpoint), extractors, settings)
 
 
 def recorded(run):

@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from vonmodel.config import TrainConfig
-from vonmodel.evaluation.generators import VonSubject
+from vonmodel.evaluation.generators import VonGenerator
 from vonmodel.evaluation.samples import RealShapes
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_classifier import ClassifierError, load_classifier
-from vonmodel.evaluation.shape_fid import check_fits, shape_fid
+from vonmodel.evaluation.shape_metrics import check_fits, shape_fid
 from vonmodel.model import build_model
 
 
 class Noisy:
-    """A subject that draws the training shapes, one of which lost a share of its voxels."""
+    """A generator that draws the training shapes, one of which lost a share of its voxels."""
 
     def __init__(self, data, config, lost):
         self.data, self.config, self.lost = data, config, lost
@@ -57,9 +57,9 @@ def test_copies_are_at_no_distance_and_damage_costs(two_classes, tiny_config, fe
 
 
 def test_the_score_says_what_it_was_measured_with(two_classes, tiny_config, features):
-    subject = VonSubject(build_model(tiny_config.model, 0).eval(), tiny_config, two_classes)
+    generator = VonGenerator(build_model(tiny_config.model, 0).eval(), tiny_config, two_classes)
     line, other = (
-        shape_fid(subject, features, ScoreSettings(batch_size=size, shape_samples=7, seed=2)) for size in (8, 3)
+        shape_fid(generator, features, ScoreSettings(batch_size=size, shape_samples=7, seed=2)) for size in (8, 3)
     )
     assert (line["metric"], line["generated"], line["real"], line["split"], line["seed"]) == (
         "shape_fid",

@@ -9,9 +9,9 @@ from vonmodel.data.datasets import ShapeDataset
 from vonmodel.evaluation.shape_metrics import (
     intersection_over_union,
     largest_piece_shares,
+    overlap_of,
     pack_solids,
     shape_overlap,
-    silhouette_iou,
 )
 
 
@@ -45,7 +45,7 @@ def boxes(*corners):
 
 def test_the_nearest_training_shape_is_named_and_measured():
     training = {"middle": (2, 7), "corner": (0, 4), "end": (5, 8)}
-    overlap = silhouette_iou(boxes((0, 4), (2, 8)), ((id, boxes(corners)) for id, corners in training.items()))
+    overlap = overlap_of(boxes((0, 4), (2, 8)), ((id, boxes(corners)) for id, corners in training.items()))
     assert overlap.nearest == ("corner", "middle")
     assert overlap.nearest_iou == pytest.approx((1.0, 125 / 216))
     assert overlap.pairwise_iou_max == pytest.approx(8 / (64 + 216 - 8))
@@ -54,7 +54,7 @@ def test_the_nearest_training_shape_is_named_and_measured():
 
 
 def test_a_single_shape_has_no_pair():
-    assert silhouette_iou(boxes((0, 4)), [("a", boxes((0, 2)))]).pairwise_iou_max == 0.0
+    assert overlap_of(boxes((0, 4)), [("a", boxes((0, 2)))]).pairwise_iou_max == 0.0
 
 
 class Copies:

@@ -260,7 +260,12 @@ def test_a_loss_that_is_no_number_is_named(
     assert (where["stage"], where["step"], where["phase"]) == (stage, 2, phase)
     assert any(each.startswith(term) for each in where["terms"])
     assert len(where["items"]) == 4
-    for part in (f"stage {stage}, step 2, phase {phase}", where["items"][0], "learning rate", "--skip-nonfinite"):
+    for part in (
+        f"stage {stage}, step 2, phase {phase}",
+        where["items"][0],
+        "learning rate",
+        "skip steps that are not finite",
+    ):
         assert part in str(caught.value)
     assert [each.step for each in list_checkpoints(training.run.path, stage)] == [2]  # from before
     assert "is not finite" in (training.run.path / "log.txt").read_text()

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from vonmodel.data.datasets import viewpoint_sampler
-from vonmodel.evaluation.images import GeneratedImages, RealImages, batches
+from vonmodel.evaluation.samples import GeneratedImages, RealImages, batches
 from vonmodel.model import build_model
 
 
