@@ -264,7 +264,7 @@ def test_a_loss_that_is_no_number_is_named(
         f"stage {stage}, step 2, phase {phase}",
         where["items"][0],
         "learning rate",
-        "skip steps that are not finite",
+        "leave such steps out",
     ):
         assert part in str(caught.value)
     assert [each.step for each in list_checkpoints(training.run.path, stage)] == [2]  # from before
