@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import prepare
-from vondata.types import RunOptions
 
 from .ledger import NoSettings, items, touch, write_inputs
 from .measure import Table
@@ -44,7 +44,7 @@ def main() -> None:
 def _run(root: Path, data: Path, arguments: argparse.Namespace, count: int) -> tuple[float, float]:
     """Wall and processor seconds of a run."""
     started, processor = time.perf_counter(), time.process_time()
-    prepare("shapes", items(root, count), touch, NoSettings(), data, RunOptions(workers=arguments.workers))
+    prepare("shapes", items(root, count), touch, NoSettings(), data, PrepareOptions(workers=arguments.workers))
     return time.perf_counter() - started, time.process_time() - processor
 
 

@@ -23,10 +23,10 @@ from typing import Any
 from vondata.dataset.manifest import output_path, split_of
 from vondata.dataset.schema import plain_row
 from vondata.pipeline.journal import Journal, journal_path
-from vondata.pipeline.plan import SettingsKey
+from vondata.pipeline.plan import PrepareOptions, SettingsKey
 from vondata.pipeline.run import prepare
 from vondata.pipeline.task import hash_content, stamp_inputs
-from vondata.types import Item, RunOptions
+from vondata.types import Item
 
 from .measure import Table
 
@@ -65,7 +65,7 @@ def run_phase(root: Path, data: Path, count: int) -> dict[str, float]:
     """One preparation in this process: wall and processor seconds, peak memory in bytes, items worked on."""
     (data / "chair" / "shapes").mkdir(parents=True, exist_ok=True)
     started, processor = time.perf_counter(), time.process_time()
-    result = prepare("shapes", items(root, count), touch, NoSettings(), data, RunOptions(workers=0))
+    result = prepare("shapes", items(root, count), touch, NoSettings(), data, PrepareOptions(workers=0))
     return {
         "wall": time.perf_counter() - started,
         "processor": time.process_time() - processor,
@@ -84,7 +84,7 @@ def measure(root: Path, data: Path, count: int) -> dict[str, float]:
 
 def lay_down(root: Path, data: Path, count: int) -> None:
     """What a finished run of these items leaves, without running it."""
-    options = RunOptions(workers=0)
+    options = PrepareOptions(workers=0)
     key = SettingsKey.of("shapes", NoSettings(), options)
     (data / "chair" / "shapes").mkdir(parents=True)
     row = plain_row("shapes", {"class": "chair", "status": "prepared", "faces": 32, "seconds": 0.001})

@@ -339,11 +339,13 @@ ADVICE: Mapping[str, str] = {
     "ClassifierMissingError": "von train-classifier",
     "ClassifierMismatchError": "von train-classifier --resolution {resolution} --representation {representation}",
     "ConfigChangedError": "--run names another one",
+    "DataFolderFullError": "--data",
     "EmptyDatasetError": "von inspect shows the reasons",
     "EmptyShapeError": "von prepare with --force",
     "IdConflictError": "--prefer-first",
     "ListenError": "--port",
     "ManifestMissingError": "von prepare {source} --class {class_name}",
+    "MergeTargetError": "--into",
     "MixedSettingsError": "--mixed-settings",
     "NoSurfaceError": "--level",
     "NonFiniteLossError": "--run and --skip-nonfinite",
@@ -356,6 +358,7 @@ ADVICE: Mapping[str, str] = {
     "RunMissingError": "von train --class CLASS",
     "SchedulerUnreachableError": "--scheduler ADDRESS, or leave it out",
     "ShapeFileError": "von prepare with --force",
+    "ShardTargetError": "--into",
     "StageOrderError": "leave --stage out, or --stage {before}",
     "UnfitWorkersError": "--scheduler",
     "WeightsMissingError": "--download fetches them, --inception-weights names a file, --features random needs none",
@@ -364,14 +367,19 @@ ADVICE: Mapping[str, str] = {
 
 
 def cli_error(error: VonError) -> click.ClickException:
-    """The error as the command line says it: its message, and the options that help."""
+    """The error as click prints it: see `error_text`, with its exit code."""
     from vondata.classes import UnknownClassError
 
     if isinstance(error, UnknownClassError):
         return click.UsageError(f"--class: {error}")
-    advice = next((ADVICE[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in ADVICE), None)
-    text = str(error) if advice is None else f"{error} ({advice.format(**_words_of(error))})"
+    text = error_text(error)
     return click.UsageError(text) if error.exit_code == 2 else click.ClickException(text)
+
+
+def error_text(error: VonError) -> str:
+    """The error's message, and the options that help."""
+    advice = next((ADVICE[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in ADVICE), None)
+    return str(error) if advice is None else f"{error} ({advice.format(**_words_of(error))})"
 
 
 def _words_of(error: VonError) -> dict[str, Any]:

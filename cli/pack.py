@@ -10,7 +10,7 @@ from voncli.options import FolderType, folder_option, json_option, print_json
 from voncli.output import disk_errors, user_errors
 
 if TYPE_CHECKING:
-    from vondata.dataset.write_shards import PackedPart
+    from vondata.dataset.write_shards import ShardedPart
     from vondata.io.fs import RemoteFolder
     from vondata.types import Kind
 
@@ -27,11 +27,11 @@ def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], sh
     """Writes the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
     from voncli.output import ProgressReporter
 
-    from vondata.dataset.write_shards import pack as pack_parts
+    from vondata.dataset.write_shards import write_shards
 
     parts = _parts(data, class_names)
     with user_errors(), ProgressReporter() as progress, disk_errors(f"--into {into}"):
-        packed = pack_parts(data, into, parts, shard_bytes=_bytes(shard_size), on_event=progress)
+        packed = write_shards(data, into, parts, shard_bytes=_bytes(shard_size), on_event=progress)
     if as_json:
         print_json({"data": str(data), "into": str(into), "parts": [_as_json(part) for part in packed]})
     else:
@@ -63,7 +63,7 @@ def _bytes(size: str) -> int:
     return found
 
 
-def _as_json(part: PackedPart) -> dict[str, Any]:
+def _as_json(part: ShardedPart) -> dict[str, Any]:
     return {
         "class": part.class_name,
         "kind": part.kind,
@@ -73,7 +73,7 @@ def _as_json(part: PackedPart) -> dict[str, Any]:
     }
 
 
-def _print(packed: list[PackedPart], into: Path | RemoteFolder) -> None:
+def _print(packed: list[ShardedPart], into: Path | RemoteFolder) -> None:
     from voncli.output import print_table
 
     rows = [

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 from voncli.options import FiniteRange, FolderType, folder_option
-from voncli.output import local_copy
-from voncli.prepare_run import Running, run_options, run_preparation
+from voncli.output import error_text, local_copy
+from voncli.prepare_run import PrepareCommand, run_options, run_preparation
 
 if TYPE_CHECKING:
-    from voncli.prepare_run import Running
-
     from vondata.frames import Axis
     from vondata.images.settings import ImageSettings
     from vondata.io.fs import RemoteFolder
@@ -82,12 +80,12 @@ def source_folder(
     try:
         count = lay_out(folder, root, contents)
     except RemoteError as error:
-        raise click.UsageError(f"{flag}: {error}") from error
+        raise click.UsageError(f"{flag}: {error_text(error)}") from error
     click.echo(f"{folder}: {count:,} files", err=True)
     return SourceFolder(root, folder)
 
 
-def found_items(sources: Sequence[tuple[SourceFolder, Iterator[Item]]], running: Running) -> Iterator[Item]:
+def found_items(sources: Sequence[tuple[SourceFolder, Iterator[Item]]], command: PrepareCommand) -> Iterator[Item]:
     """The items of all sources, each with its folder, or an error that says what is in a folder instead.
 
     A folder without any of the classes asked for with --class is passed over where another one has some.
@@ -103,10 +101,10 @@ def found_items(sources: Sequence[tuple[SourceFolder, Iterator[Item]]], running:
                 yield item
         except CollectionMissingError as error:
             missing.append(folder.words(f"{error}. {_what_is_in(folder.root)}"))
-    if missing and not (found and running.class_names):
+    if missing and not (found and command.class_names):
         raise click.UsageError(" ".join(missing))
     if not found:
-        names = ", ".join(each.name for each in running.classes())
+        names = ", ".join(each.name for each in command.classes())
         inside = " ".join(each.words(f"{each.root}: {_what_is_in(each.root)}") for each, _ in sources)
         raise click.UsageError(f"nothing was found of the classes {names}. {inside}")
     for words in missing:
@@ -173,11 +171,11 @@ def match_classes(
                 counts[name] = match_remote_photos(data, copy, name, workers=workers, on_event=tell)
         except (ManifestMissingError, NoShapesError) as error:
             if wanted:
-                raise click.ClickException(f"--match-viewpoints: {error}") from error
+                raise click.ClickException(f"--match-viewpoints: {error_text(error)}") from error
         except (ShapeFileError, EmptyShapeError) as error:
             raise click.ClickException(
-                f"viewpoints cannot be matched against the shapes of class {name}: {error}; prepare the shapes again "
-                "with --force, or leave viewpoints unknown with --no-match-viewpoints"
+                f"viewpoints cannot be matched against the shapes of class {name}: {error.message}; prepare the "
+                "shapes again with --force, or leave viewpoints unknown with --no-match-viewpoints"
             ) from error
     return counts
 
@@ -256,16 +254,16 @@ def prepare() -> None:
 )
 @run_options
 def shapenet(
-    shapenet: Path | RemoteFolder | None, resolution: int, distance: Method, binvox: bool, running: Running
+    shapenet: Path | RemoteFolder | None, resolution: int, distance: Method, binvox: bool, command: PrepareCommand
 ) -> None:
     """Prepares the shapes of ShapeNetCore."""
     from vondata.shapes.prepare import ShapeSettings, prepare_shape
     from vondata.shapes.sources import shapenet_items
 
     folder = source_folder(shapenet, "shapenet", "--root")
-    items = shapenet_items(folder.root, running.classes(), source="binvox" if binvox else "mesh")
+    items = shapenet_items(folder.root, command.classes(), source="binvox" if binvox else "mesh")
     settings = ShapeSettings(resolution=resolution, distance=distance)
-    run_preparation(running, "shapes", found_items([(folder, items)], running), prepare_shape, settings)
+    run_preparation(command, "shapes", found_items([(folder, items)], command), prepare_shape, settings)
 
 
 @prepare.command(short_help="Prepares the meshes of any folder, all of one class.")
@@ -287,21 +285,21 @@ def meshes(
     resolution: int,
     distance: Method,
     binvox: bool,
-    running: Running,
+    command: PrepareCommand,
 ) -> None:
     """Prepares the meshes in any folder, which all are of one --class."""
     from vondata.shapes.prepare import ShapeSettings, prepare_shape
     from vondata.shapes.sources import mesh_folder_items
 
-    if len(running.class_names) != 1:
+    if len(command.class_names) != 1:
         raise click.UsageError("--class: name the one class that the meshes of this folder are of")
     if up[-1] == front[-1]:
         raise click.UsageError(f"--up {up} and --front {front} lie on the same axis")
-    (known,) = running.classes()
+    (known,) = command.classes()
     folder = source_folder(root, "", "--root")
     items = mesh_folder_items(folder.root, known.name, up, front, source="binvox" if binvox else "mesh")
     settings = ShapeSettings(resolution=resolution, distance=distance)
-    run_preparation(running, "shapes", found_items([(folder, items)], running), prepare_shape, settings)
+    run_preparation(command, "shapes", found_items([(folder, items)], command), prepare_shape, settings)
 
 
 @prepare.command(short_help="Prepares the photos of Pix3D, and of any folder.")
@@ -340,7 +338,7 @@ def images(
     segmenter: str,
     keep_duplicates: bool,
     match_viewpoints: bool | None,
-    running: Running,
+    command: PrepareCommand,
 ) -> None:
     """Prepares photos: those of Pix3D with their annotation, and folders of photos without any."""
     if pix3d is None and photos is None:
@@ -363,7 +361,7 @@ def images(
     )
     if segmenter != "grabcut":
         settings = _with_network(settings, Path(os.path.abspath(segmenter)))
-    classes = running.classes()
+    classes = command.classes()
     sources: list[tuple[SourceFolder, Iterator[Item]]] = []
     if pix3d is not None:
         folder = source_folder(pix3d, "pix3d", "--pix3d", [ANNOTATION_FILE])
@@ -373,14 +371,14 @@ def images(
         sources.append((folder, photo_items(folder.root, classes)))
     try:
         run_preparation(
-            running,
+            command,
             "images",
-            found_items(sources, running),
+            found_items(sources, command),
             prepare_image,
             settings,
             review_of(settings),
             lambda result, tell: match_classes(
-                running.data, result.classes, match_viewpoints, running.options().workers or 1, tell
+                command.data, result.classes, match_viewpoints, command.options.workers or 1, tell
             ),
         )
     except AnnotationFileError as error:

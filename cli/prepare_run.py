@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from vondata.classes import ObjectClass
     from vondata.io.fs import RemoteFolder
     from vondata.matching import MatchCount
+    from vondata.pipeline.plan import PrepareOptions
     from vondata.pipeline.run import PreparationResult, Review
-    from vondata.types import Event, Item, Kind, RunOptions, Work
+    from vondata.types import Event, Item, Kind, Work
 
     # What became of the photos of each class, given the ledger's result and whom to tell of the progress.
     Match = Callable[[PreparationResult, Callable[[Event], None]], dict[str, MatchCount]]
 
 
-LEAST_MEMORY = 300_000_000  # bytes; a process that has imported what it works with takes two thirds of it
+MIN_MEMORY_BYTES = 300_000_000  # a worker process takes two thirds of it after its imports
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,24 @@ class RejectLimitType(click.ParamType[RejectLimit]):
 
 
 @dataclass(frozen=True)
-class Running:
-    """The options that all preparation commands have."""
+class PrepareCommand:
+    """What all preparation commands are given.
+
+    Attributes:
+        class_names: named with --class; none stands for all known classes.
+        data: the dataset.
+        options: limits of the run.
+        max_rejected: the exit code tells when more items are rejected.
+        report: whether to write the page; None writes it where that needs little copying.
+        as_json: print the result as JSON.
+    """
 
     class_names: tuple[str, ...]
     data: Path | RemoteFolder
-    workers: int | None
-    limit: int | None
-    force: bool
-    item_timeout: float
-    memory_limit: str
+    options: PrepareOptions
     max_rejected: RejectLimit | None
     report: bool | None
     as_json: bool
-    scheduler: str | None
 
     def classes(self) -> tuple[ObjectClass, ...]:
         """The classes asked for, or all known ones."""
@@ -79,28 +84,28 @@ class Running:
         try:
             return tuple(load_class(name) for name in dict.fromkeys(self.class_names)) or known_classes()
         except UnknownClassError as error:
-            raise click.UsageError(f"--class: {error}") from error
-
-    def options(self) -> RunOptions:
-        """How the ledger is to run."""
-        from dask.system import CPU_COUNT
-        from dask.utils import parse_bytes
-
-        from vondata.types import RunOptions
-
-        try:
-            if self.memory_limit != "auto" and parse_bytes(self.memory_limit) < LEAST_MEMORY:
-                raise ValueError(f"{self.memory_limit} is too little for a process to start in")
-        except ValueError as error:
-            raise click.UsageError(f"--memory-limit: {error}; write it as 4GB, or auto") from error
-        workers = CPU_COUNT if self.workers is None else self.workers
-        return RunOptions(
-            workers, self.item_timeout, self.memory_limit, self.limit, self.force, scheduler=self.scheduler
-        )
+            raise cli_error(error) from error
 
 
-def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the common options to a command, which gets them together as `running`."""
+def _checked_memory_limit(text: str) -> str:
+    from dask.utils import parse_bytes
+
+    try:
+        if text != "auto" and parse_bytes(text) < MIN_MEMORY_BYTES:
+            raise ValueError(f"{text} is too little for a process to start in")
+    except ValueError as error:
+        raise click.UsageError(f"--memory-limit: {error}; write it as 4GB, or auto") from error
+    return text
+
+
+def _worker_count(workers: int | None) -> int:
+    from dask.system import CPU_COUNT
+
+    return int(CPU_COUNT) if workers is None else workers
+
+
+def run_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Adds the common options to a verb, which gets them together as `command`."""
 
     @folder_option("data", help="Folder of the prepared dataset, or its URL.", urls="used")
     @click.option(
@@ -146,7 +151,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
         help="Write the page to look at. [default: yes; for a URL, where at most 1 GB has to be copied here]",
     )
     @json_option
-    @functools.wraps(command)
+    @functools.wraps(verb)
     def wrapper(
         data: Path | RemoteFolder,
         class_names: tuple[str, ...],
@@ -161,19 +166,23 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
         as_json: bool,
         **own: Any,
     ) -> None:
-        command(
-            running=Running(
+        from vondata.pipeline.plan import PrepareOptions
+
+        verb(
+            command=PrepareCommand(
                 class_names=class_names,
                 data=data,
-                workers=workers,
-                limit=limit,
-                force=force,
-                item_timeout=item_timeout,
-                memory_limit=memory_limit,
+                options=PrepareOptions(
+                    workers=_worker_count(workers),
+                    timeout_s=item_timeout,
+                    memory_limit=_checked_memory_limit(memory_limit),
+                    scheduler=scheduler,
+                    limit=limit,
+                    force=force,
+                ),
                 max_rejected=max_rejected,
                 report=report,
                 as_json=as_json,
-                scheduler=scheduler,
             ),
             **own,
         )
@@ -182,7 +191,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def run_preparation(
-    running: Running,
+    command: PrepareCommand,
     kind: Kind,
     items: Iterable[Item],
     work: Work,
@@ -199,37 +208,36 @@ def run_preparation(
     from vondata.errors import VonError
     from vondata.pipeline.run import prepare
 
-    options = running.options()
-    log = log_file(running.data)
+    log = log_file(command.data)
     try:
-        with ProgressReporter() as progress, disk_errors(f"--data {running.data}"), logs_to(log, progress.say):
-            result = prepare(kind, items, work, settings, running.data, options, progress, review)
+        with ProgressReporter() as progress, disk_errors(f"--data {command.data}"), logs_to(log, progress.say):
+            result = prepare(kind, items, work, settings, command.data, command.options, progress, review)
             matches = {} if match is None else match(result, progress)
-            page = _write_report(running, progress) if result.classes else None
+            page = _write_report(command, progress) if result.classes else None
     except KeyboardInterrupt:
         click.echo("\nStopped. What is done stays done; the same command goes on from here.", err=True)
         raise click.exceptions.Exit(1) from None
     except VonError as error:
         raise cli_error(error) from error
-    if running.as_json:
+    if command.as_json:
         print_json(
-            result_as_json(result, running.data, page)
+            result_as_json(result, command.data, page)
             | {"viewpoints": {name: asdict(count) for name, count in matches.items()}}
         )
     else:
-        print_preparation(result, running.data, page)
+        print_preparation(result, command.data, page)
         print_matches(matches)
-    end(result, running, log)
+    end(result, command, log)
 
 
-def _write_report(running: Running, progress: ProgressReporter) -> Path | None:
+def _write_report(command: PrepareCommand, progress: ProgressReporter) -> Path | None:
     """The page, of this machine's copy where the dataset is behind a URL."""
     from vondata.report.page import write_report
 
     why = "No page is written; --report does it"
-    if running.report is False or (copy := local_copy(running.data, asked=running.report is True, why=why)) is None:
+    if command.report is False or (copy := local_copy(command.data, asked=command.report is True, why=why)) is None:
         return None
-    return write_report(copy, workers=running.options().workers, on_event=progress)
+    return write_report(copy, workers=command.options.workers, on_event=progress)
 
 
 DONE_WITH_REJECTS = 3
@@ -310,10 +318,10 @@ def print_preparation(result: PreparationResult, data: Path | RemoteFolder, page
     click.echo(f"Done in {_duration(result.seconds)}.")
 
 
-def end(result: PreparationResult, running: Running, log: Path) -> None:
+def end(result: PreparationResult, command: PrepareCommand, log: Path) -> None:
     """Says what went wrong, and ends the program with the exit code that the result calls for."""
     counts: Sequence[Any] = list(result.classes.values())
-    for name in dict.fromkeys(running.class_names):
+    for name in dict.fromkeys(command.class_names):
         if name not in result.classes:
             click.echo(f"Nothing was found of class {name}.", err=True)
     bugs = sum(count.reasons["internal_error"] for count in counts)
@@ -321,7 +329,7 @@ def end(result: PreparationResult, running: Running, log: Path) -> None:
         click.echo(f"VON failed on {bugs} items, which is a bug; {log} has the tracebacks.", err=True)
         raise click.exceptions.Exit(1)
     found, rejected = sum(count.found for count in counts), sum(count.rejected for count in counts)
-    if running.max_rejected is not None and running.max_rejected.is_exceeded(rejected, found):
+    if command.max_rejected is not None and command.max_rejected.is_exceeded(rejected, found):
         click.echo(f"{rejected} of {found} items were rejected, more than --max-rejected allows.", err=True)
         raise click.exceptions.Exit(DONE_WITH_REJECTS)
 

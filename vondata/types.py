@@ -1,4 +1,4 @@
-"""What preparation works on: one item of a collection, and how it can turn out."""
+"""Types of preparation: items of a collection, their rejection, work functions and progress events."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Rejected(VonError):
-    """Raised by a work function when an item cannot be used; becomes a row, never stops a run.
+    """Raised by a work function when an item cannot be used; becomes a row of the manifest and never stops a run.
 
     Args:
         reason: a name from `manifests/reasons.toml`.
-        detail: what was found, in words.
+        detail: what was found, for people.
     """
 
     http_status = 422
@@ -41,7 +41,7 @@ class Rejected(VonError):
         return f"{self.reason}: {self.detail}"
 
     def __reduce__(self) -> tuple[type[Rejected], tuple[str, str]]:
-        """Rejections travel between processes."""
+        """Pickles, as rejections are raised in worker processes."""
         return type(self), (self.reason, self.detail)
 
 
@@ -53,12 +53,13 @@ class Item:
         id: stable and safe as file name (see `file_safe`), unique within class and kind, never a list index.
         class_name: the class it belongs to.
         source: the path as shown to the user.
-        inputs: the files whose bytes decide the result; the first one's SHA-256 is the row's `sha256`.
-        fields: JSON-able facts for the work function (annotation, axes, ...); they decide the result too.
-        rejected: reason and detail when planning already knows that the item is of no use; no work is done then.
-        collection: where the item comes from, such as `shapenet /data/ShapeNetCore.v2`; planning a collection anew
-            drops the rows whose items have vanished from it.
-        versions: of inputs that are URLs, what their listing says of size and content; empty for local files.
+        inputs: the files whose bytes determine the result; the first one's SHA-256 is the row's `sha256`.
+        fields: further inputs of the work function (annotation, axes, ...) as JSON values; they determine the result
+            as well.
+        rejected: reason and detail when planning already knows that the item cannot be used; no work is done then.
+        collection: where the item comes from, such as `shapenet /data/ShapeNetCore.v2`; planning a collection again
+            drops the rows of items that have vanished from it.
+        versions: of inputs that are URLs, size and content tag from the listing; empty for local files.
     """
 
     id: str
@@ -71,30 +72,9 @@ class Item:
     versions: tuple[str, ...] = ()
 
 
-# (item, settings, output path) -> values for the row's columns. Top level or functools.partial, since it travels to
-# other processes; raises Rejected; writes its output atomically.
+# (item, settings, output path) -> values of the row's columns. A top-level function or functools.partial, as it is
+# pickled; raises Rejected; writes its output atomically.
 Work = Callable[[Item, Any, Path], Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How to run, which never changes what comes out.
-
-    Attributes:
-        workers: processes; 0 works in this process, without time and memory limits.
-        item_timeout_s: seconds after which an item is given up.
-        memory_limit: per process, such as "4GB"; "auto" shares the machine's memory between the processes.
-        limit: at most this many items of each class, in the order of planning; None takes all.
-        force: do everything anew, whatever the journal says.
-        scheduler: address of a running Dask scheduler whose workers do the work; None works on this machine.
-    """
-
-    workers: int = 0
-    item_timeout_s: float = 600.0
-    memory_limit: str = "auto"
-    limit: int | None = None
-    force: bool = False
-    scheduler: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,12 +82,12 @@ class Event:
     """Progress of a run.
 
     Attributes:
-        stage: planning (items are being found), running (the first one is about to start), finished (one item is
+        stage: planning (items are being found), running (the first item is about to start), finished (an item is
             done), writing (the manifests), sketching (shapes to match photos against), matching (photos), drawing
-            (the page's pictures).
+            (thumbnails), packing (shards), merging (datasets).
         done: items planned or finished so far, rows to write, shapes, photos or pictures done.
-        total: how many this run has to do; None while planning and writing.
-        row: the finished item's row.
+        total: number of them in this run; None while planning and writing.
+        row: of the finished item.
     """
 
     stage: Stage

@@ -16,8 +16,8 @@ from vondata.dataset.manifest import SUFFIX, prepared, read_manifest, write_mani
 from vondata.dataset.metadata import PartRecord, record_part
 from vondata.dataset.schema import plain_row
 from vondata.dataset.shape_file import load_shape, save_shape
-from vondata.dataset.shards import OutputFiles, PackedDatasetError
-from vondata.dataset.write_shards import pack
+from vondata.dataset.shards import OutputFiles, ShardedDatasetError
+from vondata.dataset.write_shards import write_shards
 from vondata.matching import build_bank, choose_shapes, match_photos, match_viewpoints
 from vondata.matching.bank import BankSettings, bank_key
 from vonmodel.data.datasets import ShapeDataset
@@ -48,7 +48,7 @@ def data(tiny_data: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shards(data: Path, tmp_path: Path) -> Path:
-    pack(data, tmp_path / "shards", [("chair", kind) for kind in SUFFIX], shard_bytes=10_000)
+    write_shards(data, tmp_path / "shards", [("chair", kind) for kind in SUFFIX], shard_bytes=10_000)
     return tmp_path / "shards"
 
 
@@ -119,9 +119,9 @@ def test_nothing_is_added_to_shards(shards: Path, tmp_path: Path) -> None:
     before = sorted(shards.rglob("*.*"))
     refused = von("prepare", "meshes", "--root", tmp_path / "meshes", "--class", "chair", "--data", shards)
     assert refused.exit_code == 1
-    assert f"{shards} is packed: the shapes of class chair lie in shards" in refused.output
-    with pytest.raises(PackedDatasetError, match="the images of class chair lie in shards"):
+    assert f"{shards}: the shapes of class chair lie in shards" in refused.output
+    with pytest.raises(ShardedDatasetError, match="the images of class chair lie in shards"):
         match_photos(shards, "chair")
     assert sorted(shards.rglob("*.*")) == before
     refused = von("merge", shards, shards, "--into", tmp_path / "joined")
-    assert "is packed and has no journal" in refused.output
+    assert "has shards and no journal" in refused.output

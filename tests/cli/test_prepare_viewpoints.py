@@ -105,7 +105,7 @@ def test_without_shapes_photos_stay_without_viewpoint_unless_asked(von: Von, tmp
     assert "matched" not in result.stdout
     asked = von("prepare", "images", "--photos", "photos", "--match-viewpoints")
     assert asked.exit_code == 1
-    assert "--match-viewpoints: data has no shapes of class 'chair': prepare them first" in asked.output
+    assert "--match-viewpoints: data has no shapes of class 'chair'; prepare them first" in asked.output
 
 
 def test_a_damaged_shape_is_named(von: Von) -> None:

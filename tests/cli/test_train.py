@@ -106,7 +106,7 @@ def test_a_configuration_file(tiny_data: Path, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["--class=chare"], 2, "did you mean 'chair'?"),
-        (["--class=car"], 1, "has no shapes of class 'car': prepare them first (von prepare shapenet"),
+        (["--class=car"], 1, "has no shapes of class 'car'; prepare them first (von prepare shapenet"),
         (["--class=chair", "--set=shape.stedy=3"], 1, "did you mean 'steady'?"),
         (["--class=chair", "--set=model.resolution=24"], 1, "resolution is 24; the networks exist for 16, 32"),
         (["--class=chair", "--preset=demo", "--set=model.image_size=64"], 1, "von prepare with --size 64"),

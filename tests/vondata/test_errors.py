@@ -11,7 +11,9 @@ import voncli
 
 import vondata
 import vonmodel
+from vondata.dataset.manifest import ManifestMissingError
 from vondata.errors import VonError
+from vondata.io.fs import DeliveryError
 from vondata.types import Rejected
 
 GPU_ONLY = ("_gpu",)
@@ -59,3 +61,15 @@ def test_the_hint_follows_the_message():
 def test_rejections_travel_between_processes():
     again = pickle.loads(pickle.dumps(Rejected("file_corrupt", "84 faces are announced, 54 are there")))
     assert (again.reason, again.detail) == ("file_corrupt", "84 faces are announced, 54 are there")
+
+
+def test_errors_travel_between_processes(tmp_path) -> None:
+    for error in (
+        DeliveryError(28, "s3://a takes no file"),
+        ManifestMissingError(tmp_path, "chair", "shapes"),
+        VonError("it is broken", hint="mend it"),
+    ):
+        copy = pickle.loads(pickle.dumps(error))
+        assert type(copy) is type(error)
+        assert (str(copy), vars(copy)) == (str(error), vars(error))
+    assert pickle.loads(pickle.dumps(DeliveryError(28, "full"))).errno == 28

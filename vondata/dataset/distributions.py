@@ -25,7 +25,7 @@ AZIMUTH_EDGES_DEG = np.arange(-180, 181, 15)
 ELEVATION_EDGES_DEG = np.arange(-30, 91, 10)
 FINE_AZIMUTH_EDGES_DEG = np.arange(-180.0, 180.1, 5.0)
 FINE_ELEVATION_EDGES_DEG = np.arange(-90.0, 90.1, 2.5)
-LEAST_CONFIDENCE = 0.6  # of a matched viewpoint: what is more likely wrong is worse than no viewpoint
+MIN_CONFIDENCE = 0.6  # of a matched viewpoint: what is more likely wrong is worse than no viewpoint
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def viewpoint_histogram(
 def known_viewpoints(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     """(n, 2) azimuth and elevation in degrees of rows of an images manifest.
 
-    NaN where nobody knows, and where a match is less confident than `LEAST_CONFIDENCE`.
+    NaN where nobody knows, and where a match is less confident than `MIN_CONFIDENCE`.
     """
     viewpoints = np.array(rows[["azimuth_deg", "elevation_deg"]], dtype=np.float64)
     if "viewpoint_confidence" in rows:
-        viewpoints[np.asarray(rows["viewpoint_confidence"] < LEAST_CONFIDENCE)] = np.nan
+        viewpoints[np.asarray(rows["viewpoint_confidence"] < MIN_CONFIDENCE)] = np.nan
     return viewpoints

@@ -1,4 +1,4 @@
-"""The tables of a prepared dataset: one row per item found, as Parquet and CSV, and where the files lie."""
+"""Manifests: the tables of a dataset, Parquet and CSV, one row per item found; paths of its files; the splits."""
 
 from __future__ import annotations
 
@@ -34,19 +34,25 @@ VIEWPOINT_COLUMNS = ["status", "azimuth_deg", "elevation_deg", "viewpoint_confid
 
 
 class ManifestMissingError(VonError, FileNotFoundError):
-    """There is no manifest of this class and kind yet."""
+    """There is no manifest of this class and kind yet.
+
+    Attributes:
+        class_name: the class.
+        kind: shapes or images.
+    """
 
     def __init__(self, data: Path, class_name: str, kind: Kind) -> None:
+        super().__init__(f"{data} has no {kind} of class {class_name!r}", hint="prepare them first")
         self.class_name, self.kind = class_name, kind
-        super().__init__(f"{data} has no {kind} of class {class_name!r}: prepare them first")
 
 
 class ManifestDamagedError(VonError, ValueError):
-    """A manifest that cannot be read, or is of something else."""
+    """A manifest that cannot be read, or that belongs to another class."""
 
     def __init__(self, path: Path, what: object) -> None:
         super().__init__(
-            f"{path} is damaged ({what}): remove it and prepare again, which writes it anew from the journal"
+            f"{path} is damaged ({what})",
+            hint="remove it and prepare again, which writes it from the journal without preparing any item again",
         )
 
 
@@ -110,7 +116,7 @@ def prepared(frame: pd.DataFrame, split: Split | None = None) -> pd.DataFrame:
 
 
 def read_viewpoints(data: Path, class_name: str) -> ViewpointHistogram | None:
-    """How the known viewpoints of a class's prepared photos are spread, in fine cells; None when none is known.
+    """The histogram, in fine cells, of the known viewpoints of a class's prepared photos; None without any.
 
     Raises:
         ManifestMissingError: no photos of the class have been prepared.
@@ -127,7 +133,7 @@ def read_viewpoints(data: Path, class_name: str) -> ViewpointHistogram | None:
 
 
 def split_of(id: str) -> Split:
-    """The split of an item: a hash of its id, so that it never moves when others come or go."""
+    """The split of an item by a hash of its id, so it does not change when other items are added or removed."""
     point = int.from_bytes(hashlib.sha256(id.encode("utf-8")).digest()[:8], "big") / 2**64
     for split, share in SPLIT_SHARES.items():
         if point < share:
@@ -137,7 +143,7 @@ def split_of(id: str) -> Split:
 
 
 def write_manifest(data: Path, class_name: str, kind: Kind, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes the Parquet and CSV manifests, each whole or not at all; memory does not grow with the rows.
+    """Writes the Parquet and CSV manifests, each atomically and in memory that does not grow with the rows.
 
     The Parquet manifest of photos also holds the histogram of their viewpoints, see `read_viewpoints`.
     """

@@ -1,4 +1,4 @@
-"""`von-dataset.json`: what a folder is, and with which settings each part of it was prepared."""
+"""`von-dataset.json`: marks a folder as a dataset and records the settings each part was prepared with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMAT_VERSION = 1  # of the dataset; another version makes every item be prepar
 
 
 class DatasetFormatError(VonError, ValueError):
-    """The folder's `von-dataset.json` is not one that this version can add to."""
+    """The folder's `von-dataset.json` is damaged or of a newer version."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PartRecord:
 
 
 def read_dataset(data: Path) -> dict[str, dict[Kind, PartRecord]]:
-    """What has been prepared, by class and kind; empty for a new folder.
+    """The records of all parts by class and kind; empty for a new folder.
 
     Raises:
         DatasetFormatError: the file is damaged or of a newer version.
@@ -60,17 +60,17 @@ def read_dataset(data: Path) -> dict[str, dict[Kind, PartRecord]]:
             for class_name, kinds in document["classes"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetFormatError(f"{path} is damaged ({error}); remove it and prepare again") from error
+        raise DatasetFormatError(f"{path} is damaged ({error})", hint="remove it and prepare again") from error
     if version > FORMAT_VERSION:
         raise DatasetFormatError(
-            f"{path} has format version {version} and this VON knows up to {FORMAT_VERSION}: use a newer VON, or "
-            "another folder"
+            f"{path} has format version {version} and this VON reads up to {FORMAT_VERSION}",
+            hint="use a newer VON, or another data folder",
         )
     return parts
 
 
 def record_part(data: Path, class_name: str, kind: Kind, record: PartRecord) -> None:
-    """Writes one part's record; others, which another run may be writing just now, stay as they are."""
+    """Writes the record of one part; records of other parts, which another run may be writing, are kept."""
     with _locked(data / "journal" / ".dataset.lock"):
         parts = read_dataset(data)
         parts.setdefault(class_name, {})[kind] = record

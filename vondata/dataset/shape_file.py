@@ -1,4 +1,4 @@
-"""How a prepared shape lies on disk: one .npz of compressed arrays, written whole or not at all."""
+"""The file format of a prepared shape: one .npz of compressed arrays, written atomically."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from vondata.kernels import kernel
 Bools = npt.NDArray[np.bool_]
 FORMAT_VERSION = 1
 _LEVEL, _HARD_LEVEL = 6, 18
-_HARD_ABOVE = 0.07  # bytes a voxel: rare intricate shapes are worth half a second of compression
+_HARD_ABOVE = 0.07  # bytes per voxel above which a file is compressed harder, which takes half a second
 _NPY_1 = b"\x93NUMPY\x01\x00"
 _COPIES, _LOWEST = np.uint64(0x8040201008040201), np.uint64(0x0101010101010101)
-_LARGEST = 1024  # voxels along an edge that a file may ask memory for
+_MAX_RESOLUTION = 1024  # voxels along an edge; a file of more is refused before memory is allocated
 _LARGE_PAGE = 1 << 21
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: equal shapes are equal files
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal shapes give equal files
 
 
 class ShapeFileError(VonError, ValueError):
     """A file that is not a prepared shape, or a damaged one."""
 
     def __init__(self, path: ReadableFile, what: str) -> None:
-        super().__init__(f"{path} is not a prepared shape: {what}; prepare it again")
+        super().__init__(f"{path} is not a prepared shape: {what}", hint="remove it and prepare it again")
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedShape:
-    """A shape on an N^3 grid of the object frame, and the way back to its source.
+    """A shape on an N^3 grid of the object frame, and its transform to the source's coordinates.
 
     A point of the source's coordinates is p_source = rotation^T @ p_object / scale + centre.
 
@@ -110,12 +110,12 @@ def load_shape(path: ReadableFile) -> PreparedShape:
         ShapeFileError: the file is not one, is damaged, or was written by a newer version.
     """
     with _open(path) as shape:
-        room = _Room(shape.resolution, distances=1, grids=2)
+        arena = _Arena(shape.resolution, distances=1, grids=2)
         surface, interior = shape.packed("surface"), shape.packed("interior")
         return PreparedShape(
-            occupancy=shape.unpacked(surface | interior, room),
-            surface=shape.unpacked(surface, room),
-            distance=shape.distance(room),
+            occupancy=shape.unpacked(surface | interior, arena),
+            surface=shape.unpacked(surface, arena),
+            distance=shape.distance(arena),
             scale=float(shape.numbers("scale", ())),
             centre=tuple(shape.numbers("centre", (3,)).tolist()),
             rotation=shape.numbers("rotation", (3, 3)),
@@ -126,48 +126,48 @@ def load_occupancy(path: ReadableFile) -> Bools:
     """Reads the (N, N, N) occupancy of a prepared shape alone; errors as `load_shape`."""
     with _open(path) as shape:
         packed = shape.packed("surface") | shape.packed("interior")
-        return shape.unpacked(packed, _Room(shape.resolution, distances=0, grids=1))
+        return shape.unpacked(packed, _Arena(shape.resolution, distances=0, grids=1))
 
 
 def load_distance(path: ReadableFile) -> npt.NDArray[np.float32]:
     """Reads the (N, N, N) distance, in cube edges, of a prepared shape alone; errors as `load_shape`."""
     with _open(path) as shape:
-        return shape.distance(_Room(shape.resolution, distances=1, grids=0))
+        return shape.distance(_Arena(shape.resolution, distances=1, grids=0))
 
 
-class _Room:
-    """Memory for the volumes of a shape in one piece that begins with a large page.
+class _Arena:
+    """One memory block for the volumes of a shape, aligned to a large page.
 
-    Most of the time to load a shape would go by in handing out its memory in pages of 4 kB.
+    With pages of 4 kB, most of the time to load a shape would be spent on page faults.
     """
 
     def __init__(self, resolution: int, *, distances: int, grids: int) -> None:
         self.shape = (resolution,) * 3
         self._voxels = resolution**3
-        size = distances * _in_eights(4 * self._voxels) + grids * _in_eights(self._voxels)
+        size = distances * _round_up_to_8(4 * self._voxels) + grids * _round_up_to_8(self._voxels)
         memory = np.empty(size + _LARGE_PAGE, dtype=np.uint8)
         start = -memory.ctypes.data % _LARGE_PAGE
         self._left = memory[start : start + size]
 
     def distance(self) -> npt.NDArray[np.float32]:
-        """The next (N, N, N) distances, not filled in."""
+        """The next (N, N, N) distances, uninitialised."""
         return self._take(4 * self._voxels)[: 4 * self._voxels].view(np.float32).reshape(self.shape)
 
     def grid(self) -> npt.NDArray[np.uint8]:
-        """The next flat grid of N^3 voxels, not filled in, its length a multiple of eight."""
+        """The next flat grid of N^3 voxels, uninitialised, its length a multiple of eight."""
         return self._take(self._voxels)
 
     def _take(self, size: int) -> npt.NDArray[np.uint8]:
-        taken, self._left = np.split(self._left, [_in_eights(size)])
+        taken, self._left = np.split(self._left, [_round_up_to_8(size)])
         return taken
 
 
-def _in_eights(size: int) -> int:
+def _round_up_to_8(size: int) -> int:
     return -(-size // 8) * 8
 
 
 class _ShapeFile:
-    """The arrays of a shape file, each looked up by name when asked for."""
+    """The arrays of a shape file, read by name on demand."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
@@ -175,7 +175,7 @@ class _ShapeFile:
         if version != FORMAT_VERSION:
             raise ValueError(f"its format is {version}, this program reads {FORMAT_VERSION}")
         self.resolution = int(self.numbers("resolution", (), "<i8"))
-        if not 2 <= self.resolution <= _LARGEST:
+        if not 2 <= self.resolution <= _MAX_RESOLUTION:
             raise ValueError(f"its resolution is {self.resolution}")
 
     def numbers(self, name: str, shape: tuple[int, ...], kind: str = "<f8") -> npt.NDArray[Any]:
@@ -183,22 +183,24 @@ class _ShapeFile:
         return self._array(name, kind).reshape(shape)
 
     def packed(self, name: str) -> npt.NDArray[np.uint8]:
-        """A set of voxels, eight in a byte."""
+        """A bit mask of voxels, eight in a byte."""
         return np.frombuffer(self._expand(name, -(-(self.resolution**3) // 8)), np.uint8)
 
-    def unpacked(self, packed: npt.NDArray[np.uint8], room: _Room) -> Bools:
-        """The same, (N, N, N)."""
-        grid = room.grid()
+    def unpacked(self, packed: npt.NDArray[np.uint8], arena: _Arena) -> Bools:
+        """The voxels (N, N, N) of a bit mask."""
+        grid = arena.grid()
         _unpack_bytes(packed, grid.view(np.uint64))
-        return grid[: self.resolution**3].view(np.bool_).reshape(room.shape)
+        return grid[: self.resolution**3].view(np.bool_).reshape(arena.shape)
 
-    def distance(self, room: _Room) -> npt.NDArray[np.float32]:
+    def distance(self, arena: _Arena) -> npt.NDArray[np.float32]:
         """The distance field in cube edges."""
         count, width = coarse_count(self.resolution), int(self.numbers("distance_fine_bytes", (), "<i8"))
         coarse = self._expand("distance_coarse", 2 * count)
         fine = self._expand("distance_fine", (self.resolution**3 - count) * width)
         codes = np.frombuffer(fine, np.int8) if width == 1 else np.frombuffer(fine, np.int16)
-        return decode_distance(EncodedField(np.frombuffer(coarse, np.int16), codes), self.resolution, room.distance())
+        return decode_distance(
+            EncodedField(np.frombuffer(coarse, np.int16), codes), self.resolution, arena.distance()
+        )
 
     def _expand(self, name: str, size: int) -> bytes:
         packed = self._array(name, "|u1").tobytes()
@@ -207,7 +209,7 @@ class _ShapeFile:
         return zstandard.ZstdDecompressor().decompress(packed)
 
     def _array(self, name: str, kind: str) -> npt.NDArray[Any]:
-        """The numbers of a member; what its header says of them is known, and looked at no closer than that."""
+        """The numbers of a member, whose header must name this dtype; its shape is known and not read."""
         content = self._archive.read(f"{name}.npy")
         start = 10 + int.from_bytes(content[8:10], "little")
         if content[:8] != _NPY_1 or f"'descr': '{kind}'".encode() not in content[10:start]:
@@ -233,7 +235,7 @@ def _compress(array: npt.NDArray[Any], level: int = _LEVEL) -> npt.NDArray[np.ui
 
 @kernel
 def _unpack_bytes(packed: npt.NDArray[np.uint8], voxels: npt.NDArray[np.uint64]) -> None:
-    """The eight voxels of each byte, the first in its highest bit, as the eight bytes of a word, the first lowest."""
+    """Expands every byte to eight bytes of 0 or 1, its highest bit first."""
     for i in range(packed.size):
-        # The product has the byte's bit 7 - k at bit 8 k + 7, whatever the others are.
+        # The product has bit 7 - k of the byte at bit 8 k + 7.
         voxels[i] = (np.uint64(packed[i]) * _COPIES >> np.uint64(7)) & _LOWEST

@@ -1,7 +1,7 @@
-"""Where the files of a dataset are read from: each by itself, or out of the shards of a packed dataset.
+"""Reads the files of a dataset: single files, or members of WebDataset shards.
 
-A packed dataset has the tables of the dataset it was made from, and in place of the folder `chair/shapes` the shards
-`chair/shapes-train-000000.tar` ... with an index of where in them each file lies.
+A sharded dataset has the manifests of the dataset it was made from, and in place of the folder `chair/shapes` the
+shards `chair/shapes-train-000000.tar` ... with an index of shard, offset and size of every file.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class PackedDatasetError(VonError, RuntimeError):
-    """A packed dataset is to be read, not to be added to."""
+class ShardedDatasetError(VonError, RuntimeError):
+    """Nothing can be added to a sharded dataset."""
 
     def __init__(self, data: object, class_name: str, kind: Kind) -> None:
         super().__init__(
-            f"{data} is packed: the {kind} of class {class_name} lie in shards, to which nothing can be added. Work "
-            "on the dataset that it was packed from, then pack that again"
+            f"{data}: the {kind} of class {class_name} lie in shards, to which nothing can be added",
+            hint="work on the dataset that the shards were written from, then write them again",
         )
 
 
@@ -32,7 +32,7 @@ class OutputFiles:
     """The prepared files of a class and kind by their id.
 
     Args:
-        data: a dataset, packed or not.
+        data: a dataset, sharded or not.
         class_name: the class.
         kind: shapes or images.
     """
@@ -44,30 +44,30 @@ class OutputFiles:
             self._slices = _read_index(index)
 
     @property
-    def are_packed(self) -> bool:
-        """Whether they lie in shards."""
+    def are_sharded(self) -> bool:
+        """Whether the files lie in shards."""
         return self._slices is not None
 
     def __getitem__(self, id: str) -> ReadableFile:
         """The file of a prepared item.
 
         Raises:
-            FileNotFoundError: the dataset is packed, and no shard holds the item.
+            FileNotFoundError: the dataset is sharded, and no shard holds the item.
         """
         if self._slices is None:
             return output_path(*self._place, id)
         if id not in self._slices:
-            raise FileNotFoundError(f"{index_path(*self._place)} does not list {id}; pack the dataset again")
+            raise FileNotFoundError(f"{index_path(*self._place)} does not list {id}; write the shards again")
         return self._slices[id]
 
 
 def index_path(data: Path, class_name: str, kind: Kind) -> Path:
-    """The index of a packed class and kind."""
+    """The index of a sharded class and kind."""
     return data / class_name / f"{kind}.index.parquet"
 
 
 def index_schema() -> pa.Schema:
-    """Columns of an index: the item, its shard beside the index, and where in it the file lies."""
+    """Columns of an index: item id, file name of the shard beside the index, offset and size in bytes."""
     import pyarrow as pa
 
     return pa.schema([("id", pa.string()), ("shard", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])

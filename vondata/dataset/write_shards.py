@@ -1,4 +1,4 @@
-"""A dataset as few large files: WebDataset shards, which stream from anywhere, with an index to read at random."""
+"""Writes a dataset as WebDataset shards: a few large tar files to stream, with an index for random access."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ from vondata.types import Event, Kind, file_safe
 BLOCK = 512  # of a tar
 
 
-class PackError(VonError, RuntimeError):
-    """The dataset cannot be packed; the message says what to do."""
+class ShardError(VonError, RuntimeError):
+    """The shards cannot be written; the message says why."""
+
+
+class ShardTargetError(ShardError):
+    """The folder for the shards is not empty."""
 
 
 @dataclass
-class PackedPart:
-    """What was written of one class and kind."""
+class ShardedPart:
+    """Counts of what was written of one class and kind."""
 
     class_name: str
     kind: Kind
@@ -38,34 +42,34 @@ class PackedPart:
     bytes: int = 0
 
 
-def pack(
+def write_shards(
     data: Path,
     into: Path | RemoteFolder,
     parts: list[tuple[str, Kind]],
     *,
     shard_bytes: int,
     on_event: Callable[[Event], None] | None = None,
-) -> list[PackedPart]:
-    """Writes the prepared shapes and photos of these classes into shards of one split each.
+) -> list[ShardedPart]:
+    """Writes the prepared shapes and photos of these classes to shards, each of one split.
 
-    A sample is `<key>.npz` or `<key>.png` with the row of the manifest as `<key>.json`. Samples come in the order of
-    a hash of their id, so that reading on is reading at random. The same dataset gives the same bytes.
+    A sample is `<key>.npz` or `<key>.png` with the row of the manifest as `<key>.json`. Samples are ordered by a hash
+    of their id, so that reading sequentially is reading in random order. The same dataset gives the same bytes.
 
     Args:
         data: the dataset.
         into: an empty or new folder, or a URL.
         parts: classes and kinds.
         shard_bytes: a shard ends with the sample that reaches this size.
-        on_event: told of the progress.
+        on_event: called with the progress.
 
     Raises:
-        PackError: the folder is not empty, or an output is missing.
+        ShardError: the folder is not empty, or an output is missing.
     """
     _check_empty(into)
     done = 0
     packed = []
     for class_name, kind in parts:
-        part = PackedPart(class_name, kind)
+        part = ShardedPart(class_name, kind)
         packed.append(part)
         frame = prepared(read_manifest(data, class_name, kind))
         files = OutputFiles(data, class_name, kind)
@@ -84,18 +88,18 @@ def pack(
         for table in (path := manifest_path(data, class_name, kind), path.with_suffix(".csv")):
             if table.is_file():  # Parquet always is
                 _copy(table, _below(into, table.relative_to(data)))
-    if (data / FILE_NAME).is_file():  # last, so that what has it is whole
+    if (data / FILE_NAME).is_file():  # last: it marks a complete dataset
         _copy(data / FILE_NAME, _below(into, Path(FILE_NAME)))
     return packed
 
 
 def sample_key(id: str) -> str:
-    """The key of an item in a shard: WebDataset takes what follows the first dot for the member's kind."""
+    """The key of an item in a shard, without dots, as WebDataset takes what follows a dot as the member's type."""
     return id if "." not in id else file_safe(f"{id.replace('.', '-')}-{hashlib.sha256(id.encode()).hexdigest()[:8]}")
 
 
 def _write_shards(
-    folder: str, name: str, samples: Iterator[tuple[str, dict[str, Any], ReadableFile]], part: PackedPart, most: int
+    folder: str, name: str, samples: Iterator[tuple[str, dict[str, Any], ReadableFile]], part: ShardedPart, most: int
 ) -> Iterator[tuple[str, str, int, int]]:
     """Writes samples to shards; yields id, shard, offset and size of each."""
     number = 0
@@ -121,7 +125,7 @@ def _write_shards(
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
-    """Appends a member without a time or an owner, which would make equal shards differ; where its bytes begin."""
+    """Appends a member without time or owner, so that equal shards are equal files; returns its bytes' offset."""
     member = tarfile.TarInfo(name)
     member.size, member.mode = len(content), 0o644
     tar.addfile(member, io.BytesIO(content))
@@ -133,7 +137,7 @@ def _read(file: ReadableFile) -> bytes:
         with file.open("rb") as opened:
             return opened.read()
     except FileNotFoundError as error:
-        raise PackError(f"{file} is in the manifest but not there; prepare it again") from error
+        raise ShardError(f"{file} is in the manifest but not there", hint="prepare again") from error
 
 
 def _write_index(place: str, entries: list[tuple[str, str, int, int]]) -> None:
@@ -172,4 +176,5 @@ def _check_empty(into: Path | RemoteFolder) -> None:
         with store_errors(into):
             taken = bool(system.exists(path) and system.ls(path, detail=False))
     if taken:
-        raise PackError(f"{into} is not empty; name a new folder, so that no old shard is taken for a new one")
+        hint = "name a new folder, so that no old shard is taken for a new one"
+        raise ShardTargetError(f"{into} is not empty", hint=hint)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from vondata.errors import VonError
 from vondata.types import Item, Rejected
 
-MOST_FETCHED_BYTES = 2 << 30  # of one input; what is larger is no mesh or photo
+MAX_FETCHED_BYTES = 2 << 30  # of one input; what is larger is no mesh or photo
 # Packages that fsspec asks for, with the extra of ours that brings them.
 EXTRAS = {"s3": "visual-object-networks[s3]", "s3a": "visual-object-networks[s3]"}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -39,6 +39,10 @@ class DeliveryError(VonError, OSError):
         super().__init__(message)
         self.errno = number
         self.strerror = message
+
+    def __reduce__(self) -> tuple[type[DeliveryError], tuple[int | None, str]]:
+        """Pickles with the error number, which OSError keeps outside of its attributes."""
+        return type(self), (self.errno, self.message)
 
 
 class StoreError(RemoteError, OSError):
@@ -75,7 +79,7 @@ class RemoteFile:
         """
         system, path = file_system(self.url)
         with store_errors(self.url):
-            if (system.size(path) or 0) > MOST_FETCHED_BYTES:
+            if (system.size(path) or 0) > MAX_FETCHED_BYTES:
                 raise OSError(f"{self.url} is too large")
             return io.BytesIO(system.cat_file(path))
 
@@ -225,7 +229,7 @@ def _fetch_input(url: str, copy: Path) -> None:
     try:
         with store_errors(url):
             size = system.size(path)
-        if size is not None and size > MOST_FETCHED_BYTES:
+        if size is not None and size > MAX_FETCHED_BYTES:
             raise Rejected("too_large", f"{url} has {size / 2**20:,.0f} MB")
         if not fetch(url, copy):
             raise FileNotFoundError(url)

@@ -32,7 +32,7 @@ class DatasetBusyError(VonError, RuntimeError):
 
     def __init__(self, place: Path | str, who: str = "") -> None:
         known = f" ({who})" if who else ""
-        super().__init__(f"another preparation is writing {place}{known}; wait until it ends or stop it")
+        super().__init__(f"another process is writing {place}{known}", hint="wait until it ends or stop it")
 
 
 class Leases:

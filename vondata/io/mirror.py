@@ -42,14 +42,14 @@ class _Copy:
 
 
 def mirror(
-    folder: RemoteFolder, tell: Callable[[int, int], None] | None = None, *, most_bytes: int | None = None
+    folder: RemoteFolder, tell: Callable[[int, int], None] | None = None, *, max_bytes: int | None = None
 ) -> Path:
     """Brings this machine's copy of a remote dataset up to date; only what has changed is fetched.
 
     Args:
         folder: the dataset.
         tell: told the bytes that are here and the bytes there are.
-        most_bytes: to fetch; None fetches any number.
+        max_bytes: to fetch; None fetches any number.
 
     Returns:
         the copy, below `cache_folder()`.
@@ -79,7 +79,7 @@ def mirror(
     missing = [copy for copy in copies if not copy.is_current]
     total = sum(copy.size for copy in copies)
     here = total - sum(copy.size for copy in missing)
-    if most_bytes is not None and total - here > most_bytes:
+    if max_bytes is not None and total - here > max_bytes:
         raise MirrorTooLargeError(f"{folder}: {(total - here) / 1e9:,.1f} GB would have to be fetched")
     _remove_others(root, {copy.path for copy in copies})
     for start in range(0, len(missing), AT_ONCE):

@@ -17,7 +17,7 @@ from typing import Any
 
 from vondata.classes import load_class
 from vondata.dataset.manifest import prepared, read_manifest, write_manifest
-from vondata.dataset.shards import OutputFiles, PackedDatasetError
+from vondata.dataset.shards import OutputFiles, ShardedDatasetError
 from vondata.io.fs import RemoteFolder
 from vondata.matching.bank import BankSettings, ViewBank, bank_key, build_bank, choose_shapes
 from vondata.matching.cues import PhotoUnreadableError
@@ -83,10 +83,10 @@ def match_photos(
         NoShapesError: all shapes were rejected.
         ShapeFileError, EmptyShapeError: a prepared shape is damaged.
         DatasetBusyError: another process prepares the class's photos.
-        PackedDatasetError: they lie in shards, so that nothing can be recorded of them.
+        ShardedDatasetError: they lie in shards, so that nothing can be recorded of them.
     """
-    if OutputFiles(data, class_name, "images").are_packed:
-        raise PackedDatasetError(data, class_name, "images")
+    if OutputFiles(data, class_name, "images").are_sharded:
+        raise ShardedDatasetError(data, class_name, "images")
     if not _unmatched(data, class_name):
         return MatchCount(0, 0, 0)
     shapes, object_class = choose_shapes(data, class_name, settings.shapes), load_class(class_name)
@@ -135,8 +135,8 @@ def match_remote_photos(
 
     Raises:
         RemoteError, DeliveryError: the URL cannot be read or written.
-        ManifestMissingError, NoShapesError, ShapeFileError, EmptyShapeError, DatasetBusyError, PackedDatasetError: as
-            `match_photos`.
+        ManifestMissingError, NoShapesError, ShapeFileError, EmptyShapeError, DatasetBusyError,
+            ShardedDatasetError: as `match_photos`.
     """
     with RemoteStore(data, copy) as store:
         store.open_part(class_name, "images")

@@ -1,4 +1,4 @@
-"""The Dask cluster that items run on, local or by address, and the check that its workers can do the work."""
+"""Dask clusters, local or by address: how they start, connect and stop, and the check of workers before they work."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
 
-# The processes share the cores already; threads inside them would only get in each other's way.
-ONE_THREAD = dict.fromkeys(
+# One process per core: further threads inside them would compete for the same cores.
+SINGLE_THREADED = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
 )
 LOCAL_SETTINGS = {
-    # Else the cluster gives a worker up whose replacement takes more than 15 seconds to start, as on a busy machine.
+    # By default a worker whose replacement needs more than 15 s to start, as on a busy machine, is removed for good.
     "distributed.deploy.lost-worker-timeout": "1 day",
-    # A process that the machine lets wait is not a dead one; of a dead one the connection closes at once.
+    # A process that does not answer may only be waiting for a core; the connection to a dead one closes at once.
     "distributed.comm.timeouts.connect": "2 minutes",
     "distributed.comm.timeouts.tcp": "5 minutes",
-    "distributed.scheduler.allowed-failures": 0,  # the engine tries again itself, for it knows what was running
+    "distributed.scheduler.allowed-failures": 0,  # the executor retries itself, as it knows which task was running
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.worker.multiprocessing-method": "spawn",
@@ -43,20 +43,25 @@ LOCAL_SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
-    "distributed.nanny.pre-spawn-environ": ONE_THREAD | {"MALLOC_TRIM_THRESHOLD_": "65536"},
+    "distributed.nanny.pre-spawn-environ": SINGLE_THREADED | {"MALLOC_TRIM_THRESHOLD_": "65536"},
 }
 KILL_AFTER_S = 0.5
 CONNECT_TIMEOUT_S = 10.0
 
 
 class SchedulerUnreachableError(VonError, ConnectionError):
-    """There is no Dask scheduler at the address, or it has gone."""
+    """No Dask scheduler answers at the address, or it has ended.
+
+    Attributes:
+        address: of the scheduler.
+    """
 
     def __init__(self, address: str, what: str) -> None:
         super().__init__(
-            f"Dask scheduler {address}: {what}; start one with `dask scheduler`, give its address as "
-            "tcp://host:port, or work on this machine"
+            f"Dask scheduler {address}: {what}",
+            hint="start one with `dask scheduler`, give its address as tcp://host:port, or work on this machine",
         )
+        self.address = address
 
 
 class WorkersNotStartedError(VonError, RuntimeError):
@@ -64,9 +69,9 @@ class WorkersNotStartedError(VonError, RuntimeError):
 
     def __init__(self, error: RuntimeError) -> None:
         super().__init__(
-            f"the worker processes do not start ({error}); what they wrote above says why. A script of your own must "
-            'prepare below `if __name__ == "__main__":` in a file, as each of them imports it; without processes '
-            "(0 workers) it need not"
+            f"the worker processes do not start ({error}); their output above says why",
+            hint='a script must prepare below `if __name__ == "__main__":`, as every worker process imports '
+            "it; with 0 workers, which starts no process, it need not",
         )
 
 
@@ -92,7 +97,7 @@ def connect(workers: int, memory_limit: str, scheduler: str | None = None) -> It
             yield client
         return
     with dask.config.set(LOCAL_SETTINGS), ExitStack() as stack:
-        with _ctrl_c_held_back():
+        with _ctrl_c_deferred():
             cluster = stack.enter_context(_start(workers, memory_limit))
             stack.callback(cluster.sync, _kill_workers, cluster)
             client = stack.enter_context(Client(cluster, set_as_default=False))
@@ -126,30 +131,32 @@ def _reach(scheduler: str) -> Client:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", VersionMismatchWarning)  # the recruiter says it better
-            # A client of an address that makes no sense is never whole and fails again when it is collected.
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # `WorkerCheck` says which versions differ
+            # A client of a malformed address is left half built and fails once more when it is garbage collected.
             protocol, location = parse_address(scheduler)
             get_backend(protocol)
             parse_host_port(location)
             return Client(scheduler, set_as_default=False, timeout=CONNECT_TIMEOUT_S)
     except (OSError, ImportError, ValueError) as error:  # ValueError: no such protocol, no port
-        raise SchedulerUnreachableError(scheduler, f"no Dask scheduler answers there ({_in_words(error)})") from error
+        raise SchedulerUnreachableError(
+            scheduler, f"no Dask scheduler answers there ({_first_line(error)})"
+        ) from error
 
 
-def _in_words(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
 @contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Puts Ctrl-C off until the end of the block, for this thread; for ever for threads and processes begun in it.
+def _ctrl_c_deferred() -> Iterator[None]:
+    """Defers Ctrl-C to the end of the block in this thread, and blocks it in threads and processes started in it.
 
-    Ctrl-C reaches the whole process group, but the client alone answers it, by closing the cluster.
+    Ctrl-C is sent to the whole process group, but only the client shall react to it, by closing the cluster.
     """
-    resource_tracker.ensure_running()  # multiprocessing would start it on demand, and take the mask away by doing so
-    if sys.platform == "win32":  # which has no signal masks
+    if sys.platform == "win32":  # has no signal masks
         yield
         return
+    resource_tracker.ensure_running()  # multiprocessing would start it on demand, which resets the signal mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -158,29 +165,29 @@ def _ctrl_c_held_back() -> Iterator[None]:
 
 
 async def _kill_workers(cluster: LocalCluster) -> None:
-    """Ends the processes at once, whatever they are doing; closing the cluster would wait for their items."""
+    """Ends the worker processes at once; closing the cluster would wait for their running tasks."""
     await asyncio.gather(*(nanny.close(timeout=KILL_AFTER_S) for nanny in cluster.workers.values()))
 
 
-# What has to be the same for work to travel and to come out the same.
+# Programs whose version must be the same on both sides, so that tasks can be unpickled and give the same results.
 COMPARED = ("von", "python", "distributed")
 
 logger = logging.getLogger(__name__)
 
 
 class UnfitWorkersError(VonError, RuntimeError):
-    """The scheduler or all workers of the cluster cannot do our work; the message says why."""
+    """The scheduler, or every worker of the cluster, cannot run the tasks; the message says why."""
 
 
-class Recruiter:
-    """Looks at every new worker once, before it gets work.
+class WorkerCheck:
+    """Checks versions, imports and shared folder of every new worker once, before it gets tasks.
 
     Args:
         client: of the cluster.
-        call: the work, which every worker must be able to import.
-        folder: the folder that outputs go to, which workers must see under the same path; None when each of them
-            reaches the outputs by URL, or is a process of this machine.
-        is_ours: whether the workers were started for this run, and not found by a scheduler's address.
+        call: applied to the tasks; every worker must be able to import it.
+        folder: of the outputs, which workers must see under the same path; None when they reach the outputs by URL
+            or are processes of this machine.
+        is_ours: whether the workers were started for this run, not by somebody else.
 
     Raises:
         UnfitWorkersError: the scheduler itself runs another version.
@@ -193,23 +200,19 @@ class Recruiter:
         self._call = dumps(call)
         self._folder = folder
         self._is_ours = is_ours
-        self.refused: dict[str, str] = {}  # why, by address
-        if is_ours:  # the scheduler is a part of this process
+        self.refused: dict[str, str] = {}  # reasons by address
+        if is_ours:  # the scheduler runs in this process
             return
         address = client.scheduler.address
         try:
-            answer: object = client.run_on_scheduler(_look, None)  # which unpacks the work on its way
+            answer: object = client.run_on_scheduler(_describe_worker, None)  # which unpickles the call on its way
         except ModuleNotFoundError as error:
             answer = error
         if why := self._why_unfit(answer):
-            raise UnfitWorkersError(f"the scheduler at {address} cannot pass this work on: {why}")
+            raise UnfitWorkersError(f"the scheduler at {address} cannot pass these tasks on: {why}")
 
-    def admit(self, addresses: Iterable[str]) -> list[str]:
-        """Those of these workers that can do the work; each of the others is named in the log.
-
-        Raises:
-            UnfitWorkersError: the processes of this machine cannot, and those in their place could not either.
-        """
+    def accept_workers(self, addresses: Iterable[str]) -> list[str]:
+        """The workers, of these, that can run the tasks; each of the others is named in the log."""
         new = [address for address in addresses if address not in self.refused]
         if not new:
             return []
@@ -218,40 +221,40 @@ class Recruiter:
             token.parent.mkdir(parents=True, exist_ok=True)
             token.touch()
         try:
-            look = partial(_look, None if token is None else str(token), self._call)
-            answers = self._client.run(look, workers=new, on_error="return")
+            describe = partial(_describe_worker, None if token is None else str(token), self._call)
+            answers = self._client.run(describe, workers=new, on_error="return")
         finally:
             if token:
                 token.unlink(missing_ok=True)
-        answered = [address for address in new if not isinstance(answers.get(address), OSError)]  # others are gone
+        answered = [address for address in new if not isinstance(answers.get(address), OSError)]  # others have ended
         for address in answered:
             if why := self._why_unfit(answers.get(address)):
                 self.refused[address] = why
-                logger.warning("worker %s gets no work: %s", address, why)
+                logger.warning("worker %s gets no tasks: %s", address, why)
         return [address for address in answered if address not in self.refused]
 
-    def check_any_fit(self, present: Iterable[str]) -> None:
-        """Makes sure that not all workers that are there were refused.
+    def require_accepted(self, present: Iterable[str]) -> None:
+        """Checks that not all of these workers were refused.
 
         Raises:
-            UnfitWorkersError: they were.
+            UnfitWorkersError: they were, with the first one's reason.
         """
         reasons = [self.refused.get(address) for address in present]
         if not reasons or None in reasons:
             return
         if self._is_ours:
-            raise UnfitWorkersError(f"the worker processes cannot do this work: {reasons[0]}")
+            raise UnfitWorkersError(f"the worker processes cannot run these tasks: {reasons[0]}")
         address = self._client.scheduler.address
-        raise UnfitWorkersError(f"no worker at {address} can do this work: {reasons[0]}")
+        raise UnfitWorkersError(f"no worker at {address} can run these tasks: {reasons[0]}")
 
     def _why_unfit(self, answer: object) -> str:
         match answer:
             case ModuleNotFoundError(name=module):
                 return f"it has no module {module}; install the same VON in its environment"
-            case {"unknown_work": str(error)} if error:
+            case {"import_error": str(error)} if error:
                 return (
-                    f"they cannot import it ({error}); put the module that defines it where every Python of this "
-                    "environment finds it, such as an installed package"
+                    f"the function cannot be imported ({error}); put the module that defines it where every Python "
+                    "of this environment finds it, such as an installed package"
                 )
             case {"versions": versions, "sees_folder": sees}:
                 if difference := _difference(versions, own_versions()):
@@ -261,28 +264,28 @@ class Recruiter:
 
     def _folder_is_elsewhere(self) -> str:
         return (
-            f"{self._folder} is not there or is another folder; give a data folder that all machines share, or a "
-            "URL such as s3://bucket/data"
+            f"{self._folder} is not there or is another folder; use a data folder that all machines share, or a URL "
+            "such as s3://bucket/data"
         )
 
 
 def own_versions() -> dict[str, str]:
-    """Of this process's programs, what has to be the same on both sides."""
+    """Versions, in this process, of the programs in COMPARED."""
     python = ".".join(platform.python_version_tuple()[:2])
     return {"von": __version__, "python": python, "distributed": version("distributed")}
 
 
-def _look(token: str | None, call: bytes | None = None) -> dict[str, object]:
-    """Runs in a worker."""
+def _describe_worker(token: str | None, call: bytes | None = None) -> dict[str, object]:
+    """Versions, sight of the token file and importability of the call; runs in a worker."""
     return {
         "versions": own_versions(),
         "sees_folder": token is None or Path(token).is_file(),
-        "unknown_work": "" if call is None else _why_not_unpacked(call),
+        "import_error": "" if call is None else _import_error(call),
     }
 
 
-def _why_not_unpacked(call: bytes) -> str:
-    """What goes wrong when this process unpacks the work; empty where nothing does."""
+def _import_error(call: bytes) -> str:
+    """The error of unpickling the call in this process; empty when there is none."""
     from distributed.protocol.pickle import loads
 
     try:

@@ -1,8 +1,8 @@
-"""Where items run: in this process, or on a pool of Dask workers that are replaced when they hang or die.
+"""The executor: tasks run in this process, or on a pool of Dask workers that are replaced when they hang or die.
 
-Tasks are pinned to workers by the client, two to a worker and in order, so that it is known which one is running:
-the head of its queue. A head over its time limit is given up and the worker restarted. The tasks of a worker that
-died are tried again, each alone, and given up when that process dies as well.
+Tasks are pinned to workers by the client, at most two to a worker and in order, so the running one is known: the head
+of the worker's queue. A head over its time limit fails and its worker is restarted. The tasks of a worker that died
+are quarantined: each is tried again alone, and fails when its worker dies once more.
 """
 
 from __future__ import annotations
@@ -28,42 +28,57 @@ from vondata.pipeline.dask_cluster import SchedulerUnreachableError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    from vondata.pipeline.dask_cluster import Recruiter
+    from vondata.pipeline.dask_cluster import WorkerCheck
 
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
+QUEUE_DEPTH = 2  # one running and one waiting task, so that a worker never idles between tasks
+POLL_S = 0.5
+NO_WORKER_TIMEOUT_S = 300.0  # starting a process on a busy machine takes a minute or two
+RESTART_TIMEOUT_S = 600.0
+
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
-class EngineOptions:
+class ExecutorOptions:
     """Where and under which limits tasks run.
 
     Attributes:
-        workers: processes of the local cluster; 0 runs in this process, where nothing can be stopped or limited.
-        timeout_s: time limit of one task.
-        memory_limit: of each process, such as "4GB"; "auto" shares the machine's memory between them.
+        workers: processes of the local cluster; 0 runs in this process, without time and memory limits.
+        timeout_s: time limit of one task in seconds.
+        memory_limit: of each process, such as "4GB"; "auto" shares the machine's memory between the processes.
         scheduler: address of a running Dask scheduler; None starts a local cluster.
-        folder: the folder for outputs, which the workers of a running cluster must see as well; None asks for none.
     """
 
-    workers: int
-    timeout_s: float
+    workers: int = 0
+    timeout_s: float = 600.0
     memory_limit: str = "auto"
     scheduler: str | None = None
-    folder: Path | None = None
+
+
+class NoWorkersError(VonError, RuntimeError):
+    """The cluster has had no worker for five minutes."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"the cluster at {address} has had no worker for {NO_WORKER_TIMEOUT_S:.0f} seconds",
+            hint="look at its logs, then run again: what is done stays done",
+        )
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A task without result.
+    """A task that ended without a result.
 
     Attributes:
         reason: timed_out, worker_died, or internal_error for an exception that the task raised.
-        detail: what happened, in one line.
+        detail: what happened, one line.
         error: the exception.
         trace: its traceback as text.
-        seconds: time after which it was given up, 0 when unknown.
+        seconds: time after which it was ended, 0 when unknown.
     """
 
     reason: Literal["timed_out", "worker_died", "internal_error"]
@@ -74,38 +89,43 @@ class Failure:
 
 
 def run_tasks(
-    call: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], options: EngineOptions
+    call: Callable[[TaskT], ResultT],
+    tasks: Iterable[TaskT],
+    options: ExecutorOptions,
+    shared_folder: Path | None = None,
 ) -> Generator[tuple[TaskT, ResultT | Failure], None, None]:
     """Applies `call` to every task, in parallel and without order, and yields each task with its result or failure.
 
-    Tasks are taken from the iterable as workers get free. Closing the iterator, as an exception in the loop around it
-    does, stops the workers; unfinished tasks are then simply not yielded.
+    Tasks are taken from the iterable as workers become free. Closing the generator, as an exception in the loop over
+    it does, stops the workers; unfinished tasks are not yielded.
 
     Args:
         call: top-level function or functools.partial; travels to the workers by pickle, as do tasks and results.
         tasks: picklable.
-        options: where to run.
+        options: where to run, and the limits.
+        shared_folder: of the outputs, which workers of a running cluster must see under the same path; None where
+            they need not.
 
     Raises:
-        NoWorkersError: all workers are gone and none comes back.
-        SchedulerUnreachableError: the scheduler does not answer, or has gone.
-        UnfitWorkersError: the workers cannot import `call`; those of a running cluster also where they run another
+        NoWorkersError: the cluster has no workers and none appears.
+        SchedulerUnreachableError: the scheduler does not answer, or has ended.
+        UnfitWorkersError: the workers cannot import `call`; those of a running cluster also when they run another
             version or do not see the folder.
         WorkersNotStartedError: the processes of the local cluster end before they can work.
     """
     if options.workers == 0 and options.scheduler is None:
         yield from _run_here(call, tasks)
         return
-    from vondata.pipeline.dask_cluster import Recruiter, connect
+    from vondata.pipeline.dask_cluster import WorkerCheck, connect
 
     with connect(options.workers, options.memory_limit, options.scheduler) as client:
         is_ours = options.scheduler is None
-        recruiter = Recruiter(client, call, None if is_ours else options.folder, is_ours=is_ours)
-        yield from Crew(client, call, iter(tasks), options.timeout_s, recruiter).run()
+        check = WorkerCheck(client, call, None if is_ours else shared_folder, is_ours=is_ours)
+        yield from WorkerPool(client, call, iter(tasks), options.timeout_s, check).run()
 
 
 def internal_error(error: BaseException) -> Failure:
-    """An exception that a task should not have raised."""
+    """The failure of a task that raised an exception other than those it is allowed to raise."""
     trace = "".join(traceback.format_exception(error))
     return Failure("internal_error", f"{type(error).__name__}: {error}", error, trace)
 
@@ -119,7 +139,7 @@ def _run_here(call: Callable[[TaskT], ResultT], tasks: Iterable[TaskT]) -> Itera
 
 
 class _Attempt(Generic[ResultT]):
-    """Turns an error of one task into its result, as the border of a process does; Ctrl-C still ends the run."""
+    """Turns an exception of one task into its failure, as a worker process does; Ctrl-C still ends the run."""
 
     result: ResultT | Failure
 
@@ -134,55 +154,37 @@ class _Attempt(Generic[ResultT]):
         return True
 
 
-QUEUE_DEPTH = 2  # one running, one waiting: the worker never idles between items
-POLL_S = 0.5
-NO_WORKER_S = 300.0  # a process that starts on a machine with many others takes a minute or two
-RESTART_S = 600.0
-
-logger = logging.getLogger(__name__)
-
-
-class NoWorkersError(VonError, RuntimeError):
-    """No worker has been there for five minutes."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(
-            f"the cluster at {address} has had no worker for {NO_WORKER_S:.0f} seconds; look at its logs, then run "
-            "the same command again: what is done stays done"
-        )
-
-
 @dataclass
 class _Assignment(Generic[TaskT]):
     task: TaskT
-    suspect: bool = False  # was on a worker that died
+    quarantined: bool = False  # was on a worker that died; runs alone
 
 
 @dataclass
 class _Worker(Generic[TaskT]):
-    """A worker and the futures of the tasks sent to it; the first one is the one that runs."""
+    """A worker and the futures of the tasks sent to it; the first one is running."""
 
     address: str
-    identity: str  # another one under the same address is another process
+    identity: str  # a new process may get the address of an old one
     depth: int = QUEUE_DEPTH
     queue: dict[Future, _Assignment[TaskT]] = field(default_factory=dict)
     head_since: float = 0.0
 
     @property
     def has_room(self) -> bool:
-        """Whether one more task may wait behind the running one; a suspect runs alone."""
-        return len(self.queue) < self.depth and not any(each.suspect for each in self.queue.values())
+        """Whether one more task may wait behind the running one; a quarantined task runs alone."""
+        return len(self.queue) < self.depth and not any(each.quarantined for each in self.queue.values())
 
 
-class Crew(Generic[TaskT, ResultT]):
-    """The workers of one run, kept busy and replaced when they hang or die.
+class WorkerPool(Generic[TaskT, ResultT]):
+    """The workers of one run: kept busy, restarted when they hang and replaced when they die.
 
     Args:
         client: of the cluster.
-        call: what to do with a task.
-        tasks: taken as workers get free.
-        timeout_s: time limit of one task.
-        recruiter: says which workers are fit for the work.
+        call: applied to every task.
+        tasks: taken as workers become free.
+        timeout_s: time limit of one task in seconds.
+        check: decides which workers get tasks.
     """
 
     def __init__(
@@ -191,16 +193,16 @@ class Crew(Generic[TaskT, ResultT]):
         call: Callable[[TaskT], ResultT],
         tasks: Iterator[TaskT],
         timeout_s: float,
-        recruiter: Recruiter,
+        check: WorkerCheck,
     ) -> None:
         self.client = client
-        self.recruiter = recruiter
+        self.check = check
         self.call = call
         self.tasks = tasks
         self.timeout_s = timeout_s
         self.exhausted = False
-        self.again: deque[_Assignment[TaskT]] = deque()  # innocent, of hung workers
-        self.suspects: deque[_Assignment[TaskT]] = deque()
+        self.requeued: deque[_Assignment[TaskT]] = deque()  # waited behind a task that hung
+        self.quarantined: deque[_Assignment[TaskT]] = deque()  # were on a worker that died
         self.workers: dict[str, _Worker[TaskT]] = {}
         self.owners: dict[Future, _Worker[TaskT]] = {}
         self.retired: set[str] = set()  # addresses of hung workers, until they are restarted
@@ -208,18 +210,18 @@ class Crew(Generic[TaskT, ResultT]):
         self.completed: queue.SimpleQueue[tuple[Future, ResultT | Failure]] = queue.SimpleQueue()
         self.fetches: set[concurrent.futures.Future[ResultT]] = set()
         self.results: deque[tuple[TaskT, ResultT | Failure]] = deque()
-        self.roster_due = 0.0
+        self.update_due = 0.0
         self.last_worker_seen = time.monotonic()
 
     def run(self) -> Iterator[tuple[TaskT, ResultT | Failure]]:
         """Yields tasks with their results until all are done."""
         try:
             while True:
-                self._update_roster()
+                self._update_workers()
                 while self.results:
                     yield self.results.popleft()
                 self._assign()
-                if self.exhausted and not self.owners and not self.again and not self.suspects:
+                if self.exhausted and not self.owners and not self.requeued and not self.quarantined:
                     return
                 self._collect()
                 self._enforce_time_limit()
@@ -229,41 +231,41 @@ class Crew(Generic[TaskT, ResultT]):
             for fetch in list(self.fetches):
                 fetch.cancel()
 
-    def _update_roster(self) -> None:
-        """Learns which workers have come and gone."""
+    def _update_workers(self) -> None:
+        """Adds workers that have appeared and removes those that have gone."""
         now = time.monotonic()
-        if now < self.roster_due:
+        if now < self.update_due:
             return
-        self.roster_due = now + POLL_S
+        self.update_due = now + POLL_S
         present = self._present_workers()
         for address, worker in list(self.workers.items()):
             if address not in present or present[address]["id"] != worker.identity:
-                self._bury(worker)
+                self._on_worker_lost(worker)
         new = present.keys() - self.workers.keys()
-        for address in self.recruiter.admit(sorted(new)):
-            # Threads of one process would do several tasks at once, and a hung one could not be told apart.
+        for address in self.check.accept_workers(sorted(new)):
+            # A worker with several threads runs several tasks at once, so its head is not the only one running.
             depth = QUEUE_DEPTH if present[address]["nthreads"] == 1 else 1
             self.workers[address] = _Worker(address, present[address]["id"], depth)
         if self.workers:
             self.last_worker_seen = now
             return
         if not self.retired:
-            self.recruiter.check_any_fit(present)
-        if now - self.last_worker_seen > NO_WORKER_S:
+            self.check.require_accepted(present)
+        if now - self.last_worker_seen > NO_WORKER_TIMEOUT_S:
             raise NoWorkersError(self.client.scheduler.address)
 
     def _present_workers(self) -> dict[str, Any]:
-        """What the scheduler says of its workers, without those that hang, by address."""
+        """The scheduler's description of its workers by address, without those being restarted."""
         address = self.client.scheduler.address
         try:
             workers = self.client.scheduler_info(n_workers=-1)["workers"]
         except OSError as error:
-            raise SchedulerUnreachableError(address, "the scheduler has gone; what is done stays done") from error
-        self.retired &= workers.keys()  # what comes in their place mostly has another address
+            raise SchedulerUnreachableError(address, "the scheduler has ended; what is done stays done") from error
+        self.retired &= workers.keys()  # their replacements mostly have other addresses
         return {address: worker for address, worker in workers.items() if address not in self.retired}
 
     def _assign(self) -> None:
-        """Gives every worker a task to run, then every worker one to wait."""
+        """Gives every idle worker a task to run, then every worker one that waits."""
         for worker in self.workers.values():
             if not worker.queue and (assignment := self._next(alone=True)) is not None:
                 self._submit(worker, assignment)
@@ -272,10 +274,10 @@ class Crew(Generic[TaskT, ResultT]):
                 self._submit(worker, assignment)
 
     def _next(self, *, alone: bool) -> _Assignment[TaskT] | None:
-        if alone and self.suspects:
-            return self.suspects.popleft()
-        if self.again:
-            return self.again.popleft()
+        if alone and self.quarantined:
+            return self.quarantined.popleft()
+        if self.requeued:
+            return self.requeued.popleft()
         if not self.exhausted:
             for task in self.tasks:
                 return _Assignment(task)
@@ -291,9 +293,9 @@ class Crew(Generic[TaskT, ResultT]):
         future.add_done_callback(self._fetch)
 
     def _fetch(self, future: Future) -> None:
-        """Runs in a thread of the client when a task has ended: asks for its result and waits for nothing.
+        """Runs in a thread of the client when a task has ended: starts to fetch its result.
 
-        A result whose worker dies before it is fetched never comes; the roster tells.
+        The result of a worker that dies before it is fetched never arrives; `_update_workers` notices that worker.
         """
         if future.status in ("finished", "error"):
             coroutine = self.client.gather(future, asynchronous=True)
@@ -302,29 +304,29 @@ class Crew(Generic[TaskT, ResultT]):
             fetch.add_done_callback(partial(self._deliver, future))
 
     def _deliver(self, future: Future, fetch: concurrent.futures.Future[ResultT]) -> None:
-        """Runs in the client's event loop when a result has come."""
+        """Runs in the client's event loop when a result has arrived."""
         self.fetches.discard(fetch)
         if not fetch.cancelled():
             error = fetch.exception()
             self.completed.put((future, fetch.result() if error is None else _failure(error)))
 
     def _collect(self) -> None:
-        """Waits for results, at most until something else is due."""
-        patience = POLL_S
+        """Waits for results, at most for POLL_S."""
+        timeout_s = POLL_S
         try:
             while True:
-                future, result = self.completed.get(timeout=patience)
+                future, result = self.completed.get(timeout=timeout_s)
                 self._finish(future, result)
-                patience = 0.0
+                timeout_s = 0.0
         except queue.Empty:
             return
 
     def _finish(self, future: Future, result: ResultT | Failure) -> None:
         worker = self.owners.get(future)
-        if worker is None:  # given up meanwhile
+        if worker is None:  # its worker hung or died meanwhile
             return
         if isinstance(result, Failure) and result.reason == "worker_died":
-            self._bury(worker)
+            self._on_worker_lost(worker)
             return
         assignment = worker.queue.pop(future)
         worker.head_since = time.monotonic()
@@ -335,28 +337,29 @@ class Crew(Generic[TaskT, ResultT]):
         now = time.monotonic()
         for worker in list(self.workers.values()):
             if worker.queue and now - worker.head_since > self.timeout_s:
-                head, *waiting = self._dismiss(worker)
-                detail = f"gave up after {self.timeout_s:g} s"
+                head, *waiting = self._release(worker)
+                detail = f"stopped after {self.timeout_s:g} s"
                 self.results.append((head.task, Failure("timed_out", detail, seconds=self.timeout_s)))
-                self.again.extend(waiting)
+                self.requeued.extend(waiting)
                 self.retired.add(worker.address)
                 self.restarter.submit(self._restart, worker.address)
 
-    def _bury(self, worker: _Worker[TaskT]) -> None:
-        """Takes the tasks of a dead worker back.
+    def _on_worker_lost(self, worker: _Worker[TaskT]) -> None:
+        """Quarantines the tasks of a worker that died; a task whose worker dies for the second time fails.
 
-        The death may have overtaken the news that the head was done and the next task running, so all of them are
-        suspects; only a task that dies alone, for the second time, is guilty.
+        The worker may have died before it reported that its head was done and the next task running, so all of its
+        tasks are retried, each alone.
         """
         logger.info("worker %s died", worker.address)
-        for assignment in self._dismiss(worker):
-            if assignment.suspect:
+        for assignment in self._release(worker):
+            if assignment.quarantined:
                 self.results.append((assignment.task, Failure("worker_died", "its process died, twice")))
             else:
-                assignment.suspect = True
-                self.suspects.append(assignment)
+                assignment.quarantined = True
+                self.quarantined.append(assignment)
 
-    def _dismiss(self, worker: _Worker[TaskT]) -> list[_Assignment[TaskT]]:
+    def _release(self, worker: _Worker[TaskT]) -> list[_Assignment[TaskT]]:
+        """Removes a worker from the pool and returns its tasks, the running one first."""
         futures, assignments = list(worker.queue), list(worker.queue.values())
         del self.workers[worker.address]
         for future in futures:
@@ -365,11 +368,11 @@ class Crew(Generic[TaskT, ResultT]):
         return assignments
 
     def _restart(self, address: str) -> None:
-        """Kills and replaces a hung worker; takes seconds, in a thread of its own."""
+        """Kills and restarts a hung worker; runs in a thread, as it takes seconds."""
         try:
-            answer = self.client.restart_workers([address], timeout=RESTART_S, raise_for_error=False)
+            answer = self.client.restart_workers([address], timeout=RESTART_TIMEOUT_S, raise_for_error=False)
         except ValueError:
-            logger.warning("worker %s hangs and has no nanny to restart it; it gets no more work", address)
+            logger.warning("worker %s hangs and has no nanny to restart it; it gets no more tasks", address)
         else:
             if answer[address] == "OK":
                 self.retired.discard(address)

@@ -1,4 +1,4 @@
-"""Two or more datasets joined into one: every row once, every file linked or copied, and the journal that resumes."""
+"""Merges datasets into a new one: every row once, files linked or copied, and a journal to resume from."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ SHOWN_CONFLICTS = 5
 
 
 class MergeError(VonError, RuntimeError):
-    """The datasets cannot be joined; the message says what to do."""
+    """The datasets cannot be merged; the message says why."""
 
 
 class MixedSettingsError(MergeError):
-    """The datasets were prepared with different settings."""
+    """Datasets were prepared with different settings."""
+
+
+class MergeTargetError(MergeError):
+    """The folder for the merged dataset is not empty."""
 
 
 class IdConflictError(MergeError):
-    """An id stands for different things in the datasets."""
+    """Datasets have different items under the same id."""
 
 
 @dataclass
 class MergedPart:
-    """One class and kind of the joined dataset.
+    """Counts of one class and kind of the merged dataset.
 
     Attributes:
         class_name: the class.
@@ -42,8 +46,8 @@ class MergedPart:
         prepared: rows with a file.
         rejected: rows without.
         taken: rows from each dataset, in the order given.
-        same: items that several datasets have, made from the same content with the same settings.
-        settled: items that several datasets have in different versions, of which one was taken.
+        same: items that several datasets have with the same content and settings.
+        settled: items that several datasets have in different versions, of which one was chosen.
     """
 
     class_name: str
@@ -57,11 +61,11 @@ class MergedPart:
 
 @dataclass(frozen=True)
 class MergeOptions:
-    """How to join.
+    """How to merge.
 
     Attributes:
-        mixed_settings: take parts that were prepared with different settings together.
-        prefer_first: of an item's different versions take that of the first dataset instead of refusing.
+        mixed_settings: accept parts that were prepared with different settings.
+        prefer_first: of different versions of an item take that of the first dataset; otherwise they are an error.
         copy: copy files instead of linking them.
     """
 
@@ -76,44 +80,44 @@ def merge(
     options: MergeOptions,
     on_event: Callable[[Event], None] | None = None,
 ) -> list[MergedPart]:
-    """Joins datasets into a new one, which goes on like any other: preparing with `into` as data folder resumes.
+    """Merges datasets into a new one, in which preparation can be resumed as in any other.
 
-    Nothing is written before all parts have been found to agree.
+    All parts are checked before anything is written.
 
     Args:
-        datasets: two or more, of this machine.
+        datasets: two or more local folders.
         into: a new or empty folder.
-        options: how.
-        on_event: told of the progress.
+        options: how conflicts are resolved.
+        on_event: called with the progress.
 
     Raises:
-        MergeError: a folder is no dataset, settings differ, or an id stands for different things.
+        MergeError: a folder is no dataset, settings differ, or datasets have different items under one id.
         DatasetBusyError: one of them is being written.
     """
     _check_folders(datasets, into)
     with ExitStack() as stack:
-        joins = [
-            _Join(name, kind, datasets, options, stack)
+        parts = [
+            _PartMerge(name, kind, datasets, options, stack)
             for name in sorted({name for data in datasets for name in dataset_classes(data)})
             for kind in SUFFIX
         ]
-        joins = [join for join in joins if any(join.journals)]
+        parts = [part for part in parts if any(part.journals)]
         done = 0
-        for join in joins:
-            for _ in join.write(into):
+        for part in parts:
+            for _ in part.write(into):
                 done += 1
                 if on_event is not None:
-                    on_event(Event("merging", done, sum(len(each.chosen) for each in joins)))
-    return [join.part for join in joins]
+                    on_event(Event("merging", done, sum(len(each.chosen) for each in parts)))
+    return [part.counts for part in parts]
 
 
-class _Join:
-    """One class and kind of all datasets; made only if they agree."""
+class _PartMerge:
+    """Merge of one class and kind; raises MergeError when it cannot be done."""
 
     def __init__(
         self, class_name: str, kind: Kind, datasets: Sequence[Path], options: MergeOptions, stack: ExitStack
     ) -> None:
-        self.part = MergedPart(class_name, kind, taken=[0] * len(datasets))
+        self.counts = MergedPart(class_name, kind, taken=[0] * len(datasets))
         self.options = options
         self.datasets = datasets
         self.journals = [
@@ -126,33 +130,34 @@ class _Join:
         for data, journal, record in zip(datasets, self.journals, self.records, strict=True):
             if journal is not None and record is None:
                 raise MergeError(
-                    f"the {kind} of class {class_name} in {data} were broken off: prepare them to the end"
+                    f"the preparation of the {kind} of class {class_name} in {data} was interrupted",
+                    hint="prepare them to the end",
                 )
         self._check_settings()
         self.chosen = self._choose()
 
     def write(self, into: Path) -> Iterator[None]:
         """Writes files, journal, tables and record."""
-        part = self.part
-        place = (into, part.class_name, part.kind)
-        with Journal(*place) as joined:
+        counts = self.counts
+        place = (into, counts.class_name, counts.kind)
+        with Journal(*place) as merged:
             for id, number in sorted(self.chosen.items()):
                 journal = self.journals[number]
                 assert journal is not None
                 line = journal.line(id)
                 if not line["reason"]:
-                    source = output_path(self.datasets[number], part.class_name, part.kind, id)
+                    source = output_path(self.datasets[number], counts.class_name, counts.kind, id)
                     _link(source, output_path(*place, id), copy=self.options.copy)
                 known = {name: line[name] for name in ("stamp", "content", "settings", "input", "row")}
-                joined.record(id, **known)
-                part.taken[number] += 1
+                merged.record(id, **known)
+                counts.taken[number] += 1
                 yield
-            rejected = sum(bool(entry.reason) for entry in joined.entries.values())
-            part.prepared, part.rejected = len(self.chosen) - rejected, rejected
-            rows = list[dict[str, Any]]() if not self.chosen else joined.rows()
+            rejected = sum(bool(entry.reason) for entry in merged.entries.values())
+            counts.prepared, counts.rejected = len(self.chosen) - rejected, rejected
+            rows = list[dict[str, Any]]() if not self.chosen else merged.rows()
             write_manifest(*place, rows)
         record = next(each for each in self.records if each is not None)
-        record_part(*place, PartRecord(record.settings, record.settings_hash, part.prepared, part.rejected))
+        record_part(*place, PartRecord(record.settings, record.settings_hash, counts.prepared, counts.rejected))
 
     def _check_settings(self) -> None:
         known = [(data, record) for data, record in zip(self.datasets, self.records, strict=True) if record]
@@ -161,9 +166,9 @@ class _Join:
             if record.settings_hash != first.settings_hash and not self.options.mixed_settings:
                 names = [name for name, value in record.settings.items() if first.settings.get(name) != value]
                 raise MixedSettingsError(
-                    f"the {self.part.kind} of class {self.part.class_name} in {first_data} and {data} were prepared "
-                    f"with different settings ({', '.join(names) or 'of another version'}): prepare one of them "
-                    "again, or take them together as they are"
+                    f"the {self.counts.kind} of class {self.counts.class_name} in {first_data} and {data} were "
+                    f"prepared with different settings ({', '.join(names) or 'of another version'})",
+                    hint="prepare one of them again, or allow mixed settings",
                 )
 
     def _choose(self) -> dict[str, int]:
@@ -179,20 +184,21 @@ class _Join:
                     continue
                 kept = self._entry(chosen[id], id)
                 if _is_same(kept, entry):
-                    self.part.same += 1
+                    self.counts.same += 1
                 elif kept.content == entry.content and bool(kept.reason) != bool(entry.reason):
-                    # The same file came out on one machine only, as one that was too slow on the other.
-                    self.part.settled += 1
+                    # The same file was prepared on one machine and rejected on the other, such as by a time limit.
+                    self.counts.settled += 1
                     chosen[id] = number if kept.reason else chosen[id]
                 elif self.options.prefer_first:
-                    self.part.settled += 1
+                    self.counts.settled += 1
                 else:
                     conflicts.append(id)
         if conflicts:
             shown = ", ".join(conflicts[:SHOWN_CONFLICTS]) + (", ..." if len(conflicts) > SHOWN_CONFLICTS else "")
             raise IdConflictError(
-                f"{len(conflicts):,} {self.part.kind} of class {self.part.class_name} have the same id and are not "
-                f"the same ({shown}): rename the sources, or take those of the first dataset"
+                f"{len(conflicts):,} {self.counts.kind} of class {self.counts.class_name} have the same id and are "
+                f"not the same ({shown})",
+                hint="rename the sources, or prefer those of the first dataset",
             )
         return chosen
 
@@ -207,10 +213,10 @@ def _is_same(one: Entry, other: Entry) -> bool:
 
 
 def _link(source: Path, target: Path, *, copy: bool) -> None:
-    """Makes a file appear under a second name, or copies it where that cannot be."""
+    """Links a file under a second name, or copies it where links are not possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not source.is_file():
-        raise MergeError(f"{source} is in the journal but not there; prepare its dataset again")
+        raise MergeError(f"{source} is in the journal but not there", hint="prepare its dataset again")
     if not copy:
         try:
             os.link(source, target)
@@ -223,13 +229,15 @@ def _link(source: Path, target: Path, *, copy: bool) -> None:
 
 def _check_folders(datasets: Sequence[Path], into: Path) -> None:
     if len(datasets) < 2:
-        raise MergeError("name two or more datasets to join")
+        raise MergeError("name two or more datasets to merge")
     for data in datasets:
         if not (data / FILE_NAME).is_file() or not dataset_classes(data):
-            raise MergeError(f"{data} holds no prepared dataset (no {FILE_NAME}): name the folder of a prepared one")
+            raise MergeError(
+                f"{data} holds no prepared dataset (no {FILE_NAME})", hint="name a folder of a prepared dataset"
+            )
         if any(data.glob("*/*.index.parquet")):
-            raise MergeError(f"{data} is packed and has no journal; join the datasets it was packed from")
+            raise MergeError(f"{data} has shards and no journal", hint="merge the datasets they were written from")
     if len({data.resolve() for data in datasets}) < len(datasets):
         raise MergeError("a dataset is named twice")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise MergeError(f"{into} is not empty; name a new folder")
+        raise MergeTargetError(f"{into} is not empty", hint="name a new folder")

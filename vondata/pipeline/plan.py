@@ -1,4 +1,4 @@
-"""Planning: which items of a collection have to be worked on, and which are done already."""
+"""Planning: sorts the items of a collection into those that are done, rejected already, or still to be prepared."""
 
 from __future__ import annotations
 
@@ -15,30 +15,44 @@ from typing import TYPE_CHECKING, Self
 
 from vondata.dataset.manifest import SUFFIX
 from vondata.io.fs import exists, fetched, is_url
+from vondata.pipeline.executor import ExecutorOptions
 from vondata.pipeline.journal import Entry, Journal
 from vondata.pipeline.store import Store
-from vondata.pipeline.task import Task, hash_content, settings_hash, stamp_inputs
-from vondata.types import Item, Kind, Rejected, RunOptions, file_safe, printable
+from vondata.pipeline.task import PlannedItem, hash_content, settings_hash, stamp_inputs
+from vondata.types import Item, Kind, Rejected, file_safe, printable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-# Verdicts on the machine rather than on the item: they hold only under the limits they were made with.
+# These depend on the machine as well as on the item, so they hold only under the limits they were found with.
 LIMIT_REASONS = ("timed_out", "worker_died")
-ALWAYS_TRIED_AGAIN = ("internal_error", "source_unreadable")
+ALWAYS_RETRIED = ("internal_error", "source_unreadable")
+
+
+@dataclass(frozen=True)
+class PrepareOptions(ExecutorOptions):
+    """How to run a preparation; none of it changes the result of an item.
+
+    Attributes:
+        limit: at most this many items of each class, in the order of planning; None takes all.
+        force: prepare every item again, whatever the journal says.
+    """
+
+    limit: int | None = None
+    force: bool = False
 
 
 @dataclass
 class ClassCount:
-    """What became of the items of one class that a run found.
+    """Counts of the items of one class in a run.
 
     Attributes:
         found: items planned.
-        worked: of these, done in this run; the others were done before.
+        worked: of these, prepared or rejected in this run; the others were done before.
         prepared: with an output file, from this run or an earlier one.
-        reasons: the rejected ones, by reason.
-        vanished: rows that left the manifest because their item is not in its collection any more.
-        other_settings: shapes or images in the manifest, outside of what was planned, made with other settings.
+        reasons: rejected items by reason.
+        vanished: rows that left the manifest because their item is no longer in its collection.
+        other_settings: rows of the manifest, outside of what was planned, that were made with other settings.
     """
 
     found: int = 0
@@ -63,15 +77,15 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class SettingsKey:
-    """The hash of a run's settings, for outputs and for verdicts that depend on the run's limits."""
+    """Hashes of a run's settings: for outputs, and with the run's limits for rejections that depend on them."""
 
     output: str
     limits: str
 
     @classmethod
-    def of(cls, kind: Kind, settings: DataclassInstance, options: RunOptions) -> Self:
+    def of(cls, kind: Kind, settings: DataclassInstance, options: PrepareOptions) -> Self:
         """The key of a run."""
-        limits = (options.item_timeout_s, options.memory_limit, options.scheduler or options.workers)
+        limits = (options.timeout_s, options.memory_limit, options.scheduler or options.workers)
         return cls(settings_hash(kind, settings), settings_hash(kind, settings, *limits))
 
     def for_reason(self, reason: str) -> str:
@@ -80,7 +94,7 @@ class SettingsKey:
 
 
 class Spool:
-    """Tasks that wait on disk, so that a plan of any size fits into memory."""
+    """A queue of planned items on disk, so that memory does not grow with the size of a plan."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="von-plan-")  # noqa: SIM115 - closed by __exit__
@@ -97,37 +111,37 @@ class Spool:
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[Task]:
+    def __iter__(self) -> Iterator[PlannedItem]:
         self._file.seek(0)
         for _ in range(self._length):
-            task: Task = pickle.load(self._file)  # our own file, unlinked since its creation
+            task: PlannedItem = pickle.load(self._file)  # our own file, unlinked since its creation
             yield task
 
-    def add(self, task: Task) -> None:
-        """Appends a task."""
+    def add(self, task: PlannedItem) -> None:
+        """Appends a planned item."""
         pickle.dump(task, self._file, protocol=pickle.HIGHEST_PROTOCOL)
         self._length += 1
 
 
 class Plan:
-    """The items found, sorted into done, to be rejected as planning knew already, and to be worked on.
+    """The items found, sorted into done ones, ones that planning rejected, and ones to prepare.
 
     Args:
         kind: shapes or images.
         store: of the dataset.
         key: of the settings.
-        options: limit and force are planning's.
+        options: limit, force, and the limits that settings are hashed with.
         stack: closes the journals and spools.
     """
 
-    def __init__(self, kind: Kind, store: Store, key: SettingsKey, options: RunOptions, stack: ExitStack) -> None:
+    def __init__(self, kind: Kind, store: Store, key: SettingsKey, options: PrepareOptions, stack: ExitStack) -> None:
         self.kind = kind
         self.store = store
         self.key = key
         self.options = options
         self.journals: dict[str, Journal] = {}
         self.counts: dict[str, ClassCount] = {}
-        self.verdicts = stack.enter_context(Spool())
+        self.rejected = stack.enter_context(Spool())
         self.tasks = stack.enter_context(Spool())
         self._stack = stack
         self._sources: dict[str, dict[str, str]] = {}  # class -> id -> source, of the items planned
@@ -162,11 +176,11 @@ class Plan:
             return
         recorded = entry.content.hex() if entry is not None and holds and entry.content is not None else None
         count.worked += 1
-        spool = self.tasks if item.rejected is None else self.verdicts
-        spool.add(Task(item, output, stamp, recorded))
+        spool = self.tasks if item.rejected is None else self.rejected
+        spool.add(PlannedItem(item, output, stamp, recorded))
 
     def forget_vanished(self) -> None:
-        """Takes items out of the manifest that their collection, planned to its end, has no more."""
+        """Removes items from the manifest that a collection, planned to its end, no longer has."""
         for class_name in self.journals.keys() - self._truncated:
             journal, planned = self.journals[class_name], self._sources[class_name]
             gone = [
@@ -179,7 +193,7 @@ class Plan:
             self.counts[class_name].vanished = len(gone)
 
     def recount(self, class_name: str, rejected: Iterable[str], restored: Iterable[str], reason: str) -> None:
-        """Counts the planned ones of rows that a review has rejected for a reason, or no longer rejects."""
+        """Updates the counts of planned items that a review has rejected for a reason, or no longer rejects."""
         count, planned = self.counts[class_name], self._sources[class_name]
         change = sum(id in planned for id in rejected) - sum(id in planned for id in restored)
         count.prepared -= change
@@ -192,20 +206,20 @@ class Plan:
         self.counts[class_name] = ClassCount()
         self._sources[class_name] = {}
         self._collections[class_name] = set()
-        # Text, not Path: building one for each of a million items would cost more than all the rest of planning.
+        # Text, not Path: a million Path objects would cost more time than all the rest of planning.
         self._output_prefixes[class_name] = self.store.output_prefix(class_name, self.kind)
 
     def _still_holds(self, entry: Entry, output: str) -> bool:
-        """Whether a recorded result is valid as long as the content is the same."""
+        """Whether a recorded result is valid if the content is still the same."""
         return (
             not self.options.force
-            and entry.reason not in ALWAYS_TRIED_AGAIN
+            and entry.reason not in ALWAYS_RETRIED
             and entry.settings == self.key.for_reason(entry.reason)
             and (bool(entry.reason) or self.store.has(output))
         )
 
     def _with_own_id(self, item: Item) -> Item:
-        """The item itself, or a `duplicate` under an id of its own when another item has the id."""
+        """The item itself, or a rejected `duplicate` under another id when the id is taken by another item."""
         keeper = self._sources[item.class_name].get(item.id) or self._keeper_elsewhere(item)
         if keeper is None:
             return item
@@ -214,7 +228,7 @@ class Plan:
         return replace(item, id=file_safe(f"{item.id}-{digest}"), rejected=("duplicate", detail))
 
     def _keeper_elsewhere(self, item: Item) -> str | None:
-        """The source of a prepared item of another collection with this id and other content, if still there."""
+        """The source of a prepared item of another collection with this id and other content, if it still exists."""
         journal = self.journals[item.class_name]
         entry = journal.entries.get(item.id)
         if entry is None or not entry.present or entry.reason or entry.collection == item.collection:

@@ -1,10 +1,10 @@
-"""Preparation as a ledger: plan, run what is not done yet, record each item, write the manifests.
+"""Resumable preparation: plan, run what is not done yet, record each item in the journal, write the manifests.
 
-An item is done when the journal has a line for it with the same content and settings, and its output is there.
-Content is compared by size and time of the files first, so that a resume reads no file; when those differ, by hash.
-An id belongs to the item that had it first: a second file that claims it becomes a row `duplicate` under an id of its
-own and overwrites nothing. Rows of classes and collections that are not planned this time stay as they are; an item
-that has vanished from a collection leaves the manifest when that collection is planned to its end.
+An item is done when the journal has a line for it with the same content and settings, and its output exists. Content
+is compared by size and time of the files first, so that a resume reads no file; if those differ, by hash. An id
+belongs to the item that had it first: a second file with the same id becomes a row `duplicate` under another id and
+overwrites nothing. Rows of classes and collections that are not planned in a run stay as they are; an item that has
+vanished from a collection leaves the manifest when that collection is planned to its end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,30 +26,16 @@ from vondata.dataset.schema import load_reason, plain_row
 from vondata.errors import VonError
 from vondata.io.files import remove_leftovers
 from vondata.io.fs import DeliveryError, RemoteFolder, fetched
-from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
+from vondata.pipeline.executor import ExecutorOptions, Failure, run_tasks
 from vondata.pipeline.journal import Journal
-from vondata.pipeline.plan import ClassCount, Plan, SettingsKey
+from vondata.pipeline.plan import ClassCount, Plan, PrepareOptions, SettingsKey
 from vondata.pipeline.store import open_store
-from vondata.pipeline.task import Outcome, Task, hash_content, run_task
-from vondata.types import Event, Item, Kind, Rejected, RunOptions, Work, file_safe, printable
+from vondata.pipeline.task import Outcome, PlannedItem, hash_content, run_task
+from vondata.types import Event, Item, Kind, Rejected, Work, printable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-
-__all__ = [
-    "ClassCount",
-    "Event",
-    "Item",
-    "Kind",
-    "PreparationResult",
-    "Rejected",
-    "RunOptions",
-    "Work",
-    "file_safe",
-    "prepare",
-    "printable",
-]
 
 PLANNING_EVENTS_EVERY = 64
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -61,12 +47,22 @@ logger = logging.getLogger(__name__)
 
 
 class DataFolderError(VonError, RuntimeError):
-    """The data folder takes no more files."""
+    """The dataset takes no more files."""
+
+
+class DataFolderFullError(DataFolderError):
+    """The disk of the data folder is full or read-only."""
+
+    def __init__(self, folder: str, why: str) -> None:
+        super().__init__(
+            f"{folder} takes no more files ({why})",
+            hint="make room or choose another data folder, then run again: what is done stays done",
+        )
 
 
 @dataclass(frozen=True)
 class PreparationResult:
-    """What a run found and did, by class."""
+    """Counts of a run by class."""
 
     kind: Kind
     classes: dict[str, ClassCount]
@@ -79,36 +75,36 @@ def prepare(
     work: Work,
     settings: DataclassInstance,
     data: Path | RemoteFolder,
-    options: RunOptions,
+    options: PrepareOptions,
     on_event: Tell | None = None,
     review: Review | None = None,
 ) -> PreparationResult:
-    """Prepares items that are not done yet and brings the manifests of their classes up to date.
+    """Prepares items that are not done yet and updates the manifests of their classes.
 
     Args:
         kind: shapes or images.
-        items: in any order; taken one by one, never held in memory together.
+        items: in any order; taken one by one and never held in memory together.
         work: prepares one item.
-        settings: for `work`; their hash is part of every item's key.
+        settings: passed to `work`; an item is prepared again when they change.
         data: folder of the dataset, created if need be, or its URL.
         options: how to run.
-        on_event: told of the progress, in this thread.
-        review: looks at all rows of a class together, once its items are done.
+        on_event: called with the progress, in this thread.
+        review: judges the rows of a class together, once its items are done.
 
     Raises:
         DatasetBusyError: another process prepares the same class and kind.
-        PackedDatasetError: the folder holds shards.
+        ShardedDatasetError: the folder holds shards.
         DatasetFormatError: the folder was written by a newer version.
-        DataFolderError: the disk is full or read-only, or the URL takes no file.
+        DataFolderError: the disk is full or read-only (DataFolderFullError), or the URL takes no file.
         RemoteError: the URL cannot be used.
-        NoWorkersError, SchedulerUnreachableError, UnfitWorkersError: there is nobody to do the work.
-        UnknownColumnError, ColumnTypeError, UnknownReasonError: `work` broke the contract of the manifests.
+        NoWorkersError, SchedulerUnreachableError, UnfitWorkersError: no worker can run the tasks.
+        UnknownColumnError, ColumnTypeError, UnknownReasonError: `work` returned what the manifests do not describe.
     """
     started = time.perf_counter()
     tell = on_event or (lambda event: None)
     with ExitStack() as stack:
         store = stack.enter_context(open_store(data))
-        before = read_dataset(store.folder)  # also so that nothing is written where it cannot be read
+        before = read_dataset(store.folder)  # before anything is written, so a newer format is refused
         plan = Plan(kind, store, SettingsKey.of(kind, settings, options), options, stack)
         with _no_garbage_collection():
             for number, item in enumerate(items):
@@ -117,8 +113,8 @@ def prepare(
                 plan.add(item)
             plan.forget_vanished()
         try:
-            _work_off(plan, work, settings, tell)
-        except KeyboardInterrupt:  # what is done so far is a dataset too
+            _run_planned(plan, work, settings, tell)
+        except KeyboardInterrupt:  # what is done so far is a usable dataset
             _write_manifests(plan, settings, tell, before)
             raise
         if review is not None:
@@ -129,7 +125,7 @@ def prepare(
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Planning makes millions of small objects and no cycle: looking for some would cost a fifth of its time."""
+    """Planning makes millions of small objects and no cycles: collecting garbage would cost a fifth of its time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -139,27 +135,24 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _work_off(plan: Plan, work: Work, settings: DataclassInstance, tell: Tell) -> None:
-    """Runs the planned tasks and records each as it ends."""
+def _run_planned(plan: Plan, work: Work, settings: DataclassInstance, tell: Tell) -> None:
+    """Runs the planned items and records each as it ends."""
     call = partial(run_task, work=work, settings=settings)
-    given = plan.options
-    options = EngineOptions(
-        given.workers, given.item_timeout_s, given.memory_limit, given.scheduler, plan.store.shared_folder
-    )
-    total, done = len(plan.verdicts) + len(plan.tasks), 0
+    here = ExecutorOptions(timeout_s=plan.options.timeout_s)
+    total, done = len(plan.rejected) + len(plan.tasks), 0
     tell(Event("running", 0, total))
-    # Verdicts cost no more than reading a file: no processes are started for them alone.
-    for spool, where in ((plan.verdicts, replace(options, workers=0, scheduler=None)), (plan.tasks, options)):
+    # A rejected item only has its file hashed, for which no processes are started.
+    for spool, options in ((plan.rejected, here), (plan.tasks, plan.options)):
         if not len(spool):
             continue
-        with closing(run_tasks(call, spool, where)) as results:
+        with closing(run_tasks(call, spool, options, plan.store.shared_folder)) as results:
             for task, result in results:
                 done += 1
-                tell(Event("finished", done, total, _settle(plan, task, result)))
+                tell(Event("finished", done, total, _record(plan, task, result)))
 
 
-def _settle(plan: Plan, task: Task, result: Outcome | Failure) -> dict[str, Any]:
-    """Records what became of a task; returns its row."""
+def _record(plan: Plan, task: PlannedItem, result: Outcome | Failure) -> dict[str, Any]:
+    """Records the outcome of an item in the journal; returns its row."""
     item, journal = task.item, plan.journals[task.item.class_name]
     outcome = _outcome_of_failure(task, result) if isinstance(result, Failure) else result
     if outcome.unchanged:
@@ -168,7 +161,7 @@ def _settle(plan: Plan, task: Task, result: Outcome | Failure) -> dict[str, Any]
         row = _row(plan, item, outcome)
     reason = row["reason"] or ""
     if reason and not outcome.unchanged:
-        plan.store.remove(task.output)  # of an earlier run that had other content or settings
+        plan.store.remove(task.output)  # of an earlier run with other content or settings
     journal.record(
         item.id,
         stamp=task.stamp,
@@ -205,21 +198,17 @@ def _row(plan: Plan, item: Item, outcome: Outcome) -> dict[str, Any]:
     )
 
 
-def _outcome_of_failure(task: Task, failure: Failure) -> Outcome:
-    """The outcome of a task that ended without one.
+def _outcome_of_failure(task: PlannedItem, failure: Failure) -> Outcome:
+    """The outcome of an item whose task failed.
 
     Raises:
-        DataFolderError: it ended because the data folder takes no more files, and so would all others.
+        DataFolderError: it failed because the dataset takes no more files, as every other item would.
     """
     if isinstance(failure.error, DeliveryError):
-        raise DataFolderError(
-            f"{failure.error.strerror}; when that is put right, prepare again: what is done stays done"
-        ) from failure.error
+        hint = "put that right, then run again: what is done stays done"
+        raise DataFolderError(str(failure.error.strerror), hint=hint) from failure.error
     if isinstance(failure.error, OSError) and failure.error.errno in DISK_ERRORS:
-        raise DataFolderError(
-            f"{task.output.rpartition('/')[0]} takes no more files ({failure.error.strerror}): make room or choose "
-            "another data folder, then prepare again: what is done stays done"
-        ) from failure.error
+        raise DataFolderFullError(task.output.rpartition("/")[0], str(failure.error.strerror)) from failure.error
     if failure.reason == "internal_error":
         logger.error("%s %s: internal error\n%s", task.item.class_name, task.item.id, failure.trace)
     try:
@@ -231,14 +220,14 @@ def _outcome_of_failure(task: Task, failure: Failure) -> Outcome:
 
 
 def _review(plan: Plan, review: Review, settings: DataclassInstance, before: Records) -> None:
-    """Reviews the classes in which anything has changed, also the settings of the review."""
+    """Reviews the classes in which items or settings have changed."""
     for class_name, journal in plan.journals.items():
         if not _is_current(plan, class_name, settings, before):
             plan.recount(class_name, *apply_review(review, journal), review.reason)
 
 
 def _is_current(plan: Plan, class_name: str, settings: DataclassInstance, before: Records) -> bool:
-    """Whether manifests and record are those of the journal and of these settings."""
+    """Whether manifests and record agree with the journal and these settings."""
     record = before.get(class_name, {}).get(plan.kind)
     if record is None or record.settings != plain_settings(settings):
         return False
@@ -267,11 +256,11 @@ Verdict = tuple[str, str]  # reason and detail
 
 @dataclass(frozen=True)
 class Review:
-    """What to look for.
+    """A judgement on the rows of a class together, such as near-duplicates.
 
     Attributes:
-        reason: of all its verdicts; no work function gives it.
-        find: from the rows of a class to the verdicts by id.
+        reason: of every rejection by the review; no work function gives it.
+        find: from the rows of a class to rejections by id.
     """
 
     reason: str
@@ -279,7 +268,7 @@ class Review:
 
 
 def apply_review(review: Review, journal: Journal) -> tuple[list[str], list[str]]:
-    """Records what has changed since the last review: ids that are rejected now, and ids that are no longer."""
+    """Records changes since the last review; returns the ids now rejected, and the ids no longer rejected."""
     verdicts = review.find(journal.rows())
     rejected = [id for id in sorted(verdicts) if _judge(journal, id, verdicts[id])]
     judged = [id for id, entry in journal.entries.items() if entry.present and entry.reason == review.reason]
@@ -290,7 +279,7 @@ def apply_review(review: Review, journal: Journal) -> tuple[list[str], list[str]
 
 
 def _judge(journal: Journal, id: str, verdict: Verdict | None) -> bool:
-    """Records a verdict unless it stands already; returns whether it turned a prepared row into a rejected one."""
+    """Records a verdict unless it is recorded already; returns whether a prepared row became a rejected one."""
     line = journal.line(id)
     reason, detail = verdict or (None, None)
     if (line["row"]["reason"], line["row"]["detail"]) == (reason, detail):

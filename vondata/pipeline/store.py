@@ -19,7 +19,7 @@ from typing import Self
 
 from vondata.dataset.manifest import SUFFIX, manifest_path
 from vondata.dataset.metadata import FILE_NAME, PartRecord, record_part
-from vondata.dataset.shards import PackedDatasetError, index_path
+from vondata.dataset.shards import ShardedDatasetError, index_path
 from vondata.io.fs import RemoteFolder, deliver, exists, fetch, file_system, remove, store_errors
 from vondata.io.lease import Leases
 from vondata.pipeline.journal import journal_path
@@ -56,10 +56,10 @@ class Store:
         """To be called before the journal of a class and kind is opened.
 
         Raises:
-            PackedDatasetError: they lie in shards.
+            ShardedDatasetError: they lie in shards.
         """
         if index_path(self.folder, class_name, kind).is_file():
-            raise PackedDatasetError(self.folder, class_name, kind)
+            raise ShardedDatasetError(self.folder, class_name, kind)
 
     def output_prefix(self, class_name: str, kind: Kind) -> str:
         """What stands before the name of an output file."""
@@ -124,11 +124,11 @@ class RemoteStore(Store):
         """Takes the lease, fetches journal and tables, and lists the outputs that are there.
 
         Raises:
-            PackedDatasetError: they lie in shards.
+            ShardedDatasetError: they lie in shards.
             DatasetBusyError: another process writes this class and kind.
         """
         if exists((self._data / class_name / index_path(Path(), class_name, kind).name).url):
-            raise PackedDatasetError(self._data, class_name, kind)
+            raise ShardedDatasetError(self._data, class_name, kind)
         journal = journal_path(self.folder, class_name, kind)
         self._leases.take(self._url(journal.with_suffix(".lease")))
         fetch(self._url(journal), journal)

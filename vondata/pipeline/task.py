@@ -22,7 +22,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Task:
+class PlannedItem:
     """An item on its way to a worker.
 
     Attributes:
@@ -59,7 +59,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run_task(task: Task, *, work: Work, settings: DataclassInstance) -> Outcome:
+def run_task(task: PlannedItem, *, work: Work, settings: DataclassInstance) -> Outcome:
     """Prepares one item; runs in a worker.
 
     Only what is wrong with the item is caught here; any other exception is a bug of ours and is left to the engine.

@@ -25,14 +25,14 @@ from vondata.dataset.shards import OutputFiles
 from vondata.errors import VonError
 from vondata.io.files import atomic_path
 from vondata.io.fs import RemoteFile, is_url
-from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
+from vondata.pipeline.executor import ExecutorOptions, Failure, run_tasks
 from vondata.report.thumbnails import Thumbnail, draw_thumbnail
 from vondata.types import Event, Kind
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_LISTED = 20_000  # rows of one part on the page; counts and histograms are of all
+MAX_LISTED = 20_000  # rows of one part on the page; counts and histograms are of all
 OWN_PROCESSES_FROM = 100  # thumbnails for which starting processes pays
 DRAW_TIMEOUT_S = 60.0
 HISTOGRAMS: dict[Kind, tuple[str, ...]] = {
@@ -119,11 +119,11 @@ def _read_part(data: Path, class_name: str, kind: Kind) -> _Part:
 
 def _choose_listed(frame: pd.DataFrame) -> pd.DataFrame:
     """All rows, or of very many an even choice of half prepared and half rejected ones."""
-    if len(frame) <= MOST_LISTED:
+    if len(frame) <= MAX_LISTED:
         return frame
     is_prepared = frame["status"] == "prepared"
-    rejected = _thin_out(frame[~is_prepared], MOST_LISTED // 2)
-    usable = _thin_out(frame[is_prepared], MOST_LISTED - len(rejected))
+    rejected = _thin_out(frame[~is_prepared], MAX_LISTED // 2)
+    usable = _thin_out(frame[is_prepared], MAX_LISTED - len(rejected))
     return frame.loc[sorted([*usable.index, *rejected.index])]
 
 
@@ -133,7 +133,7 @@ def _thin_out(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 
 def _thumbnails(data: Path, part: _Part) -> Iterator[Thumbnail]:
     """The pictures of a part that have to be drawn; prepared photos are pictures themselves, if not in shards."""
-    if part.kind == "shapes" or part.files.are_packed:
+    if part.kind == "shapes" or part.files.are_sharded:
         for id in prepared(part.listed)["id"]:
             yield Thumbnail(part.kind, part.files[id], _thumbnail_path(data, part, id))
     if part.kind == "images":
@@ -150,7 +150,7 @@ def _thumbnail_path(data: Path, part: _Part, id: str) -> Path:
 
 
 def _draw(thumbnails: list[Thumbnail], workers: int, on_event: Callable[[Event], None] | None) -> None:
-    options = EngineOptions(workers if len(thumbnails) >= OWN_PROCESSES_FROM else 0, DRAW_TIMEOUT_S)
+    options = ExecutorOptions(workers if len(thumbnails) >= OWN_PROCESSES_FROM else 0, DRAW_TIMEOUT_S)
     with closing(run_tasks(draw_thumbnail, thumbnails, options)) as results:
         for done, (thumbnail, result) in enumerate(results, start=1):
             if isinstance(result, Failure):
@@ -220,7 +220,7 @@ def _rows(data: Path, part: _Part, names: Iterable[str]) -> Iterator[list[Any]]:
 
 def _picture(data: Path, part: _Part, id: str, status: str) -> str | None:
     """The picture's path as the page needs it, relative to its own folder."""
-    if part.kind == "images" and status == "prepared" and not part.files.are_packed:
+    if part.kind == "images" and status == "prepared" and not part.files.are_sharded:
         return f"../{part.class_name}/images/{id}.png"
     path = _thumbnail_path(data, part, id)
     return path.relative_to(data / "report").as_posix() if path.is_file() else None

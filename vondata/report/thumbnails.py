@@ -27,7 +27,7 @@ SAMPLES = TILE_PX * OVERSAMPLING
 DARK, BRIGHT = np.array([52.0, 54.0, 74.0]), np.array([240.0, 205.0, 158.0])  # shadow and light, sRGB
 WEBP_QUALITY = 82
 PHOTO_PX = 256
-MOST_PHOTO_PIXELS = 64_000_000
+MAX_PHOTO_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _small_photo(source: ReadableFile | RemoteFile) -> Image.Image:
     from PIL import Image, ImageOps
 
     with source.open("rb") as file, Image.open(file) as photo:
-        if photo.width * photo.height > MOST_PHOTO_PIXELS:
+        if photo.width * photo.height > MAX_PHOTO_PIXELS:
             raise ValueError(f"{photo.width} x {photo.height} pixels")
         photo.draft("RGB", (PHOTO_PX, PHOTO_PX))
         photo.thumbnail((PHOTO_PX, PHOTO_PX))

@@ -165,8 +165,9 @@ def test_where_files_lie(tmp_path: Path) -> None:
 
 
 def test_a_missing_manifest_is_answered_with_the_command(tmp_path: Path) -> None:
-    with pytest.raises(ManifestMissingError, match="no images of class 'car': prepare them first"):
+    with pytest.raises(ManifestMissingError, match="has no images of class 'car'") as raised:
         read_manifest(tmp_path, "car", "images")
+    assert (raised.value.class_name, raised.value.kind) == ("car", "images")
 
 
 def test_the_record_of_a_dataset(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from voncli.main import main
 
 from vondata.dataset.manifest import output_path, prepared, read_manifest
 from vondata.dataset.shards import OutputFiles, index_path
-from vondata.dataset.write_shards import PackError, pack, sample_key
+from vondata.dataset.write_shards import ShardError, sample_key, write_shards
 from vondata.io.fs import RemoteFolder, file_system
 from vondata.types import Event, file_safe
 from vonmodel.data.datasets import ImageDataset, ShapeDataset, viewpoint_sampler
@@ -58,7 +58,7 @@ def streamed(folder: Path, pattern: str) -> list[dict[str, bytes]]:
 
 
 def test_a_stream_has_every_sample_with_its_row(data: Path, tmp_path: Path) -> None:
-    pack(data, tmp_path / "shards", PARTS, shard_bytes=8000)
+    write_shards(data, tmp_path / "shards", PARTS, shard_bytes=8000)
     frame = prepared(read_manifest(data, "chair", "shapes"))
     folder = tmp_path / "shards" / "chair"
     assert len(list(folder.glob("shapes-train-*.tar"))) > 1
@@ -79,7 +79,7 @@ def test_a_stream_has_every_sample_with_its_row(data: Path, tmp_path: Path) -> N
 
 def test_the_index_finds_every_file_and_training_sees_no_difference(data: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
-    packed = pack(data, shards, PARTS, shard_bytes=10_000)
+    packed = write_shards(data, shards, PARTS, shard_bytes=10_000)
     assert [part.files for part in packed] == [7, 24]
     assert not (shards / "chair" / "shapes").exists()
     options = {"resolution": 32, "split": None}
@@ -96,7 +96,7 @@ def test_the_index_finds_every_file_and_training_sees_no_difference(data: Path, 
 
 def test_the_same_dataset_gives_the_same_bytes(data: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        pack(data, tmp_path / name, PARTS, shard_bytes=8000)
+        write_shards(data, tmp_path / name, PARTS, shard_bytes=8000)
     one = {path.name: path.read_bytes() for path in (tmp_path / "one" / "chair").iterdir()}
     assert one == {path.name: path.read_bytes() for path in (tmp_path / "two" / "chair").iterdir()}
 
@@ -104,35 +104,35 @@ def test_the_same_dataset_gives_the_same_bytes(data: Path, tmp_path: Path) -> No
 def test_shards_go_to_a_url(data: Path, tmp_path: Path) -> None:
     system, _ = file_system("memory://shards")
     system.store.clear()
-    pack(data, tmp_path / "shards", PARTS, shard_bytes=8000)
-    pack(data, RemoteFolder("memory://shards"), PARTS, shard_bytes=8000)
+    write_shards(data, tmp_path / "shards", PARTS, shard_bytes=8000)
+    write_shards(data, RemoteFolder("memory://shards"), PARTS, shard_bytes=8000)
     for path in (tmp_path / "shards" / "chair").iterdir():
         assert system.cat_file(f"/shards/chair/{path.name}") == path.read_bytes()
-    with pytest.raises(PackError, match="memory://shards is not empty"):
-        pack(data, RemoteFolder("memory://shards"), PARTS, shard_bytes=8000)
+    with pytest.raises(ShardError, match="memory://shards is not empty"):
+        write_shards(data, RemoteFolder("memory://shards"), PARTS, shard_bytes=8000)
     system.store.clear()
 
 
 def test_what_cannot_be_packed_or_read_is_named(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(PackError, match="is not empty"):
-        pack(data, data, PARTS, shard_bytes=1)
-    pack(data, tmp_path / "shards", PARTS, shard_bytes=10**9)
+    with pytest.raises(ShardError, match="is not empty"):
+        write_shards(data, data, PARTS, shard_bytes=1)
+    write_shards(data, tmp_path / "shards", PARTS, shard_bytes=10**9)
     (shard,) = (tmp_path / "shards" / "chair").glob("images-train-*.tar")
     shard.write_bytes(shard.read_bytes()[:2000])
     dataset = ImageDataset(tmp_path / "shards", "chair", size=32)
-    with pytest.raises(OSError, match=r"ends before photo\d+; pack or fetch it again"):
+    with pytest.raises(OSError, match=r"ends before photo\d+; write the shards again or fetch"):
         [dataset[index] for index in range(len(dataset))]
     with pytest.raises(FileNotFoundError, match="does not list other"):
         OutputFiles(tmp_path / "shards", "chair", "shapes")["other"]
     output_path(data, "chair", "images", "photo3").unlink()
-    with pytest.raises(PackError, match=r"photo3\.png is in the manifest but not there"):
-        pack(data, tmp_path / "again", PARTS, shard_bytes=10**9)
+    with pytest.raises(ShardError, match=r"photo3\.png is in the manifest but not there"):
+        write_shards(data, tmp_path / "again", PARTS, shard_bytes=10**9)
     assert not index_path(tmp_path / "again", "chair", "images").exists()
 
 
 def test_progress_is_told(data: Path, tmp_path: Path) -> None:
     events: list[Event] = []
-    pack(data, tmp_path / "shards", PARTS, shard_bytes=10**9, on_event=events.append)
+    write_shards(data, tmp_path / "shards", PARTS, shard_bytes=10**9, on_event=events.append)
     assert [event.done for event in events] == list(range(1, 32))
 
 

@@ -17,8 +17,9 @@ from vondata.images.folder_source import photo_items
 from vondata.images.pix3d_source import pix3d_items
 from vondata.images.prepare import prepare_image
 from vondata.images.settings import ImageSettings
+from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import prepare
-from vondata.types import RunOptions, printable
+from vondata.types import printable
 
 from .bad_photos import OK, Expected, write_annotation, write_liars, write_mutated, write_places, write_strangers
 
@@ -90,7 +91,7 @@ def test_every_bad_photo_is_a_row_with_a_right_reason(tmp_path, small_photo, out
     expected = write_photos(tmp_path / "photos" / "chair", small_photo, outside, mutated=20, seed=1)
     items = photo_items(tmp_path / "photos", [load_class("chair")])
     with watched() as opened:
-        prepare("images", items, prepare_image, SETTINGS, tmp_path / "data", RunOptions())
+        prepare("images", items, prepare_image, SETTINGS, tmp_path / "data", PrepareOptions())
     check(reasons_of_photos(tmp_path / "data", tmp_path / "photos"), expected)
     assert opened
     assert [path for path in opened if "secret" in path or path.startswith("/dev/zero")] == []
@@ -102,7 +103,7 @@ def test_a_lying_annotation_leads_nowhere(tmp_path, chair, small_photo, outside)
     expected = write_annotation(root, small_photo, mask, outside)
     items = list(pix3d_items(root, known_classes(), SETTINGS))
     with watched() as opened:
-        prepare("images", items, prepare_image, SETTINGS, tmp_path / "data", RunOptions())
+        prepare("images", items, prepare_image, SETTINGS, tmp_path / "data", PrepareOptions())
     allowed = (str(root), str(tmp_path / "data"))
     assert [path for path in opened if path.startswith(str(tmp_path)) and not path.startswith(allowed)] == []
     assert "/etc/passwd" not in opened
@@ -124,7 +125,7 @@ def test_a_file_without_permission(tmp_path, small_photo, outside):
         prepare_image,
         SETTINGS,
         tmp_path / "data",
-        RunOptions(),
+        PrepareOptions(),
     )
     check(reasons_of_photos(tmp_path / "data", folder), {"closed.png": {"source_unreadable"}})
 
@@ -136,6 +137,6 @@ def test_300_bad_photos_in_processes_of_little_memory(tmp_path, chair, paint, ou
     expected = write_photos(tmp_path / "photos" / "chair", photo, outside, mutated=280, seed=2)
     assert len(expected) >= 300
     items = photo_items(tmp_path / "photos", [load_class("chair")])
-    options = RunOptions(workers=2, item_timeout_s=60.0, memory_limit=f"{MEMORY_BYTES}B")
+    options = PrepareOptions(workers=2, timeout_s=60.0, memory_limit=f"{MEMORY_BYTES}B")
     prepare("images", items, prepare_image, SETTINGS, tmp_path / "data", options)
     check(reasons_of_photos(tmp_path / "data", tmp_path / "photos"), expected)

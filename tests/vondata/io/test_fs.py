@@ -16,7 +16,8 @@ from vondata.io.fs import RemoteError, RemoteFolder, fetched, file_system, folde
 from vondata.io.listing import lay_out, remote_items
 from vondata.io.mirror import MirrorTooLargeError, mirror
 from vondata.pipeline import store
-from vondata.pipeline.run import DataFolderError, RunOptions, prepare
+from vondata.pipeline.plan import PrepareOptions
+from vondata.pipeline.run import DataFolderError, prepare
 from vondata.types import Item, Rejected
 
 CHAIR = "03001627"
@@ -192,7 +193,7 @@ def put_texts(url: str, *texts: str) -> list[Item]:
 
 
 def run(items: list[Item], url: str, settings: Any) -> Any:
-    return prepare("shapes", items, copy_text, settings, RemoteFolder(f"{url}/data"), RunOptions())
+    return prepare("shapes", items, copy_text, settings, RemoteFolder(f"{url}/data"), PrepareOptions())
 
 
 def test_a_run_that_breaks_off_loses_only_what_was_not_sent(
@@ -245,7 +246,7 @@ def no_permission(*_: object) -> None:
 
 
 def test_what_is_far_too_large_is_not_fetched(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "MOST_FETCHED_BYTES", 3)
+    monkeypatch.setattr(remote, "MAX_FETCHED_BYTES", 3)
     (item,) = put_texts(f"{memory}/in", "four")
     with pytest.raises(Rejected, match="too_large"), fetched(item):
         pass
@@ -301,10 +302,10 @@ def test_a_mirror_fetches_no_more_than_allowed(memory: str, tmp_path: Path, monk
     system, _ = file_system(memory)
     system.pipe_file("/top/data/a.txt", b"twelve bytes")
     with pytest.raises(MirrorTooLargeError, match=r"memory://top/data: 0\.0 GB would have to be fetched"):
-        mirror(RemoteFolder(f"{memory}/data"), most_bytes=11)
+        mirror(RemoteFolder(f"{memory}/data"), max_bytes=11)
     assert not list(tmp_path.rglob("*.txt"))
-    copy = mirror(RemoteFolder(f"{memory}/data"), most_bytes=12)
-    assert mirror(RemoteFolder(f"{memory}/data"), most_bytes=0) == copy  # what is here already costs nothing
+    copy = mirror(RemoteFolder(f"{memory}/data"), max_bytes=12)
+    assert mirror(RemoteFolder(f"{memory}/data"), max_bytes=0) == copy  # what is here already costs nothing
 
 
 def test_the_command_says_that_much_is_not_copied_unasked(
@@ -313,7 +314,7 @@ def test_the_command_says_that_much_is_not_copied_unasked(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "empty.obj").write_text("v 0 0 0\n", "utf-8")
     command = ("prepare", "meshes", "--root", tmp_path, "--class", "chair", "--data", f"{memory}/data")
-    monkeypatch.setattr(copying, "MOST_BYTES_UNASKED", 0)
+    monkeypatch.setattr(copying, "MAX_BYTES_UNASKED", 0)
     result = von(*command, "--workers", 0)
     assert (
         "No page is written; --report does it: memory://top/data: 0.0 GB would have to be fetched." in result.output

@@ -24,8 +24,9 @@ from vondata.matching import (
     run,
 )
 from vondata.matching.match import match_rows
+from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import prepare
-from vondata.types import Item, RunOptions
+from vondata.types import Item
 
 from .conftest import DESIGNS, photograph, union_distance, write_photo
 
@@ -75,7 +76,7 @@ def prepare_photos(data, tmp_path):
                 write_photo(path, photograph(plain, *VIEWS_DEG[id], size=64))
             fields = {"azimuth_deg": 7.0} if id in annotated else {}
             items.append(Item(id, "chair", str(path), (str(path),), fields, collection="photos"))
-        return prepare("images", items, copy_photo, settings, data, RunOptions())
+        return prepare("images", items, copy_photo, settings, data, PrepareOptions())
 
     return run
 

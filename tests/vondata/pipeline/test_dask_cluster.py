@@ -21,8 +21,10 @@ from vondata.io.files import atomic_path
 from vondata.pipeline import dask_cluster as cluster
 from vondata.pipeline import dask_cluster as recruiting
 from vondata.pipeline.dask_cluster import SchedulerUnreachableError, UnfitWorkersError
-from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
-from vondata.pipeline.run import Event, Item, RunOptions, prepare
+from vondata.pipeline.executor import ExecutorOptions, Failure, run_tasks
+from vondata.pipeline.plan import PrepareOptions
+from vondata.pipeline.run import prepare
+from vondata.types import Event, Item
 
 UNUSED = "tcp://127.0.0.1:9"
 ROOT = Path(__file__).parents[3]  # from where the processes can import this module
@@ -92,12 +94,12 @@ def square(task: int | str) -> int:
 def test_bad_items_harm_only_themselves(crew: psutil.Process, scheduler: str) -> None:
     good = range(20)
     tasks = [*good[:5], "exit", "hang", *good[5:10], "raise", *good[10:]]
-    results = dict(run_tasks(square, tasks, EngineOptions(0, 6.0, scheduler=scheduler)))
+    results = dict(run_tasks(square, tasks, ExecutorOptions(0, 6.0, scheduler=scheduler)))
     assert {task: results[task] for task in good} == {task: task**2 for task in good}
     bad = {task: result.reason for task, result in results.items() if isinstance(result, Failure)}
     assert bad == {"exit": "worker_died", "hang": "timed_out", "raise": "internal_error"}
 
-    again = dict(run_tasks(process_id, range(20), EngineOptions(0, 60.0, scheduler=scheduler)))
+    again = dict(run_tasks(process_id, range(20), ExecutorOptions(0, 60.0, scheduler=scheduler)))
     assert os.getpid() not in again.values()  # the replaced workers work
 
 
@@ -128,7 +130,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing(
             killed.append(event.row["faces"])
             os.kill(killed[0], signal.SIGKILL)
 
-    options = RunOptions(item_timeout_s=60.0, scheduler=scheduler)
+    options = PrepareOptions(timeout_s=60.0, scheduler=scheduler)
     data = tmp_path / "data"
     result = prepare("shapes", items, slow_copy, settings, data, options, kill_one)
     assert result.classes["chair"].prepared == 60
@@ -145,7 +147,7 @@ def test_a_hung_worker_without_nanny_gets_no_more_work(
     scheduler: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with workers(tmp_path, scheduler, "--no-nanny", "--nworkers", "1"):
-        options = EngineOptions(0, 3.0, scheduler=scheduler)
+        options = ExecutorOptions(0, 3.0, scheduler=scheduler)
         with closing(run_tasks(square, ["hang", *range(6)], options)) as results:
             found = dict(results)
     assert isinstance(found["hang"], Failure)
@@ -161,7 +163,7 @@ def test_a_wrong_address_is_named_at_once(impatient: None) -> None:
     started = time.monotonic()
     for address in (UNUSED, "here:there", "ftp://127.0.0.1:1"):
         with pytest.raises(SchedulerUnreachableError, match=f"Dask scheduler {address}: no Dask scheduler answers"):
-            list(run_tasks(square, [1], EngineOptions(0, 1.0, scheduler=address)))
+            list(run_tasks(square, [1], ExecutorOptions(0, 1.0, scheduler=address)))
     assert time.monotonic() - started < 20
 
 
@@ -181,7 +183,7 @@ def test_other_versions_are_refused(
     ours = {**recruiting.own_versions(), "von": "99.0"}
     monkeypatch.setattr(recruiting, "own_versions", lambda: ours)
     with pytest.raises(UnfitWorkersError, match=r"it runs von \S+, not 99.0 as here"):
-        list(run_tasks(square, [1], EngineOptions(0, 60.0, scheduler=scheduler)))
+        list(run_tasks(square, [1], ExecutorOptions(0, 60.0, scheduler=scheduler)))
 
 
 def test_a_folder_that_workers_do_not_see_is_refused(
@@ -189,7 +191,7 @@ def test_a_folder_that_workers_do_not_see_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the workers' current folder is another one
     with pytest.raises(UnfitWorkersError, match="data is not there or is another folder"):
-        list(run_tasks(square, [1], EngineOptions(0, 60.0, scheduler=scheduler, folder=Path("data"))))
+        list(run_tasks(square, [1], ExecutorOptions(0, 60.0, scheduler=scheduler), Path("data")))
     assert not list((tmp_path / "data").iterdir())
 
 

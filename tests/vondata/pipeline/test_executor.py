@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from vondata.pipeline.dask_cluster import UnfitWorkersError, connect
-from vondata.pipeline.executor import EngineOptions, Failure, run_tasks
+from vondata.pipeline.executor import ExecutorOptions, Failure, run_tasks
 
-LOCAL = EngineOptions(workers=2, timeout_s=8.0)
+LOCAL = ExecutorOptions(workers=2, timeout_s=8.0)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,7 +44,7 @@ def square(task: int | str) -> int:
 
 
 def outcomes(
-    call: Callable[..., object], tasks: Iterable[object], options: EngineOptions
+    call: Callable[..., object], tasks: Iterable[object], options: ExecutorOptions
 ) -> dict[object, object | Failure]:
     results = list(run_tasks(call, tasks, options))
     assert len(results) == len({task for task, _ in results})
@@ -71,7 +71,7 @@ def _exit_at_any_exit(task: int | str) -> int:
 
 
 def test_memory_limit_ends_the_process_and_not_the_run() -> None:
-    options = EngineOptions(workers=1, timeout_s=60.0, memory_limit="300MB")
+    options = ExecutorOptions(workers=1, timeout_s=60.0, memory_limit="300MB")
     results = outcomes(square, [1, "eat", 2], options)
     assert results[1] == 1
     assert results[2] == 4
@@ -105,13 +105,13 @@ def test_an_abandoned_run_leaves_no_process() -> None:
 
 
 def _interrupt_at_the_first_result() -> None:
-    with closing(run_tasks(square, ["hang", *range(10)], EngineOptions(2, 1000.0))) as results:
+    with closing(run_tasks(square, ["hang", *range(10)], ExecutorOptions(2, 1000.0))) as results:
         for _ in results:
             raise KeyboardInterrupt
 
 
 def test_workers_use_one_thread() -> None:
-    (environment,) = outcomes(_environment, ["look"], EngineOptions(1, 60.0)).values()
+    (environment,) = outcomes(_environment, ["look"], ExecutorOptions(1, 60.0)).values()
     assert isinstance(environment, dict)
     assert environment["OMP_NUM_THREADS"] == environment["NUMBA_NUM_THREADS"] == "1"
 
@@ -121,7 +121,7 @@ def _environment(_: str) -> dict[str, str]:
 
 
 def test_in_this_process_nothing_is_started(tmp_path: Path) -> None:
-    results = outcomes(_process_id, [1, "raise", 2], EngineOptions(0, 1.0))
+    results = outcomes(_process_id, [1, "raise", 2], ExecutorOptions(0, 1.0))
     assert results[1] == results[2] == os.getpid()
     raised = results["raise"]
     assert isinstance(raised, Failure)
@@ -137,7 +137,7 @@ def _process_id(task: int | str) -> int:
 def test_a_running_scheduler_can_be_used() -> None:
     with connect(1, "auto") as client, connect(1, "auto"):  # two clusters at once get out of each other's way
         address = client.scheduler.address
-        results = outcomes(square, range(5), EngineOptions(0, 60.0, scheduler=address))
+        results = outcomes(square, range(5), ExecutorOptions(0, 60.0, scheduler=address))
     assert results == {task: task**2 for task in range(5)}
 
 
@@ -147,15 +147,15 @@ def test_work_that_no_process_can_import_is_said_at_once(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "only_here", module)
     started = time.monotonic()
     with pytest.raises(UnfitWorkersError, match=r"worker processes cannot .* \(ModuleNotFoundError: .*'only_here'\)"):
-        list(run_tasks(module.double, [1, 2], EngineOptions(1, 60.0)))
+        list(run_tasks(module.double, [1, 2], ExecutorOptions(1, 60.0)))
     assert time.monotonic() - started < 60
 
 
 def test_a_script_that_every_process_would_run_again_is_told_so(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from vondata.pipeline.executor import EngineOptions, run_tasks\n"
-        "print(list(run_tasks(abs, [-1], EngineOptions(1, 60.0))))\n"
+        "from vondata.pipeline.executor import ExecutorOptions, run_tasks\n"
+        "print(list(run_tasks(abs, [-1], ExecutorOptions(1, 60.0))))\n"
     )
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1

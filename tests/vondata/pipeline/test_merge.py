@@ -13,8 +13,9 @@ from voncli.main import main
 from vondata.dataset.manifest import output_path, read_manifest
 from vondata.dataset.metadata import read_dataset
 from vondata.pipeline.merge import MergeError, MergeOptions, merge
+from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import PreparationResult, prepare
-from vondata.types import Item, Rejected, RunOptions
+from vondata.types import Item, Rejected
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Bench:
         ]
 
     def prepare(self, data: str, items: list[Item], resolution: int = 32) -> PreparationResult:
-        return prepare("shapes", items, copy_text, Settings(resolution), self.root / data, RunOptions())
+        return prepare("shapes", items, copy_text, Settings(resolution), self.root / data, PrepareOptions())
 
     def merge(self, **options: bool) -> Any:
         return merge([self.root / "a", self.root / "b"], self.root / "c", MergeOptions(**options))

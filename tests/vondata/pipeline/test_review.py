@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from vondata.dataset.manifest import output_path, read_manifest
+from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import Review, prepare
-from vondata.types import Item, RunOptions
+from vondata.types import Item
 
 REASON = "duplicate_photo"
 
@@ -49,7 +50,9 @@ def run(tmp_path):
                 path.write_text(text, "utf-8")
             items.append(Item(id, "chair", str(path), (str(path),), collection=collection))
         data = tmp_path / "data"
-        return prepare("images", items, copy, Settings(), data, RunOptions(**options), review=review).classes["chair"]
+        return prepare("images", items, copy, Settings(), data, PrepareOptions(**options), review=review).classes[
+            "chair"
+        ]
 
     return prepared
 

@@ -18,17 +18,9 @@ from vondata.dataset.schema import ColumnTypeError, UnknownColumnError, UnknownR
 from vondata.io.files import atomic_path
 from vondata.io.lease import DatasetBusyError
 from vondata.pipeline.journal import Journal, journal_path
-from vondata.pipeline.run import (
-    DataFolderError,
-    Event,
-    Item,
-    PreparationResult,
-    Rejected,
-    RunOptions,
-    file_safe,
-    prepare,
-    printable,
-)
+from vondata.pipeline.plan import PrepareOptions
+from vondata.pipeline.run import DataFolderError, PreparationResult, prepare
+from vondata.types import Event, Item, Rejected, file_safe, printable
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,7 @@ class Bench:
     ) -> PreparationResult:
         self.events.clear()
         return prepare(
-            "shapes", items, work, settings or Settings(), self.data, RunOptions(**options), self.events.append
+            "shapes", items, work, settings or Settings(), self.data, PrepareOptions(**options), self.events.append
         )
 
     def worked(self) -> list[str]:
@@ -262,14 +254,14 @@ def test_a_moved_collection_is_recognised_by_content(bench: Bench) -> None:
 
 def test_verdicts_on_the_machine_hold_under_their_limits_only(bench: Bench, travelling: None) -> None:
     item = bench.item("m", "die")
-    bench.run(item, workers=1, item_timeout_s=600.0)
+    bench.run(item, workers=1, timeout_s=600.0)
     assert bench.rows().loc["m", "reason"] == "worker_died"
     assert isinstance(bench.rows().loc["m", "sha256"], str)
     assert not any(bench.output("m").parent.iterdir())  # nor a temporary file of the dead process
-    bench.run(item, workers=1, item_timeout_s=600.0)
+    bench.run(item, workers=1, timeout_s=600.0)
     assert bench.worked() == []
     bench.item("m", "fine")
-    bench.run(item, workers=1, item_timeout_s=600.0)
+    bench.run(item, workers=1, timeout_s=600.0)
     assert bench.rows().loc["m", "status"] == "prepared"
 
 
@@ -307,7 +299,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(bench: Bench) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare("shapes", items, double, Settings(), bench.data, RunOptions(), interrupt)
+        prepare("shapes", items, double, Settings(), bench.data, PrepareOptions(), interrupt)
     assert list(bench.rows().index) == ["m0", "m1", "m2"]
     bench.run(*items)
     assert bench.worked() == ["m3", "m4", "m5"]

@@ -122,7 +122,7 @@ def test_a_damaged_output_costs_its_picture_only(data: Path) -> None:
 
 
 def test_of_very_many_rows_an_even_choice_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vondata.report.page.MOST_LISTED", 100)
+    monkeypatch.setattr("vondata.report.page.MAX_LISTED", 100)
     rows = [row("shapes", f"m{number:04}") for number in range(900)]
     bad = [row("shapes", f"x{number:04}", status="rejected", reason="no_mesh") for number in range(70)]
     write_manifest(tmp_path, "chair", "shapes", [*rows, *bad])
