@@ -261,7 +261,7 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-MOST_BYTES_UNASKED = 1_000_000_000
+MAX_BYTES_UNASKED = 1_000_000_000
 
 
 def local_copy(data: Path | RemoteFolder, *, asked: bool, why: str) -> Path | None:
@@ -283,7 +283,7 @@ def local_copy(data: Path | RemoteFolder, *, asked: bool, why: str) -> Path | No
         click.echo(f"{data}: {here / 1e6:,.1f} of {total / 1e6:,.1f} MB are here", err=True)
 
     try:
-        return mirror(data, tell, most_bytes=None if asked else MOST_BYTES_UNASKED)
+        return mirror(data, tell, max_bytes=None if asked else MAX_BYTES_UNASKED)
     except MirrorTooLargeError as error:
         click.echo(f"{why}: {error}.", err=True)
         return None

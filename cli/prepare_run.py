@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from voncli.options import FiniteRange, folder_option, json_option, print_json
-from voncli.output import disk_errors, local_copy
+from voncli.output import cli_error, disk_errors, local_copy
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -203,7 +203,7 @@ def run_preparation(
 
     Ends the program with the exit code that the result calls for.
     """
-    from voncli.output import ProgressReporter, cli_error, logs_to
+    from voncli.output import ProgressReporter, logs_to
 
     from vondata.errors import VonError
     from vondata.pipeline.run import prepare

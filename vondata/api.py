@@ -18,10 +18,11 @@ from vondata.images.pix3d_source import pix3d_items
 from vondata.images.prepare import prepare_image
 from vondata.images.settings import ImageSettings
 from vondata.matching import MatchCount, match_photos
+from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import PreparationResult, prepare
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
 from vondata.shapes.sources import mesh_folder_items, shapenet_items
-from vondata.types import Event, Item, RunOptions
+from vondata.types import Event, Item
 
 Folder = str | Path
 OnEvent = Callable[[Event], None]
@@ -56,7 +57,7 @@ def prepare_shapes(
     binvox: bool = False,
     up: Axis = "y",
     front: Axis = "-z",
-    options: RunOptions | None = None,
+    options: PrepareOptions | None = None,
     on_event: OnEvent | None = None,
 ) -> PreparationResult:
     """Prepares meshes: surface, solid and distance on a grid, a row for each; what is done is not done again.
@@ -88,7 +89,7 @@ def prepare_shapes(
     else:
         raise SourceError("a folder of meshes is of one class: name it in class_names")
     settings = settings or ShapeSettings()
-    return prepare("shapes", items, prepare_shape, settings, Path(data), options or RunOptions(), on_event)
+    return prepare("shapes", items, prepare_shape, settings, Path(data), options or PrepareOptions(), on_event)
 
 
 def prepare_images(
@@ -99,7 +100,7 @@ def prepare_images(
     class_names: Sequence[str] = (),
     settings: ImageSettings | None = None,
     match_viewpoints: bool = True,
-    options: RunOptions | None = None,
+    options: PrepareOptions | None = None,
     on_event: OnEvent | None = None,
 ) -> PreparedImages:
     """Prepares photos: cut-outs with mask and viewpoint, a row for each; what is done is not done again.
@@ -121,7 +122,7 @@ def prepare_images(
     """
     if pix3d is None and photos is None:
         raise SourceError("which photos? Name pix3d, photos or both")
-    classes, settings, options = _classes(class_names), settings or ImageSettings(), options or RunOptions()
+    classes, settings, options = _classes(class_names), settings or ImageSettings(), options or PrepareOptions()
     sources: list[Iterator[Item]] = []
     if pix3d is not None:
         sources.append(pix3d_items(Path(os.path.abspath(pix3d)), classes, settings))
