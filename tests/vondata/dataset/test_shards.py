@@ -156,7 +156,7 @@ def test_the_command_packs_and_says_what(data: Path, tmp_path: Path, monkeypatch
     for arguments, words in (
         (
             ["--into", "shards"],
-            "shards is not empty; name a new folder, so that no old shard is taken for a new one (--into)",
+            "no old shard is taken for a new one (--into)",
         ),
         (["--into", "new", "--class", "spoon"], "has no class 'spoon'; it has chair"),
         (["--into", "new", "--shard-size", "many"], "write it as 500MB"),
