@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vonmodel.geometry import Camera
+from vonmodel.projection import fused_cpu, fused_gpu  # noqa: F401  # register their operators
 from vonmodel.projection.operators import project_fused
 from vonmodel.projection.reference import project_reference
 from vonmodel.projection.sketch import Sketch
