@@ -18,6 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vonmodel.projection import operators  # noqa: F401  # defines what is implemented here
+
 if TYPE_CHECKING:
     from vonmodel.projection.scene_cpu import Scene, View, Workspace
 

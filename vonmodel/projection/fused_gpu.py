@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vonmodel.projection import operators  # noqa: F401  # defines what is implemented here
 from vonmodel.projection.bricks_cpu import bricks_along
 
 # Rays that a program follows, rows x columns. One warp: it decides about jumps without a barrier, and small tiles
