@@ -92,7 +92,7 @@ class ModelConfig:
     texture_base_channels: Count = 64
     representation: Representation = "occupancy"
     band: Length = 0.06
-    opacity_width: Length = 0.004
+    opacity_width: Length = 0.002
     finer_grid: Natural = 0
     symmetric: bool = False
     depth_range: DepthRange = "batch"

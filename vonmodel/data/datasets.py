@@ -26,7 +26,7 @@ from vondata.dataset.shape_file import load_distance, load_occupancy
 
 from vonmodel.config import ModelConfig, Representation
 from vonmodel.data.downsampling import coarser_distance, coarser_occupancy, smaller_photo
-from vonmodel.data.signed_distance import signed_distance, thickness_for
+from vonmodel.data.signed_distance import at_least_as_thick, held_thickness, signed_distance
 from vonmodel.representation import DISTANCE_DECAY, signed_volume
 
 ViewpointSampler = Callable[[int, np.random.Generator], npt.NDArray[np.float64]]
@@ -141,8 +141,9 @@ class ShapeDataset:
             return np.packbits(coarser_occupancy(load_occupancy(file), self._resolution))
         distance = load_distance(file)
         if self._representation == "signed":
-            thickness = thickness_for(len(distance), self._resolution)
-            distance = signed_distance(load_occupancy(file), distance, thickness)
+            occupancy = load_occupancy(file)
+            half = held_thickness(self._resolution)
+            distance = at_least_as_thick(signed_distance(occupancy, distance), occupancy, half)
             signed = torch.from_numpy(coarser_distance(distance, self._resolution))
             return np.asarray(signed_volume(signed, self._band).half().numpy())
         distance = coarser_distance(distance, self._resolution)

@@ -12,7 +12,7 @@ from vondata.dataset.manifest import ManifestMissingError, manifest_path, output
 from vondata.dataset.shape_file import load_distance, load_occupancy
 from vonmodel.data.datasets import EmptyDatasetError, ImageDataset, ItemCache, ShapeDataset, viewpoint_sampler
 from vonmodel.data.downsampling import ResolutionError
-from vonmodel.data.signed_distance import signed_distance
+from vonmodel.data.signed_distance import at_least_as_thick, signed_distance
 
 
 def test_shapes_as_occupancy(tiny_data: Path) -> None:
@@ -32,7 +32,8 @@ def test_shapes_as_distance_function(tiny_data: Path) -> None:
 def test_shapes_as_signed_distance(tiny_data: Path) -> None:
     dataset = ShapeDataset(tiny_data, "chair", resolution=32, representation="signed", band=0.1)
     path = output_path(tiny_data, "chair", "shapes", dataset.ids[3])
-    expected = signed_distance(load_occupancy(path), load_distance(path), 0.5 / 31)
+    occupancy = load_occupancy(path)
+    expected = at_least_as_thick(signed_distance(occupancy, load_distance(path)), occupancy, 0.5 / 31)
     np.testing.assert_allclose(dataset[3][0].numpy(), np.clip(0.5 - expected / 0.2, 0.0, 1.0), atol=5e-4)
     assert dataset.compact(3).dtype == torch.float16
 
