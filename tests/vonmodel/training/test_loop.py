@@ -93,9 +93,14 @@ SIGNED = {
     "model": {"representation": "signed", "finer_grid": 48, "symmetric": True},
     "shape": {"objective": "relativistic", "slope_every": 2, "mirror": True, "average_half_life": 3.0},
 }
+PAIRS = {
+    "model": {**SIGNED["model"], "painter": "geometry", "critics": "residual", "rays_per_pixel": 2},
+    "shape": SIGNED["shape"],
+    "texture": {"objective": "relativistic", "slope_every": 2, "augment_colour": 0.5, "augment_shift": 0.125},
+}
 
 
-@pytest.mark.parametrize("changes", [{}, SIGNED], ids=["published", "signed"])
+@pytest.mark.parametrize("changes", [{}, SIGNED, PAIRS], ids=["published", "signed", "pairs"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     stage: StageName, changes: dict[str, Any], job: Job

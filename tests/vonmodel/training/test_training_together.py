@@ -22,6 +22,18 @@ SIGNED = {
     "model": {"representation": "signed", "finer_grid": 48, "symmetric": True},
     "shape": {"objective": "relativistic", "slope_every": 2, "mirror": True, "average_half_life": 8.0},
 }
+PAIRS = {
+    "model": {
+        **SIGNED["model"],
+        "painter": "geometry",
+        "critics": "residual",
+        "rays_per_pixel": 2,
+        "exact_framing": True,
+        "depth_range": "item",
+    },
+    "shape": SIGNED["shape"],
+    "texture": {"objective": "relativistic", "slope_every": 2, "augment_colour": 0.5, "augment_shift": 0.125},
+}
 
 
 def learn(data: Path, runs: Path, steps: int, shapes: dict[str, dict[str, Any]]) -> None:
@@ -69,7 +81,9 @@ def assert_same_state(run: Path, other: Path, stage: StageName, step: int) -> No
         torch.testing.assert_close(got[name], value, atol=1e-4 * size, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize(("steps", "shapes"), [(2, {}), (2, SIGNED), pytest.param(20, {}, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("steps", "shapes"), [(2, {}), (2, SIGNED), (2, PAIRS), pytest.param(20, {}, marks=pytest.mark.slow)]
+)
 def test_steps_of_two_processes_equal_those_of_one(
     steps: int, shapes: dict[str, dict[str, Any]], tiny_data: Path, tmp_path: Path
 ) -> None:
