@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from vondata.render.backdrop import Room
 from vondata.render.camera import PinholeCamera
@@ -14,6 +15,9 @@ from vondata.render.mesh import Flags, Singles
 
 # Shadow rays of a background point; a point of the object has one per sample of its pixel.
 BACKGROUND_SHADOW_RAYS = 4
+FLOOR_SHADOW_RAYS = 12
+SHADOW_BLUR = 0.006  # of the image's width
+SHADOW_REACH = 4.0  # radii of the object within which its shadow is looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +70,9 @@ def render(
     image = np.ones((camera.height, camera.width, 3), dtype=np.float32)
     if room is not None:
         image = _background(caster, camera, light, room, rng)
-    rows, columns = _window(caster, camera)
+    rows, columns = window_of(caster, camera)
     shape = (rows.stop - rows.start, columns.stop - columns.start)
-    directions = camera.directions(_pixel_centres(rows, columns, samples)).reshape(-1, 3)
+    directions = camera.directions(pixel_centres(rows, columns, samples)).reshape(-1, 3)
     hits = caster.cast(camera.position, directions)
     radiance = np.zeros((len(directions), 5), dtype=np.float32)
     radiance[hits.rays, :3] = np.clip(_radiance(caster, camera, light, hits, rng), 0.0, 1.0)
@@ -84,7 +88,7 @@ def render(
     return RenderedPhoto(_encoded(image), _encoded(cut_out), coverage)
 
 
-def _window(caster: Caster, camera: PinholeCamera) -> tuple[slice, slice]:
+def window_of(caster: Caster, camera: PinholeCamera) -> tuple[slice, slice]:
     """Rows and columns of the picture around all that the caster holds."""
     corners, _ = camera.project(caster.everything)
     limit = np.array([camera.width, camera.height])
@@ -93,16 +97,46 @@ def _window(caster: Caster, camera: PinholeCamera) -> tuple[slice, slice]:
     return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
 
-def _pixel_centres(rows: slice, columns: slice, samples: int) -> Singles:
+def pixel_centres(rows: slice, columns: slice, samples: int) -> Singles:
     """(h * samples, w * samples, 2) the sample positions of a window as (column, row)."""
     across = columns.start + (np.arange((columns.stop - columns.start) * samples) + 0.5) / samples
     down = rows.start + (np.arange((rows.stop - rows.start) * samples) + 0.5) / samples
     return np.stack(np.meshgrid(across.astype(np.float32), down.astype(np.float32)), axis=-1)
 
 
+def floor_shadow(
+    caster: Caster, camera: PinholeCamera, light: Light, floor: float, rng: np.random.Generator
+) -> Singles:
+    """(h, w) how much the object darkens a floor that it stands on, in [0, 1]: no key light, and less from around.
+
+    Args:
+        caster: the object.
+        camera: the camera; from below no floor is seen.
+        light: the light.
+        floor: height of the floor, model frame.
+        rng: jitters the soft shadow.
+    """
+    dark = np.zeros(camera.height * camera.width, dtype=np.float32)
+    directions = camera.directions(pixel_centres(slice(0, camera.height), slice(0, camera.width), 1)).reshape(-1, 3)
+    origin = camera.position.astype(np.float32)
+    down = directions[:, 1] < -1e-3
+    reach = np.where(down, (floor - origin[1]) / np.where(down, directions[:, 1], -1.0), -1.0)
+    points = np.asarray(origin + reach[:, None] * directions, dtype=np.float32)
+    near = np.flatnonzero((reach > 0.0) & (np.linalg.norm(points, axis=1) < SHADOW_REACH * caster.radius))
+    if len(near):
+        upright = np.tile(np.array([0.0, 1.0, 0.0], dtype=np.float32), (len(near), 1))
+        lit = _diffuse(caster, points[near], upright, light, rng, FLOOR_SHADOW_RAYS).mean(axis=1)
+        full = light.fill + light.key * max(float(light.towards[1]), 0.0) * float(light.tint.mean())
+        away = np.linalg.norm(points[near], axis=1) / (SHADOW_REACH * caster.radius)
+        fade = np.clip(2.0 * (1.0 - away), 0.0, 1.0)  # no border where the floor is no longer looked at
+        dark[near] = np.clip(1.0 - lit / max(full, 1e-6), 0.0, 1.0) * fade
+    # A little blur takes the grain of the few rays out of what is a smooth shadow anyway.
+    return np.asarray(ndimage.gaussian_filter(dark.reshape(camera.height, camera.width), SHADOW_BLUR * camera.width))
+
+
 def _background(caster: Caster, camera: PinholeCamera, light: Light, room: Room, rng: np.random.Generator) -> Singles:
     """(h, w, 3) the room without the object, but with the shadow it casts."""
-    centres = _pixel_centres(slice(0, camera.height), slice(0, camera.width), 1)
+    centres = pixel_centres(slice(0, camera.height), slice(0, camera.width), 1)
     points, normals, albedo = room.hit(camera.position, camera.directions(centres).reshape(-1, 3))
     sight = np.linalg.norm(points - camera.position.astype(np.float32), axis=1)
     shade = _diffuse(caster, points, normals, light, rng, BACKGROUND_SHADOW_RAYS)
