@@ -146,11 +146,12 @@ def _local_matrix(node: Json) -> Floats:
     if "matrix" in node:
         matrix: Floats = np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
         return matrix
-    return _compose(
-        np.array([node.get("translation", (0, 0, 0))], dtype=np.float64).reshape(1, 3),
-        np.array([node.get("rotation", (0, 0, 0, 1))], dtype=np.float64).reshape(1, 4),
-        np.array([node.get("scale", (1, 1, 1))], dtype=np.float64).reshape(1, 3),
-    )[0]
+    own = _compose(
+        np.array(node.get("translation", (0, 0, 0)), dtype=np.float64).reshape(1, 3),
+        np.array(node.get("rotation", (0, 0, 0, 1)), dtype=np.float64).reshape(1, 4),
+        np.array(node.get("scale", (1, 1, 1)), dtype=np.float64).reshape(1, 3),
+    )
+    return own.reshape(4, 4)
 
 
 def _compose(translation: Floats, rotation: Floats, scale: Floats) -> Floats:
