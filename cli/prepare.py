@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vondata.io.fs import RemoteFolder
     from vondata.matching import MatchCount
     from vondata.shapes.distance import Method
+    from vondata.shapes.sources import Source
     from vondata.types import Event, Item
 
 
@@ -219,6 +220,9 @@ distance_option = click.option(
     show_default=True,
     help="Distances exact near the surface, or everywhere at many times the cost.",
 )
+keep_duplicates_option = click.option(
+    "--keep-duplicates", is_flag=True, help="Take shapes that are the same as that of another file."
+)
 
 
 @click.group(short_help="Turns raw meshes and photos into a dataset.")
@@ -252,18 +256,51 @@ def prepare() -> None:
 @click.option(
     "--binvox", is_flag=True, help="Take the voxels of the collection's .binvox files instead of its meshes."
 )
+@click.option("--up", type=click.Choice(AXES), help="The axis of the models that points up.  [default: y]")
+@click.option(
+    "--front",
+    type=click.Choice(AXES),
+    help="The axis that the models' front faces.  [default: by the layout, x of version 1 and -z of version 2]",
+)
+@keep_duplicates_option
 @run_options
 def shapenet(
-    shapenet: Path | RemoteFolder | None, resolution: int, distance: Method, binvox: bool, command: PrepareCommand
+    shapenet: Path | RemoteFolder | None,
+    resolution: int,
+    distance: Method,
+    binvox: bool,
+    up: Axis | None,
+    front: Axis | None,
+    keep_duplicates: bool,
+    command: PrepareCommand,
 ) -> None:
     """Prepares the shapes of ShapeNetCore."""
-    from vondata.shapes.prepare import ShapeSettings, prepare_shape
     from vondata.shapes.sources import shapenet_items
 
+    if up is not None and front is None and up[-1] != "y":
+        raise click.UsageError(f"--up {up}: name the axis of the front too, with --front")
+    _check_axes(up or "y", front or "-z")
     folder = source_folder(shapenet, "shapenet", "--root")
-    items = shapenet_items(folder.root, command.classes(), source="binvox" if binvox else "mesh")
-    settings = ShapeSettings(resolution=resolution, distance=distance)
-    run_preparation(command, "shapes", found_items([(folder, items)], command), prepare_shape, settings)
+    kind: Source = "binvox" if binvox else "mesh"
+    items = shapenet_items(folder.root, command.classes(), source=kind, up=up, front=front)
+    _prepare_shapes(folder, items, command, (resolution, distance, keep_duplicates))
+
+
+def _check_axes(up: Axis, front: Axis) -> None:
+    if up[-1] == front[-1]:
+        raise click.UsageError(f"--up {up} and --front {front} lie on the same axis")
+
+
+def _prepare_shapes(
+    folder: SourceFolder, items: Iterator[Item], command: PrepareCommand, given: tuple[int, Method, bool]
+) -> None:
+    from vondata.shapes.duplicates import duplicate_review
+    from vondata.shapes.prepare import ShapeSettings, prepare_shape
+
+    resolution, distance, keep_duplicates = given
+    settings = ShapeSettings(resolution=resolution, distance=distance, keep_duplicates=keep_duplicates)
+    found = found_items([(folder, items)], command)
+    run_preparation(command, "shapes", found, prepare_shape, settings, duplicate_review(keep_duplicates))
 
 
 @prepare.command(short_help="Prepares the meshes of any folder, all of one class.")
@@ -277,6 +314,14 @@ def shapenet(
 @resolution_option
 @distance_option
 @click.option("--binvox", is_flag=True, help="Take .binvox files instead of meshes.")
+@click.option(
+    "--pattern",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Take only files whose path ends so, such as normalized_model.obj or 'models/*.ply'; may be repeated.",
+)
+@keep_duplicates_option
 @run_options
 def meshes(
     root: Path | RemoteFolder,
@@ -285,21 +330,21 @@ def meshes(
     resolution: int,
     distance: Method,
     binvox: bool,
+    patterns: tuple[str, ...],
+    keep_duplicates: bool,
     command: PrepareCommand,
 ) -> None:
     """Prepares the meshes in any folder, which all are of one --class."""
-    from vondata.shapes.prepare import ShapeSettings, prepare_shape
     from vondata.shapes.sources import mesh_folder_items
 
     if len(command.class_names) != 1:
         raise click.UsageError("--class: name the one class that the meshes of this folder are of")
-    if up[-1] == front[-1]:
-        raise click.UsageError(f"--up {up} and --front {front} lie on the same axis")
+    _check_axes(up, front)
     (known,) = command.classes()
     folder = source_folder(root, "", "--root")
-    items = mesh_folder_items(folder.root, known.name, up, front, source="binvox" if binvox else "mesh")
-    settings = ShapeSettings(resolution=resolution, distance=distance)
-    run_preparation(command, "shapes", found_items([(folder, items)], command), prepare_shape, settings)
+    kind: Source = "binvox" if binvox else "mesh"
+    items = mesh_folder_items(folder.root, known.name, up, front, source=kind, patterns=patterns)
+    _prepare_shapes(folder, items, command, (resolution, distance, keep_duplicates))
 
 
 @prepare.command(short_help="Prepares the photos of Pix3D, and of any folder.")

@@ -20,6 +20,7 @@ from vondata.images.settings import ImageSettings
 from vondata.matching import MatchCount, match_photos
 from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import PreparationResult, prepare
+from vondata.shapes.duplicates import duplicate_review
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
 from vondata.shapes.sources import mesh_folder_items, shapenet_items
 from vondata.types import Event, Item
@@ -55,8 +56,9 @@ def prepare_shapes(
     class_names: Sequence[str] = (),
     settings: ShapeSettings | None = None,
     binvox: bool = False,
-    up: Axis = "y",
-    front: Axis = "-z",
+    up: Axis | None = None,
+    front: Axis | None = None,
+    patterns: Sequence[str] = (),
     options: PrepareOptions | None = None,
     on_event: OnEvent | None = None,
 ) -> PreparationResult:
@@ -69,8 +71,9 @@ def prepare_shapes(
         class_names: classes to prepare; all known ones where empty.
         settings: resolution and method of the distances.
         binvox: take .binvox files instead of meshes.
-        up: the axis that points up, of a folder of meshes.
-        front: the axis that the front faces, of a folder of meshes.
+        up: the axis that points up; y where None.
+        front: the axis that the front faces; where None -z, but x for files laid out as in ShapeNetCore v1.
+        patterns: of the files to take from a folder of meshes, see `vondata.shapes.sources.mesh_folder_items`.
         options: workers, limits; in this process where None.
         on_event: called with the progress.
 
@@ -83,13 +86,17 @@ def prepare_shapes(
     classes, source = _classes(class_names), Path(os.path.abspath(root))
     kind: Literal["binvox", "mesh"] = "binvox" if binvox else "mesh"
     if layout == "shapenet":
-        items = shapenet_items(source, classes, source=kind)
+        items = shapenet_items(source, classes, source=kind, up=up, front=front)
     elif len(class_names) == 1:
-        items = mesh_folder_items(source, classes[0].name, up, front, source=kind)
+        name, axes = classes[0].name, (up or "y", front or "-z")
+        items = mesh_folder_items(source, name, *axes, source=kind, patterns=patterns)
     else:
         raise SourceError("a folder of meshes is of one class: name it in class_names")
     settings = settings or ShapeSettings()
-    return prepare("shapes", items, prepare_shape, settings, Path(data), options or PrepareOptions(), on_event)
+    review = duplicate_review(settings.keep_duplicates)
+    return prepare(
+        "shapes", items, prepare_shape, settings, Path(data), options or PrepareOptions(), on_event, review
+    )
 
 
 def prepare_images(

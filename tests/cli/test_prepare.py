@@ -119,6 +119,36 @@ def test_meshes_of_any_folder(von: Von, tmp_path: Path) -> None:
     assert sorted(rows["status"]) == ["prepared", "rejected"]
 
 
+def test_the_same_model_in_two_files_and_versions(von: Von, tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "m"
+    folder.mkdir(parents=True)
+    (folder / "normalized_model.obj").write_text(CUBE, "utf-8")
+    (folder / "raw_model.obj").write_text(CUBE.replace("v 1", "v 1.0000001"), "utf-8")
+    command = ("prepare", "meshes", *in_this_process("--root", folder, "--class", "chair", "--json", "--no-report"))
+    reasons = [
+        json.loads(von(*command, *more).stdout)["classes"]["chair"]["reasons"]
+        for more in ((), ("--keep-duplicates",), ("--pattern", "normalized*.obj"))
+    ]
+    assert reasons == [{"duplicate_shape": 1}, {}, {}]
+    assert len(read_manifest(Path("data"), "chair", "shapes")) == 1
+
+
+def test_fronts_of_shapenet(von: Von, tree: Path, tmp_path: Path) -> None:
+    old = tmp_path / "v1" / CHAIR / "old" / "model.obj"
+    old.parent.mkdir(parents=True)
+    old.write_text(CUBE, "utf-8")
+    von("prepare", "shapenet", *in_this_process("--root", tree, "--class", "chair", "--no-report"))
+    von("prepare", "shapenet", *in_this_process("--root", tmp_path / "v1", "--keep-duplicates", "--no-report"))
+    rows = read_manifest(Path("data"), "chair", "shapes").set_index("id")
+    assert rows["front"].dropna().to_dict() == {"good1": "-z", "good2": "-z", "old": "x"}
+    von("prepare", "shapenet", *in_this_process("--root", tree, "--up", "z", "--front", "y", "--no-report"))
+    rows = read_manifest(Path("data"), "chair", "shapes").set_index("id")
+    assert (rows.loc["good1", "up"], rows.loc["good1", "front"]) == ("z", "y")
+    result = von("prepare", "shapenet", *in_this_process("--root", tree, "--up", "z"))
+    assert result.exit_code == 2
+    assert "name the axis of the front too" in result.output
+
+
 @pytest.mark.parametrize(("most", "code"), [("2", 0), ("1", 3), ("40%", 0), ("39%", 3)])
 def test_too_many_rejects_have_an_exit_code(von: Von, tree: Path, most: str, code: int) -> None:
     result = von("prepare", "shapenet", *in_this_process("--root", tree, "--max-rejected", most, "--no-report"))

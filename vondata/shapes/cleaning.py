@@ -22,6 +22,7 @@ Integers = npt.NDArray[np.int64]
 
 RADIUS = 1.0 - 1e-6
 _WELD_STEPS = 2**21 - 2  # vertices in the same of so many steps along an edge of the cube are one vertex
+_NEARLY_ALL, _SLICES = 0.99, 256  # of the area; of the box's longest edge
 _FLAT = 1e-9  # of the object's size: narrower triangles have no area, narrower objects no extent
 
 
@@ -54,6 +55,11 @@ class Mesh:
     def to_source(self, points: Floats) -> Floats:
         """Points (..., 3) of the object frame in source coordinates."""
         return np.asarray(points @ self.rotation / self.scale + np.array(self.centre))
+
+    def areas(self) -> Floats:
+        """(f,) the area of each face, in object units."""
+        a, b, c = (self.vertices[self.faces[:, corner]] for corner in range(3))
+        return np.asarray(np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2)
 
     def without(self, dropped: Bools) -> Mesh:
         """The mesh without some faces; vertices, scale and centre stay."""
@@ -93,6 +99,27 @@ def clean_mesh(soup: TriangleSoup, rotation: Floats) -> Mesh:
         degenerate_faces=source_faces - len(faces),
         duplicate_faces=len(faces) - len(kept),
     )
+
+
+def has_outlier(mesh: Mesh) -> bool:
+    """Whether nearly all of the surface lies in a small part of the box, as when one stray triangle is far away.
+
+    The object is then smaller on its grid than the grid allows: along every axis, `_NEARLY_ALL` of the area lies
+    within less than half of the box's longest edge.
+    """
+    corners, area = mesh.vertices[mesh.faces], mesh.areas()
+    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    edge, span = float((high - low).max()), 0.0
+    spare = (1.0 - _NEARLY_ALL) * area.sum()
+    for axis in range(3):
+        first = (corners[:, :, axis].min(axis=1) - low[axis]) / edge * _SLICES
+        last = (corners[:, :, axis].max(axis=1) - low[axis]) / edge * _SLICES
+        # The area of all triangles that reach into the slices up to each, from either end.
+        before = np.cumsum(np.bincount(np.minimum(first.astype(int), _SLICES - 1), area, _SLICES))
+        behind = np.cumsum(np.bincount(np.minimum(last.astype(int), _SLICES - 1), area, _SLICES)[::-1])
+        beyond = _SLICES - float(last.max())
+        span = max(span, float(last.max()) - max((before <= spare).sum(), (behind <= spare).sum() - beyond))
+    return span < _SLICES / 2
 
 
 def first_of_equal_faces(faces: Integers) -> Integers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy.typing as npt
 from vondata.dataset.shape_file import PreparedShape, save_shape
 from vondata.frames import axes_to_object, voxel_to_object
 from vondata.shapes import binvox
-from vondata.shapes.cleaning import Mesh, Topology, clean_mesh, find_fins, find_topology
+from vondata.shapes.cleaning import Mesh, Topology, clean_mesh, find_fins, find_topology, has_outlier
 from vondata.shapes.distance import Method, distance_field
+from vondata.shapes.duplicates import distance_hash
 from vondata.shapes.reading import detect_format, read_triangles
 from vondata.shapes.solid import Solid, fill_solid
 from vondata.shapes.source_file import Limits, read_bytes
@@ -39,12 +40,17 @@ class ShapeSettings:
         distance: fast or exact, see `distance_field`.
         max_file_mb: larger files are rejected.
         max_faces: meshes with more triangles are rejected.
+        keep_duplicates: take shapes that are the same as another one.
+        method: version of the readers and of the solid; fixed, but part of the settings, so that what an earlier
+            version read wrongly is prepared anew.
     """
 
     resolution: int = 128
     distance: Method = "fast"
     max_file_mb: int = 512
     max_faces: int = 4_000_000
+    keep_duplicates: bool = field(default=False, metadata={"planning": True})
+    method: int = field(default=2, init=False)
 
     def __post_init__(self) -> None:
         if not 32 <= self.resolution <= 256:
@@ -86,7 +92,8 @@ def prepare_shape(item: Item, settings: ShapeSettings, output: Path) -> dict[str
     shape = PreparedShape(solid.occupancy, surface, distance, mesh.scale, mesh.centre, mesh.rotation)
     with clock.phase("save_s"):
         save_shape(output, shape)
-    return _row(source, solid, settings) | clock.seconds
+    found = {"up": item.fields["up"], "front": item.fields["front"], "distance_hash": distance_hash(distance)}
+    return _row(source, solid, settings) | found | clock.seconds
 
 
 def warm_up() -> None:
@@ -160,6 +167,8 @@ def _row(source: _Source, solid: Solid, settings: ShapeSettings) -> dict[str, An
         "open_edges": source.topology.open_edges,
         "fill": float(np.count_nonzero(solid.occupancy)) / settings.resolution**3,
         "leak": solid.leak,
+        "outlier": has_outlier(mesh),
+        "area": float(mesh.areas().sum()),
         "enclosed_voxels": solid.enclosed_voxels,
         "leaked_voxels": solid.leaked_voxels,
         "scale": mesh.scale,

@@ -16,6 +16,7 @@ from vondata.shapes.cleaning import (
     find_topology,
     first_of_equal,
     first_of_equal_faces,
+    has_outlier,
 )
 from vondata.shapes.polygons import TriangleSoup
 from vondata.shapes.reading import read_triangles
@@ -227,3 +228,33 @@ def test_real_meshes_have_no_fins(realdata):
     for path in sorted(realdata.glob("ShapeNetCore.v2/*/*/models/*.obj"))[::6]:
         mesh = clean_mesh(read_triangles(path.read_bytes(), path, Limits()), np.eye(3))
         assert not find_fins(find_topology(mesh.faces)).any()
+
+
+def with_stray(mesh, far, size=0.01):
+    """The mesh with a triangle so far from its middle, in its own extents."""
+    corner = np.array([far, 0, 0]) * np.ptp(mesh.vertices, axis=0).max()
+    stray = trimesh.Trimesh(corner + size * np.eye(3), [[0, 1, 2]])
+    return trimesh.util.concatenate([mesh, stray])
+
+
+@pytest.mark.parametrize("far", [2, 5, -5, 1000])
+def test_a_stray_triangle_is_an_outlier(far):
+    for mesh in (trimesh.creation.box((1, 2, 3)), trimesh.creation.icosphere()):
+        assert has_outlier(clean_mesh(soup(with_stray(mesh, far)), IDENTITY))
+
+
+def test_shapes_with_thin_parts_have_no_outlier():
+    lamp = trimesh.util.concatenate(
+        [
+            trimesh.creation.cylinder(0.2, 0.05),
+            trimesh.creation.cylinder(0.01, 1.5).apply_translation([0, 0, 0.75]),
+            trimesh.creation.cone(0.3, 0.3).apply_translation([0, 0, 1.4]),
+        ]
+    )
+    for mesh in (lamp, trimesh.creation.box((1, 2, 3)), with_stray(SPHERE, 0.9), trimesh.creation.box((1, 1, 100))):
+        assert not has_outlier(clean_mesh(soup(mesh), IDENTITY))
+
+
+def test_real_meshes_have_no_outlier(realdata):
+    for path in sorted(realdata.glob("ShapeNetCore.v2/*/*/models/*.obj"))[::4]:
+        assert not has_outlier(clean_mesh(read_triangles(path.read_bytes(), path, Limits()), IDENTITY))

@@ -71,6 +71,78 @@ def test_one_option_takes_the_voxels(tree):
     assert read(items["v1"]) == "v1/model.obj"
 
 
+def test_the_front_is_told_by_the_layout(tree):
+    for source in ("mesh", "binvox"):
+        items = by_id(shapenet_items(tree, [CHAIR], source=source))
+        assert {id: item.fields["front"] for id, item in items.items() if item.inputs} == {
+            "v1": "x",
+            "v2": "-z",
+            "voxels": "-z",
+            "other": "-z",
+        }
+    for file in ("a/model.binvox", "b/models/model.obj", "c/chair.obj", "d/model_normalized.obj"):
+        touch(tree / CAR.synset / file)
+    touch(tree / CAR.synset / "a" / "model.obj").unlink()
+    fronts = {id: item.fields["front"] for id, item in by_id(shapenet_items(tree, [CAR])).items()}
+    assert fronts == {"a": "x", "b": "-z", "c": "-z", "d": "-z"}
+
+
+def test_the_front_and_up_can_be_given(tree):
+    for item in shapenet_items(tree, [CHAIR], up="z", front="-y"):
+        assert not item.inputs or item.fields == {"up": "z", "front": "-y"}
+    with pytest.raises(ValueError, match="same axis"):
+        next(iter(shapenet_items(tree, [CHAIR], up="x")))
+
+
+@pytest.mark.parametrize(
+    ("names", "solid"),
+    [
+        (["model.binvox", "model.presolid.binvox"], "model.presolid.binvox"),
+        (["model.binvox", "model.surface.binvox", "model.solid.binvox"], "model.solid.binvox"),
+        (["chair.surface.binvox", "chair.binvox"], "chair.binvox"),
+        (["chair.surface.binvox", "chair.SOLID.binvox"], "chair.SOLID.binvox"),
+    ],
+)
+def test_the_solid_among_several_grids(tmp_path, names, solid):
+    for name in names:
+        touch(tmp_path / CHAIR.synset / "m" / name)
+    (item,) = shapenet_items(tmp_path, [CHAIR], source="binvox")
+    assert read(item) == f"m/{solid}"
+    items = list(mesh_folder_items(tmp_path, "chair", "y", "-z", source="binvox"))
+    assert [read(item) for item in items if not item.rejected] == [f"m/{solid}"]
+    rejected = [item.rejected for item in items if item.rejected]
+    assert len(rejected) == len(names) - 1
+    assert all(reason == "surface_grid" and solid in detail for reason, detail in rejected)
+
+
+def test_grids_of_other_models_are_items(tmp_path):
+    for name in ("a.solid.binvox", "b.surface.binvox", "c.binvox", "sub/a.surface.binvox"):
+        touch(tmp_path / name)
+    assert not any(item.rejected for item in mesh_folder_items(tmp_path, "chair", "y", "-z", source="binvox"))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [
+        ((), {"a/raw.obj", "a/normalized.obj", "b/raw.ply", "b/normalized.obj"}),
+        (("normalized.obj",), {"a/normalized.obj", "b/normalized.obj"}),
+        (("*/normalized.*", "raw.ply"), {"a/normalized.obj", "b/normalized.obj", "b/raw.ply"}),
+        (("a/*",), {"a/raw.obj", "a/normalized.obj"}),
+        (("*.mesh",), {"b/odd.mesh"}),
+    ],
+)
+def test_patterns_choose_files(tmp_path, patterns, found):
+    for name in ("a/raw.obj", "a/normalized.obj", "b/raw.ply", "b/normalized.obj", "b/odd.mesh"):
+        touch(tmp_path / name)
+    assert {read(item) for item in mesh_folder_items(tmp_path, "chair", "y", "-z", patterns=patterns)} == found
+
+
+def test_a_pattern_that_nothing_matches_is_named(tmp_path):
+    touch(tmp_path / "a.obj")
+    with pytest.raises(CollectionMissingError, match=r"no file that matches b\*\.obj or c\.obj"):
+        list(mesh_folder_items(tmp_path, "chair", "y", "-z", patterns=["b*.obj", "c.obj"]))
+
+
 def test_classes_by_synset(tree):
     assert {item.class_name for item in shapenet_items(tree, [CHAIR, CAR])} == {"chair", "car"}
     assert [item.id for item in shapenet_items(tree, [CAR])] == ["a"]
