@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 from voncli.model_options import choose_device, choose_run, model_options, progress_bar
 from voncli.options import LOCAL_PATH, json_option, print_json
-from voncli.output import describe, table_text, user_errors
+from voncli.output import table_text, user_errors
 from voncli.train_classifier import CLASSIFIER_FILE
 
 if TYPE_CHECKING:
@@ -184,6 +184,8 @@ def _scored(
 
 
 def _tell(lines: list[dict[str, Any]]) -> None:
+    from vonmodel.reports.metrics_log import describe
+
     first = lines[0]
     model = "" if first["model"] == "von" else f"baseline {first['model']}, "
     click.echo(f"Class {first['class']}, {model}checkpoint {first['checkpoint']['name']}, seed {first['seed']}")

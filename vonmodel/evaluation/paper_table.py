@@ -7,20 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vonmodel.baselines.configs import BASELINES, CONFIGS, BaselineName
-
-Line = Mapping[str, Any]
-
-COLUMNS: Mapping[str, str] = {
-    "fid": "FID ↓",
-    "kid": "KID ↓",
-    "precision": "precision ↑",
-    "recall": "recall ↑",
-    "shape_fid": "shape FID ↓",
-    "minimum_matching_distance": "MMD ↓",
-    "shape_coverage": "coverage ↑",
-    "nearest_neighbour_accuracy": "1-NNA → 0.5",
-}
-"""What a table can hold, and how it is headed; the arrow points to what is better."""
+from vonmodel.reports.metrics_log import TABLE_COLUMNS, Line, table_values
 
 REPORTED: Mapping[str, Mapping[str, float]] = {
     "car": {"dcgan": 130.5, "lsgan": 171.4, "wgan-gp": 123.4, "occupancy": 81.6, "distance": 83.3},
@@ -35,7 +22,7 @@ class Row:
 
     Attributes:
         title: its name.
-        values: by the keys of `COLUMNS`.
+        values: by the keys of `TABLE_COLUMNS`.
         reported: the numbers are the paper's.
         checkpoint: which one was measured; None for reported ones.
         images: what scores of images were measured with: features, resizing, numbers; None where there are none.
@@ -61,7 +48,7 @@ def build_table(scored: Iterable[Sequence[Line]], class_name: str) -> list[Row]:
 
 def used_columns(rows: Iterable[Row]) -> list[str]:
     """The columns that hold anything, in order."""
-    return [name for name in COLUMNS if any(name in row.values for row in rows)]
+    return [name for name in TABLE_COLUMNS if any(name in row.values for row in rows)]
 
 
 def title_of(model: str) -> str:
@@ -73,19 +60,8 @@ def title_of(model: str) -> str:
 
 
 def _measured(lines: Sequence[Line]) -> Row:
-    values: dict[str, float] = {}
-    for line in lines:
-        match line["metric"]:
-            case "fid" | "kid" | "shape_fid" as name:
-                values[name] = line["value"]
-            case "precision_recall":
-                values |= {name: line[name] for name in ("precision", "recall")}
-            case "shape_points":
-                values |= {"shape_coverage": line["coverage"]}
-                values |= {name: line[name] for name in ("minimum_matching_distance", "nearest_neighbour_accuracy")}
-    present = {name: value for name, value in values.items() if value is not None}
     images = next(({name: line[name] for name in _ABOUT_IMAGES} for line in lines if "resize" in line), None)
-    return Row(title_of(lines[0]["model"]), present, checkpoint=lines[0]["checkpoint"], images=images)
+    return Row(title_of(lines[0]["model"]), table_values(lines), checkpoint=lines[0]["checkpoint"], images=images)
 
 
 def _reported(class_name: str) -> list[Row]:

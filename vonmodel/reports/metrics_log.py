@@ -1,4 +1,8 @@
-"""A run's metrics.jsonl: the scores of its checkpoints as curves, and as numbers in words for pages."""
+"""The log of metrics: one reader of metrics.jsonl and one place for what each metric is called and how it is shown.
+
+A metric is one entry of `METRICS`: its curves, its figures on pages, its sentence at the terminal and its columns in
+the paper's table. Pages, the studio, the command line and the table read everything from there.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,20 @@ from typing import Any
 from vonmodel.config import STAGES
 
 Line = Mapping[str, Any]
-_SETTING = ("features", "resize", "split", "real", "generated", "points", "dataset_sha256", "seed")
-"""Lines that agree in these were measured alike, and make one curve."""
+"""One line of metrics.jsonl: `metric`, `checkpoint` (name, stage, step, sha256) and what the metric measured."""
+METRICS_FILE = "metrics.jsonl"
+MAX_FILE_BYTES = 256 * 2**20
+MAX_LINE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number to follow.
+    """A number of a metric that is drawn as a curve over the checkpoints.
 
     Attributes:
-        metric: the lines it comes from.
-        title: what it is.
-        better: which way is better, in words.
+        metric: name of the metric it belongs to.
+        title: its name.
+        better: which direction is better, in words.
         read: takes it from a line; None where the line has none.
     """
 
@@ -33,215 +39,16 @@ class Quantity:
     read: Callable[[Line], float | None]
 
 
-def _of(metric: str, key: str, title: str, better: str) -> Quantity:
-    def read(line: Line) -> float | None:
-        value = line.get(key)
-        return None if value is None else float(value)
-
-    return Quantity(metric, title, better, read)
-
-
-QUANTITIES: tuple[Quantity, ...] = (
-    _of("fid", "value", "Fréchet distance of images (FID)", "lower is better"),
-    _of("kid", "value", "Kernel distance of images (KID)", "lower is better"),
-    _of("precision_recall", "precision", "Precision of images", "higher is better"),
-    _of("precision_recall", "recall", "Recall of images", "higher is better"),
-    _of("precision_recall", "density", "Density of images", "higher is better"),
-    _of("precision_recall", "coverage", "Coverage of images", "higher is better"),
-    _of("shape_fid", "value", "Fréchet distance of shapes", "lower is better"),
-    _of("shape_points", "minimum_matching_distance", "Minimum matching distance of shapes", "lower is better"),
-    _of("shape_points", "coverage", "Coverage of shapes", "higher is better"),
-    _of("shape_points", "nearest_neighbour_accuracy", "1-nearest-neighbour accuracy of shapes", "0.5 is best"),
-    Quantity(
-        "shapes",
-        "Median IoU with the nearest training shape",
-        "1 would be copies",
-        lambda line: float(statistics.median(line["nearest_iou"])) if line.get("nearest_iou") else None,
-    ),
-    _of("shapes", "pairwise_iou_max", "IoU of the two shapes most alike", "1 would be one shape twice"),
-    Quantity(
-        "shapes",
-        "Median share of a shape in its largest piece",
-        "1 is best",
-        lambda line: float(statistics.median(line["largest_piece"])) if line.get("largest_piece") else None,
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Point:
-    """A score of one checkpoint.
-
-    Attributes:
-        position: steps since the beginning of the first stage.
-        value: the score.
-        spread: its standard deviation; None where it has none.
-        checkpoint: name.
-    """
-
-    position: int
-    value: float
-    spread: float | None
-    checkpoint: str
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Scores that were measured alike.
-
-    Attributes:
-        label: how they were measured.
-        points: by position.
-    """
-
-    label: str
-    points: tuple[Point, ...]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """All curves of one quantity.
-
-    Attributes:
-        quantity: what they show.
-        curves: each measured in its own way.
-        references: (title, value) of generators to compare with, measured as the newest curve.
-    """
-
-    quantity: Quantity
-    curves: tuple[Curve, ...]
-    references: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """Where the stages of a run begin and end.
-
-    Attributes:
-        stages: (name, first position, last position) of those with a score.
-    """
-
-    stages: tuple[tuple[str, int, int], ...]
-
-    @property
-    def end(self) -> int:
-        """The last position."""
-        return self.stages[-1][2] if self.stages else 1
-
-    def position(self, checkpoint: Mapping[str, Any]) -> int:
-        """Where a checkpoint lies."""
-        starts = {name: start for name, start, _ in self.stages}
-        return starts[checkpoint["stage"]] + int(checkpoint["step"])
-
-
-def read_lines(run: Path) -> list[Line]:
-    """The lines of metrics.jsonl, oldest first, without damaged ones."""
-    file = run / "metrics.jsonl"
-    if not file.is_file():
-        return []
-    lines = (_parse(text) for text in file.read_text("utf-8", errors="replace").splitlines())
-    return [line for line in lines if line is not None]
-
-
-def timeline_of(lines: Iterable[Line]) -> Timeline:
-    """The stages in their order, each as long as it was planned, or as its newest score where nobody said."""
-    lengths: dict[str, int] = {}
-    for line in lines:
-        checkpoint = line["checkpoint"]
-        known = max(int(checkpoint["step"]), int(checkpoint.get("steps", 0)))
-        lengths[checkpoint["stage"]] = max(known, lengths.get(checkpoint["stage"], 0))
-    stages, start = [], 0
-    for name in STAGES:
-        if name in lengths:
-            stages.append((name, start, start + lengths[name]))
-            start += lengths[name]
-    return Timeline(tuple(stages))
-
-
-def charts_of(lines: Sequence[Line], others: Mapping[str, Sequence[Line]]) -> list[Chart]:
-    """The charts that anything was measured for.
-
-    Args:
-        lines: of the run.
-        others: of generators to compare with, by their titles.
-    """
-    timeline = timeline_of(lines)
-    charts = []
-    for quantity in QUANTITIES:
-        groups: dict[tuple[Any, ...], dict[str, Line]] = {}
-        for line in lines:
-            if line["metric"] == quantity.metric and quantity.read(line) is not None:
-                group = groups.setdefault(_setting(line), {})
-                group[line["checkpoint"]["sha256"]] = line  # measured again: the newest counts
-        if groups:
-            curves = tuple(_curve(quantity, list(group.values()), timeline) for group in groups.values())
-            charts.append(Chart(quantity, curves, _references(quantity, list(groups)[-1], others)))
-    return charts
-
-
-def _curve(quantity: Quantity, lines: Sequence[Line], timeline: Timeline) -> Curve:
-    points = []
-    for line in lines:
-        value = quantity.read(line)
-        assert value is not None
-        points.append(
-            Point(timeline.position(line["checkpoint"]), value, line.get("spread"), line["checkpoint"]["name"])
-        )
-    return Curve(_label(lines[-1]), tuple(sorted(points, key=lambda point: point.position)))
-
-
-def _references(
-    quantity: Quantity, setting: tuple[Any, ...], others: Mapping[str, Sequence[Line]]
-) -> tuple[tuple[str, float], ...]:
-    found = []
-    for title, lines in others.items():
-        alike = [line for line in lines if line["metric"] == quantity.metric and _setting(line) == setting]
-        value = quantity.read(alike[-1]) if alike else None
-        if value is not None:
-            found.append((title, value))
-    return tuple(found)
-
-
-def _setting(line: Line) -> tuple[Any, ...]:
-    return tuple(line.get(name) for name in _SETTING)
-
-
-def _label(line: Line) -> str:
-    """How a line was measured, in words."""
-    parts = [f"{line['generated']} generated"]
-    if "real" in line:
-        parts.append(f"{line['real']} of split {line['split']}")
-    if "features" in line:
-        parts.append(str(line["features"]))
-    if "resize" in line:
-        parts.append(f"{line['resize']} resizing")
-    if "points" in line:
-        parts.append(f"{line['points']} points")
-    return ", ".join([*parts, f"seed {line['seed']}"])
-
-
-def _parse(text: str) -> Line | None:
-    try:
-        line = json.loads(text)
-        complete = isinstance(line["metric"], str) and line["checkpoint"]["stage"] in STAGES
-        return line if complete and isinstance(line["checkpoint"]["sha256"], str) and "generated" in line else None
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-Metric = Mapping[str, Any]
-
-
 @dataclass(frozen=True)
 class Figure:
-    """One number to show.
+    """One number on a page.
 
     Attributes:
         value: the number.
-        unit: what stands small behind it.
+        unit: what is set small behind it.
         label: what it is.
         note: how it was measured.
-        share: of a bar, in [0, 1]; None draws no bar.
+        share: length of a bar, in [0, 1]; None draws no bar.
     """
 
     value: str
@@ -251,70 +58,94 @@ class Figure:
     share: float | None = None
 
 
-def read_metrics(run: Path, checkpoint_sha256: str) -> list[Metric]:
-    """The metric lines of one checkpoint, oldest first; none where nothing has been measured.
+@dataclass(frozen=True)
+class Metric:
+    """All that is said of one metric, anywhere.
 
-    Lines that are damaged, or that name their checkpoint otherwise, are left out.
+    Attributes:
+        name: as lines call it.
+        quantities: its curves.
+        figures: its numbers on a page, from a line.
+        sentence: a line in words, for the terminal.
+        columns: its columns in the paper's table: the column's key, its heading, and the line's key.
     """
-    file = run / "metrics.jsonl"
+
+    name: str
+    quantities: tuple[Quantity, ...]
+    figures: Callable[[Line], list[Figure]]
+    sentence: Callable[[Line], str]
+    columns: tuple[tuple[str, str, str], ...] = ()
+
+
+def read_lines(run: Path) -> list[Line]:
+    """The lines of a run's metrics.jsonl, oldest first; damaged and overlong ones are left out."""
+    file = run / METRICS_FILE
     if not file.is_file():
         return []
-    return [
-        line
-        for text in file.read_text("utf-8", errors="replace").splitlines()
-        if (line := _parse_metric(text)) is not None and line["checkpoint"]["sha256"] == checkpoint_sha256
-    ]
+    with file.open("rb") as opened:
+        texts = opened.read(MAX_FILE_BYTES).splitlines()
+    return [line for text in texts if (line := _parse(text)) is not None]
 
 
-def newest(metrics: Sequence[Metric], name: str) -> Metric | None:
+def read_metrics(run: Path, checkpoint_sha256: str) -> list[Line]:
+    """The lines of one checkpoint, oldest first."""
+    return [line for line in read_lines(run) if line["checkpoint"]["sha256"] == checkpoint_sha256]
+
+
+def newest(lines: Sequence[Line], name: str) -> Line | None:
     """The newest line of one metric."""
-    return next((line for line in reversed(metrics) if line["metric"] == name), None)
+    return next((line for line in reversed(lines) if line.get("metric") == name), None)
 
 
-def figures_of(metrics: Sequence[Metric]) -> list[Figure]:
-    """What a page says of a checkpoint: its image score and what its shapes are like."""
-    figures = []
-    if fid := newest(metrics, "fid"):
-        figures.append(_image_score(fid))
-    if kid := newest(metrics, "kid"):
-        note = f"{kid['subsets']} subsets of {kid['subset_size']} images. {_measured_on(kid)}"
-        figures.append(
-            Figure(f"{kid['value']:.4g}", f"± {kid['spread']:.2g}", "Kernel distance of images (KID)", note)
-        )
-    if manifold := newest(metrics, "precision_recall"):
-        figures.append(
-            Figure(
-                f"{manifold['precision']:.2f}",
-                f"and {manifold['recall']:.2f}",
-                "precision and recall of images, "
-                f"with density {manifold['density']:.2f} and coverage {manifold['coverage']:.2f}",
-                _measured_on(manifold),
-            )
-        )
-    if shapes := newest(metrics, "shapes"):
-        figures += _shape_figures(shapes)
+def figures_of(lines: Sequence[Line]) -> list[Figure]:
+    """What a page says of a checkpoint: the figures of the newest line of each metric; damaged lines have none."""
+    figures = list[Figure]()
+    for metric in METRICS:
+        line = newest(lines, metric.name)
+        if line is not None:
+            try:
+                figures += metric.figures(line)
+            except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError):
+                continue  # written by another version
     return figures
 
 
-def _parse_metric(text: str) -> Metric | None:
+def describe(line: Line) -> str:
+    """A line in words, for the terminal."""
+    known = next((metric for metric in METRICS if metric.name == line["metric"]), None)
+    return f"{line['metric']}: {json.dumps(dict(line))}" if known is None else known.sentence(line)
+
+
+def image_setting(line: Line) -> str:
+    """With what a metric of images was measured, in words."""
+    return (
+        f"{line['generated']} generated images, {line['real']} photos of split {line['split']}, "
+        f"features {line['features']}, {line['resize']} resizing"
+    )
+
+
+def _parse(text: bytes) -> Line | None:
     try:
+        if len(text) > MAX_LINE_BYTES:
+            return None
         line = json.loads(text)
-        return line if isinstance(line["checkpoint"]["sha256"], str) else None
-    except (ValueError, TypeError, KeyError):
+        checkpoint = line["checkpoint"]
+        complete = isinstance(line["metric"], str) and checkpoint["stage"] in STAGES
+        named = all(isinstance(checkpoint[name], str) for name in ("name", "sha256"))
+        return line if complete and named and isinstance(checkpoint["step"], int) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
-def _image_score(line: Metric) -> Figure:
-    measured = _measured_on(line)
-    untrained = line.get("untrained")
-    if untrained is None:
-        return Figure(f"{line['value']:.4g}", "", "Fréchet distance of images (FID)", measured)
-    share = line["value"] / untrained
-    label = f"Fréchet distance of images (FID), {share:.0%} of the untrained model's {untrained:.4g}"
-    return Figure(f"{line['value']:.4g}", "lower is better", label, measured, min(1.0, share))
+def _number(metric: str, key: str, title: str, better: str) -> Quantity:
+    def read(line: Line) -> float | None:
+        value = line.get(key)
+        return None if value is None else float(value)
+
+    return Quantity(metric, title, better, read)
 
 
-def _measured_on(line: Metric) -> str:
+def _measured_on(line: Line) -> str:
     measured = (
         f"{line['generated']} generated images against {line['real']} photos, seed {line['seed']}, "
         f"features {line['features']}, {line['resize']} resizing."
@@ -322,38 +153,204 @@ def _measured_on(line: Metric) -> str:
     return measured if line["comparable"] else f"{measured} Random features: not comparable with published values."
 
 
-def _shape_figures(line: Metric) -> list[Figure]:
-    count = len(line["nearest_iou"])
-    seed = f"{count} generated shapes, seed {line['seed']}, against {line['training']} training shapes."
+def _beside_untrained(line: Line) -> str:
+    if line["untrained"] is None:
+        return ""
+    share = line["value"] / line["untrained"]
+    return f"\n     {line['untrained']:.4g} for the untrained model, of which this is {share:.1%}"
+
+
+def _fid_figures(line: Line) -> list[Figure]:
+    value, untrained, title = f"{line['value']:.4g}", line.get("untrained"), "Fréchet distance of images (FID)"
+    if untrained is None:
+        return [Figure(value, "", title, _measured_on(line))]
+    share = line["value"] / untrained
+    label = f"{title}, {share:.0%} of the untrained model's {untrained:.4g}"
+    return [Figure(value, "lower is better", label, _measured_on(line), min(1.0, share))]
+
+
+def _fid_sentence(line: Line) -> str:
+    name = {"tensorflow": "FID", "clean": "FID (clean)"}[line["resize"]] if line["comparable"] else "Fréchet distance"
+    text = f"{name}: {line['value']:.4g} ({image_setting(line)})" + _beside_untrained(line)
+    if line["comparable"]:
+        return text
+    if line["features"].startswith("random-"):
+        return f"{text}\n     random features: not comparable with published values"
+    alone = f"compares with scores of the same network file alone, SHA-256 {line['features_sha256'][:16]}…"
+    return f"{text}\n     {alone}"
+
+
+def _kid_figures(line: Line) -> list[Figure]:
+    note = f"{line['subsets']} subsets of {line['subset_size']} images. {_measured_on(line)}"
+    label = "Kernel distance of images (KID)"
+    return [Figure(f"{line['value']:.4g}", f"± {line['spread']:.2g}", label, note)]
+
+
+def _kid_sentence(line: Line) -> str:
+    spread = f"± {line['spread']:.2g} over {line['subsets']} subsets of {line['subset_size']}"
+    return f"KID: {line['value']:.4g} {spread} ({image_setting(line)})"
+
+
+def _manifold_figures(line: Line) -> list[Figure]:
+    label = f"precision and recall of images, with density {line['density']:.2f} and coverage {line['coverage']:.2f}"
+    return [Figure(f"{line['precision']:.2f}", f"and {line['recall']:.2f}", label, _measured_on(line))]
+
+
+def _manifold_sentence(line: Line) -> str:
+    scores = ", ".join(f"{name} {line[name]:.3f}" for name in ("precision", "recall", "density", "coverage"))
+    return f"Images: {scores} ({image_setting(line)})"
+
+
+def _overlap_figures(line: Line) -> list[Figure]:
+    overlaps, over_half = line["nearest_iou"], line["over_half"]
+    count = len(overlaps)
+    against = f"{count} generated shapes, seed {line['seed']}, against {line['training']} training shapes."
+    label = "generated shapes overlap a training shape with IoU over 0.5"
+    spread = f"{min(overlaps):.2f} to {max(overlaps):.2f}"
+    median = f"{statistics.median(overlaps):.2f}"
+    pairs = f"All {count} shapes in pairs; 1 would be the same shape twice."
     return [
+        Figure(str(over_half), f"of {count}", label, against, over_half / count),
         Figure(
-            str(line["over_half"]),
-            f"of {count}",
-            "generated shapes overlap a training shape with IoU over 0.5",
-            seed,
-            line["over_half"] / count,
+            median, spread, "median IoU with the nearest training shape", "1 would be a copy of a training shape."
         ),
-        Figure(
-            f"{statistics.median(line['nearest_iou']):.2f}",
-            f"{min(line['nearest_iou']):.2f} to {max(line['nearest_iou']):.2f}",
-            "median IoU with the nearest training shape",
-            "1 would be a copy of a training shape.",
-        ),
-        Figure(
-            f"{line['pairwise_iou_max']:.2f}",
-            "IoU",
-            "of the two generated shapes most alike",
-            f"All {count} shapes in pairs; 1 would be the same shape twice.",
-        ),
+        Figure(f"{line['pairwise_iou_max']:.2f}", "IoU", "of the two generated shapes most alike", pairs),
         *_piece_figures(line),
     ]
 
 
-def _piece_figures(line: Metric) -> list[Figure]:
-    shares = line.get("largest_piece")  # not measured by older versions
-    if not shares:
+def _piece_figures(line: Line) -> list[Figure]:
+    median = _median_piece(line)
+    if median is None:  # not measured by older versions
         return []
+    shares = line["largest_piece"]
     whole = sum(share >= 1.0 for share in shares)
     note = f"{whole} of {len(shares)} generated shapes are in one piece before loose ones are dropped."
-    median = statistics.median(shares)
     return [Figure(f"{median:.1%}", "in the median", "of a generated shape in its largest piece", note, median)]
+
+
+def _overlap_sentence(line: Line) -> str:
+    whole = _median_piece(line)
+    text = (
+        f"Shapes: {line['over_half']} of {line['generated']} overlap a training shape with IoU over 0.5, the "
+        f"two most alike each other with {line['pairwise_iou_max']:.2f} ({line['training']} training shapes)"
+    )
+    return text if whole is None else f"{text}; in the median {whole:.1%} of a shape lie in its largest piece"
+
+
+def _points_figures(line: Line) -> list[Figure]:
+    against = f"{line['generated']} generated shapes against {line['real']}, {line['points']} points each."
+    accuracy = f"{line['nearest_neighbour_accuracy']:.2f}"
+    return [
+        Figure(f"{line['coverage']:.2f}", "", "coverage of real shapes by generated ones", against, line["coverage"]),
+        Figure(accuracy, "0.5 is best", "1-nearest-neighbour accuracy of shapes", against),
+    ]
+
+
+def _points_sentence(line: Line) -> str:
+    nearest = line["minimum_matching_distance"]
+    text = (
+        f"Points: minimum matching distance {'none' if nearest is None else f'{nearest:.4g}'}, coverage "
+        f"{line['coverage']:.3f}, 1-nearest-neighbour accuracy {line['nearest_neighbour_accuracy']:.3f} "
+        f"({line['generated']} generated shapes, {line['real']} of split {line['split']}, {line['points']} points "
+        "each)"
+    )
+    return text + (f"\n     {line['empty']} generated shapes have no surface" if line["empty"] else "")
+
+
+def _shape_fid_figures(line: Line) -> list[Figure]:
+    note = f"{line['generated']} generated shapes against {line['real']}, features {line['features']}."
+    return [Figure(f"{line['value']:.4g}", "lower is better", "Fréchet distance of shapes", note)]
+
+
+def _shape_fid_sentence(line: Line) -> str:
+    classifier = line["classifier"]
+    held_out = sum(classifier["held_out"].values())
+    text = (
+        f"Shape FID: {line['value']:.4g} ({line['generated']} generated shapes, {line['real']} of split "
+        f"{line['split']}, features {line['features']}, a classifier of {', '.join(classifier['classes'])} with "
+        f"accuracy {classifier['accuracy']:.1%} on {held_out} held-out shapes)"
+    )
+    return text + _beside_untrained(line)
+
+
+def _median_piece(line: Line) -> float | None:
+    return float(statistics.median(line["largest_piece"])) if line.get("largest_piece") else None
+
+
+def _median_overlap(line: Line) -> float | None:
+    return float(statistics.median(line["nearest_iou"])) if line.get("nearest_iou") else None
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "fid",
+        (_number("fid", "value", "Fréchet distance of images (FID)", "lower is better"),),
+        _fid_figures,
+        _fid_sentence,
+        (("fid", "FID ↓", "value"),),
+    ),
+    Metric(
+        "kid",
+        (_number("kid", "value", "Kernel distance of images (KID)", "lower is better"),),
+        _kid_figures,
+        _kid_sentence,
+        (("kid", "KID ↓", "value"),),
+    ),
+    Metric(
+        "precision_recall",
+        tuple(
+            _number("precision_recall", name, f"{name.capitalize()} of images", "higher is better")
+            for name in ("precision", "recall", "density", "coverage")
+        ),
+        _manifold_figures,
+        _manifold_sentence,
+        (("precision", "precision ↑", "precision"), ("recall", "recall ↑", "recall")),
+    ),
+    Metric(
+        "shape_fid",
+        (_number("shape_fid", "value", "Fréchet distance of shapes", "lower is better"),),
+        _shape_fid_figures,
+        _shape_fid_sentence,
+        (("shape_fid", "shape FID ↓", "value"),),
+    ),
+    Metric(
+        "shape_points",
+        (
+            _number(
+                "shape_points", "minimum_matching_distance", "Minimum matching distance of shapes", "lower is better"
+            ),
+            _number("shape_points", "coverage", "Coverage of shapes", "higher is better"),
+            _number(
+                "shape_points", "nearest_neighbour_accuracy", "1-nearest-neighbour accuracy of shapes", "0.5 is best"
+            ),
+        ),
+        _points_figures,
+        _points_sentence,
+        (
+            ("minimum_matching_distance", "MMD ↓", "minimum_matching_distance"),
+            ("shape_coverage", "coverage ↑", "coverage"),
+            ("nearest_neighbour_accuracy", "1-NNA → 0.5", "nearest_neighbour_accuracy"),
+        ),
+    ),
+    Metric(
+        "shapes",
+        (
+            Quantity("shapes", "Median IoU with the nearest training shape", "1 would be copies", _median_overlap),
+            _number("shapes", "pairwise_iou_max", "IoU of the two shapes most alike", "1 would be one shape twice"),
+            Quantity("shapes", "Median share of a shape in its largest piece", "1 is best", _median_piece),
+        ),
+        _overlap_figures,
+        _overlap_sentence,
+    ),
+)
+QUANTITIES: tuple[Quantity, ...] = tuple(quantity for metric in METRICS for quantity in metric.quantities)
+TABLE_COLUMNS: Mapping[str, str] = {key: title for metric in METRICS for key, title, _ in metric.columns}
+"""The columns of the paper's table by key, with their headings; the arrow points to what is better."""
+
+
+def table_values(lines: Iterable[Line]) -> dict[str, float]:
+    """The values of a generator in the paper's table, by the keys of `TABLE_COLUMNS`."""
+    columns = {metric.name: metric.columns for metric in METRICS}
+    found = [(key, line.get(name)) for line in lines for key, _, name in columns.get(line["metric"], ())]
+    return {key: value for key, value in found if value is not None}

@@ -6,16 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
 
 from vonmodel.baselines.configs import BASELINES, CONFIGS
 from vonmodel.baselines.training import baseline_folder
 from vonmodel.reports.html import Page
-from vonmodel.reports.metrics_log import QUANTITIES, Chart, Curve, Line, Timeline, charts_of, read_lines, timeline_of
+from vonmodel.reports.metric_curves import Chart, Curve, Timeline, charts_of, timeline_of
+from vonmodel.reports.metrics_log import QUANTITIES, Line, read_lines
 
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 34
 LABEL_WIDTH, LABEL_HEIGHT = 48, 13
 COLOURS = 4
+HEADS = ("Time", "Model", "Checkpoint", "Score", "Generated", "Real", "Seed", "Features", "Hashes", "Versions")
 
 
 def draw(chart: Chart, timeline: Timeline) -> str:
@@ -148,41 +153,35 @@ def metrics_page(name: str, lines: Sequence[Line], others: Mapping[str, Sequence
     """
     timeline, charts = timeline_of(lines), charts_of(lines, others)
     checkpoints = len({line["checkpoint"]["sha256"] for line in lines})
-    lead = f"{len(lines)} measurements of {checkpoints} {'checkpoint' if checkpoints == 1 else 'checkpoints'}"
-    content = f"""<h2>Over the checkpoints</h2>
-<main class="charts">
-{"".join(_chart(chart, timeline) for chart in charts) or '<p class="hint">Nothing has been measured yet</p>'}
-</main>
-<h2>Every measurement</h2>
-{_table([*lines, *(line for each in others.values() for line in each)])}"""
-    lead += ". The horizontal axis counts steps, stage after stage; a dashed line across is a baseline."
-    return Page(f"Scores of {name}", lead, content, styles=("scores.css",))
-
-
-def _chart(chart: Chart, timeline: Timeline) -> str:
-    labels = "".join(
-        f'<li class="colour{index % COLOURS}"><span class="fact">{escape(curve.label)}</span></li>'
-        for index, curve in enumerate(chart.curves)
+    lead = (
+        f"{len(lines)} measurements of {checkpoints} {'checkpoint' if checkpoints == 1 else 'checkpoints'}. "
+        "The horizontal axis counts steps, stage after stage; a dashed line across is a baseline."
     )
-    title, better = escape(chart.quantity.title), escape(chart.quantity.better)
-    return (
-        f'<figure class="chart"><h3>{title} <small>{better}</small></h3>'
-        f"\n{draw(chart, timeline)}\n<ul>{labels}</ul></figure>\n"
+    every = [*lines, *(line for each in others.values() for line in each)]
+    return Page(
+        "metrics.html",
+        {
+            "title": f"Scores of {name}",
+            "lead": lead,
+            "charts": [_chart(chart, timeline) for chart in charts],
+            "colours": COLOURS,
+            "heads": HEADS,
+            "rows": [_row(line) for line in sorted(every, key=lambda line: str(line.get("time", "")), reverse=True)],
+        },
     )
 
 
-def _table(lines: Sequence[Line]) -> str:
-    """All measurements, newest first, with what they were measured on and with."""
-    heads = ("Time", "Model", "Checkpoint", "Score", "Generated", "Real", "Seed", "Features", "Hashes", "Versions")
-    rows = "".join(_row(line) for line in sorted(lines, key=lambda line: str(line.get("time", "")), reverse=True))
-    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
-    return (
-        f'<div class="table" tabindex="0" role="region" aria-label="Every measurement"><table class="measured">'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
-    )
+def _chart(chart: Chart, timeline: Timeline) -> dict[str, Any]:
+    return {
+        "title": chart.quantity.title,
+        "better": chart.quantity.better,
+        "drawing": Markup(draw(chart, timeline)),  # it escapes what it writes
+        "labels": [curve.label for curve in chart.curves],
+    }
 
 
-def _row(line: Line) -> str:
+def _row(line: Line) -> tuple[str, ...]:
+    """The cells of a measurement in the table, newlines between the lines of a cell."""
     numbers = [
         f"{quantity.title}: {value:.4g}"
         for quantity in QUANTITIES
@@ -193,16 +192,15 @@ def _row(line: Line) -> str:
         features += f", accuracy {line['classifier']['accuracy']:.1%}"
     hashes = {"checkpoint": line["checkpoint"]["sha256"], "data": line.get("dataset_sha256")}
     hashes["features"] = line.get("features_sha256")
-    cells = (
+    return (
         str(line.get("time", "")).removesuffix("+00:00").replace("T", " "),
         str(line.get("model", "von")),
         line["checkpoint"]["name"],
         "\n".join(numbers),
-        str(line["generated"]),
+        str(line.get("generated", "")),
         f"{line['real']} {line['split']}" if "real" in line else f"{line.get('training', '')} train",
-        str(line["seed"]),
+        str(line.get("seed", "")),
         features,
         "\n".join(f"{name} {value[:12]}" for name, value in hashes.items() if value),
         ", ".join(f"{name} {version}" for name, version in line.get("versions", {}).items()),
     )
-    return "<tr>" + "".join(f"<td>{escape(cell).replace(chr(10), '<br>')}</td>" for cell in cells) + "</tr>\n"

@@ -1,6 +1,7 @@
 import json
 
-from vonmodel.reports.metrics_log import charts_of, read_lines, timeline_of
+from vonmodel.reports.metric_curves import charts_of, timeline_of
+from vonmodel.reports.metrics_log import read_lines
 
 
 def line(stage="texture", step=10, value=1.0, *, metric="fid", steps=20, **others):
