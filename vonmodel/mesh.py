@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from vondata.frames import object_to_gltf, voxel_to_object
 from vondata.io.files import atomic_path
 
+MeshFormat = Literal["glb", "obj", "ply", "stl"]
 _CLEARANCE = 1e-3
 
 
@@ -73,48 +77,86 @@ def surface_mesh(volume: npt.NDArray[np.floating], level: float) -> SurfaceMesh:
     return SurfaceMesh(np.asarray(voxel_to_object(index, len(volume)), dtype=np.float64), faces)
 
 
-def glb_bytes(mesh: SurfaceMesh) -> bytes:
-    """A mesh as binary glTF: y up, front towards +z, in object units (the cube's edge is 2)."""
-    return encode_glb(object_to_gltf(mesh.vertices), mesh.faces, object_to_gltf(mesh.normals()), mesh.colours)
+def mesh_statistics(mesh: SurfaceMesh) -> dict[str, int | float]:
+    """Vertices, faces, area and volume (of a cube of edge 2), connected parts and the share of the largest."""
+    from scipy import sparse
+
+    corners = mesh.vertices[mesh.faces]
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    pairs = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]]])
+    count = len(mesh.vertices)
+    graph = sparse.coo_matrix((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    parts, labels = sparse.csgraph.connected_components(graph, directed=False)
+    areas = 0.5 * np.linalg.norm(across, axis=1)
+    by_part = np.bincount(labels[mesh.faces[:, 0]], areas, minlength=max(1, parts)) if count else np.zeros(1)
+    area = float(areas.sum())
+    return {
+        "vertices": count,
+        "faces": len(mesh.faces),
+        "area": round(area, 6),
+        "volume": round(float((corners[:, 0] * across).sum() / 6.0), 6),
+        "parts": int(parts),
+        "largest_part": round(float(by_part.max() / area), 6) if area > 0 else 0.0,
+    }
 
 
-def write_glb(path: Path, mesh: SurfaceMesh) -> None:
+def glb_bytes(mesh: SurfaceMesh, name: str = "shape", extras: Mapping[str, Any] | None = None) -> bytes:
+    """A mesh as binary glTF: y up, front towards +z, in object units (the cube's edge is 2).
+
+    Args:
+        mesh: the mesh.
+        name: of its node and mesh.
+        extras: JSON values kept in the file's `asset.extras`, such as its provenance.
+    """
+    vertices, normals = object_to_gltf(mesh.vertices), object_to_gltf(mesh.normals())
+    return encode_glb(vertices, mesh.faces, normals, mesh.colours, name=name, extras=extras)
+
+
+def write_glb(path: Path, mesh: SurfaceMesh, name: str = "shape", extras: Mapping[str, Any] | None = None) -> None:
     """Writes a mesh as binary glTF, see `glb_bytes`."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(glb_bytes(mesh))
+        temporary.write_bytes(glb_bytes(mesh, name, extras))
 
 
-def write_mesh(path: Path, mesh: SurfaceMesh) -> None:
-    """Writes a mesh as .glb, .obj or .ply, whichever the path ends in; all in glTF's frame, colours at the vertices.
+def mesh_bytes(mesh: SurfaceMesh, format: MeshFormat) -> bytes:
+    """A mesh as the content of a file, in glTF's frame; colours at the vertices, but for STL, which has none."""
+    if format == "glb":
+        return glb_bytes(mesh)
+    import trimesh
+
+    colours = None if format == "stl" else mesh.colours
+    shape = trimesh.Trimesh(
+        object_to_gltf(mesh.vertices), mesh.faces, vertex_colors=colours, process=False, validate=False
+    )
+    content = shape.export(file_type=format)
+    return content.encode() if isinstance(content, str) else bytes(content)
+
+
+def write_mesh(path: Path, mesh: SurfaceMesh, extras: Mapping[str, Any] | None = None) -> None:
+    """Writes a mesh as .glb, .obj, .ply or .stl, whichever the path ends in, see `mesh_bytes`.
+
+    `extras` are kept in a .glb file only.
 
     Prepared again as a mesh whose up is y and whose front is z.
 
     Raises:
         ValueError: the path ends otherwise.
     """
-    if path.suffix == ".glb":
-        write_glb(path, mesh)
-    elif path.suffix in (".obj", ".ply"):
-        import trimesh
-
-        shape = trimesh.Trimesh(
-            object_to_gltf(mesh.vertices), mesh.faces, vertex_colors=mesh.colours, process=False, validate=False
-        )
-        content = shape.export(file_type=path.suffix.removeprefix("."))
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    else:
-        raise ValueError(f"{path}: meshes are written as .glb, .obj or .ply")
+    format = next((each for each in get_args(MeshFormat) if path.suffix == f".{each}"), None)
+    if format is None:
+        raise ValueError(f"{path}: meshes are written as .glb, .obj, .ply or .stl")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(glb_bytes(mesh, extras=extras) if format == "glb" else mesh_bytes(mesh, format))
 
 
-def write_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
-    """Writes an image with values in [-1, 1] as an 8-bit PNG."""
-    _write_png(path, to_pixels(image).transpose(1, 2, 0))
+def write_image(path: Path, image: Float[Tensor, "3 h w"], text: Mapping[str, str] | None = None) -> None:
+    """Writes an image with values in [-1, 1] as an 8-bit PNG, with text chunks by keyword."""
+    write_png(path, to_pixels(image).transpose(1, 2, 0), text)
 
 
-def write_grey(path: Path, values: Float[Tensor, "h w"]) -> None:
-    """Writes values in [0, 1] as an 8-bit grey PNG, 1 white."""
-    _write_png(path, to_pixels(2.0 * values - 1.0))
+def write_grey(path: Path, values: Float[Tensor, "h w"], text: Mapping[str, str] | None = None) -> None:
+    """Writes values in [0, 1] as an 8-bit grey PNG, 1 white, with text chunks by keyword."""
+    write_png(path, to_pixels(2.0 * values - 1.0), text)
 
 
 def to_pixels(images: Float[Tensor, "*any"]) -> npt.NDArray[np.uint8]:
@@ -123,9 +165,21 @@ def to_pixels(images: Float[Tensor, "*any"]) -> npt.NDArray[np.uint8]:
     return levels.clamp(0.0, 255.0).round().numpy().astype(np.uint8)
 
 
-def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+def write_png(path: Path, pixels: npt.NDArray[np.uint8], text: Mapping[str, str] | None = None) -> None:
+    """Writes pixels (h, w[, 3 or 4]) as PNG, with text chunks by keyword."""
     with atomic_path(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG", optimize=True)
+        temporary.write_bytes(png_bytes(pixels, text))
+
+
+def png_bytes(pixels: npt.NDArray[np.uint8], text: Mapping[str, str] | None = None, *, fast: bool = False) -> bytes:
+    """Pixels (h, w[, 3 or 4]) as the content of a PNG file, with text chunks by keyword."""
+    chunks = PngInfo()
+    for keyword, value in (text or {}).items():
+        chunks.add_itxt(keyword, value)
+    file = io.BytesIO()
+    options: dict[str, Any] = {"compress_level": 1} if fast else {"optimize": True}
+    Image.fromarray(pixels).save(file, "PNG", pnginfo=chunks, **options)
+    return file.getvalue()
 
 
 _MAGIC, _VERSION, _JSON, _BINARY = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
@@ -139,6 +193,9 @@ def encode_glb(
     faces: npt.NDArray[np.integer],
     normals: npt.NDArray[np.floating],
     colours: npt.NDArray[np.uint8] | None = None,
+    *,
+    name: str = "shape",
+    extras: Mapping[str, Any] | None = None,
 ) -> bytes:
     """A mesh as the content of a .glb file.
 
@@ -147,6 +204,8 @@ def encode_glb(
         faces: (f, 3) vertex indices, counterclockwise seen from outside.
         normals: (v, 3) unit vectors.
         colours: (v, 3) sRGB; glTF wants them linear, and gets them so.
+        name: of the node and the mesh.
+        extras: JSON values for `asset.extras`.
     """
     arrays: dict[str, npt.NDArray[Any]] = {
         "POSITION": np.ascontiguousarray(vertices, dtype="<f4"),
@@ -158,13 +217,13 @@ def encode_glb(
     views: list[dict[str, int]] = []
     accessors: list[dict[str, Any]] = []
     at = 0
-    for name, array in arrays.items():
-        target = _ELEMENT_ARRAY_BUFFER if name == "indices" else _ARRAY_BUFFER
+    for key, array in arrays.items():
+        target = _ELEMENT_ARRAY_BUFFER if key == "indices" else _ARRAY_BUFFER
         views.append({"buffer": 0, "byteOffset": at, "byteLength": array.nbytes, "target": target})
-        accessors.append(_accessor(len(accessors), name, array))
+        accessors.append(_accessor(len(accessors), key, array))
         at += array.nbytes
     names = list(arrays)
-    attributes = {name: index for index, name in enumerate(names) if name != "indices"}
+    attributes = {key: index for index, key in enumerate(names) if key != "indices"}
     white = (1.0, 1.0, 1.0, 1.0)
     material = {
         "name": "clay" if colours is None else "painted",
@@ -174,12 +233,13 @@ def encode_glb(
             "roughnessFactor": 0.9,
         },
     }
+    primitive = {"attributes": attributes, "indices": names.index("indices"), "material": 0}
     document = {
-        "asset": {"version": "2.0", "generator": "VON"},
+        "asset": {"version": "2.0", "generator": "VON"} | ({"extras": dict(extras)} if extras else {}),
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0}],
-        "meshes": [{"primitives": [{"attributes": attributes, "indices": names.index("indices"), "material": 0}]}],
+        "nodes": [{"mesh": 0, "name": name}],
+        "meshes": [{"name": name, "primitives": [primitive]}],
         "materials": [material],
         "buffers": [{"byteLength": at}],
         "bufferViews": views,

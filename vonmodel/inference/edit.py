@@ -83,7 +83,7 @@ def edit(
         asked = dataclasses.asdict(settings) | {"texture": str(settings.texture)}
         lead = "Shape, viewpoint and texture, each changed alone. The framed picture is the one they depart from."
         words = f"Edited {session.source.class_name}s", lead
-        return write_account(folder, "edit", session.source, asked, words, written)
+        return write_account(folder, "edit", session.source.provenance, asked, words, written)
 
 
 def _edit_one(session: ModelSession, settings: EditSettings, folder: Path, shape: Shape, name: str) -> Written:

@@ -104,7 +104,7 @@ def export(
             "Watertight meshes, y up and the front towards +z; voxels in the object frame, z up and the front at +y."
         )
         words = f"Exported {session.source.class_name}s", lead
-        return write_account(folder, "export", session.source, asked, words, written)
+        return write_account(folder, "export", session.source.provenance, asked, words, written)
 
 
 def write_shape_files(

@@ -21,7 +21,7 @@ from vonmodel.mesh import surface_mesh, write_glb, write_grey, write_image
 from vonmodel.model import VonModel
 from vonmodel.projection import SurfaceSketch
 from vonmodel.reports.album import replaced_folder
-from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, versions, write_page
+from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, write_page
 from vonmodel.reports.metrics_log import read_metrics
 from vonmodel.representation import surface_field, surface_level
 
@@ -166,7 +166,7 @@ def generate(
             viewpoints_deg=tuple((float(a), float(e)) for a, e in np.degrees(viewpoints).round(6)),
             texture_codes=tuple(tuple(code) for code in texture_codes.tolist()),
             shapes=tuple(shapes),
-            versions=versions(),
+            versions=dict(source.provenance.versions),
         )
         gallery.save(folder)
         write_page(folder, gallery, read_metrics(source.run, source.checkpoint.sha256))

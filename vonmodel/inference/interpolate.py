@@ -161,7 +161,7 @@ def interpolate(
         lead = f"{settings.curve.capitalize()} paths from code to code; what does not vary stays at its first value."
         words = f"Interpolated {session.source.class_name}s", lead
         asked = dataclasses.asdict(settings)
-        return write_account(folder, "interpolate", session.source, asked, words, written)
+        return write_account(folder, "interpolate", session.source.provenance, asked, words, written)
 
 
 def _paths(shapes: Sequence[Shape], textures: Sequence[Tensor]) -> list[Varied]:

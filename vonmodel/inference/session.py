@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
@@ -30,6 +31,7 @@ from vonmodel.inference.sampling import (
 from vonmodel.mesh import SurfaceMesh, surface_mesh
 from vonmodel.model import VonModel, arrange_channels_last
 from vonmodel.projection import SurfaceSketch
+from vonmodel.reports.provenance import Provenance
 from vonmodel.representation import surface_field, surface_level
 from vonmodel.run_folder import RunFolder
 
@@ -60,6 +62,14 @@ class LoadedModel:
     def config(self) -> ModelConfig:
         """Sizes and representation."""
         return self.model.config
+
+    @property
+    def provenance(self) -> Provenance:
+        """What results of this model record of it."""
+        config, checkpoint = self.config, dataclasses.asdict(self.checkpoint)
+        sizes = (config.resolution, config.image_size)
+        sampling = dataclasses.asdict(self.sampling)
+        return Provenance(self.class_name, str(self.run), checkpoint, *sizes, sampling=sampling)
 
 
 def open_model(

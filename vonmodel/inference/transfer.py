@@ -74,7 +74,9 @@ def transfer(
         written = write_each(shapes, wear, folder, progress)
         lead = "Framed: the photo, cut out. Beside it each shape in the photo's texture, from around."
         words = f"Photos' textures on {session.source.class_name}s", lead
-        return write_account(folder, "transfer", session.source, dataclasses.asdict(settings), words, written)
+        return write_account(
+            folder, "transfer", session.source.provenance, dataclasses.asdict(settings), words, written
+        )
 
 
 def _wear(

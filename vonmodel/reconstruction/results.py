@@ -145,10 +145,10 @@ def reconstruct_photos(
             objects.append(said | {"seconds": round(seconds, 2)})
             plates.append(plate)
         asked = dataclasses.asdict(reconstructor.settings)
-        result = write_result(folder, "reconstruct", session.source, asked, objects)
+        result = write_result(folder, "reconstruct", session.source.provenance, asked, objects)
         title = f"Reconstructed {session.source.class_name}s"
         lead = "From one photo to shape, viewpoint and texture; then seen anew, painted anew and as a mesh."
-        write_album(folder, Album(title, lead, tuple(plates)), session.source)
+        write_album(folder, Album(title, lead, tuple(plates)), session.source.provenance)
     return result
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from vondata.errors import VonError
 from vondata.io.files import atomic_path
-from vonmodel.inference.session import LoadedModel
-from vonmodel.reports.gallery import FORMAT, PAGE, SIDECAR, versions
-from vonmodel.reports.html import Origin, Page, linked_picture
+from vonmodel.reports.gallery import FORMAT, PAGE, SIDECAR, origin_facts
+from vonmodel.reports.html import Page
+from vonmodel.reports.provenance import Provenance
 
 Verb = Literal["generate", "edit", "interpolate", "transfer", "reconstruct", "export"]
 RESULT = "result.json"
@@ -54,7 +52,7 @@ def _check_ours(output: Path, verb: Verb) -> None:
     if output.is_dir() and not any(output.iterdir()):
         return
     if output.exists() and not _is_result_of(output, verb):
-        raise OutputError(f"{output} holds something else than an older result ({verb}); name another folder")
+        raise OutputError(f"{output} holds something else than an older result ({verb})", hint="name another folder")
 
 
 def _is_result_of(output: Path, verb: Verb) -> bool:
@@ -94,6 +92,7 @@ class Plate:
         strips: its rows of pictures.
         films: moving or composed pictures, shown large.
         downloads: files to keep, as (label, file).
+        mesh: what `viewer_mesh` makes of its surface, to turn; None without a 3D view.
     """
 
     title: str
@@ -101,6 +100,7 @@ class Plate:
     strips: tuple[Strip, ...]
     films: tuple[Picture, ...] = ()
     downloads: tuple[tuple[str, str], ...] = ()
+    mesh: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def write_each(
 def write_account(
     folder: Path,
     verb: Verb,
-    source: LoadedModel,
+    provenance: Provenance,
     settings: Mapping[str, Any],
     words: tuple[str, str],
     written: list[Written],
@@ -160,13 +160,17 @@ def write_account(
     Returns:
         what result.json holds.
     """
-    result = write_result(folder, verb, source, settings, [said for said, _ in written])
-    write_album(folder, Album(*words, tuple(plate for _, plate in written)), source)
+    result = write_result(folder, verb, provenance, settings, [said for said, _ in written])
+    write_album(folder, Album(*words, tuple(plate for _, plate in written)), provenance)
     return result
 
 
 def write_result(
-    folder: Path, verb: Verb, source: LoadedModel, settings: Mapping[str, Any], objects: Sequence[Mapping[str, Any]]
+    folder: Path,
+    verb: Verb,
+    provenance: Provenance,
+    settings: Mapping[str, Any],
+    objects: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Writes result.json: what was asked and what was made; with the checkpoint it is enough to make it again.
 
@@ -176,12 +180,12 @@ def write_result(
     result = {
         "format": FORMAT,
         "verb": verb,
-        "class_name": source.class_name,
-        "run": str(source.run),
-        "checkpoint": dataclasses.asdict(source.checkpoint),
-        "settings": {**settings, **dataclasses.asdict(source.sampling)},
+        "class_name": provenance.class_name,
+        "run": provenance.run,
+        "checkpoint": dict(provenance.checkpoint),
+        "settings": {**settings, **provenance.sampling},
         "objects": [dict(each) for each in objects],
-        "versions": versions(),
+        "versions": dict(provenance.versions),
     }
     text = json.dumps(result, indent=1, allow_nan=False)
     with atomic_path(folder / RESULT) as temporary:
@@ -190,63 +194,12 @@ def write_result(
     return written
 
 
-def write_album(folder: Path, album: Album, source: LoadedModel) -> Path:
-    """Writes the page, which loads nothing from anywhere else, and returns it."""
-    return album_page(album, source).write(folder / PAGE)
+def write_album(folder: Path, album: Album, provenance: Provenance) -> Path:
+    """Writes the page, which loads nothing from elsewhere, and returns its path."""
+    return album_page(album, provenance).write(folder / PAGE)
 
 
-def album_page(album: Album, source: LoadedModel) -> Page:
+def album_page(album: Album, provenance: Provenance) -> Page:
     """The page of an album."""
-    plates = "\n".join(_plate(plate) for plate in album.plates)
-    content = f'<main class="plates">\n{plates}\n</main>\n{_origin(source).render()}'
-    return Page(album.title, album.lead, content, styles=("album.css",), enlarges=True)
-
-
-def _plate(plate: Plate) -> str:
-    downloads = "".join(
-        f'<a class="download" href="{escape(file)}" download>{escape(label)}</a>' for label, file in plate.downloads
-    )
-    films = "".join(_film(plate.title, film) for film in plate.films)
-    films = f'<div class="films">{films}</div>' if films else ""
-    strips = "".join(_strip(plate.title, strip) for strip in plate.strips)
-    return f"""<article class="shape">
-<header><h3>{escape(plate.title)}</h3><span class="fact">{escape(plate.facts)}</span>
-<span class="downloads">{downloads}</span></header>
-<div class="plate">{films}<div class="strips">{strips}</div></div>
-</article>"""
-
-
-def _film(title: str, film: Picture) -> str:
-    alternative = escape(f"{title}, {film.caption}")
-    if film.file.endswith(".mp4"):
-        plays = "autoplay loop muted playsinline controls"
-        shown = f'<video src="{escape(film.file)}" {plays} aria-label="{alternative}"></video>'
-    else:
-        shown = f'<img src="{escape(film.file)}" alt="{alternative}">'
-    return f"<figure>{shown}<figcaption>{escape(film.caption)}</figcaption></figure>"
-
-
-def _strip(title: str, strip: Strip) -> str:
-    cells = "".join(
-        f"<figure>{linked_picture(picture.file, f'{title}, {strip.label}: {picture.caption}')}"
-        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
-        for picture in strip.pictures
-    )
-    kind = "strip views framed" if strip.framed else "strip views"
-    return (
-        f'<section><h4>{escape(strip.label)}</h4><div class="{kind}" role="group" '
-        f'aria-label="{escape(f"{title}, {strip.label}")}">{cells}</div></section>'
-    )
-
-
-def _origin(source: LoadedModel) -> Origin:
-    config = source.config
-    return Origin(
-        run=str(source.run),
-        checkpoint=dataclasses.asdict(source.checkpoint),
-        seed=None,
-        volumes=f"{config.resolution}³",
-        image_size=config.image_size,
-        versions=versions(),
-        file=RESULT,
-    )
+    context = {"title": album.title, "lead": album.lead, "plates": album.plates, "file": RESULT}
+    return Page("album.html", context | {"origin": origin_facts(provenance)})

@@ -1,29 +1,22 @@
-"""The page of a generation: shapes, viewpoints and textures, in one HTML file that loads nothing from elsewhere."""
+"""The page and the JSON file of `generate`: shapes in 3D, and images from all viewpoints in all textures."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vondata import __version__
 from vondata.io.files import atomic_path
-from vonmodel.reports.html import Origin, Page, linked_picture
-from vonmodel.reports.metrics_log import Figure, Metric, figures_of, newest
+from vonmodel.reports.html import Page
+from vonmodel.reports.metrics_log import Line, figures_of, newest
+from vonmodel.reports.provenance import Provenance
 
 FORMAT = 1
 SIDECAR = "generated.json"
 PAGE = "index.html"
-
-
-def versions() -> dict[str, str]:
-    """Of what decides the content of a result."""
-    return {"von": __version__, "torch": version("torch")}
 
 
 @dataclass(frozen=True)
@@ -92,6 +85,12 @@ class Gallery:
     shapes: tuple[GeneratedShape, ...]
     versions: dict[str, str]
 
+    @property
+    def provenance(self) -> Provenance:
+        """The model that made it."""
+        sizes = (self.resolution, self.image_size)
+        return Provenance(self.class_name, self.run, self.checkpoint, *sizes, self.versions, self.sampling)
+
     def save(self, folder: Path) -> None:
         """Writes the JSON file beside the pictures."""
         with atomic_path(folder / SIDECAR) as temporary:
@@ -99,39 +98,60 @@ class Gallery:
             temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
-def write_page(folder: Path, gallery: Gallery, metrics: Sequence[Metric]) -> Path:
+def write_page(
+    folder: Path, gallery: Gallery, metrics: Sequence[Line], meshes: Mapping[str, str | None] | None = None
+) -> Path:
     """Writes the page of a gallery.
 
     Args:
         folder: where the gallery's files are.
         gallery: what to show.
         metrics: what has been measured on the gallery's checkpoint.
+        meshes: by the shape's name what `viewer_mesh` makes of its painted surface; shapes without have no 3D view.
 
     Returns:
         The page to open.
     """
-    return gallery_page(gallery, metrics).write(folder / PAGE)
+    return gallery_page(gallery, metrics, meshes).write(folder / PAGE)
 
 
-def gallery_page(gallery: Gallery, metrics: Sequence[Metric]) -> Page:
+def gallery_page(gallery: Gallery, metrics: Sequence[Line], meshes: Mapping[str, str | None] | None = None) -> Page:
     """The page of a gallery; arguments as `write_page`."""
     nearest = _nearest_of(gallery, metrics)
-    shapes = "\n".join(_shape(gallery, shape, near) for shape, near in zip(gallery.shapes, nearest, strict=True))
-    content = f"""<h2>Figures</h2>
-{_figures(gallery, figures_of(metrics))}
-<h2>Shapes</h2>
-<main class="shapes">
-{shapes}
-</main>
-{_origin(gallery).render()}"""
-    width = 6 + 6.5 * len(gallery.viewpoints_deg)
+    shapes = [
+        _shape(gallery, shape, near, (meshes or {}).get(shape.name))
+        for shape, near in zip(gallery.shapes, nearest, strict=True)
+    ]
     return Page(
-        f"Generated {gallery.class_name}s",
-        _summary(gallery),
-        content,
-        variables={"card-width": f"{min(width + 3, 44):g}rem", "table-width": f"{width * 0.7:g}rem"},
-        enlarges=True,
+        "generated.html",
+        {
+            "title": f"Generated {gallery.class_name}s",
+            "lead": _summary(gallery),
+            "shapes": shapes,
+            "image_size": gallery.image_size,
+            "figures": figures_of(metrics),
+            "checkpoint": gallery.checkpoint["name"],
+            "origin": origin_facts(gallery.provenance, seed=gallery.seed, level=gallery.level),
+            "file": SIDECAR,
+        },
     )
+
+
+def origin_facts(
+    provenance: Provenance, *, seed: int | None = None, level: float | None = None
+) -> dict[str, str | None]:
+    """What the end of a page says of the model that made it, by name; None for what does not apply."""
+    checkpoint = provenance.checkpoint
+    volumes = f"{provenance.resolution}³" + ("" if level is None else f", surface at {level:.4g}")
+    return {
+        "Run": provenance.run,
+        "Checkpoint": f"{checkpoint['name']} (stage {checkpoint['stage']}, step {checkpoint['step']})",
+        "SHA-256": str(checkpoint["sha256"]),
+        "Seed": None if seed is None else str(seed),
+        "Volumes": volumes,
+        "Images": f"{provenance.image_size} × {provenance.image_size} pixels",
+        "Versions": ", ".join(f"{name} {version}" for name, version in provenance.versions.items()),
+    }
 
 
 def _summary(gallery: Gallery) -> str:
@@ -146,68 +166,53 @@ def _summary(gallery: Gallery) -> str:
     return summary
 
 
-def _figures(gallery: Gallery, figures: Sequence[Figure]) -> str:
-    if not figures:
-        return '<p class="hint">Nothing has been measured on this checkpoint yet; evaluate it and generate again.</p>'
-    return f'<section class="figures">{"".join(_figure(each) for each in figures)}</section>'
-
-
-def _figure(figure: Figure) -> str:
-    bar = "" if figure.share is None else f'<div class="bar"><i style="width: {figure.share:.1%}"></i></div>'
-    return (
-        f'<div class="figure"><div class="value">{escape(figure.value)} <small>{escape(figure.unit)}</small></div>'
-        f'{bar}<p>{escape(figure.label)}</p><p class="note">{escape(figure.note)}</p></div>'
-    )
-
-
-def _shape(gallery: Gallery, shape: GeneratedShape, nearest: str) -> str:
-    mesh = (
-        f'<a class="download" href="{escape(shape.mesh)}" download="{escape(shape.name)}.glb">GLB</a>'
-        if shape.mesh
-        else '<span class="download fact">no surface</span>'
-    )
+def _shape(gallery: Gallery, shape: GeneratedShape, nearest: str, mesh: str | None) -> dict[str, Any]:
+    """What the template shows of a shape: first one view in all textures, then all views in the first texture."""
+    title = shape.name.replace("-", " ").capitalize()
     facts = [f"{shape.faces:,} faces".replace(",", "\u202f")] if shape.mesh else []
-    facts += [nearest] if nearest else []
-    heads = "".join(f'<th scope="col">{_viewpoint(*each)}</th>' for each in gallery.viewpoints_deg)
-    rows = [
-        _row("silhouette", shape, gallery, [view.silhouette for view in shape.views]),
-        _row("depth", shape, gallery, [view.depth for view in shape.views]),
+    angles = [viewpoint_text(*each) for each in gallery.viewpoints_deg]
+    textures = [f"texture {index + 1}" for index in range(len(gallery.texture_codes))]
+
+    def strip(label: str, pictures: Iterable[tuple[str, str, str]]) -> dict[str, Any]:
+        shown = [
+            {"file": file, "caption": caption, "alternative": f"{title}, {what}"} for file, caption, what in pictures
+        ]
+        return {"label": label, "pictures": shown, "count": len(shown)}
+
+    def views(index: int, start: int = 0) -> list[tuple[str, str, str]]:
+        return [
+            (view.images[index], angle, f"{textures[index]}, {angle}")
+            for view, angle in list(zip(shape.views, angles, strict=True))[start:]
+        ]
+
+    first = zip(shape.views[0].images, textures, strict=True)
+    strips = [
+        strip(f"textures, seen from {angles[0]}", [(file, name, f"{name}, {angles[0]}") for file, name in first])
     ]
-    rows += [
-        _row(f"texture {index + 1}", shape, gallery, [view.images[index] for view in shape.views])
-        for index in range(len(gallery.texture_codes))
-    ]
-    return f"""<article class="shape" id="{escape(shape.name)}">
-<header><h3>{escape(_title(shape))}</h3><span class="fact">{escape(" · ".join(facts))}</span>{mesh}</header>
-<div class="scroller" tabindex="0" role="region" aria-label="{escape(_title(shape))}"><table class="views">
-<thead><tr><th></th>{heads}</tr></thead>
-<tbody>
-{"".join(rows)}</tbody>
-</table></div>
-</article>"""
+    if len(angles) > 1:
+        strips.append(strip(f"other viewpoints, {textures[0]}", views(0, start=1)))
+        more = [
+            strip(f"other viewpoints, {textures[index]}", views(index, start=1)) for index in range(1, len(textures))
+        ]
+    else:
+        more = []
+    for name in ("silhouette", "depth"):
+        files = [getattr(view, name) for view in shape.views]
+        more.append(
+            strip(name, [(file, angle, f"{name}, {angle}") for file, angle in zip(files, angles, strict=True)])
+        )
+    return {
+        "name": shape.name,
+        "title": title,
+        "facts": " · ".join([*facts, nearest] if nearest else facts),
+        "mesh": shape.mesh,
+        "view": mesh,
+        "strips": strips,
+        "more": more,
+    }
 
 
-def _row(label: str, shape: GeneratedShape, gallery: Gallery, pictures: Iterable[str]) -> str:
-    cells = "".join(
-        f"<td>{linked_picture(file, f'{_title(shape)}, {label}, {_viewpoint(*viewpoint)}', gallery.image_size)}</td>"
-        for file, viewpoint in zip(pictures, gallery.viewpoints_deg, strict=True)
-    )
-    return f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>\n'
-
-
-def _origin(gallery: Gallery) -> Origin:
-    return Origin(
-        run=gallery.run,
-        checkpoint=gallery.checkpoint,
-        seed=gallery.seed,
-        volumes=f"{gallery.resolution}³, surface at {gallery.level:.4g}",
-        image_size=gallery.image_size,
-        versions=gallery.versions,
-        file=SIDECAR,
-    )
-
-
-def _nearest_of(gallery: Gallery, metrics: Sequence[Metric]) -> list[str]:
+def _nearest_of(gallery: Gallery, metrics: Sequence[Line]) -> list[str]:
     """For each shape how much it overlaps its nearest training shape, where that was measured with the same seed."""
     measured = newest([line for line in metrics if line.get("seed") == gallery.seed], "shapes")
     overlaps = measured["nearest_iou"] if measured else []
@@ -215,11 +220,8 @@ def _nearest_of(gallery: Gallery, metrics: Sequence[Metric]) -> list[str]:
     return known + [""] * (len(gallery.shapes) - len(known))
 
 
-def _title(shape: GeneratedShape) -> str:
-    return shape.name.replace("-", " ").capitalize()
-
-
-def _viewpoint(azimuth_deg: float, elevation_deg: float) -> str:
+def viewpoint_text(azimuth_deg: float, elevation_deg: float) -> str:
+    """A viewpoint in words."""
     return (
         f"{azimuth_deg:.0f}°, {elevation_deg:.0f}° up"
         if elevation_deg >= 0

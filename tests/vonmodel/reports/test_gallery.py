@@ -129,7 +129,7 @@ def test_names_from_outside_cannot_break_the_page():
     assert text.count(nasty) >= 3
 
 
-def test_unmeasured_checkpoints_say_how_to_measure():
+def test_unmeasured_checkpoints_say_so():
     text = "".join(read(rendered(gallery(), [])).text)
     assert "Nothing has been measured on this checkpoint yet" in text
 

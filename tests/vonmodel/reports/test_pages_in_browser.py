@@ -1,23 +1,47 @@
 """The pages in a real browser: nothing sticks out, rows are full, both themes can be read, pictures open large."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from PIL import Image
 
-from vonmodel.reports.html import Page, linked_picture
+from vonmodel.mesh import surface_mesh
+from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, gallery_page
+from vonmodel.reports.html import Page
+from vonmodel.reports.metrics_log import Figure
+from vonmodel.reports.viewer import viewer_mesh
 
-FIGURE = '<div class="figure"><div class="value">1.9 <small>lower is better</small></div><p>{}</p></div>'
 WIDTHS = (1200, 820, 390)
+CHECKPOINT = {"name": "joint-00000020", "stage": "joint", "step": 20, "sha256": "ab" * 32}
 
 
 def page_with(tmp_path, figures):
+    """The page of a generation: one shape with a mesh to turn, two pictures, and so many figures."""
     for name in ("one.png", "two.png"):
-        Image.new("RGB", (8, 8), "red").save(tmp_path / name)
-    cells = "".join(f"<td>{linked_picture(name, name, 8)}</td>" for name in ("one.png", "two.png"))
-    content = f"""<section class="figures">{"".join(FIGURE.format("words " * 9) for _ in range(figures))}</section>
-<table class="views"><tr>{cells}</tr></table>"""
-    return Page(
-        "Generated chairs", "Two pictures.", content, variables={"--table-width": "8rem"}, enlarges=True
-    ).write(tmp_path / "index.html")
+        Image.new("RGBA", (48, 48), (200, 40, 30, 128)).save(tmp_path / name)
+    view = ViewFiles("one.png", "two.png", ("one.png", "two.png"))
+    gallery = Gallery(
+        class_name="chair",
+        run="runs/chair",
+        checkpoint=CHECKPOINT,
+        seed=0,
+        image_size=48,
+        resolution=32,
+        level=0.5,
+        sampling={},
+        viewpoints_deg=((30.0, 10.0),),
+        texture_codes=((0.0,), (1.0,)),
+        shapes=(GeneratedShape("shape-01", (0.5,), "mesh.glb", 12, (view,)),),
+        versions={"von": "0.1"},
+    )
+    volume = np.zeros((16, 16, 16))
+    volume[4:12, 2:14, 3:11] = 1.0
+    box = surface_mesh(volume, 0.5)
+    box = replace(box, colours=np.tile(np.uint8([200, 60, 40]), (len(box.vertices), 1)))
+    page = gallery_page(gallery, [], {"shape-01": viewer_mesh(box)})
+    words = Figure("1.9", "lower is better", "words " * 9, "how it was measured")
+    return Page(page.template, {**page.context, "figures": [words] * figures}).write(tmp_path / "index.html")
 
 
 @pytest.fixture
@@ -74,10 +98,51 @@ def test_words_stand_out_from_the_paper(show, scheme):
 def test_pictures_open_large_by_click_and_go_on_by_keys(show):
     tab = show(1, 820)
     tab.locator(".views a").first.click()
-    assert tab.locator("dialog img").get_attribute("alt") == "one.png"
+    assert tab.locator("dialog img").get_attribute("alt") == "Shape 01, texture 1, 30°, 10° up"
     tab.keyboard.press("ArrowRight")
-    assert tab.locator("dialog img").get_attribute("alt") == "two.png"
-    tab.keyboard.press("ArrowRight")
-    assert tab.locator("dialog img").get_attribute("alt") == "one.png"
+    assert tab.locator("dialog img").get_attribute("alt") == "Shape 01, texture 2, 30°, 10° up"
+    tab.keyboard.press("ArrowLeft")
+    assert tab.locator("dialog img").get_attribute("alt") == "Shape 01, texture 1, 30°, 10° up"
     tab.keyboard.press("Escape")
     assert not tab.locator("dialog").is_visible()
+
+
+MIDDLE = """(() => {
+  const canvas = document.querySelector("canvas");
+  const { width, height } = canvas;
+  const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  let covered = 0;
+  for (let index = 3; index < pixels.length; index += 4) covered += pixels[index] > 0;
+  const at = 4 * (width * (height >> 1) + (width >> 1));
+  const sum = pixels.reduce((a, b) => a + b);
+  return { pixel: [...pixels.slice(at, at + 4)], share: covered / (width * height), sum };
+})()"""
+
+
+def test_a_mesh_is_seen_in_its_colours_and_turns_by_keys(show):
+    tab = show(1, 820)
+    tab.emulate_media(reduced_motion="reduce")
+    tab.locator("canvas[data-drawn]").wait_for()
+    seen = tab.evaluate(MIDDLE)
+    red, green, blue, alpha = seen["pixel"]
+    assert alpha == 255
+    assert red > green + 50
+    assert red > blue + 50
+    assert 0.15 < seen["share"] < 0.75
+    tab.locator("canvas").focus()
+    tab.keyboard.press("ArrowRight")
+    turned = tab.evaluate(MIDDLE)
+    assert turned["sum"] != seen["sum"]
+    tab.keyboard.press("ArrowLeft")
+    tab.keyboard.press("-")
+    assert tab.evaluate(MIDDLE)["share"] < seen["share"]
+
+
+def test_the_theme_can_be_switched(show):
+    tab = show(1, 820, "light")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = tab.evaluate(paper)
+    tab.get_by_role("button", name="Show the page dark").click()
+    assert tab.evaluate(paper) != light
+    tab.get_by_role("button", name="Show the page light").click()
+    assert tab.evaluate(paper) == light

@@ -1,0 +1,97 @@
+"""Provenance: run, checkpoint, codes and viewpoint that made a result, as recorded in pages, PNG and GLB files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vondata import __version__
+
+PNG_KEY = "von"
+"""Keyword of the PNG text chunk that holds the provenance as JSON."""
+MAX_TEXT_BYTES = 2**20
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that decide the content of a result."""
+    return {"von": __version__, "torch": version("torch")}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The model that made a result.
+
+    Attributes:
+        class_name: the object class.
+        run: the run folder, as it was given.
+        checkpoint: name, stage, step and sha256 of the networks.
+        resolution: voxels along an edge of the volumes.
+        image_size: pixels along an edge of the images.
+        versions: by the name of the package.
+        sampling: how codes were drawn, and what of the shapes was kept.
+    """
+
+    class_name: str
+    run: str
+    checkpoint: Mapping[str, Any]
+    resolution: int
+    image_size: int
+    versions: Mapping[str, str] = field(default_factory=versions)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self, **content: Any) -> dict[str, Any]:
+        """The provenance as JSON values.
+
+        Args:
+            content: what is shown: shape, texture, azimuth_deg, elevation_deg and the like; None is left out.
+        """
+        names = ("name", "stage", "step", "sha256")
+        return {
+            "class": self.class_name,
+            "run": self.run,
+            "checkpoint": {name: self.checkpoint[name] for name in names if name in self.checkpoint},
+            "versions": dict(self.versions),
+            **({"sampling": dict(self.sampling)} if self.sampling else {}),
+            **{name: value for name, value in content.items() if value is not None},
+        }
+
+    def png_text(self, **content: Any) -> dict[str, str]:
+        """The text chunks of a PNG file, by keyword; arguments as `record`."""
+        return png_text(self.record(**content))
+
+
+def png_text(record: Mapping[str, Any]) -> dict[str, str]:
+    """A record as text chunks of a PNG file, by keyword."""
+    words = [
+        f"{name.removesuffix('_deg')} {value}" for name, value in record.items() if isinstance(value, int | float)
+    ]
+    words = [
+        record.get("class", "object"),
+        *(f"{n} {record[n]}" for n in ("shape", "texture") if n in record),
+        *words,
+    ]
+    return {
+        "Software": f"VON {record.get('versions', {}).get('von', '')}".strip(),
+        "Description": ", ".join(words)[:1000],
+        PNG_KEY: json.dumps(record, separators=(",", ":"), allow_nan=False),
+    }
+
+
+def read_png_provenance(path: Path) -> dict[str, Any] | None:
+    """The record of a PNG file that VON wrote; None if it holds none."""
+    with Image.open(path) as image:
+        image.load()
+        text = getattr(image, "text", {}).get(PNG_KEY)
+    if text is None or len(text) > MAX_TEXT_BYTES:
+        return None
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
