@@ -67,14 +67,14 @@ def _measure(table: Table, connection: http.client.HTTPConnection, rounds: int) 
         "another surface": lambda index: f"/api/surface?shape={index + 10_000}",
         "the same view": lambda _: "/api/view?shape=1&azimuth=30&elevation=20",
     }
-    for question in questions.values():  # imports and compiles
+    for request in questions.values():  # imports and compiles
         for index in range(2):
-            _ask(connection, question(index))
-    for name, question in questions.items():
+            _ask(connection, request(index))
+    for name, request in questions.items():
         times = []
         for index in range(2, rounds + 2):
             start = time.perf_counter()
-            _ask(connection, question(index))
+            _ask(connection, request(index))
             times.append(1e3 * (time.perf_counter() - start))
         _add_row(table, name, times)
 
@@ -84,7 +84,7 @@ def _measure_busy(table: Table, connection: http.client.HTTPConnection, most: in
     times: dict[str, list[float]] = {}
     start = time.perf_counter()
     key = json.loads(_ask(connection, "/api/photos", "POST", _photo()))["photo"]
-    table.add(question="a photo brought", median_ms=1e3 * (time.perf_counter() - start))
+    table.add(request="a photo brought", median_ms=1e3 * (time.perf_counter() - start))
     start = time.perf_counter()
     task = json.loads(_ask(connection, f"/api/reconstructions?photo={key}", "POST", b""))
     for index in itertools.count():
@@ -105,12 +105,12 @@ def _measure_busy(table: Table, connection: http.client.HTTPConnection, most: in
         _add_row(table, f"another viewpoint while {doing}", each)
     _add_row(table, "another viewpoint during a reconstruction", [took for each in times.values() for took in each])
     if most is None:
-        table.add(question="the reconstruction itself", median_ms=1e3 * (time.perf_counter() - start))
+        table.add(request="the reconstruction itself", median_ms=1e3 * (time.perf_counter() - start))
 
 
-def _add_row(table: Table, question: str, times: list[float]) -> None:
+def _add_row(table: Table, request: str, times: list[float]) -> None:
     p95 = statistics.quantiles(times, n=20, method="inclusive")[-1] if len(times) > 1 else times[0]
-    table.add(question=question, median_ms=statistics.median(times), p95_ms=p95, worst_ms=max(times))
+    table.add(request=request, median_ms=statistics.median(times), p95_ms=p95, worst_ms=max(times))
 
 
 def _photo() -> bytes:

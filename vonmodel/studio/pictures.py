@@ -1,8 +1,10 @@
-"""What there is to see of a model: views as PNG, surfaces as GLB. For the desk's thread."""
+"""Renders view requests: images and sketches as PNG, surfaces as GLB, OBJ, PLY and STL, turntables as WebP."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,57 +12,116 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession
 from vonmodel.inference.vertex_colours import painted_mesh
-from vonmodel.mesh import glb_bytes, to_pixels
-from vonmodel.studio.view_request import Question
+from vonmodel.mesh import MeshFormat, glb_bytes, mesh_bytes, mesh_statistics, png_bytes, to_pixels
+from vonmodel.reports.video import FRAMES_A_SECOND, film_frames
+from vonmodel.studio.view_request import CodeName, LatentMix, Purpose, StoredShape, ViewRequest
 
 Pixels = npt.NDArray[np.uint8]
+FILM_FRAMES = 36
+FILM_PX = 256
 
 
-def draw_strip(session: ModelSession, question: Question) -> bytes:
+def render_strip(session: ModelSession, request: ViewRequest) -> bytes:
     """Image, silhouette and depth side by side as one PNG of R x 3R pixels.
 
-    In the sketches the object is dark on white; what is nearer is darker.
+    In the sketches the object is dark on white; nearer is darker.
     """
-    sketch, image = _rendered(session, question)
-    silhouette, depth = sketch
-    parts = [image, *(part.expand(3, -1, -1) for part in (silhouette, depth))]
-    return to_png(np.concatenate([to_pixels(part).transpose(1, 2, 0) for part in parts], axis=1), fast=True)
+    sketch, image = _rendered(session, request)
+    parts = [image, *(part.expand(3, -1, -1) for part in sketch)]
+    return png_bytes(np.concatenate([to_pixels(part).transpose(1, 2, 0) for part in parts], axis=1), fast=True)
 
 
-def draw_image(session: ModelSession, question: Question) -> bytes:
-    """The image alone as PNG."""
-    return to_png(to_pixels(_rendered(session, question)[1]).transpose(1, 2, 0))
+def render_image(session: ModelSession, request: ViewRequest) -> bytes:
+    """The image as PNG, with its provenance as text."""
+    pixels = to_pixels(_rendered(session, request)[1]).transpose(1, 2, 0)
+    return png_bytes(pixels, session.source.provenance.png_text(**content_of(request)))
 
 
-def to_png(pixels: Pixels, *, fast: bool = False) -> bytes:
-    """Pixels (h, w, 3 or 4) as a PNG file."""
+def render_surface(session: ModelSession, request: ViewRequest) -> bytes | None:
+    """The shape's surface as GLB; None if it is empty."""
+    mesh = session.mesh(request.shape_of(session))
+    if not len(mesh.faces):
+        return None
+    return glb_bytes(mesh, session.source.class_name, _extras(session, content_of(request, "shape"), mesh))
+
+
+def render_painted_surface(session: ModelSession, request: ViewRequest) -> bytes | None:
+    """The shape's surface in its texture as GLB, colours at the vertices; None if it is empty."""
+    return render_mesh_file(session, request, "glb")
+
+
+def render_mesh_file(session: ModelSession, request: ViewRequest, format: MeshFormat) -> bytes | None:
+    """The shape's surface in its texture as a mesh file (STL holds no colours); None if it is empty."""
+    shape = request.shape_of(session)
+    mesh = session.mesh(shape)
+    if not len(mesh.faces):
+        return None
+    if format != "stl":
+        mesh = painted_mesh(session, shape, request.texture_of(session), mesh)
+    if format == "glb":
+        return glb_bytes(mesh, session.source.class_name, _extras(session, content_of(request), mesh))
+    return mesh_bytes(mesh, format)
+
+
+def render_film(session: ModelSession, request: ViewRequest, on_step: Callable[[], None]) -> bytes:
+    """A turntable of `FILM_FRAMES` frames as animated WebP, beginning at the requested viewpoint.
+
+    Args:
+        session: the model.
+        request: the view.
+        on_step: called after every frame.
+    """
+    shape, texture = request.shape_of(session), request.texture_of(session)
+    azimuth, elevation = request.viewpoint
+    frames = []
+    for angle in azimuth + np.linspace(0.0, 2.0 * np.pi, FILM_FRAMES, endpoint=False):
+        frames.append(session.image(shape, float(angle), elevation, texture).cpu())
+        on_step()
+    first, *rest = (Image.fromarray(frame) for frame in film_frames(torch.stack(frames), FILM_PX))
     file = io.BytesIO()
-    if fast:
-        Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    else:
-        Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    duration_ms = round(1000 / FRAMES_A_SECOND)
+    first.save(file, "WEBP", save_all=True, append_images=rest, duration=duration_ms, loop=0, quality=85, method=4)
     return file.getvalue()
 
 
-def draw_surface(session: ModelSession, question: Question) -> bytes | None:
-    """The shape's surface as GLB; None where it is empty."""
-    mesh = session.mesh(question.shape_of(session))
-    return glb_bytes(mesh) if len(mesh.faces) else None
+def content_of(request: ViewRequest, only: Purpose | None = None) -> dict[str, Any]:
+    """What a view shows, for its provenance: codes as in links, angles in degrees; `only` one of the two codes."""
+    content: dict[str, Any] = {}
+    mixes: dict[Purpose, LatentMix] = {"shape": request.shape, "texture": request.texture}
+    for name, mix in mixes.items():
+        if only not in (None, name):
+            continue
+        content[name] = _words(mix.start)
+        if mix.end is not None and mix.fraction > 0.0:
+            content |= {f"{name}_to": _words(mix.end), f"{name}_mix": mix.fraction}
+        if mix.truncation != 1.0:
+            content["truncation"] = mix.truncation
+    if only is None:
+        content |= {"azimuth_deg": request.azimuth_deg, "elevation_deg": request.elevation_deg}
+    return content
 
 
-def draw_painted_surface(session: ModelSession, question: Question) -> bytes | None:
-    """The shape's surface in its texture as GLB, colours at the vertices; None where it is empty."""
-    shape = question.shape_of(session)
-    mesh = painted_mesh(session, shape, question.texture_of(session), session.mesh(shape))
-    return glb_bytes(mesh) if len(mesh.faces) else None
+def _words(code: CodeName | StoredShape) -> str | list[float]:
+    match code:
+        case StoredShape():
+            return str(code)
+        case Seed():
+            return f"seed {code}"
+        case _:
+            return list(code)
 
 
-def _rendered(session: ModelSession, question: Question) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Silhouette and depth (1, R, R) as they are shown and the image (3, R, R), all in [-1, 1]."""
-    shape, texture = question.shape_of(session), question.texture_of(session)
-    rendering = session.render([shape], np.array([question.viewpoint]), texture[None])
+def _extras(session: ModelSession, content: Mapping[str, Any], mesh: Any) -> dict[str, Any]:
+    return {"von": session.source.provenance.record(**content), "statistics": mesh_statistics(mesh)}
+
+
+def _rendered(session: ModelSession, request: ViewRequest) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Silhouette and depth (1, R, R) as displayed and the image (3, R, R), all in [-1, 1]."""
+    shape, texture = request.shape_of(session), request.texture_of(session)
+    rendering = session.render([shape], np.array([request.viewpoint]), texture[None])
     silhouette, depth = rendering.sketch.silhouette[0], rendering.sketch.normalized_depth[0]
     shown = torch.where(silhouette > 0.5, 0.15 + 0.375 * (depth + 1.0), torch.ones_like(depth))
     return (1.0 - 2.0 * silhouette, 2.0 * shown - 1.0), rendering.images[0]

@@ -1,4 +1,4 @@
-"""What the studio's addresses answer: GET requests that look, POST requests that bring photos or start work."""
+"""Request handlers: GET for the page, views, meshes, films and the training; POST for photos and reconstructions."""
 
 from __future__ import annotations
 
@@ -6,108 +6,179 @@ import dataclasses
 import hashlib
 import logging
 from concurrent.futures import Future
+from functools import partial
+from typing import get_args
 
 import tornado.web
 from tornado.http1connection import HTTP1Connection
 
-from vonmodel.studio.handler import Asking, Guarded, sentence_of, status_of
-from vonmodel.studio.pictures import draw_image, draw_painted_surface, draw_strip, draw_surface
-from vonmodel.studio.scheduler import Task
-from vonmodel.studio.state import Workshop, to_json
-from vonmodel.studio.uploads import MOST_PHOTO_BYTES, MOST_PHOTO_PIXELS, read_texture, reconstruct
-from vonmodel.studio.view_request import read_checkpoint
+from vonmodel.mesh import MeshFormat
+from vonmodel.studio.handler import COOKIE, ComputeHandler, StudioHandler, message_of, status_of
+from vonmodel.studio.pictures import (
+    render_film,
+    render_image,
+    render_mesh_file,
+    render_painted_surface,
+    render_strip,
+    render_surface,
+)
+from vonmodel.studio.scheduler import BackgroundTask
+from vonmodel.studio.security import TOKEN_ARGUMENT
+from vonmodel.studio.state import AppState, to_json
+from vonmodel.studio.uploads import (
+    MAX_PHOTO_BYTES,
+    MAX_PHOTO_PIXELS,
+    Upload,
+    parse_box,
+    read_texture,
+    reconstruct,
+)
+from vonmodel.studio.view_request import ViewRequestError, parse_checkpoint, parse_view_request
+
+logger = logging.getLogger(__name__)
+
+MAX_READ_BYTES = 8 * MAX_PHOTO_BYTES
+"""So much of an upload that is too large is read, and dropped, so that its sender receives the refusal."""
+MESH_TYPES: dict[MeshFormat, str] = {
+    "glb": "model/gltf-binary",
+    "obj": "model/obj",
+    "ply": "application/octet-stream",
+    "stl": "model/stl",
+}
 
 
-class PageHandler(Guarded, tornado.web.StaticFileHandler):
+class PageHandler(StudioHandler, tornado.web.StaticFileHandler):
     """The files of the page."""
 
-    def initialize(self, workshop: Workshop, path: str, default_filename: str | None = None) -> None:  # type: ignore[override]  # two parents
+    def initialize(self, state: AppState, path: str, default_filename: str | None = None) -> None:  # type: ignore[override]  # two parents
         """Takes the folder of the files."""
-        Guarded.initialize(self, workshop)
+        StudioHandler.initialize(self, state)
         tornado.web.StaticFileHandler.initialize(self, path, default_filename)
+
+    def prepare(self) -> None:
+        """Moves the token of the printed link into a cookie, so that it leaves the address bar."""
+        super().prepare()
+        token = self.get_query_argument(TOKEN_ARGUMENT, None)
+        if not self._finished and token is not None and self.state.policy.token is not None:
+            self.set_cookie(COOKIE, token, httponly=True, samesite="Lax", path="/")
+            self.redirect(self.request.path)
+
+    def parse_url_path(self, url_path: str) -> str:
+        """The file's path; one that no file can have is not found."""
+        if "\0" in url_path:
+            raise tornado.web.HTTPError(404)
+        return super().parse_url_path(url_path)
 
     def set_extra_headers(self, path: str) -> None:
         """Lets the browser keep files as long as they have not changed."""
         self.set_header("Cache-Control", "no-cache")
 
 
-class RunHandler(Guarded):
-    """What there is to look at."""
+class RunHandler(StudioHandler):
+    """The run."""
 
     def get(self) -> None:
-        """The run, its checkpoints, and the limits of what may be asked."""
-        limits = {"photo_bytes": MOST_PHOTO_BYTES, "photo_pixels": MOST_PHOTO_PIXELS}
-        self.finish_json({**self.workshop.shelf.describe(), "limits": limits})
+        """The run, its checkpoints, and the limits of uploads."""
+        limits = {"photo_bytes": MAX_PHOTO_BYTES, "photo_pixels": MAX_PHOTO_PIXELS}
+        self.finish_json({**self.state.models.describe(), "limits": limits})
 
 
-class ViewHandler(Asking):
+class ViewHandler(ComputeHandler):
     """A view as the page shows it."""
 
     async def get(self) -> None:
         """A PNG with image, silhouette and depth side by side."""
-        strip = await self.shown("view", draw_strip)
+        strip = await self.render("view", render_strip)
         self.set_header("Content-Type", "image/png")
         self.finish(strip)
 
 
-class ImageHandler(Asking):
-    """The image of a view, to keep."""
+class ImageHandler(ComputeHandler):
+    """The image of a view, as a download."""
 
     async def get(self) -> None:
         """A PNG file."""
-        image = await self.shown("image", draw_image)
+        image = await self.render("image", render_image)
         self.set_header("Content-Type", "image/png")
         self.set_header("Content-Disposition", "attachment")
         self.finish(image)
 
 
-class SurfaceHandler(Asking):
-    """The surface of a shape, to turn."""
+class SurfaceHandler(ComputeHandler):
+    """The surface of a shape."""
 
     async def get(self) -> None:
-        """A GLB file; nothing where the shape is empty."""
-        self.finish_surface(await self.shown("surface", draw_surface))
+        """A GLB file; 204 for an empty shape."""
+        self.finish_mesh(await self.render("surface", render_surface), "glb")
 
-    def finish_surface(self, surface: bytes | None) -> None:
-        """Ends the answer with a surface, or without one."""
-        if surface is None:
+    def finish_mesh(self, content: bytes | None, format: MeshFormat) -> None:
+        """Ends the response with a mesh file, or with 204."""
+        if content is None:
             self.set_status(204)
             return
-        self.set_header("Content-Type", "model/gltf-binary")
+        self.set_header("Content-Type", MESH_TYPES[format])
         self.set_header("Content-Disposition", "attachment")
-        self.finish(surface)
+        self.finish(content)
 
 
 class PaintedHandler(SurfaceHandler):
     """The surface of a shape in its texture."""
 
     async def get(self) -> None:
-        """A GLB file with colours; nothing where the shape is empty."""
-        self.finish_surface(await self.shown("painted", draw_painted_surface))
+        """A GLB file with colours; 204 for an empty shape."""
+        self.finish_mesh(await self.render("painted", render_painted_surface), "glb")
 
 
-class TrainingHandler(Guarded):
-    """The story of the training."""
+class MeshHandler(SurfaceHandler):
+    """The surface of a shape as a download."""
+
+    async def get(self, format: str) -> None:  # type: ignore[override]  # of a route with a format
+        """A file of the format; 204 for an empty shape."""
+        chosen = next((each for each in get_args(MeshFormat) if each == format), None)
+        if chosen is None:
+            raise tornado.web.HTTPError(404)
+        self.finish_mesh(await self.render("mesh", partial(render_mesh_file, format=chosen)), chosen)
+
+
+class FilmHandler(ComputeHandler):
+    """A turntable of a view, as a download."""
+
+    async def get(self) -> None:
+        """An animated WebP file."""
+        request, state = parse_view_request(self.view_arguments()), self.state
+
+        def film() -> bytes:
+            session = state.models.reconstructor(request.checkpoint).session
+            return render_film(session, request, state.scheduler.yield_to_interactive)
+
+        content = await self.compute(film, background=True)
+        self.set_header("Content-Type", "image/webp")
+        self.set_header("Content-Disposition", "attachment")
+        self.finish(content)
+
+
+class TrainingHandler(StudioHandler):
+    """The training state."""
 
     def get(self) -> None:
-        """All of it, or nothing (304) for who knows it already."""
-        told = to_json(self.workshop.chronicle.tell())
+        """All of it, or 304 if it has not changed."""
+        snapshot = to_json(self.state.monitor.snapshot())
         self.set_header("Cache-Control", "no-cache")
-        self.set_header("ETag", f'"{hashlib.blake2b(told.encode(), digest_size=12).hexdigest()}"')
+        self.set_header("ETag", f'"{hashlib.blake2b(snapshot.encode(), digest_size=12).hexdigest()}"')
         if self.check_etag_header():
             self.set_status(304)
             self.finish()
             return
         self.set_header("Content-Type", "application/json")
-        self.finish(told)
+        self.finish(snapshot)
 
 
-class SheetHandler(Guarded):
+class SampleSheetHandler(StudioHandler):
     """A sample sheet."""
 
     def get(self, name: str) -> None:
         """A PNG."""
-        sheet = self.workshop.chronicle.sheet(name)
+        sheet = self.state.monitor.sheet(name)
         if sheet is None:
             raise tornado.web.HTTPError(404)
         self.set_header("Content-Type", "image/png")
@@ -115,94 +186,104 @@ class SheetHandler(Guarded):
         self.finish(sheet)
 
 
-logger = logging.getLogger(__name__)
-
-MOST_BYTES_HEARD = 8 * MOST_PHOTO_BYTES
-
-
 @tornado.web.stream_request_body
-class PhotoHandler(Asking):
-    """Takes in a photo."""
+class PhotoHandler(ComputeHandler):
+    """Receives a photo."""
 
-    def initialize(self, workshop: Workshop) -> None:
-        """Begins with nothing."""
-        super().initialize(workshop)
-        self._content, self._bytes, self._coming = bytearray(), 0, False
+    def initialize(self, state: AppState) -> None:
+        """Starts with no bytes."""
+        super().initialize(state)
+        self._content, self._bytes, self._counted = bytearray(), 0, False
 
     def prepare(self) -> None:
-        """Lets a photo in, and enough of one that is too large for its sender to hear why it is refused."""
+        """Counts the upload, and reads enough of one that is too large for its sender to receive the refusal."""
         super().prepare()
         if self._finished:
             return
-        self.workshop.uploads.begin()
-        self._coming = True
+        self.state.uploads.begin()
+        self._counted = True
         if isinstance(self.request.connection, HTTP1Connection):
-            self.request.connection.set_max_body_size(MOST_BYTES_HEARD)
+            self.request.connection.set_max_body_size(MAX_READ_BYTES)
 
     def data_received(self, chunk: bytes) -> None:
-        """Takes in a part of it."""
+        """Receives a part; parts beyond the limit are dropped."""
         self._bytes += len(chunk)
-        if self._bytes <= MOST_PHOTO_BYTES and not self._finished:
+        if self._bytes <= MAX_PHOTO_BYTES and not self._finished:
             self._content += chunk
 
     def on_connection_close(self) -> None:
-        """Counts it as gone."""
+        """Ends the upload."""
         super().on_connection_close()
         self.on_finish()
 
     def on_finish(self) -> None:
-        """Counts it as come."""
-        if self._coming:
-            self._coming = False
-            self.workshop.uploads.end()
+        """Ends the upload."""
+        if self._counted:
+            self._counted = False
+            self.state.uploads.end()
 
     async def post(self) -> None:
-        """The photo's object as the model sees it, and its texture's code."""
-        if self._bytes > MOST_PHOTO_BYTES:
+        """The photo's object as the model sees it, and its texture code.
+
+        The last `mask_bytes` bytes of the body are a mask file; `box` is left,top,right,bottom in fractions.
+        """
+        if self._bytes > MAX_PHOTO_BYTES:
             self.set_status(413)
-            self.finish_json({"error": f"a photo may have {MOST_PHOTO_BYTES // 2**20} MB; this one has more"})
+            self.finish_json({"error": f"a photo may have {MAX_PHOTO_BYTES // 2**20} MB; this one has more"})
             return
-        content, shelf, tray = bytes(self._content), self.workshop.shelf, self.workshop.tray
-        checkpoint = read_checkpoint(self.get_query_argument("checkpoint", "") or None)
-        found = await self.computed(lambda: read_texture(shelf.session(checkpoint), tray, content), long=True)
-        self.finish_json(dataclasses.asdict(found))
+        upload, state = self._upload(), self.state
+        checkpoint = parse_checkpoint(self.get_query_argument("checkpoint", "") or None)
+
+        def read() -> dict[str, str]:
+            session = state.models.reconstructor(checkpoint).session
+            return dataclasses.asdict(read_texture(session, state.photos, upload))
+
+        self.finish_json(await self.compute(read, background=True))
+
+    def _upload(self) -> Upload:
+        content, size = bytes(self._content), self.get_query_argument("mask_bytes", "0")
+        if not (size.isascii() and size.isdigit() and len(size) <= 9 and int(size) <= len(content)):
+            raise ViewRequestError("mask_bytes must be the length of the mask file at the end of the request")
+        photo_bytes = len(content) - int(size)
+        mask = content[photo_bytes:] if int(size) else None
+        return Upload(content[:photo_bytes], mask, parse_box(self.get_query_argument("box", "")))
 
 
-class ReconstructionHandler(Guarded):
-    """Begins to reconstruct a photo."""
+class ReconstructionHandler(StudioHandler):
+    """Starts the reconstruction of a photo."""
 
     def post(self) -> None:
-        """Queues it for a photo that was brought before; answers with the task to watch."""
+        """Queues the job for an uploaded photo; answers with its task."""
         key = self.get_query_argument("photo")
-        checkpoint = read_checkpoint(self.get_query_argument("checkpoint", "") or None)
-        workshop, task = self.workshop, self.workshop.tasks.add()
+        checkpoint = parse_checkpoint(self.get_query_argument("checkpoint", "") or None)
+        state, task = self.state, self.state.tasks.add()
 
         def work() -> None:
-            reconstructor = workshop.shelf.reconstructor(checkpoint)
-            photo = workshop.tray.find(key, reconstructor.session.config.image_size)
-            reconstruct(reconstructor, photo, task, workshop.desk.let_pass)
+            reconstructor = state.models.reconstructor(checkpoint)
+            photo = state.photos.find(key, reconstructor.session.config.image_size)
+            reconstruct(reconstructor, photo, task, state.scheduler.yield_to_interactive)
 
-        workshop.desk.ask_long(work).add_done_callback(lambda future: _tell_failure(task, future))
+        state.scheduler.submit_background(work).add_done_callback(lambda future: _record_failure(task, future))
         self.set_status(202)
-        self.finish_json(task.look())
+        self.finish_json(task.status())
 
 
-class TaskHandler(Guarded):
-    """Tells how a task stands, or stops it."""
+class TaskHandler(StudioHandler):
+    """Status of a background job."""
 
     def get(self, id: str) -> None:
-        """How it stands."""
-        self.finish_json(self.workshop.tasks.find(id).look())
+        """The status."""
+        self.finish_json(self.state.tasks.find(id).status())
 
     def delete(self, id: str) -> None:
-        """Stops it."""
-        task = self.workshop.tasks.find(id)
+        """Stops the job."""
+        task = self.state.tasks.find(id)
         task.cancel()
-        self.finish_json(task.look())
+        self.finish_json(task.status())
 
 
-def _tell_failure(task: Task, future: Future[None]) -> None:
-    """Tells a task of what went wrong, where something did."""
+def _record_failure(task: BackgroundTask, future: Future[None]) -> None:
+    """Records in the task why a job failed, if it did."""
     if future.cancelled():
         task.stopped()
         return
@@ -211,4 +292,4 @@ def _tell_failure(task: Task, future: Future[None]) -> None:
         return
     if status_of(error) is None:
         logger.error("a reconstruction failed", exc_info=error)
-    task.fail(sentence_of(error))
+    task.fail(message_of(error))

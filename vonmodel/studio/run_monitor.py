@@ -1,4 +1,4 @@
-"""What a run folder tells of its training while it goes on: losses, scores, sample sheets."""
+"""Run monitor: losses, scores and sample sheets of a run folder, read while the training writes them."""
 
 from __future__ import annotations
 
@@ -11,52 +11,58 @@ from typing import Any
 
 from vonmodel.config import STAGES
 from vonmodel.reports.metrics_log import figures_of
+from vonmodel.studio.security import UnsafeFileError, open_run_file, read_run_file
 
-POINTS_OF_A_CURVE = 400
+MAX_CURVE_POINTS = 400
+MAX_SHEET_BYTES = 64 * 2**20
+MAX_LINES_BYTES = 256 * 2**20
+"""No more of a log is read at a time; the rest follows with the next requests."""
+MAX_LINE_BYTES = 2**20
 _SHEET = re.compile(r"([a-z]+)-(\d{1,12})\.png")
 
 
-class GrowingFile:
-    """The complete JSON lines of a file that is being appended to; only what is new is read.
+class JsonLinesTail:
+    """The complete JSON lines of a file that is being appended to; only new bytes are read.
 
-    A line without its end is not there yet, one that is damaged is passed over.
+    An unfinished last line is read once it is finished. Damaged lines are skipped.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, run: Path, name: str) -> None:
+        """Takes the run folder and the file's name in it."""
+        self._run, self._name = run, name
         self._lines: list[Mapping[str, Any]] = []
         self._read = 0
         self._identity: tuple[int, int] | None = None
 
     def lines(self) -> Sequence[Mapping[str, Any]]:
-        """All lines there are now."""
+        """All complete lines of the file; none where it is missing or not a regular file of the run."""
         try:
-            with self._path.open("rb") as file:
+            with open(open_run_file(self._run, self._name), "rb") as file:
                 found = os.fstat(file.fileno())
                 if self._identity != (found.st_dev, found.st_ino) or found.st_size < self._read:
-                    self._lines, self._read = [], 0  # a resumed run wrote it anew
+                    self._lines, self._read = [], 0  # a resumed run has rewritten it
                 self._identity = (found.st_dev, found.st_ino)
                 file.seek(self._read)
-                new = file.read()
-        except OSError:
+                new = file.read(MAX_LINES_BYTES)
+        except (OSError, ValueError):
             self._lines, self._read, self._identity = [], 0, None
             return self._lines
-        whole = new[: new.rfind(b"\n") + 1]
-        self._read += len(whole)
-        self._lines += [line for text in whole.splitlines() if (line := _parse(text)) is not None]
+        complete = new[: new.rfind(b"\n") + 1]
+        self._read += len(complete) or (len(new) if len(new) == MAX_LINES_BYTES else 0)
+        self._lines += [line for text in complete.splitlines() if (line := _parse_object(text)) is not None]
         return self._lines
 
 
-class Chronicle:
-    """The story of one run, as often as somebody asks."""
+class RunMonitor:
+    """Reads the training state of one run folder."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
-        self._stats = GrowingFile(run / "stats.jsonl")
-        self._metrics = GrowingFile(run / "metrics.jsonl")
+        self._stats = JsonLinesTail(run, "stats.jsonl")
+        self._metrics = JsonLinesTail(run, "metrics.jsonl")
 
-    def tell(self) -> Mapping[str, Any]:
-        """Everything the page shows of a training.
+    def snapshot(self) -> Mapping[str, Any]:
+        """The training state as JSON values.
 
         Returns:
             `stages`: by name the curves (see `_curves`); `latest`: the newest line of stats.jsonl; `scores`: by
@@ -77,25 +83,27 @@ class Chronicle:
         }
 
     def sheets(self) -> list[str]:
-        """The sample sheets, oldest first."""
+        """The names of the sample sheets, oldest first."""
         found = [match for file in (self._run / "samples").glob("*.png") if (match := _SHEET.fullmatch(file.name))]
         known = [match for match in found if match[1] in STAGES]
         return [match[0] for match in sorted(known, key=lambda each: (STAGES.index(each[1]), int(each[2])))]
 
     def sheet(self, name: str) -> bytes | None:
-        """A sample sheet as PNG; None where there is none of this name."""
+        """A sample sheet as PNG; None if there is none of this name or it is not a regular file of the run."""
         if not _SHEET.fullmatch(name):
             return None
         try:
-            return (self._run / "samples" / name).read_bytes()
-        except OSError:
+            return read_run_file(self._run, "samples", name, max_bytes=MAX_SHEET_BYTES)
+        except (OSError, UnsafeFileError):
             return None
 
 
-def _parse(text: bytes) -> Mapping[str, Any] | None:
+def _parse_object(text: bytes) -> Mapping[str, Any] | None:
+    if len(text) > MAX_LINE_BYTES:
+        return None
     try:
         line = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) else None
 
@@ -111,12 +119,12 @@ def _is_report(line: Mapping[str, Any]) -> bool:
 
 
 def _curves(reports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The reports of a stage as curves of at most 400 points, the newest among them.
+    """The losses of a stage as curves of at most `MAX_CURVE_POINTS` points, the newest included.
 
     Returns:
-        `steps` of the points, and `losses`: by term its value at each, null where it has none.
+        `steps` of the points, and `losses`: by term its value at each step, null where it has none.
     """
-    stride = -(-len(reports) // POINTS_OF_A_CURVE)
+    stride = -(-len(reports) // MAX_CURVE_POINTS)
     shown = reports[::-1][::stride][::-1]
     terms = dict.fromkeys(term for report in shown for term in report["losses"])
     return {
@@ -126,20 +134,17 @@ def _curves(reports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _scores(metrics: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The figures of every checkpoint that was scored, newest first."""
+    """The figures of every scored checkpoint, newest first."""
     by_checkpoint: dict[str, list[Mapping[str, Any]]] = {}
     for line in metrics:
         checkpoint = line.get("checkpoint")
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get("name"), str):
             by_checkpoint.setdefault(checkpoint["name"], []).append(line)
-    scores = list[Mapping[str, Any]]()
-    for name, lines in by_checkpoint.items():
-        try:
-            figures = [vars(figure) for figure in figures_of(lines)]
-        except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError):
-            continue  # lines of another version
-        scores.append({"checkpoint": name, "figures": figures})
-    return scores[::-1]
+    scores: list[Mapping[str, Any]] = [
+        {"checkpoint": name, "figures": [vars(figure) for figure in figures_of(lines)]}
+        for name, lines in by_checkpoint.items()
+    ]
+    return [each for each in scores if each["figures"]][::-1]
 
 
 def _modified(file: Path) -> float | None:

@@ -1,7 +1,8 @@
-"""Where the studio computes: view requests in one thread in order, long jobs in another, with their progress."""
+"""Job scheduler of the studio: view requests run in order in one thread, background jobs in another."""
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -13,35 +14,49 @@ from typing import Any, TypeVar
 
 from vondata.errors import VonError
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-MOST_WAITING = 512
-MOST_LONG_WAITING = 8
-MOST_LET_PASS_S = 0.5
-"""Long work waits at most so long between two of its steps, or many askers would stop it altogether."""
-ASKERS_REMEMBERED = 4096
+MAX_QUEUE = 512
+MAX_BACKGROUND_QUEUE = 8
+MAX_YIELD_S = 0.5
+"""A background job waits at most this long between two of its steps, so that many clients cannot stop it."""
+MAX_CLIENTS = 4096
+MAX_WAIT_S = 15.0
+"""An interactive job that would wait longer than this is refused, once `SHORT_QUEUE` others wait before it."""
+SHORT_QUEUE = 16
+"""So many jobs may always wait: one page has at most a few, and a slow machine must not refuse its only user."""
+MAX_RETRY_AFTER_S = 60
+_SMOOTHING = 0.2
 
 
 class BusyError(VonError):
-    """Too many are waiting already."""
+    """Too many requests are waiting.
+
+    Attributes:
+        retry_after_s: when to try again.
+    """
 
     http_status = 503
 
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = max(1, min(MAX_RETRY_AFTER_S, math.ceil(retry_after_s)))
+
 
 class SupersededError(VonError):
-    """The same asker has asked something newer meanwhile."""
+    """The same client has sent a newer request."""
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Who asks, and as the how-manieth question of theirs: of those waiting only the newest is answered.
+class RequestSequence:
+    """A client and its request number; of a client's queued requests only the newest runs.
 
     Attributes:
-        asker: anything that tells askers apart.
-        number: grows from question to question.
+        client: anything hashable that identifies the client.
+        number: increases from request to request.
     """
 
-    asker: Hashable
+    client: Hashable
     number: int
 
 
@@ -49,147 +64,173 @@ class Turn:
 class _Job:
     work: Callable[[], Any]
     future: Future[Any]
-    turn: Turn | None
+    sequence: RequestSequence | None
+    queued_s: float
 
 
-class Desk:
-    """Computes one quick and one long thing at a time, each in its own thread; questions come from any thread."""
+class Scheduler:
+    """Runs one interactive and one background job at a time, each in its own thread; any thread may submit."""
 
-    def __init__(self, *, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, *, max_queue: int = MAX_QUEUE, now: Callable[[], float] = time.monotonic) -> None:
         """Starts the threads.
 
         Args:
-            most_waiting: quick questions beyond this many are refused.
+            max_queue: interactive jobs beyond this many are refused.
+            now: a clock in seconds.
         """
-        self._most_waiting = most_waiting
-        self._quick: deque[_Job] = deque()
-        self._long: deque[_Job] = deque()
+        self._max_queue, self._now = max_queue, now
+        self._interactive: deque[_Job] = deque()
+        self._background: deque[_Job] = deque()
         self._newest: OrderedDict[Hashable, int] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
-        self._answering = False
+        self._computing = False
+        self._job_s = 0.0
         self._threads = [
-            threading.Thread(target=self._answer_questions, name="studio-questions", daemon=True),
-            threading.Thread(target=self._do_long_work, name="studio-work", daemon=True),
+            threading.Thread(target=self._run_interactive, name="studio-interactive", daemon=True),
+            threading.Thread(target=self._run_background, name="studio-background", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
 
-    def ask(self, work: Callable[[], Answer], turn: Turn | None = None) -> Future[Answer]:
-        """Queues quick work.
+    def submit(self, work: Callable[[], Result], sequence: RequestSequence | None = None) -> Future[Result]:
+        """Queues an interactive job.
 
         Args:
-            work: computes the answer.
-            turn: whose question it is; theirs that still waits is dropped in favour of this one.
+            work: computes the result.
+            sequence: client and request number; a queued job of the same client is dropped in favour of this one.
 
         Returns:
-            the answer to be; it raises SupersededError where the asker had a newer question.
+            a future, which raises SupersededError if the client has sent a newer request, and BusyError if the job
+            has waited for more than `MAX_WAIT_S` behind many others.
 
         Raises:
-            BusyError: too many are waiting.
+            BusyError: the queue is full, or the expected waiting time too long.
         """
-        job = _Job(work, Future[Answer](), turn)
+        job = _Job(work, Future[Result](), sequence, self._now())
         with self._changed:
-            useless = self._superseded_by(job)
-            if useless is not job:
-                self._check_room(self._quick, self._most_waiting, "questions")
-                self._quick.append(job)
+            superseded = self._superseded_by(job)
+            if superseded is not job:
+                self._check_room(self._interactive, self._max_queue, "requests")
+                self._check_wait()
+                self._interactive.append(job)
                 self._changed.notify_all()
-        if useless is not None and useless.future.set_running_or_notify_cancel():
-            useless.future.set_exception(SupersededError("a newer question of yours came before this one's turn"))
+        if superseded is not None and superseded.future.set_running_or_notify_cancel():
+            superseded.future.set_exception(SupersededError("a newer request of this client has replaced this one"))
         return job.future
 
-    def ask_long(self, work: Callable[[], Answer]) -> Future[Answer]:
-        """Queues long work, which is to call `let_pass` between its steps.
+    def submit_background(self, work: Callable[[], Result]) -> Future[Result]:
+        """Queues a background job, which must call `yield_to_interactive` between its steps.
 
         Raises:
-            BusyError: too many are waiting.
+            BusyError: the queue is full.
         """
-        job = _Job(work, Future[Answer](), None)
+        job = _Job(work, Future[Result](), None, self._now())
         with self._changed:
-            self._check_room(self._long, MOST_LONG_WAITING, "photos")
-            self._long.append(job)
+            self._check_room(self._background, MAX_BACKGROUND_QUEUE, "photos and films")
+            self._background.append(job)
             self._changed.notify_all()
         return job.future
 
-    def let_pass(self) -> None:
-        """Waits for the quick questions to be answered, but not for long. To be called by long work between steps."""
+    def yield_to_interactive(self) -> None:
+        """Waits until no interactive job is queued or running, `MAX_YIELD_S` at most."""
         with self._changed:
-            self._changed.wait_for(lambda: not (self._answering or self._quick), MOST_LET_PASS_S)
+            self._changed.wait_for(lambda: not (self._computing or self._interactive), MAX_YIELD_S)
 
     def close(self) -> None:
-        """Ends the threads after what they are at; what waits is cancelled."""
+        """Ends the threads after their current job; queued jobs are cancelled."""
         with self._changed:
             self._closed = True
-            for job in (*self._quick, *self._long):
+            for job in (*self._interactive, *self._background):
                 job.future.cancel()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
 
-    def _check_room(self, waiting: deque[_Job], most: int, what: str) -> None:
+    def _check_room(self, queue: deque[_Job], limit: int, noun: str) -> None:
         if self._closed:
             raise BusyError("the studio is closing")
-        wanted = sum(not job.future.done() for job in waiting)
-        if wanted >= most:
-            raise BusyError(f"{wanted} {what} are waiting already; try again in a moment")
+        waiting = sum(not job.future.done() for job in queue)
+        if waiting >= limit:
+            raise BusyError(f"{waiting} {noun} are waiting already; try again in a moment")
+
+    def _check_wait(self) -> None:
+        waiting = sum(not job.future.done() for job in self._interactive)
+        expected_s = waiting * self._job_s
+        if waiting >= SHORT_QUEUE and expected_s > MAX_WAIT_S:
+            raise BusyError(
+                f"{waiting} requests are waiting, about {expected_s:.0f} s of work; try again in a moment",
+                expected_s - MAX_WAIT_S,
+            )
 
     def _superseded_by(self, job: _Job) -> _Job | None:
-        """The question not to answer: one of the same asker that waited, taken off the queue, or this one."""
-        if job.turn is None:
+        """The job that must not run: a queued one of the same client, removed from the queue, or `job` itself."""
+        if job.sequence is None:
             return None
-        asker, number = job.turn.asker, job.turn.number
-        if self._newest.get(asker, number) > number:
+        client, number = job.sequence.client, job.sequence.number
+        if self._newest.get(client, number) > number:
             return job
-        self._newest[asker] = number
-        self._newest.move_to_end(asker)
-        if len(self._newest) > ASKERS_REMEMBERED:
+        self._newest[client] = number
+        self._newest.move_to_end(client)
+        if len(self._newest) > MAX_CLIENTS:
             self._newest.popitem(last=False)
-        before = next((each for each in self._quick if each.turn is not None and each.turn.asker == asker), None)
-        if before is not None:
-            self._quick.remove(before)
-        return before
+        queued = (each for each in self._interactive if each.sequence is not None and each.sequence.client == client)
+        earlier = next(queued, None)
+        if earlier is not None:
+            self._interactive.remove(earlier)
+        return earlier
 
-    def _answer_questions(self) -> None:
-        while (job := self._next_question()) is not None:
-            _answer(job)
+    def _run_interactive(self) -> None:
+        while (job := self._next_interactive()) is not None:
+            start = self._now()
+            if start - job.queued_s > MAX_WAIT_S and len(self._interactive) >= SHORT_QUEUE:
+                _refuse(job)
+                continue
+            _run(job)
+            took_s = self._now() - start
+            self._job_s = took_s if self._job_s == 0.0 else self._job_s + _SMOOTHING * (took_s - self._job_s)
 
-    def _next_question(self) -> _Job | None:
+    def _next_interactive(self) -> _Job | None:
         with self._changed:
-            self._answering = False
+            self._computing = False
             self._changed.notify_all()
-            job = self._next(self._quick)
-            self._answering = job is not None
+            job = self._next(self._interactive)
+            self._computing = job is not None
             return job
 
-    def _do_long_work(self) -> None:
-        while (job := self._next(self._long)) is not None:
-            _answer(job)
+    def _run_background(self) -> None:
+        while (job := self._next(self._background)) is not None:
+            _run(job)
 
-    def _next(self, waiting: deque[_Job]) -> _Job | None:
+    def _next(self, queue: deque[_Job]) -> _Job | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or waiting)
-            return waiting.popleft() if waiting else None
+            self._changed.wait_for(lambda: self._closed or queue)
+            return queue.popleft() if queue else None
 
 
-def _answer(job: _Job) -> None:
+def _refuse(job: _Job) -> None:
+    if job.future.set_running_or_notify_cancel():
+        job.future.set_exception(BusyError("too many requests are waiting; try again in a moment", MAX_WAIT_S / 2))
+
+
+def _run(job: _Job) -> None:
     if not job.future.set_running_or_notify_cancel():
-        return  # nobody waits for it any more
+        return  # the client has gone
     try:
-        answer = job.work()
-    except BaseException as error:  # noqa: BLE001  # raised again where the answer is awaited
+        result = job.work()
+    except BaseException as error:  # noqa: BLE001  # raised again where the result is awaited
         job.future.set_exception(error)
     else:
-        job.future.set_result(answer)
+        job.future.set_result(result)
 
 
-TASKS_KEPT = 32
-PATIENCE_S = 90.0
-"""A page that has not asked for its task so long is gone, and the task is given up."""
+MAX_TASKS = 32
+TASK_TIMEOUT_S = 90.0
+"""A task whose page has not asked for its status for this long is stopped."""
 
 
 class UnknownTaskError(VonError, KeyError):
-    """A task that there is not, or that ended long ago."""
+    """There is no task of this id, or it ended long ago."""
 
     http_status = 404
 
@@ -197,8 +238,8 @@ class UnknownTaskError(VonError, KeyError):
         return "there is no such task any more"
 
 
-class Task:
-    """One piece of long work, told about from the thread that does it and asked about from others.
+class BackgroundTask:
+    """Status of one background job, written by its thread and read by requests.
 
     Attributes:
         id: unguessable.
@@ -206,43 +247,43 @@ class Task:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.id = secrets.token_urlsafe(9)
-        self._now, self._asked = now, now()
+        self._now, self._polled = now, now()
         self._lock = threading.Lock()
         self._cancelled = False
-        self._state: dict[str, Any] = {"state": "waiting", "share": 0.0, "doing": "waiting its turn"}
+        self._state: dict[str, Any] = {"state": "waiting", "share": 0.0, "doing": "waiting for its turn"}
 
     def progress(self, share: float, doing: str) -> None:
-        """Notes how much is done, 0 to 1, and what is being done."""
+        """Records the fraction done, 0 to 1, and the current step in words."""
         self._update(state="working", share=share, doing=doing)
 
     def succeed(self, result: Mapping[str, Any]) -> None:
-        """Notes the result."""
+        """Records the result."""
         self._update(state="done", share=1.0, result=result)
 
     def fail(self, message: str) -> None:
-        """Notes why there is no result."""
+        """Records the error."""
         self._update(state="failed", error=message)
 
     def cancel(self) -> None:
-        """Asks the work to stop."""
+        """Requests that the job stop."""
         with self._lock:
             self._cancelled = True
             if self._state["state"] == "waiting":
                 self._state["state"] = "cancelled"
 
     def cancelled(self) -> bool:
-        """Whether the work is to stop: it was cancelled, or nobody asks any more."""
+        """Whether the job must stop: it was cancelled, or its page no longer asks for its status."""
         with self._lock:
-            return self._cancelled or self._now() - self._asked > PATIENCE_S
+            return self._cancelled or self._now() - self._polled > TASK_TIMEOUT_S
 
     def stopped(self) -> None:
-        """Notes that the work has stopped unfinished."""
+        """Records that the job stopped unfinished."""
         self._update(state="cancelled")
 
-    def look(self) -> Mapping[str, Any]:
-        """How it stands; who looks still waits for it."""
+    def status(self) -> Mapping[str, Any]:
+        """The status as JSON values; reading it keeps the job alive."""
         with self._lock:
-            self._asked = self._now()
+            self._polled = self._now()
             return {"id": self.id, **self._state}
 
     def _update(self, **values: Any) -> None:
@@ -250,31 +291,31 @@ class Task:
             self._state |= values
 
 
-class TaskBoard:
-    """The tasks of all pages."""
+class TaskRegistry:
+    """The tasks of all pages by id; the oldest are cancelled beyond `MAX_TASKS`."""
 
     def __init__(self) -> None:
-        self._tasks: OrderedDict[str, Task] = OrderedDict()
+        self._tasks: OrderedDict[str, BackgroundTask] = OrderedDict()
 
-    def add(self) -> Task:
-        """A new task; the oldest go."""
-        task = Task()
+    def add(self) -> BackgroundTask:
+        """Creates a task."""
+        task = BackgroundTask()
         self._tasks[task.id] = task
-        while len(self._tasks) > TASKS_KEPT:
+        while len(self._tasks) > MAX_TASKS:
             self._tasks.popitem(last=False)[1].cancel()
         return task
 
-    def find(self, id: str) -> Task:
+    def find(self, id: str) -> BackgroundTask:
         """A task by its id.
 
         Raises:
             UnknownTaskError: there is none.
         """
         if id not in self._tasks:
-            raise UnknownTaskError(f"there is no work {id!r}: it ended long ago, or the studio was started anew")
+            raise UnknownTaskError(f"there is no task {id!r}: it ended long ago, or the studio was restarted")
         return self._tasks[id]
 
     def cancel_all(self) -> None:
-        """Asks all of them to stop."""
+        """Requests that all jobs stop."""
         for task in self._tasks.values():
             task.cancel()

@@ -1,19 +1,23 @@
-"""Who may talk to the studio: its own page in a browser on this machine, and nobody through somebody else's page."""
+"""Access to the studio: origin checks, host names, the token; and the files of a run, opened safely."""
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from vondata.errors import VonError
 
-POLICY = (
+CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": POLICY,
+    "Content-Security-Policy": CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -21,70 +25,79 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Server": "von",
 }
-LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+TOKEN_ARGUMENT = "token"
 
 
 class RemoteHostError(VonError, ValueError):
-    """The studio was to listen where others can reach it, and nobody said under which names."""
+    """The studio would listen on an address that other machines reach, and no host names are allowed."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
-class Guard:
-    """Tells the page's own requests from those that another site makes a browser send.
+class OriginPolicy:
+    """Separates the studio's own requests from those that another site makes a browser send.
 
     Attributes:
-        hosts: what a request's Host may say, in lower case, with the port.
+        hosts: allowed values of the Host header, in lower case, with the port.
+        token: what a client must present besides; None where none is needed.
     """
 
     hosts: frozenset[str]
+    token: str | None = None
 
-    def complaint(self, host: str | None, headers: Mapping[str, str]) -> str | None:
-        """Why a request is refused; None where it is not.
+    def refusal(self, host: str | None, headers: Mapping[str, str]) -> str | None:
+        """Why a request is refused; None if it is not.
 
         Args:
-            host: its Host header. A page whose name was made to point here (DNS rebinding) sends its own name.
-            headers: its headers: Origin and Sec-Fetch-* tell which site made the browser send it.
+            host: its Host header. Under DNS rebinding it is the attacker's name.
+            headers: its headers; Origin and Sec-Fetch-* name the site that made the browser send it.
         """
         host = (host or "").lower()
         if host not in self.hosts:
-            return f"the studio does not answer to the name {host[:80]!r}; whoever started it can permit this host"
+            return f"the studio does not answer to the name {host[:80]!r}; allow the host by name when it is started"
         origin = headers.get("Origin")
         if origin is not None and origin.lower() not in {f"http://{host}", f"https://{host}"}:
             return f"the studio does not answer pages of {origin[:80]!r}"
         site = headers.get("Sec-Fetch-Site", "none")
-        visits = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
-        if site not in {"same-origin", "none"} and not visits:
+        navigates = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
+        if site not in {"same-origin", "none"} and not navigates:
             return "the studio does not answer other sites' pages"
         return None
 
+    def accepts(self, token: str | None) -> bool:
+        """Whether a token is the right one, compared in constant time; without a token everybody is accepted."""
+        return self.token is None or hmac.compare_digest((token or "").encode(), self.token.encode())
 
-def guard_for(host: str, port: int, allowed: tuple[str, ...]) -> Guard:
-    """The guard of a server.
+
+def origin_policy(host: str, port: int, allowed: tuple[str, ...], token: str | None = None) -> OriginPolicy:
+    """The policy of a server.
 
     Args:
         host: the address to listen on.
         port: the port it listens on.
-        allowed: more names under which it may be reached, with or without a port.
+        allowed: further host names under which it may be reached, with or without a port.
+        token: what clients must present; None for none.
 
     Raises:
-        RemoteHostError: the address is not of this machine alone, and `allowed` is empty.
+        RemoteHostError: the address is not a loopback address, and `allowed` is empty.
     """
     if not is_loopback(host) and not allowed:
         raise RemoteHostError(
-            f"address {host} can be reached from other machines, and whoever reaches it can use the model; name the "
-            "hosts that browsers may call it by"
+            f"{host} can be reached from other machines, and whoever reaches it could use the model",
+            hint="name the hosts that browsers may call it by",
         )
-    names = {*LOCAL_NAMES, _bracketed(host), *(_bracketed(name) for name in allowed)}
+    names = {*LOOPBACK_NAMES, _bracketed(host), *(_bracketed(name) for name in allowed)}
     with_port = {f"{name}:{port}".lower() for name in names}
     bare = {name.lower() for name in allowed}
-    # Browsers leave the standard port out.
-    return Guard(frozenset(with_port | bare | ({name.lower() for name in names} if port == 80 else set())))
+    # Browsers omit the standard port.
+    standard = {name.lower() for name in names} if port == 80 else set()
+    return OriginPolicy(frozenset(with_port | bare | standard), token)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine alone."""
+    """Whether an address is reached from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -92,5 +105,69 @@ def is_loopback(host: str) -> bool:
 
 
 def _bracketed(name: str) -> str:
-    """An IPv6 address as it stands in a Host header."""
+    """An IPv6 address as it is written in a Host header."""
     return f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
+
+
+class UnsafeFileError(VonError, OSError):
+    """A file of a run that is not served: a link out of the run, a pipe, a device, or a file over its limit."""
+
+    http_status = 404
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def open_run_file(run: Path, *parts: str) -> int:
+    """Opens a file of a run for reading, as a file descriptor.
+
+    The file must be regular and must lie inside the run folder once all links are resolved. Opening does not block,
+    so a pipe with no writer cannot stop the server.
+
+    Args:
+        run: the run folder; it may itself be a link.
+        parts: the path inside it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnsafeFileError: it is not a regular file inside the run.
+    """
+    path = run.joinpath(*parts)
+    real = path.resolve(strict=True)
+    if not real.is_relative_to(run.resolve()):
+        raise UnsafeFileError(f"{path} is a link that leads out of the run folder")
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    if not stat.S_ISREG(real.stat().st_mode):  # opening a device may already have an effect
+        raise UnsafeFileError(f"{path} is not a regular file")
+    descriptor = os.open(real, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnsafeFileError(f"{path} is not a regular file")
+    return descriptor
+
+
+def read_run_file(run: Path, *parts: str, max_bytes: int) -> bytes:
+    """The content of a file of a run; see `open_run_file`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnsafeFileError: it is not a regular file inside the run, or larger than `max_bytes`.
+    """
+    with open(open_run_file(run, *parts), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise UnsafeFileError(f"{run.joinpath(*parts)} has {size} bytes; at most {max_bytes} are read")
+        return file.read(max_bytes)
+
+
+def check_run_files(run: Path, *files: tuple[str, ...]) -> None:
+    """Checks that files which other code will open are regular and inside the run; missing ones pass.
+
+    Raises:
+        UnsafeFileError: one is not.
+    """
+    for parts in files:
+        try:
+            os.close(open_run_file(run, *parts))
+        except FileNotFoundError:
+            continue

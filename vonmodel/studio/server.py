@@ -1,9 +1,10 @@
-"""The studio's server: which address answers what, and where it listens."""
+"""The studio's server: routes, limits, and the address it listens on."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,35 +17,41 @@ from tornado.httpserver import HTTPServer
 
 from vondata.errors import VonError
 from vonmodel.inference.sampling import SamplingOptions
-from vonmodel.studio.handler import NothingHandler
-from vonmodel.studio.pictures import draw_strip
+from vonmodel.studio.handler import NotFoundHandler
+from vonmodel.studio.pictures import render_strip
 from vonmodel.studio.routes import (
+    FilmHandler,
     ImageHandler,
+    MeshHandler,
     PageHandler,
     PaintedHandler,
     PhotoHandler,
     ReconstructionHandler,
     RunHandler,
-    SheetHandler,
+    SampleSheetHandler,
     SurfaceHandler,
     TaskHandler,
     TrainingHandler,
     ViewHandler,
 )
-from vonmodel.studio.run_monitor import Chronicle
-from vonmodel.studio.security import guard_for
-from vonmodel.studio.state import ModelShelf, Workshop
-from vonmodel.studio.view_request import parse_question
+from vonmodel.studio.run_monitor import RunMonitor
+from vonmodel.studio.security import TOKEN_ARGUMENT, is_loopback, origin_policy
+from vonmodel.studio.state import AppState, ModelCache
+from vonmodel.studio.view_request import parse_view_request
 
 logger = logging.getLogger(__name__)
-MOST_BODY_BYTES = 64 * 2**10
-MOST_HEADER_BYTES = 64 * 2**10
-IDLE_S = 120.0
-"""A connection on which nothing happens for so long is closed."""
+MAX_BODY_BYTES = 64 * 2**10
+MAX_HEADER_BYTES = 64 * 2**10
+IDLE_TIMEOUT_S = 120.0
+"""A connection without traffic for this long is closed."""
+BACKLOG = 512
 
 
 class ListenError(VonError, OSError):
     """The address or port cannot be listened on."""
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,9 @@ class StudioSettings:
         device: where models compute.
         host: the address to listen on.
         port: the port; 0 takes a free one.
-        allowed_hosts: names besides this machine's own under which browsers may call it.
+        allowed_hosts: host names besides this machine's own under which browsers may call it.
         sampling: how codes are drawn and what of generated shapes is kept.
+        token: require an access token also on a loopback address; on other addresses one is always required.
     """
 
     run: Path
@@ -68,12 +76,13 @@ class StudioSettings:
     port: int = 8765
     allowed_hosts: tuple[str, ...] = ()
     sampling: SamplingOptions = SamplingOptions()  # noqa: RUF009  # frozen
+    token: bool = False
 
 
-def application(workshop: Workshop) -> tornado.web.Application:
-    """Which address answers what."""
-    shared = {"workshop": workshop}
-    with as_file(files(__package__) / "page") as page, as_file(files("vonmodel.reports")) as house:
+def application(state: AppState) -> tornado.web.Application:
+    """The routes."""
+    shared = {"state": state}
+    with as_file(files(__package__) / "page") as page, as_file(files("vonmodel.reports") / "templates") as reports:
         return tornado.web.Application(
             [
                 (r"/api/run", RunHandler, shared),
@@ -81,15 +90,17 @@ def application(workshop: Workshop) -> tornado.web.Application:
                 (r"/api/image", ImageHandler, shared),
                 (r"/api/surface", SurfaceHandler, shared),
                 (r"/api/painted", PaintedHandler, shared),
+                (r"/api/mesh\.([a-z]{3})", MeshHandler, shared),
+                (r"/api/film", FilmHandler, shared),
                 (r"/api/photos", PhotoHandler, shared),
                 (r"/api/reconstructions", ReconstructionHandler, shared),
                 (r"/api/tasks/([\w-]{1,40})", TaskHandler, shared),
                 (r"/api/training", TrainingHandler, shared),
-                (r"/api/sheets/([a-z0-9.-]+)", SheetHandler, shared),
-                (r"/(house\.css)", PageHandler, {**shared, "path": str(house)}),
+                (r"/api/sheets/([a-z0-9.-]+)", SampleSheetHandler, shared),
+                (r"/(common\.css|viewer\.js)", PageHandler, {**shared, "path": str(reports)}),
                 (r"/(.*)", PageHandler, {**shared, "path": str(page), "default_filename": "index.html"}),
             ],
-            default_handler_class=NothingHandler,
+            default_handler_class=NotFoundHandler,
             default_handler_args=shared,
             log_function=_log_nothing,
         )
@@ -100,45 +111,53 @@ async def serve(settings: StudioSettings, on_ready: Callable[[str], None], stop:
 
     Args:
         settings: what and where.
-        on_ready: told the page's address once it answers.
+        on_ready: receives the page's address once the server answers.
         stop: ends serving when it is set.
 
     Raises:
-        RemoteHostError: other machines could reach it, and no host is allowed.
-        ListenError: the address or port cannot be had.
+        RemoteHostError: other machines could reach the address, and no host is allowed.
+        ListenError: the address or port cannot be listened on.
     """
-    guard_for(settings.host, settings.port, settings.allowed_hosts)
+    origin_policy(settings.host, settings.port, settings.allowed_hosts)
     listening = _listen(settings.host.strip("[]"), settings.port)
     port = listening.getsockname()[1]
-    workshop = Workshop(
-        guard=guard_for(settings.host, port, settings.allowed_hosts),
-        shelf=ModelShelf(settings.run, settings.data, settings.device, settings.sampling),
-        chronicle=Chronicle(settings.run),
+    token = secrets.token_urlsafe(24) if settings.token or not is_loopback(settings.host) else None
+    state = AppState(
+        policy=origin_policy(settings.host, port, settings.allowed_hosts, token),
+        models=ModelCache(settings.run, settings.data, settings.device, settings.sampling),
+        monitor=RunMonitor(settings.run),
     )
     server = HTTPServer(
-        application(workshop),
-        max_body_size=MOST_BODY_BYTES,
-        max_header_size=MOST_HEADER_BYTES,
-        idle_connection_timeout=IDLE_S,
-        body_timeout=IDLE_S,
+        application(state),
+        max_body_size=MAX_BODY_BYTES,
+        max_header_size=MAX_HEADER_BYTES,
+        idle_connection_timeout=IDLE_TIMEOUT_S,
+        body_timeout=IDLE_TIMEOUT_S,
     )
     server.add_socket(listening)
     try:
         asyncio.get_running_loop().run_in_executor(None, _import_mesh_libraries)
-        workshop.desk.ask(lambda: _warm_up(workshop.shelf))
-        name = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
-        on_ready(f"http://{name}:{port}/")
+        state.scheduler.submit(lambda: _warm_up(state.models))
+        on_ready(_address(settings, port, token))
         await (stop or asyncio.Event()).wait()
     finally:
         server.stop()
         await server.close_all_connections()
-        workshop.close()
+        state.close()
+
+
+def _address(settings: StudioSettings, port: int, token: str | None) -> str:
+    """The page's address: under the first allowed name where it listens on all interfaces."""
+    everywhere = settings.host.strip("[]") in {"0.0.0.0", "::"} and settings.allowed_hosts
+    host = settings.allowed_hosts[0].partition(":")[0] if everywhere else settings.host
+    name = f"[{host}]" if ":" in host.strip("[]") and not host.startswith("[") else host
+    return f"http://{name}:{port}/" + (f"?{TOKEN_ARGUMENT}={token}" if token else "")
 
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=512)
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ListenError(f"cannot listen on {host} port {port}: {reason}; choose another port") from error
@@ -146,17 +165,17 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _warm_up(shelf: ModelShelf) -> None:
-    """Loads the newest model and compiles what draws it, so that the first question need not."""
+def _warm_up(models: ModelCache) -> None:
+    """Loads the newest model and compiles its kernels before the first request."""
     with suppress(VonError):
-        draw_strip(shelf.session(None), parse_question({}))
+        render_strip(models.session(None), parse_view_request({}))
 
 
 def _import_mesh_libraries() -> None:
-    """Imports what takes seconds and only surfaces need, while the first views are drawn already."""
+    """Imports the slow libraries that only surfaces need, while the first views are drawn."""
     import open3d  # noqa: F401
     import trimesh  # noqa: F401
 
 
 def _log_nothing(_: tornado.web.RequestHandler) -> None:
-    """Every slider's every move is a request."""
+    """Requests are not logged: every move of a slider is one."""

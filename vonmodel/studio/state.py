@@ -1,4 +1,4 @@
-"""What all of a studio's answers share: the loaded checkpoints of a run and the application's parts."""
+"""Application state of the studio: the model cache of a run, and everything that request handlers share."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from vonmodel.inference.sampling import SamplingOptions
 from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.reconstruction.reconstruct import Reconstructor
 from vonmodel.run_folder import RunError, RunFolder
-from vonmodel.studio.run_monitor import Chronicle
-from vonmodel.studio.scheduler import Desk, TaskBoard
-from vonmodel.studio.security import Guard
-from vonmodel.studio.uploads import PhotoTray, Uploads
+from vonmodel.studio.run_monitor import RunMonitor
+from vonmodel.studio.scheduler import Scheduler, TaskRegistry
+from vonmodel.studio.security import OriginPolicy, UnsafeFileError, check_run_files
+from vonmodel.studio.uploads import PhotoCache, Uploads
 
-SESSIONS_KEPT = 2
+MAX_SESSIONS = 2
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of a run, and what is wrong with the ones that cannot be used.
+    """The checkpoints of a run.
 
     Attributes:
         usable: oldest first.
-        problems: a sentence each.
+        problems: a sentence for each that cannot be used.
     """
 
     usable: tuple[CheckpointInfo, ...]
     problems: tuple[str, ...]
 
 
-class ModelShelf:
-    """Keeps the models of a run that were asked for last.
+class ModelCache:
+    """Keeps the models of a run that were used last.
 
-    A session is for the thread that answers quick questions, a reconstructor for the one that does long work; both
-    share the model, which computing leaves as it is. Everything else is for any thread.
+    A session belongs to the thread of interactive jobs, a reconstructor and its session to that of background jobs;
+    both share the model, which inference does not change. Everything else is for any thread.
 
     Attributes:
         run: the run folder.
@@ -63,47 +63,53 @@ class ModelShelf:
         self._reconstructors: dict[str, Reconstructor] = {}
 
     def checkpoints(self) -> Checkpoints:
-        """The checkpoints as they are now: a training goes on writing them."""
+        """The checkpoints at this moment; a training may be writing more."""
         usable, problems = list[CheckpointInfo](), list[str]()
         for file in sorted((self.run / "checkpoints").glob("*/checkpoint.json")):
-            if file.parent.name.startswith("."):
+            name = file.parent.name
+            if name.startswith("."):
                 continue
             try:
-                info = read_info(self.run, file.parent.name)
+                check_run_files(self.run, *_files_of(name))
+                info = read_info(self.run, name)
                 STAGES.index(info.stage)
+                if info.name != name:
+                    raise CheckpointError(f"{file} is that of another checkpoint, {str(info.name)[:80]!r}")
                 usable.append(info)
-            except (CheckpointError, ValueError) as error:
+            except (CheckpointError, UnsafeFileError, ValueError) as error:
                 problems.append(str(error))
         return Checkpoints(
             tuple(sorted(usable, key=lambda each: (STAGES.index(each.stage), each.step))), tuple(problems)
         )
 
     def session(self, checkpoint: str | None) -> ModelSession:
-        """The model of a checkpoint, loaded.
+        """The session of a checkpoint, for interactive jobs.
 
         Args:
             checkpoint: its name; the newest where None.
 
         Raises:
             CheckpointError: there is no such checkpoint, or it cannot be used.
+            UnsafeFileError: one of its files is not a regular file of the run.
             RunError, ConfigError, UnknownClassError: the run cannot be used.
         """
         with self._lock:
             name = checkpoint if checkpoint is not None else self._newest()
             if name not in self._sessions:
+                check_run_files(self.run, ("config.json",), *_files_of(name))
                 source = open_model(
                     self.run, data=self.data, checkpoint=name, device=self.device, sampling=self.sampling
                 )
                 self._sessions[name] = ModelSession(source)
-            self._sessions[name] = self._sessions.pop(name)  # used last
-            while len(self._sessions) > SESSIONS_KEPT:
+            self._sessions[name] = self._sessions.pop(name)  # most recently used last
+            while len(self._sessions) > MAX_SESSIONS:
                 oldest = next(iter(self._sessions))
                 del self._sessions[oldest]
                 self._reconstructors.pop(oldest, None)
             return self._sessions[name]
 
     def reconstructor(self, checkpoint: str | None) -> Reconstructor:
-        """Reconstructs photos with the model of a checkpoint; arguments and errors as `session`."""
+        """The reconstructor of a checkpoint, whose session is for background jobs; see `session`."""
         with self._lock:
             source = self.session(checkpoint).source
             name = source.checkpoint.name
@@ -112,7 +118,7 @@ class ModelShelf:
             return self._reconstructors[name]
 
     def describe(self) -> Mapping[str, Any]:
-        """The run for the page: its class, its model, its checkpoints, and what is wrong with them."""
+        """The run as JSON values: class, model, checkpoints, and a sentence for each problem."""
         found = self.checkpoints()
         described: dict[str, Any] = {
             "run": self.run.resolve().name,
@@ -120,6 +126,7 @@ class ModelShelf:
             "problems": list(found.problems),
         }
         try:
+            check_run_files(self.run, ("config.json",))
             config = RunFolder(self.run).config()
         except (RunError, ConfigError, OSError) as error:
             return described | {"class": self.run.resolve().name, "model": None, "problems": [str(error)]}
@@ -132,6 +139,12 @@ class ModelShelf:
         if found.problems:
             raise CheckpointError(found.problems[-1])
         raise CheckpointError(f"{self.run} has no checkpoint yet; the training writes the first one after a while")
+
+
+def _files_of(checkpoint: str) -> list[tuple[str, ...]]:
+    """The files that loading a checkpoint opens, as path components inside the run."""
+    files = ("checkpoint.json", "networks.safetensors", "average.safetensors")
+    return [("checkpoints", checkpoint, file) for file in files]
 
 
 def to_json(value: Any) -> str:
@@ -150,28 +163,28 @@ def _finite(value: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Workshop:
-    """The state of one studio.
+class AppState:
+    """What the request handlers of one studio share.
 
     Attributes:
-        guard: whom it answers.
-        shelf: the models of its run.
-        chronicle: what the run tells of its training.
-        desk: where everything is computed.
-        tray: the photos brought.
-        uploads: those on their way.
-        tasks: long work that pages wait for.
+        policy: who may use it.
+        models: the models of its run.
+        monitor: the training state of its run.
+        scheduler: where everything is computed.
+        photos: the uploaded photos.
+        uploads: the uploads in progress.
+        tasks: background jobs whose progress pages show.
     """
 
-    guard: Guard
-    shelf: ModelShelf
-    chronicle: Chronicle
-    desk: Desk = field(default_factory=Desk)
-    tray: PhotoTray = field(default_factory=PhotoTray)
+    policy: OriginPolicy
+    models: ModelCache
+    monitor: RunMonitor
+    scheduler: Scheduler = field(default_factory=Scheduler)
+    photos: PhotoCache = field(default_factory=PhotoCache)
     uploads: Uploads = field(default_factory=Uploads)
-    tasks: TaskBoard = field(default_factory=TaskBoard)
+    tasks: TaskRegistry = field(default_factory=TaskRegistry)
 
     def close(self) -> None:
-        """Stops what is being computed."""
+        """Stops all jobs."""
         self.tasks.cancel_all()
-        self.desk.close()
+        self.scheduler.close()

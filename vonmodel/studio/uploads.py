@@ -1,4 +1,4 @@
-"""Photos uploaded to the studio: cut out, framed, and reconstructed while the page watches."""
+"""Photos uploaded to the studio: segmented, framed, and reconstructed while the page shows the progress."""
 
 from __future__ import annotations
 
@@ -13,30 +13,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from vondata.errors import VonError
+from vondata.images.decoding import decode_mask, decode_photo
+from vondata.images.mask_quality import check_presence
+from vondata.images.object_mask import FoundObject, object_of_mask
 from vondata.images.prepare import locate_object
 from vondata.images.settings import ImageSettings
+from vondata.types import Rejected
 from vonmodel.inference.photo import CutPhoto, photo_of_object
 from vonmodel.inference.session import ModelSession
-from vonmodel.mesh import to_pixels
+from vonmodel.mesh import png_bytes, to_pixels
 from vonmodel.reconstruction.reconstruct import CancelledError, Phase, Reconstruction, Reconstructor
-from vonmodel.studio.pictures import to_png
-from vonmodel.studio.scheduler import BusyError, Task
-from vonmodel.studio.view_request import keep_carved, spell_code
+from vonmodel.studio.scheduler import BackgroundTask, BusyError
+from vonmodel.studio.view_request import ViewRequestError, encode_code, store_shape
 
-MOST_PHOTO_BYTES = 20 * 2**20
-MOST_PHOTO_PIXELS = 50_000_000
-PHOTOS_KEPT = 16
-UPLOADS_AT_ONCE = 8
+logger = logging.getLogger(__name__)
+
+MAX_PHOTO_BYTES = 20 * 2**20
+MAX_PHOTO_PIXELS = 50_000_000
+MAX_PHOTOS = 16
+MAX_UPLOADS = 8
+BOX_WORKING_PX = 640
+BOX_ITERATIONS = 6
+SIMILAR_SHAPES = 6
+SIMILAR_AZIMUTHS = 8
+MIN_SIMILARITY = 0.6
+"""IoU with the most similar silhouette of a few generated shapes, below which a photo may show another class."""
 Pixels = npt.NDArray[np.uint8]
 
 
 class UnknownPhotoError(VonError, KeyError):
-    """A photo that was never brought here, or too long ago."""
+    """A photo that was never uploaded, or too long ago."""
 
     http_status = 404
 
@@ -44,12 +56,35 @@ class UnknownPhotoError(VonError, KeyError):
         return "this photo is not here any more; drop it again"
 
 
-@dataclass(frozen=True, eq=False)
-class Photo:
-    """A photo that was brought.
+@dataclass(frozen=True)
+class Upload:
+    """What a page sends: a photo, and where its object is.
 
     Attributes:
-        key: hash of its bytes.
+        content: bytes of the photo's file; they tell its format.
+        mask: bytes of a mask's file of the same size, light where the object is; None without.
+        box: left, top, right, bottom around the object, as fractions of width and height; None without.
+    """
+
+    content: bytes
+    mask: bytes | None = None
+    box: tuple[float, float, float, float] | None = None
+
+    @property
+    def key(self) -> str:
+        """Hash of all of it."""
+        digest = hashlib.blake2b(self.content, digest_size=12)
+        if self.mask is not None or self.box is not None:
+            digest.update(b"|" + (self.mask or b"") + repr(self.box).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class UploadedPhoto:
+    """A segmented photo.
+
+    Attributes:
+        key: hash of the upload.
         rgba: (R, R, 4) its object at the model's image size, on white, alpha = mask.
         cut: the same for the encoders.
     """
@@ -60,51 +95,51 @@ class Photo:
 
 
 class Uploads:
-    """Counts the photos that are on their way in, whose bytes are held in memory."""
+    """Counts the uploads in progress, whose bytes are held in memory."""
 
-    def __init__(self, most: int = UPLOADS_AT_ONCE) -> None:
-        self._most, self._coming = most, 0
+    def __init__(self, limit: int = MAX_UPLOADS) -> None:
+        self._limit, self._running = limit, 0
 
     def begin(self) -> None:
-        """Lets one more in.
+        """Counts one more.
 
         Raises:
-            BusyError: too many are coming already.
+            BusyError: too many are in progress.
         """
-        if self._coming >= self._most:
-            raise BusyError(f"{self._coming} photos are coming in already; try again in a moment")
-        self._coming += 1
+        if self._running >= self._limit:
+            raise BusyError(f"{self._running} photos are being uploaded already; try again in a moment")
+        self._running += 1
 
     def end(self) -> None:
-        """One has come, or has stopped coming."""
-        self._coming -= 1
+        """Counts one less."""
+        self._running -= 1
 
 
-class PhotoTray:
-    """Keeps the photos that were brought last."""
+class PhotoCache:
+    """Keeps the photos that were used last."""
 
     def __init__(self) -> None:
-        self._photos: OrderedDict[tuple[str, int], Photo] = OrderedDict()
+        self._photos: OrderedDict[tuple[str, int], UploadedPhoto] = OrderedDict()
 
-    def take(self, content: bytes, size: int) -> Photo:
-        """Finds the object of a photo.
+    def take(self, upload: Upload, size: int) -> UploadedPhoto:
+        """Segments a photo.
 
         Args:
-            content: the file's bytes; they tell its format.
-            size: of the picture in pixels.
+            upload: the photo, with a mask or box if the page gave one.
+            size: image size of the model in pixels.
 
         Raises:
             Rejected: it is no photo, too large, or no object is found in it.
         """
-        key = hashlib.blake2b(content, digest_size=12).hexdigest()
-        if (key, size) not in self._photos:
-            self._photos[key, size] = _read_photo(content, key, size)
-        self._photos.move_to_end((key, size))
-        while len(self._photos) > PHOTOS_KEPT:
+        key = (upload.key, size)
+        if key not in self._photos:
+            self._photos[key] = _segment(upload, size)
+        self._photos.move_to_end(key)
+        while len(self._photos) > MAX_PHOTOS:
             self._photos.popitem(last=False)
-        return self._photos[key, size]
+        return self._photos[key]
 
-    def find(self, key: str, size: int) -> Photo:
+    def find(self, key: str, size: int) -> UploadedPhoto:
         """A photo by its key.
 
         Raises:
@@ -117,66 +152,151 @@ class PhotoTray:
 
 
 @dataclass(frozen=True)
-class ReadPhoto:
-    """What a photo says.
+class PhotoTexture:
+    """What the page learns of a photo.
 
     Attributes:
-        photo: its key on the tray.
-        texture: its texture's code as it stands in a link.
+        photo: its key in the cache.
+        texture: its texture code as written in a link.
         picture: its object as the model sees it, a PNG as data URL.
         mask_origin: how the object was found.
+        warning: a sentence if the object does not look like one of the model's class; "" otherwise.
     """
 
     photo: str
     texture: str
     picture: str
     mask_origin: str
+    warning: str
 
 
-def read_texture(session: ModelSession, tray: PhotoTray, content: bytes) -> ReadPhoto:
-    """Reads the texture of a photo; errors as `PhotoTray.take`."""
-    photo = tray.take(content, session.config.image_size)
+def read_texture(session: ModelSession, photos: PhotoCache, upload: Upload) -> PhotoTexture:
+    """Segments a photo and encodes its texture; errors as `PhotoCache.take`."""
+    photo = photos.take(upload, session.config.image_size)
     texture = session.encode_texture(photo.cut.image)
-    picture = base64.b64encode(to_png(photo.rgba)).decode("ascii")
-    return ReadPhoto(photo.key, spell_code(texture), f"data:image/png;base64,{picture}", photo.cut.origin)
+    picture = base64.b64encode(png_bytes(photo.rgba)).decode("ascii")
+    return PhotoTexture(
+        photo.key,
+        encode_code(texture),
+        f"data:image/png;base64,{picture}",
+        photo.cut.origin,
+        _class_warning(session, photo.cut),
+    )
 
 
-def _read_photo(content: bytes, key: str, size: int) -> Photo:
-    settings = ImageSettings(size=size, max_pixels=MOST_PHOTO_PIXELS)
+def similarity(session: ModelSession, photo: CutPhoto) -> float:
+    """The highest IoU of the photo's mask with the silhouettes of a few generated shapes, seen from all around."""
+    shapes = session.shapes(range(SIMILAR_SHAPES))
+    elevation = float(np.median(session.viewpoints(32, 0)[:, 1]))
+    around = np.linspace(0.0, 2.0 * np.pi, SIMILAR_AZIMUTHS, endpoint=False)
+    viewpoints = np.array([(azimuth, elevation) for _ in shapes for azimuth in around])
+    repeated = [shape for shape in shapes for _ in around]
+    silhouettes = session.sketches(repeated, viewpoints).silhouette[:, 0].cpu() > 0.5
+    mask = photo.mask[0] > 0.5
+    both, either = (silhouettes & mask).sum((1, 2)), (silhouettes | mask).sum((1, 2))
+    return float((both / either.clamp(min=1)).max())
+
+
+def parse_box(text: str) -> tuple[float, float, float, float] | None:
+    """A box of four fractions, comma-separated; None where the text is empty.
+
+    Raises:
+        ViewRequestError: it is not four fractions in [0, 1] in the order left, top, right, bottom.
+    """
+    if not text:
+        return None
+    try:
+        left, top, right, bottom = (float(each) for each in text[:100].split(","))
+    except ValueError as error:
+        raise ViewRequestError(f"box={text[:40]} is not four numbers: left,top,right,bottom") from error
+    if not (0.0 <= left < right <= 1.0 and 0.0 <= top < bottom <= 1.0):
+        raise ViewRequestError(f"box={text[:40]} is not a box inside the photo, in fractions of its width and height")
+    return left, top, right, bottom
+
+
+def _class_warning(session: ModelSession, photo: CutPhoto) -> str:
+    found = similarity(session, photo)
+    if found >= MIN_SIMILARITY:
+        return ""
+    return (
+        f"This may not be a {session.source.class_name}: its outline overlaps by {found:.0%} at most with those that "
+        "the model makes. What follows may make little sense."
+    )
+
+
+def _segment(upload: Upload, size: int) -> UploadedPhoto:
     with tempfile.TemporaryDirectory(prefix="von-studio-") as folder:
         file = Path(folder) / "photo"
-        file.write_bytes(content)
-        located = locate_object(file, settings)
-    cut = photo_of_object("photo", located.found, size)
+        file.write_bytes(upload.content)
+        if upload.mask is not None:
+            (Path(folder) / "mask").write_bytes(upload.mask)
+            found = _object_of_mask_file(file, Path(folder) / "mask")
+        elif upload.box is not None:
+            found = _object_in_box(file, upload.box)
+        else:
+            found = locate_object(file, ImageSettings(size=size, max_pixels=MAX_PHOTO_PIXELS)).found
+    cut = photo_of_object("photo", found, size)
     rgba = to_pixels(torch.cat([cut.image, 2.0 * cut.mask - 1.0])).transpose(1, 2, 0)
-    return Photo(key, rgba, cut)
+    return UploadedPhoto(upload.key, rgba, cut)
 
 
-logger = logging.getLogger(__name__)
+def _object_of_mask_file(photo: Path, mask: Path) -> FoundObject:
+    solid = decode_mask(mask, max_pixels=MAX_PHOTO_PIXELS)
+    rgb = decode_photo(photo, max_pixels=MAX_PHOTO_PIXELS).rgb
+    if solid.shape != rgb.shape[:2]:
+        raise Rejected("mask_mismatch", f"the mask is {solid.shape[::-1]}, the photo {rgb.shape[1::-1]} pixels")
+    check_presence(solid, 1.0)
+    return object_of_mask(rgb, solid)
 
-# From which to which share of the whole each phase goes, and what it is in words.
+
+def _object_in_box(file: Path, box: tuple[float, float, float, float]) -> FoundObject:
+    """The object inside a box, by GrabCut; everything outside the box is background."""
+    rgb = decode_photo(file, max_pixels=MAX_PHOTO_PIXELS, enough_px=BOX_WORKING_PX).rgb
+    scale = min(1.0, BOX_WORKING_PX / max(rgb.shape[:2]))
+    if scale < 1.0:
+        rgb = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    height, width = rgb.shape[:2]
+    edges = np.round(np.multiply(box, (width, height, width, height))).astype(int)
+    left, top, right, bottom = (int(edge) for edge in edges)
+    labels = np.full((height, width), cv2.GC_BGD, dtype=np.uint8)
+    labels[top:bottom, left:right] = cv2.GC_PR_FGD
+    if right - left < 8 or bottom - top < 8:
+        raise Rejected("mask_empty", "the box has fewer than 8 pixels; draw it around the whole object")
+    if (labels == cv2.GC_PR_FGD).all():
+        labels[[0, -1], :], labels[:, [0, -1]] = cv2.GC_BGD, cv2.GC_BGD
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.setRNGSeed(0)
+    cv2.grabCut(np.ascontiguousarray(rgb[..., ::-1]), labels, None, *models, BOX_ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    mask = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    check_presence(mask, 1.0 / scale)
+    return object_of_mask(rgb, mask)
+
+
+# The share of the whole at which each phase begins and ends, and its name in words.
 PHASES: Mapping[Phase, tuple[float, float, str]] = {
-    "search": (0.0, 0.2, "looking for shapes like it"),
+    "search": (0.0, 0.2, "searching similar shapes"),
     "fit": (0.2, 0.8, "fitting shape and viewpoint"),
     "carve": (0.8, 0.9, "carving the shape"),
     "texture": (0.9, 1.0, "fitting the texture"),
 }
 
 
-def reconstruct(reconstructor: Reconstructor, photo: Photo, task: Task, let_pass: Callable[[], None]) -> None:
-    """Reconstructs a photo, telling the task how it goes.
+def reconstruct(
+    reconstructor: Reconstructor, photo: UploadedPhoto, task: BackgroundTask, on_step: Callable[[], None]
+) -> None:
+    """Reconstructs a photo and records progress and result in its task.
 
     Args:
         reconstructor: of the model.
         photo: at the model's image size.
-        task: told of progress and result; says when to stop.
-        let_pass: called between steps.
+        task: gets progress and result; says when to stop.
+        on_step: called between steps.
     """
 
     def progress(phase: Phase, done: int, total: int) -> None:
         start, end, doing = PHASES[phase]
         task.progress(start + (end - start) * done / max(1, total), doing)
-        let_pass()
+        on_step()
 
     task.progress(PHASES["search"][0], PHASES["search"][2])
     try:
@@ -184,21 +304,21 @@ def reconstruct(reconstructor: Reconstructor, photo: Photo, task: Task, let_pass
     except CancelledError:
         task.stopped()
     else:
-        task.succeed(_as_link(reconstructor.session.source.run, found))
+        task.succeed(_link_values(reconstructor.session.source.run, found))
 
 
-def _as_link(run: Path, found: Reconstruction) -> dict[str, Any]:
-    """The values of a link that shows it, and how well the silhouettes overlap."""
+def _link_values(run: Path, found: Reconstruction) -> dict[str, Any]:
+    """The values of a link that shows the reconstruction, and how well the silhouettes overlap."""
     if found.shape.code is None:
         raise ValueError("a reconstruction is a shape with a code")
-    shape, overlap = spell_code(found.shape.code), found.code_overlap
+    shape, overlap = encode_code(found.shape.code), found.code_overlap
     try:
-        shape, overlap = str(keep_carved(run, found.shape, found.shape.code)), found.overlap
+        shape, overlap = str(store_shape(run, found.shape, found.shape.code)), found.overlap
     except OSError as error:
-        logger.warning("%s cannot keep carved shapes, links hold their codes: %s", run, error)
+        logger.warning("%s cannot store carved shapes, links hold their codes: %s", run, error)
     return {
         "shape": shape,
-        "texture": spell_code(found.texture),
+        "texture": encode_code(found.texture),
         "azimuth": f"{math.degrees(found.azimuth):.1f}",
         "elevation": f"{math.degrees(found.elevation):.1f}",
         "overlap": overlap,

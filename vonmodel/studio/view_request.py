@@ -1,6 +1,7 @@
-"""What a page asks to see, written in a link: `shape=7&shape-to=9&shape-mix=0.3&texture=3&azimuth=40&elevation=20`.
+"""View requests: a shape, a viewpoint and a texture as written in a link.
 
-Shapes carved to a photo have no code: they are kept in the run, and a link names their file.
+`shape=7&shape-to=9&shape-mix=0.3&texture=3&azimuth=40&elevation=20` shows the mix of two shapes in a texture. A shape
+carved to a photo has no code that makes it: its volume is stored in the run, and a link names the file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from vondata.errors import VonError
@@ -27,20 +28,24 @@ from vondata.io.files import atomic_path
 from vonmodel.inference.interpolate import interpolate_spherical
 from vonmodel.inference.sampling import Seed, parse_seed
 from vonmodel.inference.session import CodeError, ModelSession, Shape
+from vonmodel.studio.security import UnsafeFileError, read_run_file
 
 FOLDER = "studio"
-_SEED_TEXT = re.compile(r"@([0-9a-f]{24})")
+MAX_STORED_BYTES = 2**30
+"""A volume of 512^3 half floats is 256 MB."""
+MAX_CODE_NUMBERS = 65_536
+_STORED_NAME = re.compile(r"@([0-9a-f]{24})")
 
 
-class UnknownCarvedError(VonError, LookupError):
-    """A carved shape that the run does not have, or that is of another model."""
+class StoredShapeMissingError(VonError, LookupError):
+    """A stored shape that the run does not have, or that belongs to another model."""
 
     http_status = 404
 
 
 @dataclass(frozen=True)
-class Carved:
-    """The name of a carved shape.
+class StoredShape:
+    """A shape carved to a photo, stored in the run.
 
     Attributes:
         key: hash of its volume.
@@ -52,11 +57,11 @@ class Carved:
         return f"@{self.key}"
 
     def shape(self, session: ModelSession) -> Shape:
-        """The shape itself, with the code that it was carved from.
+        """Loads the shape, with the code that it was carved from.
 
         Raises:
-            UnknownCarvedError: the run does not have it, or it is of another model.
-            CodeError: its code is of another model.
+            StoredShapeMissingError: the run does not have it, or it belongs to another model.
+            CodeError: its code belongs to another model.
         """
         volume, code = self._load(session)
         shape = session.shape_of_volume("a photo's", volume)
@@ -67,103 +72,110 @@ class Carved:
         return session.code(self._load(session)[1], "shape")
 
     def _load(self, session: ModelSession) -> tuple[Tensor, Tensor]:
+        name = f"{self.key}.safetensors"
         try:
-            kept = load_file(_file(session.source.run, self))
-            volume, code = kept["volume"].float(), kept["code"].float()
-        except (OSError, SafetensorError, KeyError) as error:
-            raise UnknownCarvedError(
+            stored = load(read_run_file(session.source.run, FOLDER, name, max_bytes=MAX_STORED_BYTES))
+            volume, code = stored["volume"].float(), stored["code"].float()
+        except (OSError, UnsafeFileError, SafetensorError, KeyError) as error:
+            raise StoredShapeMissingError(
                 f"this run does not have the reconstructed shape {self}; reconstruct the photo again"
             ) from error
         if volume.shape != (1, *[volume.shape[-1]] * 3) or volume.shape[-1] < session.config.resolution:
-            raise UnknownCarvedError(f"the reconstructed shape {self} is of another model")
+            raise StoredShapeMissingError(f"the reconstructed shape {self} belongs to another model")
         return volume, code
 
 
-def read_carved(text: str) -> Carved | None:
-    """The carved shape that a link names; None where it names none."""
-    found = _SEED_TEXT.fullmatch(text)
-    return Carved(found[1]) if found else None
+def parse_stored_shape(text: str) -> StoredShape | None:
+    """The stored shape that a link names; None if it names none."""
+    found = _STORED_NAME.fullmatch(text)
+    return StoredShape(found[1]) if found else None
 
 
-def keep_carved(run: Path, shape: Shape, code: Float[Tensor, " k"]) -> Carved:
+def store_shape(run: Path, shape: Shape, code: Float[Tensor, " k"]) -> StoredShape:
     """Writes a carved shape into its run.
 
     Raises:
         OSError: the run cannot be written to.
     """
-    carved = Carved(shape.key.hex()[:24])
-    file = _file(run, carved)
+    stored = StoredShape(shape.key.hex()[:24])
+    file = run / FOLDER / f"{stored.key}.safetensors"
     file.parent.mkdir(exist_ok=True)
     with atomic_path(file) as temporary:
         save_file({"volume": shape.volume.half().cpu().contiguous(), "code": code.cpu().to(torch.float32)}, temporary)
-    return carved
+    return stored
 
 
-def _file(run: Path, carved: Carved) -> Path:
-    return run / FOLDER / f"{carved.key}.safetensors"
-
-
-Named = Seed | tuple[float, ...]
+CodeName = Seed | tuple[float, ...]
 """A code by its seed, or its numbers."""
 Purpose = Literal["shape", "texture"]
 NAMES = (
-    *("checkpoint", "azimuth", "elevation"),
+    *("checkpoint", "azimuth", "elevation", "truncation"),
     *("shape", "shape-to", "shape-mix", "texture", "texture-to", "texture-mix"),
 )
-_CHECKPOINT = re.compile(r"[a-z]{1,20}-\d{1,12}")
-LARGEST_AZIMUTH_DEG = 360.0
-LARGEST_ELEVATION_DEG = 90.0
+_CHECKPOINT = re.compile(r"[a-z]{1,20}-\d{1,12}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
+MAX_AZIMUTH_DEG = 360.0
+MAX_ELEVATION_DEG = 90.0
+MIN_TRUNCATION = 0.1
 
 
-class QuestionError(VonError, ValueError):
-    """A question that makes no sense; the message says what is wrong with it."""
+class ViewRequestError(VonError, ValueError):
+    """A view request with an unknown name or a value out of range; the message names it."""
 
     http_status = 400
 
 
 @dataclass(frozen=True)
-class Blend:
-    """A code, or a place on the way from one code to another.
+class LatentMix:
+    """A code, or a point on the great circle between two codes.
 
     Attributes:
-        start: the code at 0; for shapes also a carved one, which leaves as the code it was carved from.
-        end: the code at 1; None where there is no other.
-        fraction: the place, in [0, 1].
+        start: the code at fraction 0; for shapes also a stored shape, whose code it stands for.
+        end: the code at fraction 1; None for a single code.
+        fraction: the position, in [0, 1].
+        truncation: factor on the codes of seeds, in (0, 1]: smaller is more typical and less varied.
     """
 
-    start: Named | Carved
-    end: Named | None = None
+    start: CodeName | StoredShape
+    end: CodeName | None = None
     fraction: float = 0.0
+    truncation: float = 1.0
 
     def code(self, session: ModelSession, purpose: Purpose) -> Float[Tensor, " k"]:
-        """The code there, on the great circle between the two.
+        """The code.
 
         Raises:
             SeedError: a seed is out of range.
             CodeError: a code is not one of this model.
-            UnknownCarvedError: the run does not have the carved shape.
+            StoredShapeMissingError: the run does not have the stored shape.
         """
-        start = self.start.code(session) if isinstance(self.start, Carved) else session.code(self.start, purpose)
+        start = self._resolve(session, self.start, purpose)
         if self.end is None or self.fraction == 0.0:
             return start
-        end = session.code(self.end, purpose)
+        end = self._resolve(session, self.end, purpose)
         return end if self.fraction == 1.0 else interpolate_spherical(start, end, torch.tensor([self.fraction]))[0]
+
+    def _resolve(self, session: ModelSession, code: CodeName | StoredShape, purpose: Purpose) -> Tensor:
+        if isinstance(code, StoredShape):
+            return code.code(session)
+        found = session.code(code, purpose)
+        return found * self.truncation if isinstance(code, Seed) and self.truncation != 1.0 else found
 
 
 @dataclass(frozen=True)
-class Question:
+class ViewRequest:
     """One view of a model.
 
     Attributes:
-        shape: which shape.
-        texture: which texture.
+        shape: the shape's code.
+        texture: the texture's code.
         azimuth_deg: of the camera.
         elevation_deg: of the camera.
-        checkpoint: of which weights; the newest where None.
+        checkpoint: name of the weights; the newest where None.
     """
 
-    shape: Blend
-    texture: Blend
+    shape: LatentMix
+    texture: LatentMix
     azimuth_deg: float
     elevation_deg: float
     checkpoint: str | None = None
@@ -174,66 +186,68 @@ class Question:
         return math.radians(self.azimuth_deg), math.radians(self.elevation_deg)
 
     def shape_of(self, session: ModelSession) -> Shape:
-        """The shape asked for; errors as `Blend.code`."""
+        """The requested shape; errors as `LatentMix.code`."""
         start = self.shape.start
-        if isinstance(start, Carved) and (self.shape.end is None or self.shape.fraction == 0.0):
+        if isinstance(start, StoredShape) and (self.shape.end is None or self.shape.fraction == 0.0):
             return start.shape(session)
         return session.shape(self.shape.code(session, "shape"))
 
     def texture_of(self, session: ModelSession) -> Float[Tensor, " k"]:
-        """The texture code asked for; errors as `Blend.code`."""
+        """The requested texture code; errors as `LatentMix.code`."""
         return self.texture.code(session, "texture")
 
 
-def parse_question(arguments: Mapping[str, str]) -> Question:
-    """Reads a link's arguments; what is not given is seed 0, seen from the front.
+def parse_view_request(arguments: Mapping[str, str]) -> ViewRequest:
+    """Parses a link's arguments; defaults are seed 0, seen from the front.
 
     Raises:
-        QuestionError: a name is unknown, or a value makes no sense.
+        ViewRequestError: a name is unknown, or a value out of range.
         SeedError: a seed is out of range.
-        CodeError: a code's spelling is damaged.
+        CodeError: an encoded code is damaged.
     """
     for name in arguments:
         if name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, n=1)
+            near = difflib.get_close_matches(name[:40], NAMES, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(NAMES)}"
-            raise QuestionError(f"the link asks for {name[:40]!r}, which there is not; {hint}")
-    return Question(
-        shape=_blend(arguments, "shape"),
-        texture=_blend(arguments, "texture"),
-        azimuth_deg=_number(arguments, "azimuth", -LARGEST_AZIMUTH_DEG, LARGEST_AZIMUTH_DEG),
-        elevation_deg=_number(arguments, "elevation", -LARGEST_ELEVATION_DEG, LARGEST_ELEVATION_DEG),
-        checkpoint=read_checkpoint(arguments.get("checkpoint") or None),
+            raise ViewRequestError(f"the link has the unknown argument {name[:40]!r}; {hint}")
+    return ViewRequest(
+        shape=_mix(arguments, "shape"),
+        texture=_mix(arguments, "texture"),
+        azimuth_deg=_number(arguments, "azimuth", -MAX_AZIMUTH_DEG, MAX_AZIMUTH_DEG),
+        elevation_deg=_number(arguments, "elevation", -MAX_ELEVATION_DEG, MAX_ELEVATION_DEG),
+        checkpoint=parse_checkpoint(arguments.get("checkpoint") or None),
     )
 
 
-def read_checkpoint(text: str | None) -> str | None:
-    """The name of a checkpoint, None for the newest; whether there is one of this name is another question.
+def parse_checkpoint(text: str | None) -> str | None:
+    """Checks that a name is one that a checkpoint can have, and returns it; None stands for the newest.
 
     Raises:
-        QuestionError: it is no such name.
+        ViewRequestError: it is not.
     """
     if text is not None and not _CHECKPOINT.fullmatch(text):
-        raise QuestionError(f"{text[:40]!r} is no name of a checkpoint, which are like joint-00000100")
+        raise ViewRequestError(f"{text[:40]!r} is no name of a checkpoint, which are like joint-00000100")
     return text
 
 
-def spell_code(code: Float[Tensor, " k"]) -> str:
-    """A code as it stands in a link."""
+def encode_code(code: Float[Tensor, " k"]) -> str:
+    """A code as written in a link: base64 of its float32 values, after a tilde."""
     numbers = code.detach().cpu().numpy().astype("<f4").tobytes()
     return "~" + base64.urlsafe_b64encode(numbers).decode("ascii").rstrip("=")
 
 
-def read_code(text: str) -> Named:
-    """The code that a link names.
+def decode_code(text: str) -> CodeName:
+    """The code that a link names: a seed or an encoded code.
 
     Raises:
         SeedError: it is no seed, or one out of range.
-        CodeError: it begins like a spelt code, and is none.
+        CodeError: it begins like an encoded code, and is none.
     """
     if not text.startswith("~"):
         return parse_seed(text)
     try:
+        if len(text) > 6 * MAX_CODE_NUMBERS:
+            raise ValueError("too long")
         numbers = base64.b64decode(text[1:] + "=" * (-(len(text) - 1) % 4), altchars=b"-_", validate=True)
         code = np.frombuffer(numbers, dtype="<f4")
     except (binascii.Error, ValueError) as error:
@@ -243,21 +257,22 @@ def read_code(text: str) -> Named:
     return tuple(code.tolist())
 
 
-def _blend(arguments: Mapping[str, str], name: Purpose) -> Blend:
+def _mix(arguments: Mapping[str, str], name: Purpose) -> LatentMix:
     start, end = arguments.get(name) or "0", arguments.get(f"{name}-to")
-    return Blend(
-        start=(read_carved(start) if name == "shape" else None) or read_code(start),
-        end=read_code(end) if end else None,
+    return LatentMix(
+        start=(parse_stored_shape(start) if name == "shape" else None) or decode_code(start),
+        end=decode_code(end) if end else None,
         fraction=_number(arguments, f"{name}-mix", 0.0, 1.0),
+        truncation=_number(arguments, "truncation", MIN_TRUNCATION, 1.0, default="1"),
     )
 
 
-def _number(arguments: Mapping[str, str], name: str, low: float, high: float) -> float:
-    text = arguments.get(name) or "0"
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise QuestionError(f"{name}={text[:40]} is no number") from error
-    if not low <= value <= high:  # which no NaN is
-        raise QuestionError(f"{name}={text[:40]} is out of range: {name} goes from {low:g} to {high:g}")
+def _number(arguments: Mapping[str, str], name: str, low: float, high: float, default: str = "0") -> float:
+    text = arguments.get(name) or default
+    lowered = text.strip().lower()
+    if not _NUMBER.fullmatch(lowered) and lowered not in {"nan", "inf", "-inf", "infinity", "-infinity"}:
+        raise ViewRequestError(f"{name}={text[:40]} is no number")
+    value = float(lowered)
+    if not low <= value <= high:  # NaN fails as well
+        raise ViewRequestError(f"{name}={text[:40]} is out of range: {name} goes from {low:g} to {high:g}")
     return value

@@ -61,8 +61,8 @@ def test_links_are_read_and_written_alike(tmp_path):
 import assert from "node:assert";
 import { History, INITIAL, isCode, link, parse } from "./state.mjs";
 const given = "checkpoint=joint-00000020&shape=7:3&shape-to=9&shape-mix=0.3&texture=~AACAPw&azimuth=-40&elevation=20";
-const carved = "shape=@0123456789abcdef01234567&texture=0&azimuth=30&elevation=20";
-assert.equal(link(parse(carved).state), carved);
+const stored = "shape=@0123456789abcdef01234567&texture=0&azimuth=30&elevation=20";
+assert.equal(link(parse(stored).state), stored);
 assert.equal(link(parse("#" + given).state), given);
 assert.deepEqual(parse("").state, INITIAL);
 for (const bad of ["azimuth=NaN", "azimuth=1e9", "elevation= ", "shape=-1", "shape=4294967296", "shape-mix=2",

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from vonmodel.reconstruction.reconstruct import Phase, Reconstructor, ReconstructSettings
-from vonmodel.studio import state as shelf
+from vonmodel.studio import state as models
 from vonmodel.studio.uploads import PHASES
 
 SMALL = ReconstructSettings(shapes=2, azimuths=2, rounds=((2, 2),), carve_steps=2, texture_steps=2)
@@ -31,7 +31,7 @@ def photo():
 def settings(monkeypatch):
     """Lets tests say how hard the studio looks."""
     chosen = [SMALL]
-    monkeypatch.setattr(shelf, "Reconstructor", lambda session: Reconstructor(session, chosen[0]))
+    monkeypatch.setattr(models, "Reconstructor", lambda session: Reconstructor(session, chosen[0]))
     return chosen
 
 

@@ -3,32 +3,32 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from vonmodel.studio.scheduler import MOST_LONG_WAITING, BusyError, Desk, SupersededError, Turn
+from vonmodel.studio.scheduler import MAX_BACKGROUND_QUEUE, BusyError, RequestSequence, Scheduler, SupersededError
 
 
 @pytest.fixture
-def desk():
-    desk = Desk(most_waiting=4)
-    yield desk
-    desk.close()
+def scheduler():
+    scheduler = Scheduler(max_queue=4)
+    yield scheduler
+    scheduler.close()
 
 
 @pytest.fixture
-def held(desk):
-    """Keeps the desk's thread at one job until the test lets it go."""
+def held(scheduler):
+    """Keeps the scheduler's thread at one job until the test lets it go."""
     go, began = threading.Event(), threading.Event()
 
     def hold():
         began.set()
         assert go.wait(20)
 
-    desk.ask(hold)
+    scheduler.submit(hold)
     assert began.wait(20)
     yield go
     go.set()
 
 
-def test_work_is_done_in_one_thread_in_its_order(desk):
+def test_work_is_done_in_one_thread_in_its_order(scheduler):
     order, threads = [], set()
 
     def work(number):
@@ -36,22 +36,25 @@ def test_work_is_done_in_one_thread_in_its_order(desk):
         threads.add(threading.get_ident())
         return number
 
-    answers = [desk.ask(lambda number=number: work(number)) for number in range(3)]
+    answers = [scheduler.submit(lambda number=number: work(number)) for number in range(3)]
     assert [answer.result(20) for answer in answers] == order == [0, 1, 2]
     assert len(threads) == 1
     assert threading.get_ident() not in threads
 
 
-def test_errors_reach_who_asked_and_nobody_else(desk):
+def test_errors_reach_who_asked_and_nobody_else(scheduler):
     with pytest.raises(ZeroDivisionError):
-        desk.ask(lambda: 1 // 0).result(20)
-    assert desk.ask(lambda: 5).result(20) == 5
+        scheduler.submit(lambda: 1 // 0).result(20)
+    assert scheduler.submit(lambda: 5).result(20) == 5
 
 
-def test_of_one_askers_waiting_questions_only_the_newest_is_answered(desk, held):
+def test_of_a_clients_queued_requests_only_the_newest_runs(scheduler, held):
     done = []
-    answers = [desk.ask(lambda number=number: done.append(number), Turn("a", number)) for number in range(3)]
-    other = desk.ask(lambda: done.append("b"), Turn("b", 0))
+    answers = [
+        scheduler.submit(lambda number=number: done.append(number), RequestSequence("a", number))
+        for number in range(3)
+    ]
+    other = scheduler.submit(lambda: done.append("b"), RequestSequence("b", 0))
     held.set()
     for answer in answers[:2]:
         with pytest.raises(SupersededError):
@@ -61,77 +64,77 @@ def test_of_one_askers_waiting_questions_only_the_newest_is_answered(desk, held)
     assert done == [2, "b"]
 
 
-def test_a_question_that_comes_late_is_not_answered(desk, held):
-    newer = desk.ask(lambda: "newer", Turn("a", 5))
+def test_a_request_that_comes_late_is_not_answered(scheduler, held):
+    newer = scheduler.submit(lambda: "newer", RequestSequence("a", 5))
     with pytest.raises(SupersededError):
-        desk.ask(lambda: "older", Turn("a", 4)).result(20)
+        scheduler.submit(lambda: "older", RequestSequence("a", 4)).result(20)
     held.set()
     assert newer.result(20) == "newer"
 
 
-def test_what_was_cancelled_is_not_computed(desk, held):
+def test_what_was_cancelled_is_not_computed(scheduler, held):
     done = []
-    answer = desk.ask(lambda: done.append("cancelled"))
+    answer = scheduler.submit(lambda: done.append("cancelled"))
     assert answer.cancel()
     held.set()
-    desk.ask(lambda: done.append("next")).result(20)
+    scheduler.submit(lambda: done.append("next")).result(20)
     assert done == ["next"]
 
 
-def test_too_many_are_told_so(desk, held):
-    waiting = [desk.ask(lambda: None) for _ in range(4)]
-    with pytest.raises(BusyError, match="4 questions are waiting already"):
-        desk.ask(lambda: None)
+def test_too_many_are_told_so(scheduler, held):
+    waiting = [scheduler.submit(lambda: None) for _ in range(4)]
+    with pytest.raises(BusyError, match="4 requests are waiting already"):
+        scheduler.submit(lambda: None)
     waiting[0].cancel()
-    desk.ask(lambda: None)
-    for _ in range(MOST_LONG_WAITING):
-        desk.ask_long(lambda: None)
-    with pytest.raises(BusyError, match="photos are waiting"):
-        desk.ask_long(lambda: None)
+    scheduler.submit(lambda: None)
+    for _ in range(MAX_BACKGROUND_QUEUE):
+        scheduler.submit_background(lambda: None)
+    with pytest.raises(BusyError, match="photos and films are waiting"):
+        scheduler.submit_background(lambda: None)
 
 
-def test_a_newer_question_takes_the_place_of_the_old_one_in_a_full_queue(desk, held):
+def test_a_newer_request_takes_the_place_of_the_old_one_in_a_full_queue(scheduler, held):
     for number in range(4):
-        desk.ask(lambda: None, Turn(number, 0))
-    newer = desk.ask(lambda: "newer", Turn(3, 1))
+        scheduler.submit(lambda: None, RequestSequence(number, 0))
+    newer = scheduler.submit(lambda: "newer", RequestSequence(3, 1))
     held.set()
     assert newer.result(20) == "newer"
 
 
-def test_quick_questions_are_answered_in_the_midst_of_long_work(desk):
+def test_interactive_jobs_run_during_a_background_job(scheduler):
     go = threading.Event()
-    work = desk.ask_long(lambda: go.wait(20))
-    assert desk.ask(lambda: "quick").result(20) == "quick"
+    work = scheduler.submit_background(lambda: go.wait(20))
+    assert scheduler.submit(lambda: "quick").result(20) == "quick"
     assert not work.done()
     go.set()
     assert work.result(20)
 
 
-def test_long_work_lets_questions_pass_between_its_steps(desk, held):
+def test_a_background_job_yields_between_its_steps(scheduler, held):
     order = []
 
     def long():
         order.append("begins")
         threading.Timer(0.1, held.set).start()
-        desk.let_pass()
+        scheduler.yield_to_interactive()
         order.append("ends")
 
-    quick = desk.ask(lambda: order.append("quick"))
-    desk.ask_long(long).result(20)
+    quick = scheduler.submit(lambda: order.append("quick"))
+    scheduler.submit_background(long).result(20)
     quick.result(20)
     assert order == ["begins", "quick", "ends"]
 
 
-def test_questions_do_not_stop_long_work_for_good(desk, held, monkeypatch):
-    monkeypatch.setattr("vonmodel.studio.scheduler.MOST_LET_PASS_S", 0.05)
-    desk.ask_long(desk.let_pass).result(20)
+def test_interactive_jobs_do_not_stop_a_background_job_for_good(scheduler, held, monkeypatch):
+    monkeypatch.setattr("vonmodel.studio.scheduler.MAX_YIELD_S", 0.05)
+    scheduler.submit_background(scheduler.yield_to_interactive).result(20)
 
 
-def test_a_closed_desk_answers_nobody(held, desk):
-    waiting = desk.ask(lambda: None)
+def test_a_closed_scheduler_answers_nobody(held, scheduler):
+    waiting = scheduler.submit(lambda: None)
     threading.Timer(0.1, held.set).start()
-    desk.close()
+    scheduler.close()
     with pytest.raises(CancelledError):
         waiting.result(20)
     with pytest.raises(BusyError, match="closing"):
-        desk.ask(lambda: None)
+        scheduler.submit(lambda: None)

@@ -16,7 +16,7 @@ from PIL import Image
 from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.mesh import to_pixels
 from vonmodel.studio.server import ListenError, StudioSettings
-from vonmodel.studio.uploads import MOST_PHOTO_BYTES, UPLOADS_AT_ONCE
+from vonmodel.studio.uploads import MAX_PHOTO_BYTES, MAX_UPLOADS
 
 
 def pixels(answer):
@@ -40,7 +40,7 @@ def test_the_run_is_described(studio, tiny_run):
     assert [each["name"] for each in told["checkpoints"]] == ["joint-00000010", "joint-00000020"]
     assert told["model"]["resolution"] == 32
     assert told["problems"] == []
-    assert told["limits"]["photo_bytes"] == MOST_PHOTO_BYTES
+    assert told["limits"]["photo_bytes"] == MAX_PHOTO_BYTES
 
 
 def test_a_view_is_what_the_model_shows(studio, tiny_run, tiny_data):
@@ -122,7 +122,16 @@ def test_methods_that_there_are_not(studio):
 
 
 def test_other_hosts_and_origins_get_nothing_anywhere(studio):
-    for path in ("/", "/studio.js", "/house.css", "/api/run", "/api/view", "/api/surface", "/api/training", "/api/x"):
+    for path in (
+        "/",
+        "/studio.js",
+        "/common.css",
+        "/api/run",
+        "/api/view",
+        "/api/surface",
+        "/api/training",
+        "/api/x",
+    ):
         assert studio.ask(path, headers={"Host": "evil.example"}).status == 403
         assert studio.ask(path, headers={"Origin": "http://evil.example"}).status == 403
     upload = studio.ask("/api/photos", method="POST", body=photo_file(), headers={"Origin": "http://evil.example"})
@@ -154,10 +163,10 @@ def test_a_photo_gives_its_texture(studio):
     [
         (photo_file(draw=False), 422, "this photo is of no use: "),
         (b"", 422, "the file is empty"),
-        (b"no photo at all", 422, "no known kind of photo"),
+        (b"no photo at all", 422, "no photo that is read"),
         (photo_file()[:500], 422, "this photo is of no use"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", 422, "no known kind of photo"),
-        (bytes(MOST_PHOTO_BYTES + 1), 413, "20 MB"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", 422, "no photo that is read"),
+        (bytes(MAX_PHOTO_BYTES + 1), 413, "20 MB"),
     ],
 )
 def test_bad_photos_get_a_sentence(studio, content, status, says):
@@ -183,7 +192,7 @@ def test_a_photo_that_does_not_say_its_length(studio):
 def test_photos_do_not_fill_the_memory(studio):
     host, port = studio.netloc.split(":")
     head = f"POST /api/photos HTTP/1.1\r\nHost: {studio.netloc}\r\nContent-Length: 5000000\r\n"
-    coming = [socket.create_connection((host, int(port)), timeout=60) for _ in range(UPLOADS_AT_ONCE)]
+    coming = [socket.create_connection((host, int(port)), timeout=60) for _ in range(MAX_UPLOADS)]
     try:
         for connection in coming:
             connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
@@ -282,7 +291,7 @@ def test_a_bug_is_answered_logged_and_survived(studio, monkeypatch, caplog):
     def fail(*_):
         raise IndexError("a bug")
 
-    monkeypatch.setattr("vonmodel.studio.routes.draw_strip", fail)
+    monkeypatch.setattr("vonmodel.studio.routes.render_strip", fail)
     answer = studio.ask("/api/view")
     assert answer.status == 500
     assert "which is a bug" in answer.json["error"]
@@ -293,5 +302,5 @@ def test_a_bug_is_answered_logged_and_survived(studio, monkeypatch, caplog):
 def test_a_port_in_use_is_named(open_studio, studio, tiny_run):
     port = int(studio.netloc.split(":")[1])
     settings = StudioSettings(run=tiny_run, data=Path("data"), port=port)
-    with pytest.raises(ListenError, match=f"port {port}.*choose another --port"), open_studio(settings):
+    with pytest.raises(ListenError, match=f"port {port}.*choose another port"), open_studio(settings):
         pass

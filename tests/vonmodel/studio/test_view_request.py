@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from vonmodel.inference.interpolate import interpolate_spherical
 from vonmodel.inference.sampling import Seed, SeedError
 from vonmodel.inference.session import CodeError, ModelSession, open_model
-from vonmodel.studio.view_request import Blend, QuestionError, parse_question, read_code, spell_code
+from vonmodel.studio.view_request import LatentMix, ViewRequestError, decode_code, encode_code, parse_view_request
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def session(tiny_run, tiny_data):
 
 
 def test_a_link_says_everything():
-    asked = parse_question(
+    asked = parse_view_request(
         {
             "checkpoint": "joint-00000020",
             "shape": "7:3",
@@ -29,55 +29,57 @@ def test_a_link_says_everything():
         }
     )
     assert asked.checkpoint == "joint-00000020"
-    assert asked.shape == Blend(Seed(7, 3), Seed(9), 0.25)
-    assert asked.texture == Blend(Seed(3))
+    assert asked.shape == LatentMix(Seed(7, 3), Seed(9), 0.25)
+    assert asked.texture == LatentMix(Seed(3))
     assert asked.viewpoint == (math.radians(-40.5), math.radians(20))
 
 
 def test_what_is_not_said_is_seed_0_from_the_front():
-    assert parse_question({}) == parse_question({"shape": "0", "texture": "", "azimuth": "0", "elevation": "0"})
+    assert parse_view_request({}) == parse_view_request(
+        {"shape": "0", "texture": "", "azimuth": "0", "elevation": "0"}
+    )
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=200))
 def test_a_spelt_code_is_read_as_it_was(numbers):
-    assert read_code(spell_code(torch.tensor(numbers))) == tuple(numbers)
+    assert decode_code(encode_code(torch.tensor(numbers))) == tuple(numbers)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"azimuth": "nan"}, QuestionError, "azimuth=nan is out of range"),
-        ({"azimuth": "inf"}, QuestionError, "azimuth goes from -360 to 360"),
-        ({"elevation": "91"}, QuestionError, "elevation goes from -90 to 90"),
-        ({"elevation": "up"}, QuestionError, "elevation=up is no number"),
-        ({"shape-mix": "NaN"}, QuestionError, "shape-mix goes from 0 to 1"),
-        ({"azimut": "3"}, QuestionError, "did you mean azimuth?"),
-        ({"checkpoint": "../../etc"}, QuestionError, "is no name of a checkpoint"),
+        ({"azimuth": "nan"}, ViewRequestError, "azimuth=nan is out of range"),
+        ({"azimuth": "inf"}, ViewRequestError, "azimuth goes from -360 to 360"),
+        ({"elevation": "91"}, ViewRequestError, "elevation goes from -90 to 90"),
+        ({"elevation": "up"}, ViewRequestError, "elevation=up is no number"),
+        ({"shape-mix": "NaN"}, ViewRequestError, "shape-mix goes from 0 to 1"),
+        ({"azimut": "3"}, ViewRequestError, "did you mean azimuth?"),
+        ({"checkpoint": "../../etc"}, ViewRequestError, "is no name of a checkpoint"),
         ({"shape": "-1"}, SeedError, "'-1' is no seed"),
         ({"shape": "4294967296"}, SeedError, "out of range"),
         ({"texture": "7:0"}, SeedError, "out of range"),
         ({"texture": "~AAA"}, CodeError, "copy the whole link"),
         ({"texture": "~A!AA"}, CodeError, "copy the whole link"),
-        ({"texture": spell_code(torch.tensor([math.nan]))}, CodeError, "not finite"),
+        ({"texture": encode_code(torch.tensor([math.nan]))}, CodeError, "not finite"),
     ],
 )
 def test_nonsense_is_named(arguments, error, says):
     with pytest.raises(error, match=says.replace("?", r"\?")):
-        parse_question(arguments)
+        parse_view_request(arguments)
 
 
-def test_a_blend_goes_from_one_code_to_the_other(session):
+def test_a_mix_goes_from_one_code_to_the_other(session):
     start, end = session.code(1, "shape"), session.code(2, "shape")
 
     def at(fraction):
-        return Blend(Seed(1), Seed(2), fraction).code(session, "shape")
+        return LatentMix(Seed(1), Seed(2), fraction).code(session, "shape")
 
     assert torch.equal(at(0.0), start)
     assert torch.equal(at(1.0), end)
     torch.testing.assert_close(at(0.3), interpolate_spherical(start, end, torch.tensor([0.3]))[0])
-    assert torch.equal(Blend(Seed(1), None, 0.7).code(session, "shape"), start)
+    assert torch.equal(LatentMix(Seed(1), None, 0.7).code(session, "shape"), start)
 
 
 def test_a_code_of_another_model_is_refused(session):
     with pytest.raises(CodeError, match="a texture code of this model is 8 finite numbers"):
-        Blend((1.0, 2.0)).code(session, "texture")
+        LatentMix((1.0, 2.0)).code(session, "texture")
