@@ -39,7 +39,7 @@ def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], sh
 
 
 def _parts(data: Path, class_names: tuple[str, ...]) -> list[tuple[str, Kind]]:
-    from vondata.dataset.manifest import SUFFIX, dataset_classes, manifest_path
+    from vondata.dataset.manifest import DATASET_KINDS, dataset_classes, manifest_path
 
     known = dataset_classes(data)
     if not known:
@@ -48,7 +48,7 @@ def _parts(data: Path, class_names: tuple[str, ...]) -> list[tuple[str, Kind]]:
         if name not in known:
             raise click.UsageError(f"--class: {data} has no class {name!r}; it has {', '.join(known)}")
     chosen = list(dict.fromkeys(class_names)) or known
-    return [(name, kind) for name in chosen for kind in SUFFIX if manifest_path(data, name, kind).is_file()]
+    return [(name, kind) for name in chosen for kind in DATASET_KINDS if manifest_path(data, name, kind).is_file()]
 
 
 def _bytes(size: str) -> int:

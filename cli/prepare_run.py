@@ -105,9 +105,19 @@ def _worker_count(workers: int | None) -> int:
 
 
 def run_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Adds the common options to a verb, which gets them together as `command`."""
+    """Adds the common options of preparation to a verb, which gets them together as `command`."""
+    page = click.option(
+        "--report/--no-report",
+        default=None,
+        help="Write the page to look at. [default: yes; for a URL, where at most 1 GB has to be copied here]",
+    )
+    data = folder_option("data", help="Folder of the prepared dataset, or its URL.", urls="used")
+    return data(page(job_options(verb)))
 
-    @folder_option("data", help="Folder of the prepared dataset, or its URL.", urls="used")
+
+def job_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options of any job over a collection; its folder comes as `data`, from an option of the verb's own."""
+
     @click.option(
         "--class",
         "class_names",
@@ -145,11 +155,6 @@ def run_options(verb: Callable[..., None]) -> Callable[..., None]:
         type=RejectLimitType(),
         help="Exit with code 3 when more items are rejected: a number, or a share such as 5%.",
     )
-    @click.option(
-        "--report/--no-report",
-        default=None,
-        help="Write the page to look at. [default: yes; for a URL, where at most 1 GB has to be copied here]",
-    )
     @json_option
     @functools.wraps(verb)
     def wrapper(
@@ -162,8 +167,8 @@ def run_options(verb: Callable[..., None]) -> Callable[..., None]:
         item_timeout: float,
         memory_limit: str,
         max_rejected: RejectLimit | None,
-        report: bool | None,
         as_json: bool,
+        report: bool | None = False,
         **own: Any,
     ) -> None:
         from vondata.pipeline.plan import PrepareOptions

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from vondata.errors import VonError
 
-Kind = Literal["shapes", "images"]
+Kind = Literal["shapes", "images", "renders"]
+"""`renders` are views of meshes; they are photos to be prepared, and no part of a dataset that is trained on."""
 Stage = Literal[
     "planning", "running", "finished", "writing", "sketching", "matching", "drawing", "packing", "merging"
 ]

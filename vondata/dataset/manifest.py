@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Split = Literal["train", "val", "test"]
-SUFFIX: dict[Kind, str] = {"shapes": ".npz", "images": ".png"}
+SUFFIX: dict[Kind, str] = {"shapes": ".npz", "images": ".png", "renders": ".json"}
+DATASET_KINDS: tuple[Kind, ...] = ("shapes", "images")
 SPLIT_SHARES: dict[Split, float] = {"train": 0.9, "val": 0.05, "test": 0.05}
 BATCH_ROWS = 4096
 VIEWPOINTS_KEY = "von.viewpoints"  # in the Parquet file's metadata
@@ -73,7 +74,7 @@ def manifest_path(data: Path, class_name: str, kind: Kind) -> Path:
 
 def dataset_classes(data: Path, kind: Kind | None = None) -> list[str]:
     """The classes with a manifest (of this kind), by name."""
-    kinds: list[Kind] = ["shapes", "images"] if kind is None else [kind]
+    kinds = DATASET_KINDS if kind is None else (kind,)
     return sorted({path.parent.name for each in kinds for path in data.glob(f"*/{each}.parquet")})
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vondata.dataset.manifest import SUFFIX, dataset_classes, output_path, write_manifest
+from vondata.dataset.manifest import DATASET_KINDS, dataset_classes, output_path, write_manifest
 from vondata.dataset.metadata import FILE_NAME, PartRecord, read_dataset, record_part
 from vondata.errors import VonError
 from vondata.io.files import atomic_path
@@ -99,7 +99,7 @@ def merge(
         parts = [
             _PartMerge(name, kind, datasets, options, stack)
             for name in sorted({name for data in datasets for name in dataset_classes(data)})
-            for kind in SUFFIX
+            for kind in DATASET_KINDS
         ]
         parts = [part for part in parts if any(part.journals)]
         done = 0
