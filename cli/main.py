@@ -15,6 +15,7 @@ from voncli.options import load_settings
 from voncli.pack import pack
 from voncli.prepare import prepare
 from voncli.reconstruct import reconstruct
+from voncli.render import render
 from voncli.serve import serve
 from voncli.train import train
 from voncli.train_classifier import train_classifier
@@ -45,6 +46,7 @@ main.add_command(merge)
 main.add_command(pack)
 main.add_command(prepare)
 main.add_command(reconstruct)
+main.add_command(render)
 main.add_command(serve)
 main.add_command(train)
 main.add_command(transfer)

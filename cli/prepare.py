@@ -350,6 +350,11 @@ def meshes(
 @prepare.command(short_help="Prepares the photos of Pix3D, and of any folder.")
 @folder_option("pix3d", help="Pix3D, or a folder in its layout: pix3d.json, img/ and mask/.", urls="used")
 @folder_option("photos", help="A folder of photos for each class.", urls="used")
+@click.option(
+    "--renders",
+    type=FolderType("used"),
+    help="What von render wrote: photos whose mask and viewpoint are exact. Views that look alike are all taken.",
+)
 @click.option("--size", type=click.IntRange(16, 2048), default=128, show_default=True, help="Side in pixels.")
 @click.option("--keep-truncated", is_flag=True, help="Take annotated photos whose object is cut by the border.")
 @click.option("--keep-occluded", is_flag=True, help="Take annotated photos whose object is hidden in good part.")
@@ -375,6 +380,7 @@ def meshes(
 def images(
     pix3d: Path | RemoteFolder | None,
     photos: Path | RemoteFolder | None,
+    renders: Path | RemoteFolder | None,
     size: int,
     keep_truncated: bool,
     keep_occluded: bool,
@@ -386,9 +392,9 @@ def images(
     command: PrepareCommand,
 ) -> None:
     """Prepares photos: those of Pix3D with their annotation, and folders of photos without any."""
-    if pix3d is None and photos is None:
+    if pix3d is None and photos is None and renders is None:
         raise click.UsageError(
-            "which photos? Name --pix3d, --photos or both, or write them under [paths] in von.toml"
+            "which photos? Name --pix3d, --photos or --renders, or write the first two under [paths] in von.toml"
         )
     from vondata.images.folder_source import photo_items
     from vondata.images.near_duplicates import review_of
@@ -402,7 +408,7 @@ def images(
         keep_occluded=keep_occluded,
         keep_slightly_occluded=keep_slightly_occluded,
         max_roll_deg=max_roll,
-        keep_duplicates=keep_duplicates,
+        keep_duplicates=keep_duplicates or renders is not None,
     )
     if segmenter != "grabcut":
         settings = _with_network(settings, Path(os.path.abspath(segmenter)))
@@ -410,6 +416,9 @@ def images(
     sources: list[tuple[SourceFolder, Iterator[Item]]] = []
     if pix3d is not None:
         folder = source_folder(pix3d, "pix3d", "--pix3d", [ANNOTATION_FILE])
+        sources.append((folder, pix3d_items(folder.root, classes, settings)))
+    if renders is not None:
+        folder = source_folder(renders, "", "--renders", [ANNOTATION_FILE])
         sources.append((folder, pix3d_items(folder.root, classes, settings)))
     if photos is not None:
         folder = source_folder(photos, "photos", "--photos")

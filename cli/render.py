@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     "--front", type=click.Choice(AXES), default="-z", show_default=True, help="The axis that the front faces."
 )
 @click.option("--views", type=click.IntRange(1, 100_000), default=24, show_default=True, help="Views of a model.")
-@click.option("--size", type=click.IntRange(8, 4096), default=256, show_default=True, help="Edge of a view in pixels.")
+@click.option(
+    "--size", type=click.IntRange(8, 4096), default=256, show_default=True, help="Edge of a view in pixels."
+)
 @click.option(
     "--cameras",
     type=click.Choice(("class", "sphere", "turntable")),

@@ -87,7 +87,7 @@ def render_item(item: Item, settings: RenderedCollection, output: Path) -> dict[
         views.append(_summary(view))
     described = transforms_json([view for view, _ in views], files)
     for frame, (_, facts) in zip(described["frames"], views, strict=True):
-        frame |= facts
+        frame.update(facts)
     described |= {"depth_unit_scale_factor": unit, "class": item.class_name, "id": item.id, "source": item.source}
     with atomic_path(output) as temporary:
         temporary.write_text(json.dumps(described, indent=1) + "\n", "utf-8")
