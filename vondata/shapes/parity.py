@@ -255,12 +255,12 @@ def decide(votes: Votes, *, least_inside: int, most_exposed: int) -> Words:
     for yes, no in zip(inside[::-1], outside[::-1], strict=True):  # the first bit from the top that differs decides
         more |= equal & yes & ~no
         equal &= ~(yes ^ no)
-    more &= _at_least(inside, least_inside)
-    more &= ~_at_least(votes.exposed, most_exposed + 1)
+    more &= at_least(inside, least_inside)
+    more &= ~at_least(votes.exposed, most_exposed + 1)
     return more
 
 
-def _at_least(count: Words, least: int) -> Words:
+def at_least(count: Words, least: int) -> Words:
     """The packed voxels whose count is at least a number."""
     above: Words = np.zeros(count.shape[1:], dtype=np.uint64)
     equal = ~above

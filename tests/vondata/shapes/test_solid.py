@@ -236,9 +236,9 @@ def test_a_box_without_floor_is_solid():
 @pytest.mark.parametrize(
     ("open_sides", "most"),
     [
-        (((2, 1),), 0.08),
-        (((1, 1),), 0.2),
-        (((1, 1), (2, 1)), 0.05),
+        (((2, 1),), 0.03),
+        (((1, 1),), 0.02),
+        (((1, 1), (2, 1)), 0.02),
         (((0, 1), (0, -1)), 0.05),
         (((1, 1), (1, -1), (2, 1)), 0.02),
     ],
@@ -248,6 +248,82 @@ def test_what_can_be_looked_into_is_hollow(open_sides, most):
     """But for corners at the far end, from which only one of the directions leads out."""
     _, filled, whole = inner_voxels(plates(*open_sides))
     assert filled <= most * whole
+
+
+def turned(profile, *, bottom=False, lid=False, corners=48):
+    """A single sheet around the z axis through radii at heights, with a bottom and a lid where they are asked for."""
+    angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    rings = [np.stack([r * np.cos(angles), r * np.sin(angles), np.full(corners, z)], axis=1) for r, z in profile]
+    ends = np.array([[0, 0, profile[0][1]], [0, 0, profile[-1][1]]])
+    one, other = np.arange(corners), np.roll(np.arange(corners), -1)
+    faces = []
+    for ring in range(len(profile) - 1):
+        low, high = ring * corners, (ring + 1) * corners
+        faces += [np.stack([low + one, low + other, high + other], axis=1)]
+        faces += [np.stack([low + one, high + other, high + one], axis=1)]
+    last = len(profile) * corners
+    if bottom:
+        faces.append(np.stack([np.full(corners, last), other, one], axis=1))
+    if lid:
+        faces.append(np.stack([np.full(corners, last + 1), last - corners + one, last - corners + other], axis=1))
+    return trimesh.Trimesh(np.concatenate([*rings, ends]), np.concatenate(faces), process=False)
+
+
+def compartments(*, lid=False, width=0.2):
+    """Five compartments side by side, open at the top, out of single sheets."""
+    sheets = [[[x, 0, 0], [x, 0.8, 0], [x, 0.8, 1], [x, 0, 1]] for x in width * np.arange(6)]
+    end = 5 * width
+    sheets += [[[0, y, 0], [end, y, 0], [end, y, 1], [0, y, 1]] for y in (0, 0.8)]
+    sheets += [[[0, 0, z], [end, 0, z], [end, 0.8, z], [0, 0.8, z]] for z in (0, 1)[: 1 + lid]]
+    return trimesh.util.concatenate([trimesh.Trimesh(each, [[0, 1, 2], [0, 2, 3]], process=False) for each in sheets])
+
+
+def bucket(tilt_deg=0.0, lid=False):
+    mesh = turned([(0.35, 0), (0.5, 1)], bottom=True, lid=lid)
+    return mesh.apply_transform(trimesh.transformations.rotation_matrix(np.radians(tilt_deg), [1, 0.3, 0]))
+
+
+VESSELS = {
+    "bucket": bucket,
+    "tilted bucket": lambda lid=False: bucket(30.0, lid),
+    "lying bucket": lambda lid=False: bucket(90.0, lid),
+    "deep bucket": lambda lid=False: turned([(0.2, 0), (0.25, 1.2)], bottom=True, lid=lid),
+    "narrowing bucket": lambda lid=False: turned([(0.5, 0), (0.35, 1)], bottom=True, lid=lid),
+    "vase": lambda lid=False: turned(
+        [(0.2, 0), (0.5, 0.3), (0.5, 0.6), (0.2, 0.9), (0.25, 1.2)], bottom=True, lid=lid
+    ),
+    "lampshade": lambda lid=False: turned([(0.5, 0), (0.25, 0.6)], bottom=lid, lid=lid),
+    "tall lampshade": lambda lid=False: turned([(0.3, 0), (0.15, 1)], bottom=lid, lid=lid),
+    "pipe": lambda lid=False: turned([(0.2, 0), (0.2, 1.2)], bottom=lid, lid=lid),
+    "rack": compartments,
+    "narrow rack": lambda lid=False: compartments(lid=lid, width=0.1),
+}
+
+
+def scaled(mesh, whole):
+    """The mesh in the frame in which the whole one fills the unit ball."""
+    middle = whole.bounds.mean(axis=0)
+    radius = np.linalg.norm(whole.vertices - middle, axis=1).max()
+    return trimesh.Trimesh((mesh.vertices - middle) / (1.001 * radius), mesh.faces, process=False)
+
+
+@pytest.mark.parametrize("name", VESSELS)
+def test_vessels_of_a_single_sheet_stay_empty(name):
+    """What a lid would enclose is the cavity; without one next to nothing of it is filled."""
+    open_mesh, closed = VESSELS[name](), VESSELS[name](lid=True)
+    whole, lidded = solid_of(scaled(closed, closed), 128)
+    found, _ = solid_of(scaled(open_mesh, closed), 128)
+    cavity = whole.occupancy & ~lidded
+    assert np.count_nonzero(cavity) > 5000
+    assert np.count_nonzero(found.occupancy & cavity) < 0.02 * np.count_nonzero(cavity)
+
+
+def test_a_bucket_upside_down_is_solid_as_a_car_without_floor():
+    closed = turned([(0.5, 0), (0.35, 1)], bottom=True, lid=True)
+    whole, shell = solid_of(scaled(closed, closed), 64)
+    found, _ = solid_of(scaled(turned([(0.5, 0), (0.35, 1)], lid=True), closed), 64)
+    inside = whole.occupancy & ~shell
+    assert np.count_nonzero(found.occupancy & inside) > 0.98 * np.count_nonzero(inside)
 
 
 def test_a_single_sheet_stays_a_sheet():
