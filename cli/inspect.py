@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from voncli.options import FolderType, folder_option, json_option, print_json
 from voncli.output import disk_errors, user_errors
 
 if TYPE_CHECKING:
-    from vondata.types import Kind
+    from vondata.types import Event, Kind
 
 
 @click.command(short_help="Shows what a prepared dataset holds.")
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 @folder_option("data", help="Folder of the prepared dataset, when it is not given as argument.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that draw pictures. [default: one per core]")
 @click.option("--page/--no-page", default=True, show_default=True, help="Write the page to look at.")
+@click.option("--verify", is_flag=True, help="Compare every file with its checksum; damage ends with exit code 1.")
 @json_option
-def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, as_json: bool) -> None:
+def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, verify: bool, as_json: bool) -> None:
     """Shows what the prepared dataset in FOLDER holds and writes its page, report/index.html."""
     from vondata.dataset.manifest import dataset_classes
 
@@ -29,6 +31,9 @@ def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, as
             f"{folder} holds no prepared dataset (no <class>/shapes.parquet or <class>/images.parquet): "
             "name the folder that von prepare wrote"
         )
+    if verify:
+        _verify(folder, as_json)
+        return
     with user_errors():
         parts = [_describe(folder, name, kind) for name in dataset_classes(folder) for kind in _kinds(folder, name)]
     path = _write_page(folder, workers) if page else None
@@ -36,6 +41,31 @@ def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, as
         print_json({"data": str(folder), "report": None if path is None else str(path), "parts": parts})
     else:
         _print(folder, parts, path)
+
+
+def _verify(data: Path, as_json: bool) -> None:
+    """Prints the damaged files and ends the program with code 1 if there are any."""
+    from voncli.output import ProgressReporter, print_table
+
+    from vondata.pipeline.verify import verify_dataset
+
+    files = 0
+
+    def count(event: Event) -> None:
+        nonlocal files
+        files = event.done
+        progress(event)
+
+    with user_errors(), ProgressReporter() as progress:
+        damages = list(verify_dataset(data, count))
+    if as_json:
+        print_json({"data": str(data), "files": files, "damaged": [asdict(damage) for damage in damages]})
+    elif damages:
+        print_table("Damaged", ["file", "found", "remedy"], [[each.file, each.what, each.remedy] for each in damages])
+    else:
+        click.echo(f"{data}: {files:,} prepared files, their manifests and journals are whole.")
+    if damages:
+        raise click.exceptions.Exit(1)
 
 
 def _kinds(data: Path, class_name: str) -> list[Kind]:

@@ -87,6 +87,8 @@ class ProgressReporter:
                 bar.update(self._task, description="Packing", completed=event.done)
             case "merging":
                 bar.update(self._task, description="Joining", completed=event.done, total=event.total)
+            case "verifying":
+                bar.update(self._task, description="Verifying", completed=event.done)
             case "drawing":
                 bar.update(self._task, description="Drawing the page", completed=event.done, total=event.total)
 

@@ -14,7 +14,16 @@ from vondata.errors import VonError
 Kind = Literal["shapes", "images", "renders"]
 """`renders` are views of meshes; they are photos to be prepared, and no part of a dataset that is trained on."""
 Stage = Literal[
-    "planning", "running", "finished", "writing", "sketching", "matching", "drawing", "packing", "merging"
+    "planning",
+    "running",
+    "finished",
+    "writing",
+    "sketching",
+    "matching",
+    "drawing",
+    "packing",
+    "merging",
+    "verifying",
 ]
 
 MAX_ID_LENGTH = 120
@@ -85,7 +94,7 @@ class Event:
     Attributes:
         stage: planning (items are being found), running (the first item is about to start), finished (an item is
             done), writing (the manifests), sketching (shapes to match photos against), matching (photos), drawing
-            (thumbnails), packing (shards), merging (datasets).
+            (thumbnails), packing (shards), merging (datasets), verifying (prepared files).
         done: items planned or finished so far, rows to write, shapes, photos or pictures done.
         total: number of them in this run; None while planning and writing.
         row: of the finished item.

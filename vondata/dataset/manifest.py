@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from vondata.dataset.distributions import (
     FINE_AZIMUTH_EDGES_DEG,
@@ -18,7 +20,7 @@ from vondata.dataset.distributions import (
 )
 from vondata.dataset.schema import manifest_schema, renamed_columns
 from vondata.errors import VonError
-from vondata.io.files import atomic_path
+from vondata.io.files import atomic_path, file_sha256
 from vondata.types import Kind
 
 if TYPE_CHECKING:
@@ -30,7 +32,11 @@ SUFFIX: dict[Kind, str] = {"shapes": ".npz", "images": ".png", "renders": ".json
 DATASET_KINDS: tuple[Kind, ...] = ("shapes", "images")
 SPLIT_SHARES: dict[Split, float] = {"train": 0.9, "val": 0.05, "test": 0.05}
 BATCH_ROWS = 4096
-VIEWPOINTS_KEY = "von.viewpoints"  # in the Parquet file's metadata
+# In the Parquet file's metadata.
+VIEWPOINTS_KEY = "von.viewpoints"
+REVISION_KEY = "von.revision"
+CSV_KEY = "von.csv_sha256"
+CHECK_KEY = "von.check"  # of columns, number of rows and the values above
 VIEWPOINT_COLUMNS = ["status", "azimuth_deg", "elevation_deg", "viewpoint_confidence"]
 
 
@@ -95,11 +101,14 @@ def read_manifest(data: Path, class_name: str, kind: Kind) -> pd.DataFrame:
     if not path.is_file():
         raise ManifestMissingError(data, class_name, kind)
     types = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    _read_metadata(path)
     try:
         frame: pd.DataFrame = (
-            pq.read_table(path).to_pandas(types_mapper=types.get).rename(columns=renamed_columns(kind))
+            pq.read_table(path, page_checksum_verification=True)
+            .to_pandas(types_mapper=types.get)
+            .rename(columns=renamed_columns(kind))
         )
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ManifestDamagedError(path, str(error).partition("\n")[0]) from error
     if missing := {"id", "class", "status", "split"} - set(frame.columns):
         raise ManifestDamagedError(path, f"it has no column {', '.join(sorted(missing))}")
@@ -121,16 +130,15 @@ def read_viewpoints(data: Path, class_name: str) -> ViewpointHistogram | None:
 
     Raises:
         ManifestMissingError: no photos of the class have been prepared.
+        ManifestDamagedError: the file is damaged.
     """
-    import pyarrow.parquet as pq
-
     path = manifest_path(data, class_name, "images")
     if not path.is_file():
         raise ManifestMissingError(data, class_name, "images")
-    kept = (pq.read_metadata(path).metadata or {}).get(VIEWPOINTS_KEY.encode("ascii"))
+    kept = _read_metadata(path).get(VIEWPOINTS_KEY)
     if kept is None:  # written by another program
         return _spread(read_manifest(data, class_name, "images"))
-    return ViewpointHistogram.from_json(kept.decode("ascii")) if kept else None
+    return ViewpointHistogram.from_json(kept) if kept else None
 
 
 def split_of(id: str) -> Split:
@@ -143,10 +151,20 @@ def split_of(id: str) -> Split:
     return "test"  # the shares add up to 1 but for rounding
 
 
-def write_manifest(data: Path, class_name: str, kind: Kind, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_manifest(
+    data: Path, class_name: str, kind: Kind, rows: Iterable[Mapping[str, Any]], revision: str = ""
+) -> None:
     """Writes the Parquet and CSV manifests, each atomically and in memory that does not grow with the rows.
 
-    The Parquet manifest of photos also holds the histogram of their viewpoints, see `read_viewpoints`.
+    The Parquet file's metadata hold the revision of the journal, the checksum of the CSV file and, for photos, the
+    histogram of their viewpoints (see `read_viewpoints`). Its pages carry checksums, which `read_manifest` verifies.
+
+    Args:
+        data: folder of the dataset.
+        class_name: the class.
+        kind: shapes or images.
+        rows: full rows, see `schema.plain_row`.
+        revision: of the journal that the rows are from, see `manifest_is_current`.
     """
     from pyarrow import csv
     from pyarrow import parquet as pq
@@ -156,34 +174,111 @@ def write_manifest(data: Path, class_name: str, kind: Kind, rows: Iterable[Mappi
     with (
         atomic_path(path) as parquet_path,
         atomic_path(path.with_suffix(".csv")) as csv_path,
-        pq.ParquetWriter(parquet_path, schema, compression="zstd") as parquet_writer,
-        csv.CSVWriter(csv_path, schema) as csv_writer,
+        pq.ParquetWriter(parquet_path, schema, compression="zstd", write_page_checksum=True) as parquet_writer,
     ):
         total: ViewpointHistogram | None = None
-        for batch in _batches(rows, schema):
-            parquet_writer.write_batch(batch)
-            csv_writer.write_batch(batch)
-            if kind == "images" and (spread := _spread(batch.select(VIEWPOINT_COLUMNS).to_pandas())):
-                total = spread if total is None else replace(total, counts=total.counts + spread.counts)
+        count = 0
+        with open(csv_path, "wb") as file, csv.CSVWriter(hashed := HashingWriter(file), schema) as csv_writer:
+            for batch in _batches(rows, schema):
+                count += len(batch)
+                parquet_writer.write_batch(batch)
+                csv_writer.write_batch(batch)
+                if kind == "images" and (spread := _spread(batch.select(VIEWPOINT_COLUMNS).to_pandas())):
+                    total = spread if total is None else replace(total, counts=total.counts + spread.counts)
+        metadata = {REVISION_KEY: revision, CSV_KEY: hashed.sha256.hexdigest()}
         if kind == "images":
-            parquet_writer.add_key_value_metadata({VIEWPOINTS_KEY: "" if total is None else total.to_json()})
+            metadata[VIEWPOINTS_KEY] = "" if total is None else total.to_json()
+        metadata[CHECK_KEY] = _footer_check(schema, count, metadata)
+        parquet_writer.add_key_value_metadata(metadata)
 
 
-def manifest_is_current(data: Path, class_name: str, kind: Kind, journal: Path) -> bool:
-    """Whether the manifests are newer than the journal they are made from and have today's columns."""
+def csv_damage(data: Path, class_name: str, kind: Kind) -> str:
+    """What is wrong with a CSV manifest, compared with the Parquet manifest; empty when nothing is.
+
+    Also empty when the Parquet manifest cannot tell: it is damaged, or of version 0.1.
+    """
+    path = manifest_path(data, class_name, kind)
+    try:
+        expected = _read_metadata(path).get(CSV_KEY)
+    except ManifestDamagedError:
+        return ""
+    if expected is None:
+        return ""
+    try:
+        found = file_sha256(path.with_suffix(".csv"))
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return "" if found == expected else "its checksum differs from that of the Parquet manifest"
+
+
+class HashingWriter(io.RawIOBase):
+    """Passes what is written on to a file and hashes it.
+
+    Attributes:
+        sha256: of the bytes so far.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def write(self, content: Any) -> int:
+        """Writes and hashes bytes; returns their number."""
+        self.sha256.update(content)
+        return self._file.write(content)
+
+
+def manifest_is_current(data: Path, class_name: str, kind: Kind, revision: str) -> bool:
+    """Whether both manifests exist and were written from this revision of the journal, with today's columns.
+
+    File times are not compared: clocks may be set back.
+    """
     import pyarrow as pa
     from pyarrow import parquet as pq
 
     path = manifest_path(data, class_name, kind)
-    table = path.with_suffix(".csv")
-    if not path.is_file() or not table.is_file():
+    if not path.is_file() or not path.with_suffix(".csv").is_file():
         return False
     try:
-        schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError):
+        written_from, schema = _read_metadata(path).get(REVISION_KEY), pq.read_schema(path)
+    except (ManifestDamagedError, pa.ArrowException, OSError):
         return False
-    written = min(path.stat().st_mtime_ns, table.stat().st_mtime_ns)
-    return written > journal.stat().st_mtime_ns and schema.equals(manifest_schema(kind))
+    return written_from == revision and bool(schema.equals(manifest_schema(kind)))
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    """The metadata that `write_manifest` added to a Parquet file; empty where another program wrote it.
+
+    Raises:
+        ManifestDamagedError: the file's footer is damaged.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    try:
+        footer = pq.read_metadata(path)
+        schema = footer.schema.to_arrow_schema().remove_metadata()
+        metadata = {
+            name.decode("utf-8"): value.decode("utf-8")
+            for name, value in (footer.metadata or {}).items()
+            if name.startswith(b"von.")
+        }
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ManifestDamagedError(path, str(error).partition("\n")[0]) from error
+    check = metadata.pop(CHECK_KEY, None)
+    if check is not None and check != _footer_check(schema, footer.num_rows, metadata):
+        raise ManifestDamagedError(path, "the checksum of its columns and metadata differs")
+    return metadata
+
+
+def _footer_check(schema: pa.Schema, rows: int, metadata: Mapping[str, str]) -> str:
+    columns = [[column.name, str(column.type)] for column in schema]
+    described = json.dumps([columns, rows, dict(metadata)], sort_keys=True)
+    return hashlib.sha256(described.encode("utf-8")).hexdigest()[:16]
 
 
 def _batches(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

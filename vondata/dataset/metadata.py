@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from vondata.errors import VonError
 from vondata.io.files import atomic_path
+from vondata.io.json_file import JsonFileError, read_json, typed
 from vondata.types import Kind
 
 if TYPE_CHECKING:
@@ -43,30 +44,35 @@ class PartRecord:
     rejected: int
 
 
+@dataclass(frozen=True)
+class _Document:
+    """The file as a whole."""
+
+    format_version: int
+    classes: dict[str, dict[Kind, PartRecord]]
+
+
 def read_dataset(data: Path) -> dict[str, dict[Kind, PartRecord]]:
     """The records of all parts by class and kind; empty for a new folder.
 
     Raises:
         DatasetFormatError: the file is damaged or of a newer version.
+        OSError: it cannot be read.
     """
     path = data / FILE_NAME
-    if not path.is_file():
-        return {}
     try:
-        document = json.loads(path.read_text("utf-8"))
-        version = int(document["format_version"])
-        parts = {
-            class_name: {kind: PartRecord(**record) for kind, record in kinds.items()}
-            for class_name, kinds in document["classes"].items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetFormatError(f"{path} is damaged ({error})", hint="remove it and prepare again") from error
-    if version > FORMAT_VERSION:
-        raise DatasetFormatError(
-            f"{path} has format version {version} and this VON reads up to {FORMAT_VERSION}",
-            hint="use a newer VON, or another data folder",
-        )
-    return parts
+        document = read_json(path)
+        version = document.get("format_version") if isinstance(document, dict) else None
+        if type(version) is int and version > FORMAT_VERSION:
+            raise DatasetFormatError(
+                f"{path} has format version {version} and this VON reads up to {FORMAT_VERSION}",
+                hint="use a newer VON, or another data folder",
+            )
+        return typed(_Document, document, path).classes
+    except FileNotFoundError:
+        return {}
+    except JsonFileError as error:
+        raise DatasetFormatError(error.message, hint="remove it and prepare again") from error
 
 
 def record_part(data: Path, class_name: str, kind: Kind, record: PartRecord) -> None:

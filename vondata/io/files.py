@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -13,7 +15,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-_TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.|$)")
+from vondata.errors import VonError
+
+_CHUNK = 1 << 20
+_TEMPORARY = re.compile(r"\.(?P<stem>[^/]*\.)?[0-9a-f]{32}(\.|$)")
+
+
+class NotRegularFileError(VonError, OSError):
+    """A folder, pipe, device or dangling link where a regular file belongs."""
+
+    exit_code = 1
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is no regular file", hint="remove it or name another folder")
+
+
+class FileTooLargeError(VonError, OSError):
+    """A file has more bytes than its reader accepts."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        super().__init__(f"{path} has more than {max_bytes:,} bytes")
+
+
+def require_regular(path: Path) -> None:
+    """Checks that a path is a regular file or does not exist, so that opening it neither blocks nor fails.
+
+    Raises:
+        NotRegularFileError: it is something else.
+        OSError: it cannot be looked at.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.lexists(path):
+            raise NotRegularFileError(path) from None
+        return
+    if not stat.S_ISREG(mode):
+        raise NotRegularFileError(path)
 
 
 @dataclass(frozen=True)
@@ -88,6 +126,24 @@ def remove_leftovers(folder: Path) -> None:
         for entry in os.scandir(folder):
             if _TEMPORARY.match(entry.name):
                 os.unlink(entry)
+
+
+def file_sha256(path: Path, max_bytes: int | None = None) -> str:
+    """SHA-256 of a file's bytes in hexadecimal.
+
+    Raises:
+        FileTooLargeError: there are more than `max_bytes`; no more than that are read.
+        OSError: it cannot be read.
+    """
+    digest, left = hashlib.sha256(), max_bytes
+    with open(path, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            if left is not None and max_bytes is not None:
+                left -= len(chunk)
+                if left < 0:
+                    raise FileTooLargeError(path, max_bytes)
+    return digest.hexdigest()
 
 
 def cache_folder() -> Path:

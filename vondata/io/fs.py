@@ -17,7 +17,7 @@ from typing import Any, Literal
 from vondata.errors import VonError
 from vondata.types import Item, Rejected
 
-MAX_FETCHED_BYTES = 2 << 30  # of one input; what is larger is no mesh or photo
+MAX_INPUT_BYTES = 2 << 30  # of one input file; a larger one is no mesh or photo
 # Packages that fsspec asks for, with the extra of ours that brings them.
 EXTRAS = {"s3": "visual-object-networks[s3]", "s3a": "visual-object-networks[s3]"}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -79,7 +79,7 @@ class RemoteFile:
         """
         system, path = file_system(self.url)
         with store_errors(self.url):
-            if (system.size(path) or 0) > MAX_FETCHED_BYTES:
+            if (system.size(path) or 0) > MAX_INPUT_BYTES:
                 raise OSError(f"{self.url} is too large")
             return io.BytesIO(system.cat_file(path))
 
@@ -229,7 +229,7 @@ def _fetch_input(url: str, copy: Path) -> None:
     try:
         with store_errors(url):
             size = system.size(path)
-        if size is not None and size > MAX_FETCHED_BYTES:
+        if size is not None and size > MAX_INPUT_BYTES:
             raise Rejected("too_large", f"{url} has {size / 2**20:,.0f} MB")
         if not fetch(url, copy):
             raise FileNotFoundError(url)

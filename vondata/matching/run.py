@@ -109,7 +109,7 @@ def match_photos(
                     worked += _record(journal, asked[first : first + BATCH], data, bank, settings.match, key)
                     tell(Event("matching", worked, len(asked)))
             finally:  # what has been matched until an interruption is in the manifest, too
-                write_manifest(data, class_name, "images", journal.rows())
+                write_manifest(data, class_name, "images", journal.rows(), journal.revision)
             unreadable = len(asked) - worked
     return MatchCount(len(_unmatched(data, class_name)) - unreadable, worked, unreadable)
 

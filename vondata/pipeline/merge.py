@@ -155,7 +155,7 @@ class _PartMerge:
             rejected = sum(bool(entry.reason) for entry in merged.entries.values())
             counts.prepared, counts.rejected = len(self.chosen) - rejected, rejected
             rows = list[dict[str, Any]]() if not self.chosen else merged.rows()
-            write_manifest(*place, rows)
+            write_manifest(*place, rows, merged.revision)
         record = next(each for each in self.records if each is not None)
         record_part(*place, PartRecord(record.settings, record.settings_hash, counts.prepared, counts.rejected))
 

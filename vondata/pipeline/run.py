@@ -187,6 +187,7 @@ def _row(plan: Plan, item: Item, outcome: Outcome) -> dict[str, Any]:
             "class": item.class_name,
             "source": item.source,
             "sha256": outcome.sha256,
+            "output_sha256": outcome.output_sha256,
             "status": "prepared" if reason is None else "rejected",
             "reason": reason,
             "detail": detail,
@@ -231,7 +232,7 @@ def _is_current(plan: Plan, class_name: str, settings: DataclassInstance, before
     record = before.get(class_name, {}).get(plan.kind)
     if record is None or record.settings != plain_settings(settings):
         return False
-    return manifest_is_current(plan.store.folder, class_name, plan.kind, plan.journals[class_name].path)
+    return manifest_is_current(plan.store.folder, class_name, plan.kind, plan.journals[class_name].revision)
 
 
 def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell, before: Records) -> None:
@@ -245,7 +246,7 @@ def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell, before
         if _is_current(plan, class_name, settings, before):
             continue
         tell(Event("writing", len(entries)))
-        write_manifest(folder, class_name, plan.kind, journal.rows())
+        write_manifest(folder, class_name, plan.kind, journal.rows(), journal.revision)
         plan.store.close_part(class_name, plan.kind)
         record = PartRecord(plain_settings(settings), plan.key.output, len(made), len(entries) - len(made))
         plan.store.record(class_name, plan.kind, record)

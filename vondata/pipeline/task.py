@@ -1,4 +1,4 @@
-"""One item's way through a run: is it done already, doing it, and what came out."""
+"""Work on one item in a worker: compare its content with the record, prepare it, describe the outcome."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import stat
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vondata.dataset.metadata import FORMAT_VERSION
-from vondata.io.fs import delivered, fetched
+from vondata.io.files import FileTooLargeError, file_sha256
+from vondata.io.fs import MAX_INPUT_BYTES, delivered, fetched
 from vondata.types import Item, Kind, Rejected, Work
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_CHUNK = 1 << 20
-
 
 @dataclass(frozen=True)
 class PlannedItem:
-    """An item on its way to a worker.
+    """An item that may have to be prepared.
 
     Attributes:
-        item: what to work on.
-        output: path or URL of its file.
-        stamp: of its inputs when it was planned.
-        recorded: hash of the content for which the journal has a result under the same settings; None without one.
+        item: the item.
+        output: path or URL of its prepared file.
+        stamp: of its inputs at the time of planning.
+        recorded: hash of the content for which the journal has a result with the same settings; None without one.
     """
 
     item: Item
@@ -40,14 +40,15 @@ class PlannedItem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker found.
+    """The result of work on an item.
 
     Attributes:
         sha256: of the first input; None when it cannot be read.
-        content: hash of all that decides the result; None when it cannot be read.
+        content: hash of everything that determines the result; None when it cannot be read.
         unchanged: the content is the recorded one, so nothing was done.
-        values: what the work function returned.
-        rejected: reason and detail, None for a prepared item.
+        values: returned by the work function.
+        output_sha256: of the prepared file; None for a rejected item.
+        rejected: reason and detail; None for a prepared item.
         seconds: time spent.
     """
 
@@ -55,6 +56,7 @@ class Outcome:
     content: str | None
     unchanged: bool = False
     values: Mapping[str, Any] = field(default_factory=dict)
+    output_sha256: str | None = None
     rejected: tuple[str, str] | None = None
     seconds: float = 0.0
 
@@ -62,7 +64,7 @@ class Outcome:
 def run_task(task: PlannedItem, *, work: Work, settings: DataclassInstance) -> Outcome:
     """Prepares one item; runs in a worker.
 
-    Only what is wrong with the item is caught here; any other exception is a bug of ours and is left to the engine.
+    Only errors of the item are caught here; any other exception is a bug and is left to the executor.
     """
     started = time.perf_counter()
     hashes: tuple[str | None, str | None] = (None, None)
@@ -75,25 +77,25 @@ def run_task(task: PlannedItem, *, work: Work, settings: DataclassInstance) -> O
                 raise Rejected(*item.rejected)
             with delivered(task.output) as output:
                 values = work(item, settings, output)
+                output_sha256 = file_sha256(output)
     except Rejected as verdict:
         reason, detail = task.item.rejected or (verdict.reason, verdict.detail)
         return Outcome(*hashes, rejected=(reason, detail), seconds=time.perf_counter() - started)
     except MemoryError as error:
-        detail = f"asked for more memory than there is: {error}"
+        detail = f"more memory was requested than is available: {error}"
         return Outcome(*hashes, rejected=("too_large", detail), seconds=time.perf_counter() - started)
-    return Outcome(*hashes, values=values, seconds=time.perf_counter() - started)
+    return Outcome(*hashes, values=values, output_sha256=output_sha256, seconds=time.perf_counter() - started)
 
 
 def settings_hash(kind: Kind, settings: DataclassInstance, *limits: object) -> str:
-    """Identifies the settings that decide an output.
+    """A hash of the settings that determine an output.
 
-    Fields with `metadata={"planning": True}` only choose items, which shows in the items themselves; they do not
-    count.
+    Fields with `metadata={"planning": True}` only choose items and are left out.
 
     Args:
         kind: what is prepared.
         settings: the work function's settings.
-        limits: what else a result depends on.
+        limits: further values that a result depends on.
     """
     values = asdict(settings)
     for each in fields(settings):
@@ -103,25 +105,25 @@ def settings_hash(kind: Kind, settings: DataclassInstance, *limits: object) -> s
 
 
 def stamp_inputs(item: Item) -> int:
-    """A number that changes with the item's description and its files' sizes and times; reads no file."""
+    """A 64-bit hash of the item's description and the sizes and times of its files, none of which is read."""
     states: list[object] = list(item.versions)
     for path in () if states else item.inputs:
         try:
             state = os.stat(path)
-        except (OSError, ValueError):  # ValueError: a NUL in a path that an annotation made up
+        except (OSError, ValueError):  # ValueError: a NUL in a path from an annotation
             states.append(None)
         else:
             states.append((state.st_size, state.st_mtime_ns))
-    # repr is many times faster than JSON, and a needless difference would only cost a look into the file.
+    # repr is much faster than JSON; where it differs without need, the content is hashed and found equal.
     described = repr((item.source, item.collection, item.inputs, item.fields, item.rejected, states))
     return int.from_bytes(hashlib.blake2b(described.encode("utf-8"), digest_size=8).digest(), "big")
 
 
 def hash_content(item: Item) -> tuple[str, str]:
-    """SHA-256 of the first input, and of all that decides the result: the bytes of every input and the fields.
+    """SHA-256 of the first input, and of everything that determines the result: bytes of all inputs and the fields.
 
     Raises:
-        Rejected: source_missing or source_unreadable.
+        Rejected: source_missing, source_unreadable, or too_large, which is found before anything is read.
     """
     digests = [_hash_file(path) for path in item.inputs]
     content = hashlib.sha256(_canonical([digests, item.fields, item.rejected])).hexdigest()
@@ -129,19 +131,26 @@ def hash_content(item: Item) -> tuple[str, str]:
 
 
 def _hash_file(path: str) -> str:
-    digest = hashlib.sha256()
     try:
-        # A pipe or a device would make the run wait for ever.
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        state = os.stat(path)
+        # A pipe or a device would block the run for ever.
+        if not stat.S_ISREG(state.st_mode):
             raise Rejected("source_unreadable", f"{path} is not a file")
-        with open(path, "rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+        if state.st_size > MAX_INPUT_BYTES:
+            raise _too_large(path, state.st_size)
+        return file_sha256(Path(path), MAX_INPUT_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Rejected("source_missing", f"{path} is not there") from error
+    except FileTooLargeError as error:  # it grows, or its size is not what it says
+        raise _too_large(path, MAX_INPUT_BYTES) from error
     except (OSError, ValueError) as error:
         raise Rejected("source_unreadable", f"{path} cannot be read: {error}") from error
-    return digest.hexdigest()
+
+
+def _too_large(path: str, size: int) -> Rejected:
+    return Rejected(
+        "too_large", f"{path} has {size / 2**20:,.0f} MB; at most {MAX_INPUT_BYTES / 2**20:,.0f} are read"
+    )
 
 
 def _canonical(value: Any) -> bytes:

@@ -44,9 +44,16 @@ SUMMARY: dict[Kind, dict[str, str]] = {
     "shapes": {"faces": "faces", "fill": "fill"},
     "images": {"azimuth_deg": "az", "elevation_deg": "el", "viewpoint_confidence": "sure"},
 }
-# Rejected photos that no picture is drawn of: what did the preparation harm is not opened once more.
+# Reasons of rejected photos without thumbnail: files that harmed the preparation are not opened once more.
 NEVER_OPENED = ("outside_root", "source_unreadable", "too_large", "timed_out", "worker_died", "internal_error")
-LEFT_OUT = ("class", "sha256", "collection", "settings", "phash")  # the same everywhere, or nothing to look at
+LEFT_OUT = (
+    "class",
+    "sha256",
+    "output_sha256",
+    "collection",
+    "settings",
+    "phash",
+)  # the same in all rows, or not for people
 
 logger = logging.getLogger(__name__)
 

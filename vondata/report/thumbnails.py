@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,14 +41,21 @@ class Thumbnail:
 
     @property
     def is_current(self) -> bool:
-        """Whether the picture is there and newer than its source."""
+        """Whether the picture exists and was drawn from its source as it is now, which it has the file time of."""
         try:
             if isinstance(self.source, RemoteFile):
                 return self.target.is_file()
-            holder = self.source.path if isinstance(self.source, FileSlice) else self.source
-            return self.target.stat().st_mtime_ns >= holder.stat().st_mtime_ns
+            return self.target.stat().st_mtime_ns == self.source_time_ns()
         except OSError:
             return False
+
+    def source_time_ns(self) -> int | None:
+        """The file time of the source in nanoseconds; None for a URL."""
+        match self.source:
+            case RemoteFile():
+                return None
+            case FileSlice(path=path) | (Path() as path):
+                return path.stat().st_mtime_ns
 
 
 def draw_thumbnail(thumbnail: Thumbnail) -> bool:
@@ -55,6 +63,7 @@ def draw_thumbnail(thumbnail: Thumbnail) -> bool:
     from PIL import Image
 
     try:
+        time_ns = thumbnail.source_time_ns()
         if thumbnail.kind == "images" or isinstance(thumbnail.source, RemoteFile):
             picture = _small_photo(thumbnail.source)
         else:
@@ -63,6 +72,8 @@ def draw_thumbnail(thumbnail: Thumbnail) -> bool:
         return False
     with atomic_path(thumbnail.target) as temporary:
         picture.save(temporary, "WEBP", quality=WEBP_QUALITY)
+        if time_ns is not None:
+            os.utime(temporary, ns=(time_ns, time_ns))
     return True
 
 

@@ -246,7 +246,7 @@ def no_permission(*_: object) -> None:
 
 
 def test_what_is_far_too_large_is_not_fetched(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "MAX_FETCHED_BYTES", 3)
+    monkeypatch.setattr(remote, "MAX_INPUT_BYTES", 3)
     (item,) = put_texts(f"{memory}/in", "four")
     with pytest.raises(Rejected, match="too_large"), fetched(item):
         pass

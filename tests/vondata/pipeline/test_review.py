@@ -21,14 +21,14 @@ class Settings:
 def copy(item, settings, output):
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(Path(item.inputs[0]).read_bytes())
-    return {"look": Path(item.inputs[0]).read_text("utf-8")}
+    return {"phash": Path(item.inputs[0]).read_text("utf-8")}
 
 
 def find(rows):
     """Of the rows with the same text the first one stays."""
     keeper, found = {}, {}
     for row in rows:
-        kept = keeper.setdefault(row["look"], row["id"])
+        kept = keeper.setdefault(row["phash"], row["id"])
         if kept != row["id"]:
             found[row["id"]] = REASON, f"like {kept}"
     return found

@@ -1,6 +1,7 @@
 """The ledger: every item a row, nothing done twice, nothing lost, nothing overwritten."""
 
 import errno
+import hashlib
 import json
 import os
 import sys
@@ -318,9 +319,9 @@ def test_a_full_disk_stops_the_run_in_words(bench: Bench) -> None:
 def test_the_work_must_keep_to_the_tables(bench: Bench) -> None:
     item = bench.item("a", "a")
     with pytest.raises(UnknownColumnError, match="colour"):
-        bench.run(item, work=lambda item, settings, output: {"colour": "red"})
+        bench.run(item, work=lambda *arguments: double(*arguments) | {"colour": "red"})
     with pytest.raises(ColumnTypeError, match="faces holds int, not str"):
-        bench.run(item, work=lambda item, settings, output: {"faces": "3"})
+        bench.run(item, work=lambda *arguments: double(*arguments) | {"faces": "3"})
     with pytest.raises(UnknownReasonError, match="did you mean 'empty_mesh'"):
         bench.run(replace(item, rejected=("empty_mush", "?")))
     with pytest.raises(ValueError, match="truncated"):
@@ -339,6 +340,40 @@ def test_a_torn_or_damaged_journal_costs_only_its_items(bench: Bench) -> None:
     assert len(bench.rows()) == 4
     bench.run(*items)
     assert bench.worked() == []
+
+
+def test_no_clock_decides(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.run(bench.item("m1", "x"))
+    future = 2**32 * 10**9
+    for path in (manifest_path(bench.data, "chair", "shapes"), bench.data / "chair" / "shapes.csv"):
+        os.utime(path, ns=(future, future))  # as if the clock had been set back since
+    bench.run(bench.item("m1"), bench.item("m2", "xyz"))
+    assert sorted(bench.rows().index) == ["m1", "m2"]
+    assert "m2" in (bench.data / "chair" / "shapes.csv").read_text("utf-8")
+    os.utime(manifest_path(bench.data, "chair", "shapes"), ns=(future, future))
+    bench.item("m2", "xyzxyz")
+    bench.run(bench.item("m1"), bench.item("m2"), force=True)
+    assert bench.rows().loc["m2", "faces"] == 6
+    written = manifest_path(bench.data, "chair", "shapes").stat().st_mtime_ns
+    os.utime(journal_path(bench.data, "chair", "shapes"), ns=(2 * future, 2 * future))
+    bench.run(bench.item("m1"), bench.item("m2"))
+    assert manifest_path(bench.data, "chair", "shapes").stat().st_mtime_ns == written
+
+
+def test_a_file_of_a_tebibyte_is_a_row_at_once(bench: Bench) -> None:
+    item = bench.item("huge", "x")
+    os.truncate(item.inputs[0], 1 << 40)
+    for options in ({}, {"workers": 1, "timeout_s": 600.0}):
+        bench.run(item, force=True, **options)
+        assert bench.rows().loc["huge", "reason"] == "too_large"
+        assert bench.rows().loc["huge", "detail"].endswith("has 1,048,576 MB; at most 2,048 are read")
+
+
+def test_every_prepared_file_has_its_checksum(bench: Bench) -> None:
+    bench.run(bench.item("good", "abc"), bench.item("bad", "empty"))
+    rows = bench.rows()
+    assert rows.loc["good", "output_sha256"] == hashlib.sha256(b"abcabc").hexdigest()
+    assert pd.isna(rows.loc["bad", "output_sha256"])
 
 
 @pytest.mark.parametrize("cut", range(0, 400, 37))

@@ -1,0 +1,132 @@
+"""Verification of a dataset: every prepared file, manifest and journal against its checksums."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vondata.dataset.manifest import (
+    SUFFIX,
+    ManifestDamagedError,
+    csv_damage,
+    dataset_classes,
+    manifest_path,
+    prepared,
+    read_manifest,
+)
+from vondata.dataset.metadata import FILE_NAME, DatasetFormatError, read_dataset
+from vondata.dataset.shape_file import ShapeFileError, load_shape
+from vondata.dataset.shards import OutputFiles
+from vondata.io.files import ReadableFile
+from vondata.pipeline.journal import damaged_lines, journal_path
+from vondata.types import Event, Kind
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file of a dataset that is damaged or missing.
+
+    Attributes:
+        file: its path, or its name within a shard.
+        what: what was found.
+        remedy: what to do about it.
+    """
+
+    file: str
+    what: str
+    remedy: str
+
+
+def verify_dataset(data: Path, on_event: Callable[[Event], None] | None = None) -> Iterator[Damage]:
+    """Reads all files of a dataset and yields those that are damaged or missing.
+
+    A prepared file is compared with the checksum in its row; one without a checksum, as version 0.1 prepared it, is
+    decoded instead. Nothing is changed.
+
+    Args:
+        data: folder of the dataset.
+        on_event: called with the number of prepared files verified.
+    """
+    try:
+        read_dataset(data)
+    except DatasetFormatError as error:
+        yield Damage(str(data / FILE_NAME), error.message, "remove it and prepare again")
+    done = 0
+    for class_name in dataset_classes(data):
+        for kind in SUFFIX:
+            if not manifest_path(data, class_name, kind).exists():
+                continue
+            yield from _verify_tables(data, class_name, kind)
+            for damage in _verify_outputs(data, class_name, kind):
+                done += 1
+                if on_event is not None:
+                    on_event(Event("verifying", done))
+                if damage is not None:
+                    yield damage
+
+
+def _verify_tables(data: Path, class_name: str, kind: Kind) -> Iterator[Damage]:
+    for offset in damaged_lines(journal_path(data, class_name, kind)):
+        yield Damage(
+            str(journal_path(data, class_name, kind)),
+            f"the line at byte {offset} is damaged",
+            "prepare again: its item is prepared again",
+        )
+    if what := csv_damage(data, class_name, kind):
+        table = manifest_path(data, class_name, kind).with_suffix(".csv")
+        yield Damage(str(table), what, "remove it and prepare again")
+
+
+def _verify_outputs(data: Path, class_name: str, kind: Kind) -> Iterator[Damage | None]:
+    """The damage, or None, of each prepared file."""
+    try:
+        rows = prepared(read_manifest(data, class_name, kind))
+    except ManifestDamagedError as error:
+        yield Damage(str(manifest_path(data, class_name, kind)), error.message, "remove it and prepare again")
+        return
+    files = OutputFiles(data, class_name, kind)
+    again = "write the shards again" if files.are_sharded else "remove it and prepare again"
+    known = rows["output_sha256"] if "output_sha256" in rows else [None] * len(rows)
+    for id, sha256 in zip(rows["id"], known, strict=True):
+        name = f"{id}{SUFFIX[kind]}"
+        try:
+            file = files[id]
+            name = str(file)
+            what = _damage(file, sha256 if isinstance(sha256, str) else None, kind)
+        except FileNotFoundError:
+            what = "it is missing"
+        except OSError as error:
+            what = f"it cannot be read: {error.strerror or error}"
+        yield Damage(name, what, again) if what else None
+
+
+def _damage(file: ReadableFile, sha256: str | None, kind: Kind) -> str:
+    """What is wrong with a file; empty when nothing is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if sha256 is not None:
+        with file.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        return "" if found == sha256 else f"its SHA-256 is {found[:12]}…, not {sha256[:12]}… as when it was prepared"
+    if kind == "shapes":
+        try:
+            load_shape(file)
+        except ShapeFileError as error:
+            return error.message
+        return ""
+    return _picture_damage(file)
+
+
+def _picture_damage(file: ReadableFile) -> str:
+    from PIL import Image
+
+    try:
+        with file.open("rb") as opened, Image.open(opened) as picture:
+            picture.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return f"it cannot be decoded: {error}"
+    return ""
