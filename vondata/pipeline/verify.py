@@ -20,6 +20,7 @@ from vondata.dataset.metadata import FILE_NAME, DatasetFormatError, read_dataset
 from vondata.dataset.shape_file import ShapeFileError, load_shape
 from vondata.dataset.shards import OutputFiles
 from vondata.io.files import ReadableFile
+from vondata.io.json_file import MAX_JSON_BYTES, JsonFileError, parse_json
 from vondata.pipeline.journal import damaged_lines, journal_path
 from vondata.types import Event, Kind
 
@@ -112,21 +113,20 @@ def _damage(file: ReadableFile, sha256: str | None, kind: Kind) -> str:
         with file.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
         return "" if found == sha256 else f"its SHA-256 is {found[:12]}…, not {sha256[:12]}… as when it was prepared"
-    if kind == "shapes":
-        try:
-            load_shape(file)
-        except ShapeFileError as error:
-            return error.message
-        return ""
-    return _picture_damage(file)
-
-
-def _picture_damage(file: ReadableFile) -> str:
     from PIL import Image
 
     try:
-        with file.open("rb") as opened, Image.open(opened) as picture:
-            picture.load()
+        with file.open("rb") as opened:
+            match kind:
+                case "shapes":
+                    load_shape(file)
+                case "images":
+                    with Image.open(opened) as picture:
+                        picture.load()
+                case "renders":
+                    parse_json(opened.read(MAX_JSON_BYTES), file)
+    except (ShapeFileError, JsonFileError) as error:
+        return error.message
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"it cannot be decoded: {error}"
     return ""

@@ -143,7 +143,7 @@ def test_reasons_are_a_closed_list_with_advice() -> None:
         assert set(reason.kinds) <= set(KINDS)
         assert reason.explain.endswith(".")
         assert reason.remedy.endswith(".")
-    assert load_reason("no_mesh").kinds == ("shapes",)
+    assert load_reason("no_mesh").kinds == ("shapes", "renders")
     with pytest.raises(UnknownReasonError, match="did you mean 'truncated'"):
         load_reason("trunkated")
 
