@@ -23,7 +23,7 @@ system-browser:
 	@scripts/system_libraries.sh browser
 
 $(VENV)/.installed: pyproject.toml
-	@PYTHON=$(PYTHON) scripts/system_libraries.sh check
+	@PYTHON=$(PYTHON) scripts/system_libraries.sh install
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@

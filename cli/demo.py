@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from voncli.options import LOCAL_PATH, json_option, print_json
+from voncli.command import Command, is_quiet, option
+from voncli.options import json_option, random_seed_option
+from voncli.output import disk_errors, print_json, user_errors
+from voncli.settings import LOCAL_PATH
 
 if TYPE_CHECKING:
     from vondata.demo.write import DemoSettings, DemoSummary
@@ -22,27 +25,58 @@ NEXT_COMMANDS = (
 )
 
 
-@click.command(short_help="Writes chairs and cars with photos, to try it all.")
-@click.argument("folder", type=LOCAL_PATH, default=Path("demo"))
-@click.option("--chairs", type=click.IntRange(min=0), default=80, show_default=True, help="Number of chairs.")
-@click.option("--cars", type=click.IntRange(min=0), default=40, show_default=True, help="Number of cars.")
-@click.option(
-    "--photos-per-object",
+@click.command(cls=Command, short_help="Write chairs and cars with photos, to try it all.")
+@click.argument("folder", type=LOCAL_PATH, required=False)
+@option(
+    "--chair-count",
+    "chairs",
+    type=click.IntRange(min=0),
+    default=80,
+    show_default=True,
+    old=("--chairs",),
+    help="Write this many chairs.",
+)
+@option(
+    "--car-count",
+    "cars",
+    type=click.IntRange(min=0),
+    default=40,
+    show_default=True,
+    old=("--cars",),
+    help="Write this many cars.",
+)
+@option(
+    "--photo-count",
+    "photos_per_object",
     type=click.IntRange(min=0),
     default=4,
     show_default=True,
-    help="Photos of each: half in rooms with Pix3D's annotations, half on white.",
+    old=("--photos-per-object",),
+    help="Take this many photos of each: half in rooms with Pix3D's annotations, half on white.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random choice.")
+@random_seed_option("Make every random choice with this seed.")
+@option("-o", "--output", type=LOCAL_PATH, heading="Output", help="Write into this folder. [default: demo]")
 @json_option
-def demo(folder: Path, chairs: int, cars: int, photos_per_object: int, seed: int, as_json: bool) -> None:
+def demo(
+    folder: Path | None,
+    chairs: int,
+    cars: int,
+    photos_per_object: int,
+    seed: int,
+    output: Path | None,
+    as_json: bool,
+) -> None:
     """Writes procedural chairs and cars with photos into FOLDER, to try every command on.
 
     FOLDER (`demo` if not named) must be new or empty. One that already holds the same demo is left as it is.
     """
     from vondata.demo.write import DemoSettings
 
-    summary = _write(folder, DemoSettings(chairs, cars, photos_per_object, seed))
+    if folder is not None and output is not None:
+        raise click.UsageError("FOLDER and --output both name the folder: give one of them")
+    place = folder or output or Path("demo")
+    with user_errors(), disk_errors(place):
+        summary = _write(place, DemoSettings(chairs, cars, photos_per_object, seed))
     if as_json:
         print_json(asdict(summary) | {"next": NEXT_COMMANDS})
     else:
@@ -52,15 +86,11 @@ def demo(folder: Path, chairs: int, cars: int, photos_per_object: int, seed: int
 def _write(folder: Path, settings: DemoSettings) -> DemoSummary:
     """Writes the demo with a bar on standard error."""
     from vondata.demo.write import write_demo
-    from vondata.errors import VonError
 
     total = settings.chairs + settings.cars
-    hidden = not sys.stderr.isatty()
-    try:
-        with click.progressbar(range(total), label="Drawing", file=sys.stderr, hidden=hidden) as bar:
-            return write_demo(folder, settings, lambda: bar.update(1))
-    except (VonError, OSError) as error:
-        raise click.ClickException(f"the demo cannot be written: {error}") from error
+    hidden = is_quiet() or not sys.stderr.isatty()
+    with click.progressbar(range(total), label="Drawing", file=sys.stderr, hidden=hidden) as bar:
+        return write_demo(folder, settings, lambda: bar.update(1))
 
 
 def _report(summary: DemoSummary) -> None:

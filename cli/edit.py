@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
-from voncli.model_options import (
-    model_options,
-    open_chosen_model,
-    output_option,
-    print_result,
-    progress_bar,
-    sampling_options,
-)
+from voncli.command import Command, option
+from voncli.model_options import chosen_sampling, model_options, open_chosen_model, sampling_options
 from voncli.options import (
-    SEED,
+    chosen_output,
     chosen_shapes,
     film_options,
     film_settings,
     json_option,
+    label_of,
+    output_options,
     shape_options,
+    texture_option,
     viewpoint_options,
 )
-from voncli.output import user_errors
+from voncli.output import print_result, progress_bar, user_errors
 
 
-@click.command(short_help="Changes shape, viewpoint and texture one at a time.")
-@model_options
-@sampling_options
+@click.command(cls=Command, short_help="Change shape, viewpoint and texture one at a time.")
 @shape_options
+@texture_option()
 @viewpoint_options
-@click.option("--texture-seed", type=SEED, default="0", show_default=True, help="The texture.")
-@click.option(
-    "--alternatives", type=click.IntRange(1, 64), default=6, show_default=True, help="Changes of each kind."
+@option(
+    "--count",
+    "alternatives",
+    type=click.IntRange(1, 64),
+    default=6,
+    show_default=True,
+    old=("--alternatives",),
+    help="Make this many changes of each kind.",
 )
 @film_options
-@output_option("edited")
+@model_options
+@sampling_options
+@output_options("RUN/edited/CHECKPOINT-SHAPES")
 @json_option
-def edit(run: Path | None, class_name: str | None, runs: Path, as_json: bool, **options: Any) -> None:
+def edit(as_json: bool, **options: Any) -> None:
     """Changes shape, azimuth, elevation and texture of objects one at a time, the others fixed.
 
     Writes for every object the picture, what each change makes of it, a turntable, a grid of textures by azimuths,
@@ -46,18 +48,20 @@ def edit(run: Path | None, class_name: str | None, runs: Path, as_json: bool, **
     """
     from vonmodel.inference.edit import EditSettings
     from vonmodel.inference.edit import edit as edit_shapes
-    from vonmodel.inference.session import ModelSession
 
     settings = EditSettings(
         azimuth_deg=options["azimuth"],
         elevation_deg=options["elevation"],
-        texture=options["texture_seed"],
+        texture=options["texture"],
         alternatives=options["alternatives"],
         film=film_settings(options),
     )
     with user_errors(), progress_bar(as_json) as progress:
-        session = ModelSession(open_chosen_model(run, class_name, runs, options))
-        output = options["output"] or session.source.run / "edited" / session.source.checkpoint.name
-        shapes = chosen_shapes(session, options)
-        result = edit_shapes(session, shapes, settings, output, lambda done, total: progress("objects", done, total))
+        model = open_chosen_model(options, chosen_sampling(options))
+        label = label_of(options["shapes"] or ["0"])
+        output = chosen_output(options, model.results / "edited" / f"{model.checkpoint}-{label}")
+        shapes = chosen_shapes(model.session, options["shapes"])
+        result = edit_shapes(
+            model.session, shapes, settings, output, lambda done, total: progress("objects", done, total)
+        )
     print_result(result, output, as_json, f"{len(shapes)} edited")

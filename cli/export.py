@@ -2,58 +2,58 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
-from voncli.model_options import (
-    model_options,
-    open_chosen_model,
-    output_option,
-    print_result,
-    progress_bar,
-    sampling_options,
+from voncli.command import Command, option
+from voncli.model_options import chosen_sampling, model_options, open_chosen_model, sampling_options
+from voncli.options import (
+    chosen_output,
+    chosen_shapes,
+    json_option,
+    label_of,
+    level_option,
+    output_options,
+    shape_options,
+    texture_option,
 )
-from voncli.options import SEED, FiniteRange, chosen_shapes, json_option, shape_options
-from voncli.output import user_errors
+from voncli.output import print_result, progress_bar, user_errors
 
 
-@click.command(short_help="Writes shapes as meshes or voxels.")
-@model_options
-@sampling_options
+@click.command(cls=Command, short_help="Write shapes as meshes or voxels.")
 @shape_options
-@click.option(
+@texture_option()
+@option("--plain", is_flag=True, heading="Shape and texture", help="Write meshes without colours.")
+@option(
     "--format",
     "formats",
     type=click.Choice(["glb", "obj", "ply", "binvox"]),
     multiple=True,
     default=("glb",),
     show_default=True,
-    help="As often as wanted.",
+    help="Write files of this format; repeat for more.",
 )
-@click.option("--texture-seed", type=SEED, default="0", show_default=True, help="Its colours go to the vertices.")
-@click.option("--plain", is_flag=True, help="Without colours.")
-@click.option(
-    "--level",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
-    help="Value of the volume on the surface. [default: 0.5; distance functions: d = 0.012]",
-)
-@output_option("exported")
+@level_option
+@model_options
+@sampling_options
+@output_options("RUN/exported/CHECKPOINT-SHAPES")
 @json_option
-def export(run: Path | None, class_name: str | None, runs: Path, as_json: bool, **options: Any) -> None:
+def export(as_json: bool, **options: Any) -> None:
     """Writes generated, prepared or reconstructed shapes as watertight meshes or as voxels.
 
     GLB, OBJ and PLY carry the colours that the texture network paints from around; result.json, index.html.
     """
     from vonmodel.inference.export import ExportSettings
     from vonmodel.inference.export import export as export_shapes
-    from vonmodel.inference.session import ModelSession
 
-    texture = None if options["plain"] else options["texture_seed"]
+    texture = None if options["plain"] else options["texture"]
     settings = ExportSettings(tuple(dict.fromkeys(options["formats"])), options["level"], texture)
     with user_errors(), progress_bar(as_json) as progress:
-        session = ModelSession(open_chosen_model(run, class_name, runs, options))
-        output = options["output"] or session.source.run / "exported" / session.source.checkpoint.name
-        shapes = chosen_shapes(session, options)
-        result = export_shapes(session, shapes, settings, output, lambda done, total: progress("shapes", done, total))
+        model = open_chosen_model(options, chosen_sampling(options))
+        label = label_of(options["shapes"] or ["0"])
+        output = chosen_output(options, model.results / "exported" / f"{model.checkpoint}-{label}")
+        shapes = chosen_shapes(model.session, options["shapes"])
+        result = export_shapes(
+            model.session, shapes, settings, output, lambda done, total: progress("shapes", done, total)
+        )
     print_result(result, output, as_json, f"{len(shapes)} exported")

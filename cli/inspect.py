@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from voncli.options import FolderType, folder_option, json_option, print_json
-from voncli.output import disk_errors, user_errors
+from voncli.command import Command, option
+from voncli.options import json_option
+from voncli.output import disk_errors, print_json, user_errors
+from voncli.settings import FolderType, folder_option
 
 if TYPE_CHECKING:
     from vondata.types import Event, Kind
 
 
-@click.command(short_help="Shows what a prepared dataset holds.")
+@click.command(cls=Command, short_help="Show what a prepared dataset holds.")
 @click.argument("folder", type=FolderType("copied"), required=False)
-@folder_option("data", help="Folder of the prepared dataset, when it is not given as argument.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes that draw pictures. [default: one per core]")
-@click.option("--page/--no-page", default=True, show_default=True, help="Write the page to look at.")
-@click.option("--verify", is_flag=True, help="Compare every file with its checksum; damage ends with exit code 1.")
+@folder_option("data", help="Show this dataset, when it is not given as argument.")
+@option("--workers", type=click.IntRange(min=0), help="Draw pictures in this many processes. [default: one per core]")
+@option("--page/--no-page", default=True, show_default=True, heading="Output", help="Write the page to look at.")
+@option("--verify", is_flag=True, help="Compare every file with its checksum; damage ends with exit code 1.")
 @json_option
 def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, verify: bool, as_json: bool) -> None:
     """Shows what the prepared dataset in FOLDER holds and writes its page, report/index.html."""

@@ -11,19 +11,10 @@ import time
 from collections.abc import Sequence
 
 import click
+from voncli.output import end_signals
 
 # How long the others have to end by themselves once one has.
 GRACE_S = 15.0
-INTERRUPTED = 130
-
-
-class RememberingCommand(click.Command):
-    """A command that keeps its arguments as they were given, to start processes with the same ones."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses them, and keeps them in the context's `meta`."""
-        ctx.meta["von.arguments"] = list(args)
-        return super().parse_args(ctx, args)
 
 
 def train_on_devices(count: int, arguments: Sequence[str]) -> None:
@@ -37,8 +28,8 @@ def train_on_devices(count: int, arguments: Sequence[str]) -> None:
         click.ClickException: one was killed; those that fail say why themselves.
         SystemExit: with the exit code of the first that failed.
     """
-    processes = [_start(arguments, rank, count, port) for port in [_free_port()] for rank in range(count)]
-    before = {each: signal.signal(each, lambda number, _: _send(processes, number)) for each in _SIGNALS}
+    processes = [_start(arguments, rank, count, port) for port in [free_port()] for rank in range(count)]
+    before = {each: signal.signal(each, lambda number, _: _send(processes, number)) for each in end_signals()}
     try:
         first = _wait(processes)
         for rank, process in enumerate(processes):
@@ -63,9 +54,6 @@ def train_on_devices(count: int, arguments: Sequence[str]) -> None:
     raise SystemExit(code)
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
 def _start(arguments: Sequence[str], rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
     # The variables that torchrun sets, so that training knows one way of being several.
     variables = {
@@ -79,13 +67,29 @@ def _start(arguments: Sequence[str], rank: int, count: int, port: int) -> subpro
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
     environment = {**threads, **os.environ, **{name: str(value) for name, value in variables.items()}}
     # A session of its own, or Ctrl-C would reach it twice: from the terminal and from here.
-    command = [sys.executable, "-m", "voncli", "train", *arguments, "--devices=1"]
+    command = [sys.executable, "-m", "voncli", "train", *_without(arguments, "--devices", "--serve"), "--devices=1"]
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
-def _free_port() -> int:
+def _without(arguments: Sequence[str], counted: str, flag: str) -> list[str]:
+    """The arguments without an option that takes a value and without a flag."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip or argument in (counted, flag):
+            skip = argument == counted
+        elif not argument.startswith(f"{counted}="):
+            kept.append(argument)
+    return kept
+
+
+def free_port(wanted: int = 0) -> int:
+    """A port that nothing on this machine listens on: the one wanted, else any."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import click
+from voncli.command import Group
 from voncli.demo import demo
+from voncli.doctor import doctor
 from voncli.edit import edit
 from voncli.evaluate import evaluate
 from voncli.export import export
@@ -11,21 +13,51 @@ from voncli.generate import generate
 from voncli.inspect import inspect
 from voncli.interpolate import interpolate
 from voncli.merge import merge
-from voncli.options import load_settings
 from voncli.pack import pack
 from voncli.prepare import prepare
 from voncli.reconstruct import reconstruct
 from voncli.render import render
 from voncli.serve import serve
+from voncli.settings import load_settings
 from voncli.train import train
 from voncli.train_classifier import train_classifier
 from voncli.transfer import transfer
 
 from vondata import __version__
 
+HEADINGS = {
+    "Data": ("demo", "render", "prepare", "inspect", "pack", "merge"),
+    "Training and scores": ("train", "evaluate", "train-classifier"),
+    "Pictures and shapes": ("generate", "edit", "interpolate", "transfer", "reconstruct", "export", "serve"),
+    "This machine": ("doctor",),
+}
+VERBS = (
+    demo,
+    doctor,
+    edit,
+    evaluate,
+    export,
+    generate,
+    inspect,
+    interpolate,
+    merge,
+    pack,
+    prepare,
+    reconstruct,
+    render,
+    serve,
+    train,
+    train_classifier,
+    transfer,
+)
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VON"})
-@click.version_option(__version__, "-V", "--version", prog_name="von")
+
+@click.group(
+    cls=Group,
+    headings=HEADINGS,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VON"},
+)
+@click.version_option(__version__, "-V", "--version", prog_name="von", help="Print the version and leave.")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Visual Object Networks: raw 3D models and photos in; trained shape, viewpoint and texture out.
@@ -35,19 +67,5 @@ def main(context: click.Context) -> None:
     context.default_map = load_settings(main)
 
 
-main.add_command(demo)
-main.add_command(edit)
-main.add_command(evaluate)
-main.add_command(export)
-main.add_command(generate)
-main.add_command(inspect)
-main.add_command(interpolate)
-main.add_command(merge)
-main.add_command(pack)
-main.add_command(prepare)
-main.add_command(reconstruct)
-main.add_command(render)
-main.add_command(serve)
-main.add_command(train)
-main.add_command(transfer)
-main.add_command(train_classifier)
+for verb in VERBS:
+    main.add_command(verb)

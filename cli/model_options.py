@@ -1,59 +1,99 @@
-"""Which trained model a verb works with: the options that say so, and how its errors reach the user."""
+"""Which trained model a verb works with: the options that say so, and the model that they name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from voncli.options import LOCAL_PATH, FiniteRange, folder_option, print_json
+from voncli.command import option
+from voncli.options import all_of
+from voncli.settings import FiniteRange, FolderType, folder_option
 
 if TYPE_CHECKING:
+    from vondata.io.fs import RemoteFolder
     from vonmodel.inference.sampling import SamplingOptions
-    from vonmodel.inference.session import LoadedModel
+    from vonmodel.inference.session import ModelSession
     from vonmodel.run_folder import RunFolder
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+BUILTIN = "builtin:"
 
 
-def model_options(command: Command) -> Command:
-    """--run, --class, --runs, --data, --checkpoint and --device: a trained model and the data of its class."""
-    options = [
-        click.option("--run", type=LOCAL_PATH, help="The run folder. [default: the latest run]"),
-        click.option("--class", "class_name", help="The run of this class, in place of --run."),
-        folder_option("runs", help="Where the runs are."),
-        folder_option("data", help="The prepared dataset."),
-        click.option("--checkpoint", help="Name of a checkpoint. [default: the newest]"),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def run_options(command: Decorated) -> Decorated:
+    """--run, --class, --runs and --data: a run and the data of its class."""
+    return all_of(
+        [
+            option(
+                "--run",
+                type=FolderType("used"),
+                heading="Model",
+                group="run",
+                help="Use the run in this folder or behind this URL. [default: the run trained last]",
+            ),
+            option(
+                "--class",
+                "class_name",
+                metavar="NAME",
+                heading="Model",
+                group="run",
+                help="Use the run of this class, in place of --run.",
+            ),
+            folder_option("runs", heading="Model", help="Look for runs in this folder."),
+            folder_option("data", heading="Model", help="Take prepared shapes and viewpoints from this dataset."),
+        ]
+    )(command)
 
 
-def sampling_options(command: Command) -> Command:
+device_option = option(
+    "--device",
+    default="auto",
+    show_default=True,
+    heading="Model",
+    help="Compute on auto, cpu, cuda, cuda:N or mps.",
+)
+
+
+checkpoint_option = option(
+    "--checkpoint",
+    default="newest",
+    show_default=True,
+    metavar="newest|STEP|NAME",
+    heading="Model",
+    group="checkpoints",
+    help="Use the newest checkpoint, the one of a step, or the one of a name.",
+)
+
+
+def model_options(command: Decorated) -> Decorated:
+    """`run_options`, --checkpoint and --device: a trained model and the data of its class."""
+    return run_options(checkpoint_option(device_option(command)))
+
+
+def sampling_options(command: Decorated) -> Decorated:
     """--pieces and --truncation: what of generated shapes is kept, and how far from the middle codes are drawn."""
-    options = [
-        click.option(
-            "--pieces",
-            type=click.Choice(["largest", "all"]),
-            default="largest",
-            show_default=True,
-            help="Drop what hangs loose of a generated shape, or keep it.",
-        ),
-        click.option(
-            "--truncation",
-            type=FiniteRange(0, 2, min_open=True),
-            default=1.0,
-            show_default=True,
-            help="Spread of the codes drawn: 1 as in training, 0.7 plainer and better.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return all_of(
+        [
+            option(
+                "--pieces",
+                type=click.Choice(["largest", "all"]),
+                default="largest",
+                show_default=True,
+                heading="Model",
+                help="Drop what hangs loose of a generated shape, or keep it.",
+            ),
+            option(
+                "--truncation",
+                type=FiniteRange(0, 2, min_open=True),
+                default=1.0,
+                show_default=True,
+                heading="Model",
+                help="Draw codes with this spread: 1 as in training, 0.7 plainer and better.",
+            ),
+        ]
+    )(command)
 
 
 def chosen_sampling(options: Mapping[str, Any]) -> SamplingOptions:
@@ -63,45 +103,60 @@ def chosen_sampling(options: Mapping[str, Any]) -> SamplingOptions:
     return SamplingOptions(options["pieces"], options["truncation"])
 
 
-def output_option(folder: str) -> Callable[[Command], Command]:
-    """--output; the default is a folder of this name in the run, by checkpoint."""
-    return click.option(
-        "--output",
-        type=LOCAL_PATH,
-        help=f"The folder to write. [default: RUN/{folder}/<checkpoint>]",
-    )
+@dataclass(frozen=True)
+class ChosenRun:
+    """The run that a verb works with.
+
+    Attributes:
+        folder: the run.
+        results: the folder below which results go: the run's own or, for a copy of a remote run and for one that is
+            built in, the current folder.
+    """
+
+    folder: RunFolder
+    results: Path
 
 
-def print_result(result: dict[str, Any], output: Path, as_json: bool, summary: str) -> None:
-    """Prints what a verb made: its result.json, or a line on it and the page to open."""
-    page = output / "index.html"
-    if as_json:
-        print_json({"page": page, "folder": output, **result})
-        return
-    click.echo(f"{summary} with checkpoint {result['checkpoint']['name']}; open")
-    click.echo(str(page))
-
-
-def choose_run(run: Path | None, class_name: str | None, runs: Path) -> RunFolder:
-    """The run that the options name, else the one with the newest checkpoint.
+def chosen_run(options: Mapping[str, Any]) -> ChosenRun:
+    """The run that the options of `run_options` name, else the one with the newest checkpoint.
 
     Raises:
         click.UsageError: both a run and a class are named.
         RunError: there is no such run.
+        RemoteError: the URL of a run cannot be read.
     """
     from vondata.classes import load_class
     from vonmodel.run_folder import RunFolder, latest_run
 
+    run: Path | RemoteFolder | None = options["run"]
+    class_name, runs = options["class_name"], options["runs"]
     if run is not None and class_name is not None:
-        source = click.get_current_context().get_parameter_source
-        typed = [name for name in ("run", "class_name") if source(name) is click.core.ParameterSource.COMMANDLINE]
-        if len(typed) == 2:
-            raise click.UsageError("--run and --class both name a run: give one of them")
-        # What is typed goes before what a file or the environment says.
-        run = None if typed == ["class_name"] else run
-    if run is None and class_name is None:
-        return latest_run(runs)
-    return RunFolder(run if run is not None else runs / load_class(str(class_name)).name)
+        raise click.UsageError("--run and --class both name a run: give one of them")
+    if run is None:
+        folder = latest_run(runs) if class_name is None else RunFolder(runs / load_class(class_name).name)
+        return ChosenRun(folder, folder.path)
+    if isinstance(run, Path):
+        return ChosenRun(RunFolder(run), run)
+    from voncli.output import local_copy
+
+    copy = local_copy(run, asked=True, why="")
+    assert copy is not None
+    return ChosenRun(RunFolder(copy), Path())
+
+
+def chosen_checkpoint(run: RunFolder, wanted: str) -> str | None:
+    """The name of the checkpoint that `--checkpoint` says; None for the newest.
+
+    A step names the checkpoint of the latest stage that has one at this step.
+    """
+    from vonmodel.checkpoint import list_checkpoints
+
+    if wanted == "newest":
+        return None
+    if not wanted.isdecimal():
+        return wanted
+    found = [each.name for each in list_checkpoints(run.path) if each.step == int(wanted)]
+    return found[-1] if found else wanted
 
 
 def choose_device(name: str) -> str:
@@ -115,47 +170,47 @@ def choose_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    if kind not in {"cpu", "cuda"} or (index and not index.isdigit()) or (kind == "cpu" and index):
-        raise click.UsageError(f"--device {name}: use auto, cpu, cuda or cuda:N")
+    if kind not in {"cpu", "cuda", "mps"} or (index and not index.isdigit()) or (kind != "cuda" and index):
+        raise click.UsageError(f"--device {name}: use auto, cpu, cuda, cuda:N or mps")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise click.UsageError("--device mps: this machine has no Metal device")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise click.UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
     return name
 
 
-def open_chosen_model(
-    run: Path | None, class_name: str | None, runs: Path, options: Mapping[str, Any]
-) -> LoadedModel:
-    """The model that the options of `model_options` and `sampling_options` name, loaded.
+@dataclass(frozen=True)
+class ChosenModel:
+    """The model that a verb works with.
 
-    Raises as `choose_run` and `choose_device`.
+    Attributes:
+        session: the model, loaded.
+        results: see `ChosenRun`.
     """
-    from vonmodel.inference.session import open_model
+
+    session: ModelSession
+    results: Path
+
+    @property
+    def checkpoint(self) -> str:
+        """The name of its checkpoint."""
+        return self.session.source.checkpoint.name
+
+
+def open_chosen_model(options: Mapping[str, Any], sampling: SamplingOptions) -> ChosenModel:
+    """The model that the options of `model_options` name, loaded, its codes drawn as `sampling` says.
+
+    Raises as `chosen_run` and `choose_device`.
+    """
+    from vonmodel.inference.session import ModelSession, open_model
 
     device = choose_device(options["device"])
-    folder = choose_run(run, class_name, runs)
-    return open_model(
-        folder.path,
+    run = chosen_run(options)
+    source = open_model(
+        run.folder.path,
         data=options["data"],
-        checkpoint=options["checkpoint"],
+        checkpoint=chosen_checkpoint(run.folder, options["checkpoint"]),
         device=device,
-        sampling=chosen_sampling(options),
+        sampling=sampling,
     )
-
-
-@contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on standard error, nothing where that is no terminal; it is told what, how many, of how many."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield report
+    return ChosenModel(ModelSession(source), run.results)

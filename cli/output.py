@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
+from voncli.command import is_quiet
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from vonmodel.evaluation.paper_table import Row
 
 
+EXIT_INTERRUPTED = 130  # of every verb that Ctrl-C or a request to end stopped; what was done is kept
 LINE_EVERY_S = 10.0
 PIPE_WIDTH = 200
 
@@ -184,7 +187,7 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-MAX_BYTES_UNASKED = 1_000_000_000
+MAX_UNASKED_COPY_BYTES = 1_000_000_000
 
 
 def local_copy(data: Path | RemoteFolder, *, asked: bool, why: str) -> Path | None:
@@ -202,11 +205,11 @@ def local_copy(data: Path | RemoteFolder, *, asked: bool, why: str) -> Path | No
         return data
     from vondata.io.mirror import MirrorTooLargeError, mirror
 
-    def tell(here: int, total: int) -> None:
-        click.echo(f"{data}: {here / 1e6:,.1f} of {total / 1e6:,.1f} MB are here", err=True)
+    def report(here: int, total: int) -> None:
+        note(f"{data}: {here / 1e6:,.1f} of {total / 1e6:,.1f} MB are here")
 
     try:
-        return mirror(data, tell, max_bytes=None if asked else MAX_BYTES_UNASKED)
+        return mirror(data, report, max_bytes=None if asked else MAX_UNASKED_COPY_BYTES)
     except MirrorTooLargeError as error:
         click.echo(f"{why}: {error}.", err=True)
         return None
@@ -218,7 +221,7 @@ DISK_ERRORS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, err
 
 @contextmanager
 def disk_errors(place: object) -> Iterator[None]:
-    """Says in words that nothing can be written to a place, or that its disk is full."""
+    """Turns errors of a full or read-only disk into a message that names the place."""
     try:
         yield
     except OSError as error:
@@ -231,7 +234,7 @@ def disk_errors(place: object) -> Iterator[None]:
         ) from error
 
 
-def in_words(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """What went wrong with which file, where it may have been any of those that a command reads and writes."""
     where = f"{error.filename}: " if error.filename else ""
     what = f"{where}{error.strerror or error}"
@@ -251,7 +254,7 @@ def user_errors() -> Iterator[None]:
     except BrokenPipeError:  # whoever reads the output has enough, as `head` has
         raise
     except OSError as error:
-        raise click.ClickException(in_words(error)) from error
+        raise click.ClickException(describe_os_error(error)) from error
 
 
 # What the command line adds to an error of the libraries, by its class: options and verbs that do what the message
@@ -262,17 +265,17 @@ ADVICE: Mapping[str, str] = {
     "ClassifierMissingError": "von train-classifier",
     "ClassifierMismatchError": "von train-classifier --resolution {resolution} --representation {representation}",
     "ConfigChangedError": "--run names another one",
-    "DataFolderFullError": "--data",
+    "DataFolderFullError": "--output",
     "EmptyDatasetError": "von inspect shows the reasons",
     "EmptyShapeError": "von prepare with --force",
     "IdConflictError": "--prefer-first",
     "ListenError": "--port",
     "ManifestMissingError": "von prepare {source} --class {class_name}",
-    "MergeTargetError": "--into",
+    "MergeTargetError": "--output",
     "MixedSettingsError": "--mixed-settings",
     "NoSurfaceError": "--level",
     "NonFiniteLossError": "--run and --skip-nonfinite",
-    "PathTooShortError": "--seed or --texture-seed",
+    "PathTooShortError": "--shape or --texture, twice or more",
     "PhotoUnreadableError": "von prepare images --force",
     "ReconstructionMissingError": "von reconstruct",
     "RemoteHostError": "--allow-host NAME",
@@ -281,7 +284,7 @@ ADVICE: Mapping[str, str] = {
     "RunMissingError": "von train --class CLASS",
     "SchedulerUnreachableError": "--scheduler ADDRESS, or leave it out",
     "ShapeFileError": "von prepare with --force",
-    "ShardTargetError": "--into",
+    "ShardTargetError": "--output",
     "StageOrderError": "leave --stage out, or --stage {before}",
     "UnfitWorkersError": "--scheduler",
     "WeightsMissingError": "--download fetches them, --inception-weights names a file, --features random needs none",
@@ -302,10 +305,10 @@ def cli_error(error: VonError) -> click.ClickException:
 def error_text(error: VonError) -> str:
     """The error's message, and the options that help."""
     advice = next((ADVICE[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in ADVICE), None)
-    return str(error) if advice is None else f"{error} ({advice.format(**_words_of(error))})"
+    return str(error) if advice is None else f"{error} ({advice.format(**_fields_of(error))})"
 
 
-def _words_of(error: VonError) -> dict[str, Any]:
+def _fields_of(error: VonError) -> dict[str, Any]:
     """The error's attributes, and what the command line calls them."""
     words = dict(vars(error))
     match words:
@@ -316,40 +319,120 @@ def _words_of(error: VonError) -> dict[str, Any]:
     return words
 
 
-@contextmanager
-def stop_on_signal() -> Iterator[list[int]]:
-    """Collects the first Ctrl-C or request to end, for the training loop to see; the second one ends at once."""
-    received: list[int] = []
+class StopRequest:
+    """Whether a running verb is asked to end: by Ctrl-C, by a signal, or because nobody reads its output any more.
 
-    def receive(number: int, _: object) -> None:
-        if received:
+    Attributes:
+        requested: whether it is.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def receive(self, number: int, _: object) -> None:
+        """Handles a signal: the first one asks to end, the second one ends at once."""
+        if self.requested:
             raise KeyboardInterrupt
-        received.append(number)
+        self.requested = True
         if os.environ.get("RANK", "0") == "0":
-            click.echo("\nStopping after this step and saving; once more to stop at once.", err=True)
+            self.print("\nStopping after this step and saving; once more to stop at once.", err=True)
 
-    before = {each: signal.signal(each, receive) for each in (signal.SIGINT, signal.SIGTERM)}
+    def print(self, text: str, *, err: bool = False) -> None:
+        """Prints a line; a pipe that is closed or a terminal that is gone asks to end, as a signal does."""
+        try:
+            click.echo(text, err=err)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            self.requested = True
+            _discard_output()
+
+
+def _discard_output() -> None:
+    """Sends what is printed from now on nowhere, also what Python flushes when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def end_signals() -> list[signal.Signals]:
+    """The signals that ask a process to end, of those that this system has and that are not ignored (as by nohup)."""
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    return [each for each in known if each == signal.SIGINT or signal.getsignal(each) != signal.SIG_IGN]
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Turns Ctrl-C, a request to end and a lost terminal into a `StopRequest` for as long as the block lasts."""
+    stop = StopRequest()
+    before = {each: signal.signal(each, stop.receive) for each in end_signals()}
     try:
-        yield received
+        yield stop
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
 
 
 @contextmanager
-def disk_errors_said_once() -> Iterator[None]:
-    """Keeps what the thread that writes TensorBoard's files could not write from being told twice.
+def thread_errors_once() -> Iterator[None]:
+    """Keeps OSErrors of the thread that writes TensorBoard's files from being printed twice.
 
-    It raises its error in the main thread as well.
+    It raises them in the main thread as well.
     """
     before = threading.excepthook
 
-    def tell(arguments: threading.ExceptHookArgs) -> None:
+    def print_others(arguments: threading.ExceptHookArgs) -> None:
         if not isinstance(arguments.exc_value, OSError):
             before(arguments)
 
-    threading.excepthook = tell
+    threading.excepthook = print_others
     try:
         yield
     finally:
         threading.excepthook = before
+
+
+@contextmanager
+def progress_bar(hidden: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on a terminal's standard error; its function takes what is done, how many, and of how many."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=hidden or is_quiet() or not console.is_terminal
+    ) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def print_json(result: Any) -> None:
+    """Prints a result for machines."""
+    click.echo(json.dumps(result, indent=2, default=str))
+
+
+def print_result(result: dict[str, Any], output: Path, as_json: bool, summary: str) -> None:
+    """Prints what a verb made: its result.json, or a line on it and the page to open."""
+    page = output / "index.html"
+    if as_json:
+        print_json({"page": page, "folder": output, **result})
+        return
+    note(f"{summary} with checkpoint {result['checkpoint']['name']}; open", err=False)
+    click.echo(str(page))
+
+
+def note(text: str, *, err: bool = True) -> None:
+    """Prints a line that -q leaves out."""
+    if not is_quiet():
+        click.echo(text, err=err)

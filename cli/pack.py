@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from voncli.options import FolderType, folder_option, json_option, print_json
-from voncli.output import disk_errors, user_errors
+from voncli.command import Command, option
+from voncli.options import json_option
+from voncli.output import disk_errors, print_json, user_errors
+from voncli.settings import FolderType, folder_option
 
 if TYPE_CHECKING:
     from vondata.dataset.write_shards import ShardedPart
@@ -15,27 +17,35 @@ if TYPE_CHECKING:
     from vondata.types import Kind
 
 
-@click.command(short_help="Writes a prepared dataset as a few large files.")
-@folder_option("data", help="Folder or URL of the prepared dataset.")
-@click.option(
-    "--into", type=FolderType("used"), required=True, help="New folder, or URL, that the shards are written to."
+@click.command(cls=Command, short_help="Write a prepared dataset as a few large files.")
+@folder_option("data", help="Pack this prepared dataset, a folder or URL.")
+@option("--class", "class_names", multiple=True, metavar="NAME", help="Pack this class too. [default: all]")
+@option("--shard-size", default="500MB", show_default=True, metavar="SIZE", help="Make shards about this large.")
+@option(
+    "-o",
+    "--output",
+    type=FolderType("used"),
+    required=True,
+    old=("--into",),
+    heading="Output",
+    help="Write the shards into this new folder, or behind this URL.",
 )
-@click.option("--class", "class_names", multiple=True, metavar="NAME", help="Class to pack. [default: all]")
-@click.option("--shard-size", default="500MB", show_default=True, metavar="SIZE", help="Size of a shard, about.")
 @json_option
-def pack(data: Path, into: Path | RemoteFolder, class_names: tuple[str, ...], shard_size: str, as_json: bool) -> None:
+def pack(
+    data: Path, output: Path | RemoteFolder, class_names: tuple[str, ...], shard_size: str, as_json: bool
+) -> None:
     """Writes the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
     from voncli.output import ProgressReporter
 
     from vondata.dataset.write_shards import write_shards
 
     parts = _parts(data, class_names)
-    with user_errors(), ProgressReporter() as progress, disk_errors(f"--into {into}"):
-        packed = write_shards(data, into, parts, shard_bytes=_bytes(shard_size), on_event=progress)
+    with user_errors(), ProgressReporter() as progress, disk_errors(output):
+        packed = write_shards(data, output, parts, shard_bytes=_bytes(shard_size), on_event=progress)
     if as_json:
-        print_json({"data": str(data), "into": str(into), "parts": [_as_json(part) for part in packed]})
+        print_json({"data": str(data), "into": str(output), "parts": [_as_json(part) for part in packed]})
     else:
-        _print(packed, into)
+        _print(packed, output)
 
 
 def _parts(data: Path, class_names: tuple[str, ...]) -> list[tuple[str, Kind]]:

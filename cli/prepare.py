@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from voncli.options import FiniteRange, FolderType, folder_option
+from voncli.command import Group, option
 from voncli.output import error_text, local_copy
 from voncli.prepare_run import PrepareCommand, run_options, run_preparation
+from voncli.settings import FiniteRange, FolderType, folder_option
 
 if TYPE_CHECKING:
     from vondata.frames import Axis
@@ -41,14 +42,14 @@ class SourceFolder:
     root: Path
     remote: RemoteFolder | None = None
 
-    def own(self, items: Iterator[Item]) -> Iterator[Item]:
+    def items_of(self, items: Iterator[Item]) -> Iterator[Item]:
         """Items found under root, as items of the folder itself."""
         from vondata.io.listing import remote_items
 
         return items if self.remote is None else remote_items(items, self.root, self.remote)
 
-    def words(self, text: object) -> str:
-        """A text that speaks of root, speaking of the folder."""
+    def with_url(self, text: object) -> str:
+        """A text that names root, with the URL of the folder in its place."""
         return str(text) if self.remote is None else str(text).replace(str(self.root), self.remote.url)
 
 
@@ -97,19 +98,19 @@ def found_items(sources: Sequence[tuple[SourceFolder, Iterator[Item]]], command:
     found = False
     for folder, items in sources:
         try:
-            for item in folder.own(items):
+            for item in folder.items_of(items):
                 found = True
                 yield item
         except CollectionMissingError as error:
-            missing.append(folder.words(f"{error}. {_what_is_in(folder.root)}"))
+            missing.append(folder.with_url(f"{error}. {_what_is_in(folder.root)}"))
     if missing and not (found and command.class_names):
         raise click.UsageError(" ".join(missing))
     if not found:
         names = ", ".join(each.name for each in command.classes())
-        inside = " ".join(each.words(f"{each.root}: {_what_is_in(each.root)}") for each, _ in sources)
+        inside = " ".join(each.with_url(f"{each.root}: {_what_is_in(each.root)}") for each, _ in sources)
         raise click.UsageError(f"nothing was found of the classes {names}. {inside}")
-    for words in missing:
-        click.echo(f"Passed over: {words}", err=True)
+    for message in missing:
+        click.echo(f"Passed over: {message}", err=True)
 
 
 def _what_is_in(folder: Path) -> str:
@@ -123,7 +124,7 @@ def _what_is_in(folder: Path) -> str:
     return f"It holds: {', '.join(names)}{more}."
 
 
-match_option = click.option(
+match_option = option(
     "--match-viewpoints/--no-match-viewpoints",
     default=None,
     help="Find the viewpoints of photos without annotation by the prepared shapes of their class. "
@@ -136,7 +137,7 @@ def match_classes(
     class_names: Iterable[str],
     wanted: bool | None,
     workers: int,
-    tell: Callable[[Event], None],
+    on_event: Callable[[Event], None],
 ) -> dict[str, MatchCount]:
     """Matches the photos of these classes; by class, what became of them.
 
@@ -145,7 +146,7 @@ def match_classes(
         class_names: the classes; one without class file, such as that of stray annotations, is passed over.
         wanted: None matches the classes that have prepared shapes.
         workers: threads that sketch shapes.
-        tell: told of the progress.
+        on_event: called with each event of the matching.
 
     Raises:
         click.ClickException: a class has no shapes and `wanted` says it must, or a shape is damaged.
@@ -167,9 +168,9 @@ def match_classes(
     for name in names:
         try:
             if isinstance(data, Path):
-                counts[name] = match_photos(data, name, workers=workers, on_event=tell)
+                counts[name] = match_photos(data, name, workers=workers, on_event=on_event)
             else:
-                counts[name] = match_remote_photos(data, copy, name, workers=workers, on_event=tell)
+                counts[name] = match_remote_photos(data, copy, name, workers=workers, on_event=on_event)
         except (ManifestMissingError, NoShapesError) as error:
             if wanted:
                 raise click.ClickException(f"--match-viewpoints: {error_text(error)}") from error
@@ -210,23 +211,27 @@ def _explain(context: click.Context, option: click.Parameter, name: str | None) 
     context.exit()
 
 
-resolution_option = click.option(
-    "--resolution", type=click.IntRange(32, 256), default=128, show_default=True, help="Voxels on each axis."
+resolution_option = option(
+    "--resolution",
+    type=click.IntRange(32, 256),
+    default=128,
+    show_default=True,
+    help="Make grids of this many voxels on each axis.",
 )
-distance_option = click.option(
+distance_option = option(
     "--distance",
     type=click.Choice(("fast", "exact")),
     default="fast",
     show_default=True,
-    help="Distances exact near the surface, or everywhere at many times the cost.",
+    help="Compute distances that are exact near the surface, or everywhere at many times the cost.",
 )
-keep_duplicates_option = click.option(
+keep_duplicates_option = option(
     "--keep-duplicates", is_flag=True, help="Take shapes that are the same as that of another file."
 )
 
 
-@click.group(short_help="Turns raw meshes and photos into a dataset.")
-@click.option(
+@click.group(cls=Group, short_help="Turn raw meshes and photos into a dataset.")
+@option(
     "--explain",
     metavar="REASON",
     is_flag=False,
@@ -234,7 +239,7 @@ keep_duplicates_option = click.option(
     expose_value=False,
     is_eager=True,
     callback=_explain,
-    help="Say what a reason of rejection means and what to do; without a name, all of them.",
+    help="Print what a reason of rejection means and what to do; without a name, all of them.",
 )
 def prepare() -> None:
     """Turns raw meshes and photos into a dataset, with one row per item found and a reason for each one left out.
@@ -243,24 +248,22 @@ def prepare() -> None:
     """
 
 
-@prepare.command(short_help="Prepares the shapes of ShapeNetCore.")
+@prepare.command(short_help="Prepare the shapes of ShapeNetCore.")
 @folder_option(
     "shapenet",
     "--root",
     "--shapenet",
-    help="ShapeNetCore v1 or v2: a folder or URL with one folder per synset.",
+    help="Read ShapeNetCore v1 or v2 from this folder or URL, which has one folder per synset.",
     urls="used",
 )
 @resolution_option
 @distance_option
-@click.option(
-    "--binvox", is_flag=True, help="Take the voxels of the collection's .binvox files instead of its meshes."
-)
-@click.option("--up", type=click.Choice(AXES), help="The axis of the models that points up.  [default: y]")
-@click.option(
+@option("--binvox", is_flag=True, help="Take the voxels of the collection's .binvox files instead of its meshes.")
+@option("--up", type=click.Choice(AXES), help="Take this axis of the models to point up. [default: y]")
+@option(
     "--front",
     type=click.Choice(AXES),
-    help="The axis that the models' front faces.  [default: by the layout, x of version 1 and -z of version 2]",
+    help="Take the front to face along this axis. [default: by the layout, x of version 1 and -z of version 2]",
 )
 @keep_duplicates_option
 @run_options
@@ -303,23 +306,32 @@ def _prepare_shapes(
     run_preparation(command, "shapes", found, prepare_shape, settings, duplicate_review(keep_duplicates))
 
 
-@prepare.command(short_help="Prepares the meshes of any folder, all of one class.")
-@click.option(
-    "--root", type=FolderType("used"), required=True, help="Folder or URL of OBJ, OFF, PLY, STL or GLB files."
+@prepare.command(short_help="Prepare the meshes of any folder, all of one class.")
+@option(
+    "--root",
+    type=FolderType("used"),
+    required=True,
+    help="Read OBJ, OFF, PLY, STL and GLB files from this folder or URL.",
 )
-@click.option("--up", type=click.Choice(AXES), default="y", show_default=True, help="The axis that points up.")
-@click.option(
-    "--front", type=click.Choice(AXES), default="-z", show_default=True, help="The axis that the front faces."
+@option(
+    "--up", type=click.Choice(AXES), default="y", show_default=True, help="Take this axis of the files to point up."
+)
+@option(
+    "--front",
+    type=click.Choice(AXES),
+    default="-z",
+    show_default=True,
+    help="Take the front to face along this axis.",
 )
 @resolution_option
 @distance_option
-@click.option("--binvox", is_flag=True, help="Take .binvox files instead of meshes.")
-@click.option(
+@option("--binvox", is_flag=True, help="Take .binvox files instead of meshes.")
+@option(
     "--pattern",
     "patterns",
     multiple=True,
     metavar="PATTERN",
-    help="Take only files whose path ends so, such as normalized_model.obj or 'models/*.ply'; may be repeated.",
+    help="Take only files whose path ends so, such as normalized_model.obj or 'models/*.ply'; repeat for more.",
 )
 @keep_duplicates_option
 @run_options
@@ -347,34 +359,45 @@ def meshes(
     _prepare_shapes(folder, items, command, (resolution, distance, keep_duplicates))
 
 
-@prepare.command(short_help="Prepares the photos of Pix3D, and of any folder.")
-@folder_option("pix3d", help="Pix3D, or a folder in its layout: pix3d.json, img/ and mask/.", urls="used")
-@folder_option("photos", help="A folder of photos for each class.", urls="used")
-@click.option(
+@prepare.command(short_help="Prepare the photos of Pix3D, and of any folder.")
+@folder_option(
+    "pix3d", help="Read Pix3D, or a folder in its layout: pix3d.json, img/ and mask/.", urls="used", group="photos"
+)
+@folder_option(
+    "photos", help="Read photos from this folder, which has one folder per class.", urls="used", group="photos"
+)
+@option(
     "--renders",
     type=FolderType("used"),
-    help="What von render wrote: photos whose mask and viewpoint are exact. Views that look alike are all taken.",
+    group="photos",
+    help="Read what von render wrote: photos whose mask and viewpoint are exact. Views that look alike all stay.",
 )
-@click.option("--size", type=click.IntRange(16, 2048), default=128, show_default=True, help="Side in pixels.")
-@click.option("--keep-truncated", is_flag=True, help="Take annotated photos whose object is cut by the border.")
-@click.option("--keep-occluded", is_flag=True, help="Take annotated photos whose object is hidden in good part.")
-@click.option("--keep-slightly-occluded", is_flag=True, help="Take annotated photos whose object is hidden a little.")
-@click.option(
+@option(
+    "--size",
+    type=click.IntRange(16, 2048),
+    default=128,
+    show_default=True,
+    help="Make cut-outs of this many pixels an edge.",
+)
+@option("--keep-truncated", is_flag=True, help="Take annotated photos whose object is cut by the border.")
+@option("--keep-occluded", is_flag=True, help="Take annotated photos whose object is hidden in good part.")
+@option("--keep-slightly-occluded", is_flag=True, help="Take annotated photos whose object is hidden a little.")
+@option(
     "--max-roll",
     type=FiniteRange(0, 180),
     default=10.0,
     show_default=True,
     metavar="DEGREES",
-    help="The largest in-plane rotation of an annotated camera.",
+    help="Leave out annotated photos whose camera is rolled by more than this.",
 )
-@click.option(
+@option(
     "--segmenter",
     default="grabcut",
     show_default=True,
     metavar="grabcut|FILE",
-    help="What finds objects before a busy background: GrabCut, or a network like U2-Net in an ONNX file.",
+    help="Find objects before a busy background by GrabCut, or by a network like U2-Net in an ONNX file.",
 )
-@click.option("--keep-duplicates", is_flag=True, help="Take photos that show the same picture as another one.")
+@option("--keep-duplicates", is_flag=True, help="Take photos that show the same picture as another one.")
 @match_option
 @run_options
 def images(
@@ -431,8 +454,8 @@ def images(
             prepare_image,
             settings,
             review_of(settings),
-            lambda result, tell: match_classes(
-                command.data, result.classes, match_viewpoints, command.options.workers or 1, tell
+            lambda result, on_event: match_classes(
+                command.data, result.classes, match_viewpoints, command.options.workers or 1, on_event
             ),
         )
     except AnnotationFileError as error:

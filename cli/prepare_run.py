@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from voncli.options import FiniteRange, folder_option, json_option, print_json
-from voncli.output import cli_error, disk_errors, local_copy
+from voncli.command import option
+from voncli.options import json_option
+from voncli.output import EXIT_INTERRUPTED, cli_error, disk_errors, local_copy, print_json
+from voncli.settings import FiniteRange, folder_option
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from vondata.pipeline.run import PreparationResult, Review
     from vondata.types import Event, Item, Kind, Work
 
-    # What became of the photos of each class, given the ledger's result and whom to tell of the progress.
+    # What became of the photos of each class, given the result of the run and a callback for its events.
     Match = Callable[[PreparationResult, Callable[[Event], None]], dict[str, MatchCount]]
 
 
@@ -106,54 +108,69 @@ def _worker_count(workers: int | None) -> int:
 
 def run_options(verb: Callable[..., None]) -> Callable[..., None]:
     """Adds the common options of preparation to a verb, which gets them together as `command`."""
-    page = click.option(
+    page = option(
         "--report/--no-report",
         default=None,
+        heading="Output",
         help="Write the page to look at. [default: yes; for a URL, where at most 1 GB has to be copied here]",
     )
-    data = folder_option("data", help="Folder of the prepared dataset, or its URL.", urls="used")
+    data = folder_option(
+        "data",
+        "-o",
+        "--output",
+        "--data",
+        help="Write the prepared dataset into this folder, or behind this URL.",
+        urls="used",
+        heading="Output",
+    )
     return data(page(job_options(verb)))
 
 
 def job_options(verb: Callable[..., None]) -> Callable[..., None]:
     """Adds the options of any job over a collection; its folder comes as `data`, from an option of the verb's own."""
 
-    @click.option(
+    @option(
         "--class",
         "class_names",
         multiple=True,
         metavar="NAME",
-        help="Class to prepare; repeat for more. [default: all known classes found]",
+        help="Take this class; repeat for more. [default: all known classes found]",
     )
-    @click.option(
-        "--workers", type=click.IntRange(min=0), help="Local processes; 0 works in this one. [default: one per core]"
+    @option("--limit", type=click.IntRange(min=1), help="Take at most this many items of each class.")
+    @option("--force", is_flag=True, help="Do again what is done already.")
+    @option(
+        "--max-rejected",
+        type=RejectLimitType(),
+        help="End with exit code 3 when more items are rejected: a number, or a share such as 5%.",
     )
-    @click.option(
+    @option(
+        "--workers",
+        type=click.IntRange(min=0),
+        heading="Processes",
+        help="Work in this many local processes; 0 works in this one. [default: one per core]",
+    )
+    @option(
         "--scheduler",
         metavar="ADDRESS",
+        heading="Processes",
         help="Work on a running Dask cluster, tcp://host:port. [default: on this machine]",
     )
-    @click.option("--limit", type=click.IntRange(min=1), help="At most this many items of each class.")
-    @click.option("--force", is_flag=True, help="Prepare again what is done already.")
-    @click.option(
+    @option(
         "--item-timeout",
         type=FiniteRange(min=0, min_open=True),
         default=300.0,
         show_default=True,
         metavar="SECONDS",
+        heading="Processes",
         help="Give an item up after this time.",
     )
-    @click.option(
+    @option(
         "--memory-limit",
         default="auto",
         show_default=True,
         metavar="SIZE",
-        help="Memory of each local process, such as 4GB; an item that takes more is given up.",
-    )
-    @click.option(
-        "--max-rejected",
-        type=RejectLimitType(),
-        help="Exit with code 3 when more items are rejected: a number, or a share such as 5%.",
+        heading="Processes",
+        help="Allow each local process this much memory, such as 4GB; an item that takes more is given up.",
     )
     @json_option
     @functools.wraps(verb)
@@ -204,7 +221,7 @@ def run_preparation(
     review: Review | None = None,
     match: Match | None = None,
 ) -> None:
-    """Runs the ledger with progress, matches viewpoints, writes the page, and tells the result.
+    """Runs the preparation with progress, matches viewpoints, writes the page, and prints the result.
 
     Ends the program with the exit code that the result calls for.
     """
@@ -215,13 +232,13 @@ def run_preparation(
 
     log = log_file(command.data)
     try:
-        with ProgressReporter() as progress, disk_errors(f"--data {command.data}"), logs_to(log, progress.say):
+        with ProgressReporter() as progress, disk_errors(command.data), logs_to(log, progress.say):
             result = prepare(kind, items, work, settings, command.data, command.options, progress, review)
             matches = {} if match is None else match(result, progress)
             page = _write_report(command, progress) if result.classes else None
     except KeyboardInterrupt:
         click.echo("\nStopped. What is done stays done; the same command goes on from here.", err=True)
-        raise click.exceptions.Exit(1) from None
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
     except VonError as error:
         raise cli_error(error) from error
     if command.as_json:

@@ -6,90 +6,136 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from voncli.options import LOCAL_PATH, FiniteRange, FolderType
+from voncli.command import Command, option
 from voncli.output import cli_error
 from voncli.prepare import AXES, found_items, source_folder
 from voncli.prepare_run import PrepareCommand, job_options, run_preparation
+from voncli.settings import LOCAL_PATH, FiniteRange, FolderType
 
 if TYPE_CHECKING:
     from vondata.frames import Axis
     from vondata.io.fs import RemoteFolder
 
 
-@click.command(short_help="Renders meshes: images, masks, depth, normals, cameras.")
+@click.command(cls=Command, short_help="Render meshes: images, masks, depth, normals, cameras.")
 @click.argument("root", type=FolderType("used"))
-@click.option(
-    "-o", "--output", "data", type=LOCAL_PATH, required=True, help="Folder to write; the same command resumes in it."
+@option(
+    "-o",
+    "--output",
+    "data",
+    type=LOCAL_PATH,
+    required=True,
+    heading="Output",
+    help="Write into this folder; the same command resumes in it.",
 )
-@click.option(
+@option(
     "--layout",
     type=click.Choice(("shapenet", "meshes")),
     default="shapenet",
     show_default=True,
-    help="ROOT holds a folder per synset, or meshes of the one --class.",
+    help="Read ROOT as a folder per synset, or as meshes of the one --class.",
 )
-@click.option("--up", type=click.Choice(AXES), default="y", show_default=True, help="The axis that points up.")
-@click.option(
-    "--front", type=click.Choice(AXES), default="-z", show_default=True, help="The axis that the front faces."
+@option(
+    "--up", type=click.Choice(AXES), default="y", show_default=True, help="Take this axis of the files to point up."
 )
-@click.option("--views", type=click.IntRange(1, 100_000), default=24, show_default=True, help="Views of a model.")
-@click.option(
-    "--size", type=click.IntRange(8, 4096), default=256, show_default=True, help="Edge of a view in pixels."
+@option(
+    "--front",
+    type=click.Choice(AXES),
+    default="-z",
+    show_default=True,
+    help="Take the front to face along this axis.",
 )
-@click.option(
+@option(
+    "--view-count",
+    "views",
+    type=click.IntRange(1, 100_000),
+    default=24,
+    show_default=True,
+    old=("--views",),
+    heading="Views",
+    help="Draw this many views of a model.",
+)
+@option(
+    "--size",
+    type=click.IntRange(8, 4096),
+    default=256,
+    show_default=True,
+    heading="Views",
+    help="Make views of this many pixels an edge.",
+)
+@option(
     "--cameras",
     type=click.Choice(("class", "sphere", "turntable")),
     default="class",
     show_default=True,
-    help="Drawn as photos of the class are taken, evenly on a sphere, or once around.",
+    heading="Views",
+    help="Place cameras as photos of the class are taken, evenly on a sphere, or once around.",
 )
-@click.option(
+@option(
     "--elevation",
     type=FiniteRange(-90, 90),
     default=20.0,
     show_default=True,
     metavar="DEGREES",
-    help="Height of the turntable's camera.",
+    heading="Views",
+    help="Raise the turntable's camera this far above the horizon.",
 )
-@click.option(
+@option(
     "--fov",
     type=FiniteRange(1, 120),
     default=40.0,
     show_default=True,
     metavar="DEGREES",
-    help="Angle that the edge of a view spans.",
+    heading="Views",
+    help="Let the edge of a view span this angle.",
 )
-@click.option(
+@option(
     "--distance",
     type=FiniteRange(0.5, 1000, min_open=True),
     metavar="DIAGONALS",
-    help="Of the camera from the object's middle. [default: the object just fits]",
+    heading="Views",
+    help="Place the camera this far from the object's middle. [default: the object just fits]",
 )
-@click.option(
+@option(
     "--light",
     type=click.Choice(("studio", "environment", "random")),
     default="studio",
     show_default=True,
-    help="One large lamp, light from everywhere, or a lamp at random.",
+    heading="Light",
+    help="Light by one large lamp, from everywhere, or by a lamp at random.",
 )
-@click.option(
+@option(
     "--background",
     type=click.Choice(("white", "transparent", "room")),
     default="white",
     show_default=True,
-    help="What stands behind the object.",
+    heading="Light",
+    help="Draw the object before this background.",
 )
-@click.option("--shadow", is_flag=True, help="Draw the object's shadow on a floor, on white or transparent ground.")
-@click.option(
-    "--samples", type=click.IntRange(1, 8), default=2, show_default=True, help="Rays along each side of a pixel."
+@option("--shadow", is_flag=True, heading="Light", help="Draw the object's shadow on a white or transparent floor.")
+@option(
+    "--samples",
+    type=click.IntRange(1, 8),
+    default=2,
+    show_default=True,
+    heading="Views",
+    help="Send this many rays along each side of a pixel.",
 )
-@click.option(
+@option(
     "--maps",
     default="mask,depth,normals,position",
     show_default=True,
-    help="What to write beside the image, separated by commas; none writes images alone.",
+    heading="Output",
+    help="Write these beside the image, separated by commas; none writes images alone.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The random seed.")
+@option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    heading="Views",
+    help="Draw everything random with this seed.",
+)
 @job_options
 def render(
     root: Path | RemoteFolder, layout: str, up: Axis, front: Axis, maps: str, command: PrepareCommand, **look: Any

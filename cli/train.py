@@ -5,17 +5,29 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from voncli.local_launch import INTERRUPTED, RememberingCommand, train_on_devices
-from voncli.model_options import choose_device
-from voncli.options import LOCAL_PATH, FiniteRange, folder_option, json_option, print_json
-from voncli.output import disk_errors_said_once, stop_on_signal, user_errors
+from voncli.command import ARGUMENTS, Command, option
+from voncli.local_launch import free_port, train_on_devices
+from voncli.model_options import choose_device, device_option
+from voncli.options import json_option
+from voncli.output import (
+    EXIT_INTERRUPTED,
+    note,
+    print_json,
+    stop_on_signal,
+    thread_errors_once,
+    user_errors,
+)
+from voncli.serve import STUDIO_PORT
+from voncli.settings import LOCAL_PATH, FiniteRange, folder_option
 
 if TYPE_CHECKING:
     from vonmodel.baselines.configs import BaselineName
@@ -49,65 +61,86 @@ def _print_baseline_plan(
         click.echo("\n".join(f"{key}: {value}" for key, value in plan.items()))
 
 
-@click.command(cls=RememberingCommand, short_help="Trains shapes, then textures, then both together.")
-@click.option("--class", "class_name", help="Class to train. [default: the one that was prepared]")
-@click.option(
+@click.command(cls=Command, short_help="Train shapes, then textures, then both together.")
+@option("--class", "class_name", metavar="NAME", help="Train this class. [default: the one that was prepared]")
+@option(
     "--stage",
     type=click.Choice(["shape", "texture", "joint"]),
     help="Train this stage only. [default: all, in order]",
 )
-@click.option(
-    "--preset",
-    type=click.Choice(["demo", "published", "fast", "modern"]),
-    default="published",
-    show_default=True,
-    help="demo learns on a CPU in minutes, published has the paper's numbers, fast is the same on a GPU in bfloat16, "
-    "modern differs where we know better.",
-)
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="JSON file of fields to change in the preset, such as the config.json of a run.",
-)
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="STAGE.FIELD=VALUE",
-    help="Change one field, such as shape.learning_rate=1e-4 or model.resolution=64; repeat for more.",
-)
-@click.option(
+@option(
     "--baseline",
     type=click.Choice(NAMES),
     help="Train this one of the paper's comparisons in place of the model, on the same data for as many steps.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Of everything random.  [default: 0]")
-@click.option("--run", type=LOCAL_PATH, help="The run folder. [default: RUNS/CLASS]")
-@folder_option("runs", help="Where the runs are.")
-@folder_option("data", help="The prepared dataset.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
+@option("--dry-run", is_flag=True, help="Print what would be trained, and train nothing.")
+@option("--serve", is_flag=True, help="Open the studio on the run while it trains.")
+@option(
+    "--preset",
+    type=click.Choice(["demo", "published", "fast", "modern"]),
+    default="published",
+    show_default=True,
+    heading="Configuration",
+    help="Begin with these values: demo learns on a CPU in minutes, published has the paper's numbers, fast is the "
+    "same on a GPU in bfloat16, modern differs where we know better.",
+)
+@option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    heading="Configuration",
+    help="Change the fields of the preset that this JSON file names, such as the config.json of a run.",
+)
+@option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="STAGE.FIELD=VALUE",
+    heading="Configuration",
+    help="Change one field, such as shape.learning_rate=1e-4 or model.resolution=64; repeat for more.",
+)
+@option(
+    "--seed",
+    type=click.IntRange(min=0),
+    heading="Configuration",
+    help="Draw everything random with this seed. [default: 0]",
+)
+@folder_option("data", help="Train on this prepared dataset.")
+@folder_option("runs", heading="Output", help="Keep runs in this folder.")
+@option(
+    "-o",
+    "--output",
+    "--run",
+    "run",
+    type=LOCAL_PATH,
+    heading="Output",
+    help="Write the run into this folder, or go on with the one in it. [default: RUNS/CLASS]",
+)
+@device_option
+@option(
     "--devices",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Devices of this machine to train on together, each with its share of every batch; torchrun does it too.",
+    heading="Devices",
+    help="Train on this many devices of this machine together, each with its share of every batch; torchrun does it "
+    "too.",
 )
-@click.option(
+@option(
     "--patience",
     type=FiniteRange(0, 7 * 24 * 60, min_open=True),
     default=20,
     show_default=True,
     metavar="MINUTES",
-    help="How long a device waits for another one that does not answer before training ends.",
+    heading="Devices",
+    help="End when a device has not answered another one for this long.",
 )
-@click.option(
+@option(
     "--skip-nonfinite",
     is_flag=True,
+    heading="Devices",
     help="Leave a step out where a loss or gradient is not finite, and count it, instead of stopping.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be trained, and train nothing.")
 @json_option
 def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
     """Trains shapes, then textures, then both together.
@@ -129,7 +162,7 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
         class_name = _class_name(options["class_name"], data)
         run = RunFolder(options["run"] or options["runs"] / class_name)
         config = _resolve(run, class_name, options)
-        run.check(config)
+        _check_run(run, config)
         if options["baseline"] is not None:
             if options["stage"] is not None:
                 raise click.UsageError("--stage and --baseline: a baseline has no stages, leave --stage away")
@@ -146,7 +179,8 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
         if not run.exists and options["baseline"] is None:
             stage_before(run, stages[0])
         if options["devices"] > 1:
-            train_on_devices(options["devices"], click.get_current_context().meta["von.arguments"])
+            with _studio(run, config, data) if options["serve"] else nullcontext():
+                train_on_devices(options["devices"], click.get_current_context().meta[ARGUMENTS])
             return
         job = TrainingJob(
             run=run,
@@ -154,9 +188,9 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
             data=data,
             device=torch.device(device),
             skip_nonfinite=options["skip_nonfinite"],
-            on_progress=lambda progress: click.echo(progress.line(), err=as_json),
         )
-        info = _train(job, stages, options["baseline"], timedelta(minutes=options["patience"]))
+        with _studio(run, config, data) if options["serve"] else nullcontext():
+            info = _train(job, stages, options["baseline"], timedelta(minutes=options["patience"]), as_json)
     _print_end(info, job, options["baseline"], as_json)
 
 
@@ -199,8 +233,12 @@ def _class_name(given: str | None, data: Path) -> str:
         return load_class(given).name
     found = dataset_classes(data, "shapes")
     if len(found) != 1:
-        what = f"has shapes of {', '.join(found)}" if found else "has no prepared shapes"
-        raise click.UsageError(f"{data} {what}: name the class with --class")
+        if not found:
+            raise click.UsageError(
+                f"no prepared shapes in {data}: run von prepare shapenet (or meshes) first, or name the dataset with "
+                "--data"
+            )
+        raise click.UsageError(f"{data} has shapes of {', '.join(found)}: name the class with --class")
     return found[0]
 
 
@@ -224,16 +262,68 @@ def _resolve(run: RunFolder, class_name: str, options: dict[str, Any]) -> TrainC
     return dataclasses.replace(config, class_name=class_name)
 
 
+def _check_run(run: RunFolder, config: TrainConfig) -> None:
+    """Checks that the run can start or go on with a configuration; names the preset that it was trained with.
+
+    Raises:
+        click.UsageError: it was trained with another preset than the one chosen.
+        RunError: see `RunFolder.check`.
+    """
+    from vonmodel.presets import PRESETS
+    from vonmodel.run_folder import ConfigChangedError
+
+    try:
+        run.check(config)
+    except ConfigChangedError:
+        known = {name: _model_of(preset) for name, preset in PRESETS.items()}
+        theirs = [name for name, model in known.items() if model == _model_of(run.config())]
+        ours = [name for name, model in known.items() if model == _model_of(config)]
+        if not theirs or theirs == ours:
+            raise
+        raise click.UsageError(
+            f"{run.path} was trained with preset {theirs[0]}: go on with --preset {theirs[0]}, or choose another "
+            "folder with --run"
+        ) from None
+
+
+def _model_of(config: TrainConfig) -> Any:
+    """What of a configuration tells presets apart, whatever the class, the seed and single fields."""
+    return config.model, config.shape.batch_size, config.precision
+
+
+@contextmanager
+def _studio(run: RunFolder, config: TrainConfig, data: Path) -> Iterator[None]:
+    """A studio on the run, in a process of its own on the CPU, for as long as the block lasts."""
+    run.start(config)
+    command = [sys.executable, "-m", "voncli", "serve", f"--run={run.path}", f"--data={data}", "--device=cpu"]
+    # In a session of its own, Ctrl-C ends the training first and the studio after it.
+    studio = subprocess.Popen([*command, f"--port={free_port(STUDIO_PORT)}"], start_new_session=True)
+    try:
+        yield
+    finally:
+        studio.terminate()
+        studio.wait()
+        note(f"von serve --run {run.path}  opens the studio again.")
+
+
 def _train(
-    job: TrainingJob, stages: Sequence[StageName], baseline: BaselineName | None, timeout: timedelta
+    job: TrainingJob,
+    stages: Sequence[StageName],
+    baseline: BaselineName | None,
+    timeout: timedelta,
+    as_json: bool,
 ) -> CheckpointInfo:
     from vonmodel.baselines.training import train_baseline
     from vonmodel.distributed import is_writer, processes_joined, wait_for_all
     from vonmodel.training.loop import train as train_stages
 
     joined = processes_joined(job.device, timeout)
-    with stop_on_signal() as stop, disk_errors_said_once(), _errors_printed_once(job.run), joined:
-        job = dataclasses.replace(job, should_stop=lambda: bool(stop))
+    with stop_on_signal() as stop, thread_errors_once(), _errors_printed_once(job.run), joined:
+        job = dataclasses.replace(
+            job,
+            should_stop=lambda: stop.requested,
+            on_progress=lambda progress: stop.print(progress.line(), err=as_json),
+        )
         if is_writer():
             job.run.start(job.config)
         wait_for_all()
@@ -251,7 +341,7 @@ def _errors_printed_once(run: RunFolder) -> Iterator[None]:
     except (NonFiniteLossError, DisagreementError) as error:
         if os.environ.get("RANK", "0") != "0":
             raise SystemExit(1) from error
-        raise click.ClickException(str(error)) from error
+        raise
     except LostProcessError as error:
         raise click.ClickException(
             f"{error}. The same command goes on from the last checkpoint in {run.path}"
@@ -280,7 +370,7 @@ def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
 
 def _print_end(info: CheckpointInfo, job: TrainingJob, baseline: BaselineName | None, as_json: bool) -> None:
     if os.environ.get("RANK", "0") != "0":
-        raise SystemExit(0 if info.finished else INTERRUPTED)
+        raise SystemExit(0 if info.finished else EXIT_INTERRUPTED)
     sheets = sorted(job.run.samples.glob(f"{baseline or info.stage}-*.png"))
     if as_json:
         print_json(
@@ -299,4 +389,4 @@ def _print_end(info: CheckpointInfo, job: TrainingJob, baseline: BaselineName | 
             click.echo("Beside the model: von evaluate --table")
     if not info.finished:
         click.echo(f"Saved as {info.name} in {job.run.path}; the same command goes on from there.", err=True)
-        raise SystemExit(INTERRUPTED)
+        raise SystemExit(EXIT_INTERRUPTED)

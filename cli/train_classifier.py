@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from voncli.model_options import choose_device, progress_bar
-from voncli.options import LOCAL_PATH, folder_option, json_option, print_json
-from voncli.output import user_errors
+from voncli.command import Command, option
+from voncli.model_options import choose_device, device_option
+from voncli.options import json_option, random_seed_option
+from voncli.output import print_json, progress_bar, user_errors
+from voncli.settings import LOCAL_PATH, folder_option
 
 if TYPE_CHECKING:
     from vonmodel.evaluation.shape_classifier import ClassifierSettings
@@ -17,24 +19,47 @@ if TYPE_CHECKING:
 CLASSIFIER_FILE = "shape-classifier.safetensors"
 
 
-@click.command("train-classifier", short_help="Trains a classifier of shapes, for scores.")
-@click.option("--class", "classes", multiple=True, help="A class to tell apart; repeat. [default: all prepared ones]")
-@click.option("--resolution", type=int, help="Voxels along an edge. [default: that of the latest run, else 32]")
-@click.option(
+@click.command("train-classifier", cls=Command, short_help="Train a classifier of shapes, for scores.")
+@option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="NAME",
+    help="Tell this class from the others; repeat for each. [default: all prepared ones]",
+)
+@option("--resolution", type=int, help="See this many voxels along an edge. [default: as the latest run, else 32]")
+@option(
     "--representation",
     type=click.Choice(["occupancy", "distance"]),
-    help="What a volume holds. [default: that of the latest run, else occupancy]",
+    help="See volumes that hold this. [default: as the latest run, else occupancy]",
 )
-@click.option("--base-channels", type=click.IntRange(min=1), default=16, show_default=True, help="Width.")
-@click.option("--steps", type=click.IntRange(min=1), help="Batches. [default: ten passes, 200 at least]")
-@click.option("--batch-size", type=click.IntRange(min=2), default=16, show_default=True, help="Shapes a step.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
-@click.option("--output", type=LOCAL_PATH, help=f"The file. [default: RUNS/{CLASSIFIER_FILE}]")
-@folder_option("runs", help="Where the runs are.")
-@folder_option("data", help="The prepared dataset.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@option(
+    "--base-channels",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Make the first layer this wide.",
+)
+@option("--steps", type=click.IntRange(min=1), help="Take this many batches. [default: ten passes, 200 at least]")
+@option(
+    "--batch-size", type=click.IntRange(min=2), default=16, show_default=True, help="Take this many shapes at once."
+)
+@random_seed_option("Draw everything random with this seed.")
+@folder_option("data", help="Train on this prepared dataset.")
+@folder_option("runs", help="Look for the latest run in this folder.")
+@device_option
+@option(
+    "-o",
+    "--output",
+    type=LOCAL_PATH,
+    heading="Output",
+    help=f"Write the classifier into this file. [default: RUNS/{CLASSIFIER_FILE}]",
+)
+@option("--overwrite", is_flag=True, heading="Output", help="Replace an older classifier in that file.")
 @json_option
-def train_classifier(data: Path, runs: Path, output: Path | None, as_json: bool, **options: Any) -> None:
+def train_classifier(
+    data: Path, runs: Path, output: Path | None, overwrite: bool, as_json: bool, **options: Any
+) -> None:
     """Trains a classifier of shapes on the prepared classes, for von evaluate --shape-fid.
 
     Its accuracy on the held-out shapes (parts val and test) and its hash stand beside every score it gives.
@@ -42,6 +67,8 @@ def train_classifier(data: Path, runs: Path, output: Path | None, as_json: bool,
     from vonmodel.evaluation.shape_classifier import train_classifier as train
 
     output = output or runs / CLASSIFIER_FILE
+    if output.is_file() and not overwrite:
+        raise click.UsageError(f"--output {output} is there: name another file, or let --overwrite replace it")
     with user_errors(), progress_bar(as_json) as progress:
         settings = _settings(runs, **options)
         info, sha256 = train(data, settings, output, lambda done, total: progress("classifier", done, total))

@@ -2,65 +2,74 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
 from typing import Any
 
 import click
-from voncli.model_options import (
-    model_options,
-    open_chosen_model,
-    output_option,
-    print_result,
-    progress_bar,
-    sampling_options,
-)
+from voncli.command import Command, option
+from voncli.model_options import chosen_sampling, model_options, open_chosen_model, sampling_options
 from voncli.options import (
-    LOCAL_PATH,
+    chosen_output,
     chosen_shapes,
     film_options,
     film_settings,
     json_option,
+    label_of,
+    mask_option,
+    output_options,
     read_photos,
     shape_options,
     viewpoint_options,
 )
-from voncli.output import user_errors
+from voncli.output import print_result, progress_bar, user_errors
+from voncli.settings import LOCAL_PATH
 
 
-@click.command(short_help="Paints shapes in the textures of photos.")
-@model_options
-@sampling_options
-@click.option(
-    "--texture-from",
+@click.command(cls=Command, short_help="Paint shapes in the textures of photos.")
+@option(
+    "--photo",
     "photos",
     type=LOCAL_PATH,
     multiple=True,
     required=True,
-    help="A photo whose texture to take; as often as wanted.",
+    old=("--texture-from",),
+    heading="Photos",
+    help="Take the texture of this photo; repeat for more.",
 )
-@click.option("--mask", "masks", type=LOCAL_PATH, multiple=True, help="Its mask, one for each photo in turn.")
+@mask_option
 @shape_options
 @viewpoint_options
-@click.option("--views", type=click.IntRange(0, 64), default=5, show_default=True, help="Other azimuths.")
+@option(
+    "--view-count",
+    "views",
+    type=click.IntRange(0, 64),
+    default=5,
+    show_default=True,
+    old=("--views",),
+    help="Show each shape at this many other azimuths.",
+)
 @film_options
-@output_option("transferred")
+@model_options
+@sampling_options
+@output_options("RUN/transferred/CHECKPOINT-PHOTOS")
 @json_option
-def transfer(run: Path | None, class_name: str | None, runs: Path, as_json: bool, **options: Any) -> None:
+def transfer(as_json: bool, **options: Any) -> None:
     """Paints generated, prepared or reconstructed shapes in the textures of photos.
 
-    Writes pictures and turntables, result.json (texture codes) and index.html.
+    Writes pictures and turntables, result.json (texture codes) and index.html. A photo of no use is left out.
     """
-    from vonmodel.inference.session import ModelSession
     from vonmodel.inference.transfer import TransferSettings
     from vonmodel.inference.transfer import transfer as transfer_textures
 
     settings = TransferSettings(options["azimuth"], options["elevation"], options["views"], film_settings(options))
     with user_errors(), progress_bar(as_json) as progress:
-        session = ModelSession(open_chosen_model(run, class_name, runs, options))
-        output = options["output"] or session.source.run / "transferred" / session.source.checkpoint.name
-        photos = read_photos(options["photos"], options["masks"], session.config.image_size)
-        shapes = chosen_shapes(session, options)
+        model = open_chosen_model(options, chosen_sampling(options))
+        label = label_of(options["photos"])
+        output = chosen_output(options, model.results / "transferred" / f"{model.checkpoint}-{label}")
+        photos, refused = read_photos(options["photos"], options["masks"], model.session.config.image_size)
+        shapes = chosen_shapes(model.session, options["shapes"])
         result = transfer_textures(
-            session, photos, shapes, settings, output, lambda done, total: progress("shapes", done, total)
+            model.session, photos, shapes, settings, output, lambda done, total: progress("shapes", done, total)
         )
+    result |= {"refused": [dataclasses.asdict(each) for each in refused]}
     print_result(result, output, as_json, f"{len(shapes)} shapes in {len(photos)} photos' textures")

@@ -169,9 +169,9 @@ def s3_server() -> Iterator[str]:
     """The address of an S3 server in a process of its own."""
     pytest.importorskip("moto", reason="moto is not installed: pip install 'visual-object-networks[dev]'")
     pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'visual-object-networks[s3]'")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    from tests.harness import free_port
+
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

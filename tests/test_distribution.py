@@ -125,7 +125,7 @@ def test_a_wheel_works_outside_the_repository(installed: Path, tmp_path: Path) -
     python = installed.with_name("python")
     found = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert all(Path(path).is_relative_to(installed.parents[1]) for path in found.split())
-    von(installed, tmp_path, "demo", "--chairs", "4", "--cars", "0", "--photos-per-object", "2")
+    von(installed, tmp_path, "demo", "--chair-count", "4", "--car-count", "0", "--photo-count", "2")
     demo = tmp_path / "demo"
     done = von(installed, demo, "prepare", "shapenet", "--resolution", "32", "--workers", "0", "--json")
     assert json.loads(done)["classes"]["chair"]["found"] == 4

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from voncli.main import main
 from voncli.options import FOLDERS, load_settings
 
-FEW = ("--chairs", "1", "--cars", "1", "--photos-per-object", "2")
+FEW = ("--chair-count", "1", "--car-count", "1", "--photo-count", "2")
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_json_is_all_there_is_on_standard_output(von):
 
 
 def test_the_folder_is_called_demo_if_not_named(von, tmp_path):
-    assert von("--chairs", "1", "--cars", "0", "--photos-per-object", "0").exit_code == 0
+    assert von("--chair-count", "1", "--car-count", "0", "--photo-count", "0").exit_code == 0
     assert (tmp_path / "demo" / "von-demo.json").is_file()
 
 
@@ -53,8 +53,8 @@ def test_mistakes_are_named(von, tmp_path):
     (tmp_path / "full" / "file").write_text("")
     result = von("full", *FEW)
     assert (result.exit_code, "full is not empty" in result.stderr) == (1, True)
-    result = von("here", "--chairs", "-1")
-    assert (result.exit_code, "--chairs" in result.stderr) == (2, True)
+    result = von("here", "--chair-count", "-1")
+    assert (result.exit_code, "--chair-count" in result.stderr) == (2, True)
 
 
 def test_every_command_accepts_the_settings(von, tmp_path, monkeypatch):

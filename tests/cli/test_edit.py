@@ -2,11 +2,13 @@ import json
 
 import pytest
 
-SMALL = ("edit", "--alternatives", "1", "--film", "none")
+SMALL = ("edit", "--count", "1", "--film", "none")
 
 
 def test_several_objects_in_one_call(von, tmp_path):
-    result = von(*SMALL, "--seed", "7", "--seed", "7:2", "--shape", "shape1", "--azimuth", "40", "--elevation", "20")
+    result = von(
+        *SMALL, "--shape", "7", "--shape", "7:2", "--shape", "shape1", "--azimuth", "40", "--elevation", "20"
+    )
     assert result.exit_code == 0, result.output
     page = result.stdout.splitlines()[-1]
     assert page == "runs/chair/edited/joint-00000020/index.html"
@@ -25,18 +27,19 @@ def test_json_goes_to_standard_output_alone(von):
     ("arguments", "code", "message"),
     [
         (("--run", "nowhere"), 1, "nowhere is no run"),
-        (("--seed", "-3"), 2, "'-3' is no seed"),
-        (("--seed", "4294967296"), 2, "out of range"),
-        (("--seed", "nan"), 2, "is no seed"),
-        (("--texture-seed", "7:0"), 2, "out of range"),
+        (("--shape", "-3"), 2, "'-3' is no seed"),
+        (("--shape", "4294967296"), 2, "out of range"),
+        (("--shape", "nan"), 1, "no prepared chair 'nan'"),
+        (("--texture", "7:0"), 2, "out of range"),
         (("--azimuth", "nan"), 2, "not a finite number"),
         (("--azimuth", "inf"), 2, "--azimuth"),
         (("--elevation", "91"), 2, "--elevation"),
         (("--shape", "sofa"), 1, "no prepared chair 'sofa'"),
         (("--data", "nowhere", "--shape", "sofa"), 1, "nowhere has no shapes of class 'chair'"),
-        (("--from", "nowhere"), 1, "nowhere holds no reconstruction"),
+        (("--shape", "./nowhere"), 1, "nowhere holds no reconstruction"),
         (("--film", "avi"), 2, "--film"),
-        (("--output", "."), 1, "did not write; name another folder"),
+        (("--output", "."), 2, "--output . is not empty"),
+        (("--output", ".", "--overwrite"), 1, "holds something else than an older result"),
     ],
 )
 def test_mistakes_are_named(von, arguments, code, message):

@@ -27,15 +27,15 @@ def von(tiny_run, tiny_data, tmp_path, monkeypatch):
 RECONSTRUCT = (
     "reconstruct",
     "photo.png",
-    "--shapes",
+    "--candidate-count",
     "1",
-    "--starts",
+    "--start-count",
     "1",
     "--steps",
     "1",
-    "--views",
+    "--view-count",
     "0",
-    "--textures",
+    "--texture-count",
     "1",
     "--film",
     "none",
@@ -46,30 +46,28 @@ def test_a_reconstruction_serves_the_other_verbs(von, tmp_path):
     result = von(*RECONSTRUCT)
     assert result.exit_code == 0, result.output
     page = result.stdout.splitlines()[-1]
-    assert page == "runs/chair/reconstructed/joint-00000020/index.html"
+    assert page == "runs/chair/reconstructed/joint-00000020-photo/index.html"
     assert "photo: azimuth" in result.stdout
     found = json.loads((tmp_path / page).with_name("result.json").read_text())["objects"][0]
-    folder = "runs/chair/reconstructed/joint-00000020"
+    folder = "runs/chair/reconstructed/joint-00000020-photo"
     exported = json.loads(
-        von("export", "--from", folder, "--format", "binvox", "--plain", "--level", "0.01", "--json").stdout
+        von("export", "--shape", folder, "--format", "binvox", "--plain", "--level", "0.01", "--json").stdout
     )
     assert exported["objects"][0]["shape"] == "photo"
     assert exported["objects"][0]["shape_code"] == pytest.approx(found["shape_code"])
     carved = load_file(tmp_path / folder / found["volume"])["volume"].astype(np.float32)[0]
     grid = read_binvox(tmp_path / exported["folder"] / exported["objects"][0]["files"]["binvox"], Limits())
     assert np.array_equal(grid.occupancy, carved > 0.01)
-    other = von("export", "--from", folder, "--checkpoint", "joint-00000010")
+    other = von("export", "--shape", folder, "--checkpoint", "joint-00000010")
     assert other.exit_code == 1
     assert "was made with checkpoint joint-00000020, not with joint-00000010" in other.stderr
 
 
 def test_transfer_and_interpolate_print_their_results(von):
-    said = json.loads(
-        von("transfer", "--texture-from", "photo.png", "--views", "0", "--film", "none", "--json").stdout
-    )
+    said = json.loads(von("transfer", "--photo", "photo.png", "--view-count", "0", "--film", "none", "--json").stdout)
     assert said["objects"][0]["textures"][0]["mask_origin"] == "plain"
     said = json.loads(
-        von("interpolate", "--seed", "1", "--seed", "2", "--pictures", "2", "--film", "none", "--json").stdout
+        von("interpolate", "--shape", "1", "--shape", "2", "--count", "2", "--film", "none", "--json").stdout
     )
     assert said["objects"][0]["varied"] == "shape"
 
@@ -78,18 +76,18 @@ def test_transfer_and_interpolate_print_their_results(von):
     ("arguments", "code", "message"),
     [
         (("reconstruct", "blank.png", "none.png"), 1, "blank.png: nothing stands out"),
-        (("reconstruct", "none.png", "photo.png"), 1, "none.png cannot be read"),
+        (("reconstruct", "none.png", "blank.png"), 1, "none.png: no such file"),
         (("reconstruct",), 2, "Missing argument"),
         (("reconstruct", "photo.png", "--mask", "a.png", "--mask", "b.png"), 2, "2 of --mask for 1 photos"),
         (("reconstruct", "photo.png", "--run", "nowhere"), 1, "nowhere is no run"),
-        (("transfer",), 2, "--texture-from"),
-        (("transfer", "--texture-from", "von.toml"), 1, "von.toml"),
-        (("interpolate", "--seed", "1"), 1, "there is nothing to go between"),
-        (("interpolate", "--seed", "1", "--shape", "shape1"), 1, "has no code to interpolate"),
+        (("transfer",), 2, "--photo"),
+        (("transfer", "--photo", "von.toml"), 1, "von.toml"),
+        (("interpolate", "--shape", "1"), 1, "there is nothing to go between"),
+        (("interpolate", "--shape", "1", "--shape", "shape1"), 1, "has no code to interpolate"),
         (("export", "--level", "nan"), 2, "not a finite number"),
         (("export", "--level", "0.999999"), 1, "has no surface at level 1"),
         (("export", "--format", "stl"), 2, "--format"),
-        (("export", "--from", "photo.png"), 1, "photo.png holds no reconstruction"),
+        (("export", "--shape", "photo.png"), 1, "photo.png holds no reconstruction"),
     ],
 )
 def test_mistakes_are_named(von, arguments, code, message):

@@ -20,7 +20,7 @@ def von(tiny_run, tiny_data, tmp_path, monkeypatch):
 
 
 def test_fid_is_printed_and_recorded(von, tmp_path):
-    result = von("--fid", "--features", "random", "--samples", "6", "--seed", "3")
+    result = von("--fid", "--features", "random", "--count", "6", "--seed", "3")
     assert result.exit_code == 0, result.output
     assert "Class chair, checkpoint joint-00000020, seed 3" in result.stdout
     assert "6 generated images, 24 photos of split train" in result.stdout
@@ -34,7 +34,7 @@ def test_fid_is_printed_and_recorded(von, tmp_path):
 
 
 def test_without_a_choice_everything_is_measured(von):
-    small = ("--features", "random", "--samples", "6", "--shape-samples", "2", "--no-untrained")
+    small = ("--features", "random", "--count", "6", "--shape-count", "2", "--no-untrained")
     said = json.loads(von(*small, "--json").stdout)
     assert [line["metric"] for line in said["results"]] == [
         "fid",
@@ -52,7 +52,7 @@ def test_without_a_choice_everything_is_measured(von):
 
 
 def test_shapes_need_no_features(von):
-    result = von("--shapes", "--shape-samples", "3")
+    result = von("--shapes", "--shape-count", "3")
     assert result.exit_code == 0, result.output
     assert "of 3 overlap a training shape with IoU over 0.5" in result.stdout
     assert "8 training shapes" in result.stdout
@@ -80,7 +80,7 @@ def test_wrong_weights_are_refused(von, tmp_path):
         (("--data", "nowhere"), 1, "nowhere has no images of class 'chair'"),
         (("--split", "test"), 1, "in the test part"),
         (("--run", "nowhere"), 1, "nowhere is no run"),
-        (("--samples", "1"), 2, "--samples"),
+        (("--count", "1"), 2, "--count"),
         (("--features", "vgg"), 2, "--features"),
     ],
 )
@@ -121,7 +121,7 @@ def test_named_weights_ask_for_inception_whatever_the_settings_file_says(von, tm
 
 
 def test_every_checkpoint_is_scored_and_drawn(von, tmp_path):
-    said = json.loads(von("--fid", "--features", "random", "--samples", "4", "--all-checkpoints", "--json").stdout)
+    said = json.loads(von("--fid", "--features", "random", "--count", "4", "--all-checkpoints", "--json").stdout)
     assert [line["checkpoint"]["name"] for line in said["results"]] == ["joint-00000010", "joint-00000020"]
     page = (tmp_path / said["page"]).read_text()
     assert page.count("<circle") == 2
@@ -139,7 +139,7 @@ def test_the_table_has_what_was_trained_beside_and_what_the_paper_reports(von, t
     folder.start(tiny_config)
     state = CheckpointState(build_baseline("lsgan", tiny_config.model, 0).state_dict(), {}, {})
     save_checkpoint(folder.path, CheckpointInfo("texture-00000005", "texture", 5, 5, 20, ""), state)
-    result = von("--fid", "--features", "random", "--samples", "4", "--no-untrained", "--table")
+    result = von("--fid", "--features", "random", "--count", "4", "--no-untrained", "--table")
     assert result.exit_code == 0, result.output
     assert "baseline lsgan, checkpoint texture-00000005" in result.stdout
     assert "Images of 32 pixels, 4 generated images, 24 photos of split train" in result.stdout
@@ -172,13 +172,13 @@ def network(tmp_path):
 
 
 def test_scores_with_a_network_of_ones_own_name_its_file(von, network):
-    result = von("--fid", "--features", str(network), "--network-size", "16", "--samples", "5")
+    result = von("--fid", "--features", str(network), "--network-size", "16", "--count", "5")
     assert result.exit_code == 0, result.output
     assert "Fréchet distance: " in result.stdout
     assert "features quarters-" in result.stdout
     assert "clean resizing" in result.stdout
     assert "compares with scores of the same network file alone" in result.stdout
-    again = von("--fid", "--features", str(network), "--network-size", "16", "--samples", "5", "--resize", "legacy")
+    again = von("--fid", "--features", str(network), "--network-size", "16", "--count", "5", "--resize", "legacy")
     assert "tensorflow resizing" in again.stdout
 
 
@@ -191,7 +191,7 @@ def test_other_files_are_no_networks(von, tmp_path):
 
 
 def test_devices_are_named_one_by_one(von):
-    few = ("--fid", "--features", "random", "--samples", "5", "--no-untrained", "--json")
+    few = ("--fid", "--features", "random", "--count", "5", "--no-untrained", "--json")
     alone, both = (json.loads(von(*few, "--device", name).stdout)["results"][0] for name in ("cpu", "cpu,cpu"))
     assert both["value"] == pytest.approx(alone["value"], rel=1e-5)
     assert von("--fid", "--device", "cpu,tpu").exit_code == 2

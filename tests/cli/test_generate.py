@@ -3,7 +3,7 @@ import json
 import pytest
 import trimesh
 
-SMALL = ("generate", "--shapes", "1", "--views", "1", "--textures", "1")
+SMALL = ("generate", "--count", "1", "--view-count", "1", "--texture-count", "1")
 
 
 def test_the_last_line_is_the_page_to_open(von, tmp_path):
@@ -43,10 +43,11 @@ def test_run_class_and_checkpoint_choose_the_model(von):
         (("--class", "car"), 1, "car is no run"),
         (("--class", "chair", "--run", "runs/chair"), 2, "give one of them"),
         (("--level", "1"), 2, "--level"),
-        (("--shapes", "0"), 2, "--shapes"),
-        (("--device", "tpu"), 2, "use auto, cpu, cuda or cuda:N"),
+        (("--count", "0"), 2, "--count"),
+        (("--device", "tpu"), 2, "use auto, cpu, cuda, cuda:N or mps"),
         (("--device", "cuda:99"), 2, "CUDA devices"),
-        (("--output", "."), 1, "did not write; name another folder"),
+        (("--output", "."), 2, "--output . is not empty"),
+        (("--output", ".", "--overwrite"), 1, "holds something else than an older result"),
         (("--output", "runs/chair/config.json/out"), 1, "Not a directory"),
     ],
 )
@@ -63,5 +64,7 @@ def test_the_class_file_serves_where_there_is_no_data(von):
 
 def test_defaults_come_from_the_settings_file(von, tmp_path):
     (tmp_path / "von.toml").write_text('[generate]\nshapes = 2\nclass = "chair"\n')
-    said = json.loads(von("generate", "--views", "1", "--textures", "1", "--json", "--run", "runs/chair").stdout)
+    said = json.loads(
+        von("generate", "--view-count", "1", "--texture-count", "1", "--json", "--run", "runs/chair").stdout
+    )
     assert len(said["shapes"]) == 2

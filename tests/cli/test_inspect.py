@@ -70,7 +70,7 @@ def test_a_damaged_table_is_named_with_its_remedy(data: Path, damage: str) -> No
             pd.DataFrame({"id": ["a"]}).to_parquet(table)
         case "class":
             pd.read_parquet(table).assign(**{"class": "car"}).to_parquet(table)
-    for command in (["inspect", "data"], ["pack", "--data", "data", "--into", "shards"]):
+    for command in (["inspect", "data"], ["pack", "--data", "data", "--output", "shards"]):
         result = CliRunner().invoke(main, command, catch_exceptions=False)
         assert result.exit_code == 1
         assert "Error: data/chair/shapes.parquet is damaged (" in result.output
@@ -84,7 +84,7 @@ def test_a_place_that_takes_no_files_is_named(data: Path, tmp_path: Path) -> Non
     (data / "report").write_text("not a folder", "utf-8")
     for command, place in (
         (prepare, "--data file"),
-        (["pack", "--data", "data", "--into", "file/shards"], "--into file/shards"),
+        (["pack", "--data", "data", "--output", "file/shards"], "--output file/shards"),
         (["inspect", "data"], "data/report"),
     ):
         result = CliRunner().invoke(main, command, catch_exceptions=False)

@@ -81,7 +81,7 @@ def test_evaluate_reads_shards(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    options = ("--fid", "--shapes", "--features", "random", "--samples", 6, "--shape-samples", 2, "--no-untrained")
+    options = ("--fid", "--shapes", "--features", "random", "--count", 6, "--shape-count", 2, "--no-untrained")
     results = []
     for place in (data, shards):
         done = von("evaluate", *options, "--json", "--data", place)
@@ -123,5 +123,5 @@ def test_nothing_is_added_to_shards(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(ShardedDatasetError, match="the images of class chair lie in shards"):
         match_photos(shards, "chair")
     assert sorted(shards.rglob("*.*")) == before
-    refused = von("merge", shards, shards, "--into", tmp_path / "joined")
+    refused = von("merge", shards, shards, "--output", tmp_path / "joined")
     assert "has shards and no journal" in refused.output

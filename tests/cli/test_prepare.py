@@ -271,7 +271,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path:
             time.sleep(0.05)
         os.killpg(running.pid, signal.SIGINT)
         _, words = running.communicate(timeout=60)
-    assert running.returncode == 1
+    assert running.returncode == 130
     assert "the same command goes on from here" in words
     assert "Traceback" not in words
     done = journal.read_bytes().count(b"\n")

@@ -35,7 +35,7 @@ def test_training_scores_and_shards_through_a_url(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    von("demo", "demo", "--chairs", 6, "--cars", 0, "--photos-per-object", 2)
+    von("demo", "demo", "--chair-count", 6, "--car-count", 0, "--photo-count", 2)
     system, path = file_system(bucket)
     system.put(f"{tmp_path}/demo/", f"{path}/demo/", recursive=True)
     data = f"{bucket}/data"
@@ -53,11 +53,11 @@ def test_training_scores_and_shards_through_a_url(
 
     changes = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
     von("train", "--preset", "demo", "--data", data, "--class", "chair", *changes)
-    scores = ("evaluate", "--fid", "--features", "random", "--samples", 4, "--no-untrained")
+    scores = ("evaluate", "--fid", "--features", "random", "--count", 4, "--no-untrained")
     (line,) = von(*scores, "--data", data)["results"]
     von("generate", "--data", data)
 
-    von("pack", "--data", data, "--into", f"{bucket}/shards")
+    von("pack", "--data", data, "--output", f"{bucket}/shards")
     assert von(*scores, "--data", f"{bucket}/shards")["results"][0]["value"] == line["value"]
     von("train", "--preset", "demo", "--data", f"{bucket}/shards", "--class", "chair", "--run", "packed", *changes)
     networks = [
@@ -79,7 +79,7 @@ class Closed:
         "prepare shapenet --root s3://bucket/raw",
         "prepare meshes --root meshes --class chair --data s3://bucket/data",
         "inspect s3://bucket/data",
-        "pack --data s3://bucket/data --into shards",
+        "pack --data s3://bucket/data --output shards",
         "train --class chair --data s3://bucket/data",
     ],
 )

@@ -7,7 +7,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from voncli.main import main as von
-from voncli.options import folder_option, json_option, load_settings, print_json
+from voncli.options import json_option
+from voncli.output import print_json
+from voncli.settings import folder_option, load_settings
 
 Run = Callable[..., Result]
 
@@ -116,19 +118,17 @@ def test_json_is_all_there_is_on_standard_output(run: Run) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        "train --run s3://bucket/runs/chair",
+        "train --output s3://bucket/runs/chair",
         "evaluate --classifier s3://bucket/classifier.safetensors",
         "train-classifier --output s3://bucket/classifier.safetensors",
         "generate --output s3://bucket/pictures",
-        "edit --run s3://bucket/runs/chair",
-        "edit --from s3://bucket/reconstructed",
+        "edit --shape s3://bucket/reconstructed",
         "interpolate --runs s3://bucket/runs",
-        "transfer --texture-from https://example.org/photo.jpg",
+        "transfer --photo https://example.org/photo.jpg",
         "reconstruct https://example.org/photo.jpg",
         "export --output s3://bucket/meshes",
-        "serve --run s3://bucket/runs/chair",
         "demo s3://bucket/demo",
-        "merge s3://bucket/a s3://bucket/b --into c",
+        "merge s3://bucket/a s3://bucket/b --output c",
     ],
 )
 def test_a_url_is_refused_where_a_path_is_needed(arguments: str) -> None:

@@ -10,27 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
-from voncli.main import main
+from click.testing import Result
 
-SMALL = [
-    "--set=model.resolution=32",
-    "--set=model.image_size=32",
-    "--set=model.shape_base_channels=2",
-    "--set=model.texture_base_channels=4",
-    "--set=model.shape_code_size=4",
-    "--set=model.resampled=false",
-    "--set=model.depth_range=item",
-    *(
-        f"--set={stage}.{setting}"
-        for stage in ("shape", "texture", "joint")
-        for setting in ("batch_size=2", 'unit="steps"', "steady=2", "decaying=0")
-    ),
-]
+from tests.harness import SMALL_TRAINING as SMALL
+from tests.harness import von
 
 
 def train(data: Path, runs: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["train", f"--data={data}", f"--runs={runs}", *arguments], catch_exceptions=False)
+    return von("train", f"--data={data}", f"--runs={runs}", *arguments)
 
 
 def test_all_stages_then_nothing_left_to_do(tiny_data: Path, tmp_path: Path) -> None:
@@ -155,7 +142,7 @@ def test_a_full_disk_is_said_in_one_sentence(
 def test_without_data_the_class_must_be_named(tmp_path: Path) -> None:
     result = train(tmp_path / "data", tmp_path)
     assert result.exit_code == 2
-    assert "has no prepared shapes: name the class with --class" in result.stderr
+    assert "run von prepare shapenet (or meshes) first" in result.stderr
 
 
 @pytest.mark.slow

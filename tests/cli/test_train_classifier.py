@@ -69,7 +69,7 @@ def test_mistakes_are_named(folder, arguments, code, message):
 
 def test_shapes_are_scored_with_it(folder, tiny_run):
     assert von().exit_code == 0
-    result = CliRunner().invoke(main, ["evaluate", "--shape-fid", "--shape-samples", "3"])
+    result = CliRunner().invoke(main, ["evaluate", "--shape-fid", "--shape-count", "3"])
     assert result.exit_code == 0, result.output
     assert "Shape FID: " in result.stdout
     assert "on 4 held-out shapes" in result.stdout

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.harness import free_port
 from vonmodel.distributed import (
     Part,
     averaging_gradients,
@@ -167,7 +168,7 @@ with processes_joined(torch.device("cpu")):
 
 
 def test_two_processes_are_as_one() -> None:
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", TWO],
@@ -180,11 +181,3 @@ def test_two_processes_are_as_one() -> None:
     for process in processes:
         _, told = process.communicate(timeout=120)
         assert process.returncode == 0, told
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

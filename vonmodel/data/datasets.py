@@ -131,23 +131,46 @@ class ShapeDataset:
         """
         file = self._files[self.ids[index]]
         kept = self._cache.get(self.ids[index], lambda: self._decode(file))
-        if self._representation == "occupancy":
-            kept = np.unpackbits(kept.view(np.uint8), count=self._resolution**3)
-        return torch.from_numpy(kept).view(1, *(self._resolution,) * 3)
+        return _unpacked(kept, self._resolution, self._representation)
 
     def _decode(self, file: ReadableFile) -> npt.NDArray[np.generic]:
-        """What is cached: eight voxels of an occupancy in a byte, so that a whole class fits into memory."""
-        if self._representation == "occupancy":
-            return np.packbits(coarser_occupancy(load_occupancy(file), self._resolution))
-        distance = load_distance(file)
-        if self._representation == "signed":
-            occupancy = load_occupancy(file)
-            half = held_thickness(self._resolution)
-            distance = at_least_as_thick(signed_distance(occupancy, distance), occupancy, half)
-            signed = torch.from_numpy(coarser_distance(distance, self._resolution))
-            return np.asarray(signed_volume(signed, self._band).half().numpy())
-        distance = coarser_distance(distance, self._resolution)
-        return np.asarray(np.exp(-DISTANCE_DECAY * distance), dtype=np.float16)
+        return _compact_shape(file, self._resolution, self._representation, self._band)
+
+
+def read_shape_volume(file: ReadableFile, config: ModelConfig) -> Float[Tensor, "1 r r r"]:
+    """The volume of one prepared shape, as a model of this configuration has it.
+
+    Raises:
+        ShapeFileError: the file is damaged, or no prepared shape.
+        ResolutionError: it was prepared with fewer voxels than the model has.
+    """
+    compact = _compact_shape(file, config.resolution, config.representation, config.band)
+    return _unpacked(compact, config.resolution, config.representation).float()
+
+
+def _compact_shape(
+    file: ReadableFile, resolution: int, representation: Representation, band: float
+) -> npt.NDArray[np.generic]:
+    """What is cached: eight voxels of an occupancy in a byte, so that a whole class fits into memory."""
+    if representation == "occupancy":
+        return np.packbits(coarser_occupancy(load_occupancy(file), resolution))
+    distance = load_distance(file)
+    if representation == "signed":
+        occupancy = load_occupancy(file)
+        half = held_thickness(resolution)
+        distance = at_least_as_thick(signed_distance(occupancy, distance), occupancy, half)
+        signed = torch.from_numpy(coarser_distance(distance, resolution))
+        return np.asarray(signed_volume(signed, band).half().numpy())
+    distance = coarser_distance(distance, resolution)
+    return np.asarray(np.exp(-DISTANCE_DECAY * distance), dtype=np.float16)
+
+
+def _unpacked(
+    compact: npt.NDArray[np.generic], resolution: int, representation: Representation
+) -> Num[Tensor, "1 r r r"]:
+    if representation == "occupancy":
+        compact = np.unpackbits(compact.view(np.uint8), count=resolution**3)
+    return torch.from_numpy(compact).view(1, *(resolution,) * 3)
 
 
 class ImageDataset:

@@ -18,7 +18,7 @@ from torch import Tensor
 from vondata.errors import VonError
 from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.config import ModelConfig
-from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, viewpoint_sampler
+from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, read_shape_volume, viewpoint_sampler
 from vonmodel.inference.sampling import (
     Rendering,
     SamplingOptions,
@@ -265,6 +265,10 @@ class ModelSession:
             some = ", ".join(dataset.ids[:3])
             raise UnknownShapeError(f"{source.data} has no prepared {source.class_name} {id!r}; it has {some} ...")
         return self.shape_of_volume(f"{source.class_name} {id}", dataset[dataset.ids.index(id)])
+
+    def shape_of_file(self, path: Path) -> Shape:
+        """The shape of a prepared .npz file; errors as `read_shape_volume`."""
+        return self.shape_of_volume(path.stem, read_shape_volume(path, self.config))
 
     def viewpoints(self, count: int, seed: int) -> Viewpoints:
         """Viewpoints drawn as the class is seen, the same for the same seed."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vondata.errors import VonError
 from vondata.io.files import atomic_path
 from vonmodel.reports.html import Page
 from vonmodel.reports.metrics_log import Line, figures_of, newest
@@ -96,6 +97,23 @@ class Gallery:
         with atomic_path(folder / SIDECAR) as temporary:
             content = {"format": FORMAT, **dataclasses.asdict(self)}
             temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+class GalleryError(VonError, ValueError):
+    """A file that is not what a generation wrote."""
+
+
+def read_gallery_codes(file: Path) -> dict[str, tuple[float, ...]]:
+    """The shape codes that a generation wrote, by the names of its shapes.
+
+    Raises:
+        GalleryError: the file is damaged, or something else.
+    """
+    try:
+        shapes = json.loads(file.read_text("utf-8"))["shapes"]
+        return {str(shape["name"]): tuple(float(each) for each in shape["code"]) for shape in shapes}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GalleryError(f"{file} is no generation, or a damaged one ({error}); generate again") from error
 
 
 def write_page(

@@ -146,7 +146,7 @@ def test_keys_have_no_dot_and_stay_different(one: str, other: str) -> None:
 
 def test_the_command_packs_and_says_what(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(main, ["pack", "--into", "shards", "--class", "chair", "--shard-size", "1MB", "--json"])
+    done = CliRunner().invoke(main, ["pack", "-o", "shards", "--class", "chair", "--shard-size", "1MB", "--json"])
     assert done.exit_code == 0, done.output
     parts = json.loads(done.stdout)["parts"]
     assert [(part["kind"], part["files"], len(part["shards"])) for part in parts] == [
@@ -155,12 +155,12 @@ def test_the_command_packs_and_says_what(data: Path, tmp_path: Path, monkeypatch
     ]
     for arguments, words in (
         (
-            ["--into", "shards"],
-            "no old shard is taken for a new one (--into)",
+            ["--output", "shards"],
+            "no old shard is taken for a new one (--output)",
         ),
-        (["--into", "new", "--class", "spoon"], "has no class 'spoon'; it has chair"),
-        (["--into", "new", "--shard-size", "many"], "write it as 500MB"),
-        (["--into", "new", "--data", "shards/none"], "holds no prepared dataset"),
+        (["--output", "new", "--class", "spoon"], "has no class 'spoon'; it has chair"),
+        (["--output", "new", "--shard-size", "many"], "write it as 500MB"),
+        (["--output", "new", "--data", "shards/none"], "holds no prepared dataset"),
     ):
         failed = CliRunner().invoke(main, ["pack", *arguments])
         assert failed.exit_code in (1, 2)

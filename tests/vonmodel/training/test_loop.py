@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.harness import logged_losses
 from vonmodel.checkpoint import (
     CheckpointInfo,
     CheckpointState,
@@ -85,8 +86,7 @@ def everything(run: RunFolder) -> dict[str, torch.Tensor]:
 
 
 def losses(run: RunFolder) -> dict[tuple[str, int], dict[str, float]]:
-    lines = [json.loads(line) for line in (run.path / "stats.jsonl").read_text().splitlines()]
-    return {(line["stage"], line["step"]): line["losses"] for line in lines}
+    return {(stage, step): each for stage, step, each in logged_losses(run.path)}
 
 
 SIGNED = {

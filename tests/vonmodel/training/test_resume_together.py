@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.harness import logged_losses
 from tests.vonmodel.training.together import CPU, run_together
 from vonmodel.config import STAGES, TrainConfig, update
 from vonmodel.data.loader import Batch, ShapeSource
@@ -99,11 +100,6 @@ def test_a_number_that_is_none_in_one_process_stops_all(tiny_data: Path, tmp_pat
     assert json.loads((tmp_path / "nonfinite.json").read_text())["step"] == 0
 
 
-def losses(run: Path) -> list[tuple[str, int, dict[str, float]]]:
-    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
-    return [(line["stage"], line["step"], line["losses"]) for line in lines]
-
-
 # Two numbers have one sum, three have several: what rounds differently in another order shows with three processes.
 @pytest.mark.parametrize(
     ("count", "half"),
@@ -116,8 +112,8 @@ def test_killed_processes_go_on_bit_for_bit(count: int, half: int, tiny_data: Pa
         codes = run_together(count, learn, tiny_data, parts, half, count, True)
         assert codes == [-signal.SIGKILL] + [1] * (count - 1)
     assert run_together(count, learn, tiny_data, parts, half, count, True) == [0] * count
-    assert len(losses(whole)) == 6 * half
-    assert losses(parts) == losses(whole)
+    assert len(logged_losses(whole)) == 6 * half
+    assert logged_losses(parts) == logged_losses(whole)
     files = sorted(each.relative_to(whole) for each in whole.glob("checkpoints/*/*.safetensors"))
     assert len(files) == 3 * 2 * 3  # stages, checkpoints, files
     for file in files:

@@ -4,7 +4,6 @@ At the published learning rates a change of 1e-7 in the weights becomes 1e-3 in 
 13 steps of the shape stage, so float32 says little here.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.harness import logged_losses
 from tests.vonmodel.training.together import CPU, run_together
 from vonmodel.config import STAGES, StageName, TrainConfig, update
 from vonmodel.distributed import is_writer, wait_for_all
@@ -60,7 +60,7 @@ def learn(data: Path, runs: Path, steps: int, shapes: dict[str, dict[str, Any]])
 
 
 def losses(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line)["losses"] for line in (run / "stats.jsonl").read_text().splitlines()]
+    return [each for _, _, each in logged_losses(run)]
 
 
 def assert_same_state(run: Path, other: Path, stage: StageName, step: int) -> None:

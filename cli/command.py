@@ -1,0 +1,196 @@
+"""The click classes of every verb: help under headings, old spellings, groups of options, -q and -v."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+ARGUMENTS = "von.arguments"
+QUIET = "von.quiet"
+# Where values come from, the strongest last: what stands there beats a whole group of options from before it.
+_STRENGTH = {
+    ParameterSource.DEFAULT: 0,
+    ParameterSource.DEFAULT_MAP: 1,
+    ParameterSource.ENVIRONMENT: 2,
+    ParameterSource.COMMANDLINE: 3,
+    ParameterSource.PROMPT: 3,
+}
+
+
+class Option(click.Option):
+    """An option of a verb.
+
+    Args:
+        declarations: its flags and the name of its parameter, as click takes them.
+        heading: what it stands under in the help.
+        old: spellings of earlier versions, which still work with a warning.
+        group: options of one group are given together: one on the command line makes those that come from variables
+            or von.toml void, and so does a variable those of von.toml.
+        settings: as click takes them.
+    """
+
+    def __init__(
+        self,
+        declarations: Sequence[str] | None = None,
+        *,
+        heading: str = "Options",
+        old: Sequence[str] = (),
+        group: str | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(declarations, **settings)
+        self.heading, self.old, self.group = heading, tuple(old), group
+
+    def make_metavar(self, ctx: click.Context) -> str:
+        """What the help shows in place of the value."""
+        if self.metavar is None and isinstance(self.type, click.IntRange | click.FloatRange):
+            return "N" if isinstance(self.type, click.IntRange) else "NUMBER"
+        return super().make_metavar(ctx)
+
+    @property
+    def nothing(self) -> Any:
+        """The value that says that it was not given."""
+        return () if self.multiple else False if self.is_flag and not self.secondary_opts else None
+
+
+def option(*declarations: str, **settings: Any) -> Callable[[Decorated], Decorated]:
+    """`click.option` of an `Option`."""
+    return click.option(*declarations, cls=Option, **settings)
+
+
+class Command(click.Command):
+    """A verb.
+
+    A single option that is given twice is an error: which of the two values holds would be a guess.
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.params += [
+            Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set_quiet, heading="Output",
+                   help="Print errors and results only."),
+            Option(["-v", "--verbose"], is_flag=True, expose_value=False, callback=_set_verbose, heading="Output",
+                   help="Print the messages of the libraries too."),
+        ]  # fmt: skip
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses the arguments, which stay in the context's `meta` as they were given."""
+        ctx.meta[ARGUMENTS] = list(args)
+        if not ctx.resilient_parsing:
+            args = self._renamed(args)
+            self._check_repeated(ctx, args)
+        rest = super().parse_args(ctx, args)
+        self._settle_groups(ctx)
+        return rest
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the options under their headings, in the order of the headings' first options."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                heading = parameter.heading if isinstance(parameter, Option) else "Output"
+                sections.setdefault(heading, []).append(record)
+        last = sections.pop("Output", None)
+        for heading, records in [*sections.items(), *([("Output", last)] if last else [])]:
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+    def _renamed(self, args: Sequence[str]) -> list[str]:
+        """The arguments in today's spelling, with a warning for each old one."""
+        today = {old: max(each.opts, key=len) for each in own_options(self) for old in each.old}
+        renamed: list[str] = []
+        warned: set[str] = set()
+        for position, argument in enumerate(args):
+            if argument == "--":
+                return [*renamed, *args[position:]]
+            flag, equals, value = argument.partition("=")
+            if flag not in today:
+                renamed.append(argument)
+                continue
+            if flag not in warned:
+                warn_renamed(flag, today[flag])
+                warned.add(flag)
+            renamed.append(f"{today[flag]}{equals}{value}")
+        return renamed
+
+    def _check_repeated(self, ctx: click.Context, args: Sequence[str]) -> None:
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter, times in Counter(given).items():
+            if times > 1 and isinstance(parameter, click.Option) and not (parameter.multiple or parameter.count):
+                raise click.UsageError(f"{max(parameter.opts, key=len)} is given {times} times; give it once", ctx)
+
+    def _settle_groups(self, ctx: click.Context) -> None:
+        groups: dict[str, list[Option]] = {}
+        for each in own_options(self):
+            if each.group is not None:
+                groups.setdefault(each.group, []).append(each)
+        for members in groups.values():
+            strength = {each: _strength(ctx, each) for each in members}
+            for each in members:
+                if strength[each] < max(strength.values()) and each.name in ctx.params:
+                    ctx.params[each.name] = each.nothing
+                    ctx.set_parameter_source(each.name, ParameterSource.DEFAULT)
+
+
+class Group(click.Group):
+    """A command of verbs, which its help lists under headings.
+
+    Attributes:
+        headings: the names of verbs under each.
+    """
+
+    command_class = Command
+
+    def __init__(self, *arguments: Any, headings: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.headings = dict(headings or {})
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the verbs under their headings."""
+        headings = self.headings or {"Commands": sorted(self.commands)}
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for heading, names in headings.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
+
+
+def own_options(command: click.Command) -> list[Option]:
+    """The options of a verb that are `Option`s."""
+    return [each for each in command.params if isinstance(each, Option)]
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Warns of a spelling of an earlier version."""
+    click.echo(f"Warning: {old} is called {new} now; the old name will go.", err=True)
+
+
+def is_quiet() -> bool:
+    """Whether the running verb was asked to print errors and results only."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(QUIET))
+
+
+def _strength(ctx: click.Context, each: Option) -> int:
+    source = ctx.get_parameter_source(each.name or "")
+    return _STRENGTH[source or ParameterSource.DEFAULT]
+
+
+def _set_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[QUIET] = value
+
+
+def _set_verbose(_: click.Context, __: click.Parameter, value: bool) -> None:
+    for name in ("vondata", "vonmodel") if value else ():
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.DEBUG)
+        if not logger.handlers:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+            logger.addHandler(handler)

@@ -1,0 +1,209 @@
+"""Where values come from: the command line, VON_* variables, von.toml, then the default; the types of folders."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import click
+from voncli.command import Option, option
+
+if TYPE_CHECKING:
+    from vondata.io.fs import RemoteFolder
+
+
+SETTINGS_FILE = Path("von.toml")
+Folder = Literal["shapenet", "pix3d", "photos", "data", "runs"]
+# What becomes of a URL: it is used as it is, its files are copied to this machine first, or it is refused.
+UrlUse = Literal["used", "copied", "refused"]
+FOLDERS: dict[Folder, str | None] = {
+    "shapenet": None,
+    "pix3d": None,
+    "photos": None,
+    "data": "data",
+    "runs": "runs",
+}
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def load_settings(group: click.Group, file: Path = SETTINGS_FILE) -> dict[str, Any]:
+    """Reads von.toml as click's default map: `[paths]` holds folders, every other table the options of a verb.
+
+    Options are named as on the command line, `item-timeout` or `item_timeout` for `--item-timeout`.
+
+    Raises:
+        click.UsageError: the file is not TOML, or names a verb or an option that does not exist.
+    """
+    if not file.exists():
+        return {}
+    try:
+        text = file.read_text("utf-8-sig")
+        tables = tomllib.loads(text)
+    except OSError as error:
+        raise click.UsageError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(
+            f"{file} is not UTF-8 text (byte {error.start} is {error.object[error.start]:#04x}): save it as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise click.UsageError(f"{file} is not valid TOML: {error}{_backslash_hint(text)}") from error
+    paths = _table(tables.pop("paths", {}), f"{file}: paths")
+    _check_names(paths, list(FOLDERS), f"{file} [paths]")
+    return {"paths": paths, **_verb_defaults(tables, group, str(file))}
+
+
+def _backslash_hint(text: str) -> str:
+    """What to do about Windows paths in double quotes, whose backslashes TOML takes for escapes."""
+    quoted = re.search(r'"[^"\n]*\\[^"\n]*"', text)
+    return f"; in {quoted.group()} a backslash begins an escape: use / or single quotes" if quoted else ""
+
+
+class FolderType(click.ParamType[Any]):
+    """A path of this machine, also as file:// URL, or a folder behind a URL such as s3://bucket/data."""
+
+    name = "path"
+
+    def __init__(self, urls: UrlUse) -> None:
+        self.urls = urls
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A Path, or a RemoteFolder where URLs are used as they are."""
+        if value == "":  # what an unset variable of a shell leaves; as a path it would be the current folder
+            self.fail("nothing is named; . is the current folder", param, ctx)
+        if not isinstance(value, str):
+            return value
+        if "://" not in value:
+            try:
+                return Path(value).expanduser()
+            except RuntimeError:  # ~name of a user that there is not
+                self.fail(f"{value}: there is no such user's home", param, ctx)
+        from vondata.io.fs import RemoteError, RemoteFolder, folder_of
+
+        folder = folder_of(value)
+        if isinstance(folder, RemoteFolder) and self.urls == "refused":
+            self.fail(f"{value} is a URL; only a path of this machine will do here", param, ctx)
+        if isinstance(folder, RemoteFolder) and self.urls == "copied":
+            try:
+                return _copied(folder)
+            except RemoteError as error:
+                self.fail(str(error), param, ctx)
+        return folder
+
+
+LOCAL_PATH = FolderType("refused")
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; NaN and infinity are in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads a number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+def folder_option(
+    folder: Folder,
+    *flags: str,
+    help: str,
+    urls: UrlUse | None = None,
+    heading: str = "Data",
+    group: str | None = None,
+) -> Callable[[Decorated], Decorated]:
+    """An option for one of the folders of von.toml's `[paths]`, also read from `VON_<FOLDER>`.
+
+    Args:
+        folder: also the name of the command's parameter.
+        flags: how the option is spelt; `--<folder>` if none is given.
+        help: for `--help`.
+        urls: what becomes of a URL; by default a dataset is copied and other folders must be on this machine.
+        heading: what it stands under in the help.
+        group: see `Option`.
+    """
+
+    def default() -> str | None:
+        settings = click.get_current_context().find_root().default_map or {}
+        named = settings.get("paths", {}).get(folder, FOLDERS[folder])
+        return None if named is None else str(named)
+
+    return option(
+        *(flags or (f"--{folder}",)),
+        folder,
+        type=FolderType(urls or ("copied" if folder == "data" else "refused")),
+        envvar=f"VON_{folder.upper()}",
+        default=default,
+        show_default=FOLDERS[folder] or False,
+        help=help,
+        heading=heading,
+        group=group,
+    )
+
+
+def _copied(folder: RemoteFolder) -> Path:
+    """This machine's copy of a remote dataset, brought up to date."""
+    from voncli.output import local_copy
+
+    copy = local_copy(folder, asked=True, why="")
+    assert copy is not None
+    return copy
+
+
+def _verb_defaults(tables: dict[str, Any], group: click.Group, place: str) -> dict[str, Any]:
+    """The tables with options under the names of their parameters."""
+    _check_names(tables, list(group.commands), place)
+    return {
+        name: _command_defaults(_table(table, f"{place}: {name}"), group.commands[name], f"{place} [{name}]")
+        for name, table in tables.items()
+    }
+
+
+def _command_defaults(table: dict[str, Any], command: click.Command, place: str) -> dict[str, Any]:
+    if not isinstance(command, click.Group):
+        names = _option_names(command)
+        _check_names(table, list(names), place)
+        return {names[key]: value for key, value in table.items()}
+    # An option beside the sub-verbs' tables, `[prepare] workers = 2`, holds for every sub-verb that has it.
+    options = {name: _option_names(each) for name, each in command.commands.items()}
+    _check_names(table, [*command.commands, *(key for names in options.values() for key in names)], place)
+    shared = {key: value for key, value in table.items() if key not in command.commands}
+    return {
+        name: _command_defaults(
+            {key: value for key, value in shared.items() if key in options[name]}
+            | _table(table.get(name, {}), f"{place}: {name}"),
+            each,
+            f"{place} [{name}]",
+        )
+        for name, each in command.commands.items()
+    }
+
+
+def _table(value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise click.UsageError(f"{place} must be a table")
+    return value
+
+
+def _option_names(command: click.Command) -> dict[str, str]:
+    """Every way to spell an option in the file, with the name of its parameter."""
+    names: dict[str, str] = {}
+    for each in command.params:
+        if isinstance(each, click.Option) and each.name and each.expose_value:
+            old = each.old if isinstance(each, Option) else ()
+            spelt = [flag.removeprefix("--") for flag in (*each.opts, *old) if flag.startswith("--")]
+            names |= dict.fromkeys([each.name, *spelt, *(flag.replace("-", "_") for flag in spelt)], each.name)
+    return names
+
+
+def _check_names(given: dict[str, Any], known: list[str], place: str) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(sorted(known))}"
+            raise click.UsageError(f"{place}: unknown name {name!r}; {hint}")

@@ -1,0 +1,55 @@
+"""What many tests need: the command in this process, the smallest trainings, losses of a run, free ports."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+from voncli.main import main
+
+# `von train` on the smallest model, two steps a stage.
+SMALL_TRAINING = [
+    "--set=model.resolution=32",
+    "--set=model.image_size=32",
+    "--set=model.shape_base_channels=2",
+    "--set=model.texture_base_channels=4",
+    "--set=model.shape_code_size=4",
+    "--set=model.resampled=false",
+    "--set=model.depth_range=item",
+    *(
+        f"--set={stage}.{setting}"
+        for stage in ("shape", "texture", "joint")
+        for setting in ("batch_size=2", 'unit="steps"', "steady=2", "decaying=0")
+    ),
+]
+
+
+def von(*arguments: object, **variables: str | None) -> Result:
+    """The result of a command, run in this process; what is a bug is raised."""
+    environment = {name: None for name in os.environ if name.startswith("VON_") and name not in KEPT} | variables
+    return CliRunner().invoke(main, list(map(str, arguments)), env=environment, catch_exceptions=False)
+
+
+KEPT = {"VON_DATA", "VON_INCEPTION_WEIGHTS"}  # which fixtures set
+
+
+def von_json(*arguments: object, **variables: str | None) -> Any:
+    """What a command that must succeed prints with --json."""
+    result = von(*arguments, "--json", **variables)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def logged_losses(run: Path) -> list[tuple[str, int, dict[str, float]]]:
+    """Stage, step and losses of every line of a run's stats.jsonl, in their order."""
+    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text("utf-8").splitlines()]
+    return [(line["stage"], line["step"], line["losses"]) for line in lines if "losses" in line]
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
