@@ -53,3 +53,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def on_white(file: Path) -> Any:
+    """A picture (h, w, 3) as it looks on a white page, transparent or not."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        rgba = np.asarray(picture.convert("RGBA")).astype(np.float64)
+    opacity = rgba[..., 3:] / 255.0
+    return (rgba[..., :3] * opacity + 255.0 * (1.0 - opacity)).round().astype(int)

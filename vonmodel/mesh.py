@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from jaxtyping import Float
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -149,9 +150,18 @@ def write_mesh(path: Path, mesh: SurfaceMesh, extras: Mapping[str, Any] | None =
         temporary.write_bytes(glb_bytes(mesh, extras=extras) if format == "glb" else mesh_bytes(mesh, format))
 
 
-def write_image(path: Path, image: Float[Tensor, "3 h w"], text: Mapping[str, str] | None = None) -> None:
-    """Writes an image with values in [-1, 1] as an 8-bit PNG, with text chunks by keyword."""
-    write_png(path, to_pixels(image).transpose(1, 2, 0), text)
+def write_image(
+    path: Path,
+    image: Float[Tensor, "3 h w"],
+    text: Mapping[str, str] | None = None,
+    silhouette: Float[Tensor, "1 h w"] | None = None,
+) -> None:
+    """Writes an image with values in [-1, 1] as an 8-bit PNG, with text chunks by keyword.
+
+    With the silhouette of an object on white the picture is transparent around it, see `cut_out_pixels`.
+    """
+    pixels = to_pixels(image).transpose(1, 2, 0) if silhouette is None else cut_out_pixels(image, silhouette)
+    write_png(path, pixels, text)
 
 
 def write_grey(path: Path, values: Float[Tensor, "h w"], text: Mapping[str, str] | None = None) -> None:
@@ -163,6 +173,21 @@ def to_pixels(images: Float[Tensor, "*any"]) -> npt.NDArray[np.uint8]:
     """Values in [-1, 1] to the nearest of 0..255; what lies beyond is clipped."""
     levels = (images.detach().cpu().double() + 1.0) * 127.5
     return levels.clamp(0.0, 255.0).round().numpy().astype(np.uint8)
+
+
+def cut_out_pixels(image: Float[Tensor, "3 h w"], silhouette: Float[Tensor, "1 h w"]) -> npt.NDArray[np.uint8]:
+    """An image on white as transparent pixels (h, w, 4), which give the image again when laid on white.
+
+    Args:
+        image: in [-1, 1], the object on white: I = a C + (1 - a).
+        silhouette: opacity a in [0, 1]; raised where I is too dark for it.
+    """
+    shown = image.detach().cpu().double().clamp(-1.0, 1.0)
+    darkest = (1.0 - shown.amin(dim=0, keepdim=True)) / 2.0
+    opacity = torch.maximum(silhouette.detach().cpu().double().clamp(0.0, 1.0), darkest)
+    opacity = (opacity * 255.0).ceil() / 255.0  # the opacity that is stored decides the colours
+    colours = torch.where(opacity > 0.0, (shown - (1.0 - opacity)) / opacity.clamp(min=1e-9), torch.ones_like(shown))
+    return to_pixels(torch.cat([colours, 2.0 * opacity - 1.0])).transpose(1, 2, 0)
 
 
 def write_png(path: Path, pixels: npt.NDArray[np.uint8], text: Mapping[str, str] | None = None) -> None:

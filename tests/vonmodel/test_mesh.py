@@ -1,12 +1,28 @@
+import json
+import struct
+
 import numpy as np
 import pytest
 import torch
 import trimesh
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from vondata.frames import object_to_gltf
 from vonmodel.config import ModelConfig
-from vonmodel.mesh import surface_mesh, to_pixels, write_glb, write_grey, write_image
+from vonmodel.mesh import (
+    SurfaceMesh,
+    cut_out_pixels,
+    glb_bytes,
+    mesh_statistics,
+    surface_mesh,
+    to_pixels,
+    write_glb,
+    write_grey,
+    write_image,
+    write_mesh,
+)
 from vonmodel.representation import surface_level
 
 
@@ -108,3 +124,50 @@ def test_pngs_hold_the_nearest_levels(tmp_path):
 def test_every_pixel_survives_the_way_to_the_model_and_back():
     pixels = torch.arange(256)
     assert np.array_equal(to_pixels(pixels / 127.5 - 1.0), np.arange(256))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_cut_out_laid_on_white_is_the_image_again(seed):
+    rng = torch.Generator().manual_seed(seed)
+    silhouette, colours = torch.rand(1, 6, 6, generator=rng).round(decimals=1), torch.rand(3, 6, 6, generator=rng)
+    on_white = silhouette * (2.0 * colours - 1.0) + (1.0 - silhouette)
+    for image in (on_white, 2.0 * colours - 1.0):  # the second is not on white: its opacity is raised
+        rgba = cut_out_pixels(image, silhouette).astype(float)
+        opacity = rgba[..., 3:] / 255.0
+        laid = rgba[..., :3] * opacity + 255.0 * (1.0 - opacity)
+        assert np.abs(laid - to_pixels(image).transpose(1, 2, 0)).max() <= 1.0
+        assert (rgba[..., 3] >= np.floor(255.0 * silhouette[0].numpy())).all()
+
+
+def test_statistics_of_two_boxes():
+    volume = np.zeros((24, 24, 24))
+    volume[2:10, 2:10, 2:10] = volume[14:18, 14:18, 14:18] = 1.0
+    found = mesh_statistics(surface_mesh(volume, 0.5))
+    voxel = 2.0 / 23
+    assert found["parts"] == 2
+    assert found["volume"] == pytest.approx((8**3 + 4**3) * voxel**3, rel=0.1)
+    assert found["largest_part"] == pytest.approx(0.8, abs=0.02)
+    empty = mesh_statistics(SurfaceMesh(np.empty((0, 3)), np.empty((0, 3), dtype=np.int64)))
+    assert empty == {"vertices": 0, "faces": 0, "area": 0.0, "volume": 0.0, "parts": 0, "largest_part": 0.0}
+
+
+@pytest.mark.parametrize("suffix", ["glb", "obj", "ply", "stl"])
+def test_every_format_holds_the_same_surface(tmp_path, suffix):
+    volume = np.zeros((12, 12, 12))
+    volume[2:10, 3:9, 4:8] = 1.0
+    mesh = surface_mesh(volume, 0.5)
+    write_mesh(tmp_path / f"shape.{suffix}", mesh, {"von": {"run": "here"}})
+    read = trimesh.load(tmp_path / f"shape.{suffix}", force="mesh")
+    assert len(read.faces) == len(mesh.faces)
+    np.testing.assert_allclose(read.volume, trimesh.Trimesh(mesh.vertices, mesh.faces).volume, rtol=1e-5)
+    extent = np.ptp(object_to_gltf(mesh.vertices), axis=0)
+    np.testing.assert_allclose(read.bounds[1] - read.bounds[0], extent, atol=1e-5)
+
+
+def test_a_glb_says_what_made_it():
+    volume = np.zeros((8, 8, 8))
+    volume[2:6, 2:6, 2:6] = 1.0
+    content = glb_bytes(surface_mesh(volume, 0.5), "chair", {"von": {"run": "here"}})
+    document = json.loads(content[20 : 20 + struct.unpack("<I", content[12:16])[0]])
+    assert document["asset"]["extras"] == {"von": {"run": "here"}}
+    assert (document["nodes"][0]["name"], document["meshes"][0]["name"]) == ("chair", "chair")

@@ -21,7 +21,9 @@ from vonmodel.inference.views import (
     other_elevations,
     other_shapes,
     other_textures,
+    png_origin,
     render_views,
+    turnable,
     write_turntable,
 )
 from vonmodel.mesh import write_grey
@@ -116,13 +118,16 @@ def _edit_one(session: ModelSession, settings: EditSettings, folder: Path, shape
         "films": [each.file for each in films],
     }
     facts = f"azimuth {azimuth_deg:.0f}°, elevation {elevation_deg:.0f}°, texture of seed {texture}"
-    return said, Plate(shape.name, facts, (*strips, Strip("sketch", sketch)), films)
+    return said, Plate(
+        shape.name, facts, (*strips, Strip("sketch", sketch)), films, (), turnable(session, shape, base.texture)
+    )
 
 
 def _write_sketch(session: ModelSession, base: View, folder: Path, name: str) -> tuple[Picture, ...]:
     sketch = session.sketch(base.shape, *base.viewpoint)
-    write_grey(folder / name / "silhouette.png", sketch.silhouette[0, 0])
-    write_grey(folder / name / "depth.png", (sketch.normalized_depth[0, 0] + 1.0) / 2.0)
+    origin = png_origin(session, base)
+    write_grey(folder / name / "silhouette.png", sketch.silhouette[0, 0], origin)
+    write_grey(folder / name / "depth.png", (sketch.normalized_depth[0, 0] + 1.0) / 2.0, origin)
     return Picture(f"{name}/silhouette.png", "silhouette"), Picture(f"{name}/depth.png", "depth")
 
 

@@ -17,8 +17,10 @@ from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession, Shape
 from vonmodel.inference.vertex_colours import painted_mesh
 from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths
-from vonmodel.mesh import SurfaceMesh, glb_bytes, write_mesh
+from vonmodel.mesh import SurfaceMesh, glb_bytes, mesh_statistics, write_mesh
 from vonmodel.reports.album import Plate, Strip, Written, replaced_folder, write_account, write_each
+from vonmodel.reports.provenance import code_text
+from vonmodel.reports.viewer import viewer_mesh
 from vonmodel.representation import is_shell, surface_field
 
 FileFormat = Literal["glb", "obj", "ply", "binvox"]
@@ -114,13 +116,19 @@ def write_shape_files(
     mesh = surface_of(session, shape, settings.level)
     if texture is not None and set(settings.formats) - {"binvox"}:
         mesh = painted_mesh(session, shape, texture, mesh)
+    origin = session.source.provenance.record(
+        shape=shape.name,
+        shape_code=None if shape.code is None else code_text(shape.code.tolist()),
+        texture_code=None if texture is None else code_text(texture.tolist()),
+    )
+    extras = {"von": origin, "statistics": mesh_statistics(mesh)}
     files: dict[str, Path] = {}
     for format in settings.formats:
         files[format] = folder / f"{stem}.{format}"
         if format == "binvox":
             _write_voxels(session, shape, settings.level, files[format])
         else:
-            write_mesh(files[format], mesh)
+            write_mesh(files[format], mesh, extras)
     return mesh, files
 
 
@@ -146,7 +154,9 @@ def _export_one(session: ModelSession, settings: ExportSettings, folder: Path, s
     }
     downloads = tuple((format.upper(), f"{name}/{path.name}") for format, path in files.items())
     facts = f"{len(mesh.faces):,} faces, surface at {said['level']:.4g}"
-    return said, Plate(shape.name, facts, (Strip("as the model paints it", pictures),), (), downloads)
+    return said, Plate(
+        shape.name, facts, (Strip("as the model paints it", pictures),), (), downloads, viewer_mesh(mesh)
+    )
 
 
 def _write_voxels(session: ModelSession, shape: Shape, level: float | None, path: Path) -> None:

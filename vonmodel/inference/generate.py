@@ -4,77 +4,82 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vonmodel.checkpoint import CheckpointInfo
 from vonmodel.data.datasets import ViewpointSampler
-from vonmodel.inference.sampling import Viewpoints, generate_volumes, render_sketches, sample_codes, sample_viewpoints
-from vonmodel.inference.session import LoadedModel
-from vonmodel.mesh import surface_mesh, write_glb, write_grey, write_image
-from vonmodel.model import VonModel
+from vonmodel.inference.sampling import Seed, Viewpoints, sample_codes, sample_viewpoints
+from vonmodel.inference.session import LoadedModel, ModelSession, Shape
+from vonmodel.inference.vertex_colours import painted_mesh
+from vonmodel.inference.views import View, origin_of, png_origin
+from vonmodel.mesh import mesh_statistics, write_glb, write_grey, write_image
 from vonmodel.projection import SurfaceSketch
 from vonmodel.reports.album import replaced_folder
 from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, write_page
 from vonmodel.reports.metrics_log import read_metrics
-from vonmodel.representation import surface_field, surface_level
-
-BATCH = 16
-"""Images painted at a time, which bounds memory and changes nothing else."""
+from vonmodel.reports.viewer import viewer_mesh
+from vonmodel.representation import surface_level
 
 
 def write_shape(
-    folder: Path, source: LoadedModel, code: Tensor, viewpoints: Viewpoints, texture_codes: Tensor, level: float
-) -> GeneratedShape:
-    """Draws and writes one shape with all its pictures."""
+    folder: Path, session: ModelSession, shape: Shape, viewpoints: Viewpoints, texture_codes: Tensor, level: float
+) -> tuple[GeneratedShape, str | None]:
+    """Draws and writes one shape with all its pictures, its mesh in the first texture.
+
+    Returns:
+        what was written, and the mesh for the page's 3D view; None for an empty shape.
+    """
     folder.mkdir()
-    model = source.model
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        volume = generate_volumes(model, code[None], source.sampling.pieces)
-        views = tuple(
-            _write_view(folder, f"view-{index + 1}", sketch, model, texture_codes.to(device))
-            for index, sketch in enumerate(_sketches(model, volume, viewpoints))
-        )
-    mesh = surface_mesh(surface_field(model.config, volume[0])[0].cpu().numpy(), level)
+    views = tuple(
+        _write_view(folder, f"view-{index + 1}", session, shape, tuple(viewpoint), texture_codes)
+        for index, viewpoint in enumerate(viewpoints.tolist())
+    )
+    mesh = session.mesh(shape, level)
     if len(mesh.faces):
-        write_glb(folder / "mesh.glb", mesh)
-    return GeneratedShape(
+        mesh = painted_mesh(session, shape, texture_codes[0], mesh)
+        front = View("mesh", "", shape, (0.0, 0.0), texture_codes[0])
+        extras = {"von": session.source.provenance.record(**origin_of(front)), "statistics": mesh_statistics(mesh)}
+        write_glb(folder / "mesh.glb", mesh, folder.name, extras)
+    written = GeneratedShape(
         name=folder.name,
-        code=tuple(code.tolist()),
+        code=() if shape.code is None else tuple(shape.code.tolist()),
         mesh=f"{folder.name}/mesh.glb" if len(mesh.faces) else None,
         faces=len(mesh.faces),
         views=views,
     )
+    return written, viewer_mesh(mesh)
 
 
-def _sketches(model: VonModel, volume: Tensor, viewpoints: Viewpoints) -> Iterator[SurfaceSketch]:
-    """One sketch (1, 1, R, R) of the volume (1, 1, N, N, N) from every viewpoint."""
-    sketches = render_sketches(model, volume.expand(len(viewpoints), -1, -1, -1, -1), viewpoints)
-    return (SurfaceSketch(*item) for item in zip(*(torch.split(each, 1) for each in sketches), strict=True))
-
-
-def _write_view(folder: Path, view: str, sketch: SurfaceSketch, model: VonModel, texture_codes: Tensor) -> ViewFiles:
-    """Writes the pictures of one shape from one viewpoint: its sketch (one item) and the images in all textures."""
-    write_grey(folder / f"{view}-silhouette.png", sketch.silhouette[0, 0])
-    write_grey(folder / f"{view}-depth.png", (sketch.normalized_depth[0, 0] + 1.0) / 2.0)
-    images: list[Tensor] = []
-    for codes in torch.split(texture_codes, BATCH):
-        same = SurfaceSketch(*(each.expand(len(codes), -1, -1, -1) for each in sketch))
-        images.extend(model.paint(same, codes))
-    names = [f"{view}-texture-{index + 1}.png" for index in range(len(images))]
-    for name, image in zip(names, images, strict=True):
-        write_image(folder / name, image)
+def _write_view(
+    folder: Path,
+    name: str,
+    session: ModelSession,
+    shape: Shape,
+    viewpoint: tuple[float, float],
+    texture_codes: Tensor,
+) -> ViewFiles:
+    """Writes the pictures of one shape from one viewpoint: its sketch and the images in all textures."""
+    views = [View(name, "", shape, viewpoint, code) for code in texture_codes]
+    sketch = session.sketch(shape, *viewpoint)
+    silhouette, depth = sketch.silhouette[0], sketch.normalized_depth[0]
+    sketched = session.source.provenance.png_text(**(origin_of(views[0]) | {"texture_code": None}))
+    write_grey(folder / f"{name}-silhouette.png", silhouette[0], sketched)
+    write_grey(folder / f"{name}-depth.png", (depth[0] + 1.0) / 2.0, sketched)
+    repeated = SurfaceSketch(*(each.expand(len(views), -1, -1, -1) for each in sketch))
+    images = session.paint(repeated, texture_codes)
+    names = [f"{name}-texture-{index + 1}.png" for index in range(len(views))]
+    for file, view, image in zip(names, views, images, strict=True):
+        write_image(folder / file, image, png_origin(session, view), silhouette)
     return ViewFiles(
-        silhouette=f"{folder.name}/{view}-silhouette.png",
-        depth=f"{folder.name}/{view}-depth.png",
-        images=tuple(f"{folder.name}/{name}" for name in names),
+        silhouette=f"{folder.name}/{name}-silhouette.png",
+        depth=f"{folder.name}/{name}-depth.png",
+        images=tuple(f"{folder.name}/{file}" for file in names),
     )
 
 
@@ -147,11 +152,14 @@ def generate(
     shape_codes = drawn(settings.shapes, config.shape_code_size, purpose="shape")
     texture_codes = drawn(settings.textures, config.texture_code_size, purpose="texture")
     level = surface_level(config) if settings.level is None else settings.level
+    session = ModelSession(source, shapes_kept=1, sketches_kept=len(viewpoints))
     with replaced_folder(output) as folder:
-        shapes = []
+        shapes, meshes = list[GeneratedShape](), dict[str, str | None]()
         for index, code in enumerate(shape_codes):
             name = f"shape-{index + 1:0{max(2, len(str(settings.shapes)))}d}"
-            shapes.append(write_shape(folder / name, source, code, viewpoints, texture_codes, level))
+            shape = session.shape_of_code(code, _shape_name(settings.seed, index))
+            written, meshes[name] = write_shape(folder / name, session, shape, viewpoints, texture_codes, level)
+            shapes.append(written)
             if progress is not None:
                 progress(index + 1, settings.shapes)
         gallery = Gallery(
@@ -169,5 +177,10 @@ def generate(
             versions=dict(source.provenance.versions),
         )
         gallery.save(folder)
-        write_page(folder, gallery, read_metrics(source.run, source.checkpoint.sha256))
+        write_page(folder, gallery, read_metrics(source.run, source.checkpoint.sha256), meshes)
     return gallery
+
+
+def _shape_name(seed: int, index: int) -> str:
+    """The seed that draws the shape: its first code as `7`, its third as `7:3`."""
+    return f"seed {Seed(seed, index + 1)}"

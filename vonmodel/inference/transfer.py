@@ -69,7 +69,7 @@ def transfer(
         textures = [session.encode_texture(photo.image) for photo in photos]
         (folder / "photos").mkdir()
         for index, photo in enumerate(photos):
-            write_image(folder / "photos" / f"photo-{index + 1:02d}.png", photo.image)
+            write_image(folder / "photos" / f"photo-{index + 1:02d}.png", photo.image, silhouette=photo.mask)
         wear = partial(_wear, session, settings, list(zip(photos, textures, strict=True)), folder)
         written = write_each(shapes, wear, folder, progress)
         lead = "Framed: the photo, cut out. Beside it each shape in the photo's texture, from around."

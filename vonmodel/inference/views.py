@@ -6,17 +6,21 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vonmodel.inference.sampling import Seed
+from vonmodel.inference.sampling import Rendering, Seed
 from vonmodel.inference.session import ModelSession, Shape
+from vonmodel.inference.vertex_colours import painted_mesh
 from vonmodel.mesh import write_image
 from vonmodel.reports.album import Picture
+from vonmodel.reports.provenance import code_text
 from vonmodel.reports.video import FilmSettings, film_frames, write_film
+from vonmodel.reports.viewer import decimated, viewer_mesh
 
 MAX_ELEVATION_DEG = 60.0
 
@@ -53,15 +57,42 @@ def base_viewpoint(
 
 def render_views(session: ModelSession, views: Sequence[View]) -> Float[Tensor, "n 3 R R"]:
     """The images of views, in [-1, 1]."""
+    return _render(session, views).images
+
+
+def _render(session: ModelSession, views: Sequence[View]) -> Rendering:
     textures = torch.stack([view.texture for view in views])
     viewpoints = np.array([view.viewpoint for view in views], dtype=np.float64)
-    return session.render([view.shape for view in views], viewpoints, textures).images
+    return session.render([view.shape for view in views], viewpoints, textures)
+
+
+def origin_of(view: View) -> dict[str, Any]:
+    """What a view shows, for its provenance: the shape's name, both codes, the angles in degrees."""
+    azimuth, elevation = (round(float(each), 4) for each in np.degrees(view.viewpoint))
+    return {
+        "shape": view.shape.name,
+        "shape_code": None if view.shape.code is None else code_text(view.shape.code.tolist()),
+        "texture_code": code_text(view.texture.tolist()),
+        "azimuth_deg": azimuth,
+        "elevation_deg": elevation,
+    }
+
+
+def png_origin(session: ModelSession, view: View) -> dict[str, str]:
+    """The text chunks of a picture of a view."""
+    return session.source.provenance.png_text(**origin_of(view))
+
+
+def turnable(session: ModelSession, shape: Shape, texture: Float[Tensor, " k"]) -> str | None:
+    """The painted surface of a shape for a page's 3D view; None where it is empty."""
+    return viewer_mesh(painted_mesh(session, shape, texture, decimated(session.mesh(shape))))
 
 
 def draw_views(session: ModelSession, views: Sequence[View], folder: Path, name: str) -> tuple[Picture, ...]:
     """Writes the images of views as `folder/name/<view>.png` and returns them with their captions."""
-    for view, image in zip(views, render_views(session, views), strict=True):
-        write_image(folder / name / f"{view.name}.png", image)
+    rendering = _render(session, views)
+    for view, image, silhouette in zip(views, rendering.images, rendering.sketch.silhouette, strict=True):
+        write_image(folder / name / f"{view.name}.png", image, png_origin(session, view), silhouette)
     return tuple(Picture(f"{name}/{view.name}.png", view.caption) for view in views)
 
 

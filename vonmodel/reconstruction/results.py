@@ -22,11 +22,12 @@ from vonmodel.inference.export import ExportSettings, NoSurfaceError, write_shap
 from vonmodel.inference.photo import CutPhoto
 from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession, Shape
-from vonmodel.inference.views import View, draw_views, other_azimuths, other_textures, write_turntable
+from vonmodel.inference.views import View, draw_views, other_azimuths, other_textures, png_origin, write_turntable
 from vonmodel.mesh import write_grey, write_image
 from vonmodel.reconstruction.reconstruct import Alternative, Phase, Reconstruction, Reconstructor
 from vonmodel.reports.album import RESULT, Album, Picture, Plate, Strip, replaced_folder, write_album, write_result
 from vonmodel.reports.video import FilmSettings, write_picture
+from vonmodel.reports.viewer import viewer_mesh
 
 VOLUME = "volume.safetensors"
 
@@ -178,9 +179,10 @@ def _write_one(
     films = write_turntable(session, base, settings.film, folder, name)
     save_volume(folder / name / VOLUME, found.shape)
     try:
-        _, files = write_shape_files(session, found.shape, settings.export, found.texture, folder / name)
+        mesh, files = write_shape_files(session, found.shape, settings.export, found.texture, folder / name)
+        shown = viewer_mesh(mesh)
     except NoSurfaceError:
-        files = {}
+        files, shown = {}, None
     said = {
         "name": found.photo.name,
         "mask_origin": found.photo.origin,
@@ -203,15 +205,16 @@ def _write_one(
         f"{found.overlap:.0%}, mask from {found.photo.origin}"
     )
     downloads = tuple((format.upper(), f"{name}/{path.name}") for format, path in files.items())
-    return said, Plate(found.photo.name, facts, strips, films, downloads)
+    return said, Plate(found.photo.name, facts, strips, films, downloads, shown)
 
 
 def _write_comparison(session: ModelSession, found: Reconstruction, folder: Path, name: str) -> tuple[Picture, ...]:
     """The photo, the reconstruction beside it, and what they are compared by."""
     image = session.paint(found.sketch, found.texture[None])[0]
     read = torch.where(found.photo.mask > 0.5, found.depth, -1.0)
-    write_image(folder / name / "photo.png", found.photo.image)
-    write_image(folder / name / "image.png", image)
+    base = View("image", "", found.shape, (found.azimuth, found.elevation), found.texture)
+    write_image(folder / name / "photo.png", found.photo.image, silhouette=found.photo.mask)
+    write_image(folder / name / "image.png", image, png_origin(session, base), found.sketch.silhouette[0])
     write_picture(
         folder / name / "overlap.png", outlines(found.photo.outline[0].numpy(), found.silhouette[0].numpy())
     )

@@ -41,10 +41,10 @@ def viewer_mesh(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> str | None:
         mesh.faces.astype("<u2").tobytes(),
         np.ascontiguousarray(colours, dtype=np.uint8).tobytes(),
     )
-    return base64.b64encode(b"".join(parts)).decode("ascii")
+    return base64.urlsafe_b64encode(b"".join(parts)).decode("ascii")
 
 
-def decimated(mesh: SurfaceMesh, max_faces: int) -> SurfaceMesh:
+def decimated(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> SurfaceMesh:
     """The mesh with at most so many faces and `MAX_VERTICES` vertices, by quadric decimation; colours are kept."""
     while len(mesh.faces) > max_faces or len(mesh.vertices) > MAX_VERTICES:
         import open3d as o3d

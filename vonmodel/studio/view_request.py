@@ -28,6 +28,7 @@ from vondata.io.files import atomic_path
 from vonmodel.inference.interpolate import interpolate_spherical
 from vonmodel.inference.sampling import Seed, parse_seed
 from vonmodel.inference.session import CodeError, ModelSession, Shape
+from vonmodel.reports.provenance import code_text
 from vonmodel.studio.security import UnsafeFileError, read_run_file
 
 FOLDER = "studio"
@@ -231,9 +232,8 @@ def parse_checkpoint(text: str | None) -> str | None:
 
 
 def encode_code(code: Float[Tensor, " k"]) -> str:
-    """A code as written in a link: base64 of its float32 values, after a tilde."""
-    numbers = code.detach().cpu().numpy().astype("<f4").tobytes()
-    return "~" + base64.urlsafe_b64encode(numbers).decode("ascii").rstrip("=")
+    """A code as written in a link."""
+    return code_text(code.detach().cpu().tolist())
 
 
 def decode_code(text: str) -> CodeName:

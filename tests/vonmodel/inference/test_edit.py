@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.harness import on_white
 from vonmodel.inference.edit import EditSettings, edit
 from vonmodel.inference.sampling import Seed
 from vonmodel.inference.views import degrees_text
@@ -17,7 +18,7 @@ SETTINGS = EditSettings(40.0, 20.0, Seed(3), alternatives=2, film=FilmSettings("
 
 
 def pixels(file):
-    return np.asarray(Image.open(file)).transpose(2, 0, 1).astype(int)
+    return on_white(file).transpose(2, 0, 1)
 
 
 def test_each_row_changes_one_thing_and_keeps_the_others(tmp_path, session):

@@ -8,6 +8,7 @@ import torch
 import trimesh
 from PIL import Image
 
+from tests.harness import on_white
 from vondata.frames import object_to_gltf
 from vonmodel.checkpoint import CheckpointInfo
 from vonmodel.inference.generate import GenerateSettings, choose_viewpoints, generate
@@ -15,6 +16,8 @@ from vonmodel.inference.sampling import render
 from vonmodel.inference.session import LoadedModel
 from vonmodel.mesh import to_pixels
 from vonmodel.model import build_model
+from vonmodel.reports.provenance import read_png_provenance
+from vonmodel.studio.view_request import decode_code
 
 
 def sampler(count, rng):
@@ -65,8 +68,13 @@ def test_each_picture_can_be_drawn_again_from_the_json_file(tmp_path, source):
         for view, viewpoint in zip(shape["views"], said["viewpoints_deg"], strict=True):
             for file, code in zip(view["images"], said["texture_codes"], strict=True):
                 again = render(source.model, volume, np.radians([viewpoint]), torch.tensor([code]))
-                stored = np.asarray(Image.open(tmp_path / "out" / file)).transpose(2, 0, 1).astype(int)
+                stored = on_white(tmp_path / "out" / file).transpose(2, 0, 1)
                 assert np.abs(to_pixels(again.images[0]) - stored).max() <= 1
+                origin = read_png_provenance(tmp_path / "out" / file)
+                assert decode_code(origin["texture_code"]) == tuple(code)
+                assert decode_code(origin["shape_code"]) == tuple(shape["code"])
+                assert (origin["azimuth_deg"], origin["elevation_deg"]) == pytest.approx(viewpoint, abs=1e-3)
+                assert origin["checkpoint"]["sha256"] == source.checkpoint.sha256
             depth = np.asarray(Image.open(tmp_path / "out" / view["depth"])).astype(int)
             assert np.abs(to_pixels(again.sketch.normalized_depth[0, 0]) - depth).max() <= 1
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.harness import on_white
 from vonmodel.inference.interpolate import InterpolateSettings, PathError, codes_along, interpolate
 from vonmodel.mesh import to_pixels
 from vonmodel.reports.video import FilmSettings
@@ -44,7 +45,7 @@ def test_each_path_varies_what_it_says(tmp_path, session):
             code = torch.lerp(shapes[0].code, shapes[1].code, share if path["varied"] != "texture" else 0.0)
             texture = torch.lerp(*textures, share if path["varied"] != "shape" else 0.0)
             drawn = to_pixels(session.image(session.shape(code), *here, texture)).astype(int)
-            stored = np.asarray(Image.open(tmp_path / "out" / file)).transpose(2, 0, 1)
+            stored = on_white(tmp_path / "out" / file).transpose(2, 0, 1)
             assert np.abs(stored - drawn).max() <= 2, (path["varied"], share)
 
 

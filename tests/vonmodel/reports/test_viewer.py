@@ -21,7 +21,7 @@ def ball(size, colours=False):
 
 
 def read(text):
-    content = base64.b64decode(text)
+    content = base64.urlsafe_b64decode(text)
     vertices, faces, *numbers = struct.unpack("<2I6f", content[:32])
     low, extent = np.array(numbers[:3]), np.array(numbers[3:])
     positions = np.frombuffer(content, "<u2", 3 * vertices, 32).reshape(-1, 3) / 65535 * extent + low

@@ -23,7 +23,7 @@ const START = { azimuth: 35, elevation: 18 };
 
 // The mesh that viewer.py wrote: see there for the bytes.
 export function decodeMesh(text) {
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (character) => character.charCodeAt(0));
   const view = new DataView(bytes.buffer);
   const vertices = view.getUint32(0, true), faces = view.getUint32(4, true);
   const number = (index) => view.getFloat32(8 + 4 * index, true);
