@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ _LEVEL, _HARD_LEVEL = 6, 18
 _HARD_ABOVE = 0.07  # bytes per voxel above which a file is compressed harder, which takes half a second
 _NPY_1 = b"\x93NUMPY\x01\x00"
 _COPIES, _LOWEST = np.uint64(0x8040201008040201), np.uint64(0x0101010101010101)
+_MAX_FILE_BYTES = 1 << 30  # a shape of 1024^3 voxels that compress to a byte each
 _MAX_RESOLUTION = 1024  # voxels along an edge; a file of more is refused before memory is allocated
 _LARGE_PAGE = 1 << 21
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal shapes give equal files
@@ -210,7 +212,10 @@ class _ShapeFile:
 
     def _array(self, name: str, kind: str) -> npt.NDArray[Any]:
         """The numbers of a member, whose header must name this dtype; its shape is known and not read."""
-        content = self._archive.read(f"{name}.npy")
+        member = self._archive.getinfo(f"{name}.npy")
+        if member.compress_type != zipfile.ZIP_STORED:  # as it is written; so no member is larger than the file
+            raise ValueError(f"{name} is packed once more")
+        content = self._archive.read(member)
         start = 10 + int.from_bytes(content[8:10], "little")
         if content[:8] != _NPY_1 or f"'descr': '{kind}'".encode() not in content[10:start]:
             raise ValueError(f"{name} is no array of {kind}")
@@ -220,6 +225,10 @@ class _ShapeFile:
 @contextmanager
 def _open(path: ReadableFile) -> Iterator[_ShapeFile]:
     with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size > _MAX_FILE_BYTES:
+            raise ShapeFileError(path, f"it has {size:,} bytes, and a shape has at most {_MAX_FILE_BYTES:,}")
+        file.seek(0)
         content = file.read()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -56,7 +56,7 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
             if status.st_size > limits.file_mb * _MEGABYTE:
                 size = status.st_size / _MEGABYTE
                 raise Rejected("too_large", f"the file has {size:,.0f} MiB; the limit is {limits.file_mb} MiB")
-            content = file.read(limits.file_mb * _MEGABYTE + 1)
+            content = file.read(status.st_size)
     except FileNotFoundError as error:
         raise Rejected("source_missing", printable(str(error))) from error
     except OSError as error:

@@ -1,6 +1,7 @@
 """Shape files: whole or absent, exact where they must be, near where they may be, and never trusted when damaged."""
 
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -234,3 +235,20 @@ def test_a_solid_of_voxels_survives(tmp_path):
     distance = (distance_transform_edt(~solid) / 31).astype(np.float32)
     save_shape(tmp_path / "dust.npz", PreparedShape(solid, solid, distance, 1.0, (0.0,) * 3, np.eye(3)))
     assert np.abs(load_distance(tmp_path / "dust.npz") - distance).max() * 31 < 0.3
+
+
+def test_members_that_expand_and_files_too_large_are_refused(tmp_path):
+    """A member of zeros, packed once more, is small in the file and large in memory."""
+    path = tmp_path / "a.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("format_version.npy", "w") as member,
+    ):
+        for _ in range(64):
+            member.write(bytes(2**20))
+    with pytest.raises(ShapeFileError, match="packed once more"):
+        load_shape(path)
+    with open(path, "r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(ShapeFileError, match=r"1,099,511,627,776 bytes"):
+        load_shape(path)
