@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -19,8 +23,16 @@ from torch import Tensor, nn
 from vondata.errors import VonError
 from vonmodel.config import STAGES, StageName, load_config
 from vonmodel.model import VonModel
+from vonmodel.run_files import JsonError, open_run_file, parse_object, read_run_file
 
 FORMAT = 1
+MAX_DESCRIPTION_BYTES = 1 << 20
+Part = Literal["networks", "average", "training"]
+PARTS: tuple[Part, ...] = get_args(Part)
+_NAME = re.compile(rf"(?P<stage>{'|'.join(STAGES)})-\d{{8,12}}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+_log = logging.getLogger(__name__)
 
 
 class CheckpointError(VonError):
@@ -31,9 +43,17 @@ class CheckpointMissingError(CheckpointError):
     """A run that has no checkpoint yet."""
 
 
+class CheckpointDamagedError(CheckpointError):
+    """A checkpoint that is not what was written."""
+
+
+class CheckpointWriteError(CheckpointError, OSError):
+    """A checkpoint that cannot be written."""
+
+
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint says of itself.
+    """The description of a checkpoint.
 
     Attributes:
         name: its folder's name, such as `texture-00000800`.
@@ -43,6 +63,8 @@ class CheckpointInfo:
         images_seen: items this stage has trained on.
         sha256: hash of the networks' file.
         dataset: hash of the ids it was trained on; "" where unknown.
+        files: hash of every file by its name; empty for checkpoints of 0.1.0, of which `sha256` is checked alone.
+        saved: when it was written, UTC in ISO 8601; "" for checkpoints of 0.1.0.
     """
 
     name: str
@@ -52,6 +74,8 @@ class CheckpointInfo:
     images_seen: int
     sha256: str
     dataset: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    saved: str = ""
 
     @property
     def finished(self) -> bool:
@@ -84,80 +108,214 @@ def save_checkpoint(run: Path, info: CheckpointInfo, state: CheckpointState) -> 
 
     Args:
         run: the run folder.
-        info: all but `sha256`, which is computed here.
+        info: all but hashes and time, which are added here.
         state: the tensors, on any device.
 
     Returns:
-        The info with its hash.
+        The info with hashes and time.
+
+    Raises:
+        CheckpointWriteError: it cannot be written; the checkpoints before it are as they were.
     """
     final = run / "checkpoints" / info.name
     partial = final.with_name(f".{info.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name in ("networks", "average", "training"):
-        tensors = {key: value.detach().cpu().contiguous() for key, value in getattr(state, name).items()}
-        save_file(tensors, partial / f"{name}.safetensors")
-    info = dataclasses.replace(info, sha256=_sha256(partial / "networks.safetensors"))
-    description = json.dumps({"format": FORMAT, **dataclasses.asdict(info)}, indent=2)
-    (partial / "checkpoint.json").write_text(description + "\n", "utf-8")
-    for file in partial.iterdir():
-        _flush(file)
-    if final.exists():
-        shutil.rmtree(final)
-    partial.replace(final)
-    _flush(final.parent)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name in PARTS:
+            tensors = {key: value.detach().cpu().contiguous() for key, value in getattr(state, name).items()}
+            save_file(tensors, partial / f"{name}.safetensors")
+        hashes = {f"{name}.safetensors": _sha256(partial / f"{name}.safetensors") for name in PARTS}
+        saved = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+        info = dataclasses.replace(info, sha256=hashes["networks.safetensors"], files=hashes, saved=saved)
+        description = json.dumps({"format": FORMAT, **dataclasses.asdict(info)}, indent=2)
+        (partial / "checkpoint.json").write_text(description + "\n", "utf-8")
+        for file in partial.iterdir():
+            _flush(file)
+        _remove(final)
+        partial.replace(final)
+        _flush(final.parent)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CheckpointWriteError(
+            f"checkpoint {info.name} cannot be written to {final.parent} ({reason}); those before it are whole",
+            hint="make room or make the folder writable, then continue the run",
+        ) from error
     return info
 
 
+def checkpoint_names(run: Path, stage: StageName | None = None) -> list[str]:
+    """The names of the checkpoint folders of a run (or of one of its stages), damaged ones too, oldest first."""
+    try:
+        entries = sorted(os.listdir(run / "checkpoints"))
+    except OSError:
+        return []
+    named = [(match["stage"], name) for name in entries if (match := _NAME.fullmatch(name))]
+    chosen = [each for each in named if stage in (None, each[0])]
+    return [name for _, name in sorted(chosen, key=lambda each: (STAGES.index(each[0]), int(each[1].split("-")[1])))]
+
+
 def list_checkpoints(run: Path, stage: StageName | None = None) -> list[CheckpointInfo]:
-    """The complete checkpoints of a run (or of one of its stages), oldest first."""
-    found = [
-        read_info(run, file.parent.name)
-        for file in (run / "checkpoints").glob("*/checkpoint.json")
-        if not file.parent.name.startswith(".")
-    ]
-    chosen = [each for each in found if stage in (None, each.stage)]
-    return sorted(chosen, key=lambda each: (STAGES.index(each.stage), each.step))
+    """The checkpoints of a run (or of one of its stages) whose description can be read, oldest first.
+
+    Those whose description is damaged are reported in the log and left out.
+    """
+    found = []
+    for name in checkpoint_names(run, stage):
+        try:
+            found.append(read_info(run, name))
+        except CheckpointDamagedError as error:
+            _log.warning("%s; passed over", error)
+        except CheckpointMissingError:
+            continue  # removed in the meantime, or a folder without description
+    return found
+
+
+def newest_whole(run: Path, stage: StageName | None = None) -> CheckpointInfo | None:
+    """The newest checkpoint of a run (or of one of its stages) all of whose files are what was written.
+
+    Damaged ones are passed over and named in the log; None where there is no checkpoint.
+
+    Raises:
+        CheckpointDamagedError: there are some, and all of them are damaged.
+    """
+    damaged = []
+    for name in reversed(checkpoint_names(run, stage)):
+        try:
+            info = read_info(run, name)
+            check_files(run, info)
+        except CheckpointDamagedError as error:
+            damaged.append(name)
+            _log.warning("%s; passed over", error)
+        except CheckpointMissingError:
+            continue
+        else:
+            if damaged:
+                _log.warning("%s: going on with checkpoint %s in place of %s", run, name, ", ".join(damaged))
+            return info
+    if damaged:
+        raise CheckpointDamagedError(
+            f"{run}: all checkpoints of {'the run' if stage is None else stage} are damaged: {', '.join(damaged)}",
+            hint="restore them from a copy, or remove them to train the stage anew",
+        )
+    return None
+
+
+def set_damaged_aside(run: Path, stage: StageName, whole: CheckpointInfo | None) -> None:
+    """Renames the checkpoints of a stage that are newer than the newest whole one to NAME.damaged."""
+    for name in checkpoint_names(run, stage):
+        if whole is None or name > whole.name:
+            folder = run / "checkpoints" / name
+            aside = folder.with_name(f"{name}.damaged")
+            _remove(aside)
+            folder.replace(aside)
 
 
 def read_info(run: Path, name: str) -> CheckpointInfo:
-    """What the checkpoint of this name says of itself.
+    """The description of the checkpoint of this name.
 
     Raises:
-        CheckpointError: there is none of this name, or another version of VON wrote it.
+        CheckpointMissingError: there is none of this name.
+        CheckpointDamagedError: its description cannot be read, is of something else, or lies outside of the run.
+        CheckpointError: another version of VON wrote it.
     """
     file = run / "checkpoints" / name / "checkpoint.json"
+    missing = CheckpointMissingError(
+        f"{run} has no checkpoint {name!r}; it has: {', '.join(checkpoint_names(run)) or 'none'}"
+    )
+    if not _NAME.fullmatch(name):
+        raise missing
     try:
-        values = json.loads(file.read_text("utf-8"))
-        version = values.pop("format")
-        if version != FORMAT:
+        content = read_run_file(run, "checkpoints", name, "checkpoint.json", max_bytes=MAX_DESCRIPTION_BYTES)
+        values = parse_object(content)
+        version = values.pop("format", None)
+        if isinstance(version, int) and version != FORMAT:
             raise CheckpointError(f"{file.parent} has format {version}; this version of VON reads {FORMAT}")
-        return CheckpointInfo(**values)
-    except FileNotFoundError as error:
-        known = ", ".join(sorted(each.parent.name for each in (run / "checkpoints").glob("*/checkpoint.json")))
-        raise CheckpointError(f"{run} has no checkpoint {name!r}; it has: {known or 'none'}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{file} is damaged: {error}") from error
+        return _typed_info(name, values)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise missing from error
+    except (OSError, JsonError) as error:
+        reason = str(error).removeprefix(str(file)).strip(": ") or type(error).__name__
+        raise CheckpointDamagedError(f"{file} is damaged: {reason}") from error
 
 
-def read_state(run: Path, info: CheckpointInfo) -> CheckpointState:
-    """The tensors of a checkpoint, on the CPU.
+def _typed_info(name: str, values: Mapping[str, Any]) -> CheckpointInfo:
+    """The description with every field of its type and in its range; unknown fields are ignored.
 
     Raises:
-        CheckpointError: a file is missing or damaged.
+        JsonError: a field is missing or makes no sense.
     """
+    counts: dict[str, Any] = {key: values.get(key) for key in ("step", "steps", "images_seen")}
+    wrong = [key for key, value in counts.items() if type(value) is not int or not 0 <= value < 1 << 53]
+    texts: dict[str, Any] = {key: values.get(key, "") for key in ("sha256", "dataset", "saved")}
+    wrong += [key for key, value in texts.items() if type(value) is not str]
+    files = values.get("files", {})
+    known = {f"{part}.safetensors" for part in PARTS}
+    if type(files) is not dict or not all(
+        key in known and type(value) is str and _HASH.fullmatch(value) for key, value in files.items()
+    ):
+        wrong.append("files")
+    match = _NAME.fullmatch(name)
+    if values.get("name") != name or match is None or values.get("stage") != match["stage"]:
+        wrong.append("name")
+    if wrong:
+        raise JsonError(f"its {', '.join(wrong)} cannot be used")
+    return CheckpointInfo(name=name, stage=values["stage"], **counts, **texts, files=files)
+
+
+def check_files(run: Path, info: CheckpointInfo, parts: Sequence[Part] = PARTS) -> None:
+    """Compares the files of a checkpoint with their recorded hashes.
+
+    Raises:
+        CheckpointDamagedError: one is missing, is not a regular file of the run, or has other bytes.
+    """
+    recorded = dict(info.files) or {"networks.safetensors": info.sha256}
+    for part in parts:
+        name = f"{part}.safetensors"
+        file = run / "checkpoints" / info.name / name
+        try:
+            with open(open_run_file(run, "checkpoints", info.name, name), "rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointDamagedError(f"{file} is missing or damaged: {_reason(error)}") from error
+        if recorded.get(name) not in (None, "", found):
+            raise CheckpointDamagedError(f"{file} is damaged: its SHA-256 is not the recorded one")
+
+
+def read_state(run: Path, info: CheckpointInfo, parts: Sequence[Part] = PARTS) -> CheckpointState:
+    """The tensors of a checkpoint, on the CPU; those of other parts than asked for are empty.
+
+    Raises:
+        CheckpointDamagedError: a file is missing or is not what was written.
+    """
+    check_files(run, info, parts)
     folder = run / "checkpoints" / info.name
-    return CheckpointState(*(_read(folder / f"{name}.safetensors") for name in ("networks", "average", "training")))
+    return CheckpointState(*(_read(folder / f"{part}.safetensors") if part in parts else {} for part in PARTS))
 
 
 def prune_checkpoints(run: Path, stage: StageName, keep: int) -> None:
     """Removes the older checkpoints of a stage, all but the newest `keep` (at least one stays)."""
     for info in list_checkpoints(run, stage)[: -max(1, keep)]:
-        folder = run / "checkpoints" / info.name
-        doomed = folder.with_name(f".{info.name}.removed")
-        shutil.rmtree(doomed, ignore_errors=True)
+        _remove(run / "checkpoints" / info.name)
+
+
+def remove_partial_checkpoints(run: Path) -> None:
+    """Removes what a killed run left half written or half removed. Only its trainer may call this."""
+    for pattern in (".*.partial", ".*.removed"):
+        for folder in (run / "checkpoints").glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a checkpoint's folder: first its name, in one step."""
+    doomed = folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    try:
         folder.replace(doomed)
-        shutil.rmtree(doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed)
 
 
 def load_model(
@@ -167,23 +325,44 @@ def load_model(
 
     Args:
         run: the run folder.
-        checkpoint: name of the checkpoint; the newest one where None.
+        checkpoint: name of the checkpoint; where None, the newest one whose weights are what was written.
         device: where the model goes.
 
     Raises:
         CheckpointError: the run has no such checkpoint, or it is damaged.
         ConfigError: the run's configuration cannot be read.
     """
-    if checkpoint is None:
-        found = list_checkpoints(run)
-        if not found:
-            raise CheckpointMissingError(f"{run} has no checkpoint yet; train it first")
-        info = found[-1]
-    else:
-        info = read_info(run, checkpoint)
+    info, state = _newest_usable(run) if checkpoint is None else _named(run, checkpoint)
     model = VonModel(load_config(run / "config.json").model)
-    load_weights(model, read_state(run, info), info)
+    load_weights(model, state, info)
     return model.to(device).eval().requires_grad_(False), info
+
+
+def _named(run: Path, name: str) -> tuple[CheckpointInfo, CheckpointState]:
+    info = read_info(run, name)
+    return info, read_state(run, info, ("networks", "average"))
+
+
+def _newest_usable(run: Path) -> tuple[CheckpointInfo, CheckpointState]:
+    """The newest checkpoint whose weights are what was written; damaged ones are named in the log.
+
+    Raises:
+        CheckpointMissingError, CheckpointDamagedError: there is none, or none is whole.
+    """
+    first: CheckpointDamagedError | None = None
+    for name in reversed(checkpoint_names(run)):
+        try:
+            found = _named(run, name)
+        except CheckpointDamagedError as error:
+            _log.warning("%s; passed over", error)
+            first = first or error
+        except CheckpointMissingError:
+            continue
+        else:
+            return found
+    if first is not None:
+        raise first
+    raise CheckpointMissingError(f"{run} has no checkpoint yet; train it first")
 
 
 def load_weights(model: nn.Module, state: CheckpointState, info: CheckpointInfo, *, averaged: bool = True) -> None:
@@ -208,7 +387,12 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} is missing or damaged: {error}") from error
+        raise CheckpointDamagedError(f"{file} is missing or damaged: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """An error without the path that its message begins with."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _sha256(file: Path) -> str:

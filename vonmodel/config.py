@@ -22,6 +22,7 @@ from vonmodel.config_fields import (
     walk,
 )
 from vonmodel.precision import Precision
+from vonmodel.run_files import MAX_JSON_BYTES, JsonError, parse_json
 
 __all__ = [
     "STAGES",
@@ -341,11 +342,15 @@ def load_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
         ConfigError: the file cannot be read, names an unknown field or holds a value of the wrong type.
     """
     try:
-        values = json.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+        if len(content) > MAX_JSON_BYTES:
+            raise ConfigError(f"{path} is no configuration: it has more than {MAX_JSON_BYTES:,} bytes")
+        values = parse_json(content)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from error
+    except JsonError as error:
+        raise ConfigError(f"{path} {error}") from error
     return update(base or TrainConfig(), values, str(path))
 
 

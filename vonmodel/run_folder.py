@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import logging
 import os
 import platform
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,24 @@ import torch
 
 from vondata import __version__
 from vondata.errors import VonError
-from vonmodel.checkpoint import CheckpointInfo, list_checkpoints
+from vondata.io.files import atomic_path
+from vondata.io.lease import DatasetBusyError, Leases
+from vonmodel.checkpoint import (
+    CheckpointError,
+    CheckpointInfo,
+    checkpoint_names,
+    list_checkpoints,
+    read_info,
+    remove_partial_checkpoints,
+)
 from vonmodel.config import STAGES, StageName, TrainConfig, difference, load_config, save_config, value_of
+from vonmodel.run_files import JsonError, UnsafeFileError, parse_object, read_lines
 
+LEASE = "training.lease"
 # What may lie in a folder in which a run starts: what one leaves that was stopped before it had a configuration.
-REMAINS = {"checkpoints", "samples", "baselines", ".config.json.partial"}
+REMAINS = {"checkpoints", "samples", "baselines", ".config.json.partial", LEASE}
+
+_log = logging.getLogger(__name__)
 
 
 class RunError(VonError):
@@ -30,6 +47,10 @@ class RunMissingError(RunError):
 
 class RunFolderTakenError(RunError):
     """A new run's folder holds other things."""
+
+
+class RunBusyError(RunError):
+    """Another process trains this run."""
 
 
 class ConfigChangedError(RunError):
@@ -80,14 +101,39 @@ class RunFolder:
         partial.replace(self.path / "config.json")
         (self.path / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", "utf-8")
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps the run for this process, and removes what killed processes left half written.
+
+        The lock is a lease, renewed every minute, so it also holds between machines that share a file system; the
+        lease of a process that was killed is taken over: at once on its own machine, after five minutes elsewhere.
+
+        Raises:
+            RunBusyError: another process trains this run; names its host, process and since when.
+        """
+        leases = Leases()
+        try:
+            leases.take(str(self.path / LEASE))
+        except DatasetBusyError as error:
+            raise RunBusyError(f"{self.path} is being trained by another process ({error.who})") from error
+        try:
+            remove_partial_checkpoints(self.path)
+            yield
+        finally:
+            leases.release()
+
     def latest_checkpoint(self, stage: StageName | None = None) -> CheckpointInfo | None:
-        """The newest complete checkpoint of the run, or of one of its stages."""
+        """The newest checkpoint of the run, or of one of its stages, by its description; see `newest_whole`."""
         found = list_checkpoints(self.path, stage)
         return found[-1] if found else None
 
     def log_stats(self, values: Mapping[str, Any]) -> None:
         """Appends one line to stats.jsonl."""
         _append(self.path / "stats.jsonl", json.dumps(values))
+
+    def log_nonfinite(self, where: Mapping[str, Any]) -> None:
+        """Appends a step that was left out to nonfinite.jsonl."""
+        _append(self.path / "nonfinite.jsonl", json.dumps(where))
 
     def append_metric(self, values: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl; it must name the `checkpoint` that was measured."""
@@ -100,14 +146,18 @@ class RunFolder:
         _append(self.path / "log.txt", line)
 
     def rewind_stats(self, stage: StageName, step: int) -> None:
-        """Drops statistics of steps that a killed run did after its last checkpoint and that now run again."""
+        """Drops statistics of steps that a killed run did after its last checkpoint and that now run again.
+
+        Lines that cannot be read are dropped as well; one that cannot be written stops no training.
+        """
         file = self.path / "stats.jsonl"
-        if not file.exists():
+        if not os.path.lexists(file):
             return
-        kept = [line for line in file.read_text("utf-8").splitlines() if _is_before(line, stage, step)]
-        partial = file.with_name(".stats.jsonl.partial")
-        partial.write_text("".join(line + "\n" for line in kept), "utf-8")
-        partial.replace(file)
+        try:
+            with atomic_path(file) as temporary, temporary.open("w", encoding="utf-8") as kept:
+                kept.writelines(line + "\n" for line in read_lines(file) if _is_before(line, stage, step))
+        except OSError as error:
+            _log.warning("%s cannot be rewound (%s): it may hold steps twice", file, error)
 
     def check(self, config: TrainConfig) -> None:
         """Checks that a run with this configuration can start here or go on.
@@ -145,18 +195,32 @@ class RunFolder:
 
 
 def latest_run(runs: Path) -> RunFolder:
-    """The run with the newest checkpoint in a folder of runs.
+    """The run with the newest checkpoint in a folder of runs, by the time that checkpoints record.
+
+    Checkpoints of 0.1.0 record none; the time of their file counts.
 
     Raises:
-        RunError: there is no run with a checkpoint.
+        RunMissingError: there is no run with a checkpoint.
     """
-    found = {
-        file.parent.parent.parent: file.stat().st_mtime
-        for file in sorted(runs.glob("*/checkpoints/*/checkpoint.json"), key=lambda each: each.stat().st_mtime)
-    }
+    folders = [folder.parent for folder in sorted(runs.glob("*/checkpoints"))]
+    times = {run: max((_saved(run, name) for name in checkpoint_names(run)), default="") for run in folders}
+    found = {run: time for run, time in times.items() if time}
     if not found:
         raise RunMissingError(f"{runs} holds no run with a checkpoint; train one first")
     return RunFolder(max(found, key=lambda run: found[run]))
+
+
+def _saved(run: Path, name: str) -> str:
+    """When a checkpoint was written, UTC in ISO 8601; "" where that cannot be said."""
+    try:
+        saved = read_info(run, name).saved
+        return saved or _iso((run / "checkpoints" / name / "checkpoint.json").stat().st_mtime)
+    except (CheckpointError, OSError, ValueError, OverflowError):
+        return ""
+
+
+def _iso(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="microseconds")
 
 
 def environment() -> dict[str, Any]:
@@ -174,13 +238,28 @@ def environment() -> dict[str, Any]:
 
 def _is_before(line: str, stage: StageName, step: int) -> bool:
     try:
-        values = json.loads(line)
-        order = STAGES.index(values["stage"])
-    except (ValueError, KeyError):
-        return False  # a line that the kill cut short
-    return order < STAGES.index(stage) or (order == STAGES.index(stage) and values["step"] <= step)
+        values = parse_object(line)
+    except JsonError:  # a line that the kill cut short
+        return False
+    own, at = values.get("stage"), values.get("step")
+    if own not in STAGES or type(at) is not int:
+        return False
+    order, here = STAGES.index(own), STAGES.index(stage)
+    return order < here or (order == here and at <= step)
 
 
 def _append(file: Path, line: str) -> None:
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(line + "\n")
+    """Appends a line to a regular file; a line that a kill cut short is ended first.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    with open(os.open(file, flags, 0o666), "rb+", buffering=0) as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise UnsafeFileError(f"{file} is not a regular file")
+        if status.st_size:
+            stream.seek(-1, os.SEEK_END)
+        cut = status.st_size and stream.read(1) != b"\n"
+        stream.write(("\n" if cut else "").encode() + line.encode("utf-8") + b"\n")

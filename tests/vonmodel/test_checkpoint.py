@@ -1,24 +1,32 @@
 """Checkpoints appear whole or not at all, say what they are, and refuse damage in words."""
 
 import dataclasses
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from vonmodel import checkpoint as module
 from vonmodel.checkpoint import (
+    CheckpointDamagedError,
     CheckpointError,
     CheckpointInfo,
     CheckpointState,
+    CheckpointWriteError,
     checkpoint_name,
     list_checkpoints,
     load_model,
+    newest_whole,
     prune_checkpoints,
     read_info,
     read_state,
     save_checkpoint,
+    set_damaged_aside,
 )
 from vonmodel.config import StageName, TrainConfig
 from vonmodel.model import build_model
@@ -138,20 +146,150 @@ def test_errors_say_what_is_there(tiny_run: Path) -> None:
     (folder / "checkpoint.json").write_text(json.dumps({**values, "format": 9}))
     with pytest.raises(CheckpointError, match="has format 9; this version of VON reads 1"):
         load_model(tiny_run)
-    (folder / "checkpoint.json").write_text("{")
+
+
+DAMAGED_JSON = {
+    "empty": b"",
+    "cut": b"{",
+    "null": b"null",
+    "list": b"[]",
+    "deep": b"[" * 100_000,
+    "infinite": b'{"format": 1, "step": 1e999}',
+    "not a number": b'{"format": NaN}',
+    "no utf-8": b"\xff\xfe\x00",
+    "wrong types": b'{"format": 1, "name": 3, "stage": "joint", "step": "20", "steps": true, "images_seen": []}',
+    "huge": b" " * (1 << 20) + b"{}",
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED_JSON.values(), ids=DAMAGED_JSON)
+def test_a_damaged_description_is_passed_over_and_named(
+    content: bytes, tiny_run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tiny_run / "checkpoints" / "joint-00000020" / "checkpoint.json"
+    file.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"checkpoint\.json is damaged"):
-        load_model(tiny_run)
+        load_model(tiny_run, checkpoint="joint-00000020")
+    assert load_model(tiny_run)[1].name == "joint-00000010"
+    assert "joint-00000020/checkpoint.json is damaged" in caplog.text
+    assert [each.step for each in list_checkpoints(tiny_run)] == [10]
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_damaged_weights(damage: str, tiny_run: Path) -> None:
-    file = tiny_run / "checkpoints" / "joint-00000020" / "networks.safetensors"
-    if damage == "cut":
-        file.write_bytes(file.read_bytes()[:1000])
-    else:
-        file.unlink()
-    with pytest.raises(CheckpointError, match=r"networks\.safetensors is missing or damaged"):
-        load_model(tiny_run)
+def flip(file: Path, byte: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[byte] ^= 1
+    file.write_bytes(content)
+
+
+def link_out(file: Path) -> None:
+    outside = file.parents[4] / "outside.safetensors"
+    outside.write_bytes(file.read_bytes())
+    file.unlink()
+    file.symlink_to(outside)
+
+
+def pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-4]),
+    "empty": lambda file: file.write_bytes(b""),
+    "gone": lambda file: file.unlink(),
+    "a bit of the header": lambda file: flip(file, 9),
+    "the last bit": lambda file: flip(file, -1),
+    "linked": link_out,
+    "a pipe": pipe,
+    "a folder": folder,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("part", ["networks", "average", "training"])
+def test_a_checkpoint_with_a_damaged_file_is_passed_over_and_named(
+    damage: str, part: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    full = CheckpointState({"a": torch.ones(2)}, {"a": torch.zeros(2)}, {"step": torch.tensor(4.0)})
+    older, newer = (save_checkpoint(run, info(step=step), full) for step in (1, 2))
+    DAMAGE[damage](run / "checkpoints" / newer.name / f"{part}.safetensors")
+    with pytest.raises(CheckpointDamagedError, match=rf"{part}\.safetensors is (missing or )?damaged"):
+        read_state(run, newer)
+    assert newest_whole(run) == older
+    assert f"going on with checkpoint {older.name} in place of {newer.name}" in caplog.text
+    DAMAGE[damage](run / "checkpoints" / older.name / f"{part}.safetensors")
+    with pytest.raises(CheckpointDamagedError, match=f"are damaged: {newer.name}, {older.name}"):
+        newest_whole(run)
+    assert newest_whole(run, "texture") is None  # another stage is not held up
+
+
+def test_what_only_training_needs_holds_nobody_else_up(tiny_run: Path) -> None:
+    flip(tiny_run / "checkpoints" / "joint-00000020" / "training.safetensors", -1)
+    assert load_model(tiny_run)[1].step == 20
+
+
+def test_damage_is_set_aside_before_training_goes_on(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, info(step=step), state())
+    for step in (2, 3):
+        flip(tmp_path / "checkpoints" / checkpoint_name("shape", step) / "networks.safetensors", -1)
+    whole = newest_whole(tmp_path, "shape")
+    set_damaged_aside(tmp_path, "shape", whole)
+    assert [each.step for each in list_checkpoints(tmp_path)] == [1]
+    prune_checkpoints(tmp_path, "shape", 1)
+    assert newest_whole(tmp_path) == whole
+    assert (tmp_path / "checkpoints" / "shape-00000003.damaged").is_dir()
+
+
+@pytest.mark.parametrize("name", ["../../other/checkpoints/joint-00000020", "/etc", "joint-00000020/..", "."])
+def test_names_never_lead_out_of_the_run(name: str, tiny_run: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        load_model(tiny_run, checkpoint=name)
+    file = tiny_run / "checkpoints" / "joint-00000020" / "checkpoint.json"
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({**values, "name": name}))
+    with pytest.raises(CheckpointError, match=r"its name cannot be used"):
+        read_info(tiny_run, "joint-00000020")
+    file.write_text(json.dumps({**values, "files": {"../networks.safetensors": "0" * 64}}))
+    with pytest.raises(CheckpointError, match=r"its files cannot be used"):
+        read_info(tiny_run, "joint-00000020")
+
+
+def test_checkpoints_of_0_1_0_have_one_hash(tmp_path: Path) -> None:
+    saved = save_checkpoint(tmp_path, info(), state())
+    file = tmp_path / "checkpoints" / saved.name / "checkpoint.json"
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in values.items() if name not in ("files", "saved")}))
+    old = read_info(tmp_path, saved.name)
+    assert (old.files, old.saved, old.sha256) == ({}, "", saved.sha256)
+    assert newest_whole(tmp_path) == old
+    flip(tmp_path / "checkpoints" / saved.name / "networks.safetensors", -1)
+    with pytest.raises(CheckpointDamagedError):
+        newest_whole(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: full")]
+)
+def test_a_full_disk_leaves_the_checkpoints_before(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = save_checkpoint(tmp_path, info(step=1), state())
+
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(CheckpointWriteError, match=r"shape-00000002 cannot be written to .*checkpoints \("):
+        save_checkpoint(tmp_path, info(step=2), state())
+    assert [each.name for each in (tmp_path / "checkpoints").iterdir()] == [before.name]
+    assert newest_whole(tmp_path) == before
 
 
 def test_weights_of_another_model_and_runs_without_any(tiny_run: Path, tmp_path: Path) -> None:

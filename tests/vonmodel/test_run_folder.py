@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from vonmodel.checkpoint import CheckpointInfo, CheckpointState, save_checkpoint
 from vonmodel.config import TrainConfig, update
-from vonmodel.run_folder import RunError, RunFolder, latest_run
+from vonmodel.run_folder import RunBusyError, RunError, RunFolder, latest_run
+
+STATE = CheckpointState({"a": torch.ones(2)}, {}, {})
 
 
 def test_a_run_starts_once_and_goes_on(tmp_path: Path) -> None:
@@ -77,13 +81,77 @@ def test_the_latest_run_is_the_one_with_the_newest_checkpoint(tiny_run: Path) ->
     runs = tiny_run.parent
     other = runs / "car" / "checkpoints" / "shape-00000001"
     other.mkdir(parents=True)
-    (other / "checkpoint.json").write_text("{}")
+    description = {"name": "shape-00000001", "stage": "shape", "step": 1, "steps": 9, "images_seen": 1, "format": 1}
+    (other / "checkpoint.json").write_text(json.dumps(description))  # as 0.1.0 wrote it, without its time
     os.utime(other / "checkpoint.json", (1, 1))
     assert latest_run(runs).path == tiny_run
     os.utime(other / "checkpoint.json", (2**32, 2**32))
     assert latest_run(runs).path == runs / "car"
     with pytest.raises(RunError, match="no run with a checkpoint"):
         latest_run(runs / "car")
+
+
+def test_the_latest_run_is_so_by_what_it_says_and_not_by_the_times_of_its_files(tmp_path: Path) -> None:
+    """Copied folders, and a clock set back on the machine that copies."""
+    for name, seconds in (("first", 2**31), ("second", 1)):
+        save_checkpoint(tmp_path / name, CheckpointInfo("shape-00000001", "shape", 1, 9, 1, ""), STATE)
+        os.utime(tmp_path / name / "checkpoints" / "shape-00000001" / "checkpoint.json", (seconds, seconds))
+    assert latest_run(tmp_path).path == tmp_path / "second"
+
+
+def test_a_run_is_trained_by_one_process_alone(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    (tmp_path / "checkpoints" / ".shape-00000002.removed").mkdir(parents=True)
+    (tmp_path / "checkpoints" / ".shape-00000003.partial").mkdir()
+    with run.locked():
+        assert list((tmp_path / "checkpoints").iterdir()) == []  # what a killed process left
+        expected = rf"is being trained by another process \(process {os.getpid()} on .* since 20\d\d-"
+        with pytest.raises(RunBusyError, match=expected), RunFolder(tmp_path).locked():
+            pass
+    with run.locked():
+        pass
+    assert not (tmp_path / "training.lease").exists()
+
+
+DAMAGED_LINES = [
+    b"null",
+    b"[]",
+    b"7",
+    b"[" * 100_000,
+    b'{"stage": "shape", "step": 1e999}',
+    b'{"stage": ["shape"]}',
+    b"\xff\xfe",
+]
+
+
+def test_damaged_statistics_are_dropped_and_the_others_stay(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.log_stats({"stage": "shape", "step": 50})
+    with (tmp_path / "stats.jsonl").open("ab") as stream:
+        stream.write(b"\n".join([*DAMAGED_LINES, b'{"stage": "sha']))
+    run.log_stats({"stage": "shape", "step": 60})
+    run.rewind_stats("shape", 60)
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [50, 60]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_statistics_that_are_no_file_stop_nothing(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "stats.jsonl"
+    match kind:
+        case "folder":
+            file.mkdir()
+        case "pipe":
+            os.mkfifo(file)
+        case "link":
+            file.symlink_to(tmp_path.parent)
+    run = RunFolder(tmp_path)
+    run.rewind_stats("shape", 1)
+    assert "cannot be rewound" in caplog.text
+    with pytest.raises(OSError, match=r"stats\.jsonl|Is a directory"):
+        run.log_stats({"stage": "shape", "step": 1})
 
 
 def test_the_newest_checkpoint_of_a_stage(tiny_run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Leases: objects that say who is writing a part of a remote dataset, for a store has no locks.
+"""Leases: objects that say who is writing a part of a remote dataset, or a run on a network file system.
 
 A lease is taken by creating it where there is none (a conditional write, where the store knows it) and renewed every
 minute by a thread, so that a long item does not let it run out. One that has not been renewed for five minutes, or
@@ -31,6 +31,7 @@ class DatasetBusyError(VonError, RuntimeError):
     """Another process prepares the same class and kind."""
 
     def __init__(self, place: Path | str, who: str = "") -> None:
+        self.who = who
         known = f" ({who})" if who else ""
         super().__init__(f"another process is writing {place}{known}", hint="wait until it ends or stop it")
 
@@ -42,11 +43,12 @@ class Leases:
         self._token = uuid.uuid4().hex
         self._held: list[str] = []
         self._lost: dict[str, str] = {}  # who has it, by URL
+        self._since: dict[str, float] = {}
         self._ended = threading.Event()
         self._renewer: threading.Thread | None = None
 
     def take(self, url: str) -> None:
-        """Takes the lease at a URL.
+        """Takes the lease at a URL or a local path.
 
         Raises:
             DatasetBusyError: another process holds it.
@@ -85,7 +87,10 @@ class Leases:
             self._renewer.join()
         for url in self._held:
             if self._look(url):
-                remove(url)
+                if _is_local(url):
+                    Path(url).unlink(missing_ok=True)
+                else:
+                    remove(url)
         self._held = []
 
     def _look(self, url: str) -> bool:
@@ -102,11 +107,17 @@ class Leases:
         return url not in self._lost
 
     def _write(self, url: str, mode: str) -> None:
-        system, path = file_system(url)
-        lease = {"token": self._token, "host": socket.gethostname(), "process": os.getpid(), "renewed": time.time()}
+        now = time.time()
+        since = self._since.setdefault(url, now)
+        lease = {"token": self._token, "host": socket.gethostname(), "process": os.getpid(), "renewed": now}
+        content = json.dumps({**lease, "since": since}).encode("utf-8")
         try:
             with store_errors(url):
-                system.pipe_file(path, json.dumps(lease).encode("utf-8"), mode=mode)
+                if _is_local(url):
+                    _write_local(Path(url), content, exclusive=mode == "create")
+                else:
+                    system, path = file_system(url)
+                    system.pipe_file(path, content, mode=mode)
         except FileExistsError:
             return  # somebody was faster; `check` says who
         except OSError as error:
@@ -129,10 +140,13 @@ def _read(url: str) -> dict[str, Any] | None:
     Raises:
         OSError: the store does not answer.
     """
-    system, path = file_system(url)
     try:
-        with store_errors(url):
-            content = system.cat_file(path)
+        if _is_local(url):
+            content = Path(url).read_bytes()
+        else:
+            system, path = file_system(url)
+            with store_errors(url):
+                content = system.cat_file(path)
     except FileNotFoundError:
         return None
     try:
@@ -142,9 +156,40 @@ def _read(url: str) -> dict[str, Any] | None:
             "host": str(lease["host"]),
             "process": int(lease["process"]),
             "renewed": float(lease["renewed"]),
+            "since": float(lease.get("since", lease["renewed"])),
         }
-    except (ValueError, KeyError, TypeError):  # what makes no sense holds nobody up
-        return {"token": "", "host": "", "process": 0, "renewed": 0.0}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # a damaged lease holds nobody up
+        return {"token": "", "host": "", "process": 0, "renewed": 0.0, "since": 0.0}
+
+
+def _is_local(url: str) -> bool:
+    return "://" not in url
+
+
+def _write_local(path: Path, content: bytes, *, exclusive: bool) -> None:
+    """Writes a local file in one step; exclusive, only where there is none.
+
+    A hard link is made or not made in one step on network file systems too.
+
+    Raises:
+        FileExistsError: exclusive, and there is one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        temporary.write_bytes(content)
+        if not exclusive:
+            temporary.replace(path)
+            return
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            with path.open("xb") as file:
+                file.write(content)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _is_alive(held: dict[str, Any]) -> bool:
@@ -163,7 +208,8 @@ def _is_alive(held: dict[str, Any]) -> bool:
 
 def _words(held: dict[str, Any]) -> str:
     age = max(0.0, time.time() - held["renewed"])
+    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(min(held["since"], time.time())))
     return (
-        f"process {held['process']} on {held['host']}, last heard of {age:.0f} s ago; what is silent for "
+        f"process {held['process']} on {held['host']} since {since}, last heard of {age:.0f} s ago; one silent for "
         f"{RUNS_OUT_S / 60:.0f} minutes is taken over"
     )

@@ -12,12 +12,12 @@ import torch
 from vonmodel.baselines.configs import CONFIGS, BaselineName
 from vonmodel.baselines.gan import GanStage
 from vonmodel.baselines.models import Baseline, build_baseline
-from vonmodel.checkpoint import CheckpointError, CheckpointInfo, load_weights, read_state
+from vonmodel.checkpoint import CheckpointError, CheckpointInfo, load_weights, newest_whole, read_state
 from vonmodel.config import TrainConfig
 from vonmodel.data.loader import PhotoSource, ShapeSource
 from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import torch_generator
-from vonmodel.training.loop import StageSetup, TrainingJob, reached_checkpoint, run_stage
+from vonmodel.training.loop import StageSetup, TrainingJob, reached_checkpoint, run_stage, training_lock
 from vonmodel.training.sample_sheet import shaded
 from vonmodel.training.setup import TrainingData, items_fingerprint, open_data, prepare_model
 
@@ -86,9 +86,15 @@ def train_baseline(job: TrainingJob, name: BaselineName) -> CheckpointInfo:
         RunError: the baseline was started with another configuration.
         EmptyDatasetError, ManifestMissingError, ResolutionError: the data does not serve.
         NonFiniteLossError: a loss became infinite or NaN.
+        RunBusyError: another process trains this baseline.
     """
+    job.run.check_same(job.config)
+    with training_lock(job):
+        return _train_locked(job, name)
+
+
+def _train_locked(job: TrainingJob, name: BaselineName) -> CheckpointInfo:
     gan, config = CONFIGS[name], job.config
-    job.run.check_same(config)
     reached = reached_checkpoint(job, gan.stage)
     if reached is not None and reached.finished:
         return reached
@@ -142,11 +148,11 @@ def load_baseline(
     Raises:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
-    info = folder.latest_checkpoint()
+    info = newest_whole(folder.path)
     if info is None:
         raise BaselineMissingError(name, folder.path)
     model = Baseline(name, folder.config().model)
-    load_weights(model, read_state(folder.path, info), info)
+    load_weights(model, read_state(folder.path, info, ("networks", "average")), info)
     return model.to(device).eval().requires_grad_(False), info
 
 

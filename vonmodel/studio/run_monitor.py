@@ -11,7 +11,7 @@ from typing import Any
 
 from vonmodel.config import STAGES
 from vonmodel.reports.metrics_log import figures_of
-from vonmodel.studio.security import UnsafeFileError, open_run_file, read_run_file
+from vonmodel.run_files import UnsafeFileError, open_run_file, read_run_file
 
 MAX_CURVE_POINTS = 400
 MAX_SHEET_BYTES = 64 * 2**20

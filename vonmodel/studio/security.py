@@ -1,14 +1,11 @@
-"""Access to the studio: origin checks, host names, the token; and the files of a run, opened safely."""
+"""Access to the studio: origin checks, host names, and the token."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from vondata.errors import VonError
 
@@ -107,67 +104,3 @@ def is_loopback(host: str) -> bool:
 def _bracketed(name: str) -> str:
     """An IPv6 address as it is written in a Host header."""
     return f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
-
-
-class UnsafeFileError(VonError, OSError):
-    """A file of a run that is not served: a link out of the run, a pipe, a device, or a file over its limit."""
-
-    http_status = 404
-
-    def __str__(self) -> str:
-        return self.message
-
-
-def open_run_file(run: Path, *parts: str) -> int:
-    """Opens a file of a run for reading, as a file descriptor.
-
-    The file must be regular and must lie inside the run folder once all links are resolved. Opening does not block,
-    so a pipe with no writer cannot stop the server.
-
-    Args:
-        run: the run folder; it may itself be a link.
-        parts: the path inside it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        UnsafeFileError: it is not a regular file inside the run.
-    """
-    path = run.joinpath(*parts)
-    real = path.resolve(strict=True)
-    if not real.is_relative_to(run.resolve()):
-        raise UnsafeFileError(f"{path} is a link that leads out of the run folder")
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    if not stat.S_ISREG(real.stat().st_mode):  # opening a device may already have an effect
-        raise UnsafeFileError(f"{path} is not a regular file")
-    descriptor = os.open(real, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnsafeFileError(f"{path} is not a regular file")
-    return descriptor
-
-
-def read_run_file(run: Path, *parts: str, max_bytes: int) -> bytes:
-    """The content of a file of a run; see `open_run_file`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        UnsafeFileError: it is not a regular file inside the run, or larger than `max_bytes`.
-    """
-    with open(open_run_file(run, *parts), "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > max_bytes:
-            raise UnsafeFileError(f"{run.joinpath(*parts)} has {size} bytes; at most {max_bytes} are read")
-        return file.read(max_bytes)
-
-
-def check_run_files(run: Path, *files: tuple[str, ...]) -> None:
-    """Checks that files which other code will open are regular and inside the run; missing ones pass.
-
-    Raises:
-        UnsafeFileError: one is not.
-    """
-    for parts in files:
-        try:
-            os.close(open_run_file(run, *parts))
-        except FileNotFoundError:
-            continue

@@ -15,10 +15,11 @@ from vonmodel.config import STAGES, ConfigError
 from vonmodel.inference.sampling import SamplingOptions
 from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.reconstruction.reconstruct import Reconstructor
+from vonmodel.run_files import UnsafeFileError, check_run_files
 from vonmodel.run_folder import RunError, RunFolder
 from vonmodel.studio.run_monitor import RunMonitor
 from vonmodel.studio.scheduler import Scheduler, TaskRegistry
-from vonmodel.studio.security import OriginPolicy, UnsafeFileError, check_run_files
+from vonmodel.studio.security import OriginPolicy
 from vonmodel.studio.uploads import PhotoCache, Uploads
 
 MAX_SESSIONS = 2

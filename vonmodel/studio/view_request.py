@@ -29,7 +29,7 @@ from vonmodel.inference.interpolate import interpolate_spherical
 from vonmodel.inference.sampling import Seed, parse_seed
 from vonmodel.inference.session import CodeError, ModelSession, Shape
 from vonmodel.reports.provenance import code_text
-from vonmodel.studio.security import UnsafeFileError, read_run_file
+from vonmodel.run_files import UnsafeFileError, read_run_file
 
 FOLDER = "studio"
 MAX_STORED_BYTES = 2**30

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vondata.errors import VonError
+from vondata.io.files import atomic_path
 from vonmodel.config import StageName
 from vonmodel.distributed import gather_objects, is_writer, mean_everywhere
 from vonmodel.run_folder import RunFolder
@@ -23,6 +26,9 @@ from vonmodel.training.stage import Stage
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+_log = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(VonError, ArithmeticError):
@@ -148,6 +154,7 @@ class Monitor:
         self._start = start
         self._writer: SummaryWriter | None = None
         self._skipped = self._in_a_row = 0
+        self._unwritten: set[str] = set()
         if is_writer():
             run.rewind_stats(stage.name, start)
 
@@ -156,7 +163,8 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with self._never_failing("tensorboard"):
+                self._writer.close()
 
     def add(self, step: int, items: tuple[str, ...], losses: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Takes in the losses of a step, by phase and term."""
@@ -182,8 +190,8 @@ class Monitor:
         self._skipped += 1
         self._in_a_row += 1
         if is_writer():
-            with (self._run.path / "nonfinite.jsonl").open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(where) + "\n")
+            with self._never_failing("nonfinite.jsonl"):
+                self._run.log_nonfinite(where)
         if self._in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise NonFiniteLossError(where)
 
@@ -197,8 +205,10 @@ class Monitor:
             losses = self._record.read()
         except NonFiniteLossError as error:
             if is_writer():
-                (self._run.path / "nonfinite.json").write_text(json.dumps(error.where, indent=2) + "\n", "utf-8")
-                self._run.append_log(str(error))
+                with self._never_failing("nonfinite.json"), atomic_path(self._run.path / "nonfinite.json") as file:
+                    file.write_text(json.dumps(error.where, indent=2) + "\n", "utf-8")
+                with self._never_failing("log.txt"):
+                    self._run.append_log(str(error))
             raise
         now = time.perf_counter()
         seconds_a_step = (now - self._time) / (step - self._step)
@@ -216,16 +226,31 @@ class Monitor:
         self._step, self._time = step, now
         if not is_writer():
             return
-        self._run.log_stats(asdict(progress))
-        self._run.append_log(progress.line())
-        for name, value in {**losses, "images_per_s": progress.images_per_s}.items():
-            self._board.add_scalar(name, value, step)
+        with self._never_failing("stats.jsonl"):
+            self._run.log_stats(asdict(progress))
+        with self._never_failing("log.txt"):
+            self._run.append_log(progress.line())
+        with self._never_failing("tensorboard"):
+            for name, value in {**losses, "images_per_s": progress.images_per_s}.items():
+                self._board.add_scalar(name, value, step)
         self._on_progress(progress)
 
     def sheet(self, step: int, sheet: npt.NDArray[np.uint8]) -> None:
         """Saves a sample sheet."""
-        save_sheet(sheet, self._run.samples / f"{self._stage.label}-{step:08d}.png")
-        self._board.add_image("samples", sheet, step, dataformats="HWC")
+        with self._never_failing("samples"):
+            save_sheet(sheet, self._run.samples / f"{self._stage.label}-{step:08d}.png")
+        with self._never_failing("tensorboard"):
+            self._board.add_image("samples", sheet, step, dataformats="HWC")
+
+    @contextmanager
+    def _never_failing(self, name: str) -> Iterator[None]:
+        """Reports are left out where they cannot be written: only a checkpoint that cannot stops a training."""
+        try:
+            yield
+        except OSError as error:
+            if name not in self._unwritten:
+                self._unwritten.add(name)
+                _log.warning("%s cannot be written (%s): training goes on without it", self._run.path / name, error)
 
     @property
     def _board(self) -> SummaryWriter:

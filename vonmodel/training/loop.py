@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,16 @@ import torch
 from torch import nn
 
 from vonmodel.checkpoint import (
+    CheckpointDamagedError,
     CheckpointInfo,
     CheckpointState,
     checkpoint_name,
     load_weights,
+    newest_whole,
     prune_checkpoints,
     read_state,
     save_checkpoint,
+    set_damaged_aside,
 )
 from vonmodel.config import STAGES, StageName, TrainConfig
 from vonmodel.data.loader import Batch, loaded_ahead
@@ -83,16 +87,34 @@ def train(job: TrainingJob, stages: Sequence[StageName] = STAGES) -> CheckpointI
         RunError: a stage before the first of these is not finished.
         EmptyDatasetError, ManifestMissingError, ResolutionError: the data does not serve.
         NonFiniteLossError: a loss became infinite or NaN.
+        RunBusyError: another process trains this run.
+        CheckpointDamagedError: all checkpoints of a stage to go on from are damaged.
+        CheckpointWriteError: a checkpoint cannot be written.
         DisagreementError: processes see different configurations, checkpoints or data.
         LostProcessError: another process ended or does not answer.
     """
-    info: CheckpointInfo | None = None
-    for stage in stages:
-        info = train_stage(job, stage)
-        if not info.finished:
-            break
-    assert info is not None
-    return info
+    with training_lock(job):
+        for stage in stages[:-1]:
+            if _is_passed(job.run, stage):
+                continue  # a later stage was begun from its end
+            info = train_stage(job, stage)
+            if not info.finished:
+                return info
+        return train_stage(job, stages[-1])
+
+
+def training_lock(job: TrainingJob) -> AbstractContextManager[None]:
+    """The lock of the job's run, held by the process that writes.
+
+    Raises:
+        RunBusyError: another process trains this run.
+    """
+    return job.run.locked() if is_writer() else nullcontext()
+
+
+def _is_passed(run: RunFolder, stage: StageName) -> bool:
+    """Whether a later stage has a checkpoint, which was begun only where this one was finished."""
+    return any(run.latest_checkpoint(later) is not None for later in STAGES[STAGES.index(stage) + 1 :])
 
 
 def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
@@ -119,12 +141,24 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
 
 
 def reached_checkpoint(job: TrainingJob, name: StageName) -> CheckpointInfo | None:
-    """The newest checkpoint of a stage in the job's run folder; None where it has not begun.
+    """The newest whole checkpoint of a stage in the job's run folder; None where it has not begun.
+
+    Damaged ones after it are set aside. Where a later stage has begun, nothing goes on from this one, and its newest
+    checkpoint is taken by its description.
 
     Raises:
+        CheckpointDamagedError: all of them are damaged.
         DisagreementError: processes see different configurations or checkpoints.
     """
-    reached = job.run.latest_checkpoint(name)
+    if _is_passed(job.run, name):
+        reached = job.run.latest_checkpoint(name)
+        if reached is None or not reached.finished:
+            raise CheckpointDamagedError(f"{job.run.path}: the end of stage {name} is damaged or removed")
+    else:
+        reached = newest_whole(job.run.path, name)
+        wait_for_all()
+        if is_writer():
+            set_damaged_aside(job.run.path, name, reached)
     identity = "none" if reached is None else f"{reached.name} {reached.sha256[:12]}"
     same_everywhere({"configuration": _hash(job.config), "checkpoint": identity})
     return reached
@@ -266,7 +300,7 @@ def stage_before(run: RunFolder, name: StageName) -> CheckpointInfo | None:
     before = STAGES[: STAGES.index(name)]
     if not before:
         return None
-    latest = run.latest_checkpoint(before[-1])
+    latest = newest_whole(run.path, before[-1])
     if latest is None or not latest.finished:
         raise StageOrderError(name, before[-1], run)
     return latest
@@ -276,7 +310,7 @@ def _take_over(job: TrainingJob, name: StageName, model: VonModel) -> None:
     """Starts a stage from the weights that the one before would be sampled with."""
     latest = stage_before(job.run, name)
     if latest is not None:
-        load_weights(model, read_state(job.run.path, latest), latest)
+        load_weights(model, read_state(job.run.path, latest, ("networks", "average")), latest)
 
 
 def _save(job: TrainingJob, setup: StageSetup, average: WeightAverage, done: int) -> CheckpointInfo:

@@ -1,8 +1,11 @@
 """Two clients, one class on a store: the second is told who writes, and one that lost its lease writes no more."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -49,7 +52,7 @@ def test_what_is_silent_is_taken_over_and_learns_of_it() -> None:
     write(renewed=time.time() - lease.RUNS_OUT_S - 1)
     first.take(URL)
     write()  # as a machine does that had lost its network
-    with pytest.raises(DatasetBusyError, match="process 7 on elsewhere, last heard of 0 s ago"):
+    with pytest.raises(DatasetBusyError, match=r"process 7 on elsewhere since .* UTC, last heard of 0 s ago"):
         first.check()
     first.release()
     assert exists(URL)  # it is not the first one's any more
@@ -119,3 +122,45 @@ def _write_after_losing_the_lease(data: RemoteFolder) -> None:
         journal.parent.mkdir(exist_ok=True)
         journal.write_text("{}\n", "utf-8")
         write()
+
+
+def test_a_lease_on_a_local_path_is_taken_by_one_alone(tmp_path) -> None:
+    path = str(tmp_path / "run" / "training.lease")
+    first, second = Leases(), Leases()
+    first.take(path)
+    with pytest.raises(DatasetBusyError, match=rf"process {os.getpid()} on {socket.gethostname()} since 20"):
+        second.take(path)
+    first.release()
+    assert list((tmp_path / "run").iterdir()) == []
+    second.take(path)
+    second.release()
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[" * 100_000, b"\xff", b'{"token": 1}'])
+def test_a_damaged_lease_holds_nobody_up(tmp_path, content: bytes) -> None:
+    (tmp_path / "training.lease").write_bytes(content)
+    leases = Leases()
+    leases.take(str(tmp_path / "training.lease"))
+    leases.release()
+    assert not (tmp_path / "training.lease").exists()
+
+
+def test_of_many_that_take_a_local_lease_at_once_one_gets_it(tmp_path) -> None:
+    path, ready, got = str(tmp_path / "training.lease"), threading.Barrier(8), []
+
+    def race() -> None:
+        leases = Leases()
+        ready.wait()
+        try:
+            leases.take(path)
+        except DatasetBusyError:
+            return
+        got.append(leases)
+
+    threads = [threading.Thread(target=race) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+    got[0].release()

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.harness import logged_losses
 from vonmodel.checkpoint import (
+    CheckpointDamagedError,
     CheckpointInfo,
     CheckpointState,
     checkpoint_name,
@@ -24,7 +25,7 @@ from vonmodel.checkpoint import (
 from vonmodel.config import STAGES, StageName, TrainConfig, update
 from vonmodel.distributed import Part
 from vonmodel.model import build_model
-from vonmodel.run_folder import RunError, RunFolder
+from vonmodel.run_folder import RunBusyError, RunError, RunFolder
 from vonmodel.training.log import NonFiniteLossError
 from vonmodel.training.loop import TrainingJob, train, train_stage
 
@@ -226,6 +227,70 @@ def test_only_the_newest_checkpoints_stay(job: Job) -> None:
     training = job("run", changes={"output": {"save_every": 1, "keep": 2}})
     train_stage(training, "shape")
     assert [each.step for each in list_checkpoints(training.run.path)] == [5, 6]
+
+
+def test_training_goes_on_from_the_newest_whole_checkpoint(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    whole = job("whole", changes={"output": {"save_every": 1}})
+    train(whole, ("shape",))
+    parts = job("parts", changes={"output": {"save_every": 1}})
+    train(replace(parts, should_stop=stopping_after(4)), ("shape",))
+    damaged = parts.run.path / "checkpoints" / "shape-00000004"
+    for file in ("networks.safetensors", "checkpoint.json"):
+        (damaged / file).write_bytes(b"nothing")
+    assert train(parts, ("shape",)).finished
+    assert "going on with checkpoint shape-00000003 in place of shape-00000004" in caplog.text
+    expected, got = everything(whole.run), everything(parts.run)
+    assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_damaged_end_of_a_stage_is_trained_again_before_the_next_begins(job: Job) -> None:
+    training = job("run", changes={"output": {"save_every": 3}})
+    ended = train(training, ("shape",))
+    file = training.run.path / "checkpoints" / ended.name / "average.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(RunError, match="stage texture goes on from the finished stage shape"):
+        train(training, ("texture",))
+    assert train(training, ("shape", "texture")).stage == "texture"
+    again = training.run.latest_checkpoint("shape")
+    assert again is not None
+    assert (again.name, again.sha256) == (ended.name, ended.sha256)
+
+
+def test_a_damaged_earlier_stage_holds_a_later_one_not_up(job: Job) -> None:
+    training = job("run", "texture")
+    train(replace(training, should_stop=stopping_after(1)), ("texture",))
+    for file in (training.run.path / "checkpoints" / "shape-00000006").iterdir():
+        file.write_bytes(b"nothing")
+    assert train(training, ("shape", "texture")).finished
+    with pytest.raises(CheckpointDamagedError, match="the end of stage shape"):
+        train(training, ("shape",))
+
+
+def test_a_second_training_of_a_run_is_refused(job: Job) -> None:
+    training = job("run")
+
+    def again(progress: Any) -> None:
+        train(training, ("shape",))
+
+    with pytest.raises(RunBusyError, match="is being trained by another process"):
+        train(replace(training, on_progress=again), ("shape",))
+
+
+def test_reports_that_cannot_be_written_stop_no_training(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    whole, training = job("whole"), job("run")
+    for name in ("stats.jsonl", "log.txt"):
+        (training.run.path / name).mkdir()
+    shutil.rmtree(training.run.samples)
+    for name in ("samples", "tensorboard"):
+        (training.run.path / name).write_text("a file where a folder should be")
+    seen: list[Any] = []
+    for each in (whole, replace(training, on_progress=seen.append)):
+        assert train(each, ("shape",)).finished
+    assert [each.step for each in seen] == [2, 4, 6]
+    expected, got = everything(whole.run), everything(training.run)
+    assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
+    for name in ("stats.jsonl", "log.txt", "samples", "tensorboard"):
+        assert sum(f"{name} cannot be written" in each.message for each in caplog.records) == 1
 
 
 def damage(monkeypatch: pytest.MonkeyPatch, stage: StageName, *steps: int) -> None:

@@ -1,0 +1,139 @@
+"""Files of a run: opened only where they are regular and inside it, bounded; JSON with one error for all damage."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vondata.errors import VonError
+
+MAX_LINE_BYTES = 1 << 20
+MAX_JSON_BYTES = 1 << 24
+
+
+class UnsafeFileError(VonError, OSError):
+    """A file of a run that is not served: a link out of the run, a pipe, a device, or a file over its limit."""
+
+    http_status = 404
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def open_run_file(run: Path, *parts: str) -> int:
+    """Opens a file of a run for reading, as a file descriptor.
+
+    The file must be regular and must lie inside the run folder once all links are resolved. Opening does not block,
+    so a pipe with no writer cannot stop the server.
+
+    Args:
+        run: the run folder; it may itself be a link.
+        parts: the path inside it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnsafeFileError: it is not a regular file inside the run.
+    """
+    path = run.joinpath(*parts)
+    real = path.resolve(strict=True)
+    if not real.is_relative_to(run.resolve()):
+        raise UnsafeFileError(f"{path} is a link that leads out of the run folder")
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    if not stat.S_ISREG(real.stat().st_mode):  # opening a device may already have an effect
+        raise UnsafeFileError(f"{path} is not a regular file")
+    descriptor = os.open(real, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnsafeFileError(f"{path} is not a regular file")
+    return descriptor
+
+
+def read_run_file(run: Path, *parts: str, max_bytes: int) -> bytes:
+    """The content of a file of a run; see `open_run_file`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnsafeFileError: it is not a regular file inside the run, or larger than `max_bytes`.
+    """
+    with open(open_run_file(run, *parts), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise UnsafeFileError(f"{run.joinpath(*parts)} has {size} bytes; at most {max_bytes} are read")
+        return file.read(max_bytes)
+
+
+def check_run_files(run: Path, *files: tuple[str, ...]) -> None:
+    """Checks that files which other code will open are regular and inside the run; missing ones pass.
+
+    Raises:
+        UnsafeFileError: one is not.
+    """
+    for parts in files:
+        try:
+            os.close(open_run_file(run, *parts))
+        except FileNotFoundError:
+            continue
+
+
+class JsonError(VonError, ValueError):
+    """JSON that cannot be read, or that holds something else than it should."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; stricter than `json.loads`, and with one error for all damage.
+
+    Raises:
+        JsonError: it is no JSON or no UTF-8, nested too deeply, or holds NaN, an infinity or a number beyond float.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except JsonError:
+        raise
+    except RecursionError as error:
+        raise JsonError("is nested too deeply") from error
+    except ValueError as error:  # also of decoding, and of whole numbers with too many digits
+        raise JsonError(f"is not valid JSON: {error}") from error
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """The object of a JSON text.
+
+    Raises:
+        JsonError: see `parse_json`; or it is no object.
+    """
+    values = parse_json(text)
+    if not isinstance(values, dict):
+        raise JsonError(f"holds {type(values).__name__} in place of an object")
+    return values
+
+
+def read_lines(file: Path) -> Iterator[str]:
+    """The lines of a text file without their ends, one at a time; those beyond `MAX_LINE_BYTES` are left out.
+
+    Raises:
+        OSError: it cannot be read.
+        UnsafeFileError: it is not a regular file.
+    """
+    with open(open_run_file(file.parent, file.name), "rb") as stream:
+        while line := stream.readline(MAX_LINE_BYTES):
+            if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+                continue
+            yield line.decode("utf-8", "replace").rstrip("\n")
+
+
+def _refuse(constant: str) -> Any:
+    raise JsonError(f"holds {constant}")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise JsonError(f"holds {digits[:40]}, which is beyond the range of numbers")
+    return number
