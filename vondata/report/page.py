@@ -53,6 +53,7 @@ LEFT_OUT = (
     "collection",
     "settings",
     "phash",
+    "distance_hash",
 )  # the same in all rows, or not for people
 
 logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows: list[dict[str, Any]] = []
     for number, id in enumerate(("cube", "box")):
         save_shape(output_path(data, "chair", "shapes", id), shape)
-        rows.append(row(id, faces=12 + number, fill=0.1))
+        rows.append(row(id, faces=12 + number, fill=0.1, leak=id == "cube", outlier=False))
     write_manifest(data, "chair", "shapes", rows)
     rows = []
     for number in range(PHOTOS):
@@ -105,6 +105,20 @@ def test_searching_and_choosing_a_bar_filter_and_the_address_remembers(tab: Any)
     first = tab.locator(".tile b").first.inner_text()
     tab.select_option("#order", "azimuth_deg")
     assert tab.locator(".tile b").first.inner_text() < first
+
+
+def test_flagged_shapes_are_marked_and_come_first(browser: Any, page_file: Path) -> None:
+    tab = browser.new_page()
+    tab.set_default_timeout(60_000)
+    tab.goto(f"{page_file.as_uri()}#part=chair/shapes")
+    tab.wait_for_selector(".tile")
+    tab.select_option("#order", "-leak")
+    assert tab.locator(".tile b").all_inner_texts() == ["cube", "box"]
+    first, second = tab.locator(".tile small").all_inner_texts()
+    assert first.startswith("leak")
+    assert "leak" not in second
+    assert "-outlier" not in tab.eval_on_selector_all("#order option", "options => options.map(each => each.value)")
+    tab.close()
 
 
 def test_scrolling_brings_all_tiles(tab: Any) -> None:

@@ -8,6 +8,8 @@ const $ = (id) => document.getElementById(id);
 const TILE_PX = { shapes: 240, images: 150 };
 const number = new Intl.NumberFormat("en");
 const view = { part: null, rows: [], shown: 0, open: -1 };
+// Columns of prepared shapes that ask for a look.
+const FLAGS = ["leak", "outlier"];
 const filters = { q: "", status: "", reason: "", split: "", order: "id", range: null };
 
 function element(tag, attributes = {}, ...children) {
@@ -213,6 +215,7 @@ function fillSelects(part) {
     const filled = ["int", "float"].includes(column.dtype) && part.items.some((item) => item[column.name] != null);
     const name = label(column.name);
     if (filled) orders.push([column.name, `${name}, rising`], [`-${column.name}`, `${name}, falling`]);
+    if (column.dtype === "bool" && part.items.some((item) => item[column.name])) orders.push([`-${column.name}`, `${name} first`]);
   }
   options($("order"), orders);
   for (const [name, allowed] of [["reason", part.reasons], ["split", part.splits]]) {
@@ -251,7 +254,9 @@ function picture(item, eager = false) {
 function facts(item) {
   if (item.status === "rejected") return element("small", { class: "reason", title: item.detail }, item.reason.replaceAll("_", " "));
   const known = view.part.summary.filter((column) => item[column.name] != null);
-  return element("small", {}, known.map((column) => `${column.label} ${show(item[column.name], column)}`).join(" · ") || item.split);
+  const flags = FLAGS.filter((name) => item[name]);
+  const words = [...flags, ...known.map((column) => `${column.label} ${show(item[column.name], column)}`)];
+  return element("small", {}, words.join(" · ") || item.split);
 }
 
 function addTiles() {
