@@ -216,16 +216,19 @@ def local_copy(data: Path | RemoteFolder, *, asked: bool, why: str) -> Path | No
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-DISK_ERRORS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 
 @contextmanager
 def disk_errors(place: object) -> Iterator[None]:
-    """Turns errors of a full or read-only disk into a message that names the place."""
+    """Turns errors of the operating system, such as of a full disk, into a message that names the place."""
+    from vondata.errors import VonError
+
     try:
         yield
+    except (VonError, BrokenPipeError):
+        raise
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno is None:
             raise
         named = f" {error.filename}" if error.filename else ""
         raise click.ClickException(

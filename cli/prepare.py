@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -74,9 +73,10 @@ def source_folder(
         return SourceFolder(Path(os.path.abspath(folder)))
     from vondata.io.fs import RemoteError
     from vondata.io.listing import lay_out
+    from vondata.io.scratch import scratch_folder
 
     # Named as the folder is, for a folder's name may say the class.
-    scratch = click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="von-listing-"))
+    scratch = click.get_current_context().with_resource(scratch_folder("listing"))
     root = Path(os.path.realpath(scratch)) / (folder.url.rpartition("/")[2] or "root")
     root.mkdir()
     try:

@@ -63,6 +63,9 @@ def _backslash_hint(text: str) -> str:
     return f"; in {quoted.group()} a backslash begins an escape: use / or single quotes" if quoted else ""
 
 
+SHOWN_LENGTH = 100  # characters of a path in a message
+
+
 class FolderType(click.ParamType[Any]):
     """A path of this machine, also as file:// URL, or a folder behind a URL such as s3://bucket/data."""
 
@@ -79,7 +82,7 @@ class FolderType(click.ParamType[Any]):
             return value
         if "://" not in value:
             try:
-                return Path(value).expanduser()
+                return self._checked(Path(value).expanduser(), param, ctx)
             except RuntimeError:  # ~name of a user that there is not
                 self.fail(f"{value}: there is no such user's home", param, ctx)
         from vondata.io.fs import RemoteError, RemoteFolder, folder_of
@@ -93,6 +96,18 @@ class FolderType(click.ParamType[Any]):
             except RemoteError as error:
                 self.fail(str(error), param, ctx)
         return folder
+
+    def _checked(self, path: Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; a failure where it is too long, a loop of links or has a NUL in it."""
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            pass
+        except (OSError, ValueError) as error:
+            what = error.strerror if isinstance(error, OSError) else str(error)
+            shown = str(path) if len(str(path)) <= SHOWN_LENGTH else f"{str(path)[:SHOWN_LENGTH]}..."
+            self.fail(f"{shown!r} is no path of this machine: {what}", param, ctx)
+        return path
 
 
 LOCAL_PATH = FolderType("refused")

@@ -91,3 +91,21 @@ def test_a_place_that_takes_no_files_is_named(data: Path, tmp_path: Path) -> Non
         assert result.exit_code == 1
         assert f"Error: {place} cannot be written (" in result.output
         assert "run the same command again" in result.output
+
+
+@pytest.mark.parametrize(
+    "verb", ["inspect", "pack --into x", "prepare meshes --root . --class chair", "train --class chair"]
+)
+def test_a_path_that_is_none_is_named(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    for data, what in (
+        ("loop", "symbolic links"),
+        ("a" * 300, "too long"),
+        ("b/" * 3000, "too long"),
+        ("a\0b", "null"),
+    ):
+        result = CliRunner().invoke(main, [*verb.split(), "--data", data])
+        assert (result.exit_code, len(result.output) < 400) == (2, True), result.output
+        assert "is no path of this machine: " in result.output
+        assert what in result.output

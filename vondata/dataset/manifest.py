@@ -59,7 +59,7 @@ class ManifestDamagedError(VonError, ValueError):
     def __init__(self, path: Path, what: object) -> None:
         super().__init__(
             f"{path} is damaged ({what})",
-            hint="remove it and prepare again, which writes it from the journal without preparing any item again",
+            hint="remove it and prepare again, which writes it anew from the journal",
         )
 
 

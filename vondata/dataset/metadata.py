@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from vondata.errors import VonError
-from vondata.io.files import atomic_path
+from vondata.io.files import atomic_path, remove_leftovers
 from vondata.io.json_file import JsonFileError, read_json, typed
 from vondata.types import Kind
 
@@ -78,6 +78,7 @@ def read_dataset(data: Path) -> dict[str, dict[Kind, PartRecord]]:
 def record_part(data: Path, class_name: str, kind: Kind, record: PartRecord) -> None:
     """Writes the record of one part; records of other parts, which another run may be writing, are kept."""
     with _locked(data / "journal" / ".dataset.lock"):
+        remove_leftovers(data, Path(FILE_NAME).stem)
         parts = read_dataset(data)
         parts.setdefault(class_name, {})[kind] = record
         document = {

@@ -18,7 +18,8 @@ from typing import Literal
 from vondata.errors import VonError
 
 _CHUNK = 1 << 20
-_TEMPORARY = re.compile(r"\.(?P<stem>[^/]*\.)?[0-9a-f]{32}(\.|$)")
+_STEM_LENGTH = 120  # of a temporary file's name
+_TEMPORARY = re.compile(r"\.(?:(?P<stem>.*)\.)?[0-9a-f]{32}(?:\.[^.]*)?")
 
 
 class NotRegularFileError(VonError, OSError):
@@ -99,7 +100,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     a power cut. On an error the temporary file is removed and `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:_STEM_LENGTH]}.{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
         sync(temporary)
@@ -120,11 +121,18 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes temporary files of `atomic_path` that killed processes left; no other process may write there."""
+def remove_leftovers(folder: Path, *stems: str) -> None:
+    """Removes temporary files of `atomic_path` that killed processes left.
+
+    Args:
+        folder: where they are.
+        stems: names, without suffix, of the files they were to become, which no other process may be writing; without
+            any, all temporary files of the folder are removed.
+    """
     if folder.is_dir():
         for entry in os.scandir(folder):
-            if _TEMPORARY.match(entry.name):
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found and (not stems or found["stem"] in stems):
                 os.unlink(entry)
 
 

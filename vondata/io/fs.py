@@ -7,7 +7,6 @@ import io
 import posixpath
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vondata.errors import VonError
+from vondata.io.scratch import ScratchError, scratch_errors, scratch_folder
 from vondata.types import Item, Rejected
 
 MAX_INPUT_BYTES = 2 << 30  # of one input file; a larger one is no mesh or photo
@@ -211,7 +211,7 @@ def fetched(item: Item) -> Iterator[Item]:
     if not any(is_url(each) for each in item.inputs):
         yield item
         return
-    with tempfile.TemporaryDirectory(prefix="von-") as scratch:
+    with scratch_folder("input") as scratch:
         copies = [Path(scratch, str(number), posixpath.basename(each)) for number, each in enumerate(item.inputs)]
         for url, copy in zip(item.inputs, copies, strict=True):
             _fetch_input(url, copy)
@@ -231,8 +231,12 @@ def _fetch_input(url: str, copy: Path) -> None:
             size = system.size(path)
         if size is not None and size > MAX_INPUT_BYTES:
             raise Rejected("too_large", f"{url} has {size / 2**20:,.0f} MB")
-        if not fetch(url, copy):
+        with scratch_errors():
+            is_there = fetch(url, copy)
+        if not is_there:
             raise FileNotFoundError(url)
+    except ScratchError:
+        raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Rejected("source_missing", f"{url} is not there") from error
     except (OSError, ValueError) as error:
@@ -245,7 +249,8 @@ def delivered(output: str) -> Iterator[Path]:
     if not is_url(output):
         yield Path(output)
         return
-    with tempfile.TemporaryDirectory(prefix="von-") as scratch:
-        path = Path(scratch, posixpath.basename(output))
-        yield path
+    with scratch_folder("output") as scratch:
+        path = scratch / posixpath.basename(output)
+        with scratch_errors():
+            yield path
         deliver(path, output)

@@ -1,9 +1,9 @@
-"""Leases: objects that say who is writing a part of a remote dataset, or a run on a network file system.
+"""Leases: files that name the process that writes a part of a remote dataset, or a run on a network file system.
 
-A lease is taken by creating it where there is none (a conditional write, where the store knows it) and renewed every
-minute by a thread, so that a long item does not let it run out. One that has not been renewed for five minutes, or
-whose process on this machine has ended, is taken over. It is advisory: two clients that take the same one over in the
-same second both go on, until `check` tells the one that lost it.
+A lease is created with a conditional write, where the store supports it, and renewed every minute by a thread, so it
+does not expire during a long item. A lease that has not been renewed for five minutes, or whose process on this
+machine has ended, is taken over. Leases are advisory: two clients that take over the same one in the same second both
+continue until `check` raises an error in the one that lost it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ import socket
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vondata.errors import VonError
 from vondata.io.fs import DeliveryError, RemoteError, StoreError, file_system, remove, store_errors
+from vondata.io.json_file import JsonFileError, parse_json, typed
 
 RENEW_EVERY_S = 60.0
-RUNS_OUT_S = 300.0
+EXPIRY_S = 300.0
 
 logger = logging.getLogger(__name__)
 
 
 class DatasetBusyError(VonError, RuntimeError):
-    """Another process prepares the same class and kind."""
+    """Another process is writing the same class and kind."""
 
     def __init__(self, place: Path | str, who: str = "") -> None:
         self.who = who
@@ -42,7 +43,7 @@ class Leases:
     def __init__(self) -> None:
         self._token = uuid.uuid4().hex
         self._held: list[str] = []
-        self._lost: dict[str, str] = {}  # who has it, by URL
+        self._lost: dict[str, str] = {}  # the new holder by URL
         self._since: dict[str, float] = {}
         self._ended = threading.Event()
         self._renewer: threading.Thread | None = None
@@ -61,7 +62,7 @@ class Leases:
         except OSError as error:
             raise RemoteError(f"{url} cannot be read: {error}") from error
         if held is not None and _is_alive(held):
-            raise DatasetBusyError(url.removesuffix(".lease"), _words(held))
+            raise DatasetBusyError(url.removesuffix(".lease"), _describe(held))
         self._write(url, mode="create" if held is None else "overwrite")
         self._held.append(url)
         self.check()
@@ -70,31 +71,31 @@ class Leases:
             self._renewer.start()
 
     def check(self) -> None:
-        """To be called before anything is written that only one may write.
+        """Checks that the leases are still held; called before anything is written that one process alone may write.
 
         Raises:
             DatasetBusyError: another process has taken one of the leases over.
         """
         for url in self._held:
-            self._look(url)
+            self._is_held(url)
         for url, who in self._lost.items():
             raise DatasetBusyError(url.removesuffix(".lease"), who)
 
     def release(self) -> None:
-        """Gives all leases back that are still this process's."""
+        """Releases all leases that are still held by this process."""
         self._ended.set()
         if self._renewer is not None:
             self._renewer.join()
         for url in self._held:
-            if self._look(url):
+            if self._is_held(url):
                 if _is_local(url):
                     Path(url).unlink(missing_ok=True)
                 else:
                     remove(url)
         self._held = []
 
-    def _look(self, url: str) -> bool:
-        """Whether a lease is still this process's, as far as the store answers."""
+    def _is_held(self, url: str) -> bool:
+        """Whether a lease is still held by this process, as far as the store answers."""
         try:
             held = _read(url)
         except OSError as error:
@@ -102,8 +103,8 @@ class Leases:
             return False
         if held is None:
             self._lost.setdefault(url, "a process that has ended since")
-        elif held["token"] != self._token:
-            self._lost[url] = _words(held)
+        elif held.token != self._token:
+            self._lost[url] = _describe(held)
         return url not in self._lost
 
     def _write(self, url: str, mode: str) -> None:
@@ -119,7 +120,7 @@ class Leases:
                     system, path = file_system(url)
                     system.pipe_file(path, content, mode=mode)
         except FileExistsError:
-            return  # somebody was faster; `check` says who
+            return  # another process was faster; `check` names it
         except OSError as error:
             raise DeliveryError(error.errno, f"{url} takes no file: {error}") from error
 
@@ -128,14 +129,25 @@ class Leases:
         while not self._ended.wait(RENEW_EVERY_S):
             for url in [each for each in self._held if each not in self._lost]:
                 try:
-                    if self._look(url):
+                    if self._is_held(url):
                         self._write(url, mode="overwrite")
                 except DeliveryError as error:
                     logger.warning("%s; trying again", error)
 
 
-def _read(url: str) -> dict[str, Any] | None:
-    """What a lease says; None where there is none.
+@dataclass(frozen=True)
+class _Lease:
+    """The content of a lease; times are in seconds since 1970."""
+
+    token: str
+    host: str
+    process: int
+    renewed: float
+    since: float | None = None
+
+
+def _read(url: str) -> _Lease | None:
+    """The lease at a URL or path; None where there is none. A malformed one is as good as expired.
 
     Raises:
         OSError: the store does not answer.
@@ -150,16 +162,9 @@ def _read(url: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     try:
-        lease = json.loads(content)
-        return {
-            "token": str(lease["token"]),
-            "host": str(lease["host"]),
-            "process": int(lease["process"]),
-            "renewed": float(lease["renewed"]),
-            "since": float(lease.get("since", lease["renewed"])),
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # a damaged lease holds nobody up
-        return {"token": "", "host": "", "process": 0, "renewed": 0.0, "since": 0.0}
+        return typed(_Lease, parse_json(content, url), url)
+    except JsonFileError:
+        return _Lease("", "", 0, 0.0)
 
 
 def _is_local(url: str) -> bool:
@@ -192,13 +197,13 @@ def _write_local(path: Path, content: bytes, *, exclusive: bool) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _is_alive(held: dict[str, Any]) -> bool:
-    if time.time() - held["renewed"] > RUNS_OUT_S:
+def _is_alive(held: _Lease) -> bool:
+    if time.time() - held.renewed > EXPIRY_S:
         return False
-    if held["host"] != socket.gethostname():
+    if held.host != socket.gethostname():
         return True
     try:
-        os.kill(held["process"], 0)
+        os.kill(held.process, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
@@ -206,10 +211,11 @@ def _is_alive(held: dict[str, Any]) -> bool:
     return True
 
 
-def _words(held: dict[str, Any]) -> str:
-    age = max(0.0, time.time() - held["renewed"])
-    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(min(held["since"], time.time())))
+def _describe(held: _Lease) -> str:
+    now = time.time()
+    age_s = max(0.0, now - held.renewed)
+    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(min(held.since or held.renewed, now)))
     return (
-        f"process {held['process']} on {held['host']} since {since}, last heard of {age:.0f} s ago; one silent for "
-        f"{RUNS_OUT_S / 60:.0f} minutes is taken over"
+        f"process {held.process} on {held.host} since {since}, last heard of {age_s:.0f} s ago; one silent for "
+        f"{EXPIRY_S / 60:.0f} minutes is taken over"
     )

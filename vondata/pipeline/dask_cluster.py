@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import platform
 import signal
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vondata import __version__
 from vondata.errors import VonError
+from vondata.io.scratch import FULL, ScratchError
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -120,6 +122,10 @@ def _start(workers: int, memory_limit: str) -> LocalCluster:
         )
     except RuntimeError as error:
         raise WorkersNotStartedError(error) from error
+    except OSError as error:  # the cluster keeps its working folders in the temporary folder
+        if error.errno not in (*FULL, errno.ENOENT, errno.EACCES, errno.EROFS):
+            raise
+        raise ScratchError(error.strerror or str(error)) from error
 
 
 def _reach(scheduler: str) -> Client:

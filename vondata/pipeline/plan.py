@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from vondata.dataset.manifest import SUFFIX
 from vondata.io.fs import exists, fetched, is_url
+from vondata.io.scratch import scratch_errors, scratch_file
 from vondata.pipeline.executor import ExecutorOptions
 from vondata.pipeline.journal import Entry, Journal
 from vondata.pipeline.store import Store
@@ -97,7 +97,7 @@ class Spool:
     """A queue of planned items on disk, so that memory does not grow with the size of a plan."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="von-plan-")  # noqa: SIM115 - closed by __exit__
+        self._file = scratch_file()
         self._length = 0
 
     def __enter__(self) -> Self:
@@ -112,14 +112,16 @@ class Spool:
         return self._length
 
     def __iter__(self) -> Iterator[PlannedItem]:
-        self._file.seek(0)
+        with scratch_errors():
+            self._file.seek(0)
         for _ in range(self._length):
             task: PlannedItem = pickle.load(self._file)  # our own file, unlinked since its creation
             yield task
 
     def add(self, task: PlannedItem) -> None:
         """Appends a planned item."""
-        pickle.dump(task, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        with scratch_errors():
+            pickle.dump(task, self._file, protocol=pickle.HIGHEST_PROTOCOL)
         self._length += 1
 
 

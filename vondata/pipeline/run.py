@@ -26,6 +26,7 @@ from vondata.dataset.schema import load_reason, plain_row
 from vondata.errors import VonError
 from vondata.io.files import remove_leftovers
 from vondata.io.fs import DeliveryError, RemoteFolder, fetched
+from vondata.io.scratch import ScratchError
 from vondata.pipeline.executor import ExecutorOptions, Failure, run_tasks
 from vondata.pipeline.journal import Journal
 from vondata.pipeline.plan import ClassCount, Plan, PrepareOptions, SettingsKey
@@ -96,6 +97,7 @@ def prepare(
         ShardedDatasetError: the folder holds shards.
         DatasetFormatError: the folder was written by a newer version.
         DataFolderError: the disk is full or read-only (DataFolderFullError), or the URL takes no file.
+        ScratchError: the temporary folder takes no more files.
         RemoteError: the URL cannot be used.
         NoWorkersError, SchedulerUnreachableError, UnfitWorkersError: no worker can run the tasks.
         UnknownColumnError, ColumnTypeError, UnknownReasonError: `work` returned what the manifests do not describe.
@@ -204,7 +206,10 @@ def _outcome_of_failure(task: PlannedItem, failure: Failure) -> Outcome:
 
     Raises:
         DataFolderError: it failed because the dataset takes no more files, as every other item would.
+        ScratchError: it failed because the temporary folder takes no more files.
     """
+    if isinstance(failure.error, ScratchError):
+        raise failure.error
     if isinstance(failure.error, DeliveryError):
         hint = "put that right, then run again: what is done stays done"
         raise DataFolderError(str(failure.error.strerror), hint=hint) from failure.error
@@ -242,6 +247,7 @@ def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell, before
         made = [entry for entry in entries if not entry.reason]
         if plan.counts[class_name].worked:
             remove_leftovers(output_folder(folder, class_name, plan.kind))
+        remove_leftovers(folder / class_name, plan.kind, "sketches" if plan.kind == "images" else plan.kind)
         plan.counts[class_name].other_settings = sum(entry.settings != plan.key.output for entry in made)
         if _is_current(plan, class_name, settings, before):
             continue

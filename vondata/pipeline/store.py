@@ -11,8 +11,8 @@ import logging
 import os
 import posixpath
 import shutil
-import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +22,7 @@ from vondata.dataset.metadata import FILE_NAME, PartRecord, record_part
 from vondata.dataset.shards import ShardedDatasetError, index_path
 from vondata.io.fs import RemoteFolder, deliver, exists, fetch, file_system, remove, store_errors
 from vondata.io.lease import Leases
+from vondata.io.scratch import scratch_folder
 from vondata.pipeline.journal import journal_path
 from vondata.types import Kind
 
@@ -94,8 +95,8 @@ class RemoteStore(Store):
 
     def __init__(self, data: RemoteFolder, folder: Path | None = None) -> None:
         self._data = data
-        self._scratch = tempfile.TemporaryDirectory(prefix="von-data-")
-        super().__init__(folder or Path(self._scratch.name))
+        self._scratch = ExitStack()
+        super().__init__(folder or self._scratch.enter_context(scratch_folder("data")))
         self._leases = Leases()
         self._outputs: dict[str, set[str]] = {}  # names that are there, by folder
         self._sent: dict[str, int] = {}  # bytes of each journal that are at the URL, by name
@@ -103,7 +104,7 @@ class RemoteStore(Store):
         try:
             fetch((data / FILE_NAME).url, self.folder / FILE_NAME)
         except BaseException:
-            self._scratch.cleanup()
+            self._scratch.close()
             raise
 
     def __exit__(
@@ -113,7 +114,7 @@ class RemoteStore(Store):
             self._send_journals()
         finally:
             self._leases.release()
-            self._scratch.cleanup()
+            self._scratch.close()
 
     @property
     def shared_folder(self) -> Path | None:

@@ -12,6 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from vondata.dataset.distributions import (
     Histogram,
     ViewpointHistogram,
@@ -23,7 +25,7 @@ from vondata.dataset.manifest import SPLIT_SHARES, dataset_classes, manifest_pat
 from vondata.dataset.schema import known_columns, known_reasons
 from vondata.dataset.shards import OutputFiles
 from vondata.errors import VonError
-from vondata.io.files import atomic_path
+from vondata.io.files import atomic_path, remove_leftovers
 from vondata.io.fs import RemoteFile, is_url
 from vondata.pipeline.executor import ExecutorOptions, Failure, run_tasks
 from vondata.report.thumbnails import Thumbnail, draw_thumbnail
@@ -100,9 +102,18 @@ def write_report(data: Path, *, workers: int = 0, on_event: Callable[[Event], No
     if not parts:
         raise NoDatasetError(data)
     folder = data / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # one process removes the pictures that another one has just drawn
+        remove_leftovers(folder)
+        return _write_page(data, folder, parts, workers, on_event)
+
+
+def _write_page(
+    data: Path, folder: Path, parts: list[_Part], workers: int, on_event: Callable[[Event], None] | None
+) -> Path:
     thumbnails = {each.target: each for part in parts for each in _thumbnails(data, part)}
     _draw([each for each in thumbnails.values() if not each.is_current], workers, on_event)
-    for path in (folder / "thumbnails").glob("*/*.webp"):
+    for path in (folder / "thumbnails").glob("*/*.webp"):  # temporary files of killed runs are among them
         if path not in thumbnails:
             path.unlink()
     document = {

@@ -49,7 +49,7 @@ def test_the_second_one_is_told_who_writes() -> None:
 
 def test_what_is_silent_is_taken_over_and_learns_of_it() -> None:
     first, second = Leases(), Leases()
-    write(renewed=time.time() - lease.RUNS_OUT_S - 1)
+    write(renewed=time.time() - lease.EXPIRY_S - 1)
     first.take(URL)
     write()  # as a machine does that had lost its network
     with pytest.raises(DatasetBusyError, match=r"process 7 on elsewhere since .* UTC, last heard of 0 s ago"):
