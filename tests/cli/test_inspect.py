@@ -83,8 +83,8 @@ def test_a_place_that_takes_no_files_is_named(data: Path, tmp_path: Path) -> Non
     prepare = ["prepare", "meshes", "--root", ".", "--class", "chair", "--workers", "0", "--data", "file"]
     (data / "report").write_text("not a folder", "utf-8")
     for command, place in (
-        (prepare, "--data file"),
-        (["pack", "--data", "data", "--output", "file/shards"], "--output file/shards"),
+        (prepare, "file"),
+        (["pack", "--data", "data", "--output", "file/shards"], "file/shards"),
         (["inspect", "data"], "data/report"),
     ):
         result = CliRunner().invoke(main, command, catch_exceptions=False)
