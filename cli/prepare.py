@@ -391,6 +391,15 @@ def meshes(
     help="Leave out annotated photos whose camera is rolled by more than this.",
 )
 @option(
+    "--max-megapixels",
+    type=FiniteRange(0.001, 4000),
+    default=100.0,
+    show_default=True,
+    metavar="NUMBER",
+    help="Photos with more are rejected before they are decoded, since 6 bytes of memory go with every pixel.",
+)
+@option("--keep-incomplete", is_flag=True, help="Take JPEGs whose file ends early, as far as they go.")
+@option(
     "--segmenter",
     default="grabcut",
     show_default=True,
@@ -409,6 +418,8 @@ def images(
     keep_occluded: bool,
     keep_slightly_occluded: bool,
     max_roll: float,
+    max_megapixels: float,
+    keep_incomplete: bool,
     segmenter: str,
     keep_duplicates: bool,
     match_viewpoints: bool | None,
@@ -431,6 +442,8 @@ def images(
         keep_occluded=keep_occluded,
         keep_slightly_occluded=keep_slightly_occluded,
         max_roll_deg=max_roll,
+        max_pixels=round(1e6 * max_megapixels),
+        keep_incomplete=keep_incomplete,
         keep_duplicates=keep_duplicates or renders is not None,
     )
     if segmenter != "grabcut":

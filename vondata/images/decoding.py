@@ -74,6 +74,7 @@ class DecodedPhoto:
         profile_use: whether the file's own colour space was converted to sRGB, or ignored because it is damaged or of
             another kind of colours; None where it is sRGB.
         missing: share of the picture that an incomplete file lacks, 0 to 1; `rgb` ends where the file does.
+        orientation: 1 to 8, as EXIF defines it, of the file.
     """
 
     rgb: Bytes
@@ -81,6 +82,7 @@ class DecodedPhoto:
     full_size: tuple[int, int]
     profile_use: ProfileUse | None = None
     missing: float = 0.0
+    orientation: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,10 +131,10 @@ def decode_photo(
         rgb, alpha, profile_use = _channels(raster, enough_px)
     full_size = raster.full_size
     if upright:
-        rgb = _turned(rgb, raster.orientation)
-        alpha = None if alpha is None else _turned(alpha, raster.orientation)
+        rgb = turned(rgb, raster.orientation)
+        alpha = None if alpha is None else turned(alpha, raster.orientation)
         full_size = full_size[::-1] if raster.orientation >= 5 else full_size
-    return DecodedPhoto(rgb, alpha, full_size, profile_use, raster.missing)
+    return DecodedPhoto(rgb, alpha, full_size, profile_use, raster.missing, raster.orientation)
 
 
 def decode_mask(path: Path, *, max_pixels: int) -> Bools:
@@ -384,11 +386,11 @@ def _channels(raster: _Raster, enough_px: int | None) -> tuple[Bytes, Bytes | No
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 
 
-def _turned(pixels: Bytes, orientation: int) -> Bytes:
+def turned(pixels: Bytes, orientation: int) -> Bytes:
     """Pixels (h, w) or (h, w, c) as EXIF's orientation wants them seen."""
     quarters, mirrored = _TURNS.get(orientation, (0, False))
-    turned = np.rot90(pixels, quarters)
-    return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
+    result = np.rot90(pixels, quarters)
+    return np.ascontiguousarray(result[:, ::-1] if mirrored else result)
 
 
 def _describe(error: Exception) -> str:

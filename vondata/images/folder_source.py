@@ -1,4 +1,4 @@
-"""Photos without annotation: a folder per class, or one folder for one class."""
+"""Photos without annotation: a folder per class, or one folder for one class. The bytes tell what is a photo."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vondata.classes import ObjectClass, known_classes
-from vondata.io.listing import CollectionMissingError, relative_id, walk_files, why_not_usable
+from vondata.images.photo_files import describe_bytes, photo_format
+from vondata.io.listing import CollectionMissingError, relative_id, why_not_usable
 from vondata.types import Item, printable
 
-# Also formats that cannot be read: such a file is a photo found, and a row says why it is not used.
+# Names under which a file is taken for a photo whatever its bytes are: a row says why it cannot be used.
 PHOTO_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
     *(".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".svg", ".psd"),
 )
+START_BYTES = 64
 
 
 def photo_items(root: Path, classes: Sequence[ObjectClass]) -> Iterator[Item]:
-    """The photos anywhere under `<root>/<class>`, one item per file; linked folders are not followed.
+    """The files anywhere under `<root>/<class>`, one item each; those that are no photos are rejected items.
 
-    A root without such folders is taken for the folder of one class: the only one asked for, or the one of its name.
+    Hidden files and folders are left out, linked folders are not followed. A root without folders of classes is taken
+    for the folder of one class: the only one asked for, or the one of its name.
 
     Args:
         root: the folder with the photos.
@@ -72,7 +75,32 @@ def _folder_items(folder: Path, class_name: str, collection: str) -> Iterator[It
         )
 
     unreadable = list[OSError]()
-    for path in walk_files(folder, PHOTO_SUFFIXES, unreadable):
-        yield item(path, why_not_usable(path, folder))
+    for path in _walk(folder, unreadable):
+        yield item(path, _why_not_photo(path, folder))
     for error in unreadable:
         yield item(Path(os.fsdecode(error.filename)), ("source_unreadable", printable(str(error))))
+
+
+def _walk(folder: Path, unreadable: list[OSError]) -> Iterator[Path]:
+    """Files under a folder that are not hidden, ordered by path, and empty folders that are named like a photo."""
+    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+        if not folders and not names and Path(parent).suffix.lower() in PHOTO_SUFFIXES:
+            yield Path(parent)
+
+
+def _why_not_photo(path: Path, folder: Path) -> tuple[str, str] | None:
+    """Reason and detail for which a path is not even tried; None for what may be a photo."""
+    verdict = why_not_usable(path, folder)
+    if verdict is not None or path.suffix.lower() in PHOTO_SUFFIXES:
+        return verdict
+    try:
+        with path.open("rb") as file:
+            start = file.read(START_BYTES)
+    except OSError:
+        return None  # whose work says why, and is done again by the next run
+    # The listing of a URL is laid out as files without content: those are tried.
+    if photo_format(start) is not None or (start and not start.strip(b"\0")):
+        return None
+    return "not_a_photo", describe_bytes(start) if start else "the file is empty"

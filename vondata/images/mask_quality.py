@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vondata.images.morphology import regions
+from vondata.images.morphology import SQUARE, bounding_box, regions
 from vondata.types import Rejected
 
 Bools = npt.NDArray[np.bool_]
@@ -16,6 +17,7 @@ MIN_COVERAGE = 0.002  # of the photo
 MIN_SIDE_PX = 24  # of the object's box, in the photo's own pixels
 MAX_BORDER_SHARE = 0.05  # of a side of the object's box may lie on the photo's border
 MAX_SCATTER = 0.03
+EDGE_SIDE_PX, EDGE_REACH_PX = 320, 2.0  # of the copy on which contrast at the edge is measured
 PIECE = 0.001  # of the mask: smaller pieces are not counted
 
 
@@ -114,7 +116,18 @@ def check_trust(quality: MaskQuality, *, min_agreement: float) -> None:
         )
 
 
-def bounding_box(mask: Bools) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a mask that is not empty; right and bottom are one beyond the last pixel."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+def edge_contrast(rgb: npt.NDArray[np.uint8], mask: Bools) -> float:
+    """How different a photo (h, w, 3) is just inside and just outside of a mask's edge, in steps of 255.
+
+    The mean along the edge tells whether a mask was drawn on this photo or on the same one turned.
+    """
+    scale = min(1.0, EDGE_SIDE_PX / max(mask.shape))
+    size = max(1, round(scale * mask.shape[1])), max(1, round(scale * mask.shape[0]))
+    photo = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    inside = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    sides = []
+    for weight in (inside**4, (1.0 - inside) ** 4):  # mixed pixels say little
+        total = cv2.GaussianBlur(photo * weight[..., None], (0, 0), EDGE_REACH_PX)
+        sides.append(total / (cv2.GaussianBlur(weight, (0, 0), EDGE_REACH_PX) + np.float32(1e-6))[..., None])
+    edge = cv2.morphologyEx((inside > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, SQUARE) > 0
+    return float(np.linalg.norm(sides[0] - sides[1], axis=2)[edge].mean()) if edge.any() else 0.0

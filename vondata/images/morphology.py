@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Bools = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # left, top, right and bottom; the latter two are one beyond the last pixel
 
 SQUARE = np.ones((3, 3), dtype=np.uint8)
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -78,3 +79,9 @@ def regions(mask: Bools, connectivity: int = 4) -> Regions:
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
     areas[0] = 0
     return Regions(labels, areas, stats[:, :4].astype(np.int64))
+
+
+def bounding_box(mask: Bools) -> Box:
+    """Left, top, right and bottom of a mask that is not empty; right and bottom are one beyond the last pixel."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vondata.images.borders import framed_picture, inside_of_band
 from vondata.images.cutout import CutOut, cut_out
 from vondata.images.grabcut import segment_by_grabcut
 from vondata.images.mask_quality import MaskQuality, check_border, check_presence, check_trust, measure_quality
-from vondata.images.morphology import regions
+from vondata.images.morphology import SQUARE, Box, bounding_box, disk, grow, regions, shrink
 from vondata.images.plain_background import Background, fit_background, luma_chroma, segment_plain
 from vondata.images.segmenter import Segmenter
 from vondata.types import Rejected
@@ -23,6 +24,9 @@ Bools = npt.NDArray[np.bool_]
 MaskOrigin = Literal["annotated", "alpha", "plain", "grabcut", "segmenter"]
 
 OPAQUE = 250  # of 255
+MIN_OPACITY = 16  # of 255: what is less opaque is nothing
+EDGE_PX = 2  # half the width of a soft edge at most
+UNEVEN, DARK, SHADOW_TOP = 0.2, 70.0, 0.6  # a shadow in a file's opacity: spread of it, brightness, how low it lies
 MIN_TRANSPARENT, MAX_TRANSPARENT = 0.02, 0.999  # of the pixels, for alpha to say what is object
 PLAIN_AGREEMENT, GRABCUT_AGREEMENT, NETWORK_AGREEMENT = 0.92, 0.8, 0.8
 DOUBTFUL = ("mask_empty", "mask_in_pieces", "mask_uncertain")  # about contrast that another reading may dispel
@@ -66,9 +70,13 @@ def find_object(
         return _object_of_alpha(rgb, alpha, scale)
     if alpha is not None:  # an alpha channel that says nothing may still hide a few pixels
         rgb = _on_white(rgb, alpha)
+    if (box := inside_of_band(rgb)) is not None:
+        return _found_inside(box, rgb, scale, segmenter)
     photo = luma_chroma(rgb)
     background = fit_background(photo)
     reading = segment_plain(photo, background)
+    if background.is_plain and (box := framed_picture(rgb, reading.mask)) is not None:
+        return _found_inside(box, rgb, scale, segmenter)
     if background.is_plain:
         try:
             quality = _checked([reading.alternative], reading.mask, scale, PLAIN_AGREEMENT)
@@ -82,6 +90,19 @@ def find_object(
     alternatives = [seeded.alternative, reading.mask] if background.share >= SMOOTH_SHARE else [seeded.alternative]
     quality = _checked(alternatives, seeded.mask, scale, GRABCUT_AGREEMENT)
     return FoundObject(seeded.mask, cut_out(rgb, seeded.mask), "grabcut", quality)
+
+
+def _found_inside(box: Box, rgb: Bytes, scale: float, segmenter: Segmenter | None) -> FoundObject:
+    """The object of a part of a photo: the inside of a frame.
+
+    Raises:
+        Rejected: as `find_object`.
+    """
+    left, top, right, bottom = box
+    found = find_object(np.ascontiguousarray(rgb[top:bottom, left:right]), None, scale, segmenter)
+    around = ((top, rgb.shape[0] - bottom), (left, rgb.shape[1] - right))
+    cut = CutOut(np.pad(found.cut.rgb, (*around, (0, 0)), mode="edge"), np.pad(found.cut.alpha, around))
+    return replace(found, mask=np.pad(found.mask, around), cut=cut)
 
 
 def _checked(alternatives: list[Bools], mask: Bools, scale: float, min_agreement: float) -> MaskQuality:
@@ -120,14 +141,41 @@ def is_telling(alpha: Bytes) -> bool:
 
 
 def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float) -> FoundObject:
-    mask = alpha >= 128
+    parts, shadow = _half_transparent(rgb, alpha)
+    mask = ((alpha >= 128) | parts) & ~shadow
     check_presence(mask, scale)
     check_border(mask, trimmed=True)
-    soft = alpha.astype(np.float32) / 255.0
-    # Under full transparency files hold any colour: there the object's own is continued.
+    soft = np.where(shadow, np.float32(0), alpha.astype(np.float32) / np.float32(255))
+    # Under full transparency, and at soft edges, files hold any colour: there the object's own is continued.
     inner = cut_out(rgb, mask)
-    colours = np.where((alpha >= OPAQUE)[..., None], rgb.astype(np.float32), inner.rgb)
+    own = (alpha >= OPAQUE) | parts
+    colours = np.where(own[..., None], rgb.astype(np.float32), inner.rgb)
     return FoundObject(mask, CutOut(colours, soft), "alpha", measure_quality(mask, None))
+
+
+def _half_transparent(rgb: Bytes, alpha: Bytes) -> tuple[Bools, Bools]:
+    """(h, w) the half-transparent parts of an object, such as glass, and the shadow that some files hold below it.
+
+    A shadow is black or grey, of uneven opacity and low in the picture.
+    """
+    half = (alpha >= MIN_OPACITY) & (alpha < OPAQUE)
+    wide = grow(shrink(half, disk(EDGE_PX)), disk(2 * EDGE_PX)) & half  # a soft edge is narrower
+    if not wide.any():
+        return wide, wide
+    _, top, _, bottom = bounding_box(alpha >= MIN_OPACITY)
+    found = regions(wide, connectivity=8)
+    depth = (np.arange(len(alpha), dtype=np.float64)[:, None] - top) / max(1, bottom - top)
+    opacity = alpha.astype(np.float64)
+    mean = found.mean(opacity, wide)
+    uneven = np.sqrt(np.maximum(found.mean(opacity**2, wide) - mean**2, 0.0)) > UNEVEN * np.maximum(mean, 1.0)
+    is_dark = found.mean(rgb.max(axis=2), wide) < DARK
+    is_low = found.mean(np.broadcast_to(depth, alpha.shape), wide) > SHADOW_TOP
+    is_shadow = uneven & is_dark & is_low & (alpha >= OPAQUE).any()
+    parts, dark = found.select(~is_shadow), found.select(is_shadow)
+    faint = regions((alpha > 0) & (alpha < OPAQUE) & ~parts, connectivity=8)
+    beside = np.zeros(len(faint.areas), dtype=bool)
+    beside[np.unique(faint.labels[dark])] = True
+    return parts, faint.select(beside) & ~grow(alpha >= OPAQUE, SQUARE)
 
 
 def _on_white(rgb: Bytes, alpha: Bytes) -> Bytes:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vondata.images.cutout import Box, frame_cut_out
-from vondata.images.decoding import DecodedPhoto, decode_mask, decode_photo
-from vondata.images.mask_quality import bounding_box, check_border, check_presence
+from vondata.images.colour_profiles import ProfileUse
+from vondata.images.cutout import frame_cut_out
+from vondata.images.decoding import DecodedPhoto, decode_mask, decode_photo, turned
+from vondata.images.mask_quality import check_border, check_presence, edge_contrast
+from vondata.images.morphology import Box, bounding_box
 from vondata.images.near_duplicates import perceptual_hash
 from vondata.images.object_mask import FoundObject, find_object, object_of_mask
 from vondata.images.segmenter import Segmenter
@@ -26,10 +28,12 @@ __all__ = ["ImageSettings", "LocatedObject", "locate_object", "prepare_image"]
 
 Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 MIN_WORKING_PX = 512
 WORKING_PX_PER_SIZE = 4  # the photo is worked on at this many times the prepared size
 LOOK_CLOSER = 2.0  # an object smaller than this many times the prepared size is worked on from nearby
+CLEARLY_BETTER = 1.15  # contrast at the mask's edge, of the reading that is taken against the other
 BOX_AGREEMENT = 0.5  # intersection over union of the annotated box and the mask's
 
 
@@ -43,6 +47,8 @@ class LocatedObject:
         scale: pixels of the photo per pixel of the mask.
         left: where the mask begins in the photo, in pixels of the photo.
         top: the same downwards.
+        profile_use: see `DecodedPhoto`.
+        missing: see `DecodedPhoto`.
     """
 
     found: FoundObject
@@ -50,6 +56,8 @@ class LocatedObject:
     scale: float
     left: float = 0.0
     top: float = 0.0
+    profile_use: ProfileUse | None = None
+    missing: float = 0.0
 
     def mask_in_photo(self) -> Bools:
         """(h, w) the object's mask at the photo's own size."""
@@ -96,6 +104,8 @@ def _measured(placed: LocatedObject, box: Box) -> dict[str, Any]:
         "box_top_px": round(placed.top + scale * top),
         "box_width_px": round(scale * (right - left)),
         "box_height_px": round(scale * (bottom - top)),
+        "colour_profile": placed.profile_use,
+        "missing_share": placed.missing,
         "mask_origin": found.origin,
         "mask_coverage": float(found.mask.sum()) * scale**2 / (width * height),
         "mask_pieces": found.quality.pieces,
@@ -118,7 +128,12 @@ def locate_object(source: Path, settings: ImageSettings) -> LocatedObject:
         Rejected: the photo cannot be read, or no object is found that can be trusted.
     """
     working_px = _working_px(settings)
-    photo = decode_photo(source, max_pixels=settings.max_pixels, enough_px=2 * working_px)
+    photo = decode_photo(
+        source,
+        max_pixels=settings.max_pixels,
+        enough_px=2 * working_px,
+        keep_incomplete=settings.keep_incomplete,
+    )
     height, width = photo.rgb.shape[:2]
     segmenter = settings.open_segmenter()
     first = _look(photo, (0, 0, width, height), working_px, segmenter)
@@ -137,18 +152,25 @@ def locate_object(source: Path, settings: ImageSettings) -> LocatedObject:
 def _look(photo: DecodedPhoto, window: Box, working_px: int, segmenter: Segmenter | None) -> LocatedObject:
     """Finds the object in a window of the photo, scaled down to what is needed."""
     left, top, right, bottom = window
-    rgb = _shrunk(photo.rgb[top:bottom, left:right], working_px)
-    alpha = None if photo.alpha is None else _shrunk(photo.alpha[top:bottom, left:right], working_px)
+    rgb, alpha = photo.rgb[top:bottom, left:right], None
+    if photo.alpha is None:
+        rgb = _shrunk(rgb, working_px)
+    else:
+        rgb, alpha = _shrunk_with_alpha(rgb, photo.alpha[top:bottom, left:right], working_px)
     decoded_scale = photo.full_size[0] / photo.rgb.shape[1]
     scale = decoded_scale * (right - left) / rgb.shape[1]
     found = find_object(rgb, alpha, scale, segmenter)
-    return LocatedObject(found, photo.full_size, scale, decoded_scale * left, decoded_scale * top)
+    return LocatedObject(
+        found, photo.full_size, scale, decoded_scale * left, decoded_scale * top, photo.profile_use, photo.missing
+    )
 
 
 def _annotated(item: Item, settings: ImageSettings) -> LocatedObject:
     """Takes the object from its annotated mask."""
-    mask = decode_mask(Path(item.inputs[1]), max_pixels=settings.max_pixels)
-    photo = _matching_photo(Path(item.inputs[0]), mask, settings.max_pixels)
+    stored = decode_mask(Path(item.inputs[1]), max_pixels=settings.max_pixels)
+    photo = decode_photo(Path(item.inputs[0]), max_pixels=settings.max_pixels, upright=False)
+    mask = _upright_mask(stored, item.fields["bbox"])
+    photo = _matching_photo(photo, mask)
     height, width = mask.shape
     check_presence(mask, 1.0)
     if not item.fields["truncated"]:
@@ -159,32 +181,58 @@ def _annotated(item: Item, settings: ImageSettings) -> LocatedObject:
     rgb = _shrunk(photo.rgb[top:bottom, left:right], _working_px(settings))
     share = _shrunk(mask[top:bottom, left:right].astype(np.uint8) * 255, _working_px(settings))
     scale = (right - left) / rgb.shape[1]
-    return LocatedObject(object_of_mask(rgb, share > 127), photo.full_size, scale, left, top)
+    found = object_of_mask(rgb, share > 127)
+    return LocatedObject(found, photo.full_size, scale, left, top, photo.profile_use)
 
 
-def _matching_photo(path: Path, mask: Bools, max_pixels: int) -> DecodedPhoto:
-    """The photo as stored or turned upright, whichever has the mask's size."""
-    for upright in (False, True):
-        photo = decode_photo(path, max_pixels=max_pixels, upright=upright)
-        if photo.rgb.shape[:2] == mask.shape:
-            return photo
-    height, width = mask.shape
-    raise Rejected(
-        "mask_mismatch", f"the mask is {width} x {height}, the photo {photo.rgb.shape[1]} x {photo.rgb.shape[0]}"
-    )
+def _upright_mask(mask: Bools, bbox: Sequence[float]) -> Bools:
+    """The mask (h, w), or its inverse where that fits the annotated box better: some draw the object in black."""
+    fits = [_box_agreement(bbox, bounding_box(each)) if each.any() else 0.0 for each in (mask, ~mask)]
+    return ~mask if fits[1] > max(fits[0], BOX_AGREEMENT) else mask
+
+
+def _matching_photo(photo: DecodedPhoto, mask: Bools) -> DecodedPhoto:
+    """The photo as stored or turned as EXIF says, whichever was the one that the mask was drawn on.
+
+    Raises:
+        Rejected: mask_mismatch: neither has the mask's size, or the mask fits neither better than the other.
+    """
+    readings = [photo]
+    if photo.orientation > 1:
+        size = photo.full_size[::-1] if photo.orientation >= 5 else photo.full_size
+        readings.append(replace(photo, rgb=turned(photo.rgb, photo.orientation), full_size=size))
+    fitting = [each for each in readings if each.rgb.shape[:2] == mask.shape]
+    if not fitting:
+        height, width = mask.shape
+        raise Rejected(
+            "mask_mismatch", f"the mask is {width} x {height}, the photo {photo.full_size[0]} x {photo.full_size[1]}"
+        )
+    if len(fitting) == 1:
+        return fitting[0]
+    stored, upright = (edge_contrast(each.rgb, mask) for each in fitting)
+    if max(stored, upright) < CLEARLY_BETTER * min(stored, upright):
+        raise Rejected(
+            "mask_mismatch", "the file says that the photo is to be turned, and the mask fits it as well either way"
+        )
+    return fitting[0] if stored > upright else fitting[1]
 
 
 def _check_annotation(fields: Mapping[str, Any], box: Box, width: int, height: int) -> None:
     """Whether size and box of the annotation are those of the photo and of its mask."""
     if tuple(fields["img_size"]) != (width, height):
         raise Rejected("annotation_invalid", f"img_size is {fields['img_size']}, the photo is {width} x {height}")
-    left, top, right, bottom = (float(value) for value in fields["bbox"])
+    if _box_agreement(fields["bbox"], box) < BOX_AGREEMENT:
+        raise Rejected("annotation_invalid", f"bbox {fields['bbox']} is not the mask's, {list(box)}")
+
+
+def _box_agreement(bbox: Sequence[float], box: Box) -> float:
+    """Intersection over union of an annotated box, whose right and bottom are its last pixels, and a mask's."""
+    left, top, right, bottom = (float(value) for value in bbox)
     inner = max(0.0, min(right + 1, box[2]) - max(left, box[0])) * max(
         0.0, min(bottom + 1, box[3]) - max(top, box[1])
     )
     outer = (right + 1 - left) * (bottom + 1 - top) + (box[2] - box[0]) * (box[3] - box[1]) - inner
-    if inner < BOX_AGREEMENT * outer:
-        raise Rejected("annotation_invalid", f"bbox {fields['bbox']} is not the mask's, {list(box)}")
+    return inner / outer
 
 
 def _working_px(settings: ImageSettings) -> int:
@@ -198,11 +246,20 @@ def _grown(box: Sequence[int], share: float, width: int, height: int) -> Box:
     return max(0, left - grow), max(0, top - grow), min(width, right + grow), min(height, bottom + grow)
 
 
-def _shrunk(image: Bytes, longest_px: int) -> Bytes:
+def _shrunk_with_alpha(rgb: Bytes, alpha: Bytes, longest_px: int) -> tuple[Bytes, Bytes]:
+    """Colours and opacity averaged down together, so that no colour comes out from under the transparency."""
+    if max(alpha.shape) <= longest_px:
+        return np.ascontiguousarray(rgb), np.ascontiguousarray(alpha)
+    weight = alpha.astype(np.float32)[..., None] + np.float32(1e-3)
+    total = _shrunk(np.dstack([rgb * weight, weight]), longest_px)
+    return (total[..., :3] / total[..., 3:] + 0.5).astype(np.uint8), (total[..., 3] + 0.5).astype(np.uint8)
+
+
+def _shrunk(image: npt.NDArray[Pixel], longest_px: int) -> npt.NDArray[Pixel]:
     """An image (h, w) or (h, w, c), averaged down to this many pixels on its longest side if it has more."""
     height, width = image.shape[:2]
     scale = longest_px / max(height, width)
     if scale >= 1.0:
         return np.ascontiguousarray(image)
     size = max(1, round(scale * width)), max(1, round(scale * height))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=image.dtype)

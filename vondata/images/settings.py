@@ -15,7 +15,9 @@ class ImageSettings:
     Attributes:
         size: side of the prepared square in pixels.
         margin: free border on every side, as a fraction of the side that the object's box would have without it.
-        max_pixels: a photo with more is rejected before it is decoded.
+        max_pixels: a photo with more is rejected before it is decoded; of a JPEG that can be decoded at a part of
+            its size, the pixels of that part count.
+        keep_incomplete: take JPEGs whose file ends early, as far as they go.
         keep_truncated: take photos whose object is cut by the border.
         keep_occluded: take photos whose object is hidden in good part.
         keep_slightly_occluded: take photos whose object is hidden a little.
@@ -30,6 +32,7 @@ class ImageSettings:
     size: int = 128
     margin: float = 0.03
     max_pixels: int = 100_000_000
+    keep_incomplete: bool = False
     keep_truncated: bool = field(default=False, metadata={"planning": True})
     keep_occluded: bool = field(default=False, metadata={"planning": True})
     keep_slightly_occluded: bool = field(default=False, metadata={"planning": True})

@@ -19,10 +19,39 @@ def test_a_folder_per_class(tmp_path):
     assert [(item.class_name, os.path.relpath(item.source, tmp_path)) for item in items] == [
         ("car", "car/b.webp"),
         ("chair", "chair/a.jpg"),
+        ("chair", "chair/notes.txt"),
         ("chair", "chair/sub/a.png"),
     ]
-    assert all(item.inputs == (item.source,) and item.rejected is None for item in items)
-    assert len({item.id for item in items}) == 3
+    photos = [item for item in items if not item.source.endswith(".txt")]
+    assert all(item.inputs == (item.source,) and item.rejected is None for item in photos)
+    assert len({item.id for item in items}) == 4
+
+
+def test_bytes_tell_what_is_a_photo_and_every_other_file_is_a_row_with_a_reason(tmp_path):
+    folder = tmp_path / "chair"
+    folder.mkdir()
+    starts = {
+        "4f9c2ab1": b"\xff\xd8\xff\xe0" + bytes(20),
+        "photo.jpg?w=1200&h=900": b"\xff\xd8\xff\xe1" + bytes(20),
+        "a.pjpeg": b"\xff\xd8\xff\xdb" + bytes(20),
+        "b.img": b"\x89PNG\r\n\x1a\n" + bytes(20),
+        "c.data": b"RIFF\0\0\0\0WEBPVP8 ",
+        "d": b"\0\0\0\x20ftypavif\0\0\0\0",
+        "e.bin": bytes(100),  # as the listing of a URL lays files out
+        "f.txt": b"a chair",
+        "g.json": b'{"caption": "a chair"}',
+        "h.svgz": b"\x1f\x8b\x08",
+        "i": b"",
+        "j.jpg": b"<html>",  # by its name a photo: its work says what is wrong with it
+    }
+    for name, start in starts.items():
+        (folder / name).write_bytes(start)
+    found = {os.path.basename(item.source): item.rejected for item in photo_items(tmp_path, [load_class("chair")])}
+    assert found.keys() == starts.keys()
+    others = {name for name, rejected in found.items() if rejected}
+    assert others == {"f.txt", "g.json", "h.svgz", "i"}
+    assert {found[name][0] for name in others} == {"not_a_photo"}
+    assert "gzip" in found["h.svgz"][1]
 
 
 def test_only_the_classes_asked_for(tmp_path):

@@ -198,3 +198,53 @@ def test_echoes_of_strong_colour_in_a_jpeg_are_no_object(quality):
     found = find_object(_jpeg(photo, quality), None)
     assert found.quality.pieces == 1
     assert (found.mask & truth).sum() / (found.mask | truth).sum() > 0.95
+
+
+def _glass_table(opacity=105, tint=(110, 160, 200)):
+    """RGBA of a table with dark legs and a half-transparent top, and what its parts are."""
+    rgba = np.zeros((200, 240, 4), dtype=np.uint8)
+    rgba[..., :3] = (0, 255, 0)  # hidden under full transparency
+    top, legs = np.s_[40:70, 30:210], [np.s_[70:170, 45:60], np.s_[70:170, 180:195]]
+    rgba[top] = (*tint, opacity)
+    for leg in legs:
+        rgba[leg] = (40, 30, 25, 255)
+    return rgba, top, legs
+
+
+@pytest.mark.parametrize("opacity", [30, 105, 180])
+def test_half_transparent_parts_keep_their_colour_and_opacity(opacity):
+    rgba, top, legs = _glass_table(opacity)
+    found = find_object(rgba[..., :3].copy(), rgba[..., 3].copy())
+    assert found.mask[top].all()
+    np.testing.assert_allclose(found.cut.alpha[top], opacity / 255, atol=1e-6)
+    np.testing.assert_array_equal(found.cut.rgb[top][3:-3, 3:-3], np.broadcast_to((110, 160, 200), (24, 174, 3)))
+    for leg in legs:
+        assert found.mask[leg].all()
+    assert found.mask.sum() == 30 * 180 + 2 * 100 * 15
+
+
+def test_a_shadow_in_the_opacity_of_a_file_is_no_part_of_the_object():
+    rgba, _, _ = _glass_table(255)
+    rgba[170:, :, :3] = 0
+    blob = np.zeros((200, 240), dtype=np.float32)
+    cv2.ellipse(blob, (120, 175), (90, 12), 0, 0, 360, 150.0, -1)
+    blob = cv2.GaussianBlur(blob, (0, 0), 5)
+    below = rgba[..., 3] == 0
+    rgba[below, 3] = blob[below]
+    rgba[below, :3] = 0
+    found = find_object(rgba[..., :3].copy(), rgba[..., 3].copy())
+    assert not found.mask[175:].any()
+    assert found.cut.alpha[176:].max() == 0.0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1), (2, 900), (3, 3), (16, 4000)])
+def test_photos_of_any_shape_become_a_row(size, tmp_path, photo_item):
+    from vondata.images.prepare import prepare_image
+    from vondata.images.settings import ImageSettings
+
+    for value in ((255, 255, 255), (10, 40, 200)):
+        image = Image.new("RGB", size[::-1], value)
+        for name in ("a.png", "a.jpg"):
+            with pytest.raises(Rejected) as caught:
+                prepare_image(photo_item(image, name), ImageSettings(), tmp_path / "out.png")
+            assert caught.value.reason in ("mask_empty", "mask_too_small")

@@ -1,0 +1,132 @@
+"""Photos with a mask of their own: the reading of photo and mask that fits, or a row that says why there is none."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vondata.images.prepare import prepare_image
+from vondata.images.settings import ImageSettings
+from vondata.types import Item, Rejected
+
+SETTINGS = ImageSettings(size=64)
+TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
+
+
+def one_armed(height=200, width=200):
+    """(h, w) coverage of a chair with one arm rest: no turn and no mirror image is like it."""
+    truth = np.zeros((height, width), dtype=bool)
+    truth[30:110, 60:80] = truth[100:120, 60:140] = truth[120:180, 62:72] = truth[120:180, 126:136] = True
+    truth[70:80, 80:120] = True
+    return truth
+
+
+def painted(truth):
+    rgb = np.full((*truth.shape, 3), (205, 200, 190), dtype=np.uint8)
+    rgb[truth] = (150, 60, 40)
+    rgb[:40, -40:] = (40, 90, 50)  # something else in the room
+    return rgb
+
+
+def turned(pixels, orientation):
+    quarters, mirrored = TURNS.get(orientation, (0, False))
+    result = np.rot90(pixels, quarters)
+    return result[:, ::-1] if mirrored else result
+
+
+def stored(rgb, orientation):
+    """How a camera stores a photo that is to be seen as `rgb`."""
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)
+    return np.ascontiguousarray(turned(rgb, inverse))
+
+
+def prepared(tmp_path, photo, mask, truth, name="photo.png", **options):
+    """The object's coverage (h, w) in the prepared picture, and the row."""
+    photo_path, mask_path = tmp_path / name, tmp_path / "mask.png"
+    image = photo if isinstance(photo, Image.Image) else Image.fromarray(photo)
+    image.save(photo_path, **options)
+    (mask if isinstance(mask, Image.Image) else Image.fromarray(mask)).save(mask_path)
+    rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
+    fields = {
+        "bbox": [int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])],
+        "img_size": list(truth.shape[::-1]),
+        "truncated": False,
+    }
+    item = Item("a", "chair", str(photo_path), (str(photo_path), str(mask_path)), fields)
+    row = prepare_image(item, SETTINGS, tmp_path / "out.png")
+    return np.asarray(Image.open(tmp_path / "out.png")), row
+
+
+def rgba_cut_out(truth):
+    rgba = np.zeros((*truth.shape, 4), dtype=np.uint8)
+    rgba[truth] = (150, 60, 40, 255)
+    rgba[truth & (np.arange(len(truth))[:, None] > 115)] = (40, 30, 20, 255)  # dark legs
+    return Image.fromarray(rgba)
+
+
+def palette(truth, colours):
+    image = Image.fromarray(truth.astype(np.uint8), "P")
+    image.putpalette(colours)
+    return image
+
+
+MASKS = {
+    "grey": lambda truth: Image.fromarray(np.where(truth, 255, 0).astype(np.uint8)),
+    "ones": lambda truth: Image.fromarray(truth.astype(np.uint8)),
+    "bits": Image.fromarray,
+    "16 bits": lambda truth: Image.fromarray(np.where(truth, 65535, 0).astype(np.uint16)),
+    "inverted": lambda truth: Image.fromarray(np.where(truth, 0, 255).astype(np.uint8)),
+    "inverted bits": lambda truth: Image.fromarray(~truth),
+    "cut-out": rgba_cut_out,
+    "palette": lambda truth: palette(truth, [0, 0, 0, 128, 0, 0]),
+    "inverted palette": lambda truth: palette(~truth, [0, 0, 0, 255, 255, 255]),
+    "palette with white first": lambda truth: palette(~truth, [255, 255, 255, 0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("kind", list(MASKS))
+def test_masks_of_every_kind_give_the_same_picture(tmp_path, kind):
+    truth = one_armed()
+    expected, _ = prepared(tmp_path, painted(truth), MASKS["grey"](truth), truth)
+    picture, row = prepared(tmp_path, painted(truth), MASKS[kind](truth), truth)
+    np.testing.assert_array_equal(picture, expected)
+    assert row["mask_origin"] == "annotated"
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("shape", [(200, 200), (200, 240)])
+@pytest.mark.parametrize("drawn_on", ["upright", "stored"])
+def test_a_turned_photo_is_read_as_the_mask_was_drawn(tmp_path, orientation, shape, drawn_on):
+    truth = one_armed(*shape)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = stored(painted(truth), orientation)
+    mask = truth if drawn_on == "upright" else stored(truth, orientation)
+    picture, _ = prepared(tmp_path, photo, mask, mask, "photo.jpg", exif=exif, quality=95)
+    plain, _ = prepared(tmp_path, painted(truth) if drawn_on == "upright" else photo, mask, mask)
+    inside = plain[..., 3] == 255
+    assert np.abs(picture[..., :3].astype(int) - plain[..., :3])[inside].mean() < 6
+    np.testing.assert_array_equal(picture[..., 3] > 127, plain[..., 3] > 127)
+
+
+def test_a_mask_that_fits_either_way_is_rejected(tmp_path):
+    truth = np.zeros((160, 160), dtype=bool)
+    truth[40:120, 50:110] = True
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with pytest.raises(Rejected) as caught:
+        prepared(tmp_path, np.where(truth, 90, 200).astype(np.uint8), truth, truth, "photo.jpg", exif=exif)
+    assert caught.value.reason == "mask_mismatch"
+
+
+def test_a_mask_of_another_size_is_rejected(tmp_path):
+    truth = one_armed()
+    with pytest.raises(Rejected) as caught:
+        prepared(tmp_path, painted(truth)[:-1], truth, truth)
+    assert caught.value.reason == "mask_mismatch"
+
+
+def test_what_became_of_the_colour_profile_is_in_the_row(tmp_path):
+    truth = one_armed()
+    assert prepared(tmp_path, painted(truth), truth, truth)[1]["colour_profile"] is None
+    row = prepared(tmp_path, painted(truth), truth, truth, icc_profile=b"no profile")[1]
+    assert (row["colour_profile"], row["missing_share"]) == ("ignored", 0.0)
