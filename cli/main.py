@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 from voncli.command import Group
+from voncli.config import config
 from voncli.demo import demo
 from voncli.doctor import doctor
 from voncli.edit import edit
@@ -12,6 +13,7 @@ from voncli.export import export
 from voncli.generate import generate
 from voncli.inspect import inspect
 from voncli.interpolate import interpolate
+from voncli.list import list_all
 from voncli.merge import merge
 from voncli.pack import pack
 from voncli.prepare import prepare
@@ -29,9 +31,10 @@ HEADINGS = {
     "Data": ("demo", "render", "prepare", "inspect", "pack", "merge"),
     "Training and scores": ("train", "evaluate", "train-classifier"),
     "Pictures and shapes": ("generate", "edit", "interpolate", "transfer", "reconstruct", "export", "serve"),
-    "This machine": ("doctor",),
+    "This machine": ("list", "config", "doctor"),
 }
 VERBS = (
+    config,
     demo,
     doctor,
     edit,
@@ -40,6 +43,7 @@ VERBS = (
     generate,
     inspect,
     interpolate,
+    list_all,
     merge,
     pack,
     prepare,

@@ -52,9 +52,32 @@ def load_settings(group: click.Group, file: Path = SETTINGS_FILE) -> dict[str, A
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise click.UsageError(f"{file} is not valid TOML: {error}{_backslash_hint(text)}") from error
+    _check_strings(tables, text, str(file))
     paths = _table(tables.pop("paths", {}), f"{file}: paths")
     _check_names(paths, list(FOLDERS), f"{file} [paths]")
+    for name, value in paths.items():
+        if not isinstance(value, str):
+            raise click.UsageError(f'{file} [paths]: {name} is {value!r}; write the folder as "..."')
     return {"paths": paths, **_verb_defaults(tables, group, str(file))}
+
+
+def _check_strings(value: Any, text: str, place: str) -> None:
+    """Refuses strings with control characters, which in a Windows path are escapes such as that of a tab.
+
+    Args:
+        value: what the file holds, or a part of it.
+        text: the whole file.
+        place: what to call the part.
+    """
+    match value:
+        case dict():
+            for name, each in value.items():
+                _check_strings(each, text, f"{place}: {name}")
+        case list():
+            for each in value:
+                _check_strings(each, text, place)
+        case str() if any(ord(letter) < 32 for letter in value):
+            raise click.UsageError(f"{place} is {value!r}, with a control character{_backslash_hint(text)}")
 
 
 def _backslash_hint(text: str) -> str:

@@ -161,7 +161,7 @@ def _beside_untrained(line: Line) -> str:
 
 
 def _fid_figures(line: Line) -> list[Figure]:
-    value, untrained, title = f"{line['value']:.4g}", line.get("untrained"), "Fréchet distance of images (FID)"
+    value, untrained, title = f"{line['value']:.4g}", line.get("untrained"), _fid_title(line)
     if untrained is None:
         return [Figure(value, "", title, _measured_on(line))]
     share = line["value"] / untrained
@@ -169,9 +169,15 @@ def _fid_figures(line: Line) -> list[Figure]:
     return [Figure(value, "lower is better", label, _measured_on(line), min(1.0, share))]
 
 
+def _fid_title(line: Line) -> str:
+    """Only what compares with published values is called FID."""
+    if line["comparable"]:
+        return {"tensorflow": "FID", "clean": "FID (clean)"}[line["resize"]]
+    return "Distance under random features" if line["features"].startswith("random-") else "Fréchet distance"
+
+
 def _fid_sentence(line: Line) -> str:
-    name = {"tensorflow": "FID", "clean": "FID (clean)"}[line["resize"]] if line["comparable"] else "Fréchet distance"
-    text = f"{name}: {line['value']:.4g} ({image_setting(line)})" + _beside_untrained(line)
+    text = f"{_fid_title(line)}: {line['value']:.4g} ({image_setting(line)})" + _beside_untrained(line)
     if line["comparable"]:
         return text
     if line["features"].startswith("random-"):
