@@ -180,7 +180,7 @@ def _compare_projection(device: str) -> float:
         (sketch.silhouette.mean() + sketch.depth.mean()).backward()
         assert volume.grad is not None
         results.append((sketch.silhouette, sketch.depth, volume.grad * volume.numel()))
-    return max(float((one - other).abs().max()) for one, other in zip(*results, strict=True))
+    return max(float((one - other).detach().abs().max()) for one, other in zip(*results, strict=True))
 
 
 def _compare_distance() -> float:

@@ -114,7 +114,9 @@ if TYPE_CHECKING:
 )
 @option("--shadow", is_flag=True, heading="Light", help="Draw the object's shadow on a white or transparent floor.")
 @option(
-    "--samples",
+    "--ray-count",
+    "samples",
+    old=("--samples",),
     type=click.IntRange(1, 8),
     default=2,
     show_default=True,

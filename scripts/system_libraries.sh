@@ -2,7 +2,7 @@
 # Which shared libraries the wheels of open3d and OpenCV expect from the system: check them, or install what is missing.
 #   scripts/system_libraries.sh check      names what is missing with the apt line, exit 1
 #   scripts/system_libraries.sh install    installs it where apt-get is there and root, or sudo without a password
-#   scripts/system_libraries.sh list       prints the packages, as for a container image
+#   scripts/system_libraries.sh list       prints the packages, as for a container image (sonames: the libraries)
 #   scripts/system_libraries.sh browser    installs chromium, in which the tests look at the pages, where none is there
 set -euo pipefail
 
@@ -24,6 +24,11 @@ apt_install() {
 
 if [ "${1:-}" = list ]; then
     for pair in $needed; do echo "${pair##*:}"; done
+    exit 0
+fi
+
+if [ "${1:-}" = sonames ]; then
+    for pair in $needed; do echo "${pair%%:*}"; done
     exit 0
 fi
 

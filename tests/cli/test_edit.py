@@ -11,7 +11,7 @@ def test_several_objects_in_one_call(von, tmp_path):
     )
     assert result.exit_code == 0, result.output
     page = result.stdout.splitlines()[-1]
-    assert page == "runs/chair/edited/joint-00000020/index.html"
+    assert page == "runs/chair/edited/joint-00000020-seed7+seed7-2+shape1/index.html"
     said = json.loads((tmp_path / page).with_name("result.json").read_text())
     assert [each["shape"] for each in said["objects"]] == ["seed 7", "seed 7:2", "chair shape1"]
     assert [each["azimuth_deg"] for each in said["objects"]] == pytest.approx([40.0] * 3)

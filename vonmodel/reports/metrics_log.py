@@ -291,7 +291,7 @@ def _median_overlap(line: Line) -> float | None:
 METRICS: tuple[Metric, ...] = (
     Metric(
         "fid",
-        (_number("fid", "value", "Fréchet distance of images (FID)", "lower is better"),),
+        (_number("fid", "value", "Fréchet distance of images", "lower is better"),),
         _fid_figures,
         _fid_sentence,
         (("fid", "FID ↓", "value"),),
