@@ -19,7 +19,7 @@ from voncli.model_options import (
     run_options,
 )
 from voncli.options import MAX_SEED, json_option
-from voncli.output import note, print_json, progress_bar, table_text, user_errors
+from voncli.output import describe_os_error, note, print_json, progress_bar, table_text, user_errors
 from voncli.settings import LOCAL_PATH
 from voncli.train_classifier import CLASSIFIER_FILE
 
@@ -131,7 +131,15 @@ def _score_option(flag: str, help: str) -> Callable[[Any], Any]:
     metavar="inception|random|FILE",
     heading="Feature network",
     help="Compare images by this network: inception gives the published FID and needs its weights; random needs none "
-    "and compares models only; a TorchScript file of any network that turns images into vectors, such as DINO's.",
+    "and compares models only; a file of any network that turns images into vectors, such as DINO's: ONNX, Inception "
+    "as safetensors, or TorchScript with --trust-code.",
+)
+@option(
+    "--trust-code",
+    is_flag=True,
+    heading="Feature network",
+    help="Run the program in a TorchScript --features FILE. It can read, write and remove every file of yours: use "
+    "it for files that you would run as a program.",
 )
 @option(
     "--resize",
@@ -199,23 +207,32 @@ def evaluate(as_json: bool, **options: Any) -> None:
         folder.config()
         # What is missing is found before anything expensive is done.
         extractors = open_extractors(settings)
-        scored = []
-        for lines in _scored(folder, run_options["data"], extractors, settings, chosen, progress):
+        scored, unrecorded = [], list[OSError]()
+        for lines in _scored(folder, run_options["data"], extractors, settings, chosen, progress, unrecorded.append):
             scored.append(lines)
             if not as_json:
                 _print_scores(lines)
-        page = write_metrics_page(folder.path)
+        page = None
+        try:
+            page = write_metrics_page(folder.path)
+        except OSError as error:
+            unrecorded.append(error)
     rows = _table(scored, folder.config().class_name) if chosen.table else []
     if as_json:
         results = [line for lines in scored for line in lines]
         files = {"run": folder.path, "metrics": folder.path / "metrics.jsonl", "page": page}
         print_json(
-            files | {"results": results} | ({"table": [dataclasses.asdict(row) for row in rows]} if rows else {})
+            files
+            | {"recorded": not unrecorded, "results": results}
+            | ({"table": [dataclasses.asdict(row) for row in rows]} if rows else {})
         )
         return
     if chosen.table:
         click.echo(table_text(rows))
-    note(f"recorded in {folder.path / 'metrics.jsonl'}, curves in {page}", err=False)
+    if unrecorded:
+        note(f"not recorded, as {folder.path} cannot be written: {describe_os_error(unrecorded[0])}")
+    else:
+        note(f"recorded in {folder.path / 'metrics.jsonl'}, curves in {page}", err=False)
 
 
 class _Chosen(NamedTuple):
@@ -233,6 +250,7 @@ def _scored(
     settings: ScoreSettings,
     chosen: _Chosen,
     progress: Callable[[str, int, int], None],
+    on_unrecorded: Callable[[OSError], None],
 ) -> Iterator[list[dict[str, Any]]]:
     """The lines of one checkpoint after the other.
 
@@ -251,12 +269,13 @@ def _scored(
         scored = open_checkpoint(folder, data, settings, name)
         # Before the texture stage images have no textures to be scored.
         untextured = chosen.all_checkpoints and scored.checkpoint.stage == "shape"
-        lines = score(scored, extractors, settings.shapes_only() if untextured else settings, progress)
+        wanted = settings.shapes_only() if untextured else settings
+        lines = score(scored, extractors, wanted, progress, on_unrecorded)
         if lines:
             yield lines
     if chosen.table:
         for baseline in open_baselines(folder, data, settings):
-            lines = score(baseline, extractors, settings, progress)
+            lines = score(baseline, extractors, settings, progress, on_unrecorded)
             if lines:
                 yield lines
 
@@ -338,7 +357,7 @@ def _network(features: str) -> Features:
         case _ if Path(features).is_file():
             return Path(features)
         case _:
-            raise click.UsageError(f"--features {features}: use inception, random or a TorchScript file")
+            raise click.UsageError(f"--features {features}: use inception, random or the file of a network")
 
 
 def _devices(names: str) -> tuple[str, ...]:

@@ -264,6 +264,7 @@ def user_errors() -> Iterator[None]:
 # says. Fields in braces are attributes of the error.
 ADVICE: Mapping[str, str] = {
     "BaselineMissingError": "von train --baseline {name}",
+    "CodeNotTrustedError": "--trust-code",
     "CheckpointMissingError": "von train",
     "ClassifierMissingError": "von train-classifier",
     "ClassifierMismatchError": "von train-classifier --resolution {resolution} --representation {representation}",

@@ -174,19 +174,34 @@ def network(tmp_path):
 
 def test_scores_with_a_network_of_ones_own_name_its_file(von, network):
     result = von("--fid", "--features", str(network), "--network-size", "16", "--count", "5")
+    assert result.exit_code == 1
+    assert "is a program" in result.stderr
+    assert "--trust-code" in result.stderr
+    result = von("--fid", "--features", str(network), "--network-size", "16", "--count", "5", "--trust-code")
     assert result.exit_code == 0, result.output
     assert "Fréchet distance: " in result.stdout
     assert "features quarters-" in result.stdout
     assert "clean resizing" in result.stdout
     assert "compares with scores of the same network file alone" in result.stdout
-    again = von("--fid", "--features", str(network), "--network-size", "16", "--count", "5", "--resize", "legacy")
+    again = von(
+        "--fid",
+        "--features",
+        str(network),
+        "--network-size",
+        "16",
+        "--count",
+        "5",
+        "--resize",
+        "legacy",
+        "--trust-code",
+    )
     assert "tensorflow resizing" in again.stdout
 
 
 def test_other_files_are_no_networks(von, tmp_path):
     (tmp_path / "photo.pt").write_bytes(b"no network")
     result = von("--fid", "--features", "photo.pt")
-    assert (result.exit_code, "no TorchScript file" in result.stderr) == (1, True)
+    assert (result.exit_code, "holds no network" in result.stderr) == (1, True)
     result = von("--fid", "--features", "random", "--resize", "clean")
     assert (result.exit_code, "--resize" in result.stderr) == (2, True)
 
@@ -196,3 +211,17 @@ def test_devices_are_named_one_by_one(von):
     alone, both = (json.loads(von(*few, "--device", name).stdout)["results"][0] for name in ("cpu", "cpu,cpu"))
     assert both["value"] == pytest.approx(alone["value"], rel=1e-5)
     assert von("--fid", "--device", "cpu,tpu").exit_code == 2
+
+
+def test_a_run_that_cannot_be_written_is_scored_all_the_same(von, tiny_run):
+    """What a read-only folder is to others than root: its files do not take a line."""
+    for name in ("metrics.jsonl", "metrics.html"):
+        (tiny_run / name).unlink(missing_ok=True)
+        (tiny_run / name).mkdir()
+    result = von("--fid", "--features", "random", "--count", "5")
+    assert result.exit_code == 0, result.output
+    assert "Fréchet distance: " in result.stdout
+    assert "not recorded" in result.stderr
+    said = json.loads(von("--fid", "--features", "random", "--count", "5", "--json").stdout)
+    assert (said["recorded"], said["page"]) == (False, None)
+    assert said["results"][0]["metric"] == "fid"

@@ -234,9 +234,15 @@ def random_features(device: str = "cpu") -> FeatureNetwork:
 
 
 def file_features(
-    path: Path, device: str = "cpu", *, input_size: int, scale: Scale, resize: Resize = "clean"
+    path: Path,
+    device: str = "cpu",
+    *,
+    input_size: int,
+    scale: Scale,
+    resize: Resize = "clean",
+    trust_code: bool = False,
 ) -> FeatureNetwork:
-    """A feature network of the user's own, a TorchScript file: images (n, 3, s, s) to features (n, d).
+    """A feature network of the user's own: images (n, 3, s, s) to features (n, d); see `network_file`.
 
     Scores with it compare with scores of the same file, size, scale and resizing alone.
 
@@ -246,12 +252,13 @@ def file_features(
         input_size: s, the edge of the images it wants.
         scale: the values it wants.
         resize: how images get their size.
+        trust_code: run the code of a TorchScript file.
 
     Raises:
-        NetworkFileError: it is no TorchScript network, does what a feature network has no need of, or gives no
-            vectors.
+        CodeNotTrustedError: it is TorchScript, and its code is not trusted.
+        NetworkFileError: it is no network, or gives no vectors.
     """
-    module = load_network(path).to(device)
+    module = load_network(path, trust_code=trust_code).to(device)
     size = feature_size(module, input_size, device, path)
     sha256 = file_sha256(path)
     return FeatureNetwork(f"{path.stem}-{sha256[:8]}", module, size, input_size, resize, sha256, False, scale)

@@ -1,51 +1,70 @@
-"""A feature network from a TorchScript file, read without running what a feature network has no need of.
+"""A feature network from a file: ONNX, safetensors of a known architecture, or TorchScript whose code is trusted.
 
-A TorchScript file holds no Python pickle that runs: its own reader builds tensors and plain objects only. But its
-code can call all of torch's operators, among them those that read and write files. So its source, which lies in the
-file as text, is looked through before torch sees it. That is a screen, not a sandbox: a network can still take up
-memory and time, so take it from where you would take a program from.
+ONNX and safetensors hold numbers and a graph of arithmetic: reading and running them touches no file and no other
+process. TorchScript is a program: its code may call every operator of torch, those that write files among them, and
+looking through its source does not keep it from that. (`torch.export`'s loader unpickles what a file holds, which is
+code as well.) So TorchScript runs only where the caller says that it trusts the file.
 """
 
 from __future__ import annotations
 
-import ast
+import copy
+import stat
 import warnings
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
-from vonmodel.evaluation.inception import WeightsError
+from vonmodel.evaluation.inception import Inception, WeightsError
 
-_FORBIDDEN = {"save", "from_file", "load", "set_data", "rpc_async", "rpc_sync", "rpc_remote"}
-"""Operators that touch files or other machines."""
-_NAMESPACES = {"aten", "prim"}
+if TYPE_CHECKING:
+    import onnxruntime
+
+MAX_FILE_BYTES = 2 << 30
+_ZIP = b"PK\x03\x04"
 
 
 class NetworkFileError(WeightsError):
-    """A file that is no feature network, or one that asks for too much."""
+    """A file that is no feature network."""
 
 
-def load_network(path: Path) -> nn.Module:
-    """The network of a TorchScript file, in evaluation mode, without gradients.
+class CodeNotTrustedError(NetworkFileError):
+    """A file whose network is a program, which the caller did not say it trusts."""
+
+
+def load_network(path: Path, *, trust_code: bool = False) -> nn.Module:
+    """The network of a file, in evaluation mode, without gradients: images (n, 3, s, s) to features (n, d).
+
+    Args:
+        path: the file; its content decides what it is.
+        trust_code: run the code of a TorchScript file.
 
     Raises:
-        NetworkFileError: see there.
+        CodeNotTrustedError: it is TorchScript, and `trust_code` is not set.
+        NetworkFileError: it holds no network that can be used.
     """
-    _screen(path)
     try:
-        with warnings.catch_warnings():
-            # Its proposed successor, torch.export, falls back to unpickling whatever a file holds.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            module: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError) as error:
-        raise NetworkFileError(f"{path} cannot be read as TorchScript: {_last_line(error)}") from error
-    if not module.state_dict():
-        raise NetworkFileError(f"{path} holds a network without weights")
-    # A script has no requires_grad_ of its own.
-    for parameter in module.parameters():
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise NetworkFileError(f"{path} is not a regular file")
+        size = status.st_size
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise NetworkFileError(f"{path} cannot be read: {error.strerror}") from error
+    if size > MAX_FILE_BYTES:
+        raise NetworkFileError(f"{path} has {size:,} bytes; a network has at most {MAX_FILE_BYTES:,}")
+    if head.startswith(_ZIP):
+        module = _load_torchscript(path, trust_code=trust_code)
+    elif head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size:
+        module = _load_safetensors(path)
+    else:
+        module = OnnxNetwork(path, path.read_bytes())
+    for parameter in module.parameters():  # a script has no requires_grad_ of its own
         parameter.requires_grad_(False)
     return module.eval()
 
@@ -55,7 +74,7 @@ def feature_size(module: nn.Module, input_size: int, device: str, path: Path) ->
     """The length of the vectors that a network makes of images.
 
     Raises:
-        NetworkFileError: it fails on an image of this size, or gives something else than one vector an image.
+        NetworkFileError: it fails on an image of this size, or gives something else than one finite vector an image.
     """
     wanted = f"it must turn images (n, 3, {input_size}, {input_size}) into features (n, d)"
     try:
@@ -68,47 +87,104 @@ def feature_size(module: nn.Module, input_size: int, device: str, path: Path) ->
     return int(features.shape[1])
 
 
-def _screen(path: Path) -> None:
-    """Looks through the source in the file.
+class OnnxNetwork(nn.Module):
+    """A network that ONNX Runtime computes, on the CPU, whatever device it is asked for on.
+
+    Args:
+        path: of the file, for messages.
+        content: its bytes; a network that keeps its weights in other files is refused.
 
     Raises:
-        NetworkFileError: it is not TorchScript, or it uses something forbidden.
+        NetworkFileError: ONNX Runtime is missing, or cannot run this.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [member.filename for member in archive.infolist()]
-            sources = [archive.read(member) for member in archive.infolist() if member.filename.endswith(".py")]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise NetworkFileError(f"{path} is no TorchScript file: {error}") from error
-    if not sources or not any(name.endswith("/constants.pkl") for name in names):
-        raise NetworkFileError(
-            f"{path} is no TorchScript file; make one with torch.jit.save(torch.jit.trace(network, images), FILE)"
-        )
-    for source in sources:
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        super().__init__()
+        self._path, self._content = path, content
+        self._session = _start(path, content)
+        self.register_buffer("place", torch.empty(0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The first output for images (n, 3, s, s)."""
+        source = self._session.get_inputs()[0]
+        kind = np.float16 if source.type == "tensor(float16)" else np.float32
+        pixels = np.ascontiguousarray(images.cpu().numpy(), dtype=kind)
         try:
-            used = sorted(_forbidden(ast.parse(source)))
-        except (SyntaxError, ValueError) as error:
-            raise NetworkFileError(f"{path}: its code cannot be looked through: {error}") from error
-        if used:
-            raise NetworkFileError(
-                f"{path} uses {', '.join(used)}, which a feature network has no need of; it was not loaded"
-            )
+            (features, *_) = self._session.run(None, {source.name: pixels})
+        except _onnx_failures() as error:
+            raise RuntimeError(_last_line(error)) from error
+        return torch.from_numpy(np.array(features, dtype=np.float32)).to(images.device)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OnnxNetwork:
+        return OnnxNetwork(self._path, copy.copy(self._content))
 
 
-def _forbidden(source: ast.AST) -> Iterator[str]:
-    """What a source uses that is not allowed."""
-    for node in ast.walk(source):
-        match node:
-            case ast.Attribute(value=ast.Attribute(value=ast.Name(id="ops"), attr=space)) if space not in _NAMESPACES:
-                yield f"ops.{space}.{node.attr}"
-            case ast.Attribute(value=ast.Attribute(value=ast.Name(id="__torch__"), attr="torch"), attr="classes"):
-                yield "torch.classes"
-            case ast.Attribute(attr=name) | ast.Name(id=name) if name in _FORBIDDEN:
-                yield name
-            case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=name)]) if name in _FORBIDDEN:
-                yield str(name)
-            case ast.Import() | ast.ImportFrom():
-                yield "import"
+def _start(path: Path, content: bytes) -> onnxruntime.InferenceSession:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise NetworkFileError(
+            f"{path} needs ONNX Runtime, unless it is a TorchScript or safetensors file",
+            hint="pip install 'visual-object-networks[segmenter]'",
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # errors are raised as well
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except _onnx_failures() as error:
+        raise NetworkFileError(
+            f"{path} holds no network: neither ONNX ({_last_line(error)}), nor safetensors, nor TorchScript"
+        ) from error
+
+
+def _onnx_failures() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: exceptions that have no other base than Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state
+
+    found = [each for each in vars(onnxruntime_pybind11_state).values() if isinstance(each, type)]
+    return (*(each for each in found if issubclass(each, Exception)), ValueError, RuntimeError)
+
+
+def _load_safetensors(path: Path) -> nn.Module:
+    """A network of a known architecture, told by the names of its weights: Inception, as the PyTorch port has it."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise NetworkFileError(f"{path} is damaged: {error}") from error
+    network = Inception()
+    known = network.state_dict()
+    needed = {name for name in known if not name.endswith("num_batches_tracked")}
+    missing = sorted(needed - state.keys())
+    if missing:
+        raise NetworkFileError(
+            f"{path} holds weights of no known architecture: of Inception it lacks {', '.join(missing[:3])}",
+            hint="save the network as ONNX",
+        )
+    try:
+        network.load_state_dict({name: value for name, value in state.items() if name in known}, strict=False)
+    except RuntimeError as error:
+        raise NetworkFileError(f"{path} does not fit Inception: {_last_line(error)}") from error
+    return network
+
+
+def _load_torchscript(path: Path, *, trust_code: bool) -> nn.Module:
+    if not trust_code:
+        raise CodeNotTrustedError(
+            f"{path} is TorchScript or another archive of torch: its network is a program, which can read, write and "
+            "remove every file of yours while it runs",
+            hint="save the network as ONNX, or say that you trust this file's code as you would trust a program",
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        raise NetworkFileError(f"{path} cannot be read as TorchScript: {_last_line(error)}") from error
+    if not module.state_dict():
+        raise NetworkFileError(f"{path} holds a network without weights")
+    return module
 
 
 def _last_line(error: Exception) -> str:

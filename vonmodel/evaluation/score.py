@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,8 @@ from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_classifier import ShapeFeatures, load_classifier
 from vonmodel.evaluation.shape_metrics import check_fits, shape_fid, shape_scores
 from vonmodel.run_folder import RunFolder
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,11 @@ def open_baselines(run: RunFolder, data: Path, settings: ScoreSettings) -> Itera
 
 
 def score(
-    scored: ScoredCheckpoint, extractors: FeatureExtractors, settings: ScoreSettings, progress: Progress | None = None
+    scored: ScoredCheckpoint,
+    extractors: FeatureExtractors,
+    settings: ScoreSettings,
+    progress: Progress | None = None,
+    on_unrecorded: Callable[[OSError], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Measures a checkpoint and appends each result to the run's metrics.jsonl as soon as it is there.
 
@@ -103,9 +110,11 @@ def score(
         extractors: what to score it with.
         settings: what to measure.
         progress: called with what is measured, how much is done and how much there is.
+        on_unrecorded: called where a result cannot be recorded, as in a run folder that is read-only; where None, the
+            log says so.
 
     Returns:
-        The lines that were recorded.
+        The lines, recorded or not.
 
     Raises:
         ClassifierError: the classifier does not fit the model.
@@ -116,8 +125,15 @@ def score(
     lines = []
     for result in _results(scored.generator, extractors, settings, progress):
         lines.append(_recorded(result, scored))
-        scored.run.append_metric(lines[-1])
+        try:
+            scored.run.append_metric(lines[-1])
+        except OSError as error:
+            (on_unrecorded or _log_unrecorded)(error)
     return lines
+
+
+def _log_unrecorded(error: OSError) -> None:
+    _log.warning("a score cannot be recorded: %s", error)
 
 
 def _results(
@@ -147,6 +163,7 @@ def _feature_network(settings: ScoreSettings) -> FeatureNetwork:
                 input_size=settings.network_size,
                 scale=settings.network_scale,
                 resize=settings.resizing or "clean",
+                trust_code=settings.trust_code,
             )
 
 

@@ -10,7 +10,7 @@ from vondata.dataset.manifest import Split
 from vonmodel.evaluation.features import Resize, Scale
 
 Features = Literal["inception", "random"] | Path
-"""A network by its name, or a TorchScript file."""
+"""A network by its name, or its file: ONNX, safetensors or trusted TorchScript."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class ScoreSettings:
         resizing: how images get the size of the network; where None, as the literature does it with this network.
         network_size: pixels along an edge that a network from a file wants.
         network_scale: values that a network from a file wants.
+        trust_code: run the code of a network that is a TorchScript file.
         weights: file of the Inception weights; where None, the environment's or the cache's.
         samples: images to draw; as many as there are photos where None.
         max_images: upper limit of photos and of drawn images.
@@ -49,6 +50,7 @@ class ScoreSettings:
     resizing: Resize | None = None
     network_size: int = 224
     network_scale: Scale = "imagenet"
+    trust_code: bool = False
     weights: Path | None = None
     samples: int | None = None
     max_images: int | None = None
