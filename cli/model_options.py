@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from vonmodel.run_folder import RunFolder
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-BUILTIN = "builtin:"
 
 
 def run_options(command: Decorated) -> Decorated:
@@ -31,7 +30,7 @@ def run_options(command: Decorated) -> Decorated:
                 type=FolderType("used"),
                 heading="Model",
                 group="run",
-                help="Use the run in this folder or behind this URL. [default: the run trained last]",
+                help="Use the run in this folder or behind this URL, or builtin:chair. [default: the run trained last]",
             ),
             option(
                 "--class",
@@ -117,31 +116,59 @@ class ChosenRun:
     results: Path
 
 
-def chosen_run(options: Mapping[str, Any]) -> ChosenRun:
+def chosen_run(options: Mapping[str, Any], *, builtin_instead: bool = False) -> ChosenRun:
     """The run that the options of `run_options` name, else the one with the newest checkpoint.
+
+    Args:
+        options: of the verb.
+        builtin_instead: where there is no run, take a built-in model and say so.
 
     Raises:
         click.UsageError: both a run and a class are named.
         RunError: there is no such run.
         RemoteError: the URL of a run cannot be read.
+        BuiltinModelError: there is no such built-in model.
     """
     from vondata.classes import load_class
-    from vonmodel.run_folder import RunFolder, latest_run
+    from vonmodel.builtin import builtin_name, unpack_builtin
+    from vonmodel.run_folder import RunFolder, RunMissingError, latest_run
 
     run: Path | RemoteFolder | None = options["run"]
     class_name, runs = options["class_name"], options["runs"]
     if run is not None and class_name is not None:
         raise click.UsageError("--run and --class both name a run: give one of them")
     if run is None:
-        folder = latest_run(runs) if class_name is None else RunFolder(runs / load_class(class_name).name)
+        try:
+            folder = latest_run(runs) if class_name is None else RunFolder(runs / load_class(class_name).name)
+        except RunMissingError:
+            if builtin_instead and (instead := _builtin_instead(class_name, runs)):
+                return instead
+            raise
+        if builtin_instead and not folder.exists and (instead := _builtin_instead(class_name, runs)):
+            return instead
         return ChosenRun(folder, folder.path)
     if isinstance(run, Path):
-        return ChosenRun(RunFolder(run), run)
+        name = builtin_name(run)
+        return ChosenRun(RunFolder(run), run) if name is None else ChosenRun(unpack_builtin(name), Path())
     from voncli.output import local_copy
 
     copy = local_copy(run, asked=True, why="")
     assert copy is not None
     return ChosenRun(RunFolder(copy), Path())
+
+
+def _builtin_instead(class_name: str | None, runs: Path) -> ChosenRun | None:
+    """The built-in model of a class, or of the first of them; None where there is none."""
+    from voncli.output import note
+
+    from vondata.classes import load_class
+    from vonmodel.builtin import DEFAULT, builtin_names, unpack_builtin
+
+    name = DEFAULT if class_name is None else load_class(class_name).name
+    if name not in builtin_names():
+        return None
+    note(f"No run of your own in {runs}: this is the built-in model builtin:{name}")
+    return ChosenRun(unpack_builtin(name), Path())
 
 
 def chosen_checkpoint(run: RunFolder, wanted: str) -> str | None:
@@ -205,7 +232,7 @@ def open_chosen_model(options: Mapping[str, Any], sampling: SamplingOptions) -> 
     from vonmodel.inference.session import ModelSession, open_model
 
     device = choose_device(options["device"])
-    run = chosen_run(options)
+    run = chosen_run(options, builtin_instead=True)
     source = open_model(
         run.folder.path,
         data=options["data"],

@@ -78,7 +78,7 @@ def serve(as_json: bool, open_browser: bool, **options: Any) -> None:
             webbrowser.open(address)
 
     with user_errors():
-        folder = chosen_run(options).folder
+        folder = chosen_run(options, builtin_instead=True).folder
         folder.config()
         settings = StudioSettings(
             run=folder.path,

@@ -25,6 +25,7 @@ import torch
 from vondata.errors import VonError
 from vondata.io.fs import folder_of
 from vondata.io.mirror import mirror
+from vonmodel.builtin import builtin_name, unpack_builtin
 from vonmodel.config import ModelConfig
 from vonmodel.inference.export import ExportSettings, FileFormat, write_shape_files
 from vonmodel.inference.interpolate import interpolate_linear, interpolate_spherical
@@ -109,7 +110,8 @@ def load_run(
     """Loads a trained model.
 
     Args:
-        run: a run folder, or its URL such as s3://bucket/runs/chair, which is copied into the cache.
+        run: a run folder, its URL such as s3://bucket/runs/chair, which is copied into the cache, or `builtin:chair`,
+            a model that comes with the package.
         class_name: the run of this class in `runs`; neither this nor `run` takes the run trained last.
         checkpoint: name of a checkpoint; the newest where None.
         data: the prepared dataset of the class, whose viewpoints and shapes are used; it may be missing.
@@ -121,11 +123,15 @@ def load_run(
         RunError: there is no such run.
         CheckpointError: the run has no such checkpoint, or a damaged one.
         RemoteError: the URL cannot be read.
+        BuiltinModelError: the package has no such model.
     """
+    builtin = None if run is None else builtin_name(run)
     if run is not None and class_name is not None:
         raise ArgumentError("run and class_name both name a run: give one of them")
     if class_name is not None:
         path = Path(runs) / class_name
+    elif builtin is not None:
+        path = unpack_builtin(builtin).path
     elif run is None:
         path = latest_run(Path(runs)).path
     else:

@@ -4,10 +4,14 @@ import pytest
 from click.testing import CliRunner
 from voncli.main import main
 
+from vonmodel import builtin
+
 
 @pytest.fixture
 def von(tiny_run, tiny_data, tmp_path, monkeypatch):
-    """Runs a command in a folder with the tiny run and the tiny dataset."""
+    """Runs a command in a folder with the tiny run and the tiny dataset, and no built-in models."""
+    (tmp_path / "package").mkdir()
+    monkeypatch.setattr(builtin, "_folder", lambda: tmp_path / "package")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VON_DATA", str(tiny_data))
     return lambda *arguments: CliRunner().invoke(main, list(arguments))

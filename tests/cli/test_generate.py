@@ -3,6 +3,8 @@ import json
 import pytest
 import trimesh
 
+from vonmodel.builtin import pack_builtin
+
 SMALL = ("generate", "--count", "1", "--view-count", "1", "--texture-count", "1")
 
 
@@ -60,6 +62,31 @@ def test_mistakes_are_named(von, arguments, code, message):
 def test_the_class_file_serves_where_there_is_no_data(von):
     result = von(*SMALL, "--data", "nowhere")
     assert result.exit_code == 0, result.output
+
+
+def test_without_a_run_the_built_in_model_serves_and_says_so(von, tmp_path):
+    pack_builtin(tmp_path / "runs" / "chair", tmp_path / "package" / "chair.safetensors", {})
+    result = von(*SMALL, "--runs", "mine")
+    assert result.exit_code == 0, result.output
+    assert "No run of your own in mine: this is the built-in model builtin:chair" in result.stderr
+    assert result.stdout.splitlines()[-1] == "generated/joint-00000020-seed0/index.html"
+    named = von(*SMALL, "--run", "builtin:chair", "--output", "out")
+    assert named.exit_code == 0, named.output
+    assert "No run" not in named.stderr
+    other = von(*SMALL, "--run", "builtin:sofa")
+    assert other.exit_code == 1
+    assert "the package has builtin:chair" in other.stderr
+    # A run of one's own goes before, and a class without any is named as ever.
+    assert "runs/chair/generated" in von(*SMALL).stdout
+    assert "car is no run" in von(*SMALL, "--class", "car").stderr
+
+
+def test_loose_pieces_and_truncation_are_options_of_what_is_drawn(von, tmp_path):
+    said = json.loads(von(*SMALL, "--json", "--pieces", "all", "--truncation", "0.5").stdout)
+    assert said["sampling"] == {"pieces": "all", "truncation": 0.5}
+    plain = json.loads(von(*SMALL, "--json", "--output", "plain").stdout)
+    assert said["shapes"][0]["code"] == pytest.approx([0.5 * each for each in plain["shapes"][0]["code"]])
+    assert von(*SMALL, "--truncation", "0").exit_code == 2
 
 
 def test_defaults_come_from_the_settings_file(von, tmp_path):

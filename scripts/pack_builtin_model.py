@@ -1,0 +1,37 @@
+"""Packs a finished run as a model of the package: python scripts/pack_builtin_model.py RUN --card CARD.json.
+
+The card says in a few words what the model card of docs/models.md says in full: data, recipe, scores, limits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from vonmodel.builtin import pack_builtin
+from vonmodel.run_folder import RunFolder
+
+FOLDER = Path(__file__).parent.parent / "vonmodel" / "builtin_models"
+CARD = ("data", "recipe", "scores", "limits")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--card", type=Path, required=True, help=f"JSON with {', '.join(CARD)}")
+    parser.add_argument("--checkpoint")
+    arguments = parser.parse_args()
+    card = json.loads(arguments.card.read_text("utf-8"))
+    missing = [name for name in CARD if name not in card]
+    if missing:
+        parser.error(f"{arguments.card} says nothing of {', '.join(missing)}")
+    file = FOLDER / f"{RunFolder(arguments.run).config().class_name}.safetensors"
+    packed = pack_builtin(arguments.run, file, card, arguments.checkpoint)
+    sys.stdout.write(f"{file}: {file.stat().st_size / 1e6:.2f} MB, {packed.checkpoint.name} of {arguments.run}\n")
+
+
+if __name__ == "__main__":
+    main()

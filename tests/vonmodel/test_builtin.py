@@ -1,0 +1,107 @@
+"""Models of the package: packed in half precision, unpacked into runs that everything reads."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from vonmodel import builtin
+from vonmodel.api import load_run
+from vonmodel.builtin import (
+    BuiltinModelError,
+    builtin_name,
+    builtin_names,
+    describe_builtin,
+    pack_builtin,
+    unpack_builtin,
+)
+from vonmodel.checkpoint import list_checkpoints, load_model
+from vonmodel.model import GENERATORS
+from vonmodel.run_folder import RunFolder
+
+CARD = {"data": "boxes", "recipe": "none", "scores": "bad", "limits": "many"}
+
+
+@pytest.fixture
+def package(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of built-in models, with the tiny run in it as chair."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    pack_builtin(tiny_run, folder / "chair.safetensors", CARD)
+    monkeypatch.setattr(builtin, "_folder", lambda: folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder
+
+
+def test_names(package: Path) -> None:
+    assert builtin_names() == ("chair",)
+    assert builtin_name(Path("builtin:chair")) == "chair"
+    assert builtin_name("runs/chair") is None
+
+
+def test_unpacked_it_is_the_run_it_was_packed_from(package: Path, tiny_run: Path, tmp_path: Path) -> None:
+    run = unpack_builtin("chair")
+    assert run.path.parent == tmp_path / "cache" / "von" / "models"
+    original, info = load_model(tiny_run)
+    unpacked, again = load_model(run.path)
+    assert (again.name, again.stage, again.step) == (info.name, info.stage, info.step)
+    assert run.config() == RunFolder(tiny_run).config()
+    ours, theirs = original.state_dict(), unpacked.state_dict()
+    for name, value in ours.items():
+        if name.startswith(GENERATORS):
+            assert theirs[name].dtype == value.dtype
+            torch.testing.assert_close(theirs[name], value, rtol=1e-3, atol=1e-4)
+    codes = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(unpacked.generate_shapes(codes), original.generate_shapes(codes), rtol=0, atol=5e-3)
+    assert describe_builtin("chair").card == CARD
+
+
+def test_half_precision_and_no_critics(package: Path, tiny_run: Path) -> None:
+    networks = next((tiny_run / "checkpoints").glob("*/networks.safetensors")).stat().st_size
+    assert (package / "chair.safetensors").stat().st_size < 0.6 * networks
+
+
+def test_what_is_unpacked_already_stays(package: Path) -> None:
+    run = unpack_builtin("chair")
+    written = run.path / "config.json"
+    os.utime(written, (1, 1))
+    assert unpack_builtin("chair").path == run.path
+    assert written.stat().st_mtime == 1
+    assert [each.name for each in run.path.parent.iterdir()] == [run.path.name]
+
+
+def test_another_version_has_a_folder_of_its_own(package: Path, tiny_run: Path) -> None:
+    run = unpack_builtin("chair")
+    earlier = list_checkpoints(tiny_run)[0].name
+    pack_builtin(tiny_run, package / "chair.safetensors", CARD, earlier)
+    other = unpack_builtin("chair")
+    assert other.path != run.path
+    assert [each.name for each in list_checkpoints(other.path)] == [earlier]
+
+
+def test_an_unknown_or_damaged_model_is_named(package: Path) -> None:
+    with pytest.raises(BuiltinModelError, match=r"builtin:sofa: the package has builtin:chair"):
+        unpack_builtin("sofa")
+    with pytest.raises(BuiltinModelError, match="the package has"):
+        unpack_builtin("../package/chair")
+    for content in (b"", b"\xff" * 64, (package / "chair.safetensors").read_bytes()[:-10]):
+        (package / "chair.safetensors").write_bytes(content)
+        with pytest.raises(BuiltinModelError, match="damaged"):
+            unpack_builtin("chair")
+
+
+def test_from_python(package: Path, tmp_path: Path) -> None:
+    model = load_run("builtin:chair", data=tmp_path / "nowhere")
+    assert model.class_name == "chair"
+    assert model.config.resolution == 32
+
+
+def test_the_package_s_own_models() -> None:
+    described = [describe_builtin(name) for name in builtin_names()]
+    assert {each.name for each in described} <= {"chair", "car"}
+    files = [Path(str(builtin._folder())) / f"{name}.safetensors" for name in builtin_names()]
+    assert sum(file.stat().st_size for file in files) <= 8_000_000
+    for model in described:
+        assert {"data", "recipe", "scores", "limits"} <= model.card.keys()
+        assert model.config.class_name == model.name
