@@ -30,7 +30,7 @@ def run_options(command: Decorated) -> Decorated:
                 type=FolderType("used"),
                 heading="Model",
                 group="run",
-                help="Use the run in this folder or behind this URL, or builtin:chair. [default: the run trained last]",
+                help="Use the run in this folder, behind this URL, or builtin:chair. [default: the run trained last]",
             ),
             option(
                 "--class",
