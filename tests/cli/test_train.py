@@ -97,7 +97,11 @@ def test_a_configuration_file(tiny_data: Path, tmp_path: Path) -> None:
         (["--class=chair", "--set=shape.stedy=3"], 1, "did you mean 'steady'?"),
         (["--class=chair", "--set=model.resolution=24"], 1, "resolution is 24; the networks exist for 16, 32"),
         (["--class=chair", "--preset=demo", "--set=model.image_size=64"], 1, "von prepare with --size 64"),
-        (["--class=chair", "--preset=demo", "--stage=texture"], 1, "goes on from the finished stage shape"),
+        (
+            ["--class=chair", "--preset=demo", "--set=model.image_size=32", "--stage=texture"],
+            1,
+            "goes on from the finished stage shape",
+        ),
         (["--class=chair", "--device=gpu"], 2, "--device gpu"),
         (["--class=chair", "--preset=fastest"], 2, "'demo', 'published', 'fast', 'modern'"),
     ],

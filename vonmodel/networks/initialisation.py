@@ -6,12 +6,16 @@ import torch
 from torch import nn
 
 from vonmodel.networks.normalisation import WholeSampleNorm
-from vonmodel.networks.residual import Modulation, PlainResidual
+from vonmodel.networks.residual import Modulation, PlainResidual, Pyramid, UNet
+from vonmodel.networks.residual_critic import ResidualCritic
+from vonmodel.networks.residual_encoders import CodeRegressor
 
-# What the published rule is multiplied by where nothing is normalised: residual blocks begin near the identity, so
-# that a deep network begins with the variance it is given, and styles near no modulation.
+# What the published rule is multiplied by where nothing is normalised. Residual blocks begin near the identity and
+# styles near no modulation; what no ReLU follows has the variance 1 / (3 fan-in) that PyTorch begins with. A critic
+# that multiplies its input at every level begins so steep that it has won before the painter has learnt anything.
 RESIDUAL_SHARE = 0.3 / math.sqrt(2.0)
 MODULATION_SHARE = 0.3
+LINEAR_SHARE = math.sqrt(1.0 / 6.0)
 
 
 @torch.no_grad()
@@ -20,8 +24,7 @@ def initialise_kaiming(network: nn.Module, generator: torch.Generator) -> None:
 
     Fan-in is counted as the published code counts it, over the numbers in `weight[0]`; for transposed convolutions
     those are the output channels. Biases are 0, batch norm is the identity, gains of whole-sample normalisation are
-    uniform in [0, 1]. The last convolution of a block of `residual.PlainResidual` and the linear part of a modulation
-    begin smaller.
+    uniform in [0, 1]. Of the networks without normalisation the layers begin smaller, each as its place asks.
 
     Args:
         network: initialised in place, on any device.
@@ -42,9 +45,25 @@ def initialise_kaiming(network: nn.Module, generator: torch.Generator) -> None:
                 module.reset_running_stats()
                 module.weight.fill_(1.0)
                 module.bias.zero_()
+    _begin_small(network)
+
+
+def _begin_small(network: nn.Module) -> None:
+    """Reduces the layers of networks without normalisation to what their places ask."""
     for module in network.modules():
         match module:
-            case PlainResidual():
+            case PlainResidual(shortcut=shortcut):
                 module.second.weight.mul_(RESIDUAL_SHARE)
+                if isinstance(shortcut, nn.Conv2d):
+                    shortcut.weight.mul_(LINEAR_SHARE)
             case Modulation():
                 module.linear.weight.mul_(MODULATION_SHARE)
+            case Pyramid():
+                module.stem.weight.mul_(LINEAR_SHARE)
+            case UNet():
+                module.stem.weight.mul_(LINEAR_SHARE)
+                module.head.weight.mul_(LINEAR_SHARE)
+            case ResidualCritic():
+                module.head.weight.mul_(LINEAR_SHARE)
+            case CodeRegressor():
+                module.mean.weight.mul_(LINEAR_SHARE)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vonmodel.networks import CodeRegressor, DepthUNet, GeometryPainter, ResidualCritic
 from vonmodel.networks.initialisation import initialise_kaiming
-from vonmodel.networks.residual import PlainResidual, level_widths
+from vonmodel.networks.residual import PlainResidual, level_widths, twice_as_large
 from vonmodel.networks.sizes import UnsupportedSizeError
 
 Build = Callable[[int], nn.Module]
@@ -114,3 +114,21 @@ def test_a_block_begins_near_the_identity() -> None:
 def test_levels_halve_down_to_four_pixels() -> None:
     assert level_widths(64, 8) == [8, 8, 16, 32]
     assert level_widths(128, 8) == [8, 8, 16, 32, 32]
+
+
+def test_enlarging_has_no_pattern_of_its_own() -> None:
+    """A constant stays constant, and a ramp rises everywhere inside: no checkerboard."""
+    constant = torch.full((1, 2, 4, 4), 0.3)
+    torch.testing.assert_close(twice_as_large(constant), torch.full((1, 2, 8, 8), 0.3))
+    ramp = torch.arange(6.0).expand(1, 1, 6, 6)
+    steps = twice_as_large(ramp).diff(dim=-1)[..., 1:-1]
+    assert (steps > 0.3).all()
+    assert (steps < 0.7).all()
+
+
+def test_an_even_surface_is_painted_without_a_checkerboard() -> None:
+    """Where what the painter sees is constant, neighbouring pixels have one colour, but near the border."""
+    painter = built("painter", 64)
+    middle = painter(torch.full((1, 8, 64, 64), 0.2), torch.zeros(1, 3))[..., 24:40, 24:40]
+    for axis in (-2, -1):
+        assert middle.diff(dim=axis).abs().mean().item() < 0.006
