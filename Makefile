@@ -13,7 +13,7 @@ help:
 	@echo "make check      lint, types and import direction"
 	@echo "make bench-smoke   the benchmarks, small and once: do they compute the right things (no time is asserted)"
 	@echo "make docs       the documentation site in build/site, with the API reference; a broken link is an error"
-	@echo "make install    the von command in $(VENV);  make system: missing system libraries through apt"
+	@echo "make install    the von command in $(VENV); on Debian and Ubuntu missing system libraries too"
 	@echo "make system-browser   chromium, for the tests that look at the pages"
 
 system:

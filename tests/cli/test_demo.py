@@ -4,7 +4,7 @@ import tomllib
 import pytest
 from click.testing import CliRunner
 from voncli.main import main
-from voncli.options import FOLDERS, load_settings
+from voncli.settings import FOLDERS, load_settings
 
 FEW = ("--chair-count", "1", "--car-count", "1", "--photo-count", "2")
 

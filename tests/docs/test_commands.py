@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -92,3 +94,9 @@ def test_blocks_of_settings_parse(page: Path) -> None:
 def test_the_pages_are_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert [page.name for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in navigation] == []
+
+
+def test_the_table_of_options_is_current() -> None:
+    script = ROOT / "scripts" / "document_options.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
