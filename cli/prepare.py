@@ -225,8 +225,8 @@ distance_option = option(
     show_default=True,
     help="Compute distances that are exact near the surface, or everywhere at many times the cost.",
 )
-keep_duplicates_option = option(
-    "--keep-duplicates", is_flag=True, help="Take shapes that are the same as that of another file."
+drop_duplicates_option = option(
+    "--drop-duplicates", is_flag=True, help="Leave out shapes that are the same as that of another file."
 )
 
 
@@ -265,7 +265,7 @@ def prepare() -> None:
     type=click.Choice(AXES),
     help="Take the front to face along this axis. [default: by the layout, x of version 1 and -z of version 2]",
 )
-@keep_duplicates_option
+@drop_duplicates_option
 @run_options
 def shapenet(
     shapenet: Path | RemoteFolder | None,
@@ -274,7 +274,7 @@ def shapenet(
     binvox: bool,
     up: Axis | None,
     front: Axis | None,
-    keep_duplicates: bool,
+    drop_duplicates: bool,
     command: PrepareCommand,
 ) -> None:
     """Prepares the shapes of ShapeNetCore."""
@@ -286,7 +286,7 @@ def shapenet(
     folder = source_folder(shapenet, "shapenet", "--root")
     kind: Source = "binvox" if binvox else "mesh"
     items = shapenet_items(folder.root, command.classes(), source=kind, up=up, front=front)
-    _prepare_shapes(folder, items, command, (resolution, distance, keep_duplicates))
+    _prepare_shapes(folder, items, command, (resolution, distance, drop_duplicates))
 
 
 def _check_axes(up: Axis, front: Axis) -> None:
@@ -300,10 +300,10 @@ def _prepare_shapes(
     from vondata.shapes.duplicates import duplicate_review
     from vondata.shapes.prepare import ShapeSettings, prepare_shape
 
-    resolution, distance, keep_duplicates = given
-    settings = ShapeSettings(resolution=resolution, distance=distance, keep_duplicates=keep_duplicates)
+    resolution, distance, drop_duplicates = given
+    settings = ShapeSettings(resolution=resolution, distance=distance, drop_duplicates=drop_duplicates)
     found = found_items([(folder, items)], command)
-    run_preparation(command, "shapes", found, prepare_shape, settings, duplicate_review(keep_duplicates))
+    run_preparation(command, "shapes", found, prepare_shape, settings, duplicate_review(drop_duplicates))
 
 
 @prepare.command(short_help="Prepare the meshes of any folder, all of one class.")
@@ -333,7 +333,7 @@ def _prepare_shapes(
     metavar="PATTERN",
     help="Take only files whose path ends so, such as normalized_model.obj or 'models/*.ply'; repeat for more.",
 )
-@keep_duplicates_option
+@drop_duplicates_option
 @run_options
 def meshes(
     root: Path | RemoteFolder,
@@ -343,7 +343,7 @@ def meshes(
     distance: Method,
     binvox: bool,
     patterns: tuple[str, ...],
-    keep_duplicates: bool,
+    drop_duplicates: bool,
     command: PrepareCommand,
 ) -> None:
     """Prepares the meshes in any folder, which all are of one --class."""
@@ -356,7 +356,7 @@ def meshes(
     folder = source_folder(root, "", "--root")
     kind: Source = "binvox" if binvox else "mesh"
     items = mesh_folder_items(folder.root, known.name, up, front, source=kind, patterns=patterns)
-    _prepare_shapes(folder, items, command, (resolution, distance, keep_duplicates))
+    _prepare_shapes(folder, items, command, (resolution, distance, drop_duplicates))
 
 
 @prepare.command(short_help="Prepare the photos of Pix3D, and of any folder.")

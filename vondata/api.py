@@ -93,7 +93,7 @@ def prepare_shapes(
     else:
         raise SourceError("a folder of meshes is of one class: name it in class_names")
     settings = settings or ShapeSettings()
-    review = duplicate_review(settings.keep_duplicates)
+    review = duplicate_review(settings.drop_duplicates)
     return prepare(
         "shapes", items, prepare_shape, settings, Path(data), options or PrepareOptions(), on_event, review
     )

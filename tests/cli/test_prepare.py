@@ -119,17 +119,22 @@ def test_meshes_of_any_folder(von: Von, tmp_path: Path) -> None:
     assert sorted(rows["status"]) == ["prepared", "rejected"]
 
 
-def test_the_same_model_in_two_files_and_versions(von: Von, tmp_path: Path) -> None:
+def test_the_same_model_in_two_files(von: Von, tmp_path: Path) -> None:
     folder = tmp_path / "mine" / "m"
     folder.mkdir(parents=True)
     (folder / "normalized_model.obj").write_text(CUBE, "utf-8")
-    (folder / "raw_model.obj").write_text(CUBE.replace("v 1", "v 1.0000001"), "utf-8")
+    for number in range(20):
+        (folder / f"raw_model_{number}.obj").write_text(CUBE.replace("v 1", f"v 1.00000{number}"), "utf-8")
     command = ("prepare", "meshes", *in_this_process("--root", folder, "--class", "chair", "--json", "--no-report"))
-    reasons = [
-        json.loads(von(*command, *more).stdout)["classes"]["chair"]["reasons"]
-        for more in ((), ("--keep-duplicates",), ("--pattern", "normalized*.obj"))
-    ]
-    assert reasons == [{"duplicate_shape": 1}, {}, {}]
+    for again in range(2):
+        assert json.loads(von(*command).stdout)["classes"]["chair"]["reasons"] == {}, again
+        rows = read_manifest(Path("data"), "chair", "shapes")
+        (original,) = rows[rows["duplicate_of"].isna()]["id"]
+        assert set(rows["duplicate_of"].dropna()) == {original}
+        assert len(set(rows["split"])) == 1
+    dropped = json.loads(von(*command, "--drop-duplicates").stdout)["classes"]["chair"]
+    assert (dropped["prepared"], dropped["reasons"]) == (1, {"duplicate_shape": 20})
+    von(*command, "--pattern", "normalized*.obj")
     assert len(read_manifest(Path("data"), "chair", "shapes")) == 1
 
 
@@ -138,7 +143,7 @@ def test_fronts_of_shapenet(von: Von, tree: Path, tmp_path: Path) -> None:
     old.parent.mkdir(parents=True)
     old.write_text(CUBE, "utf-8")
     von("prepare", "shapenet", *in_this_process("--root", tree, "--class", "chair", "--no-report"))
-    von("prepare", "shapenet", *in_this_process("--root", tmp_path / "v1", "--keep-duplicates", "--no-report"))
+    von("prepare", "shapenet", *in_this_process("--root", tmp_path / "v1", "--no-report"))
     rows = read_manifest(Path("data"), "chair", "shapes").set_index("id")
     assert rows["front"].dropna().to_dict() == {"good1": "-z", "good2": "-z", "old": "x"}
     von("prepare", "shapenet", *in_this_process("--root", tree, "--up", "z", "--front", "y", "--no-report"))

@@ -268,14 +268,18 @@ class Review:
     Attributes:
         reason: of every rejection by the review; no work function gives it.
         find: from the rows of a class to rejections by id.
+        change: from the rows of a class to new values of columns, by the ids of rows to change; None changes none.
     """
 
     reason: str
     find: Callable[[Iterable[Mapping[str, Any]]], Mapping[str, Verdict]]
+    change: Callable[[Iterable[Mapping[str, Any]]], Mapping[str, Mapping[str, Any]]] | None = None
 
 
 def apply_review(review: Review, journal: Journal) -> tuple[list[str], list[str]]:
     """Records changes since the last review; returns the ids now rejected, and the ids no longer rejected."""
+    for id, values in (review.change(journal.rows()) if review.change else {}).items():
+        _record_again(journal, id, values)
     verdicts = review.find(journal.rows())
     rejected = [id for id in sorted(verdicts) if _judge(journal, id, verdicts[id])]
     judged = [id for id, entry in journal.entries.items() if entry.present and entry.reason == review.reason]
@@ -292,12 +296,18 @@ def _judge(journal: Journal, id: str, verdict: Verdict | None) -> bool:
     if (line["row"]["reason"], line["row"]["detail"]) == (reason, detail):
         return False
     status = "prepared" if verdict is None else "rejected"
+    _record_again(journal, id, {"status": status, "reason": reason, "detail": detail})
+    return verdict is not None and line["row"]["status"] == "prepared"
+
+
+def _record_again(journal: Journal, id: str, values: Mapping[str, Any]) -> None:
+    """Records a row once more, with other values of some columns."""
+    line = journal.line(id)
     journal.record(
         id,
         stamp=line["stamp"],
         content=line["content"],
         settings=line["settings"],
         input=line["input"],
-        row={**line["row"], "status": status, "reason": reason, "detail": detail},
+        row={**line["row"], **values},
     )
-    return verdict is not None and line["row"]["status"] == "prepared"

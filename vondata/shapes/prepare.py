@@ -40,7 +40,7 @@ class ShapeSettings:
         distance: fast or exact, see `distance_field`.
         max_file_mb: larger files are rejected.
         max_faces: meshes with more triangles are rejected.
-        keep_duplicates: take shapes that are the same as another one.
+        drop_duplicates: reject shapes that are the same as that of another file.
         method: version of the readers and of the solid; fixed, but part of the settings, so that what an earlier
             version read wrongly is prepared anew.
     """
@@ -49,7 +49,7 @@ class ShapeSettings:
     distance: Method = "fast"
     max_file_mb: int = 512
     max_faces: int = 4_000_000
-    keep_duplicates: bool = field(default=False, metadata={"planning": True})
+    drop_duplicates: bool = field(default=False, metadata={"planning": True})
     method: int = field(default=2, init=False)
 
     def __post_init__(self) -> None:

@@ -178,7 +178,7 @@ def prepare(folder, *options):
     log = folder / "opened.json"
     arguments = ["prepare", "meshes", "--root", "meshes", "--class", "chair", "--resolution", "32", "--workers", "0"]
     done = subprocess.run(
-        [sys.executable, "-c", WATCHED, str(log), *arguments, "--no-report", "--keep-duplicates", *options],
+        [sys.executable, "-c", WATCHED, str(log), *arguments, "--no-report", *options],
         cwd=folder,
         capture_output=True,
         text=True,

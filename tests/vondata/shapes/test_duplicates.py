@@ -5,6 +5,7 @@ import pytest
 import trimesh
 
 from vondata.classes import load_class
+from vondata.dataset.manifest import split_of
 from vondata.dataset.shape_file import load_shape
 from vondata.shapes.duplicates import REASON, distance_hash, duplicate_review, find_same_shapes
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
@@ -39,9 +40,7 @@ def test_copies_in_other_formats_scaled_and_moved_are_found(rows):
     cut = chair().subdivide()
     found = find_same_shapes(rows(a_obj=chair(), b_stl=raw, c_ply=cut, d_off=chair(arms=2), e_obj=chair(arms=0)))
     assert {id.split("-")[0] for id in found} == {"b", "c"}
-    for reason, detail in found.values():
-        assert reason == REASON
-        assert detail.startswith("the same shape as a-")
+    assert {id.split("-")[0] for id in found.values()} == {"a"}
 
 
 def test_the_order_does_not_matter_and_whole_shapes_stay(rows):
@@ -60,10 +59,21 @@ def test_rows_without_a_hash_and_other_resolutions_take_no_part(rows):
     assert len(find_same_shapes([first, second | {"status": "rejected", "reason": REASON}])) == 1
 
 
-def test_kept_duplicates_are_not_looked_for(rows):
-    given = rows(a_obj=chair(), b_obj=chair())
-    assert duplicate_review(True).find(given) == {}
-    assert len(duplicate_review(False).find(given)) == 1
+def test_duplicates_share_a_split_or_are_dropped(rows):
+    given = [row | {"duplicate_of": None, "split": split_of(row["id"])} for row in rows(a_obj=chair(), b_obj=chair())]
+    first, second = (row["id"] for row in given)
+    mark, drop = duplicate_review(False), duplicate_review(True)
+    assert mark.change is not None
+    assert drop.change is not None
+    assert mark.find(given) == {}
+    changes = mark.change(given)
+    assert changes == {second: {"duplicate_of": first, "split": split_of(first)}}
+    marked = [row | changes.get(row["id"], {}) for row in given]
+    assert mark.change(marked) == {}
+    assert drop.change(marked) == {second: {"duplicate_of": None, "split": split_of(second)}}
+    assert drop.find(marked) == {second: (REASON, f"the same shape as {first}, which is kept")}
+    alone = [marked[1]]
+    assert mark.change(alone) == {second: {"duplicate_of": None, "split": split_of(second)}}
 
 
 def test_hashes_hardly_depend_on_the_resolution(tmp_path):

@@ -255,6 +255,7 @@ function facts(item) {
   if (item.status === "rejected") return element("small", { class: "reason", title: item.detail }, item.reason.replaceAll("_", " "));
   const known = view.part.summary.filter((column) => item[column.name] != null);
   const flags = FLAGS.filter((name) => item[name]);
+  if (item.duplicate_of) flags.push(`same as ${item.duplicate_of}`);
   const words = [...flags, ...known.map((column) => `${column.label} ${show(item[column.name], column)}`)];
   return element("small", {}, words.join(" · ") || item.split);
 }
