@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 ARGUMENTS = "von.arguments"
 QUIET = "von.quiet"
 # Where values come from, the strongest last: what stands there beats a whole group of options from before it.
@@ -151,6 +156,20 @@ class Group(click.Group):
     def __init__(self, *arguments: Any, headings: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.headings = dict(headings or {})
+
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        """Runs the command line; what its streams cannot print or write never ends in a traceback."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")  # a console of another encoding shows \\xNN, \\uNNNN
+        try:
+            return super().main(*arguments, **settings)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            with contextlib.suppress(OSError):  # standard error may be full as well
+                click.echo(f"Error: the output cannot be written ({error.strerror}).", err=True)
+            sys.exit(1)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the verbs under their headings."""

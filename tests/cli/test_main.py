@@ -1,8 +1,13 @@
 """The command itself: quick to answer, light to import, honest about where options come from."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from vondata.dataset.manifest import write_manifest
 
 HEAVY = ("torch", "open3d", "numpy", "pandas", "cv2", "dask", "distributed", "numba", "rich", "trimesh", "PIL")
 
@@ -34,3 +39,38 @@ def test_unknown_verb_is_wrong_usage() -> None:
     done = subprocess.run([sys.executable, "-m", "voncli", "prepair"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "prepair" in done.stderr
+
+
+def prepared(folder: Path) -> dict[str, str]:
+    """An environment in whose current folder lies a dataset with a name that few consoles can print."""
+    data = folder / "dütä€"
+    write_manifest(data, "chair", "shapes", [])
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUTF8"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("arguments", [["dütä€"], ["dütä€", "--json"], ["nö€"]])
+def test_a_console_that_cannot_print_a_letter_shows_its_number(
+    tmp_path: Path, encoding: str, arguments: list[str]
+) -> None:
+    environment = prepared(tmp_path) | {"PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "voncli", "inspect", "--no-page", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == (2 if "nö€" in arguments else 0), done.stderr
+    assert b"Traceback" not in done.stderr
+    if arguments == ["dütä€"]:
+        assert "dütä€".encode(encoding, "backslashreplace") in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "dütä€", "--no-page"], ["prepare", "--explain"]])
+def test_a_full_output_is_said_in_a_line(tmp_path: Path, arguments: list[str]) -> None:
+    environment = prepared(tmp_path)
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "voncli", *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr == b"Error: the output cannot be written (No space left on device).\n"
+        both = subprocess.run(command, cwd=tmp_path, env=environment, stdout=full, stderr=full, check=False)
+        assert both.returncode == 1

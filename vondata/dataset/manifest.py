@@ -34,6 +34,7 @@ SPLIT_SHARES: dict[Split, float] = {"train": 0.9, "val": 0.05, "test": 0.05}
 BATCH_ROWS = 4096
 # In the Parquet file's metadata.
 VIEWPOINTS_KEY = "von.viewpoints"
+COLUMNS_KEY = "von.columns"
 REVISION_KEY = "von.revision"
 CSV_KEY = "von.csv_sha256"
 CHECK_KEY = "von.check"  # of columns, number of rows and the values above
@@ -103,11 +104,9 @@ def read_manifest(data: Path, class_name: str, kind: Kind) -> pd.DataFrame:
     types = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     _read_metadata(path)
     try:
-        frame: pd.DataFrame = (
-            pq.read_table(path, page_checksum_verification=True)
-            .to_pandas(types_mapper=types.get)
-            .rename(columns=renamed_columns(kind))
-        )
+        with path.open("rb") as file:  # pyarrow opens no path whose bytes are not UTF-8
+            table = pq.read_table(file, page_checksum_verification=True)
+        frame: pd.DataFrame = table.to_pandas(types_mapper=types.get).rename(columns=renamed_columns(kind))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ManifestDamagedError(path, str(error).partition("\n")[0]) from error
     if missing := {"id", "class", "status", "split"} - set(frame.columns):
@@ -174,7 +173,8 @@ def write_manifest(
     with (
         atomic_path(path) as parquet_path,
         atomic_path(path.with_suffix(".csv")) as csv_path,
-        pq.ParquetWriter(parquet_path, schema, compression="zstd", write_page_checksum=True) as parquet_writer,
+        parquet_path.open("wb") as parquet_file,
+        pq.ParquetWriter(parquet_file, schema, compression="zstd", write_page_checksum=True) as parquet_writer,
     ):
         total: ViewpointHistogram | None = None
         count = 0
@@ -185,7 +185,7 @@ def write_manifest(
                 csv_writer.write_batch(batch)
                 if kind == "images" and (spread := _spread(batch.select(VIEWPOINT_COLUMNS).to_pandas())):
                     total = spread if total is None else replace(total, counts=total.counts + spread.counts)
-        metadata = {REVISION_KEY: revision, CSV_KEY: hashed.sha256.hexdigest()}
+        metadata = {COLUMNS_KEY: _columns(schema), REVISION_KEY: revision, CSV_KEY: hashed.sha256.hexdigest()}
         if kind == "images":
             metadata[VIEWPOINTS_KEY] = "" if total is None else total.to_json()
         metadata[CHECK_KEY] = _footer_check(schema, count, metadata)
@@ -237,17 +237,14 @@ def manifest_is_current(data: Path, class_name: str, kind: Kind, revision: str) 
 
     File times are not compared: clocks may be set back.
     """
-    import pyarrow as pa
-    from pyarrow import parquet as pq
-
     path = manifest_path(data, class_name, kind)
     if not path.is_file() or not path.with_suffix(".csv").is_file():
         return False
     try:
-        written_from, schema = _read_metadata(path).get(REVISION_KEY), pq.read_schema(path)
-    except (ManifestDamagedError, pa.ArrowException, OSError):
+        metadata = _read_metadata(path)
+    except ManifestDamagedError:
         return False
-    return written_from == revision and bool(schema.equals(manifest_schema(kind)))
+    return metadata.get(REVISION_KEY) == revision and metadata.get(COLUMNS_KEY) == _columns(manifest_schema(kind))
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
@@ -260,7 +257,8 @@ def _read_metadata(path: Path) -> dict[str, str]:
     from pyarrow import parquet as pq
 
     try:
-        footer = pq.read_metadata(path)
+        with path.open("rb") as file:
+            footer = pq.read_metadata(file)
         schema = footer.schema.to_arrow_schema().remove_metadata()
         metadata = {
             name.decode("utf-8"): value.decode("utf-8")
@@ -276,9 +274,12 @@ def _read_metadata(path: Path) -> dict[str, str]:
 
 
 def _footer_check(schema: pa.Schema, rows: int, metadata: Mapping[str, str]) -> str:
-    columns = [[column.name, str(column.type)] for column in schema]
-    described = json.dumps([columns, rows, dict(metadata)], sort_keys=True)
+    described = json.dumps([_columns(schema), rows, dict(metadata)], sort_keys=True)
     return hashlib.sha256(described.encode("utf-8")).hexdigest()[:16]
+
+
+def _columns(schema: pa.Schema) -> str:
+    return " ".join(f"{column.name}:{column.type}" for column in schema)
 
 
 def _batches(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

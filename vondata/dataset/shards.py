@@ -28,6 +28,13 @@ class ShardedDatasetError(VonError, RuntimeError):
         )
 
 
+class ShardIndexError(VonError, ValueError):
+    """The index of a sharded class and kind is damaged."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path} is damaged ({what})", hint="write the shards again or fetch them again")
+
+
 class OutputFiles:
     """The prepared files of a class and kind by their id.
 
@@ -35,6 +42,9 @@ class OutputFiles:
         data: a dataset, sharded or not.
         class_name: the class.
         kind: shapes or images.
+
+    Raises:
+        ShardIndexError: the dataset is sharded and its index is damaged.
     """
 
     def __init__(self, data: Path, class_name: str, kind: Kind) -> None:
@@ -74,9 +84,25 @@ def index_schema() -> pa.Schema:
 
 
 def _read_index(path: Path) -> dict[str, FileSlice]:
+    """The files that an index lists, by id.
+
+    Raises:
+        ShardIndexError: the index is damaged, or names a shard that does not lie beside it.
+    """
+    import pyarrow as pa
     from pyarrow import parquet as pq
 
-    columns = pq.read_table(path, schema=index_schema()).to_pydict()
+    try:
+        with path.open("rb") as file:  # pyarrow opens no path whose bytes are not UTF-8
+            table = pq.read_table(file, schema=index_schema(), page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ShardIndexError(path, str(error).partition("\n")[0]) from error
+    columns = table.to_pydict()
+    for name in set(columns["shard"]):
+        if not name or name != Path(name).name:
+            raise ShardIndexError(path, f"{name!r} is no shard beside it")
+    if min(columns["offset"] + columns["size"], default=0) < 0:
+        raise ShardIndexError(path, "an offset or size is negative")
     shards = {name: path.parent / name for name in set(columns["shard"])}
     rows = zip(columns["id"], columns["shard"], columns["offset"], columns["size"], strict=True)
     return {id: FileSlice(shards[shard], offset, size, id) for id, shard, offset, size in rows}

@@ -146,8 +146,8 @@ def _write_index(place: str, entries: list[tuple[str, str, int, int]]) -> None:
 
     columns = [list(column) for column in zip(*sorted(entries), strict=True)] or [[], [], [], []]
     table = pa.table(columns, schema=index_schema())
-    with delivered(place) as local, atomic_path(local) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with delivered(place) as local, atomic_path(local) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
 def _copy(source: Path, place: str) -> None:

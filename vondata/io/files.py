@@ -81,9 +81,11 @@ class FileSlice:
             OSError: the file is missing or ends early.
         """
         with open(self.path, mode) as file:
+            # Looked at first, as an index may promise more bytes than there is memory for.
+            ends_early = os.fstat(file.fileno()).st_size < self.offset + self.size
             file.seek(self.offset)
-            content = file.read(self.size)
-        if len(content) < self.size:
+            content = b"" if ends_early else file.read(self.size)
+        if ends_early or len(content) < self.size:
             raise OSError(f"{self.path} ends before {self.name}; write the shards again or fetch them again")
         return io.BytesIO(content)
 

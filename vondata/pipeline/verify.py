@@ -18,7 +18,7 @@ from vondata.dataset.manifest import (
 )
 from vondata.dataset.metadata import FILE_NAME, DatasetFormatError, read_dataset
 from vondata.dataset.shape_file import ShapeFileError, load_shape
-from vondata.dataset.shards import OutputFiles
+from vondata.dataset.shards import OutputFiles, ShardIndexError, index_path
 from vondata.io.files import ReadableFile
 from vondata.io.json_file import MAX_JSON_BYTES, JsonFileError, parse_json
 from vondata.pipeline.journal import damaged_lines, journal_path
@@ -87,7 +87,11 @@ def _verify_outputs(data: Path, class_name: str, kind: Kind) -> Iterator[Damage 
     except ManifestDamagedError as error:
         yield Damage(str(manifest_path(data, class_name, kind)), error.message, "remove it and prepare again")
         return
-    files = OutputFiles(data, class_name, kind)
+    try:
+        files = OutputFiles(data, class_name, kind)
+    except ShardIndexError as error:
+        yield Damage(str(index_path(data, class_name, kind)), error.message, str(error.hint))
+        return
     again = "write the shards again" if files.are_sharded else "remove it and prepare again"
     known = rows["output_sha256"] if "output_sha256" in rows else [None] * len(rows)
     for id, sha256 in zip(rows["id"], known, strict=True):

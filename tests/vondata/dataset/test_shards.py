@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from voncli.main import main
 
 from vondata.dataset.manifest import output_path, prepared, read_manifest
-from vondata.dataset.shards import OutputFiles, index_path
+from vondata.dataset.shards import OutputFiles, ShardIndexError, index_path
 from vondata.dataset.write_shards import ShardError, sample_key, write_shards
 from vondata.io.fs import RemoteFolder, file_system
 from vondata.types import Event, file_safe
@@ -165,3 +167,27 @@ def test_the_command_packs_and_says_what(data: Path, tmp_path: Path, monkeypatch
         failed = CliRunner().invoke(main, ["pack", *arguments])
         assert failed.exit_code in (1, 2)
         assert words in failed.output
+
+
+def test_a_damaged_index_is_named(data: Path, tmp_path: Path) -> None:
+    write_shards(data, tmp_path / "shards", PARTS, shard_bytes=10**9)
+    path = index_path(tmp_path / "shards", "chair", "images")
+    whole = pq.read_table(path)
+    for column, value, what in (
+        ("shard", "../../secret.tar", "no shard beside it"),
+        ("shard", "/etc/passwd", "no shard beside it"),
+        ("offset", -1, "negative"),
+    ):
+        place = whole.column_names.index(column)
+        changed = pa.array([value] * len(whole), whole.schema.field(column).type)
+        pq.write_table(whole.set_column(place, column, changed), path)
+        with pytest.raises(ShardIndexError, match=what):
+            OutputFiles(tmp_path / "shards", "chair", "images")
+    place = whole.column_names.index("size")
+    pq.write_table(whole.set_column(place, "size", pa.array([2**62] * len(whole))), path)
+    files = OutputFiles(tmp_path / "shards", "chair", "images")
+    with pytest.raises(OSError, match="ends before"):
+        files[whole["id"][0].as_py()].open()
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ShardIndexError, match="is damaged"):
+        OutputFiles(tmp_path / "shards", "chair", "images")
