@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from voncli.command import ARGUMENTS, Command, option
 from voncli.local_launch import free_port, train_on_devices
-from voncli.model_options import choose_device, device_option
+from voncli.model_options import choose_device, chosen_checkpoint, device_option
 from voncli.options import json_option
 from voncli.output import (
     EXIT_INTERRUPTED,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vonmodel.config import StageName, TrainConfig
     from vonmodel.run_folder import RunFolder
     from vonmodel.training.loop import TrainingJob
+    from vonmodel.training.start import Origin
 
 
 NAMES = ("dcgan", "lsgan", "wgan-gp", "3dgan")
@@ -105,6 +106,12 @@ def _print_baseline_plan(
     heading="Configuration",
     help="Draw everything random with this seed. [default: 0]",
 )
+@option(
+    "--start-from",
+    metavar="RUN[:CHECKPOINT]",
+    heading="Configuration",
+    help="Begin a new run with the weights of another one, of this class or of another. [default: drawn at random]",
+)
 @folder_option("data", help="Train on this prepared dataset.")
 @folder_option("runs", heading="Output", help="Keep runs in this folder.")
 @option(
@@ -164,8 +171,10 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
         config = _resolve(run, class_name, options)
         _check_run(run, config)
         if options["baseline"] is not None:
-            if options["stage"] is not None:
-                raise click.UsageError("--stage and --baseline: a baseline has no stages, leave --stage away")
+            for name in ("stage", "start_from"):
+                if options[name] is not None:
+                    chosen = "--" + name.replace("_", "-")
+                    raise click.UsageError(f"{chosen} and --baseline: a baseline has none, leave {chosen} away")
             run = baseline_folder(run.path, options["baseline"])
             run.check(config)
         else:
@@ -176,7 +185,8 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
             else:
                 _print_plan(describe(config, data, run, stages), as_json)
             return
-        if not run.exists and options["baseline"] is None:
+        origin = _origin(options["start_from"])
+        if not run.exists and options["baseline"] is None and origin is None:
             stage_before(run, stages[0])
         if options["devices"] > 1:
             with _studio(run, config, data) if options["serve"] else nullcontext():
@@ -190,7 +200,8 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
             skip_nonfinite=options["skip_nonfinite"],
         )
         with _studio(run, config, data) if options["serve"] else nullcontext():
-            info = _train(job, stages, options["baseline"], timedelta(minutes=options["patience"]), as_json)
+            what = _Work(stages, options["baseline"], origin)
+            info = _train(job, what, timedelta(minutes=options["patience"]), as_json)
     _print_end(info, job, options["baseline"], as_json)
 
 
@@ -243,13 +254,12 @@ def _class_name(given: str | None, data: Path) -> str:
 
 
 def _resolve(run: RunFolder, class_name: str, options: dict[str, Any]) -> TrainConfig:
-    """The configuration that the options say; that of the run itself where none of them is given."""
+    """The configuration that the options say: changes of a preset, or of the run's own where none is named."""
     from vonmodel.config import apply_setting, load_config
     from vonmodel.presets import PRESETS
 
     source = click.get_current_context().get_parameter_source
-    chosen = ("preset", "config_file", "settings", "seed")
-    if run.exists and all(source(name) is click.core.ParameterSource.DEFAULT for name in chosen):
+    if run.exists and all(source(name) is click.core.ParameterSource.DEFAULT for name in ("preset", "config_file")):
         config = run.config()
     else:
         config = PRESETS[options["preset"]]
@@ -306,16 +316,33 @@ def _studio(run: RunFolder, config: TrainConfig, data: Path) -> Iterator[None]:
         note(f"von serve --run {run.path}  opens the studio again.")
 
 
-def _train(
-    job: TrainingJob,
-    stages: Sequence[StageName],
-    baseline: BaselineName | None,
-    timeout: timedelta,
-    as_json: bool,
-) -> CheckpointInfo:
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What to train: stages of the model from these weights, or a baseline."""
+
+    stages: Sequence[StageName]
+    baseline: BaselineName | None
+    origin: Origin | None
+
+
+def _origin(text: str | None) -> Origin | None:
+    """The run and checkpoint that `--start-from` names; a folder whose own name has a colon is taken whole."""
+    from vonmodel.run_folder import RunFolder
+    from vonmodel.training.start import Origin
+
+    if text is None:
+        return None
+    folder, colon, checkpoint = text.rpartition(":")
+    if not colon or Path(text).is_dir():
+        return Origin(RunFolder(Path(text)).path)
+    return Origin(Path(folder), chosen_checkpoint(RunFolder(Path(folder)), checkpoint))
+
+
+def _train(job: TrainingJob, work: _Work, timeout: timedelta, as_json: bool) -> CheckpointInfo:
     from vonmodel.baselines.training import train_baseline
     from vonmodel.distributed import is_writer, processes_joined, wait_for_all
     from vonmodel.training.loop import train as train_stages
+    from vonmodel.training.start import start_from
 
     joined = processes_joined(job.device, timeout)
     with stop_on_signal() as stop, thread_errors_once(), _errors_printed_once(job.run), joined:
@@ -325,9 +352,11 @@ def _train(
             on_progress=lambda progress: stop.print(progress.line(), err=as_json),
         )
         if is_writer():
+            if work.origin is not None:
+                start_from(job, work.stages[0], work.origin)
             job.run.start(job.config)
         wait_for_all()
-        return train_stages(job, stages) if baseline is None else train_baseline(job, baseline)
+        return train_stages(job, work.stages) if work.baseline is None else train_baseline(job, work.baseline)
 
 
 @contextmanager

@@ -65,6 +65,7 @@ class CheckpointInfo:
         dataset: hash of the ids it was trained on; "" where unknown.
         files: hash of every file by its name; empty for checkpoints of 0.1.0, of which `sha256` is checked alone.
         saved: when it was written, UTC in ISO 8601; "" for checkpoints of 0.1.0.
+        schedule: the configured length of the stage, such as `100+100 epochs`; "" for checkpoints of 0.1.0.
     """
 
     name: str
@@ -76,6 +77,7 @@ class CheckpointInfo:
     dataset: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     saved: str = ""
+    schedule: str = ""
 
     @property
     def finished(self) -> bool:
@@ -248,7 +250,7 @@ def _typed_info(name: str, values: Mapping[str, Any]) -> CheckpointInfo:
     """
     counts: dict[str, Any] = {key: values.get(key) for key in ("step", "steps", "images_seen")}
     wrong = [key for key, value in counts.items() if type(value) is not int or not 0 <= value < 1 << 53]
-    texts: dict[str, Any] = {key: values.get(key, "") for key in ("sha256", "dataset", "saved")}
+    texts: dict[str, Any] = {key: values.get(key, "") for key in ("sha256", "dataset", "saved", "schedule")}
     wrong += [key for key, value in texts.items() if type(value) is not str]
     files = values.get("files", {})
     known = {f"{part}.safetensors" for part in PARTS}

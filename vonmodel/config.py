@@ -115,12 +115,14 @@ class DataConfig:
         mirror: mirror every second photo; only classes with mirror symmetry are mirrored, and the azimuth with them.
         viewpoints: where photos without a viewpoint draw theirs: as the known ones of the dataset are spread (the
             class file where there is none), or always from the class file.
+        split: train on the training part of the dataset, or on all of it; scores on held-out items then say nothing.
     """
 
     hue_jitter: Share = 0.1
     shift_px: Natural = 2
     mirror: bool = True
     viewpoints: Literal["dataset", "class"] = "dataset"
+    split: Literal["train", "all"] = "train"
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,11 @@ class StageConfig:
         """Steady and decaying steps of the stage on a dataset of this many items; an epoch has at least one step."""
         per_unit = 1 if self.unit == "steps" else max(1, items // self.batch_size)
         return round(self.steady * per_unit), round(self.decaying * per_unit)
+
+    @property
+    def schedule(self) -> str:
+        """The length in words: steady and decaying part, and their unit."""
+        return f"{self.steady:g}+{self.decaying:g} {self.unit}"
 
 
 @dataclass(frozen=True)

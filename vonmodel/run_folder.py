@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,9 @@ from vonmodel.config import STAGES, StageName, TrainConfig, difference, load_con
 from vonmodel.run_files import JsonError, UnsafeFileError, parse_object, read_lines
 
 LEASE = "training.lease"
+ORIGIN = "started-from.json"
 # What may lie in a folder in which a run starts: what one leaves that was stopped before it had a configuration.
-REMAINS = {"checkpoints", "samples", "baselines", ".config.json.partial", LEASE}
+REMAINS = {"checkpoints", "samples", "baselines", ".config.json.partial", ORIGIN, LEASE}
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,10 @@ class RunFolderTakenError(RunError):
 
 class RunBusyError(RunError):
     """Another process trains this run."""
+
+
+class StageBegunError(RunError):
+    """A stage is to be made longer from whose end a later one has begun."""
 
 
 class ConfigChangedError(RunError):
@@ -179,12 +184,23 @@ class RunFolder:
     def check_same(self, config: TrainConfig) -> None:
         """Checks that the run was started with this configuration, but for what it writes and when.
 
+        Stages may have become longer, as long as no later one has begun: the run is then trained on.
+
         Raises:
-            RunError: it was not; the message names the fields that differ.
+            StageBegunError: a later stage has begun.
+            ConfigChangedError: it was not; the message names the fields that differ.
         """
         theirs = self.config()
         changed = difference(theirs, config)
-        if changed:
+        longer = _longer_stages(theirs, config, changed)
+        for stage in longer or ():
+            for later in STAGES[STAGES.index(stage) + 1 :]:
+                if checkpoint_names(self.path, later):
+                    raise StageBegunError(
+                        f"{self.path}: stage {stage} cannot be made longer, as stage {later} has begun from its end",
+                        hint="start another run from its weights",
+                    )
+        if changed and longer is None:
             fields = "; ".join(
                 f"{name} was {value_of(theirs, name)!r}, now {value_of(config, name)!r}" for name in changed
             )
@@ -192,6 +208,14 @@ class RunFolder:
                 f"{self.path} was started with another configuration ({fields}). Give the old values to "
                 f"go on with it, or start another run"
             )
+
+
+def _longer_stages(before: TrainConfig, after: TrainConfig, changed: Sequence[str]) -> list[StageName] | None:
+    """The stages that have become longer; None where anything else has changed."""
+    stages = [stage for stage in STAGES if any(name.startswith(f"{stage}.") for name in changed)]
+    lengths = {f"{stage}.{name}" for stage in STAGES for name in ("steady", "decaying")}
+    grown = all(sum(after.stage(stage).steps(1 << 40)) > sum(before.stage(stage).steps(1 << 40)) for stage in stages)
+    return stages if lengths.issuperset(changed) and grown else None
 
 
 def latest_run(runs: Path) -> RunFolder:

@@ -188,3 +188,26 @@ def test_patience_is_a_number_of_minutes(minutes: str) -> None:
     result = CliRunner().invoke(main, ["train", "--patience", minutes])
     assert result.exit_code == 2
     assert "Invalid value for '--patience'" in result.output
+
+
+def test_a_run_starts_from_another_ones_weights_and_is_trained_longer(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new"
+
+    def train_shape(*arguments: str) -> Result:
+        return train(tiny_data, tmp_path, f"--output={new}", "--class=chair", "--stage=shape", *arguments)
+
+    short = (f"--config={tiny_run}/config.json", "--set=shape.unit=steps", "--set=shape.decaying=0")
+    first = (*short, "--set=shape.steady=1", "--set=output.workers=0")
+    for origin, message in ((f"{tiny_run}:joint-00000099", "joint-00000099"), (tmp_path, "no checkpoint yet")):
+        result = train_shape(*first, f"--start-from={origin}")
+        assert (result.exit_code, message in result.stderr) == (1, True), result.output
+    assert not new.exists()
+    for _ in range(2):  # the same command again changes nothing
+        result = train_shape(*first, f"--start-from={tiny_run}:10")
+        assert result.exit_code == 0, result.output
+        assert f"checkpoint shape-00000001 in {new}" in result.stdout
+    assert "has begun already" in train_shape(*first, f"--start-from={tiny_run}").stderr
+    result = train_shape("--set=shape.steady=2")
+    assert f"checkpoint shape-00000002 in {new}" in result.stdout, result.output

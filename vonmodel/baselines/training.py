@@ -96,9 +96,12 @@ def train_baseline(job: TrainingJob, name: BaselineName) -> CheckpointInfo:
 def _train_locked(job: TrainingJob, name: BaselineName) -> CheckpointInfo:
     gan, config = CONFIGS[name], job.config
     reached = reached_checkpoint(job, gan.stage)
-    if reached is not None and reached.finished:
+    schedule = f"{config.stage(gan.stage).schedule}, joint {config.joint.schedule}"
+    if reached is not None and reached.finished and reached.schedule in ("", schedule):
         return reached
     plan = plan_baseline(name, config, job.data)
+    if reached is not None and reached.step >= plan.steady + plan.decaying:
+        return reached
     model = prepare_model(
         build_baseline(name, config.model, config.seed),
         config.compute,
@@ -115,6 +118,7 @@ def _train_locked(job: TrainingJob, name: BaselineName) -> CheckpointInfo:
         steady=plan.steady,
         decaying=plan.decaying,
         dataset=items_fingerprint(source.dataset.ids),
+        schedule=schedule,
         draw_samples=lambda: draw_samples(name, model, config.seed),
     )
     return run_stage(job, setup, reached)

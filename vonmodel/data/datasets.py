@@ -36,6 +36,10 @@ class EmptyDatasetError(VonError, ValueError):
     """A class of which nothing is there to train on."""
 
 
+class EmptySplitError(EmptyDatasetError):
+    """A part of a class that is empty, while others are not."""
+
+
 @dataclass(frozen=True)
 class Photo:
     """A photo of one object.
@@ -257,9 +261,15 @@ def _prepared_rows(
     rows = read_manifest(data, class_name, kind)
     chosen = prepared(rows, split)
     if chosen.empty:
-        where = f"in the {split} part " if split else ""
+        usable = prepared(rows)
+        if len(usable):
+            others = ", ".join(f"{count} in {part}" for part, count in usable["split"].value_counts().items())
+            raise EmptySplitError(
+                f"the {split} part of {data} has no {kind} of class {class_name}; there are {others}",
+                hint="use all parts, or prepare more",
+            )
         raise EmptyDatasetError(
-            f"{data} has no usable {kind} of class {class_name} {where}({len(rows)} found, "
-            f"{len(prepared(rows))} prepared): its manifest has the reasons"
+            f"{data} has no usable {kind} of class {class_name} ({len(rows)} found, none prepared): its manifest has "
+            "the reasons"
         )
     return chosen

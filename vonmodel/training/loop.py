@@ -28,7 +28,7 @@ from vonmodel.checkpoint import (
     save_checkpoint,
     set_damaged_aside,
 )
-from vonmodel.config import STAGES, StageName, TrainConfig
+from vonmodel.config import STAGES, StageConfig, StageName, TrainConfig
 from vonmodel.data.loader import Batch, loaded_ahead
 from vonmodel.distributed import Part, any_everywhere, is_writer, process_count, rank, same_everywhere, wait_for_all
 from vonmodel.model import VonModel, build_model
@@ -121,10 +121,12 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
     """Trains one stage of the model from its last checkpoint to its end; arguments and errors as in `train`."""
     config = job.config
     reached = reached_checkpoint(job, name)
-    if reached is not None and reached.finished:
+    if reached is not None and is_complete(reached, config.stage(name)):
         return reached
     data = open_data(config, job.data, name)
     steady, decaying = config.stage(name).steps(data.items)
+    if reached is not None and reached.step >= steady + decaying:
+        return reached
     model = prepare_model(build_model(config.model, config.seed), config.compute, job.device)
     if reached is None:
         _take_over(job, name, model)
@@ -135,9 +137,20 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
         steady=steady,
         decaying=decaying,
         dataset=data.fingerprint,
+        schedule=config.stage(name).schedule,
         draw_samples=lambda: draw_sheet(model, codes, images=name != "shape"),
     )
     return run_stage(job, setup, reached)
+
+
+def is_complete(reached: CheckpointInfo, config: StageConfig) -> bool:
+    """Whether a stage has reached its end, and has not been made longer since.
+
+    Checkpoints of 0.1.0 do not say how long the stage was to be in epochs: they are complete where they are finished.
+    """
+    if reached.schedule == "" and config.unit == "steps":
+        return reached.step >= sum(config.steps(1))
+    return reached.finished and reached.schedule in ("", config.schedule)
 
 
 def reached_checkpoint(job: TrainingJob, name: StageName) -> CheckpointInfo | None:
@@ -174,6 +187,7 @@ class StageSetup:
         steady: steps at the full learning rate.
         decaying: steps over which it falls linearly to zero.
         dataset: hash of the ids of all items.
+        schedule: its length in words, as checkpoints record it.
         draw_samples: (height, width, 3) a sheet of what the model makes, called with averaged weights.
     """
 
@@ -182,6 +196,7 @@ class StageSetup:
     steady: int
     decaying: int
     dataset: str
+    schedule: str
     draw_samples: Callable[[], npt.NDArray[np.uint8]]
 
     @property
@@ -199,6 +214,7 @@ class StageSetup:
             images_seen=done * self.stage.config.batch_size,
             sha256="",
             dataset=self.dataset,
+            schedule=self.schedule,
         )
 
 
@@ -266,11 +282,11 @@ def run_stage(job: TrainingJob, setup: StageSetup, reached: CheckpointInfo | Non
 
 def _restore(job: TrainingJob, setup: StageSetup, average: WeightAverage, reached: CheckpointInfo) -> None:
     """Goes on from a checkpoint: weights, averages, optimisers and pools."""
-    if reached.dataset != setup.dataset:
+    if reached.dataset not in ("", setup.dataset):
         _log.warning("%s: shapes or photos came or went since checkpoint %s", job.run.path, reached.name)
     state = read_state(job.run.path, reached)
     load_weights(setup.model, state, reached, averaged=False)
-    average.restore(state.average)
+    average.restore({**state.networks, **state.average})
     restore_training(setup.stage, state.training, job.device)
 
 

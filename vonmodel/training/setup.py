@@ -108,13 +108,13 @@ def items_fingerprint(ids: Sequence[Any]) -> str:
 
 
 def open_data(config: TrainConfig, data: Path, stage: StageName) -> TrainingData:
-    """Opens the training part of what a stage needs.
+    """Opens what a stage needs of the part of the dataset that `config.data.split` names.
 
     Raises:
         ManifestMissingError: it was not prepared.
         EmptyDatasetError: nothing of it is usable.
     """
-    cache_mb = config.output.cache_mb // 2
+    cache_mb, split = config.output.cache_mb // 2, None if config.data.split == "all" else config.data.split
     return TrainingData(
         shapes=ShapeDataset(
             data,
@@ -122,11 +122,12 @@ def open_data(config: TrainConfig, data: Path, stage: StageName) -> TrainingData
             resolution=config.model.resolution,
             representation=config.model.representation,
             band=config.model.band,
+            split=split,
             cache_mb=cache_mb,
         ),
         photos=None
         if stage == "shape"
-        else ImageDataset(data, config.class_name, size=config.model.image_size, cache_mb=cache_mb),
+        else ImageDataset(data, config.class_name, size=config.model.image_size, split=split, cache_mb=cache_mb),
         viewpoints=viewpoint_sampler(data, config.class_name, source=config.data.viewpoints),
         mirror_symmetry=load_class(config.class_name).mirror_symmetry,
     )

@@ -1,0 +1,126 @@
+"""Runs that go on where another one ended, and finished ones that are trained longer."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from vonmodel.checkpoint import (
+    CheckpointError,
+    CheckpointInfo,
+    CheckpointState,
+    load_model,
+    read_state,
+    save_checkpoint,
+)
+from vonmodel.config import TrainConfig, update
+from vonmodel.data.datasets import EmptySplitError
+from vonmodel.run_folder import ConfigChangedError, RunFolder, StageBegunError
+from vonmodel.training.loop import TrainingJob, train
+from vonmodel.training.setup import open_data
+from vonmodel.training.start import Origin, StartedElsewhereError, start_from
+
+CPU = torch.device("cpu")
+STAGE = {"batch_size": 2, "unit": "steps", "steady": 2, "decaying": 1, "average": 0.9}
+
+
+@pytest.fixture
+def config(tiny_config: TrainConfig) -> TrainConfig:
+    changes = {
+        "model": {"resampled": False, "depth_range": "item"},
+        **dict.fromkeys(("shape", "texture", "joint"), STAGE),
+        "output": {"log_every": 5, "sample_every": 0, "save_every": 0, "workers": 0},
+    }
+    return update(tiny_config, changes, "test")
+
+
+@pytest.fixture
+def job(tmp_path: Path, tiny_data: Path, config: TrainConfig) -> TrainingJob:
+    return TrainingJob(RunFolder(tmp_path / "new"), config, tiny_data, CPU)
+
+
+def test_a_new_run_starts_with_the_weights_another_is_sampled_with(job: TrainingJob, tiny_run: Path) -> None:
+    expected, source = load_model(tiny_run)
+    info = start_from(job, "shape", Origin(tiny_run))
+    assert info is not None
+    assert (info.name, info.step, info.finished) == ("shape-00000000", 0, False)
+    job.run.start(job.config)  # what start_from left is in nobody's way
+    weights = read_state(job.run.path, info).networks
+    assert all(torch.equal(weights[name], value) for name, value in expected.state_dict().items())
+    assert json.loads((job.run.path / "started-from.json").read_text())["sha256"] == source.sha256
+    ended = train(job, ("shape",))
+    assert (ended.step, ended.finished) == (3, True)
+    moved = read_state(job.run.path, ended).networks
+    name = "shape_generator.to_volume.weight"
+    assert 0 < (moved[name] - weights[name]).abs().max() < 0.05
+    painter = "texture_generator"
+    assert all(torch.equal(moved[key], weights[key]) for key in weights if key.startswith(painter))
+
+
+def test_a_later_stage_may_be_the_first(job: TrainingJob, tiny_run: Path) -> None:
+    start_from(job, "joint", Origin(tiny_run, "joint-00000010"))
+    job.run.start(job.config)
+    assert train(job).stage == "joint"  # the stages before are passed
+
+
+def test_starting_again_changes_nothing_and_elsewhere_is_refused(job: TrainingJob, tiny_run: Path) -> None:
+    start_from(job, "shape", Origin(tiny_run))
+    before = {file: file.read_bytes() for file in job.run.path.rglob("*") if file.is_file()}
+    assert start_from(job, "shape", Origin(tiny_run)) is None
+    with pytest.raises(StartedElsewhereError, match="has begun already, and not from joint-00000010"):
+        start_from(job, "shape", Origin(tiny_run, "joint-00000010"))
+    assert {file: file.read_bytes() for file in job.run.path.rglob("*") if file.is_file()} == before
+
+
+def test_weights_of_other_sizes_are_named(job: TrainingJob, tiny_run: Path) -> None:
+    wider = update(job.config, {"model": {"shape_base_channels": 5}}, "test")
+    with pytest.raises(CheckpointError, match=r"do not fit this model: .*model\.shape_base_channels.* differ"):
+        start_from(dataclasses.replace(job, config=wider), "shape", Origin(tiny_run))
+    assert not job.run.path.exists()
+
+
+def lengthened(job: TrainingJob, **changes: dict[str, float]) -> TrainingJob:
+    return dataclasses.replace(job, config=update(job.config, changes, "test"))
+
+
+def test_a_finished_stage_is_trained_longer(job: TrainingJob) -> None:
+    job.run.start(job.config)
+    assert train(job, ("shape",)).step == 3
+    longer = lengthened(job, shape={"steady": 4})
+    longer.run.start(longer.config)
+    ended = train(longer, ("shape",))
+    assert (ended.step, ended.steps, ended.finished) == (5, 5, True)
+    assert longer.run.config().shape.steady == 4
+    assert train(longer, ("shape",)) == ended
+
+
+def test_only_longer_and_only_where_no_later_stage_has_begun(job: TrainingJob) -> None:
+    job.run.start(job.config)
+    for changes in (
+        {"shape": {"steady": 1}},
+        {"shape": {"steady": 9, "learning_rate": 0.5}},
+        {"shape": {"steady": 9}, "seed": job.config.seed + 1},
+        {"shape": {"unit": "epochs"}},
+    ):
+        with pytest.raises(ConfigChangedError):
+            job.run.check(update(job.config, changes, "test"))
+    state = CheckpointState({"a": torch.zeros(1)}, {}, {})
+    save_checkpoint(job.run.path, CheckpointInfo("texture-00000001", "texture", 1, 3, 2, ""), state)
+    job.run.check(lengthened(job, texture={"steady": 9}, joint={"decaying": 2}).config)
+    with pytest.raises(StageBegunError, match="stage shape cannot be made longer, as stage texture has begun"):
+        job.run.check(lengthened(job, shape={"steady": 9}).config)
+
+
+def test_an_empty_training_part_says_so_and_all_parts_can_be_used(
+    job: TrainingJob, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vonmodel.data import datasets
+
+    real = datasets.read_manifest
+    monkeypatch.setattr(datasets, "read_manifest", lambda *asked: real(*asked).assign(split="val"))
+    with pytest.raises(EmptySplitError, match=r"the train part of .* has no shapes of class chair; .* \d+ in val"):
+        open_data(job.config, tiny_data, "texture")
+    everything = update(job.config, {"data": {"split": "all"}}, "test")
+    assert len(open_data(everything, tiny_data, "texture").shapes) > 0

@@ -1,0 +1,106 @@
+"""Starting a run from the weights of another one, of the same class or of another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from vondata.io.files import atomic_path
+from vonmodel.checkpoint import (
+    CheckpointError,
+    CheckpointInfo,
+    CheckpointState,
+    checkpoint_name,
+    list_checkpoints,
+    load_model,
+    load_weights,
+    save_checkpoint,
+)
+from vonmodel.config import StageName, difference, load_config
+from vonmodel.model import build_model
+from vonmodel.run_files import JsonError, parse_object, read_run_file
+from vonmodel.run_folder import ORIGIN, RunError
+from vonmodel.training.loop import TrainingJob, training_lock
+from vonmodel.training.setup import open_data
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose weights a run starts with.
+
+    Attributes:
+        run: the other run's folder.
+        checkpoint: a checkpoint of it; None for the newest whole one.
+    """
+
+    run: Path
+    checkpoint: str | None = None
+
+
+class StartedElsewhereError(RunError):
+    """A run that has begun already, from other weights."""
+
+
+def start_from(job: TrainingJob, stage: StageName, origin: Origin) -> CheckpointInfo | None:
+    """Gives a new run a checkpoint of step 0 that holds another run's weights, those that it is sampled with.
+
+    Training continues from it as from any other; the other run is not needed any more. Where the run was started from
+    the same weights before, nothing happens.
+
+    Args:
+        job: the new run; its folder need not have been started.
+        stage: the first stage to train.
+        origin: whose weights.
+
+    Returns:
+        The checkpoint; None where the run was started before.
+
+    Raises:
+        StartedElsewhereError: the run has begun from other weights.
+        CheckpointError: the other run has no such checkpoint, or its model has other sizes.
+    """
+    other, source = load_model(origin.run, checkpoint=origin.checkpoint)
+    if list_checkpoints(job.run.path):
+        if _recorded(job.run.path) == source.sha256:
+            return None
+        raise StartedElsewhereError(
+            f"{job.run.path} has begun already, and not from {source.name} of {origin.run}",
+            hint="choose a new run folder, or continue this run as it is",
+        )
+    model = build_model(job.config.model, job.config.seed)
+    state = CheckpointState(other.state_dict(), {}, {})
+    try:
+        load_weights(model, state, source)
+    except CheckpointError as error:
+        theirs = load_config(origin.run / "config.json")
+        fields = [name for name in difference(theirs, job.config) if name.startswith("model.")]
+        raise CheckpointError(
+            f"the weights of {origin.run} do not fit this model: {', '.join(fields) or 'the networks'} differ",
+            hint="give these fields the other run's values",
+        ) from error
+    data = open_data(job.config, job.data, stage)
+    own = job.config.stage(stage)
+    info = CheckpointInfo(
+        name=checkpoint_name(stage, 0),
+        stage=stage,
+        step=0,
+        steps=max(1, sum(own.steps(data.items))),
+        images_seen=0,
+        sha256="",
+        dataset=data.fingerprint,
+        schedule=own.schedule,
+    )
+    record = {"run": str(origin.run.resolve()), "checkpoint": source.name, "sha256": source.sha256}
+    with training_lock(job):
+        with atomic_path(job.run.path / ORIGIN) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+        return save_checkpoint(job.run.path, info, CheckpointState(model.state_dict(), {}, {}))
+
+
+def _recorded(run: Path) -> str | None:
+    """The hash of the weights that a run was started from; None where it was not, or where that cannot be read."""
+    try:
+        return str(parse_object(read_run_file(run, ORIGIN, max_bytes=1 << 16)).get("sha256"))
+    except (OSError, JsonError):
+        return None
