@@ -298,7 +298,7 @@ def _check_run(run: RunFolder, config: TrainConfig) -> None:
 
 def _model_of(config: TrainConfig) -> Any:
     """What of a configuration tells presets apart, whatever the class, the seed and single fields."""
-    return config.model, config.shape.batch_size, config.precision
+    return config.model, config.shape.batch_size, config.compute.precision
 
 
 @contextmanager
