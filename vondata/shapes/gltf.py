@@ -32,6 +32,8 @@ HARMLESS_EXTENSIONS = (
     "KHR_lights_",
     "KHR_xmp",
     "KHR_animation_",
+    "KHR_technique",
+    "KHR_physics",
     "KHR_audio",
     "KHR_interactivity",
     "EXT_lights_",
@@ -40,7 +42,12 @@ HARMLESS_EXTENSIONS = (
     "EXT_structural_metadata",
     "EXT_mesh_features",
     "EXT_instance_features",
+    "EXT_mesh_manifold",
     "ADOBE_materials_",
+    "FB_ngon_encoding",
+    "MSFT_lod",
+    "OMI_",
+    "VRM",
     "CESIUM_primitive_outline",
     "CESIUM_RTC",
     "MSFT_packing_",
@@ -171,7 +178,7 @@ def _compose(translation: Floats, rotation: Floats, scale: Floats) -> Floats:
 def _shown_nodes(data: GltfData) -> Iterator[int]:
     """The nodes of the default scene, or of the first one, or all where there is none."""
     nodes = data.entries("nodes")
-    if "scene" in data.tree or data.entries("scenes"):
+    if data.entries("scenes"):
         waiting = deque[Any](data.entry("scenes", data.tree.get("scene", 0)).get("nodes", []))
     else:
         children = {child for node in nodes for child in node.get("children", [])}

@@ -109,14 +109,21 @@ def parse_ply(content: bytes, limits: Limits) -> Polygons:
     if text_encoding(content):
         content = plain_text(content)
     form, elements, start = _read_header(content)
-    is_text = form == "ascii"
-    body = as_lines(plain_text(content[start:])) if is_text else np.frombuffer(content, dtype=np.uint8)
-    at, found = 0 if is_text else start, _Found()
+    if form != "ascii":
+        return _read_body(np.frombuffer(content, dtype=np.uint8), start, form, elements, limits)
+    text = as_lines(plain_text(content[start:]))
+    try:  # most programs write a line for each row, some of them more into it than the header says
+        return _read_body(text, 0, "lines", elements, limits)
+    except MeshFileError:
+        return _read_body(text, 0, "ascii", elements, limits)
+
+
+def _read_body(body: Bytes, at: int, form: str, elements: list[_Element], limits: Limits) -> Polygons:
+    """Reads all elements: of text as `lines` with a row each, or as `ascii` that is broken anywhere."""
+    found, is_text = _Found(), form in ("lines", "ascii")
     for element in elements:
         if element.count * element.least_bytes(is_text) > body.size - at + 2 * is_text:
-            raise MeshFileError(
-                f"{element.count:,} x {element.name} announced, {body.size - at:,} bytes left for them"
-            )
+            raise MeshFileError(f"{element.count:,} x {element.name} announced, {body.size - at:,} bytes left")
         at = _read_element(element, body, at, form, found, limits)
     if is_text and body[at:].tobytes().strip():
         raise MeshFileError(f"{body.size - at:,} bytes behind all that is announced")
@@ -139,8 +146,6 @@ def _read_header(content: bytes) -> tuple[str, list[_Element], int]:
     for number, line in enumerate(plain_text(content[:start]).decode("latin-1").split("\n")[1:], start=2):
         words = line.split()
         match words:
-            case [] | ["comment", *_] | ["obj_info", *_] | ["end_header"]:
-                continue
             case ["format", "ascii" | "binary_little_endian" | "binary_big_endian" as form, *_]:
                 continue
             case ["element", name, count] if count.isdecimal():
@@ -149,8 +154,10 @@ def _read_header(content: bytes) -> tuple[str, list[_Element], int]:
                 elements[-1].properties.append(_Property(name, _type_code(type), _type_code(count_type)))
             case ["property", type, name] if elements:
                 elements[-1].properties.append(_Property(name.lower(), _type_code(type)))
-            case _:
+            case ["format" | "element" | "property", *_]:
                 raise MeshFileError(f"line {number} of the header: {line[:100]!r}")
+            case _:  # comments, obj_info, and lines that programs broke off a comment
+                continue
     if not form:
         raise MeshFileError("the header does not say whether the file is text or binary")
     return form, elements, start
@@ -179,8 +186,9 @@ def _read_element(element: _Element, body: Bytes, at: int, form: str, found: _Fo
     most = min(body.size - at, 3 * limits.faces) if has_corners else 0
     corners = np.empty(most, dtype=np.int64)
     starts = np.zeros(element.count + 1 if has_corners else 1, dtype=np.int64)
-    if form == "ascii":
-        error, row, at = read_ply_text(body, at, kinds, element.count, vertices, corners, starts)
+    if form in ("lines", "ascii"):
+        is_by_line = form == "lines"
+        error, row, at = read_ply_text(body, at, is_by_line, kinds, element.count, vertices, corners, starts)
     else:
         types = [(each.type, -1 if each.count_type is None else each.count_type) for each in element.properties]
         layout = np.array([(kind, *codes) for kind, codes in zip(kinds, types, strict=True)], dtype=np.int64)

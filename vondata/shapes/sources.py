@@ -18,6 +18,9 @@ from vondata.types import Item, file_safe, printable
 Source = Literal["mesh", "binvox"]
 MESH_SUFFIXES = (".obj", ".off", ".ply", ".stl", ".glb", ".gltf")
 BINVOX_SUFFIX = ".binvox"
+# Of formats that are not read: such files are rows with a reason, and not passed over without a word.
+FOREIGN_SUFFIXES = (".3ds", ".3mf", ".amf", ".blend", ".dae", ".fbx", ".iges", ".igs", ".lwo", ".ma", ".max", ".mb")
+FOREIGN_SUFFIXES += (".skp", ".step", ".stp", ".usd", ".usda", ".usdc", ".usdz", ".wrl", ".x3d")
 # What a model's folder is searched for first: version 2 of ShapeNetCore, then version 1.
 _SHAPENET_MESHES = ("models/model_normalized.obj", "model.obj")
 _SHAPENET_BINVOX = ("models/model_normalized.solid.binvox", "model.solid.binvox")
@@ -97,7 +100,7 @@ def mesh_folder_items(
     if not root.is_dir():
         raise CollectionMissingError(f"{root} is not a folder: give the folder that holds the meshes")
     collection = _Collection(root, class_name, f"meshes {printable(str(root))}", up, front)
-    suffixes = MESH_SUFFIXES if source == "mesh" else (BINVOX_SUFFIX,)
+    suffixes = (*MESH_SUFFIXES, *FOREIGN_SUFFIXES) if source == "mesh" else (BINVOX_SUFFIX,)
     empty, unreadable = True, list[OSError]()
     for folder, paths in groupby(_walk(root, unreadable), key=lambda path: path.parent):
         chosen = [path for path in paths if _is_chosen(path.relative_to(root), suffixes, patterns)]
@@ -113,7 +116,8 @@ def mesh_folder_items(
         place = Path(os.fsdecode(error.filename))
         yield collection.reject(_relative_id(place.relative_to(root)), place, "source_unreadable", str(error))
     if empty and not unreadable:
-        wanted = f"that matches {' or '.join(patterns)}" if patterns else f"ending in {', '.join(suffixes)}"
+        known = MESH_SUFFIXES if source == "mesh" else suffixes
+        wanted = f"that matches {' or '.join(patterns)}" if patterns else f"ending in {', '.join(known)}"
         raise CollectionMissingError(f"{root} holds no file {wanted}")
 
 

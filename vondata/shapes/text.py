@@ -233,13 +233,21 @@ def read_off(
 
 @kernel
 def read_ply_text(
-    text: Bytes, at: int, kinds: Integers, count: int, vertices: Floats, corners: Integers, starts: Integers
+    text: Bytes,
+    at: int,
+    is_by_line: bool,
+    kinds: Integers,
+    count: int,
+    vertices: Floats,
+    corners: Integers,
+    starts: Integers,
 ) -> tuple[int, int, int]:
-    """Reads the rows of one element, word by word, wherever lines end.
+    """Reads the rows of one element.
 
     Args:
         text: the body of the file.
         at: where the element begins.
+        is_by_line: whether each row is a line, in which more may stand; else lines may end anywhere.
         kinds: of its properties: an axis, SCALAR, CORNERS or LIST.
         count: rows.
         vertices: (rows, 3), filled where there are axes.
@@ -251,8 +259,9 @@ def read_ply_text(
     """
     corner = 0
     for row in range(count):
+        at = _skip_blanks_and_newlines(text, at)
         for kind in kinds:
-            at = _skip_blanks_and_newlines(text, at)
+            at = _skip_to_value(text, at, is_by_line)
             if at >= text.size:
                 return ENDS_EARLY, row, at
             value, end = _parse_number(text, at)
@@ -266,7 +275,7 @@ def read_ply_text(
             if not 0 <= value <= text.size:
                 return BAD_COUNT, row, at
             for _ in range(int(value)):
-                at = _skip_blanks_and_newlines(text, at)
+                at = _skip_to_value(text, at, is_by_line)
                 if at >= text.size:
                     return ENDS_EARLY, row, at
                 number, end = _parse_number(text, at)
@@ -278,9 +287,17 @@ def read_ply_text(
                         return TOO_MANY, row, at
                     corners[corner] = _whole(number)
                     corner += 1
+        if is_by_line:
+            at = _skip_line(text, at)
         if starts.size > 1:
             starts[row + 1] = corner
     return NO_ERROR, 0, at
+
+
+@kernel
+def _skip_to_value(text: Bytes, at: int, is_by_line: bool) -> int:
+    """The next value of a row, or, by lines, the newline where there is none."""
+    return _skip_blanks(text, at) if is_by_line else _skip_blanks_and_newlines(text, at)
 
 
 @kernel

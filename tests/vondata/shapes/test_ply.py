@@ -13,6 +13,9 @@ from vondata.shapes.source_file import Limits, MeshFileError
 from vondata.types import Rejected
 
 LIMITS = Limits()
+TRIANGLE = ["element vertex 3", *(f"property float {each}" for each in "xyz"), "element face 1"]
+LISTED = [*TRIANGLE, "property list uchar int vertex_indices"]
+ROWS = b"0 0 0\n1 0 0\n0 1 0\n"
 POINTS = [(0, 0, 0), (4, 0, 0), (4, 4, 0), (0, 4, 0), (2, 1, 0)]
 FACES = [(0, 1, 2), (0, 1, 2, 3), (0, 1, 4)]
 CODES = {"char": "b", "uchar": "B", "short": "h", "ushort": "H", "int": "i", "uint": "I", "float": "f", "double": "d"}
@@ -89,6 +92,18 @@ def test_text_wraps_where_it_likes_and_faces_may_come_first():
     np.testing.assert_array_equal(polygons.corners, [0, 1, 2])
 
 
+def test_text_with_more_in_a_row_than_the_header_says():
+    text = header("ascii", LISTED) + b"0 0 0 255\n1 0 0 255 7\n0 1 0\n3 0 1 2 9 1 1\n"
+    polygons = parse_ply(text, LIMITS)
+    np.testing.assert_array_equal(polygons.vertices, [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(polygons.corners, [0, 1, 2])
+
+
+def test_comments_broken_over_lines_of_the_header():
+    text = header("ascii", ["comment made by", "some program", "", *LISTED]) + ROWS + b"3 0 1 2\n"
+    assert len(parse_ply(b"\n" + text, LIMITS).vertices) == 3
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_strips(form):
     lines = ["element vertex 6", *(f"property float {each}" for each in "xyz")]
@@ -108,11 +123,6 @@ def test_concave_polygons_keep_their_area():
     soup = cut_polygons(parse_ply(header("ascii", lines) + body, LIMITS), LIMITS)
     a, b, c = (soup.vertices[soup.faces[:, k]] for k in range(3))
     assert np.abs(np.cross(b - a, c - a)[:, 2]).sum() / 2 == pytest.approx(2 * 0.1 + 1.9 * 0.1)
-
-
-TRIANGLE = ["element vertex 3", *(f"property float {each}" for each in "xyz"), "element face 1"]
-LISTED = [*TRIANGLE, "property list uchar int vertex_indices"]
-ROWS = b"0 0 0\n1 0 0\n0 1 0\n"
 
 
 @pytest.mark.parametrize(

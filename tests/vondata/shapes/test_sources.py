@@ -5,8 +5,9 @@ import os
 import pytest
 
 from vondata.classes import load_class
+from vondata.shapes.prepare import ShapeSettings, prepare_shape
 from vondata.shapes.sources import CollectionMissingError, mesh_folder_items, shapenet_items
-from vondata.types import Item
+from vondata.types import Item, Rejected
 
 CHAIR, CAR = load_class("chair"), load_class("car")
 
@@ -179,6 +180,18 @@ def test_meshes_anywhere_under_a_folder(tmp_path):
     assert [
         read(item).split("/")[-1] for item in mesh_folder_items(tmp_path, "chair", "z", "x", source="binvox")
     ] == ["g.binvox"]
+
+
+def test_meshes_in_formats_that_are_not_read_are_rows(tmp_path):
+    touch(tmp_path / "a.obj", b"v 0 0 0\n")
+    touch(tmp_path / "b.fbx", b"Kaydara FBX Binary  \0")
+    touch(tmp_path / "c.dae", b"<?xml version='1.0'?><COLLADA/>")
+    items = list(mesh_folder_items(tmp_path, "chair", "y", "-z"))
+    assert [read(item).split("/")[-1] for item in items] == ["a.obj", "b.fbx", "c.dae"]
+    for item in items[1:]:
+        with pytest.raises(Rejected) as caught:
+            prepare_shape(item, ShapeSettings(), tmp_path / "a.npz")
+        assert caught.value.reason == "format_unknown"
 
 
 def test_ids_do_not_depend_on_the_neighbours(tmp_path):
