@@ -17,6 +17,8 @@ from voncli.list import list_all
 from voncli.merge import merge
 from voncli.pack import pack
 from voncli.prepare import prepare
+from voncli.pull import pull
+from voncli.push import push
 from voncli.reconstruct import reconstruct
 from voncli.render import render
 from voncli.serve import serve
@@ -29,7 +31,7 @@ from vondata import __version__
 
 HEADINGS = {
     "Data": ("demo", "render", "prepare", "inspect", "pack", "merge"),
-    "Training and scores": ("train", "evaluate", "train-classifier"),
+    "Training and scores": ("train", "evaluate", "train-classifier", "pull", "push"),
     "Pictures and shapes": ("generate", "edit", "interpolate", "transfer", "reconstruct", "export", "serve"),
     "This machine": ("list", "config", "doctor"),
 }
@@ -47,6 +49,8 @@ VERBS = (
     merge,
     pack,
     prepare,
+    pull,
+    push,
     reconstruct,
     render,
     serve,

@@ -19,7 +19,11 @@ from vondata.types import Item, Rejected
 
 MAX_INPUT_BYTES = 2 << 30  # of one input file; a larger one is no mesh or photo
 # Packages that fsspec asks for, with the extra of ours that brings them.
-EXTRAS = {"s3": "visual-object-networks[s3]", "s3a": "visual-object-networks[s3]"}
+EXTRAS = {
+    "s3": "visual-object-networks[s3]",
+    "s3a": "visual-object-networks[s3]",
+    "hf": "visual-object-networks[hub]",
+}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 

@@ -1,0 +1,48 @@
+"""`von pull`: a trained model from a folder, a bucket or the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from voncli.command import Command, option
+from voncli.options import json_option
+from voncli.output import note, print_json, progress_bar, user_errors
+from voncli.settings import LOCAL_PATH, folder_option
+
+
+@click.command(cls=Command, short_help="Fetch a trained model from a URL or folder.")
+@click.argument("place")
+@folder_option("runs", heading="Output", help="Put the run below this folder, under its own name.")
+@option(
+    "-o", "--output", type=LOCAL_PATH, heading="Output", help="Put the run into this folder. [default: RUNS/NAME]"
+)
+@option("--overwrite", is_flag=True, heading="Output", help="Replace a run in that folder.")
+@json_option
+def pull(place: str, runs: Path, output: Path | None, overwrite: bool, as_json: bool) -> None:
+    """Fetches a run that von push sent: from hf://USER/NAME, s3://BUCKET/NAME, any other URL, or a folder.
+
+    USER/NAME alone means the Hugging Face Hub. Every file is checked against its hash, and nothing is executed.
+    """
+    from vonmodel.sharing import pull_run
+
+    place = hub_url(place)
+    target = output or runs / (re.sub(r"[^\w.-]+", "-", place.rstrip("/").rpartition("/")[2]) or "run")
+    with user_errors(), progress_bar(as_json) as progress:
+        run = pull_run(
+            place, target, overwrite=overwrite, on_file=lambda _, done, total: progress("files", done, total)
+        )
+    if as_json:
+        print_json(asdict(run))
+        return
+    note(f"A model of class {run.class_name}, checkpoint {run.checkpoint}, {run.bytes / 1e6:,.1f} MB:", err=False)
+    click.echo(run.place)
+
+
+def hub_url(place: str) -> str:
+    """The place as a URL or path; USER/NAME that is no folder means the Hub."""
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", place) and not Path(place).exists():
+        return f"hf://{place}"
+    return place if "://" in place else str(Path(place).expanduser())
