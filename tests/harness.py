@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from click.testing import CliRunner, Result
 from voncli.main import main
@@ -55,7 +55,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def on_white(file: Path) -> Any:
+def on_white(file: Path | IO[bytes]) -> Any:
     """A picture (h, w, 3) as it looks on a white page, transparent or not."""
     import numpy as np
     from PIL import Image

@@ -15,7 +15,7 @@ from torch import Tensor
 from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession
 from vonmodel.inference.vertex_colours import painted_mesh
-from vonmodel.mesh import MeshFormat, glb_bytes, mesh_bytes, mesh_statistics, png_bytes, to_pixels
+from vonmodel.mesh import MeshFormat, cut_out_pixels, glb_bytes, mesh_bytes, mesh_statistics, png_bytes, to_pixels
 from vonmodel.reports.video import FRAMES_A_SECOND, film_frames
 from vonmodel.studio.view_request import CodeName, LatentMix, Purpose, StoredShape, ViewRequest
 
@@ -27,16 +27,19 @@ FILM_PX = 256
 def render_strip(session: ModelSession, request: ViewRequest) -> bytes:
     """Image, silhouette and depth side by side as one PNG of R x 3R pixels.
 
-    In the sketches the object is dark on white; nearer is darker.
+    The image is transparent around the object. In the sketches the object is dark on white; nearer is darker.
     """
     sketch, image = _rendered(session, request)
-    parts = [image, *(part.expand(3, -1, -1) for part in sketch)]
-    return png_bytes(np.concatenate([to_pixels(part).transpose(1, 2, 0) for part in parts], axis=1), fast=True)
+    opaque = torch.ones_like(sketch[0])
+    sketches = [to_pixels(torch.cat([part.expand(3, -1, -1), opaque])).transpose(1, 2, 0) for part in sketch]
+    transparent = cut_out_pixels(image, (1.0 - sketch[0]) / 2.0)
+    return png_bytes(np.concatenate([transparent, *sketches], axis=1), fast=True)
 
 
 def render_image(session: ModelSession, request: ViewRequest) -> bytes:
-    """The image as PNG, with its provenance as text."""
-    pixels = to_pixels(_rendered(session, request)[1]).transpose(1, 2, 0)
+    """The image as PNG, transparent around the object, with its provenance as text."""
+    (silhouette, _), image = _rendered(session, request)
+    pixels = cut_out_pixels(image, (1.0 - silhouette) / 2.0)
     return png_bytes(pixels, session.source.provenance.png_text(**content_of(request)))
 
 

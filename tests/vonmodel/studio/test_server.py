@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import harness
 from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.mesh import to_pixels
 from vonmodel.studio.server import ListenError, StudioSettings
@@ -21,6 +22,10 @@ from vonmodel.studio.uploads import MAX_PHOTO_BYTES, MAX_UPLOADS
 
 def pixels(answer):
     return np.asarray(Image.open(io.BytesIO(answer.body)))
+
+
+def on_white(answer):
+    return harness.on_white(io.BytesIO(answer.body))
 
 
 def photo_file(draw=True):
@@ -44,16 +49,17 @@ def test_the_run_is_described(studio, tiny_run):
 
 
 def test_a_view_is_what_the_model_shows(studio, tiny_run, tiny_data):
-    strip = pixels(studio.ask("/api/view?shape=7&texture=3&azimuth=40&elevation=20"))
+    strip = on_white(studio.ask("/api/view?shape=7&texture=3&azimuth=40&elevation=20"))
     assert strip.shape == (32, 96, 3)
     session = ModelSession(open_model(tiny_run, data=tiny_data))
     shape, texture = session.shape(7), session.texture(3)
     angles = np.radians([40.0, 20.0])
     image = to_pixels(session.image(shape, *angles, texture)).transpose(1, 2, 0)
     silhouette = session.sketch(shape, *angles).silhouette[0, 0].numpy()
-    np.testing.assert_array_equal(strip[:, :32], image)
+    assert np.abs(strip[:, :32] - image.astype(int)).max() <= 1
     np.testing.assert_allclose(strip[:, 32:64, 0] / 255.0, 1.0 - silhouette, atol=0.003)
-    np.testing.assert_array_equal(pixels(studio.ask("/api/image?shape=7&texture=3&azimuth=40&elevation=20")), image)
+    answer = studio.ask("/api/image?shape=7&texture=3&azimuth=40&elevation=20")
+    assert np.abs(on_white(answer) - image.astype(int)).max() <= 1
 
 
 def test_each_part_of_a_link_changes_what_is_seen(studio):

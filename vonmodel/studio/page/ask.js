@@ -1,5 +1,6 @@
-// Requests to the studio. Of one kind only one is under way, and what is asked meanwhile waits as the newest question.
+// Requests to the studio. A channel has one request in flight; of those made meanwhile only the newest is sent.
 const CLIENT = [...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(36)).join("");
+const MAX_TRIES = 3;
 let turn = 0;
 
 export class Refused extends Error {
@@ -16,22 +17,28 @@ export async function ask(path, options = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused("The studio does not answer. Is von serve still running?", 0, "Unreachable");
+    throw new Refused("The studio does not answer. Is it still running?", 0, "Unreachable");
   }
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
+  const again = Number(response.headers.get("Retry-After"));
+  if (response.status === 503 && again > 0 && (options.tries ?? 0) < MAX_TRIES) {
+    await new Promise((resolve) => setTimeout(resolve, 1000 * again));
+    return ask(path, { ...options, tries: (options.tries ?? 0) + 1 });
+  }
   throw new Refused(said.error ?? `The studio answered ${response.status}.`, response.status, said.kind);
 }
 
 export class Channel {
   static all = [];
 
-  constructor(path, onAnswer, onRefusal) {
-    Object.assign(this, { path, onAnswer, onRefusal, busy: false, next: null, asked: null });
+  // `name` separates channels of the same path, so that one does not replace the other's requests.
+  constructor(path, onAnswer, onRefusal, name = "") {
+    Object.assign(this, { path, onAnswer, onRefusal, client: CLIENT + name, busy: false, next: null, asked: null });
     Channel.all.push(this);
   }
 
-  // Asks this link, unless it is what was asked last.
+  // Requests this link, unless it was the last one requested.
   show(link) {
     if (link === this.asked) return;
     this.asked = link;
@@ -40,10 +47,10 @@ export class Channel {
     Channel.tellAsking();
   }
 
-  // What was asked last may be asked again.
+  // Allows the last request to be repeated.
   forget() { this.asked = null; }
 
-  // How many channels wait for an answer, for who watches the page.
+  // Publishes how many channels have a request in flight, for tests.
   static tellAsking() {
     document.documentElement.dataset.asking = String(Channel.all.filter((channel) => channel.busy).length);
   }
@@ -55,7 +62,7 @@ export class Channel {
       this.next = null;
       try {
         const started = performance.now();
-        const response = await ask(`${this.path}?${link}&client=${CLIENT}&turn=${++turn}`);
+        const response = await ask(`${this.path}?${link}&client=${this.client}&turn=${++turn}`);
         const content = await response.blob();
         await this.onAnswer(content, response.status, performance.now() - started, link);
       } catch (error) {

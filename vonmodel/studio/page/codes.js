@@ -1,8 +1,8 @@
-// The controls of a code: its seed, and a place on the way to another seed.
-import { isCode, isSpelt } from "./state.js";
+// The controls of a code: its seed, and a mix with another seed.
+import { isCode, isEncoded } from "./state.js";
 
 export class CodeControls {
-  // onChange(values, done) gets what changed of the state, by name; done is false while a slider is still held.
+  // onChange(values, done) receives the changed values of the state by name; done is false while a slider is held.
   constructor(fieldset, onChange) {
     this.name = fieldset.dataset.code;
     fieldset.append(document.querySelector("#code-controls").content.cloneNode(true));
@@ -38,18 +38,18 @@ export class CodeControls {
   show(state) {
     const { name, parts } = this;
     const code = state[name], to = state[`${name}-to`] ?? "", mix = Number(state[`${name}-mix`] ?? 0);
-    const spelt = isSpelt(code);
-    this.seedRow.hidden = spelt;
-    parts.chip.hidden = !spelt;
+    const encoded = isEncoded(code);
+    this.seedRow.hidden = encoded;
+    parts.chip.hidden = !encoded;
     parts["chip-words"].textContent = "From a photo";
-    if (!spelt) {
+    if (!encoded) {
       if (document.activeElement !== parts.seed) parts.seed.value = code;
       parts["seed-slider"].value = Number.parseInt(code, 10);
       parts["seed-slider"].setAttribute("aria-valuetext", `seed ${code}`);
       parts.seed.setCustomValidity("");
     }
-    if (document.activeElement !== parts.to) parts.to.value = isSpelt(to) ? "" : to;
-    parts.to.placeholder = isSpelt(to) ? "photo" : "seed";
+    if (document.activeElement !== parts.to) parts.to.value = isEncoded(to) ? "" : to;
+    parts.to.placeholder = isEncoded(to) ? "photo" : "seed";
     parts.mix.value = mix;
     parts["mix-out"].textContent = to && mix > 0 ? `${Math.round(100 * mix)} %` : "";
     parts.mix.setAttribute("aria-valuetext", `${Math.round(100 * mix)} percent`);

@@ -1,4 +1,4 @@
-// The gallery of saved views, kept in this browser; each is a link.
+// Saved views, kept in this browser; each is a link.
 export class Saved {
   constructor(list, none, key) {
     Object.assign(this, { list, none, key });

@@ -1,45 +1,33 @@
-// The shape in 3D, seen by the same camera as the image: azimuth, elevation, distance and opening angle are the model's.
+// The shape in 3D, rendered by the same camera as the image: azimuth, elevation, distance and field of view are the model's.
 import {
-  BufferAttribute, BufferGeometry, Color, DirectionalLight, HemisphereLight, Mesh, MeshStandardMaterial, PerspectiveCamera,
-  Scene, Sphere, SRGBColorSpace, Vector3, WebGLRenderer,
+  BufferAttribute, BufferGeometry, Color, DirectionalLight, HemisphereLight, Mesh, MeshNormalMaterial, MeshStandardMaterial,
+  PerspectiveCamera, Scene, Sphere, SRGBColorSpace, Vector3, WebGLRenderer,
 } from "./three/three.module.js";
 
 const DISTANCE = 2.0;
 const OPENING_DEG = 2 * Math.atan(0.0612 / 2 / 0.05) * 180 / Math.PI;
-const ARRAYS = { 5121: Uint8Array, 5123: Uint16Array, 5125: Uint32Array, 5126: Float32Array };
-const WIDTHS = { SCALAR: 1, VEC3: 3, VEC4: 4 };
+const TURN_DEG_PER_S = 30;
 
-// The first primitive of a binary glTF file as the studio writes it: tightly packed, one buffer, no transforms.
-export function readGlb(buffer) {
-  const view = new DataView(buffer);
-  const length = view.getUint32(12, true);
-  const scene = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 20, length)));
-  const binary = 20 + length + 8;
-  const attribute = (index) => {
-    const { bufferView, byteOffset = 0, componentType, count, type, normalized = false } = scene.accessors[index];
-    const start = binary + (scene.bufferViews[bufferView].byteOffset ?? 0) + byteOffset;
-    const kind = ARRAYS[componentType];
-    const bytes = buffer.slice(start, start + count * WIDTHS[type] * kind.BYTES_PER_ELEMENT);
-    return new BufferAttribute(new kind(bytes), WIDTHS[type], normalized);
-  };
-  const { attributes, indices } = scene.meshes[0].primitives[0];
+// The geometry of a mesh that glb.js has read.
+export function geometryOf({ arrays, indices }) {
   const geometry = new BufferGeometry();
-  geometry.setAttribute("position", attribute(attributes.POSITION));
-  if (attributes.COLOR_0 !== undefined) geometry.setAttribute("color", attribute(attributes.COLOR_0));
+  const attribute = ({ array, width, normalized }) => new BufferAttribute(array, width, normalized);
+  geometry.setAttribute("position", attribute(arrays.POSITION));
+  if (arrays.COLOR_0) geometry.setAttribute("color", attribute(arrays.COLOR_0));
   geometry.setIndex(attribute(indices));
-  if (attributes.NORMAL !== undefined) geometry.setAttribute("normal", attribute(attributes.NORMAL));
+  if (arrays.NORMAL) geometry.setAttribute("normal", attribute(arrays.NORMAL));
   else geometry.computeVertexNormals();
   return geometry;
 }
 
 export class Surface {
-  // onTurn(azimuth, elevation, done) is told where a hand turns the shape to.
+  // onTurn(azimuth, elevation, done) receives the viewpoint that the user turns the shape to.
   constructor(canvas, onTurn) {
     this.canvas = canvas;
     this.onTurn = onTurn;
     this.azimuth = this.elevation = 0;
     this.zoom = 1;
-    // What was drawn last stays readable, for whoever copies it.
+    // The last frame stays readable, for copies of the canvas.
     this.renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true, preserveDrawingBuffer: true });
     this.renderer.outputColorSpace = SRGBColorSpace;
     this.camera = new PerspectiveCamera(OPENING_DEG, 1, 0.05, 10);
@@ -50,6 +38,7 @@ export class Surface {
     this.sky = new HemisphereLight(0xffffff, 0x8d877c, 1.5);
     this.scene.add(this.camera, this.sky);
     this.material = new MeshStandardMaterial({ color: new Color(0xc9b8a8), roughness: 0.85 });
+    this.normals = new MeshNormalMaterial();
     this.mesh = new Mesh(new BufferGeometry(), this.material);
     this.mesh.visible = false;
     this.sphere = new Sphere(new Vector3(), 1);
@@ -58,25 +47,50 @@ export class Surface {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  show(geometry) {
+  // A geometry (null for none), shown as painted, clay, normals or wireframe.
+  show(geometry, look = this.shownAs) {
     this.mesh.geometry.dispose();
     this.mesh.visible = geometry !== null;
     this.mesh.geometry = geometry ?? new BufferGeometry();
-    const painted = geometry?.getAttribute("color") !== undefined;
-    if (painted !== this.material.vertexColors) {
-      this.material.vertexColors = painted;
-      this.material.color.set(painted ? 0xffffff : 0xc9b8a8);
-      this.sky.intensity = painted ? 2.6 : 1.5;  // the texture has shadows of its own
-      this.material.needsUpdate = true;
-    }
     if (geometry) {
       geometry.computeBoundingBox();
       geometry.boundingBox.getBoundingSphere(this.sphere);
     }
+    this.showAs(look);
+  }
+
+  showAs(look) {
+    this.shownAs = look;
+    const painted = look === "painted" && this.mesh.geometry.getAttribute("color") !== undefined;
+    this.mesh.material = look === "normals" ? this.normals : this.material;
+    this.material.wireframe = look === "wireframe";
+    this.material.vertexColors = painted;
+    this.material.color.set(painted ? 0xffffff : 0xc9b8a8);
+    this.sky.intensity = painted ? 2.6 : 1.5;  // the texture has its own shading
+    this.material.needsUpdate = true;
     this.draw();
   }
 
+  // Turns by itself until it is stopped; then the viewpoint is where it stands.
+  setTurning(turning) {
+    if (turning === Boolean(this.turning)) return;
+    this.turning = turning ? performance.now() : 0;
+    if (turning) this.#step();
+    else this.#turn(this.azimuth, this.elevation, true);
+  }
+
+  #step() {
+    requestAnimationFrame((now) => {
+      if (!this.turning) return;
+      this.azimuth += TURN_DEG_PER_S * Math.min(0.1, Math.max(0, now - this.turning) / 1000);
+      this.turning = now;
+      this.draw();
+      this.#step();
+    });
+  }
+
   look(azimuth, elevation) {
+    if (this.turning) return;
     this.azimuth = azimuth;
     this.elevation = elevation;
     this.draw();
@@ -112,6 +126,7 @@ export class Surface {
     let from = null;
     canvas.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
+      this.turning = 0;
       from = { x: event.clientX, y: event.clientY, azimuth: this.azimuth, elevation: this.elevation };
       canvas.setPointerCapture(event.pointerId);
     });

@@ -1,4 +1,4 @@
-// The training as it goes on: where it stands, samples, losses, scores.
+// The training in progress: its state, samples, losses, scores.
 const part = (id) => document.getElementById(id);
 const EVERY_MS = 2000;
 
@@ -30,7 +30,7 @@ function figure(value, unit, label, note, share) {
   return box;
 }
 
-// One curve as SVG: lines where it has values, gaps where it has none.
+// One curve as SVG, with gaps where values are missing.
 export function curve(name, steps, values) {
   const known = values.filter((value) => value !== null);
   const low = Math.min(...known), high = Math.max(...known), first = steps[0], last = steps.at(-1);
@@ -87,7 +87,7 @@ export class Training {
       }
       this.#showNow();
     } catch {
-      // The studio is gone for a moment; the next tick asks again.
+      // The studio does not answer at the moment; the next tick asks again.
     } finally {
       this.busy = false;
     }
