@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +45,11 @@ def settled(page):
     return page
 
 
+def explored(open_page, studio, **options):
+    """The page at the view of seed 0, once it is seen."""
+    return settled(open_page(f"{studio.address}#shape=0", **options))
+
+
 def seen(page):
     """The pixels of the four pictures, once what was asked last is drawn."""
     settled(page)
@@ -61,7 +68,8 @@ def press(page, control, key):
 
 
 def test_exploring_a_model(studio, open_page):
-    page = open_page(studio.address)
+    page = explored(open_page, studio)
+    page.locator("#look").select_option("clay")
     first = seen(page)
     assert page.title() == "chair · studio"
 
@@ -101,20 +109,23 @@ def test_exploring_a_model(studio, open_page):
     dragged = seen(page)
     assert changed(blended, dragged) >= {"image", "depth", "surface"}
 
-    page.locator("#paint").check()
+    page.locator("#look").select_option("painted")
     page.locator("#surface[data-painted=true]").wait_for()
     assert changed(dragged, seen(page)) == {"surface"}
-    page.locator("#paint").uncheck()
+    page.locator("#look").select_option("clay")
     page.locator("#surface[data-painted=false]").wait_for()
     assert changed(dragged, seen(page)) == set()
 
     link = page.url
-    again = seen(open_page(link))
-    assert changed(dragged, again) == set()
+    again = open_page(link)
+    again.locator("#look").select_option("clay")
+    again.locator("#surface[data-painted=false]").wait_for()
+    assert changed(dragged, seen(again)) == set()
 
 
 def test_photos_downloads_and_saved_views(studio, open_page, tmp_path):
-    page = settled(open_page(studio.address))
+    page = explored(open_page, studio)
+    page.locator("#look").select_option("clay")
     plain = seen(page)
     photo = np.full((120, 160, 4), 255, dtype=np.uint8)
     photo[..., 3] = 0
@@ -132,7 +143,8 @@ def test_photos_downloads_and_saved_views(studio, open_page, tmp_path):
 
     (tmp_path / "text.png").write_text("no photo")
     page.locator("#photo").set_input_files(tmp_path / "text.png")
-    page.get_by_text("This photo is of no use").wait_for()
+    page.get_by_text("text.png: this photo is of no use").wait_for()
+    assert page.locator("#brought").is_hidden()
 
     def downloaded(button):
         with page.expect_download() as download:
@@ -145,6 +157,9 @@ def test_photos_downloads_and_saved_views(studio, open_page, tmp_path):
     name, surface = downloaded("#glb")
     assert name == "chair-shape-0-texture-of-a-photo.glb"
     assert struct.unpack("<4sII", surface[:12]) == (b"glTF", 2, len(surface))
+    assert downloaded("#obj")[1].startswith(b"#")
+    assert downloaded("#ply")[1].startswith(b"ply")
+    assert len(downloaded("#stl")[1]) == 84 + 50 * int.from_bytes(downloaded("#stl")[1][80:84], "little")
 
     page.locator("#save").click()
     saved = seen(page)
@@ -169,9 +184,11 @@ def test_a_link_that_makes_no_sense_is_said_to(studio, open_page):
 
 
 def test_a_phone_scrolls_in_one_direction_only(studio, open_page):
-    page = settled(open_page(studio.address, color_scheme="dark"))
+    page = explored(open_page, studio, color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for tab in ("#tab-explore", "#tab-gallery", "#tab-training"):
+        page.locator(tab).click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_training_shows_itself_and_then_its_model(open_studio, open_page, tiny_run, tiny_data):
@@ -200,3 +217,123 @@ def test_a_training_shows_itself_and_then_its_model(open_studio, open_page, tiny
         page.locator("#checkpoint").select_option("joint-00000030")
         assert "checkpoint=joint-00000030" in page.url
         seen(page)
+
+
+def test_the_gallery_shows_shapes_and_a_click_opens_one(studio, open_page):
+    page = open_page(studio.address)
+    page.locator("html[data-gallery='3']").wait_for(state="attached")
+    assert page.locator("#explore").is_hidden()
+    pixels = "document.querySelectorAll('#shapes canvas')[1].getContext('2d').getImageData(0, 0, 999, 999).data"
+    page.locator("#shapes canvas[data-drawn]").nth(1).wait_for()
+    assert page.evaluate(f"{pixels}.some(Boolean)")
+    page.locator("#shapes a").nth(1).click()
+    settled(page)
+    assert page.locator("#gallery").is_hidden()
+    assert "shape=1&texture=1" in page.url
+    page.go_back()
+    page.locator("#gallery").wait_for()
+    assert page.url == studio.address
+
+
+def test_back_is_undo_and_surprises_stay_within_the_sliders(studio, open_page):
+    page = explored(open_page, studio)
+    states = [page.url]
+    for _ in range(3):
+        page.keyboard.press("r")
+        page.wait_for_url(lambda url: url != states[-1])
+        states.append(page.url)
+        seed = int(page.locator("#code-shape [data-role=seed]").input_value())
+        assert str(seed) == page.locator("#code-shape [data-role=seed-slider]").input_value()
+    page.go_back()
+    page.go_back()
+    page.wait_for_url(states[1])
+    assert f"shape={page.locator('#code-shape [data-role=seed]').input_value()}" in states[1]
+    page.go_forward()
+    page.wait_for_url(states[2])
+    page.locator("#undo").click()
+    page.wait_for_url(states[1])
+    assert page.locator("#redo").is_enabled()
+
+
+def test_two_views_side_by_side(studio, open_page):
+    page = explored(open_page, studio)
+    kept = seen(page)["image"]
+    page.locator("#compare").click()
+    page.locator("html[data-second]").wait_for(state="attached")
+    settled(page)
+    second = "document.getElementById('second-image').toDataURL()"
+    assert page.evaluate(second) == kept
+    press(page, "#code-texture [data-role=seed-slider]", "ArrowRight")
+    other = seen(page)["image"]
+    assert other != kept
+    assert page.evaluate(second) == kept
+    page.locator("#swap").click()
+    page.wait_for_function(f"{second} === {json.dumps(other)}")
+    assert seen(page)["image"] == kept
+    page.locator("#close-second").click()
+    assert page.locator("#second").is_hidden()
+
+
+def test_a_refused_photo_is_shown_and_a_box_helps(studio, open_page, tmp_path):
+    rng = np.random.default_rng(0)
+    photo = rng.integers(90, 110, (120, 160, 3)).astype(np.uint8)
+    photo[30:95, 50:110] = (200, 40, 30)
+    photo[:, 130:] = (30, 60, 200)  # something else that touches the border
+    Image.fromarray(np.where(np.arange(160)[None, :, None] > 130, photo, 255).astype(np.uint8)).save(
+        tmp_path / "void.png"
+    )
+    page = explored(open_page, studio)
+    page.locator("#photo").set_input_files(tmp_path / "void.png")
+    page.get_by_text("void.png: this photo is of no use").wait_for()
+    given = page.locator("#given-photo")
+    given.wait_for()
+    assert page.evaluate("document.getElementById('given-photo').naturalWidth") == 160
+    Image.fromarray(photo).save(tmp_path / "two things.png")
+    page.locator("#photo").set_input_files(tmp_path / "two things.png")
+    page.locator("#brought:visible, #given:visible").first.wait_for()
+    if page.locator("#brought").is_visible():
+        page.locator("#other-mask").click()
+    given.scroll_into_view_if_needed()
+    box = given.bounding_box()
+    at = lambda x, y: (box["x"] + x / 160 * box["width"], box["y"] + y / 120 * box["height"])  # noqa: E731
+    page.mouse.move(*at(40, 20))
+    page.mouse.down()
+    page.mouse.move(*at(120, 105), steps=3)
+    with page.expect_request("**/api/photos?*box=*") as asked:
+        page.mouse.up()
+    assert "box=0.2" in asked.value.url
+    page.locator("#brought").wait_for()
+
+
+def test_looks_statistics_and_the_turntable(studio, open_page):
+    page = explored(open_page, studio)
+    page.locator("#surface[data-painted=true]").wait_for()
+    looks = {}
+    for look in ("clay", "normals", "wireframe"):
+        page.locator("#look").select_option(look)
+        looks[look] = seen(page)["surface"]
+    assert len(set(looks.values())) == 3
+    assert "Faces" in page.locator("#statistics").inner_text()
+    before = page.url
+    page.locator("#turntable").click()
+    page.wait_for_function("performance.now() > 0")
+    page.locator("#turntable[aria-pressed=true]").click()
+    page.locator("#turntable[aria-pressed=false]").wait_for()
+    page.wait_for_url(lambda url: "azimuth" in url)
+    assert before.split("azimuth")[0] == page.url.split("azimuth")[0]
+
+
+AXE_FILES = (Path("node_modules/axe-core/axe.min.js"), Path(os.environ.get("VON_AXE", "none")))
+AXE = next((file for file in AXE_FILES if file.is_file()), None)
+
+
+@pytest.mark.skipif(AXE is None, reason="axe-core is not there: npm install --no-save axe-core")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_keeps_people_out(studio, open_page, scheme):
+    page = open_page(studio.address, color_scheme=scheme, bypass_csp=True)
+    page.locator("html[data-gallery='2']").wait_for(state="attached")
+    page.evaluate(AXE.read_text("utf-8"))
+    for tab in ("gallery", "training", "explore"):
+        page.locator(f"#tab-{tab}").click()
+        found = page.evaluate("axe.run()")["violations"]
+        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []

@@ -34,7 +34,9 @@ function drawStrip(strip, ids) {
   ids.forEach((id, index) => {
     const canvas = part(id);
     if (canvas.width !== size) canvas.width = canvas.height = size;
-    canvas.getContext("2d").drawImage(strip, index * size, 0, size, size, 0, 0, size, size);
+    const context = canvas.getContext("2d");
+    context.clearRect(0, 0, size, size);  // the image is transparent around the object
+    context.drawImage(strip, index * size, 0, size, size, 0, 0, size, size);
     canvas.classList.remove("stale");
   });
 }
