@@ -28,8 +28,8 @@ PACKAGES = ("cli", "vondata", "vonmodel")
 IS_FUNCTION = 0x02  # code flag that module and class bodies lack
 SCORE, VIEW = "`--fid`", "a view in the studio"
 LIMITS = {"a prepared shape": 34, "a training step": 34, SCORE: 25, VIEW: 22}
-INTRODUCTION = """`python scripts/files_on_path.py` traced what happens to the item itself, in order of entry, after the
-command has read its options and loaded the model. The inside of the model (`vonmodel.networks`,
+INTRODUCTION = """`python scripts/files_on_path.py` traced what happens to the item itself, in order of entry,
+after the command has read its options and loaded the model. The inside of the model (`vonmodel.networks`,
 `vonmodel.projection`) is listed for the training step alone.
 """
 INSIDE_THE_MODEL = ("vonmodel/networks/", "vonmodel/projection/")
