@@ -107,19 +107,19 @@ def has_outlier(mesh: Mesh) -> bool:
     The object is then smaller on its grid than the grid allows: along every axis, `_NEARLY_ALL` of the area lies
     within less than half of the box's longest edge.
     """
-    corners, area = mesh.vertices[mesh.faces], mesh.areas()
-    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
-    edge, span = float((high - low).max()), 0.0
-    spare = (1.0 - _NEARLY_ALL) * area.sum()
+    low, high, area = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0), mesh.areas()
+    slices = ((mesh.vertices - low) * (_SLICES / float((high - low).max()))).astype(np.intp)
+    spare, span = (1.0 - _NEARLY_ALL) * area.sum(), 0
     for axis in range(3):
-        first = (corners[:, :, axis].min(axis=1) - low[axis]) / edge * _SLICES
-        last = (corners[:, :, axis].max(axis=1) - low[axis]) / edge * _SLICES
+        first, second, third = slices[:, axis][mesh.faces.T]
+        below, above = np.minimum(np.minimum(first, second), third), np.maximum(np.maximum(first, second), third)
+        length = int(slices[:, axis].max()) + 1
         # The area of all triangles that reach into the slices up to each, from either end.
-        before = np.cumsum(np.bincount(np.minimum(first.astype(int), _SLICES - 1), area, _SLICES))
-        behind = np.cumsum(np.bincount(np.minimum(last.astype(int), _SLICES - 1), area, _SLICES)[::-1])
-        beyond = _SLICES - float(last.max())
-        span = max(span, float(last.max()) - max((before <= spare).sum(), (behind <= spare).sum() - beyond))
-    return span < _SLICES / 2
+        before = np.cumsum(np.bincount(below, area, length))
+        behind = np.cumsum(np.bincount(above, area, length)[::-1])
+        spared = [int(np.count_nonzero(reached <= spare)) for reached in (before, behind)]
+        span = max(span, length - max(spared))
+    return span < _SLICES // 2
 
 
 def first_of_equal_faces(faces: Integers) -> Integers:

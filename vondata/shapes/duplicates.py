@@ -35,11 +35,12 @@ def distance_hash(distance: npt.NDArray[np.float32]) -> str:
     at = (np.arange(POINTS) + 0.5) / POINTS * distance.shape[0] - 0.5
     low = np.floor(at).astype(np.int64)
     high, share = np.minimum(low + 1, distance.shape[0] - 1), at - low
-    values = distance.astype(np.float64, copy=False)
+    values: npt.NDArray[np.floating[Any]] = distance
     for axis in range(3):
         across = share.reshape([-1 if each == axis else 1 for each in range(3)])
         values = values.take(low, axis) * (1 - across) + values.take(high, axis) * across
-    return np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8).tobytes().hex()
+    steps = np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return bytes(steps.tobytes()).hex()
 
 
 def duplicate_review(drop: bool) -> Review:

@@ -19,8 +19,10 @@ Source = Literal["mesh", "binvox"]
 MESH_SUFFIXES = (".obj", ".off", ".ply", ".stl", ".glb", ".gltf")
 BINVOX_SUFFIX = ".binvox"
 # Of formats that are not read: such files are rows with a reason, and not passed over without a word.
-FOREIGN_SUFFIXES = (".3ds", ".3mf", ".amf", ".blend", ".dae", ".fbx", ".iges", ".igs", ".lwo", ".ma", ".max", ".mb")
-FOREIGN_SUFFIXES += (".skp", ".step", ".stp", ".usd", ".usda", ".usdc", ".usdz", ".wrl", ".x3d")
+FOREIGN_SUFFIXES = frozenset(
+    {".3ds", ".3mf", ".amf", ".blend", ".dae", ".fbx", ".iges", ".igs", ".lwo", ".ma", ".max", ".mb", ".skp", ".step"}
+    | {".stp", ".usd", ".usda", ".usdc", ".usdz", ".wrl", ".x3d"}
+)
 # What a model's folder is searched for first: version 2 of ShapeNetCore, then version 1.
 _SHAPENET_MESHES = ("models/model_normalized.obj", "model.obj")
 _SHAPENET_BINVOX = ("models/model_normalized.solid.binvox", "model.solid.binvox")
