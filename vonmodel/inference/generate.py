@@ -51,6 +51,7 @@ def write_shape(
         code=() if shape.code is None else tuple(shape.code.tolist()),
         mesh=f"{folder.name}/mesh.glb" if len(mesh.faces) else None,
         faces=len(mesh.faces),
+        largest_piece=shape.largest_piece,
         views=views,
     )
     return written, viewer_mesh(mesh)

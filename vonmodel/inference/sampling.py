@@ -15,11 +15,10 @@ from torch import Tensor
 from vondata.errors import VonError
 from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.geometry import Camera
-from vonmodel.inference.pieces import Pieces, largest_pieces
+from vonmodel.inference.pieces import Pieces
 from vonmodel.inference.rendering import render_framed
 from vonmodel.model import VonModel
 from vonmodel.projection import SurfaceSketch
-from vonmodel.representation import surface_level
 from vonmodel.seeding import numpy_generator
 
 Viewpoints = npt.NDArray[np.float64]
@@ -73,14 +72,11 @@ def sample_viewpoints(count: int, sampler: ViewpointSampler, *, seed: int) -> Vi
     return np.concatenate([np.empty((0, 2)), *(sampler(1, generator) for _ in range(count))])
 
 
-def generate_volumes(
-    model: VonModel, codes: Float[Tensor, "n code"], pieces: Pieces = "all"
-) -> Float[Tensor, "n 1 r r r"]:
-    """The volumes of shape codes, on the model's device, whole or without loose pieces."""
+def generate_volumes(model: VonModel, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
+    """The volumes of shape codes, on the model's device."""
     codes = codes.to(next(model.parameters()).device)
     some = torch.split(codes, _items_at_once(model.config.resolution))
-    volumes = torch.cat([model.generate_shapes(each) for each in some])
-    return largest_pieces(volumes, surface_level(model.config)) if pieces == "largest" else volumes
+    return torch.cat([model.generate_shapes(each) for each in some])
 
 
 def render_sketches(

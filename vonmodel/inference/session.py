@@ -19,6 +19,7 @@ from vondata.errors import VonError
 from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, read_shape_volume, viewpoint_sampler
+from vonmodel.inference.pieces import largest_pieces, share_in_largest_piece
 from vonmodel.inference.sampling import (
     Rendering,
     SamplingOptions,
@@ -132,6 +133,8 @@ class Shape:
         code: (k,) its shape code; None for a shape that no code made.
         key: equal for equal volumes; what is kept of a shape is kept under it.
         seed: what its code was drawn with; None where nobody drew it.
+        largest_piece: share of what was generated that lies in its largest piece, before loose ones were dropped; 1
+            for a shape that no code made.
     """
 
     name: str
@@ -139,6 +142,7 @@ class Shape:
     code: Float[Tensor, " k"] | None
     key: bytes
     seed: Seed | None = None
+    largest_piece: float = 1.0
 
 
 class LruCache(OrderedDict[Key, Value]):
@@ -175,7 +179,7 @@ class ModelSession:
             sketches_kept: how many sketches stay in memory, 24 bytes a pixel.
         """
         self.source = source
-        self._volumes: LruCache[bytes, Tensor] = LruCache(shapes_kept)
+        self._volumes: LruCache[bytes, tuple[Tensor, float]] = LruCache(shapes_kept)
         self._sketches: LruCache[tuple[bytes, float, float], SurfaceSketch] = LruCache(sketches_kept)
 
     @property
@@ -225,12 +229,15 @@ class ModelSession:
         if new:
             with torch.no_grad():
                 codes_of_new = torch.stack(list(new.values()))
-                volumes = generate_volumes(self.source.model, codes_of_new, self.source.sampling.pieces)
-                found |= zip(new, volumes, strict=True)
+                volumes = generate_volumes(self.source.model, codes_of_new)
+                shares = [share_in_largest_piece(volume[0], self.level) for volume in volumes]
+                if self.source.sampling.pieces == "largest":
+                    volumes = largest_pieces(volumes, self.level)
+                found |= zip(new, zip(volumes, shares, strict=True), strict=True)
         self._volumes.keep(found)
         seeds = [_seed(each) if isinstance(each, Seed | int) else None for each in which]
         return [
-            Shape("a code" if seed is None else f"seed {seed}", found[key], code, key, seed)
+            Shape("a code" if seed is None else f"seed {seed}", found[key][0], code, key, seed, found[key][1])
             for seed, key, code in zip(seeds, keys, codes, strict=True)
         ]
 

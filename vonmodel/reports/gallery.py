@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from vonmodel.reports.provenance import Provenance
 
 FORMAT = 1
 SIDECAR = "generated.json"
+WHOLE = 0.99
+"""Share of a shape in its largest piece from which on it counts as one piece."""
 PAGE = "index.html"
 
 
@@ -44,6 +47,7 @@ class GeneratedShape:
         code: its shape code.
         mesh: its surface as GLB; None where the volume has no surface at the level.
         faces: triangles of the surface.
+        largest_piece: share of what was generated that lies in its largest piece.
         views: its pictures, one entry for every viewpoint.
     """
 
@@ -51,6 +55,7 @@ class GeneratedShape:
     code: tuple[float, ...]
     mesh: str | None
     faces: int
+    largest_piece: float
     views: tuple[ViewFiles, ...]
 
 
@@ -91,6 +96,14 @@ class Gallery:
         """The model that made it."""
         sizes = (self.resolution, self.image_size)
         return Provenance(self.class_name, self.run, self.checkpoint, *sizes, self.versions, self.sampling)
+
+    @property
+    def best_first(self) -> tuple[GeneratedShape, ...]:
+        """The shapes that hang together first, and of those first the ones with the most usual codes.
+
+        The length of a code says how far it lies from the middle of what the model was trained with.
+        """
+        return tuple(sorted(self.shapes, key=lambda shape: (shape.largest_piece < WHOLE, math.hypot(*shape.code))))
 
     def save(self, folder: Path) -> None:
         """Writes the JSON file beside the pictures."""
@@ -136,10 +149,8 @@ def write_page(
 def gallery_page(gallery: Gallery, metrics: Sequence[Line], meshes: Mapping[str, str | None] | None = None) -> Page:
     """The page of a gallery; arguments as `write_page`."""
     nearest = _nearest_of(gallery, metrics)
-    shapes = [
-        _shape(gallery, shape, near, (meshes or {}).get(shape.name))
-        for shape, near in zip(gallery.shapes, nearest, strict=True)
-    ]
+    near = {shape.name: said for shape, said in zip(gallery.shapes, nearest, strict=True)}
+    shapes = [_shape(gallery, each, near[each.name], (meshes or {}).get(each.name)) for each in gallery.best_first]
     return Page(
         "generated.html",
         {
@@ -179,6 +190,8 @@ def _summary(gallery: Gallery) -> str:
         (len(gallery.texture_codes), "texture"),
     )
     summary = " × ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    if len(gallery.shapes) > 1:
+        summary += ", best first: what hangs together, and of that what is most usual"
     if gallery.checkpoint["stage"] == "shape":
         summary += ". The textures are those of untrained networks: this checkpoint is of the shape stage."
     return summary
