@@ -1,4 +1,4 @@
-"""ShapeNet's .binvox grids, in and out, through the binvox package and around its traps.
+"""Reads and writes ShapeNet's .binvox voxel grids.
 
 Voxel i of d is centred at (i + 1/2) / d * scale + translate in the coordinates of the model. The package decodes the
 runs; comment lines, sizes that do not agree and other shapes than cubes, all of which it gets wrong, are seen to
@@ -25,13 +25,13 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 MAX_EDGE = 512
-MAX_RUN_BYTES = 32 * 2**20  # an object of MAX_EDGE has a tenth of it; only noise has more
+MAX_RUN_BYTES = 32 * 2**20  # a solid on a grid of MAX_EDGE needs a tenth of it; only noise needs more
 _LONGEST_RUN = 255
 
 
 @dataclass(frozen=True, eq=False)
 class VoxelGrid:
-    """A cube of voxels and where it lies.
+    """A cubic voxel grid and its placement.
 
     Attributes:
         occupancy: (d, d, d) indexed [x, y, z].
@@ -121,7 +121,7 @@ def encode_runs(occupancy: Bools) -> bytes:
 
 
 def filled(grid: VoxelGrid) -> VoxelGrid:
-    """The grid with all that its voxels enclose, as for a file that holds the surface alone."""
+    """The grid with its enclosed cavities filled, for files that hold the surface only."""
     size = grid.occupancy.shape[0]
     closed = bits.unpack(bits.flooded_complement(bits.pack(grid.occupancy), size), size)
     return VoxelGrid(closed, grid.translate, grid.scale)
@@ -146,7 +146,7 @@ def isosurface(grid: VoxelGrid, limits: Limits) -> TriangleSoup:
 
 
 def sample_grid(grid: VoxelGrid, positions: Floats) -> Bools:
-    """Whether positions (..., 3) in model coordinates are inside: the trilinear value there is at least a half."""
+    """Whether positions (..., 3) in model coordinates are inside: trilinear occupancy of at least 0.5."""
     from scipy.ndimage import map_coordinates
 
     indices = np.moveaxis(grid.from_model(positions), -1, 0)

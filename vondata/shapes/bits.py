@@ -1,4 +1,4 @@
-"""Voxel grids as bits, 64 voxels of a z row in a word, so that a whole row is filled or counted at once."""
+"""Bit-packed voxel grids: 64 voxels of a z row in a word, with flood fill and morphology on whole words."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def unpack(words: Words, size: int) -> Bools:
 
 
 def flooded_complement(cells: Words, size: int) -> Words:
-    """The cells together with all that they enclose: what a flood from outside cannot reach through faces.
+    """The cells and everything they enclose: the complement of a 6-connected flood from the border.
 
     Args:
         cells: packed (N, N, N) cells that stop the flood.
@@ -47,7 +47,7 @@ def flooded_complement(cells: Words, size: int) -> Words:
 
 @kernel
 def _flood(open_cells: Words, reached: Words, size: int) -> None:
-    """Enters open cells from the grid's border and goes on to their neighbours, there and back, while that is new."""
+    """Floods open cells from the border in alternating sweeps until nothing changes."""
     changed = True
     while changed:
         changed = False
@@ -61,7 +61,7 @@ def _flood(open_cells: Words, reached: Words, size: int) -> None:
 
 @kernel
 def _flood_row(open_cells: Words, reached: Words, x: int, y: int, way: int, size: int) -> bool:
-    """Enters a row from two neighbours, or from everywhere at the border, and fills it; whether that was new."""
+    """Floods one row from its neighbours, or from all sides at the border; returns whether a cell was added."""
     width, last = reached.shape[2], size - 1
     side, other_side = 0 <= x + way <= last, 0 <= y + way <= last
     border = min(x, y) == 0 or max(x, y) == last
@@ -110,7 +110,7 @@ def _fill_down(seeds: np.uint64, cells: np.uint64) -> np.uint64:
 
 
 def opened(cells: Words) -> Words:
-    """The cells of those crosses of five voxels in length that lie wholly in the cells; outside the grid all do."""
+    """Morphological opening with a cross five voxels long; voxels outside the grid count as cells."""
     eroded, opened = np.empty_like(cells), np.empty_like(cells)
     _dilate(~cells, eroded)
     _dilate(~eroded, opened)
@@ -119,7 +119,7 @@ def opened(cells: Words) -> Words:
 
 @kernel
 def _dilate(cells: Words, out: Words) -> None:
-    """Adds to the cells all that lie up to two voxels from one along an axis."""
+    """Dilates by two voxels along each axis."""
     size_x, size_y, width = cells.shape
     for x in range(size_x):
         for y in range(size_y):
@@ -138,9 +138,9 @@ def _dilate(cells: Words, out: Words) -> None:
 
 
 def settle(voted: Words, enclosed: Words) -> Words:
-    """What is enclosed or voted in, after each voxel heard its six neighbours.
+    """One round of a majority filter over the six neighbours, with enclosed voxels fixed.
 
-    Fewer than three filled ones empty it, five or more fill it, so that single specks, streaks and pits go.
+    Fewer than three filled neighbours empty a voxel, five or more fill it, which removes specks, streaks and pits.
     """
     filled = voted | enclosed
     one, two, four = (np.zeros_like(filled) for _ in range(3))  # the bits of the count, for 64 voxels at a time
@@ -155,7 +155,7 @@ def settle(voted: Words, enclosed: Words) -> Words:
 
 
 def _neighbours(words: Words) -> Iterator[Words]:
-    """For each of the six directions, every voxel's neighbour there; nothing beyond the grid."""
+    """The grid shifted by one voxel in each of the six directions, empty outside the grid."""
     for axis in (0, 1):
         for way in (1, -1):
             moved = np.roll(words, way, axis)

@@ -1,8 +1,8 @@
-"""A triangle soup into a mesh worth a volume: welded, without degenerate and duplicate faces, in the object frame.
+"""Cleans a triangle soup: welded vertices, no degenerate or duplicate faces, normalised to the object frame.
 
 The result lies inside the unit sphere around the origin, its bounding box centred there and its farthest vertex just
-under radius 1, so that no viewpoint can cut the object. `Topology` says how the faces of such a mesh hang together:
-open edges, watertightness, connected parts, fins.
+under radius 1, so that no viewpoint clips the object. `Topology` holds the edges of such a mesh; from it follow open
+edges, watertightness, connected components and fins.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def has_outlier(mesh: Mesh) -> bool:
 
 
 def first_of_equal_faces(faces: Integers) -> Integers:
-    """The rows of those faces that are the first on their three vertices, whatever their orientation."""
+    """The rows of the first face on each set of three vertices, regardless of orientation."""
     low, middle, high = np.sort(faces, axis=1).T
     count = np.int64(faces.max() + 1)
     edge = first_of_equal(low * count + middle)
@@ -179,7 +179,7 @@ def _check_extent(vertices: Floats, faces: int) -> tuple[Floats, float]:
 
 
 def _weld(positions: Floats, faces: Integers) -> tuple[Floats, Integers]:
-    """Gives vertices at the same place one number and the position of the first of them."""
+    """Merges vertices at the same position."""
     steps = np.rint((positions + 1.0) * (_WELD_STEPS / 2)).astype(np.int64)
     first = first_of_equal((steps[:, 0] << 42) | (steps[:, 1] << 21) | steps[:, 2])
     return _used(positions, first[faces])
@@ -187,7 +187,7 @@ def _weld(positions: Floats, faces: Integers) -> tuple[Floats, Integers]:
 
 @kernel
 def _has_area(vertices: Floats, faces: Integers) -> Bools:
-    """Whether each triangle is higher over its longest edge than `_FLAT`."""
+    """Whether the height of each triangle over its longest edge exceeds `_FLAT`."""
     right = np.empty(faces.shape[0], np.bool_)
     edges, cross = np.empty((3, 3)), np.empty(3)
     for row in range(faces.shape[0]):
@@ -228,7 +228,7 @@ def _first_of_equal(keys: Integers, table: Integers, first: Integers) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """What edges and faces of a mesh have to do with each other.
+    """Edges of a mesh and the faces on them.
 
     Attributes:
         edges: (f, 3) number of the edge after each corner of each face; two faces share an edge if they share both
@@ -260,7 +260,7 @@ def find_topology(faces: Integers) -> Topology:
 
 
 def find_parts(topology: Topology) -> Integers:
-    """(f,) a number for each face, equal for faces connected over edges; the lowest face of the part."""
+    """(f,) the connected component of each face, named by its lowest face; faces that share an edge are connected."""
     parents = np.arange(len(topology.edges), dtype=np.int64)
     _join(topology.edges, parents)
     return parents

@@ -1,4 +1,4 @@
-"""Unsigned distance from every voxel to a surface: exact near it, nearly so everywhere, or exact everywhere.
+"""Unsigned distance field of a mesh: exact near the surface and close to exact elsewhere, or exact everywhere.
 
 The fast way takes three steps: distances exact to rounding up to three voxels from the surface (`nearest`), the
 nearest points found there spread to all other voxels (`sweeps`), and for every voxel the exact distance to the

@@ -1,4 +1,4 @@
-"""Distances from voxel centres to triangles, eight at a time: in a band around the surface, or where faces are known.
+"""Point-triangle distances, eight voxels at a time: in a band around the surface, or to candidate faces.
 
 Triangles are rows of a table: the plane and the three edges of each, as directions and lengths.
 
@@ -92,7 +92,7 @@ def _triple(table: Singles, face: int, column: int) -> Triple:
 
 @contracted_kernel
 def _frame(table: Singles, face: int) -> Frame:
-    """A triangle's row as numbers that can stay in registers."""
+    """A triangle's row as scalars, which stay in registers."""
     return (
         (_triple(table, face, 0), _triple(table, face, NORMAL)),
         (_triple(table, face, EDGE_01), _triple(table, face, EDGE_01 + ALONG)),
@@ -149,7 +149,7 @@ def _squared(heights: Heights, lengths: Triple) -> Single:
 
 @contracted_kernel
 def mark_band(table: Singles, reach: float, squared: Singles, nearest: Ids) -> None:
-    """Lowers `squared` to the squared distance wherever a triangle is nearer than what stands there.
+    """Rasterises all triangles into the band: lowers `squared` wherever a triangle is nearer.
 
     Args:
         table: (f, 32) from `triangle_table`.
@@ -278,7 +278,7 @@ def closest_points(table: Singles, voxels: Integers, nearest: Ids, points: Singl
 
 @contracted_kernel
 def distances(table: Singles, nearest: Ids, distance: Singles) -> None:
-    """The distance of each voxel to the nearest of the triangles that its block of 2^3 voxels knows.
+    """The distance of each voxel to the nearest of the candidate triangles of its block of 2^3 voxels.
 
     Args:
         table: (f, 32) from `triangle_table`.
@@ -312,7 +312,7 @@ def distances(table: Singles, nearest: Ids, distance: Singles) -> None:
 
 @contracted_kernel
 def _different(nearest: Ids, places: Places, first: np.uint64, faces: Ids) -> int:
-    """Gathers the different triangles of a block; how many these are."""
+    """Collects the distinct triangles of a block; returns their number."""
     count, last = 0, np.int32(-1)
     for lane in range(LANES):
         face = nearest[first + places[lane]]

@@ -1,7 +1,7 @@
 """Inside and outside of a surface that may have holes, by the parity of its crossings with lines of voxels.
 
 A line that crosses a closed surface is inside after an odd number of crossings, whichever way its faces are turned.
-On a broken surface a line may meet a hole; then its number of crossings is odd in all, and the line abstains.
+On a broken surface a line may meet a hole; then its number of crossings is odd in all, and it has no vote.
 
 A direction is three steps of 0, 1 or -1 whose first step that is not 0 is 1. Slanted lines become lines along an axis
 by shearing the mesh, so that every direction runs exactly through voxel centres. Votes are counted for 64 voxels at a
@@ -88,7 +88,7 @@ def _slopes(a: Floats, b: Floats, c: Floats) -> tuple[float, float, bool]:
 
 @kernel
 def _row_of_triangle(points: Floats, face: Integers, v: float) -> tuple[float, float]:
-    """Where the two edges that reach over height v meet it."""
+    """The interval of a triangle's projection at height v."""
     low, high = np.inf, -np.inf
     for corner in range(3):
         start, end = face[corner], face[(corner + 1) % 3]
@@ -126,7 +126,7 @@ class Votes:
 
 
 def add_votes(votes: Votes, crossings: Words, surface: Words, direction: Direction) -> None:
-    """Adds what the lines of one direction say.
+    """Adds the votes of the lines of one direction.
 
     Args:
         votes: the counts, changed in place.
@@ -219,7 +219,7 @@ def _spread_down(word: np.uint64) -> np.uint64:
 
 
 def _count(counters: Words, votes: Words) -> None:
-    """Adds one for each bit that is set: a carry runs through the planes of the counter."""
+    """Increments the counters of all set bits, with ripple carry through the bit planes."""
     for plane in range(len(counters)):
         carry = counters[plane] & votes
         counters[plane] ^= votes
@@ -244,10 +244,10 @@ def _moved(words: Words, x: int, y: int, w: int, by: int) -> np.uint64:
 
 
 def decide(votes: Votes, *, least_inside: int, most_exposed: int) -> Words:
-    """The packed voxels that the votes put inside.
+    """The packed voxels that are inside by the votes.
 
-    At least `least_inside` directions must say so, more than those that deny it, and at most `most_exposed` half
-    lines may see the sky.
+    At least `least_inside` directions must vote for inside, more than vote for outside, and at most `most_exposed`
+    half lines may leave the grid.
     """
     inside, outside = votes.inside, votes.outside
     more: Words = np.zeros(inside.shape[1:], dtype=np.uint64)

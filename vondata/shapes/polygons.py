@@ -1,4 +1,4 @@
-"""Polygons into triangles that cover the same area: concave ones by cutting ears, all others as fans."""
+"""Triangulation of polygons: ear clipping for concave ones, fans for convex ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Scratch = tuple[Floats, Integers]  # a polygon's corners in the plane, and those that are left
 
-# Cutting ears takes time with the square of the corners; larger polygons are not furniture, and get a fan.
+# Ear clipping is quadratic in the number of corners; larger polygons get a fan.
 MAX_EAR_CORNERS = 2000
 
 
@@ -104,7 +104,7 @@ def _triangulate(
 
 @kernel
 def _lay_flat(vertices: Floats, corners: Integers, start: int, count: int, flat: Floats) -> bool:
-    """Looks at a polygon along the axis nearest to its normal (Newell's), so that it runs counter-clockwise.
+    """Projects a polygon along the axis nearest to its Newell normal, so that it runs counter-clockwise.
 
     Returns:
         whether it may be cut as a fan: no triangle around its first corner is turned over.
@@ -142,14 +142,14 @@ def _turn(flat: Floats, a: int, b: int, c: int) -> float:
 
 @kernel
 def _cut_ears(corners: Integers, start: int, count: int, scratch: Scratch, triangles: Integers, row: int) -> None:
-    """Cuts off one triangle after the other that has no corner of the rest inside."""
+    """Clips one ear after the other: a convex corner whose triangle contains no other corner."""
     flat, rest = scratch
     for i in range(count):
         rest[i] = i
     at, tried = 0, 0
     while count >= 3:
         before, here, after = rest[(at + count - 1) % count], rest[at], rest[(at + 1) % count]
-        # After one vain round the polygon crosses itself: any corner is as good as another.
+        # No ear in a whole round: the polygon intersects itself, and any corner is clipped.
         if count == 3 or tried >= count or _is_ear(flat, rest, count, before, here, after):
             triangles[row, 0] = corners[start + before]
             triangles[row, 1] = corners[start + here]
@@ -169,7 +169,7 @@ def _is_ear(flat: Floats, rest: Integers, count: int, a: int, b: int, c: int) ->
         return False
     for i in range(count):
         p = rest[i]
-        # Corners that merely touch, as where a hole is joined to the rim, are in nobody's way.
+        # Coincident corners, as where a hole is joined to the rim, do not block an ear.
         away = not (_same(flat, p, a) or _same(flat, p, b) or _same(flat, p, c))
         if away and _turn(flat, a, b, p) >= 0 and _turn(flat, b, c, p) >= 0 and _turn(flat, c, a, p) >= 0:
             return False

@@ -1,4 +1,4 @@
-"""One model of a collection becomes one prepared shape and one row: the work that the ledger does for each item."""
+"""Prepares one model: read, clean, voxelise, measure, save, and describe it as a row of the manifest."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ShapeSettings:
-    """What decides how a shape comes out.
+    """Settings that determine the result.
 
     Attributes:
         resolution: voxels along an edge, 32 to 256.
@@ -97,7 +97,7 @@ def prepare_shape(item: Item, settings: ShapeSettings, output: Path) -> dict[str
 
 
 def warm_up() -> None:
-    """Compiles all kernels, or loads them from numba's cache; once in the parent saves it in every worker."""
+    """Compiles all kernels, or loads them from numba's cache."""
     from vondata.dataset.distance_codec import decode_distance, encode_distance
     from vondata.shapes.obj import parse_obj
     from vondata.shapes.polygons import TriangleSoup, triangulate

@@ -1,4 +1,4 @@
-"""Mesh files into triangles: the format told by content, limits kept, nothing read outside the file's own folder."""
+"""Reads mesh files of any format: detected by content, within limits, without files outside their folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
+
+import numpy as np
 
 from vondata.shapes.gltf import read_gltf
 from vondata.shapes.obj import parse_obj
@@ -23,7 +25,7 @@ from vondata.types import Rejected, printable
 
 Format = Literal["obj", "off", "ply", "stl", "glb", "gltf", "binvox"]
 
-# What parsers of other people's formats raise when the bytes make no sense to them.
+# What readers raise on malformed input.
 PARSE_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -60,7 +62,8 @@ def read_triangles(content: bytes, path: Path, limits: Limits) -> TriangleSoup:
     if form == "binvox":
         raise Rejected("format_unknown", "a .binvox grid where a mesh was expected")
     try:
-        soup = _read_soup(content, form, path, limits)
+        with np.errstate(all="ignore"):  # vertices that are infinite or NaN are the cleaning's to reject
+            soup = _read_soup(content, form, path, limits)
     except PARSE_ERRORS as error:
         named = printable(str(error)) or type(error).__name__
         raise Rejected("file_corrupt", f"as {form.upper()}: {named[:300]}") from error
@@ -69,7 +72,7 @@ def read_triangles(content: bytes, path: Path, limits: Limits) -> TriangleSoup:
 
 
 def detect_format(content: bytes, path: Path) -> Format:
-    """The format that the bytes show, whatever the file is called.
+    """Detects the format from the content, not from the name.
 
     Raises:
         Rejected: format_unknown, or file_corrupt for a binary STL that is cut off.
@@ -101,7 +104,7 @@ def detect_format(content: bytes, path: Path) -> Format:
 
 
 def _is_binary_stl(content: bytes, path: Path) -> bool:
-    """Whether there are as many bytes as the triangles announced need; more only where else it looks like an STL."""
+    """Whether the size matches the announced triangles; trailing bytes need a name or a header of an STL."""
     count, room = announced_facets(content), facets_with_room(content)
     if len(content) == 84 + 50 * count and len(content) >= 84:
         return True

@@ -1,4 +1,4 @@
-"""Distances that are exact at every voxel, in double precision, from distances that are nearly so.
+"""Refines nearly exact distances to exact ones at every voxel, in double precision.
 
 Positions are in voxels. Blocks of voxels are cut down to a few voxels a side, and each keeps of its parent's
 triangles those that may be nearest to one of its voxels: where D is known at the centre of a block of radius r, they
@@ -91,7 +91,7 @@ def refine(vertices: Floats, faces: Integers, distance: Singles) -> None:
 
 @kernel
 def _refine(triangles: Floats, spheres: Floats, lists: Ids, near: Floats, distance: Singles) -> None:
-    """Goes over the smallest blocks, all those of a larger one in a row, and shortens the lists on the way."""
+    """Visits leaf blocks depth first, and shortens the candidate lists on the way."""
     levels, size = lists.shape[0] - 1, distance.shape[0]
     per_voxel, lengths = 1.0 / (size - 1), np.zeros(levels + 1, np.int64)
     lengths[0] = lists.shape[1]
@@ -138,7 +138,7 @@ def _keep(candidates: Ids, spheres: Floats, centre: tuple[float, float, float], 
 def _refine_block(
     triangles: Floats, candidates: Ids, near: Floats, first: tuple[int, int, int], distance: Singles
 ) -> None:
-    """Holds the voxels of a smallest block against those candidates that a lower bound leaves over.
+    """Compares the voxels of a leaf block with the candidates that pass a lower bound.
 
     As a triangle is convex, it lies behind the plane upright on the way from the centre to its nearest point, so a
     voxel is at least as far from it as from that plane.

@@ -1,10 +1,10 @@
 """The solid inside a surface that may be open or broken.
 
-What no path of free voxels connects with the outside is inside: a flood, right for every surface without holes. Where
-the surface has holes the flood runs in, and lines of voxels are asked instead (see `parity`): a voxel is inside if
-more directions say so than deny it, and little of the sky is seen from it. A shape without a floor, as modellers like
-to leave them, is solid; a bucket is not, since what fills it could be seen. Deep in a bucket little of the sky is
-seen as well, but from nearly everywhere: a cavity is told from an inside with holes by how much of it sees the sky.
+Voxels that a flood from outside cannot reach are inside, which is right for every surface without holes. Where the
+surface has holes the flood leaks in, and votes by parity decide instead (see `parity`): a voxel is inside if more
+directions vote for it than against it, and few half lines from it leave the grid. A shape without a floor is solid; a
+bucket is not, since its inside is visible. Deep in a bucket few half lines leave the grid either, but from nearly
+every voxel: a cavity is told from an inside with holes by the share of its voxels that are visible at all.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
 _MIN_INSIDE = 3  # directions of 13 that must find a voxel inside
-_MAX_EXPOSED = 1  # half lines of the 17 not pointing down that may see the sky through an opening
+_MAX_EXPOSED = 1  # half lines, of the 17 that do not point down, that may leave the grid through an opening
 _LEAK_FRACTION = 0.01
-# The share of a connected part behind holes that sees the sky: vessels have 0.29 and more, an inside that lost a
-# tenth of its surface 0.11 at most. Parts smaller than a cube of this share of the grid's edge are left to the votes.
+# Minimum visible share of a connected component behind holes: vessels have 0.29 and more, a solid that lost a tenth
+# of its surface 0.11 at most. Components smaller than a cube of 1/16 of the grid's edge are left to the votes.
 _MIN_CAVITY_EXPOSED = 0.2
 _CAVITIES_ALONG_EDGE = 16
 
@@ -57,7 +57,7 @@ class Solid:
 
     @property
     def leak(self) -> bool:
-        """Whether holes in the surface lay open more than a hundredth of the inside."""
+        """Whether more than a hundredth of the inside lies behind holes in the surface."""
         return self.leaked_voxels > _LEAK_FRACTION * (self.enclosed_voxels + self.leaked_voxels)
 
 
@@ -88,7 +88,7 @@ def fill_solid(vertices: Floats, faces: Integers, topology: Topology, surface: B
 
 
 def _cavities(behind_holes: Words, exposed: Words) -> Words:
-    """Those connected parts of what lies behind holes that are cavities: seen, in good part, from the sky."""
+    """The connected components behind holes that are cavities: a good part of their voxels is visible."""
     from scipy.ndimage import find_objects, label
 
     size = behind_holes.shape[0]

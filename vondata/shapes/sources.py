@@ -1,4 +1,4 @@
-"""Which models a collection holds: ShapeNetCore trees and plain folders of meshes."""
+"""Finds the models of a collection: ShapeNetCore trees and plain folders of meshes."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Nearest surface points spread from a band around the surface over the whole grid, in two passes.
+"""Propagates nearest surface points from a band around the surface over the whole grid, in two passes.
 
 A voxel far from the surface has nearly the same nearest point as the voxels between it and the surface. The straight
 line from the point to the voxel moves by at most one voxel along the other axes while it moves one along its longest,
-so a point reaches a voxel by such single steps. One pass goes up over the planes across x, one down: every voxel
-tries the points of five voxels in the plane before; within the plane, rows are gone over up and down, each voxel
-trying three of the row before; then the plane is turned and the same is done along its other axis. The voxels of a
-row are worked on side by side, which steps along the row would not allow.
+so a point reaches a voxel by such single steps. One pass goes up over the planes across x, one down: every voxel is
+compared with five voxels in the plane before; within the plane, rows are visited up and down, and every voxel is
+compared with three of the row before; then the plane is transposed and the same is done along its other axis. The
+voxels of a row are processed side by side in vector registers, which steps along the row would not allow.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
 def spread(nearest: Ids, voxels: Integers, points: Singles) -> None:
-    """Gives every voxel the triangle of the nearest point it hears of.
+    """Propagates nearest triangles from the band to all voxels.
 
     Args:
         nearest: (N, N, W) the triangle nearest to a voxel in the band, -1 elsewhere; filled in as far as N.
