@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vonmodel.evaluation.settings import Features, ScoreSettings
     from vonmodel.run_folder import RunFolder
 
-SCORES = ("fid", "kid", "precision_recall", "shapes")
+SCORES = ("fid", "kid", "precision_recall", "consistency", "shapes")
 
 
 def _score_option(flag: str, help: str) -> Callable[[Any], Any]:
@@ -42,6 +42,7 @@ def _score_option(flag: str, help: str) -> Callable[[Any], Any]:
 @_score_option("--fid", "Measure the Fréchet distance between generated images and prepared photos.")
 @_score_option("--kid", "Measure the kernel distance between them.")
 @_score_option("--precision-recall", "Measure precision, recall, density and coverage of generated images.")
+@_score_option("--consistency", "Measure how the colours of surface points differ 15 and 30 degrees apart.")
 @_score_option("--shapes", "Measure how shapes overlap with training shapes, and distances of surface points.")
 @_score_option("--shape-fid", "Measure the Fréchet distance of shapes on the features of a classifier.")
 @option(

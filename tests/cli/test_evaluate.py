@@ -40,14 +40,22 @@ def test_without_a_choice_everything_is_measured(von):
         "fid",
         "kid",
         "precision_recall",
+        "consistency",
         "shapes",
         "shape_points",
     ]
     words = von(*small).stdout
     assert all(
         start in words
-        for start in ("Distance under random features: ", "KID: ", "Images: precision ", "Shapes: ", "Points: ")
+        for start in (
+            "Distance under random features: ",
+            "KID: ",
+            "Images: precision ",
+            "View consistency: ",
+            "Shapes: ",
+        )
     )
+    assert "Points: " in words
     assert said["results"][0]["untrained"] is None
     assert said["metrics"] == "runs/chair/metrics.jsonl"
 

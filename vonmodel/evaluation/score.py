@@ -14,6 +14,7 @@ from vondata import __version__
 from vonmodel.baselines.configs import BASELINES
 from vonmodel.baselines.training import baseline_folder, load_baseline
 from vonmodel.checkpoint import CheckpointInfo, load_model
+from vonmodel.evaluation.consistency import consistency_scores
 from vonmodel.evaluation.features import FeatureNetwork, file_features, inception_features, random_features
 from vonmodel.evaluation.generators import BaselineGenerator, Generator, VonGenerator
 from vonmodel.evaluation.image_metrics import Progress, image_scores
@@ -141,6 +142,8 @@ def _results(
 ) -> Iterator[dict[str, Any]]:
     if settings.images:
         yield from image_scores(generator, extractors.networks, settings, progress)
+    if settings.consistency:
+        yield from consistency_scores(generator, settings, progress)
     if settings.shapes:
         yield from shape_scores(generator, settings, progress)
     if extractors.classifier is not None:

@@ -22,6 +22,7 @@ class ScoreSettings:
         kid: the kernel distance of images.
         precision_recall: precision, recall, density and coverage of images.
         shapes: overlap of generated shapes with training shapes and each other, and distances of surface points.
+        consistency: how colours of surface points differ between viewpoints.
         classifier: file of the classifier on whose features shapes get a Fréchet distance; None measures none.
         features: the network of image features.
         resizing: how images get the size of the network; where None, as the literature does it with this network.
@@ -45,6 +46,7 @@ class ScoreSettings:
     kid: bool = True
     precision_recall: bool = True
     shapes: bool = True
+    consistency: bool = False
     classifier: Path | None = None
     features: Features = "inception"
     resizing: Resize | None = None
@@ -69,4 +71,4 @@ class ScoreSettings:
 
     def shapes_only(self) -> ScoreSettings:
         """The same without scores of images."""
-        return replace(self, fid=False, kid=False, precision_recall=False)
+        return replace(self, fid=False, kid=False, precision_recall=False, consistency=False)

@@ -280,6 +280,25 @@ def _shape_fid_sentence(line: Line) -> str:
     return text + _beside_untrained(line)
 
 
+def _consistency_figures(line: Line) -> list[Figure]:
+    note = f"{line['generated']} objects, seed {line['seed']}; 0 is best: nothing changes when the object is turned."
+    return [
+        Figure(f"{line[f'difference_{angle}']:.3f}", "of 1", f"colour difference at {angle} degrees apart", note)
+        for angle in (15, 30)
+        if line[f"difference_{angle}"] is not None
+    ]
+
+
+def _consistency_sentence(line: Line) -> str:
+    parts = [
+        f"{line[f'difference_{angle}']:.4f} ± {line[f'error_{angle}'] or 0.0:.4f} at {angle} degrees"
+        for angle in (15, 30)
+        if line[f"difference_{angle}"] is not None
+    ]
+    found = " and ".join(parts) or "nothing to compare, as no object has a solid surface"
+    return f"View consistency: mean colour difference {found} ({line['generated']} objects, seed {line['seed']})"
+
+
 def _median_piece(line: Line) -> float | None:
     return float(statistics.median(line["largest_piece"])) if line.get("largest_piece") else None
 
@@ -312,6 +331,19 @@ METRICS: tuple[Metric, ...] = (
         _manifold_figures,
         _manifold_sentence,
         (("precision", "precision ↑", "precision"), ("recall", "recall ↑", "recall")),
+    ),
+    Metric(
+        "consistency",
+        (
+            _number("consistency", "difference_15", "Colour difference 15 degrees apart", "lower is better"),
+            _number("consistency", "difference_30", "Colour difference 30 degrees apart", "lower is better"),
+        ),
+        _consistency_figures,
+        _consistency_sentence,
+        (
+            ("difference_15", "15° difference ↓", "difference_15"),
+            ("difference_30", "30° difference ↓", "difference_30"),
+        ),
     ),
     Metric(
         "shape_fid",
