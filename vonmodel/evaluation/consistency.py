@@ -85,7 +85,7 @@ def view_difference(first: FramedView, second: FramedView, camera: Camera, toler
     """Compares the colours of surface points that both views show.
 
     Every solid pixel of the first view is carried to the second one by its object-space position. It counts where the
-    second view is solid there, and where the surface that it shows is the same one: within `tolerance`, and not hidden.
+    second view is solid there and shows the same surface: within `tolerance`, so that hidden points do not count.
 
     Args:
         first: of the objects.
@@ -111,7 +111,7 @@ def view_difference(first: FramedView, second: FramedView, camera: Camera, toler
 def _pixels_of(
     points: Float[Tensor, "n 3 p"], view: FramedView, camera: Camera
 ) -> tuple[Float[Tensor, "n p"], Float[Tensor, "n p"]]:
-    """Row and column of object-space points in a view's frame, scaled to [-1, 1] from middle to middle of its ends."""
+    """Row and column of object-space points in a view's frame, -1 and 1 the middles of its first and last pixel."""
     forward, left, up = (view.rotations.to(points).mT @ points).unbind(1)
     depth = forward + camera.distance
     found = []
