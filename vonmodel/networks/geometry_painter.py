@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,7 +53,9 @@ class GeometryPainter(nn.Module):
             texture_code: standard normal codes.
 
         Returns:
-            Colours in [-1, 1], also where there is no object: compose them with the silhouette.
+            Colours in [-1, 1], also where there is no object: compose them with the silhouette. In training they may
+            leave the range: a painter that saturates would get no gradient to come back by.
         """
         style = functional.leaky_relu(self.style(texture_code), LEAK)
-        return torch.tanh(self.body(append_code(geometry, texture_code), style))
+        colours: Tensor = self.body(append_code(geometry, texture_code), style)
+        return colours if self.training else colours.clamp(-1.0, 1.0)

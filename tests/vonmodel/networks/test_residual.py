@@ -103,6 +103,19 @@ def test_the_painting_is_fine_at_full_size() -> None:
     assert int(change.argmax()) in {row * 32 + column for row in (10, 11, 12) for column in (19, 20, 21)}
 
 
+def test_colours_keep_their_range_in_use_and_their_gradient_in_training() -> None:
+    painter, (geometry, code) = built("painter"), inputs_of("painter", 32)
+    with torch.no_grad():
+        painter.body.head.bias.fill_(5.0)
+    painter.train()
+    bright = painter(geometry, code)
+    assert bright.amax().item() > 1.0
+    bright.sum().backward()
+    assert painter.body.head.weight.grad is not None
+    assert painter.body.head.weight.grad.abs().sum() > 0
+    assert painter.eval()(geometry, code).amax().item() == 1.0
+
+
 def test_a_block_begins_near_the_identity() -> None:
     block = PlainResidual(8, 8)
     initialise_kaiming(block, torch.Generator().manual_seed(0))
