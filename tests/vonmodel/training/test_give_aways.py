@@ -24,6 +24,8 @@ from vonmodel.model import VonModel
 from vonmodel.presets import PRESETS
 from vonmodel.seeding import numpy_generator
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 # Area under the ROC curve of a statistic as a test of real against generated: 0.5 says nothing, 0 and 1 all. With 30
 # of each its deviation by chance is 0.075.
@@ -32,16 +34,18 @@ TELLING = 0.35
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten procedural chairs, and photos of the same chairs in rooms: what differs is how they were prepared."""
+    """Eight procedural chairs, and photos of them in rooms and on white: only how they were prepared differs."""
     folder = tmp_path_factory.mktemp("both")
-    write_demo(folder / "demo", DemoSettings(chairs=10, cars=0, photos_per_object=6, seed=3))
+    write_demo(folder / "demo", DemoSettings(chairs=8, cars=0, photos_per_object=4, seed=3))
     settings = ShapeSettings(resolution=64)
     prepare_shapes(folder / "demo" / "ShapeNetCore.v2", folder / "data", class_names=["chair"], settings=settings)
     prepare_images(
         folder / "data",
         pix3d=folder / "demo" / "pix3d",
+        photos=folder / "demo" / "photos",
         class_names=["chair"],
         settings=ImageSettings(size=SIZE),
+        match_viewpoints=False,
     )
     return folder / "data"
 
