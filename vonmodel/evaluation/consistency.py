@@ -152,7 +152,7 @@ def consistency_scores(
     found: dict[float, list[ViewDifference]] = {angle: [] for angle in ANGLES_DEG}
     for start in range(0, count, settings.batch_size):
         some = slice(start, start + settings.batch_size)
-        volumes = generate_volumes(model, shapes[some], "largest")
+        volumes = generate_volumes(model, shapes[some])
         codes, angles = textures[some].to(device), viewpoints[some].to(device)
         first = paint_view(model, volumes, codes, angles)
         for angle, differences in found.items():
