@@ -32,7 +32,8 @@ def config(context: click.Context, as_json: bool) -> None:
 
 def _folders(default_map: Any) -> list[dict[str, Any]]:
     paths = default_map.get("paths", {})
-    rows = []
+    rows = list[dict[str, Any]]()
+    value: Any
     for name, default in FOLDERS.items():
         variable = f"VON_{name.upper()}"
         if os.environ.get(variable):

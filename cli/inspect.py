@@ -71,9 +71,9 @@ def _verify(data: Path, as_json: bool) -> None:
 
 
 def _kinds(data: Path, class_name: str) -> list[Kind]:
-    from vondata.dataset.manifest import SUFFIX, manifest_path
+    from vondata.dataset.manifest import DATASET_KINDS, manifest_path
 
-    return [kind for kind in SUFFIX if manifest_path(data, class_name, kind).is_file()]
+    return [kind for kind in DATASET_KINDS if manifest_path(data, class_name, kind).is_file()]
 
 
 def _describe(data: Path, class_name: str, kind: Kind) -> dict[str, Any]:

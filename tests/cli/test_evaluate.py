@@ -228,7 +228,7 @@ def test_a_run_that_cannot_be_written_is_scored_all_the_same(von, tiny_run):
         (tiny_run / name).mkdir()
     result = von("--fid", "--features", "random", "--count", "5")
     assert result.exit_code == 0, result.output
-    assert "Fréchet distance: " in result.stdout
+    assert "Distance under random features: " in result.stdout
     assert "not recorded" in result.stderr
     said = json.loads(von("--fid", "--features", "random", "--count", "5", "--json").stdout)
     assert (said["recorded"], said["page"]) == (False, None)

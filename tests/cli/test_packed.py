@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from voncli.main import main
 
 from vondata.classes import load_class
-from vondata.dataset.manifest import SUFFIX, prepared, read_manifest, write_manifest
+from vondata.dataset.manifest import DATASET_KINDS, prepared, read_manifest, write_manifest
 from vondata.dataset.metadata import PartRecord, record_part
 from vondata.dataset.schema import plain_row
 from vondata.dataset.shape_file import load_shape, save_shape
@@ -34,7 +34,7 @@ def data(tiny_data: Path, tmp_path: Path) -> Path:
     """The tiny dataset with all columns and the record of how it was made."""
     data = tmp_path / "data"
     shutil.copytree(tiny_data, data)
-    for kind in SUFFIX:
+    for kind in DATASET_KINDS:
         frame = read_manifest(data, "chair", kind)
         rows = [plain_row(kind, {"source": f"/x/{row['id']}", **row}) for row in frame.to_dict("records")]
         write_manifest(data, "chair", kind, rows)
@@ -48,7 +48,7 @@ def data(tiny_data: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shards(data: Path, tmp_path: Path) -> Path:
-    write_shards(data, tmp_path / "shards", [("chair", kind) for kind in SUFFIX], shard_bytes=10_000)
+    write_shards(data, tmp_path / "shards", [("chair", kind) for kind in DATASET_KINDS], shard_bytes=10_000)
     return tmp_path / "shards"
 
 

@@ -17,7 +17,7 @@ import pytest
         (("--host", "0.0.0.0"), 2, "--allow-host NAME"),
         (("--host", "no.such.host.invalid", "--allow-host", "x"), 1, "cannot listen on no.such.host.invalid"),
         (("--port", "99999"), 2, "--port"),
-        (("--device", "tpu"), 2, "use auto, cpu, cuda or cuda:N"),
+        (("--device", "tpu"), 2, "use auto, cpu, cuda, cuda:N or mps"),
     ],
 )
 def test_mistakes_are_named(von, arguments, code, says):

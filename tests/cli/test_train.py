@@ -150,7 +150,7 @@ def test_without_data_the_class_must_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_stopped_in_the_middle_it_goes_on_as_if_nothing_had_been(
     number: signal.Signals, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -177,7 +177,63 @@ def test_stopped_in_the_middle_it_goes_on_as_if_nothing_had_been(
         json.loads((run / "checkpoints" / "shape-00000060" / "checkpoint.json").read_text())
         for run in (whole, stopped)
     )
+    assert one.pop("saved") != two.pop("saved")
     assert one == two  # the hash of the weights is part of it
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_saves_as_a_signal_does(tiny_data: Path, tmp_path: Path) -> None:
+    """As `von train | head -1`."""
+    command = [sys.executable, "-m", "voncli", "train", "--class=chair", "--stage=shape", f"--data={tiny_data}"]
+    command += [*SMALL, "--set=shape.steady=100000", "--set=output.log_every=1", "--set=output.save_every=0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [*command, f"--run={tmp_path / 'run'}"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"shape ")
+    process.stdout.close()
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=120) == 130, errors
+    assert b"Traceback" not in errors
+    assert list((tmp_path / "run" / "checkpoints").glob("shape-*/checkpoint.json"))
+
+
+def test_the_studio_runs_beside_the_training(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    class Studio:
+        def __init__(self, command: list[str], **_: object) -> None:
+            assert (tmp_path / "chair" / "config.json").is_file()  # there is a run to open
+            calls.extend(command)
+
+        def terminate(self) -> None:
+            assert list((tmp_path / "chair" / "checkpoints").glob("shape-*"))  # not before the training ended
+            calls.append("terminated")
+
+        def wait(self) -> None:
+            calls.append("waited")
+
+    monkeypatch.setattr("voncli.train.subprocess.Popen", Studio)
+    result = train(tiny_data, tmp_path, "--class=chair", "--stage=shape", "--serve", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert calls[1:6] == ["-m", "voncli", "serve", f"--run={tmp_path / 'chair'}", f"--data={tiny_data}"]
+    assert calls[-2:] == ["terminated", "waited"]
+    assert f"von serve --run {tmp_path / 'chair'}" in result.stderr
+
+
+def test_the_preset_of_a_run_is_named(tiny_data: Path, tmp_path: Path) -> None:
+    from vonmodel.presets import PRESETS
+    from vonmodel.run_folder import RunFolder
+
+    RunFolder(tmp_path / "chair").start(PRESETS["demo"])
+    result = train(tiny_data, tmp_path, "--class=chair", "--preset=published")
+    assert result.exit_code == 2
+    assert "was trained with preset demo: go on with --preset demo" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("minutes", ["nan", "inf", "0", "1e12"])

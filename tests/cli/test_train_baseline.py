@@ -20,7 +20,7 @@ QUICK = [
         "joint.decaying=0",
     ),
     *("--set", "model.texture_base_channels=2", "--set", "model.shape_base_channels=2"),
-    *("--set", "model.image_size=32", "--set", "texture.batch_size=8"),
+    *("--set", "model.image_size=32", "--set", "texture.batch_size=8", "--set", "joint.batch_size=8"),
 ]
 
 

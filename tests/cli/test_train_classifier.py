@@ -22,7 +22,17 @@ def folder(tiny_data, tmp_path, monkeypatch):
 
 
 def von(*arguments):
-    return CliRunner().invoke(main, ["train-classifier", "--steps", "2", "--base-channels", "2", *arguments])
+    small = ("--steps", "2", "--base-channels", "2", "--overwrite")
+    return CliRunner().invoke(main, ["train-classifier", *small, *arguments])
+
+
+def test_a_classifier_is_not_overwritten_unasked(folder):
+    file = folder / "runs" / "shape-classifier.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"ten hours of work")
+    result = CliRunner().invoke(main, ["train-classifier"])
+    assert (result.exit_code, "let --overwrite replace it" in result.stderr) == (2, True)
+    assert file.read_bytes() == b"ten hours of work"
 
 
 def test_accuracy_and_hash_are_told(folder):
@@ -54,7 +64,7 @@ def test_it_sees_what_the_latest_run_draws(folder, tiny_run):
             1,
             "two classes or more apart; only chair is named, and data has prepared shapes of: car",
         ),
-        (("--output", "data"), 1, "--output data is a folder; name a file to write"),
+        (("--output", "data"), 1, "data is a folder; name a file to write"),
         (("--class", "chair", "--class", "unicorn"), 2, "unicorn"),
         (("--resolution", "20"), 1, "resolution is 20"),
         (("--resolution", "64"), 1, "64"),
