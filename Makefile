@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: docs help system system-browser install demo test test-all bench-smoke lint types imports check clean
+.PHONY: docs help system system-browser install demo test test-all test-faults bench-smoke lint types imports check clean
 
 help:
 	@echo "make demo       prepare, train, generate and score the built-in chairs and cars (15 minutes, no GPU)"
 	@echo "make test       the test suite (make test-all: with the slow tests)"
+	@echo "make test-faults   kills, signals, full disks and damaged files, 50 tries of each; prints what was lost or wrong"
 	@echo "make check      lint, types and import direction"
 	@echo "make bench-smoke   the benchmarks, small and once: do they compute the right things (no time is asserted)"
 	@echo "make docs       the documentation site in build/site, with the API reference; a broken link is an error"
@@ -47,6 +48,9 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+test-faults: $(VENV)/.installed-dev
+	VON_FAULT_TRIES=$${VON_FAULT_TRIES:-50} $(BIN)/python -m pytest tests/faults
 
 bench-smoke: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks --smoke

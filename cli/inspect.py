@@ -47,7 +47,7 @@ def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, ve
 
 def _verify(data: Path, as_json: bool) -> None:
     """Prints the damaged files and ends the program with code 1 if there are any."""
-    from voncli.output import ProgressReporter, print_table
+    from voncli.output import ProgressReporter
 
     from vondata.pipeline.verify import verify_dataset
 
@@ -62,9 +62,9 @@ def _verify(data: Path, as_json: bool) -> None:
         damages = list(verify_dataset(data, count))
     if as_json:
         print_json({"data": str(data), "files": files, "damaged": [asdict(damage) for damage in damages]})
-    elif damages:
-        print_table("Damaged", ["file", "found", "remedy"], [[each.file, each.what, each.remedy] for each in damages])
-    else:
+    for each in () if as_json else damages:
+        click.echo(f"{each.file}: {each.what}; {each.remedy}")
+    if not as_json and not damages:
         click.echo(f"{data}: {files:,} prepared files, their manifests and journals are whole.")
     if damages:
         raise click.exceptions.Exit(1)

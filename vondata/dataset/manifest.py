@@ -20,7 +20,7 @@ from vondata.dataset.distributions import (
 )
 from vondata.dataset.schema import manifest_schema, renamed_columns
 from vondata.errors import VonError
-from vondata.io.files import atomic_path, file_sha256
+from vondata.io.files import NotRegularFileError, atomic_path, file_sha256, require_regular
 from vondata.types import Kind
 
 if TYPE_CHECKING:
@@ -198,6 +198,8 @@ def csv_damage(data: Path, class_name: str, kind: Kind) -> str:
     Also empty when the Parquet manifest cannot tell: it is damaged, or of version 0.1.
     """
     path = manifest_path(data, class_name, kind)
+    if not path.is_file():
+        return ""
     try:
         expected = _read_metadata(path).get(CSV_KEY)
     except ManifestDamagedError:
@@ -205,7 +207,10 @@ def csv_damage(data: Path, class_name: str, kind: Kind) -> str:
     if expected is None:
         return ""
     try:
+        require_regular(path.with_suffix(".csv"))
         found = file_sha256(path.with_suffix(".csv"))
+    except NotRegularFileError:
+        return "it is no regular file"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     return "" if found == expected else "its checksum differs from that of the Parquet manifest"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -51,6 +52,10 @@ def require_regular(path: Path) -> None:
         if os.path.lexists(path):
             raise NotRegularFileError(path) from None
         return
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise NotRegularFileError(path) from error
     if not stat.S_ISREG(mode):
         raise NotRegularFileError(path)
 
@@ -106,7 +111,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         sync(temporary)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except IsADirectoryError as error:
+            raise NotRegularFileError(path) from error
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)

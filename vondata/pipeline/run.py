@@ -24,7 +24,7 @@ from vondata.dataset.manifest import manifest_is_current, output_folder, split_o
 from vondata.dataset.metadata import PartRecord, plain_settings, read_dataset
 from vondata.dataset.schema import load_reason, plain_row
 from vondata.errors import VonError
-from vondata.io.files import remove_leftovers
+from vondata.io.files import NotRegularFileError, remove_leftovers
 from vondata.io.fs import DeliveryError, RemoteFolder, fetched
 from vondata.io.scratch import ScratchError
 from vondata.pipeline.executor import ExecutorOptions, Failure, run_tasks
@@ -207,8 +207,9 @@ def _outcome_of_failure(task: PlannedItem, failure: Failure) -> Outcome:
     Raises:
         DataFolderError: it failed because the dataset takes no more files, as every other item would.
         ScratchError: it failed because the temporary folder takes no more files.
+        NotRegularFileError: there is a folder in place of its file.
     """
-    if isinstance(failure.error, ScratchError):
+    if isinstance(failure.error, ScratchError | NotRegularFileError):
         raise failure.error
     if isinstance(failure.error, DeliveryError):
         hint = "put that right, then run again: what is done stays done"

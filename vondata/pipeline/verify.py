@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from vondata.dataset.manifest import (
     SUFFIX,
     ManifestDamagedError,
+    ManifestMissingError,
     csv_damage,
     dataset_classes,
     manifest_path,
@@ -19,10 +21,13 @@ from vondata.dataset.manifest import (
 from vondata.dataset.metadata import FILE_NAME, DatasetFormatError, read_dataset
 from vondata.dataset.shape_file import ShapeFileError, load_shape
 from vondata.dataset.shards import OutputFiles, ShardIndexError, index_path
-from vondata.io.files import ReadableFile
+from vondata.io.files import NotRegularFileError, ReadableFile, require_regular
 from vondata.io.json_file import MAX_JSON_BYTES, JsonFileError, parse_json
 from vondata.pipeline.journal import damaged_lines, journal_path
 from vondata.types import Event, Kind
+
+AGAIN = "remove it and prepare again"
+IRREGULAR = "it is no regular file"
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,12 @@ def verify_dataset(data: Path, on_event: Callable[[Event], None] | None = None) 
     """
     try:
         read_dataset(data)
-    except DatasetFormatError as error:
-        yield Damage(str(data / FILE_NAME), error.message, "remove it and prepare again")
+    except (DatasetFormatError, NotRegularFileError) as error:
+        yield Damage(str(data / FILE_NAME), error.message, AGAIN)
     done = 0
     for class_name in dataset_classes(data):
         for kind in SUFFIX:
-            if not manifest_path(data, class_name, kind).exists():
+            if not os.path.lexists(manifest_path(data, class_name, kind)):
                 continue
             yield from _verify_tables(data, class_name, kind)
             for damage in _verify_outputs(data, class_name, kind):
@@ -69,15 +74,13 @@ def verify_dataset(data: Path, on_event: Callable[[Event], None] | None = None) 
 
 
 def _verify_tables(data: Path, class_name: str, kind: Kind) -> Iterator[Damage]:
-    for offset in damaged_lines(journal_path(data, class_name, kind)):
-        yield Damage(
-            str(journal_path(data, class_name, kind)),
-            f"the line at byte {offset} is damaged",
-            "prepare again: its item is prepared again",
-        )
+    journal, table = journal_path(data, class_name, kind), manifest_path(data, class_name, kind).with_suffix(".csv")
+    if os.path.lexists(journal) and not journal.is_file():
+        yield Damage(str(journal), IRREGULAR, AGAIN)
+    for offset in damaged_lines(journal):
+        yield Damage(str(journal), f"the line at byte {offset} is damaged", "prepare again, which drops it")
     if what := csv_damage(data, class_name, kind):
-        table = manifest_path(data, class_name, kind).with_suffix(".csv")
-        yield Damage(str(table), what, "remove it and prepare again")
+        yield Damage(str(table), what, AGAIN)
 
 
 def _verify_outputs(data: Path, class_name: str, kind: Kind) -> Iterator[Damage | None]:
@@ -85,23 +88,30 @@ def _verify_outputs(data: Path, class_name: str, kind: Kind) -> Iterator[Damage 
     try:
         rows = prepared(read_manifest(data, class_name, kind))
     except ManifestDamagedError as error:
-        yield Damage(str(manifest_path(data, class_name, kind)), error.message, "remove it and prepare again")
+        yield Damage(str(manifest_path(data, class_name, kind)), error.message, AGAIN)
+        return
+    except ManifestMissingError:  # something has its name
+        yield Damage(str(manifest_path(data, class_name, kind)), IRREGULAR, AGAIN)
         return
     try:
         files = OutputFiles(data, class_name, kind)
     except ShardIndexError as error:
         yield Damage(str(index_path(data, class_name, kind)), error.message, str(error.hint))
         return
-    again = "write the shards again" if files.are_sharded else "remove it and prepare again"
+    again = "write the shards again" if files.are_sharded else AGAIN
     known = rows["output_sha256"] if "output_sha256" in rows else [None] * len(rows)
     for id, sha256 in zip(rows["id"], known, strict=True):
         name = f"{id}{SUFFIX[kind]}"
         try:
             file = files[id]
             name = str(file)
+            if isinstance(file, Path):
+                require_regular(file)
             what = _damage(file, sha256 if isinstance(sha256, str) else None, kind)
         except FileNotFoundError:
             what = "it is missing"
+        except NotRegularFileError:
+            what = IRREGULAR
         except OSError as error:
             what = f"it cannot be read: {error.strerror or error}"
         yield Damage(name, what, again) if what else None
