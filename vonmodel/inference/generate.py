@@ -52,6 +52,7 @@ def write_shape(
         mesh=f"{folder.name}/mesh.glb" if len(mesh.faces) else None,
         faces=len(mesh.faces),
         largest_piece=shape.largest_piece,
+        score=session.realness(shape),
         views=views,
     )
     return written, viewer_mesh(mesh)

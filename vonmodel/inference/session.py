@@ -330,6 +330,11 @@ class ModelSession:
             mean: Tensor = self.source.model.texture_encoder(image[None].to(self.device))[0]
         return mean[0].cpu()
 
+    def realness(self, shape: Shape) -> float:
+        """The shape critic's score of a shape on the model's own grid: larger is more real, to be compared only."""
+        with torch.no_grad():
+            return float(self.source.model.shape_critic(shape.volume[None])[0])
+
     def mesh(self, shape: Shape, level: float | None = None) -> SurfaceMesh:
         """The closed surface of a shape; without faces where nothing exceeds the level."""
         return surface_mesh(

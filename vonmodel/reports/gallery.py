@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +47,7 @@ class GeneratedShape:
         mesh: its surface as GLB; None where the volume has no surface at the level.
         faces: triangles of the surface.
         largest_piece: share of what was generated that lies in its largest piece.
+        score: the shape critic's, larger for what it takes for more real.
         views: its pictures, one entry for every viewpoint.
     """
 
@@ -56,6 +56,7 @@ class GeneratedShape:
     mesh: str | None
     faces: int
     largest_piece: float
+    score: float
     views: tuple[ViewFiles, ...]
 
 
@@ -99,11 +100,8 @@ class Gallery:
 
     @property
     def best_first(self) -> tuple[GeneratedShape, ...]:
-        """The shapes that hang together first, and of those first the ones with the most usual codes.
-
-        The length of a code says how far it lies from the middle of what the model was trained with.
-        """
-        return tuple(sorted(self.shapes, key=lambda shape: (shape.largest_piece < WHOLE, math.hypot(*shape.code))))
+        """The shapes that hang together first, and of those first the ones that the shape critic takes for real."""
+        return tuple(sorted(self.shapes, key=lambda shape: (shape.largest_piece < WHOLE, -shape.score)))
 
     def save(self, folder: Path) -> None:
         """Writes the JSON file beside the pictures."""
@@ -191,7 +189,7 @@ def _summary(gallery: Gallery) -> str:
     )
     summary = " × ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
     if len(gallery.shapes) > 1:
-        summary += ", best first: what hangs together, and of that what is most usual"
+        summary += ", best first: what hangs together, and of that what the shape critic takes for real"
     if gallery.checkpoint["stage"] == "shape":
         summary += ". The textures are those of untrained networks: this checkpoint is of the shape stage."
     return summary

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vonmodel.builtin import first_seed_of
 from vonmodel.checkpoint import CheckpointError, CheckpointInfo, read_info
 from vonmodel.config import STAGES, ConfigError
 from vonmodel.inference.sampling import SamplingOptions
@@ -131,7 +132,11 @@ class ModelCache:
             config = RunFolder(self.run).config()
         except (RunError, ConfigError, OSError) as error:
             return described | {"class": self.run.resolve().name, "model": None, "problems": [str(error)]}
-        return described | {"class": config.class_name, "model": dataclasses.asdict(config.model)}
+        return described | {
+            "class": config.class_name,
+            "model": dataclasses.asdict(config.model),
+            "first_seed": first_seed_of(self.run),
+        }
 
     def _newest(self) -> str:
         found = self.checkpoints()

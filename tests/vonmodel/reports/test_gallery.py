@@ -75,6 +75,7 @@ def gallery(shapes=2, views=3, textures=2, **changes):
             mesh=f"shape-{index + 1:02d}/mesh.glb",
             faces=1234,
             largest_piece=1.0,
+            score=0.0,
             views=tuple(
                 ViewFiles(
                     f"shape-{index + 1:02d}/view-{view}-silhouette.png",
@@ -200,16 +201,16 @@ def test_the_page_counts_in_words(shapes):
     assert f"{shapes} shape{'s' if shapes > 1 else ''} × 1 viewpoint × 1 texture" in text
 
 
-def test_the_page_begins_with_what_hangs_together_and_is_usual(tmp_path):
+def test_the_page_begins_with_what_hangs_together_and_looks_real(tmp_path):
     made = gallery(shapes=3)
-    loose, unusual, usual = made.shapes
+    loose, strange, real = made.shapes
     shapes = (
-        dataclasses.replace(loose, largest_piece=0.7, code=(0.1, 0.0)),
-        dataclasses.replace(unusual, code=(3.0, 4.0)),
-        dataclasses.replace(usual, code=(1.0, 1.0)),
+        dataclasses.replace(loose, largest_piece=0.7, score=9.0),
+        dataclasses.replace(strange, score=-3.0),
+        dataclasses.replace(real, score=2.0),
     )
     made = dataclasses.replace(made, shapes=shapes)
     assert [each.name for each in made.best_first] == ["shape-03", "shape-02", "shape-01"]
     html = write_page(tmp_path, made, []).read_text("utf-8")
     assert html.index('id="shape-03"') < html.index('id="shape-02"') < html.index('id="shape-01"')
-    assert "best first: what hangs together, and of that what is most usual" in html
+    assert "best first: what hangs together, and of that what the shape critic takes for real" in html

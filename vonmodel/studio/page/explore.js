@@ -161,6 +161,7 @@ export class Explore {
       state.checkpoint = undefined;
     }
     state.checkpoint ??= names.at(-1);
+    if (hash.length < 2) state.shape = String(this.run.first_seed ?? state.shape);  // no link: a shape worth a look
     this.say(complaints.join(" "));
     return state;
   }
