@@ -52,6 +52,13 @@ STUDIO_PORT = 8765
     heading="Server",
     help="Let browsers call the studio by this name besides this machine's own; repeat for more.",
 )
+@option(
+    "--token/--no-token",
+    default=False,
+    show_default=True,
+    heading="Server",
+    help="Require the access token of the printed address; other machines always need it.",
+)
 @run_options
 @device_option
 @sampling_options
@@ -88,6 +95,7 @@ def serve(as_json: bool, open_browser: bool, **options: Any) -> None:
             host=options["host"],
             port=options["port"],
             allowed_hosts=options["allowed_hosts"],
+            token=options["token"],
         )
         try:
             asyncio.run(serve_studio(settings, ready))
