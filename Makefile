@@ -40,8 +40,10 @@ demo: $(VENV)/.installed
 	cd $(DEMO) && ../$(BIN)/von prepare shapenet
 	cd $(DEMO) && ../$(BIN)/von prepare images
 	cd $(DEMO) && ../$(BIN)/von train --class chair
-	cd $(DEMO) && ../$(BIN)/von evaluate --fid
-	cd $(DEMO) && ../$(BIN)/von generate
+	cd $(DEMO) && ../$(BIN)/von evaluate --fid --all-checkpoints
+	cd $(DEMO) && ../$(BIN)/von generate --overwrite
+	@echo
+	@echo "To explore the model by hand:   cd $(DEMO) && ../$(BIN)/von serve --open"
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow and not gpu"

@@ -22,6 +22,7 @@ NEXT_COMMANDS = (
     "von train --class chair",
     "von evaluate --fid",
     "von generate",
+    "von serve --open",
 )
 
 

@@ -289,7 +289,7 @@ ADVICE: Mapping[str, str] = {
     "ShardTargetError": "--output",
     "StageBegunError": "--run names another one",
     "StageOrderError": "leave --stage out, or --stage {before}",
-    "TargetTakenError": "--overwrite, or --output",
+    "TargetTakenError": "--overwrite",
     "UnfitWorkersError": "--scheduler",
     "WeightsMissingError": "--download fetches them, --inception-weights names a file, --features random needs none",
     "WorkersNotStartedError": "--workers 0",

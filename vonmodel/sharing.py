@@ -101,11 +101,12 @@ def push_run(
         staged = Path(scratch)
         (staged / CARD).write_text(model_card(config, info, read_metrics(run, info.sha256), place), "utf-8")
         sources = {CARD: staged / CARD} | _files_of(run, info)
-        listed = {name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for name, file in sources.items()}
+        sizes = {name: file.stat().st_size for name, file in sources.items()}
+        listed = {name: {"bytes": sizes[name], "sha256": _sha256(file)} for name, file in sources.items()}
         about = {"format": FORMAT, "von": __version__, "class": config.class_name, "checkpoint": info.name}
         (staged / MANIFEST).write_text(json.dumps(about | {"files": listed}, indent=1) + "\n", "utf-8")
         _send(sources | {MANIFEST: staged / MANIFEST}, place, on_file)
-    return SharedRun(place, config.class_name, info.name, sum(each["bytes"] for each in listed.values()))
+    return SharedRun(place, config.class_name, info.name, sum(sizes.values()))
 
 
 def pull_run(place: str, target: Path, *, overwrite: bool = False, on_file: OnFile | None = None) -> SharedRun:
