@@ -1,1 +1,1 @@
-"""The page that shows a prepared dataset."""
+"""The report: an HTML page of a prepared dataset."""

@@ -1,4 +1,4 @@
-"""The page of a prepared dataset: counts, distributions and a picture of every item, to look at without a server."""
+"""The HTML page of a prepared dataset: counts, distributions and a picture of every item, opened from the disk."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,15 +34,16 @@ from vondata.types import Event, Kind
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jinja2 import Template
 
-MAX_LISTED = 20_000  # rows of one part on the page; counts and histograms are of all
-OWN_PROCESSES_FROM = 100  # thumbnails for which starting processes pays
+MAX_LISTED = 20_000  # rows of one part on the page; counts and histograms cover all rows
+OWN_PROCESSES_FROM = 100  # thumbnails above which worker processes are started
 DRAW_TIMEOUT_S = 60.0
 HISTOGRAMS: dict[Kind, tuple[str, ...]] = {
     "shapes": ("faces", "fill", "seconds"),
     "images": ("azimuth_deg", "elevation_deg"),
 }
-# What a tile says below the name, with a short label.
+# Columns shown on a tile below the name, with a short label.
 SUMMARY: dict[Kind, dict[str, str]] = {
     "shapes": {"faces": "faces", "fill": "fill"},
     "images": {"azimuth_deg": "az", "elevation_deg": "el", "viewpoint_confidence": "sure"},
@@ -80,12 +82,12 @@ class _Part:
 
 
 def write_report(data: Path, *, workers: int = 0, on_event: Callable[[Event], None] | None = None) -> Path:
-    """Writes or refreshes `report/index.html`; pictures are drawn only where they are missing or outdated.
+    """Writes or updates `report/index.html`; thumbnails are drawn only where they are missing or outdated.
 
     Args:
         data: folder of the dataset.
-        workers: processes for drawing.
-        on_event: told of the drawing.
+        workers: processes that draw thumbnails.
+        on_event: called with the progress of drawing.
 
     Returns:
         the page.
@@ -125,10 +127,23 @@ def _write_page(
     with atomic_path(folder / "data.js") as temporary:
         text = json.dumps(document, separators=(",", ":"), allow_nan=False)
         temporary.write_text(f"window.VON_DATASET = {text};\n", "utf-8")
-    for name in ("page.css", "page.js", "index.html"):
+    for name in ("page.css", "page.js"):
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes((files("vondata.report") / "page" / name).read_bytes())
+    with atomic_path(folder / "index.html") as temporary:
+        classes = sorted({part.class_name for part in parts})
+        temporary.write_text(_template().render(document, classes=classes), "utf-8", "backslashreplace")
     return folder / "index.html"
+
+
+@cache
+def _template() -> Template:
+    """The page around the data; text in it is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("vondata.report", "page")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    return environment.get_template("index.html.jinja")
 
 
 def _read_part(data: Path, class_name: str, kind: Kind) -> _Part:
@@ -137,7 +152,7 @@ def _read_part(data: Path, class_name: str, kind: Kind) -> _Part:
 
 
 def _choose_listed(frame: pd.DataFrame) -> pd.DataFrame:
-    """All rows, or of very many an even choice of half prepared and half rejected ones."""
+    """All rows, or MAX_LISTED evenly chosen ones, at most half of them rejected."""
     if len(frame) <= MAX_LISTED:
         return frame
     is_prepared = frame["status"] == "prepared"
@@ -151,7 +166,7 @@ def _thin_out(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def _thumbnails(data: Path, part: _Part) -> Iterator[Thumbnail]:
-    """The pictures of a part that have to be drawn; prepared photos are pictures themselves, if not in shards."""
+    """The thumbnails of a part; prepared photos are shown themselves, unless they lie in shards."""
     if part.kind == "shapes" or part.files.are_sharded:
         for id in prepared(part.listed)["id"]:
             yield Thumbnail(part.kind, part.files[id], _thumbnail_path(data, part, id))
@@ -179,7 +194,7 @@ def _draw(thumbnails: list[Thumbnail], workers: int, on_event: Callable[[Event],
 
 
 def _describe(data: Path, part: _Part) -> dict[str, Any]:
-    """A part for the page's script."""
+    """A part as JSON for the page's script."""
     frame, rejected = part.frame, part.frame[part.frame["status"] == "rejected"]
     columns = [column for column in known_columns(part.kind) if column.name not in LEFT_OUT]
     columns = [column for column in columns if column.name in frame.columns]
@@ -238,7 +253,7 @@ def _rows(data: Path, part: _Part, names: Iterable[str]) -> Iterator[list[Any]]:
 
 
 def _picture(data: Path, part: _Part, id: str, status: str) -> str | None:
-    """The picture's path as the page needs it, relative to its own folder."""
+    """The path of a row's picture relative to the page; None without one."""
     if part.kind == "images" and status == "prepared" and not part.files.are_sharded:
         return f"../{part.class_name}/images/{id}.png"
     path = _thumbnail_path(data, part, id)

@@ -1,4 +1,4 @@
-"""Small pictures of prepared shapes, drawn from their voxels alone, and of photos that were left out."""
+"""Thumbnails: shaded views of prepared shapes, drawn from their voxels, and reduced rejected photos."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_PHOTO_PIXELS = 64_000_000
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture to draw: of the prepared shape, or of the photo, in `source`."""
+    """A thumbnail to draw, of the prepared shape or the photo in `source`."""
 
     kind: Kind
     source: ReadableFile | RemoteFile
@@ -59,7 +59,7 @@ class Thumbnail:
 
 
 def draw_thumbnail(thumbnail: Thumbnail) -> bool:
-    """Draws a picture; False when the source is not there or cannot be drawn."""
+    """Draws a thumbnail; False when its source is missing or damaged."""
     from PIL import Image
 
     try:
@@ -122,16 +122,16 @@ def _boundary(occupancy: npt.NDArray[np.bool_]) -> npt.NDArray[np.floating]:
 
 
 def _nearness(points: Floats, spacing: float, azimuth: float, elevation: float) -> npt.NDArray[np.float32]:
-    """How near the object is at each sample (size, size), in object units; NaN beside it. Angles in radians."""
+    """Nearness to the viewer at each sample (size, size), in object units; NaN beside the object. Angles in radians."""
     towards = camera_direction(np.array(azimuth), np.array(elevation))
     right = np.cross(-towards, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
     up = np.cross(right, -towards)
     near = points @ towards
-    order = np.argsort(near)  # the nearest voxel is written last and stays
+    order = np.argsort(near)  # the nearest voxel is written last
     row, column = (1.0 - points @ up)[order] * SAMPLES / 2, (1.0 + points @ right)[order] * SAMPLES / 2
     side = spacing * SAMPLES / 2
-    reach = np.arange(np.ceil(1.4 * side)) - 0.7 * side  # a voxel seen from its edge is that much wider
+    reach = np.arange(np.ceil(1.4 * side)) - 0.7 * side  # a voxel seen along its diagonal is that much wider
     down, across = (offset.ravel() for offset in np.meshgrid(reach, reach))
     picture = np.full((SAMPLES, SAMPLES), np.nan, dtype=np.float32)
     i = (row[:, None] + down).astype(int).clip(0, SAMPLES - 1)
@@ -145,7 +145,7 @@ def _shade(near: npt.NDArray[np.float32], spacing: float) -> npt.NDArray[np.uint
     import cv2
 
     inside = np.isfinite(near)
-    # The steps of the voxels are smoothed away, edges of the object are kept.
+    # Smooths the steps between voxels and keeps the edges of the object.
     smooth = cv2.bilateralFilter(np.where(inside, near, -4.0).astype(np.float32), 11, 2.5 * spacing, 3.0)
     slope = [-_smaller_step(smooth, axis) * SAMPLES / 2 for axis in (0, 1)]
     length = np.sqrt(1.0 + slope[0] ** 2 + slope[1] ** 2)
@@ -159,7 +159,7 @@ def _shade(near: npt.NDArray[np.float32], spacing: float) -> npt.NDArray[np.uint
 
 
 def _smaller_step(picture: Floats, axis: int) -> Floats:
-    """The difference to the neighbour before or behind, whichever is smaller: no slope across an edge."""
+    """The smaller of the differences to both neighbours, so that no slope is seen across an edge."""
     step = np.diff(picture, axis=axis)
     pad = [(0, 0), (0, 0)]
     pad[axis] = (0, 1)

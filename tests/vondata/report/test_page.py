@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -222,3 +223,21 @@ def test_the_page_comes_alive_in_a_browser(data: Path, tmp_path: Path) -> None:
     assert done.stdout.count('class="tile"') == 3
     assert "2 of 3 prepared" in done.stdout.replace("<small>", "").replace("</small>", "")
     assert "<title>broken</title>" not in done.stdout
+
+
+def test_text_on_the_page_is_escaped(tmp_path: Path) -> None:
+    data = tmp_path / "<img src=x onerror=alert(1)> & \udcff"
+    write_manifest(data, "chair", "shapes", [])
+    html = write_report(data).read_text("utf-8")
+    assert "<img" not in html
+    assert "&lt;img src=x onerror=alert(1)&gt; &amp; " in html
+    assert "<title>chair · VON dataset</title>" in html
+
+
+def test_without_a_script_the_page_has_the_counts(tmp_path: Path) -> None:
+    rows = [row("shapes", "a", faces=1), row("shapes", "b", status="rejected", reason="empty_mesh")]
+    write_manifest(tmp_path, "chair", "shapes", rows)
+    html = write_report(tmp_path).read_text("utf-8")
+    table = html[html.index("<noscript>") : html.index("</noscript>")]
+    cells = re.findall(r"<td>(.*?)</td>", table)
+    assert cells == ["chair", "shapes", "2", "1", "empty_mesh 1"]
