@@ -1,7 +1,7 @@
-"""How the values of a manifest are spread: histograms of a column and of viewpoints.
+"""Histograms of a manifest: of one column, and of viewpoints.
 
-A viewpoint counts when it is annotated, or matched with enough confidence. What the manifest of a class keeps is fine
-enough to draw new viewpoints from; the page shows coarser cells.
+Viewpoints are counted when they are annotated, or matched with enough confidence. The histogram in a class's manifest
+is fine enough to sample viewpoints from; the report shows coarser cells.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Floats = npt.NDArray[np.floating]
 Numbers = npt.NDArray[np.integer] | npt.NDArray[np.floating]
 
 BINS = 24
-LOGARITHMIC_FROM = 50.0  # ratio of the 99th to the 1st percentile from which steps are taken in ratios
+LOGARITHMIC_FROM = 50.0  # ratio of the 99th to the 1st percentile above which bins are logarithmic
 AZIMUTH_EDGES_DEG = np.arange(-180, 181, 15)
 ELEVATION_EDGES_DEG = np.arange(-30, 91, 10)
 FINE_AZIMUTH_EDGES_DEG = np.arange(-180.0, 180.1, 5.0)
 FINE_ELEVATION_EDGES_DEG = np.arange(-90.0, 90.1, 2.5)
-MIN_CONFIDENCE = 0.6  # of a matched viewpoint: what is more likely wrong is worse than no viewpoint
+MIN_CONFIDENCE = 0.6  # of a matched viewpoint; a less certain one is treated as unknown
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ViewpointHistogram:
     counts: npt.NDArray[np.int64]
 
     def sample(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-        """(count, 2) azimuth and elevation in degrees: a cell by its count, anywhere in it with the same chance."""
+        """(count, 2) azimuth and elevation in degrees: a cell with probability by its count, uniform in the cell."""
         cells = np.argwhere(self.counts)
         weights = self.counts[tuple(cells.T)].astype(np.float64)
         azimuth, elevation = cells[rng.choice(len(cells), size=count, p=weights / weights.sum())].T
@@ -71,7 +71,7 @@ class ViewpointHistogram:
 
 
 def histogram(values: Floats) -> Histogram | None:
-    """Spreads values (n,), some of which may be NaN, over at most 24 intervals; None when there are none.
+    """The histogram of values (n,), some of which may be NaN, in at most 24 bins; None without finite values.
 
     Intervals are equal in width, or in ratio when the values are positive and span more than a factor of 50.
     """
@@ -95,7 +95,7 @@ def viewpoint_histogram(
     azimuth_edges: Numbers = AZIMUTH_EDGES_DEG,
     elevation_edges: Numbers = ELEVATION_EDGES_DEG,
 ) -> ViewpointHistogram | None:
-    """Counts the known ones of viewpoints (n,), by default as the page shows them; None when there are none."""
+    """The histogram of the known ones of viewpoints (n,), by default in the report's cells; None without any."""
     known = np.isfinite(azimuth_deg) & np.isfinite(elevation_deg)
     if not known.any():
         return None
@@ -108,7 +108,7 @@ def viewpoint_histogram(
 def known_viewpoints(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     """(n, 2) azimuth and elevation in degrees of rows of an images manifest.
 
-    NaN where nobody knows, and where a match is less confident than `MIN_CONFIDENCE`.
+    NaN where it is unknown, and where a match is less confident than `MIN_CONFIDENCE`.
     """
     viewpoints = np.array(rows[["azimuth_deg", "elevation_deg"]], dtype=np.float64)
     if "viewpoint_confidence" in rows:

@@ -1,4 +1,4 @@
-"""What the columns of a manifest mean and the closed list of reasons, read from `manifests/`."""
+"""The schema of manifests: columns and the closed list of rejection reasons, read from `manifests/`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vondata.types import Kind, printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CLOCK_DIGITS = 6  # of seconds; clocks tell no more
+CLOCK_DIGITS = 6  # of seconds: the resolution of clocks
 
 DType = Literal["string", "int", "float", "bool"]
 

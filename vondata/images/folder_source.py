@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vondata.classes import ObjectClass, known_classes
 from vondata.images.photo_files import describe_bytes, photo_format
-from vondata.io.listing import CollectionMissingError, relative_id, why_not_usable
+from vondata.io.listing import CollectionMissingError, relative_id, walk_files, why_not_usable
 from vondata.types import Item, printable
 
 # Names under which a file is taken for a photo whatever its bytes are: a row says why it cannot be used.
@@ -75,19 +75,10 @@ def _folder_items(folder: Path, class_name: str, collection: str) -> Iterator[It
         )
 
     unreadable = list[OSError]()
-    for path in _walk(folder, unreadable):
+    for path in walk_files(folder, PHOTO_SUFFIXES, unreadable):
         yield item(path, _why_not_photo(path, folder))
     for error in unreadable:
         yield item(Path(os.fsdecode(error.filename)), ("source_unreadable", printable(str(error))))
-
-
-def _walk(folder: Path, unreadable: list[OSError]) -> Iterator[Path]:
-    """Files under a folder that are not hidden, ordered by path, and empty folders that are named like a photo."""
-    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
-        if not folders and not names and Path(parent).suffix.lower() in PHOTO_SUFFIXES:
-            yield Path(parent)
 
 
 def _why_not_photo(path: Path, folder: Path) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""Files that lie behind a URL, s3://bucket/key or any other that fsspec knows: fetched before work, sent after it."""
+"""Remote files and folders, s3://bucket/key or any other URL of fsspec: opened, fetched, sent and removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vondata.io.scratch import ScratchError, scratch_errors, scratch_folder
 from vondata.types import Item, Rejected
 
 MAX_INPUT_BYTES = 2 << 30  # of one input file; a larger one is no mesh or photo
-# Packages that fsspec asks for, with the extra of ours that brings them.
+# URL schemes whose fsspec package comes with an extra of this project.
 EXTRAS = {
     "s3": "visual-object-networks[s3]",
     "s3a": "visual-object-networks[s3]",
@@ -28,15 +28,15 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 class RemoteError(VonError, RuntimeError):
-    """A URL that cannot be used; the message says why and what to do."""
+    """A URL cannot be used; the message says why."""
 
 
 class DeliveryError(VonError, OSError):
-    """An output that did not reach its URL.
+    """An output could not be written to its URL.
 
     Args:
-        number: the error's number, as of OSError.
-        message: what did not arrive, and why.
+        number: errno, as of OSError.
+        message: which file, and why.
     """
 
     def __init__(self, number: int | None, message: str) -> None:
@@ -50,12 +50,12 @@ class DeliveryError(VonError, OSError):
 
 
 class StoreError(RemoteError, OSError):
-    """A store that cannot be reached, or that lets nobody in without credentials."""
+    """An object store cannot be reached, or needs credentials."""
 
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """A folder behind a URL, such as s3://bucket/data; made by `folder_of`."""
+    """A folder at a URL, such as s3://bucket/data; see `folder_of`."""
 
     url: str
 
@@ -68,7 +68,7 @@ class RemoteFolder:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file behind a URL, opened as any other."""
+    """A file at a URL, opened as any other file."""
 
     url: str
 
@@ -76,10 +76,10 @@ class RemoteFile:
         return self.url
 
     def open(self, mode: Literal["rb"] = "rb") -> io.BytesIO:
-        """The bytes, read at once.
+        """The bytes, read into memory.
 
         Raises:
-            OSError: they cannot be read, or are too many.
+            OSError: they cannot be read, or are more than MAX_INPUT_BYTES.
         """
         system, path = file_system(self.url)
         with store_errors(self.url):
@@ -89,12 +89,12 @@ class RemoteFile:
 
 
 def is_url(place: str) -> bool:
-    """Whether this is a URL rather than a path."""
+    """Whether this is a URL, not a path."""
     return _URL.match(place) is not None
 
 
 def folder_of(place: str) -> Path | RemoteFolder:
-    """A path as Path, also one written as file:// URL, and any other URL as RemoteFolder."""
+    """A path or file:// URL as Path, any other URL as RemoteFolder."""
     if not is_url(place):
         return Path(place)
     if place.startswith("file://"):
@@ -106,13 +106,13 @@ def file_system(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL and the path in it.
 
     Raises:
-        RemoteError: nothing knows this kind of URL, or the package for it is missing.
+        RemoteError: no file system is known for this scheme, or its package is missing.
     """
     import fsspec
 
     scheme = url.partition("://")[0].lower()
     try:
-        # Listings are looked up once in a run and must not be those of an earlier one.
+        # Listings are read once in a run and must not come from an earlier one.
         return _file_system(scheme), str(fsspec.core.strip_protocol(url))
     except ImportError as error:
         extra = EXTRAS.get(scheme)
@@ -124,24 +124,24 @@ def file_system(url: str) -> tuple[Any, str]:
 
 @contextmanager
 def store_errors(place: object) -> Iterator[None]:
-    """Makes errors of a store's own package, which know of no OSError, errors as of every other file.
+    """Turns errors of a store's own package, which are no OSErrors, into StoreErrors.
 
     Args:
         place: URL that is read or written.
 
     Raises:
-        StoreError: the store cannot be reached, or wants credentials.
+        StoreError: the store cannot be reached, or needs credentials.
     """
     try:
         yield
-    except _own_errors() as error:
+    except _package_errors() as error:
         raise StoreError(
             f"{place} cannot be reached: {error}; credentials and endpoint are the store's own"
         ) from error
 
 
-def _own_errors() -> tuple[type[Exception], ...]:
-    package = sys.modules.get("botocore.exceptions")  # which nothing but a store of this kind has imported
+def _package_errors() -> tuple[type[Exception], ...]:
+    package = sys.modules.get("botocore.exceptions")  # imported by stores of this kind alone
     return () if package is None else (package.BotoCoreError,)
 
 
@@ -162,7 +162,7 @@ def exists(place: str) -> bool:
 
 
 def fetch(url: str, target: Path) -> bool:
-    """Copies a file to this machine; False when it is not there.
+    """Copies a remote file to this machine; False when it does not exist.
 
     Raises:
         OSError: it cannot be read.
@@ -178,10 +178,10 @@ def fetch(url: str, target: Path) -> bool:
 
 
 def deliver(source: Path, url: str) -> None:
-    """Copies a file of this machine to a URL, where it appears whole or not at all.
+    """Copies a local file to a URL, where it appears atomically.
 
     Raises:
-        DeliveryError: it did not arrive.
+        DeliveryError: it could not be written.
     """
     system, path = file_system(url)
     try:
@@ -193,7 +193,7 @@ def deliver(source: Path, url: str) -> None:
 
 
 def remove(place: str) -> None:
-    """Removes a file at a path or URL if it is there."""
+    """Removes a file at a path or URL if it exists."""
     if not is_url(place):
         Path(place).unlink(missing_ok=True)
         return
@@ -205,9 +205,9 @@ def remove(place: str) -> None:
 
 @contextmanager
 def fetched(item: Item) -> Iterator[Item]:
-    """The item with all of its inputs on this machine's disk, for as long as the block lasts.
+    """The item with local copies of its remote inputs, for the duration of the block.
 
-    What the block rejects the item for speaks of the URL, not of the copy.
+    In the detail of a rejection raised by the block, the copies' paths are replaced by the URLs.
 
     Raises:
         Rejected: source_missing, source_unreadable or too_large.
@@ -249,7 +249,7 @@ def _fetch_input(url: str, copy: Path) -> None:
 
 @contextmanager
 def delivered(output: str) -> Iterator[Path]:
-    """Where to write what shall end at this path or URL; it is sent there when the block ends without error."""
+    """The local path to write an output to; for a URL, it is sent there when the block ends without error."""
     if not is_url(output):
         yield Path(output)
         return

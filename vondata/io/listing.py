@@ -1,4 +1,4 @@
-"""The files of a collection: folders walked in a stable order, and the listing of a URL laid out as such a folder."""
+"""Listings of collections: files of a folder in a stable order, and a URL's listing as a tree of empty files."""
 
 from __future__ import annotations
 
@@ -16,32 +16,36 @@ from vondata.types import Item, file_safe, printable
 
 
 class CollectionMissingError(VonError, FileNotFoundError):
-    """The folder given as a collection is none, or holds nothing that looks like one."""
+    """The folder of a collection does not exist, or holds nothing of the collection's layout."""
 
 
 def walk_files(folder: Path, suffixes: Collection[str], unreadable: list[OSError]) -> Iterator[Path]:
-    """Files under a folder with one of these suffixes, ordered by path, and empty folders that are named like one.
+    """All files under a folder, ordered by path, and empty folders whose name has the suffix of a file.
 
-    Hidden ones are left out, linked folders are not followed, and folders that cannot be listed go to `unreadable`.
+    Hidden files and folders are left out and linked folders are not followed.
+
+    Args:
+        folder: to search.
+        suffixes: of files, in lower case; an empty folder with one of them is found like a file, to be rejected.
+        unreadable: gets the errors of folders that cannot be listed.
     """
     for parent, folders, names in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        shown = sorted(name for name in names if not name.startswith("."))
-        yield from (path for name in shown if (path := Path(parent, name)).suffix.lower() in suffixes)
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
         if not folders and not names and Path(parent).suffix.lower() in suffixes:
             yield Path(parent)
 
 
 def relative_id(relative: Path) -> str:
-    """An id from the path below the root: readable, and with a hash that keeps `a/b.jpg` and `a_b.png` apart."""
+    """An id made of the path below the root, with a hash that keeps `a/b.jpg` and `a_b.png` apart."""
     digest = hashlib.sha256(os.fsencode(relative.as_posix())).hexdigest()[:8]
     return file_safe(f"{file_safe('_'.join(relative.with_suffix('').parts))}-{digest}")
 
 
 def why_not_usable(path: Path, root: Path) -> tuple[str, str] | None:
-    """Reason and detail for which a path must not or cannot be read; None for a regular file inside of root.
+    """Reason and detail of a path that must not or cannot be read; None for a regular file inside of root.
 
-    Links are followed for the verdict: one that leads out of root is as good as a path that names a place outside.
+    Links are resolved first: a link that leads out of root is treated as a path outside of it.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -51,12 +55,12 @@ def why_not_usable(path: Path, root: Path) -> tuple[str, str] | None:
             return "source_missing", f"{printable(str(path))} is not there"
         if not target.is_file():
             return "source_unreadable", f"{printable(str(path))} is not a regular file"
-    except (OSError, ValueError) as error:  # ValueError: a NUL in a path that an annotation made up
+    except (OSError, ValueError) as error:  # ValueError: a NUL in a path from an annotation
         return "source_unreadable", f"{printable(str(path))!r} is no usable path: {error}"
     return None
 
 
-# What an object's version is told by, in the words of the file systems: S3, Google, Azure, HTTP and others.
+# Keys of fsspec's file information that change with the content: of S3, Google, Azure, HTTP and others.
 TAGS = ("ETag", "etag", "md5Hash", "checksum", "LastModified", "mtime", "created")
 YEAR_OF_NS = 365 * 24 * 3600 * 10**9
 
@@ -64,12 +68,12 @@ logger = logging.getLogger(__name__)
 
 
 def lay_out(folder: RemoteFolder, root: Path, contents: Collection[str] = ()) -> int:
-    """Makes the tree of a remote folder's listing under `root`; returns the number of files.
+    """Makes a tree of empty files of a remote folder's listing under `root`; returns the number of files.
 
     Args:
-        folder: what to list.
-        root: where to.
-        contents: files directly in the folder that are needed with their content.
+        folder: to list.
+        root: of the tree.
+        contents: names of files directly in the folder that are fetched with their content.
 
     Raises:
         RemoteError: the folder cannot be listed or is empty.
@@ -87,7 +91,7 @@ def lay_out(folder: RemoteFolder, root: Path, contents: Collection[str] = ()) ->
     for name, info in listing.items():
         relative = name.removeprefix(top).removeprefix("/")
         if not _is_plain(relative):
-            logger.warning("%s: passed over an object whose name is no path: %r", folder, name)
+            logger.warning("%s: skipped an object whose name is no path: %r", folder, name)
             continue
         path = f"{root}/{relative}"
         if (above := os.path.dirname(path)) != parent:
@@ -104,7 +108,7 @@ def lay_out(folder: RemoteFolder, root: Path, contents: Collection[str] = ()) ->
 
 
 def remote_items(items: Iterable[Item], root: Path, folder: RemoteFolder) -> Iterator[Item]:
-    """Items that were planned on the tree of a listing, as items of the remote folder itself."""
+    """Items planned on the tree of a listing, with the paths and versions of the remote folder."""
     here, there = str(root), folder.url
     for item in items:
         yield replace(
@@ -118,9 +122,9 @@ def remote_items(items: Iterable[Item], root: Path, folder: RemoteFolder) -> Ite
 
 
 def tag_of(info: Mapping[str, Any]) -> int:
-    """A number of 54 bits that changes with an object's content, as far as its file system tells."""
+    """A 54-bit hash of an object's version, as far as its file system reports one."""
     known = [str(info[tag]) for tag in TAGS if info.get(tag)]
-    # Where there is a tag of the content, copying the collection elsewhere changes nothing.
+    # Only the first key counts: a content tag stays the same when the collection is copied elsewhere.
     digest = hashlib.blake2b(repr(known[:1]).encode("utf-8", "surrogateescape"), digest_size=8)
     return int.from_bytes(digest.digest(), "big") >> 10
 
@@ -136,7 +140,7 @@ def _is_plain(relative: str) -> bool:
 
 
 def _stand_in(path: str, info: Mapping[str, Any]) -> None:
-    """An empty file of an object's size and tag."""
+    """A sparse file with an object's size, and its version as file time."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         os.ftruncate(handle, int(info.get("size") or 0))

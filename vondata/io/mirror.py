@@ -1,4 +1,4 @@
-"""A remote dataset copied to this machine, for what reads it again and again: training, evaluation, the page."""
+"""A local copy of a remote dataset, updated on demand: for training, evaluation and the report, which reread it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from vondata.io.files import cache_folder
 from vondata.io.fs import RemoteError, RemoteFolder, StoreError, file_system, store_errors
 from vondata.io.listing import YEAR_OF_NS, tag_of
 
-NOT_COPIED = ("journal", "report")  # what only preparation needs, and what is drawn here anew
-KEPT = ("sketches.npz",)  # made here; of no use elsewhere
-AT_ONCE = 512  # files fetched together
+NOT_COPIED = ("journal", "report")  # used by preparation alone, or made from the copy
+KEPT = ("sketches.npz",)  # made from the copy and kept beside it
+BATCH_FILES = 512  # fetched in one call
 
 
 class MirrorTooLargeError(RemoteError):
-    """More would have to be fetched than the caller allows."""
+    """More bytes would have to be fetched than allowed."""
 
 
 @dataclass(frozen=True)
 class _Copy:
-    """A remote file and where its copy lies."""
+    """A remote file and the path of its copy."""
 
     remote: str
     path: Path
@@ -44,19 +44,19 @@ class _Copy:
 def mirror(
     folder: RemoteFolder, tell: Callable[[int, int], None] | None = None, *, max_bytes: int | None = None
 ) -> Path:
-    """Brings this machine's copy of a remote dataset up to date; only what has changed is fetched.
+    """Updates this machine's copy of a remote dataset; only changed files are fetched.
 
     Args:
         folder: the dataset.
-        tell: told the bytes that are here and the bytes there are.
-        max_bytes: to fetch; None fetches any number.
+        tell: called with the bytes fetched so far, and all bytes.
+        max_bytes: at most this many are fetched; None for any number.
 
     Returns:
         the copy, below `cache_folder()`.
 
     Raises:
-        RemoteError: the URL cannot be used, or nothing is there.
-        MirrorTooLargeError: there is more to fetch; nothing has been.
+        RemoteError: the URL cannot be used, or holds no dataset.
+        MirrorTooLargeError: more would have to be fetched; nothing is.
     """
     system, top = file_system(folder.url)
     top = top.rstrip("/")
@@ -82,8 +82,8 @@ def mirror(
     if max_bytes is not None and total - here > max_bytes:
         raise MirrorTooLargeError(f"{folder}: {(total - here) / 1e9:,.1f} GB would have to be fetched")
     _remove_others(root, {copy.path for copy in copies})
-    for start in range(0, len(missing), AT_ONCE):
-        batch = missing[start : start + AT_ONCE]
+    for start in range(0, len(missing), BATCH_FILES):
+        batch = missing[start : start + BATCH_FILES]
         _fetch(system, batch)
         here += sum(copy.size for copy in batch)
         if tell is not None:
@@ -99,7 +99,7 @@ def _is_wanted(relative: str) -> bool:
 def _fetch(system: Any, copies: list[_Copy]) -> None:
     for copy in copies:
         copy.path.parent.mkdir(parents=True, exist_ok=True)
-    # A copy counts once it has its time, so one that broke off in the middle is fetched again.
+    # The file time marks a complete copy, so an interrupted one is fetched again.
     with store_errors(copies[0].remote):
         system.get([copy.remote for copy in copies], [str(copy.path) for copy in copies])
     for copy in copies:

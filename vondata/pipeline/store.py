@@ -1,8 +1,8 @@
-"""Where a run keeps what it makes: in the data folder itself, or behind a URL with journal and tables copied there.
+"""Stores: a run's outputs, journal and manifests in a local folder, or at a URL with local working copies.
 
-A remote dataset lies under its URL as it would on disk. A run copies the journal here, appends to the copy, and sends
-what it appended every half a minute as a small object beside the journal, so that a run which breaks off loses no
-more than that. Outputs go straight from the workers to the URL. At the end journal and tables are sent whole.
+A remote dataset has the same layout under its URL as a local one. A run fetches the journal, appends to the copy, and
+every half a minute sends what was appended as a small object beside the journal, so that an interrupted run loses no
+more than that. Workers send outputs to the URL directly. At the end journal and manifests are sent whole.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Store:
-    """A dataset in a folder of this machine, or of one that all machines share.
+    """A dataset in a local folder, or in one that all machines share.
 
     Attributes:
         folder: where journal and tables are written.
@@ -50,11 +50,11 @@ class Store:
 
     @property
     def shared_folder(self) -> Path | None:
-        """The folder that workers elsewhere must see; None where they reach outputs by URL."""
+        """The folder that workers on other machines must see; None when they reach outputs by URL."""
         return self.folder
 
     def open_part(self, class_name: str, kind: Kind) -> None:
-        """To be called before the journal of a class and kind is opened.
+        """Prepares for a class and kind; called before its journal is opened.
 
         Raises:
             ShardedDatasetError: they lie in shards.
@@ -63,34 +63,34 @@ class Store:
             raise ShardedDatasetError(self.folder, class_name, kind)
 
     def output_prefix(self, class_name: str, kind: Kind) -> str:
-        """What stands before the name of an output file."""
+        """The path or URL of outputs up to their file name."""
         return f"{self.folder / class_name / kind}{os.sep}"
 
     def has(self, output: str) -> bool:
-        """Whether an output is there."""
+        """Whether an output exists."""
         return os.path.isfile(output)
 
     def remove(self, output: str) -> None:
-        """Removes an output, of an earlier run, if it is there."""
+        """Removes an output of an earlier run if it exists."""
         Path(output).unlink(missing_ok=True)
 
     def save(self) -> None:
-        """To be called after every item."""
+        """Saves progress; called after every item."""
 
     def record(self, class_name: str, kind: Kind, record: PartRecord) -> None:
-        """Writes down how a part was prepared."""
+        """Writes the record of a part to von-dataset.json."""
         record_part(self.folder, class_name, kind, record)
 
     def close_part(self, class_name: str, kind: Kind) -> None:
-        """To be called when the tables of a class and kind are written."""
+        """Finishes a class and kind; called when its manifests are written."""
 
 
 class RemoteStore(Store):
-    """A dataset behind a URL, with a working copy of its journals and tables.
+    """A dataset at a URL, with local working copies of its journals and manifests.
 
     Args:
         data: the dataset.
-        folder: for the working copy; by default one that goes with the store.
+        folder: of the working copies; by default a temporary one.
     """
 
     def __init__(self, data: RemoteFolder, folder: Path | None = None) -> None:
@@ -98,8 +98,8 @@ class RemoteStore(Store):
         self._scratch = ExitStack()
         super().__init__(folder or self._scratch.enter_context(scratch_folder("data")))
         self._leases = Leases()
-        self._outputs: dict[str, set[str]] = {}  # names that are there, by folder
-        self._sent: dict[str, int] = {}  # bytes of each journal that are at the URL, by name
+        self._outputs: dict[str, set[str]] = {}  # names of existing outputs by folder
+        self._sent: dict[str, int] = {}  # bytes of each journal that the URL has, by name
         self._due = time.monotonic() + SEND_EVERY_S
         try:
             fetch((data / FILE_NAME).url, self.folder / FILE_NAME)
@@ -122,7 +122,7 @@ class RemoteStore(Store):
         return None
 
     def open_part(self, class_name: str, kind: Kind) -> None:
-        """Takes the lease, fetches journal and tables, and lists the outputs that are there.
+        """Takes the lease, fetches journal and manifests, and lists existing outputs.
 
         Raises:
             ShardedDatasetError: they lie in shards.
@@ -135,7 +135,7 @@ class RemoteStore(Store):
         fetch(self._url(journal), journal)
         joined = self._join_pieces(journal)
         self._sent[journal.name] = journal.stat().st_size if journal.is_file() else 0
-        if not joined:  # else the tables are older than the journal
+        if not joined:  # otherwise the manifests are older than the journal
             for table in _tables(self.folder, class_name, kind):
                 fetch(self._url(table), table)
         prefix = self.output_prefix(class_name, kind)
@@ -146,7 +146,7 @@ class RemoteStore(Store):
         return f"{self._data / class_name / kind}/"
 
     def has(self, output: str) -> bool:
-        """Whether an output was there when the part was opened."""
+        """Whether an output existed when the part was opened."""
         prefix, _, name = output.rpartition("/")
         return name in self._outputs[f"{prefix}/"]
 
@@ -156,19 +156,19 @@ class RemoteStore(Store):
             remove(output)
 
     def save(self) -> None:
-        """Sends what the journals have grown by, now and then."""
+        """Sends what was appended to the journals, every half a minute."""
         if time.monotonic() > self._due:
             self._send_journals()
             self._due = time.monotonic() + SEND_EVERY_S
 
     def record(self, class_name: str, kind: Kind, record: PartRecord) -> None:
-        """Writes down how a part was prepared, beside what others have written down meanwhile."""
+        """Writes the record of a part, keeping records that other runs have written meanwhile."""
         fetch((self._data / FILE_NAME).url, self.folder / FILE_NAME)
         super().record(class_name, kind, record)
         deliver(self.folder / FILE_NAME, (self._data / FILE_NAME).url)
 
     def close_part(self, class_name: str, kind: Kind) -> None:
-        """Sends the journal whole and the tables.
+        """Sends the whole journal and the manifests.
 
         Raises:
             DatasetBusyError: another process has taken the lease over; what was done since the last sending is lost.
@@ -190,7 +190,7 @@ class RemoteStore(Store):
         return journal.is_file() and journal.stat().st_size > self._sent[journal.name]
 
     def _send_journals(self) -> None:
-        """Sends what the journals have grown by, each as a piece named after where it begins."""
+        """Sends what was appended to each journal as a piece named after its offset."""
         for name, sent in self._sent.items():
             journal = self.folder / "journal" / name
             size = journal.stat().st_size if journal.is_file() else 0
@@ -205,12 +205,12 @@ class RemoteStore(Store):
                 self._sent[name] = size
 
     def _join_pieces(self, journal: Path) -> bool:
-        """Appends the pieces of runs that broke off; False when there is none that the journal lacks."""
+        """Appends the pieces of interrupted runs; False when the journal lacks none."""
         joined = False
         for start, url in sorted(self._pieces(journal).items()):
             length = journal.stat().st_size if journal.is_file() else 0
             if start != length:
-                continue  # part of the journal already: a run broke off before it had removed the piece
+                continue  # already part of the journal: the run was interrupted before it removed the piece
             piece = journal.with_suffix(".piece")
             if fetch(url, piece):
                 with open(piece, "rb") as file, open(journal, "ab") as whole:
@@ -220,7 +220,7 @@ class RemoteStore(Store):
         return joined
 
     def _pieces(self, journal: Path) -> dict[int, str]:
-        """URLs of a journal's pieces by where each begins."""
+        """URLs of a journal's pieces by their offsets."""
         folder = posixpath.dirname(self._url(journal))
         starts = {name: name.removeprefix(f"{journal.name}.") for name in self._names(folder, "")}
         return {int(start): f"{folder}/{name}" for name, start in starts.items() if start.isdecimal()}

@@ -122,7 +122,7 @@ def _boundary(occupancy: npt.NDArray[np.bool_]) -> npt.NDArray[np.floating]:
 
 
 def _nearness(points: Floats, spacing: float, azimuth: float, elevation: float) -> npt.NDArray[np.float32]:
-    """Nearness to the viewer at each sample (size, size), in object units; NaN beside the object. Angles in radians."""
+    """Nearness to the viewer at each sample (size, size), in object units; NaN beside it. Angles in radians."""
     towards = camera_direction(np.array(azimuth), np.array(elevation))
     right = np.cross(-towards, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)

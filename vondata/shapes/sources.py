@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Literal
 
 from vondata.classes import ObjectClass
 from vondata.frames import Axis, axes_to_object
-from vondata.io.listing import CollectionMissingError
+from vondata.io.listing import CollectionMissingError, relative_id, walk_files
 from vondata.types import Item, file_safe, printable
 
 Source = Literal["mesh", "binvox"]
@@ -104,11 +103,11 @@ def mesh_folder_items(
     collection = _Collection(root, class_name, f"meshes {printable(str(root))}", up, front)
     suffixes = (*MESH_SUFFIXES, *FOREIGN_SUFFIXES) if source == "mesh" else (BINVOX_SUFFIX,)
     empty, unreadable = True, list[OSError]()
-    for folder, paths in groupby(_walk(root, unreadable), key=lambda path: path.parent):
+    for folder, paths in groupby(walk_files(root, MESH_SUFFIXES, unreadable), key=lambda path: path.parent):
         chosen = [path for path in paths if _is_chosen(path.relative_to(root), suffixes, patterns)]
         solids = _solids(chosen)
         for path in chosen:
-            empty, id = False, _relative_id(path.relative_to(root))
+            empty, id = False, relative_id(path.relative_to(root))
             if (solid := solids.get(path, path)) != path:
                 detail = f"{printable(solid.name)} in {printable(str(folder))} is taken, the solid of the same model"
                 yield collection.reject(id, path, "surface_grid", detail)
@@ -116,7 +115,7 @@ def mesh_folder_items(
                 yield collection.item(id, path)
     for error in unreadable:
         place = Path(os.fsdecode(error.filename))
-        yield collection.reject(_relative_id(place.relative_to(root)), place, "source_unreadable", str(error))
+        yield collection.reject(relative_id(place.relative_to(root)), place, "source_unreadable", str(error))
     if empty and not unreadable:
         known = MESH_SUFFIXES if source == "mesh" else suffixes
         wanted = f"that matches {' or '.join(patterns)}" if patterns else f"ending in {', '.join(known)}"
@@ -189,7 +188,7 @@ class _Collection:
 
 def _model_item(folder: Path, collection: _Collection, source: Source) -> Item:
     id, unreadable = file_safe(folder.name), list[OSError]()
-    found = list(_walk(folder, unreadable))
+    found = list(walk_files(folder, MESH_SUFFIXES, unreadable))
     meshes = _ranked(found, folder, _SHAPENET_MESHES, MESH_SUFFIXES)
     grids = _ranked(found, folder, _SHAPENET_BINVOX, (BINVOX_SUFFIX,))
     choices = meshes + grids if source == "mesh" else grids + meshes
@@ -214,21 +213,3 @@ def _ranked(found: list[Path], folder: Path, known: tuple[str, ...], suffixes: t
     matching.sort(key=lambda path: _grid_of(path)[1])
     first = [path for name in known if (path := folder / name) in matching]
     return first + [path for path in matching if path not in first]
-
-
-def _walk(folder: Path, unreadable: list[OSError]) -> Iterator[Path]:
-    """All entries under a folder that are not folders, and empty folders that look like a mesh; ordered by path.
-
-    Hidden ones are left out, linked folders are not followed, and folders that cannot be listed go to `unreadable`.
-    """
-    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
-        if not folders and not names and Path(parent).suffix.lower() in MESH_SUFFIXES:
-            yield Path(parent)
-
-
-def _relative_id(relative: Path) -> str:
-    """An id from the path below the root: readable, and with a hash that keeps `a/b.obj` and `a_b.ply` apart."""
-    digest = hashlib.sha256(os.fsencode(relative.as_posix())).hexdigest()[:8]
-    return file_safe(f"{file_safe('_'.join(relative.with_suffix('').parts))}-{digest}")
