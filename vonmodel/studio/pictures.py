@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,11 +45,16 @@ def render_image(session: ModelSession, request: ViewRequest) -> bytes:
 
 
 def render_surface(session: ModelSession, request: ViewRequest) -> bytes | None:
-    """The shape's surface as GLB; None if it is empty."""
-    mesh = session.mesh(request.shape_of(session))
+    """The shape's surface as GLB, its statistics and the critic's score as extras; None if it is empty."""
+    shape = request.shape_of(session)
+    mesh = session.mesh(shape)
     if not len(mesh.faces):
         return None
-    return glb_bytes(mesh, session.source.class_name, _extras(session, content_of(request, "shape"), mesh))
+    extras = _extras(session, content_of(request, "shape"), mesh)
+    if shape.volume.shape[-1] == session.config.resolution:
+        realness = session.realness(shape)
+        extras["realness"] = realness if math.isfinite(realness) else None
+    return glb_bytes(mesh, session.source.class_name, extras)
 
 
 def render_painted_surface(session: ModelSession, request: ViewRequest) -> bytes | None:

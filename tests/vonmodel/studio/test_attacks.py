@@ -228,6 +228,14 @@ def test_boxes_of_any_content_are_read_or_refused(text):
     assert box is None or (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1)
 
 
+def hold(scheduler, go):
+    """A job that keeps the scheduler's thread until the event is set; it has begun."""
+    began = threading.Event()
+    held = scheduler.submit(lambda: (began.set(), go.wait(60)))
+    assert began.wait(60)
+    return held
+
+
 def test_who_would_wait_too_long_is_told_at_once_when_to_come_again():
     now, go = [0.0], threading.Event()
     scheduler = Scheduler(now=lambda: now[0])
@@ -236,16 +244,16 @@ def test_who_would_wait_too_long_is_told_at_once_when_to_come_again():
         def slow():
             now[0] += 2.0
 
-        scheduler.submit(slow).result(20)  # a request takes two seconds
-        held = scheduler.submit(lambda: go.wait(20))
+        scheduler.submit(slow).result(60)  # a request takes two seconds
+        held = hold(scheduler, go)
         waiting = [scheduler.submit(lambda: None) for _ in range(SHORT_QUEUE)]
         with pytest.raises(BusyError, match="about 32 s of work") as refused:
             scheduler.submit(lambda: None)
         assert refused.value.retry_after_s == 17
         now[0] += MAX_WAIT_S + 1.0
         go.set()
-        assert held.result(20)
-        assert [future.exception(20) for future in waiting] == [None] * SHORT_QUEUE  # a short queue is served
+        held.result(60)
+        assert [future.exception(60) for future in waiting] == [None] * SHORT_QUEUE  # a short queue is served
     finally:
         go.set()
         scheduler.close()
@@ -255,12 +263,12 @@ def test_a_queue_that_has_waited_too_long_drains_at_once():
     now, go = [0.0], threading.Event()
     scheduler = Scheduler(now=lambda: now[0])
     try:
-        held = scheduler.submit(lambda: go.wait(20))
+        held = hold(scheduler, go)
         waiting = [scheduler.submit(lambda: None) for _ in range(3 * SHORT_QUEUE)]
         now[0] += MAX_WAIT_S + 1.0
         go.set()
-        assert held.result(20)
-        failed = [future.exception(20) for future in waiting]
+        held.result(60)
+        failed = [future.exception(60) for future in waiting]
         refused = [isinstance(each, BusyError) for each in failed]
         assert refused == [True] * (2 * SHORT_QUEUE) + [False] * SHORT_QUEUE
     finally:

@@ -1,11 +1,13 @@
-// The gallery: shapes of one seed after the other, those in pieces left out, slowly turning; each is a link.
+// The gallery: of the shapes of consecutive seeds those in one piece, best first by the shape critic, slowly turning; each is a link.
 import { ask } from "./ask.js";
 import { readGlb, turnableMesh } from "./glb.js";
 import { Turnable } from "./viewer.js";
 
 const part = (id) => document.getElementById(id);
 const SHAPES = 12;
-const MAX_TRIED = 3 * SHAPES;
+// Of so many seeds the best are kept; where many are in pieces, more are tried.
+const TRIED = 18;
+const MAX_TRIED = 36;
 const TRUNCATION = "0.75";
 // A shape whose largest part has less of the surface is in pieces.
 const MIN_LARGEST_PART = 0.9;
@@ -13,18 +15,19 @@ const MIN_LARGEST_PART = 0.9;
 export class Gallery {
   // onChoose(link) opens a shape.
   constructor(run, checkpoint, onChoose) {
-    Object.assign(this, { run, checkpoint, onChoose, next: 0, shown: 0, busy: false, waiting: [], views: [], number: 0 });
+    Object.assign(this, { run, checkpoint, onChoose, next: 0, shown: 0, busy: false, entries: [], number: 0 });
     part("more").addEventListener("click", () => this.load());
   }
 
   // Forgets all shapes, for another checkpoint.
   reset() {
-    for (const { view } of this.views) view.remove();
-    Object.assign(this, { next: 0, shown: 0, waiting: [], views: [], number: this.number + 1 });
+    for (const { view } of this.entries) view.remove();
+    Object.assign(this, { next: 0, shown: 0, entries: [], number: this.number + 1 });
   }
 
   setShown(visible) {
     this.visible = visible;
+    if (visible) this.onVisible?.();
     if (visible && this.shown === 0) this.load();
     else if (visible) this.#paint();
   }
@@ -34,12 +37,14 @@ export class Gallery {
     this.busy = true;
     const number = this.number;
     part("more").disabled = true;
-    const wanted = this.shown + SHAPES, last = this.next + MAX_TRIED;
+    const batch = [], first = this.next;
     try {
-      while (this.shown < wanted && this.next < last && number === this.number) {
-        part("gallery-note").textContent = `Shape ${Math.min(this.shown + 1, wanted)} of ${wanted}…`;
-        await this.#add(this.next++, number);
+      while (number === this.number && this.next < first + (batch.length < SHAPES ? MAX_TRIED : TRIED)) {
+        if (!this.visible) await new Promise((resolve) => { this.onVisible = resolve; });  // others compute meanwhile
+        part("gallery-note").textContent = `Looking at shapes, ${Math.round(100 * (this.next - first) / TRIED)} %…`;
+        await this.#add(this.next++, number, batch);
       }
+      for (const entry of batch.slice(SHAPES)) this.#remove(entry);
       part("gallery-note").textContent = "";
       part("no-gallery").hidden = this.shown > 0;
       part("no-gallery").textContent = "The shapes of this checkpoint are in pieces still; train it for longer.";
@@ -56,10 +61,10 @@ export class Gallery {
     return `checkpoint=${this.checkpoint()}&shape=${seed}&texture=${seed}&truncation=${TRUNCATION}`;
   }
 
-  async #add(seed, number) {
+  async #add(seed, number, batch) {
     const mesh = await this.#fetch("api/surface", `checkpoint=${this.checkpoint()}&shape=${seed}&truncation=${TRUNCATION}`);
     if (number !== this.number || mesh === null || mesh.extras.statistics.largest_part < MIN_LARGEST_PART) return;
-    const entry = document.createElement("li"), anchor = document.createElement("a");
+    const item = document.createElement("li"), anchor = document.createElement("a");
     const canvas = document.createElement("canvas"), words = document.createElement("span");
     anchor.href = `#${this.link(seed)}&azimuth=30&elevation=20`;
     anchor.setAttribute("aria-label", `${this.run.class}, seed ${seed}`);
@@ -70,21 +75,33 @@ export class Gallery {
       event.preventDefault();
       this.onChoose(anchor.getAttribute("href"));
     });
-    entry.append(anchor);
-    part("shapes").append(entry);
+    item.append(anchor);
+    const realness = mesh.extras.realness ?? -Infinity;
+    const place = batch.findIndex((each) => each.realness < realness);
+    part("shapes").insertBefore(item, place < 0 ? null : batch[place].item);
     const view = new Turnable(canvas, turnableMesh(mesh), { interactive: false, phase: 11 * this.shown });
-    this.waiting.push({ seed, view, canvas });
-    this.views.push({ view });
+    const entry = { seed, view, canvas, item, realness };
+    batch.splice(place < 0 ? batch.length : place, 0, entry);
+    this.entries.push(entry);
     this.shown += 1;
     document.documentElement.dataset.gallery = String(this.shown);
+  }
+
+  #remove(entry) {
+    entry.view.remove();
+    entry.item.remove();
+    this.entries = this.entries.filter((each) => each !== entry);
+    this.shown -= 1;
   }
 
   // Clay first; then, one after the other, in their textures, as long as the gallery is looked at.
   async #paint() {
     if (this.painting || this.busy) return;
     this.painting = true;
-    while (this.waiting.length && this.visible && !this.busy && !document.hidden) {
-      const { seed, view, canvas } = this.waiting.shift();
+    for (;;) {
+      const entry = this.entries.find(({ canvas }) => !canvas.dataset.painted);
+      if (!entry || !this.visible || this.busy || document.hidden) break;
+      const { seed, view, canvas } = entry;
       try {
         const mesh = await this.#fetch("api/painted", this.link(seed));
         if (mesh !== null && view.uploaded) view.setMesh(turnableMesh(mesh));
