@@ -25,7 +25,7 @@ from benchmarks.measure import Table, peak_memory_mb, time_paired
 from benchmarks.scenes import ITEMS, box_chairs, build_scenes
 from vonmodel.geometry import Camera, rotate_points, viewpoint_rotation
 from vonmodel.projection import Sketch, project
-from vonmodel.projection.reference import LEAST_OPACITY, composite, sample_volumes
+from vonmodel.projection.reference import MIN_OPACITY, composite, sample_volumes
 
 Projection = Callable[[Tensor, Tensor], Sketch]
 VIEWPOINTS_DEG = ((0.0, 0.0), (35.0, 20.0), (-70.0, 35.0), (150.0, 10.0))
@@ -178,9 +178,9 @@ def _samples_that_count(volumes: Tensor, rotations: Tensor) -> float:
     points = start + camera.ray_directions(resolution, volumes).unsqueeze(-2) * depths.unsqueeze(-1)
     for item in range(len(volumes)):
         opacity = sample_volumes(volumes[item : item + 1], rotate_points(rotations[item : item + 1], points))
-        arriving = (1.0 - opacity.clamp(LEAST_OPACITY, 1.0 - LEAST_OPACITY)).cumprod(-1).roll(1, -1)
+        arriving = (1.0 - opacity.clamp(MIN_OPACITY, 1.0 - MIN_OPACITY)).cumprod(-1).roll(1, -1)
         arriving[..., 0] = 1.0
-        count += ((opacity > LEAST_OPACITY) & (arriving >= NEGLIGIBLE_LIGHT)).sum().item()
+        count += ((opacity > MIN_OPACITY) & (arriving >= NEGLIGIBLE_LIGHT)).sum().item()
     return count
 
 

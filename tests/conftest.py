@@ -30,7 +30,6 @@ install_import_hook(
         "vonmodel.projection.framing",
         "vonmodel.projection.reference",
         "vonmodel.projection.sketch",
-        "vonmodel.projection.surface",
         "vonmodel.reconstruction",
         "vonmodel.reports",
         "vonmodel.training.augmentation",

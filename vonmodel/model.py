@@ -33,6 +33,7 @@ from vonmodel.projection import (
     project,
     reduce_sketch,
 )
+from vonmodel.projection.framing import MIN_MARGIN_PX
 from vonmodel.representation import opacity
 from vonmodel.seeding import torch_generator
 
@@ -122,7 +123,13 @@ class VonModel(nn.Module):
             everywhere: a batch is that of all processes that train together.
         """
         config, chosen = self.config, depth_range or self.config.depth_range
-        framed = frame_sketch(seen, depth_range=chosen, everywhere=everywhere, exact=config.exact_framing)
+        framed = frame_sketch(
+            seen,
+            depth_range=chosen,
+            everywhere=everywhere,
+            exact=config.exact_framing,
+            min_margin_px=MIN_MARGIN_PX,
+        )
         framed = reduce_sketch(framed, config.image_size, depth_range=chosen, everywhere=everywhere)
         positions = frame_positions(seen.silhouette, exact=config.exact_framing)
         rows, columns = (each.reshape(len(each), config.image_size, -1).mean(-1) for each in positions)

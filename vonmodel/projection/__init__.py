@@ -2,8 +2,14 @@
 
 from vonmodel.projection.dispatch import Implementation, project
 from vonmodel.projection.framing import DepthRange, frame_positions, frame_sketch, reduce_sketch
-from vonmodel.projection.sketch import FramedSketch, Sketch, distance_to_opacity
-from vonmodel.projection.surface import SurfaceSketch, geometry_maps, locate_surface
+from vonmodel.projection.sketch import (
+    FramedSketch,
+    Sketch,
+    SurfaceSketch,
+    distance_to_opacity,
+    geometry_maps,
+    locate_surface,
+)
 
 __all__ = [
     "DepthRange",

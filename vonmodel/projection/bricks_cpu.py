@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from vondata.kernels import fast_kernel as kernel
 
-LEAST_OPACITY = np.float32(1e-4)
+MIN_OPACITY = np.float32(1e-4)
 BRICK_BITS = 2
 # How many bricks a ray may jump over at once.
-LONGEST_JUMP = 8
+MAX_JUMP = 8
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -48,7 +48,7 @@ def mark_occupied(volumes: Floats, occupied: Bytes, first: int, stride: int) -> 
                     row = volumes[item, x, y]
                     for z in range(n):
                         # Written so that NaN counts as occupied.
-                        line[z] |= np.uint8(not (row[z] <= LEAST_OPACITY))
+                        line[z] |= np.uint8(not (row[z] <= MIN_OPACITY))
             for z in range(n):
                 if line[z]:
                     occupied[item, bx + 1, by + 1, (z >> BRICK_BITS) + 1] = 1
@@ -82,7 +82,7 @@ def measure_clearance(occupied: Bytes, clearance: Bytes) -> None:
     """
     count = len(clearance)
     clearance[:] = 0
-    for _ in range(LONGEST_JUMP):
+    for _ in range(MAX_JUMP):
         for x in range(count):
             for y in range(count):
                 for z in range(count):

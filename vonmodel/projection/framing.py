@@ -22,7 +22,7 @@ DepthRange = Literal["item", "batch"]
 SOLID_SILHOUETTE = 0.8
 # The margin on every side, in hundredths of the square's side.
 MARGIN_PERCENT = 3
-# And at least this: an object that touches the border of its frame is told from any photo by that alone.
+# And at least this in every model: by a border that is touched alone, anything is told from any photo.
 MIN_MARGIN_PX = 1
 
 
@@ -33,13 +33,14 @@ def frame_sketch(
     far: float = Camera().far,
     everywhere: bool = False,
     exact: bool = False,
+    min_margin_px: int | None = None,
 ) -> FramedSketch:
     """Cuts the object out of a sketch and scales it to fill the image.
 
     The largest 4-connected component of silhouette >= 0.8 is kept (of equals the one that starts first, row by row).
     Its tight box is padded to a square, the shorter side by half the difference rounded down on both ends, then by
-    3 % of the side, rounded down but at least one pixel, on every side, and resized bilinearly to the size of the
-    sketch; with `exact` nothing is rounded and pixels are areas, as photos are framed. Outside the component the
+    3 % of the side, rounded down but at least `min_margin_px`, on every side, and resized bilinearly to the size of
+    the sketch; with `exact` nothing is rounded and pixels are areas, as photos are framed. Outside the component the
     silhouette is 0 and the depth `far`. A sketch without such a component gives an empty frame: silhouette 0, depth
     `far`, normalised depth -1, and no gradient. A component of a single pixel has no gradient either: what norms that
     follow would make of it is noise.
@@ -51,6 +52,8 @@ def frame_sketch(
         far: depth of the background.
         everywhere: a batch is that of all processes that train together; all must call this.
         exact: centre the object and leave the margin in fractions of a pixel, instead of in whole ones (published).
+        min_margin_px: of the object's frame; models leave one pixel. None leaves it for "item", and for "batch" none,
+            which is the published framing also of objects under 34 pixels, whose 3 % round down to nothing.
 
     Returns:
         The framed sketch, differentiable with respect to silhouette and depth inside the component chosen.
@@ -60,7 +63,9 @@ def frame_sketch(
     nearness = far - sketch.depth
     channels = torch.where(component, torch.cat([sketch.silhouette, nearness], dim=1), 0.0)
     channels = torch.where(component.sum((-2, -1), keepdim=True) > 1, channels, channels.detach())
-    rows, columns = _frame_positions(component.squeeze(1), channels.dtype, exact)
+    if min_margin_px is None:
+        min_margin_px = 0 if depth_range == "batch" else MIN_MARGIN_PX
+    rows, columns = _frame_positions(component.squeeze(1), channels.dtype, exact, min_margin_px)
     framed = _resample(_resample(channels, rows, dim=-2), columns, dim=-1)
     silhouette, depth = framed[:, :1], far - framed[:, 1:]
     return FramedSketch(silhouette, depth, normalize_depth(depth, depth_range, everywhere=everywhere))
@@ -92,13 +97,13 @@ def reduce_sketch(
 
 
 def frame_positions(
-    silhouette: Float[Tensor, "n 1 R R"], *, exact: bool = False
+    silhouette: Float[Tensor, "n 1 R R"], *, exact: bool = False, min_margin_px: int = MIN_MARGIN_PX
 ) -> tuple[Float[Tensor, "n R"], Float[Tensor, "n R"]]:
     """Where `frame_sketch` looks: for every row and column of the frame its pixel index in the sketch, fractional.
 
     Indices may lie beyond the sketch; they are those of the sketch itself where it shows no object.
     """
-    return _frame_positions(_solid_component(silhouette).squeeze(1), silhouette.dtype, exact)
+    return _frame_positions(_solid_component(silhouette).squeeze(1), silhouette.dtype, exact, min_margin_px)
 
 
 def _solid_component(silhouette: Float[Tensor, "n 1 R R"]) -> Bool[Tensor, "n 1 R R"]:
@@ -127,7 +132,7 @@ def normalize_depth(
 
 
 def _frame_positions(
-    component: Bool[Tensor, "n R R"], dtype: torch.dtype, exact: bool
+    component: Bool[Tensor, "n R R"], dtype: torch.dtype, exact: bool, min_margin_px: int
 ) -> tuple[Float[Tensor, "n R"], Float[Tensor, "n R"]]:
     """Pixel indices, with fractions, of the frame's rows and columns; those of the image where it is empty."""
     (top, height), (left, width) = _extent(component.any(-1)), _extent(component.any(-2))
@@ -136,7 +141,8 @@ def _frame_positions(
     if exact:
         side = side * (1.0 + 2.0 * MARGIN_PERCENT / 100.0)
         return _centred_positions(top, height, side, steps), _centred_positions(left, width, side, steps)
-    return _positions(top, height, side, steps), _positions(left, width, side, steps)
+    margin = (side * MARGIN_PERCENT // 100).clamp(min=min_margin_px)
+    return _positions(top, height, side, margin, steps), _positions(left, width, side, margin, steps)
 
 
 def _extent(occupied: Bool[Tensor, "n R"]) -> tuple[Tensor, Tensor]:
@@ -146,9 +152,11 @@ def _extent(occupied: Bool[Tensor, "n R"]) -> tuple[Tensor, Tensor]:
     return first, occupied.shape[-1] - flags.flip(-1).argmax(-1) - first
 
 
-def _positions(first: Tensor, length: Tensor, side: Tensor, steps: Float[Tensor, " R"]) -> Float[Tensor, "n R"]:
+def _positions(
+    first: Tensor, length: Tensor, side: Tensor, margin: Tensor, steps: Float[Tensor, " R"]
+) -> Float[Tensor, "n R"]:
     """Even positions from end to end of [first, first + length) padded to `side` and by the margin."""
-    padding = (side - length) // 2 + (side * MARGIN_PERCENT // 100).clamp(min=MIN_MARGIN_PX)
+    padding = (side - length) // 2 + margin
     last = (length + 2 * padding - 1).unsqueeze(-1)
     return (first - padding).unsqueeze(-1) + steps * last / (len(steps) - 1)
 

@@ -121,7 +121,7 @@ def survey(volumes: Tensor) -> Tensor:
 
     Bricks and clearance are those of `bricks_cpu`, (n, B, B, B) uint8.
     """
-    from vonmodel.projection import bricks_gpu
+    from vonmodel.projection import sampling_gpu as bricks_gpu
 
     n, resolution = len(volumes), volumes.shape[-1]
     bricks = bricks_along(resolution)

@@ -29,8 +29,8 @@ import numpy as np
 from vondata.kernels import fast_kernel as kernel
 from vonmodel.projection.scene_cpu import (
     LANES,
-    LEAST_OPACITY,
-    MOST_OPACITY,
+    MAX_OPACITY,
+    MIN_OPACITY,
     ROW,
     Bytes,
     Doubles,
@@ -46,7 +46,7 @@ from vonmodel.projection.vectors_cpu import add_pair, copy_eight, move_eight, tr
 
 NEGLIGIBLE_LIGHT = 1e-10
 # A sample may be rounded to the other side of a voxel by this much.
-SLACK = 1e-3
+TOLERANCE = 1e-3
 
 # Rows of `rays`, one number for each ray of a tile.
 FIRST, END = 0 * LANES, 1 * LANES  # its samples within the bounds of what is occupied
@@ -67,7 +67,7 @@ FLOW = 22 * LANES  # six rows: gradient of the position, and times depth, per ax
 PLACE_ROWS = 28
 
 F32, I32, U32, U64 = np.float32, np.int32, np.uint32, np.uint64
-LEAST, MOST = F32(LEAST_OPACITY), F32(MOST_OPACITY)
+MIN, MAX = F32(MIN_OPACITY), F32(MAX_OPACITY)
 
 Share = tuple[int, int, int]
 
@@ -248,7 +248,7 @@ def _choose(
                 # Where the middle is outside the grid, the nearest brick in it is as near to what is inside.
                 index = (start + F32(column) * across + F32(row) * down) * brick
                 place[BRICK + axis * LANES + row * edge + column] = min(max(index, F32(0.0)), last)
-    reach = 1 + int(np.ceil((0.5 * (m - 1) * stretch + SLACK) * brick))
+    reach = 1 + int(np.ceil((0.5 * (m - 1) * stretch + TOLERANCE) * brick))
     for ray in range(edge * edge):
         if rays[PASSED + ray] < NEGLIGIBLE_LIGHT:
             continue
@@ -307,8 +307,8 @@ def _lay_box(count: int, k: int, m: int, axes: Doubles, place: Floats, box: Whol
             position = _at(axes, axis, sample, column, row)
             low, high = min(low, position), max(high, position)
         # u - 1 counts voxels; the farther neighbour of the last one is in the box, too.
-        box[axis] = int(np.floor(low - 1.0 - SLACK))
-        box[3 + axis] = int(np.floor(high - 1.0 + SLACK)) + 2 - box[axis]
+        box[axis] = int(np.floor(low - 1.0 - TOLERANCE))
+        box[3 + axis] = int(np.floor(high - 1.0 + TOLERANCE)) + 2 - box[axis]
     box[6] = box[5]
     box[5] = (box[5] + ROW - 1) // ROW * ROW
 
@@ -371,7 +371,7 @@ def _follow(
             trace += LANES
         for j in range(count):
             value = place[VALUE + j]
-            value = LEAST if value < LEAST else (MOST if value > MOST else value)
+            value = MIN if value < MIN else (MAX if value > MAX else value)
             # Not light * (1 - value): 1 - 1e-4 is not a float32, and its error would add up along a ray.
             left = place[LIGHT + j] - place[LIGHT + j] * value
             place[LIGHT + j] = left
@@ -401,9 +401,9 @@ def _locate(count: int, k: int, axes: Doubles, box: Whole, place: Floats, corner
 
 @kernel
 def _clamped(light: float) -> float:
-    if light < LEAST_OPACITY:
-        return LEAST_OPACITY
-    return MOST_OPACITY if light > MOST_OPACITY else light
+    if light < MIN_OPACITY:
+        return MIN_OPACITY
+    return MAX_OPACITY if light > MAX_OPACITY else light
 
 
 @kernel
@@ -416,7 +416,7 @@ def _start_back(upstream: Floats, item: int, top: int, left: int, view: View, ra
             ray = row * view.edge + column
             silhouette = float(upstream[item, 0, top + row, left + column])
             depth = float(upstream[item, 1, top + row, left + column])
-            background = far if LEAST_OPACITY <= rays[PASSED + ray] <= MOST_OPACITY else 0.0
+            background = far if MIN_OPACITY <= rays[PASSED + ray] <= MAX_OPACITY else 0.0
             rays[BEHIND + ray] = -silhouette - depth * (near + rise * samples - background)
             rays[STEP + ray] = depth * rise
 
@@ -480,11 +480,11 @@ def _differentiate(count: int, m: int, trace: int, place: Floats, light: Floats,
         start = trace + sample * LANES
         for j in range(count):
             value, behind = opacity[U64(start + j)], place[ADJOINT + j] + place[RISE + j]
-            clamped = LEAST if value < LEAST else (MOST if value > MOST else value)
+            clamped = MIN if value < MIN else (MAX if value > MAX else value)
             place[ADJOINT + j] = behind - clamped * behind
             gradient = -light[U64(start + j)] * behind
             # What is clamped has no gradient; NaN keeps its own. Both sides are computed, so that nothing branches.
-            opacity[U64(start + j)] = F32(0.0) if (value < LEAST) | (value > MOST) else gradient
+            opacity[U64(start + j)] = F32(0.0) if (value < MIN) | (value > MAX) else gradient
         for j in range(count):
             found |= opacity[U64(start + j)] != F32(0.0)
     return found

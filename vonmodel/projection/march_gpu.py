@@ -14,8 +14,8 @@ import triton
 import triton.language as tl
 
 from vonmodel.projection.sampling_gpu import (
-    LEAST_OPACITY,
-    MOST_OPACITY,
+    MAX_OPACITY,
+    MIN_OPACITY,
     along_axis,
     clamped,
     clear_samples,
@@ -196,7 +196,7 @@ def gradient_tiles(
     grad_silhouette = tl.load(pixel, mask=inside, other=0.0)
     grad_depth = tl.load(pixel + image_size * image_size, mask=inside, other=0.0)
     near, rise = distance - 1.0, 2.0 / (samples - 1.0)
-    background = tl.where((through >= LEAST_OPACITY) & (through <= MOST_OPACITY), distance + 1.0, 0.0)
+    background = tl.where((through >= MIN_OPACITY) & (through <= MAX_OPACITY), distance + 1.0, 0.0)
     passing = through * (grad_silhouette + grad_depth * (near + rise * samples - background))
     rising = grad_depth * rise
 
@@ -231,7 +231,7 @@ def gradient_tiles(
                     clearness = 1.0 - clamped(raw)
                     taken = (s < stop) & (s >= lowest)
                     light = tl.where(taken, light / clearness, light)
-                    counts = taken & inside & (raw >= LEAST_OPACITY) & (raw <= MOST_OPACITY)
+                    counts = taken & inside & (raw >= MIN_OPACITY) & (raw <= MAX_OPACITY)
                     slope = tl.where(counts, passing / clearness - rising * light * ahead, 0.0)
                     ahead = tl.where(taken, 1.0 + clearness * ahead, ahead)
                     if tl.max(counts.to(tl.int32), axis=0) > 0:

@@ -16,7 +16,7 @@ from vonmodel.geometry import Camera, rotate_points
 from vonmodel.projection.sketch import Sketch
 
 # Keeps 1 / (1 - a) finite; it also lets every sample outside the object stop a ten-thousandth of the light.
-LEAST_OPACITY = 1e-4
+MIN_OPACITY = 1e-4
 
 
 def project_reference(
@@ -58,11 +58,11 @@ def composite(opacity: Float[Tensor, "n 1 R R S"], weights: Float[Tensor, " S"],
         weights: depth that stopping at a sample counts as.
         far: depth of what passes all samples.
     """
-    opacity = opacity.clamp(LEAST_OPACITY, 1.0 - LEAST_OPACITY)
+    opacity = opacity.clamp(MIN_OPACITY, 1.0 - MIN_OPACITY)
     passed = torch.cumprod(1.0 - opacity, dim=-1)
     arriving = torch.cat([torch.ones_like(passed[..., :1]), passed[..., :-1]], dim=-1)
     stopped = opacity * arriving
-    background = passed[..., -1].clamp(LEAST_OPACITY, 1.0 - LEAST_OPACITY)
+    background = passed[..., -1].clamp(MIN_OPACITY, 1.0 - MIN_OPACITY)
     return Sketch(stopped.sum(-1), (stopped * weights).sum(-1) + far * background)
 
 

@@ -1,16 +1,12 @@
-"""Where samples of rays lie and what they meet on the GPU: Triton functions for the kernels of `march_gpu`.
-
-The same arithmetic as in `march_cpu`: positions are counted in voxels from one voxel outside the grid, and everything
-that is not zero lies in 0 < u < N + 1. All values are float32, whatever the volumes are stored in.
-"""
+"""Triton functions of the GPU projection: where samples of rays lie, what they meet, and bricks of empty voxels."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-LEAST_OPACITY = tl.constexpr(1e-4)
-MOST_OPACITY = tl.constexpr(1.0 - 1e-4)
+MIN_OPACITY = tl.constexpr(1e-4)
+MAX_OPACITY = tl.constexpr(1.0 - 1e-4)
 BRICK_BITS = tl.constexpr(2)
 # No ray that meets a volume begins farther from it, in voxels.
 SOMEWHERE = tl.constexpr(1e9)
@@ -130,8 +126,8 @@ def opacity_at(voxels, x, y, z, n):
 @triton.jit
 def clamped(opacity):
     """Within its limits; NaN stays NaN."""
-    opacity = tl.where(opacity < LEAST_OPACITY, LEAST_OPACITY, opacity)
-    return tl.where(opacity > MOST_OPACITY, MOST_OPACITY, opacity)
+    opacity = tl.where(opacity < MIN_OPACITY, MIN_OPACITY, opacity)
+    return tl.where(opacity > MAX_OPACITY, MAX_OPACITY, opacity)
 
 
 @triton.jit
@@ -151,3 +147,49 @@ def gradient_of_opacity(voxels, x, y, z, n):
         by_y += near_weight(at_x) * _near_slope(at_y) * value
         by_z += near_weight(at_x) * near_weight(at_y) * _row(voxels, row, _near_slope(tz), _near_slope(tz - 1.0))
     return by_x, by_y, by_z
+
+
+BRICK = tl.constexpr(4)
+# Stands for bricks that are farther away than a ray may jump at once.
+FAR = tl.constexpr(8)
+
+
+@triton.jit
+def _occupied(values):
+    """1 where there is opacity, 0 elsewhere; written so that NaN counts as occupied."""
+    return tl.where(values.to(tl.float32) <= MIN_OPACITY, 0, 1)
+
+
+@triton.jit
+def mark_bricks(volumes, distance, n, bricks, LANES: tl.constexpr):
+    """Writes 0 for the occupied bricks and FAR for the others of a line along z; volumes (n, N^3), bricks (n, B^3).
+
+    A brick of four cells touches the voxels 4 b - 1 to 4 b + 3 of every axis.
+    """
+    line = tl.program_id(0).to(tl.int64)
+    item, column = line // (bricks * bricks), (line % (bricks * bricks)).to(tl.int32)
+    brick = tl.arange(0, LANES)
+    own, before = brick[:, None] * BRICK + tl.arange(0, BRICK)[None, :], brick * BRICK - 1
+    found, found_before = tl.zeros((LANES, BRICK), tl.int32), tl.zeros((LANES,), tl.int32)
+    first_x, first_y = column // bricks * BRICK - 1, column % bricks * BRICK - 1
+    for x in range(first_x, first_x + BRICK + 1):
+        for y in range(first_y, first_y + BRICK + 1):
+            inside = (x >= 0) & (x < n) & (y >= 0) & (y < n)
+            row = volumes + item * n * n * n + (x * n + y) * n
+            found |= _occupied(tl.load(row + own, mask=inside & (own < n), other=0.0))
+            found_before |= _occupied(tl.load(row + before, mask=inside & (before >= 0) & (before < n), other=0.0))
+    occupied = tl.maximum(tl.max(found, axis=1), found_before)
+    tl.store(distance + line * bricks + brick, tl.where(occupied > 0, 0, FAR).to(tl.uint8), mask=brick < bricks)
+
+
+@triton.jit
+def spread_along_axis(source, target, count, bricks, stride, LANES: tl.constexpr):
+    """Writes to each of `count` bricks min_i max(|i|, source i bricks away) along the axis with this stride."""
+    brick = tl.program_id(0) * LANES + tl.arange(0, LANES)
+    place = brick // stride % bricks
+    nearest = tl.full((LANES,), FAR, tl.int32)
+    for shift in range(1 - FAR, FAR):
+        there = (brick < count) & (place + shift >= 0) & (place + shift < bricks)
+        distance = tl.load(source + brick + shift * stride, mask=there, other=FAR).to(tl.int32)
+        nearest = tl.minimum(nearest, tl.maximum(distance, tl.abs(shift)))
+    tl.store(target + brick, nearest.to(tl.uint8), mask=brick < count)

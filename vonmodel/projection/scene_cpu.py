@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-LEAST_OPACITY = 1e-4
-MOST_OPACITY = 1.0 - LEAST_OPACITY
+MIN_OPACITY = 1e-4
+MAX_OPACITY = 1.0 - MIN_OPACITY
 # Rays of a tile at most: rows of the loops' arrays have this length.
 LANES = 64
-TILE_EDGE, LONGEST_WINDOW = 8, 16
+TILE_EDGE, MAX_WINDOW = 8, 16
 # Voxels that an edge of a tile (half way along its rays) and a window (on its longest ray) may span.
 WIDE, DEEP = 10.0, 9.3
 # Rows of boxes of voxels are padded to this.
@@ -128,7 +128,7 @@ def plan_view(
     pitch = stretch * half_width * distance * (resolution - 1) / (image_size - 1)
     step = stretch * math.hypot(1.0, half_width, half_width) * (resolution - 1) / samples
     edge, window = (
-        max(1, min(most, int(span))) for most, span in ((TILE_EDGE, WIDE / pitch), (LONGEST_WINDOW, DEEP / step))
+        max(1, min(most, int(span))) for most, span in ((TILE_EDGE, WIDE / pitch), (MAX_WINDOW, DEEP / step))
     )
     # No box is longer than the farthest tile's diagonal and a window's longest ray together, wherever they point.
     longest = math.sqrt(2.0) * pitch * (distance + 1.0) / distance * (edge - 1) + step * (window - 1)
@@ -142,7 +142,7 @@ def tile_count(view: View) -> int:
 
 def runs_of_least_opacity(samples: int) -> Doubles:
     """The closed forms of runs up to a whole ray, as `Scene.runs`."""
-    passed = MOST_OPACITY ** np.arange(samples + 1, dtype=np.float64)
+    passed = MAX_OPACITY ** np.arange(samples + 1, dtype=np.float64)
     return np.stack([passed, np.cumsum(passed) - 1.0])
 
 

@@ -1,12 +1,15 @@
-"""What a projection gives, and how distance-function shapes become opacity."""
+"""What a projection gives, and the surface that a framed sketch shows: position and normal of every pixel."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
+
+from vonmodel.geometry import Camera
 
 SURFACE_THRESHOLD = 0.9
 
@@ -51,3 +54,101 @@ def distance_to_opacity(
         Opacity; the gradient passes where the value is kept.
     """
     return torch.where(volumes < threshold, torch.zeros_like(volumes), volumes)
+
+
+# A pixel shows the object where at least this share of it is covered; the position of less would be noise.
+VISIBLE_SILHOUETTE = 0.1
+GEOMETRY_CHANNELS = 8
+
+
+class SurfaceSketch(NamedTuple):
+    """A framed sketch that also says which point of the object every pixel shows.
+
+    Attributes:
+        silhouette: (n, 1, R, R) as in `FramedSketch`, like depth and normalized_depth.
+        depth: (n, 1, R, R).
+        normalized_depth: (n, 1, R, R).
+        position: (n, 3, R, R) the point in the object frame, in object units (half the edge of the cube of voxels),
+            about [-1, 1]; 0 where silhouette < 0.1.
+    """
+
+    silhouette: Float[Tensor, "n 1 R R"]
+    depth: Float[Tensor, "n 1 R R"]
+    normalized_depth: Float[Tensor, "n 1 R R"]
+    position: Float[Tensor, "n 3 R R"]
+
+
+def locate_surface(
+    framed: FramedSketch,
+    rows: Float[Tensor, "n R"],
+    columns: Float[Tensor, "n R"],
+    rotations: Float[Tensor, "n 3 3"],
+    *,
+    camera: Camera,
+    image_size: int,
+    far: float = Camera().far,
+) -> SurfaceSketch:
+    """Finds the point of the object that every pixel of a frame shows.
+
+    The depth of a pixel is a mean over what its rays meet and the background; the point lies at the mean over what
+    they meet, (far - depth) / silhouette nearer than the background. Differentiable with respect to silhouette, depth
+    and rotations.
+
+    Args:
+        framed: the sketch; its depths begin where those of a camera at the distance `far` - 1 do.
+        rows: for every row of the frame the pixel index in the sketch before framing, see `frame_positions`.
+        columns: likewise.
+        rotations: camera frame to object frame.
+        camera: took the sketch.
+        image_size: rows and columns of the sketch before framing.
+        far: depth of the background.
+    """
+    visible = framed.silhouette >= VISIBLE_SILHOUETTE
+    share = torch.where(visible, framed.silhouette, 1.0)
+    forward = (far - (far - framed.depth) / share).squeeze(1) - (far - 1.0)
+    depth = forward + camera.distance
+    up = _slopes(rows, camera, image_size).unsqueeze(2) * depth
+    left = _slopes(columns, camera, image_size).unsqueeze(1) * depth
+    # Sums of products, as a matrix product would lose digits under TF32 and autocast.
+    in_camera = torch.stack([forward, left, up], dim=1)
+    position = (rotations.to(in_camera)[:, :, :, None, None] * in_camera.unsqueeze(1)).sum(2)
+    return SurfaceSketch(*framed, torch.where(visible, position, 0.0))
+
+
+def geometry_maps(sketch: SurfaceSketch) -> Float[Tensor, "n 8 R R"]:
+    """What a painter sees: silhouette and normalised depth in [-1, 1], normal (3) and position (3), 0 outside."""
+    position = sketch.position
+    normals = surface_normals(position, sketch.silhouette >= VISIBLE_SILHOUETTE)
+    return torch.cat(
+        [2.0 * sketch.silhouette - 1.0, sketch.normalized_depth, normals, position.clamp(-1.0, 1.0)], dim=1
+    )
+
+
+def surface_normals(position: Float[Tensor, "n 3 R R"], visible: Bool[Tensor, "n 1 R R"]) -> Float[Tensor, "n 3 R R"]:
+    """Unit normals of a position map, towards the camera; 0 where they are not known.
+
+    The slope along an axis is that to the nearer one in space of the two visible neighbours: across the edge of a
+    part the farther one lies on another part.
+    """
+    down, right = (_nearer_slope(position, visible, axis) for axis in (-2, -1))
+    normals = torch.linalg.cross(down, right, dim=1)
+    length = torch.linalg.vector_norm(normals.detach(), dim=1, keepdim=True)
+    unit: Tensor = torch.where(length > 1e-12, normals, 0.0) / length.clamp_min(1e-12)
+    return unit
+
+
+def _nearer_slope(position: Tensor, visible: Tensor, axis: int) -> Float[Tensor, "n 3 R R"]:
+    """Change of position over a pixel to the next or from the previous one; 0 where neither is visible."""
+    step = position.diff(dim=axis)
+    both = visible.narrow(axis, 1, visible.shape[axis] - 1) & visible.narrow(axis, 0, visible.shape[axis] - 1)
+    step = torch.where(both, step, 0.0)
+    before, after = ((1, 0), (0, 1)) if axis == -1 else ((0, 0, 1, 0), (0, 0, 0, 1))
+    previous, following = functional.pad(step, before), functional.pad(step, after)
+    from_previous, to_following = functional.pad(both, before), functional.pad(both, after)
+    nearer = previous.detach().square().sum(1, keepdim=True) < following.detach().square().sum(1, keepdim=True)
+    return torch.where(from_previous & (nearer | ~to_following), previous, following)
+
+
+def _slopes(positions: Float[Tensor, "n R"], camera: Camera, image_size: int) -> Float[Tensor, "n R"]:
+    """Slope of the ray through a fractional pixel index against the optical axis; upwards and leftwards positive."""
+    return camera.half_width * (1.0 - 2.0 * positions / (image_size - 1))

@@ -13,7 +13,7 @@ from vonmodel.geometry import Camera, viewpoint_rotation
 from vonmodel.projection import Sketch, project
 from vonmodel.projection.bricks_cpu import (
     BRICK_BITS,
-    LONGEST_JUMP,
+    MAX_JUMP,
     bricks_along,
     mark_occupied,
     measure_clearance,
@@ -296,8 +296,8 @@ def test_bricks_know_what_is_empty_around_them(seed: int, resolution: int) -> No
         full[tuple(cell >> BRICK_BITS)] = True
     places = np.argwhere(full)
     for brick in np.argwhere(np.ones_like(full)):
-        nearest = np.abs(places - brick).max(1).min() if len(places) else LONGEST_JUMP
-        assert clearance[tuple(brick)] == min(nearest, LONGEST_JUMP)
+        nearest = np.abs(places - brick).max(1).min() if len(places) else MAX_JUMP
+        assert clearance[tuple(brick)] == min(nearest, MAX_JUMP)
     if len(places):
         np.testing.assert_array_equal(bounds[:, 0], places.min(0) << BRICK_BITS)
         np.testing.assert_array_equal(bounds[:, 1], (places.max(0) + 1) << BRICK_BITS)

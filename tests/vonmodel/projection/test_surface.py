@@ -9,7 +9,7 @@ from vonmodel.config import ModelConfig
 from vonmodel.geometry import viewpoint_rotation
 from vonmodel.model import VonModel
 from vonmodel.projection import SurfaceSketch, geometry_maps
-from vonmodel.projection.surface import surface_normals
+from vonmodel.projection.sketch import surface_normals
 
 RADIUS = 0.6
 
