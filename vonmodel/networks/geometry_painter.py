@@ -10,6 +10,9 @@ from vonmodel.networks.blocks import append_code
 from vonmodel.networks.residual import LEAK, UNet
 
 STYLE_SIZE = 64
+# Of colours beyond [-1, 1] in training: none would leave a saturated painter without a gradient to come back by, one
+# would let it run away.
+OUTSIDE_SLOPE = 0.1
 
 
 class GeometryPainter(nn.Module):
@@ -54,8 +57,9 @@ class GeometryPainter(nn.Module):
 
         Returns:
             Colours in [-1, 1], also where there is no object: compose them with the silhouette. In training they may
-            leave the range: a painter that saturates would get no gradient to come back by.
+            leave the range a little.
         """
         style = functional.leaky_relu(self.style(texture_code), LEAK)
         colours: Tensor = self.body(append_code(geometry, texture_code), style)
-        return colours if self.training else colours.clamp(-1.0, 1.0)
+        inside = colours.clamp(-1.0, 1.0)
+        return inside + OUTSIDE_SLOPE * (colours - inside) if self.training else inside

@@ -86,7 +86,11 @@ def roc(first: Tensor, second: Tensor) -> float:
 
 def both_masks(config: TrainConfig, data: Path) -> tuple[Tensor, Tensor]:
     """Masks of photos, varied as in training, and as many silhouettes of prepared shapes, from such viewpoints."""
-    config = update(config, {"model": {"image_size": SIZE, "resolution": min(64, config.model.resolution)}}, "test")
+    smaller = {
+        "model": {"image_size": SIZE, "resolution": min(64, config.model.resolution)},
+        "data": {"shift_px": config.data.shift_px * SIZE // config.model.image_size},
+    }
+    config = update(config, smaller, "test")
     photos = ImageDataset(data, "chair", size=SIZE, split=None)
     shapes = ShapeDataset(
         data,
