@@ -20,13 +20,14 @@ def test_the_demo_is_written_and_the_next_commands_are_said(von, tmp_path):
     assert result.exit_code == 0, result.output
     assert "1 chairs in ShapeNetCore.v2/, 1 photos in rooms in pix3d/, 1 on white in photos/chair/" in result.stdout
     lines = [line.strip() for line in result.stdout.splitlines()]
-    assert lines[-6:] == [
+    assert lines[-7:] == [
         "cd here",
         "von prepare shapenet",
         "von prepare images",
         "von train --class chair",
         "von evaluate --fid",
         "von generate",
+        "von serve --open",
     ]
     assert (tmp_path / "here" / "von.toml").is_file()
     again = von("here", *FEW)
