@@ -133,6 +133,7 @@ def _sum_without_diagonal(matrix: npt.NDArray[np.float64]) -> float:
 
 PRECISION_NEIGHBOURS = 3
 DENSITY_NEIGHBOURS = 5
+MIN_SAMPLES_OF_MANIFOLD = DENSITY_NEIGHBOURS + 1
 _BLOCK = 1024
 
 
@@ -161,7 +162,7 @@ def manifold_scores(generated: npt.NDArray[np.floating], real: npt.NDArray[np.fl
     """
     fewest = min(len(generated), len(real))
     if fewest <= DENSITY_NEIGHBOURS:
-        needed = DENSITY_NEIGHBOURS + 1
+        needed = MIN_SAMPLES_OF_MANIFOLD
         raise StatisticsError(f"precision and recall take {needed} images or more on each side, not {fewest}")
     drawn, photos = generated.astype(np.float64), real.astype(np.float64)
     real_radius = neighbour_distance(photos, PRECISION_NEIGHBOURS)
