@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import time
@@ -212,9 +211,6 @@ def local_copy(data: Path | RemoteFolder, *, asked: bool, why: str) -> Path | No
         return None
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
 @contextmanager
 def disk_errors(place: object) -> Iterator[None]:
     """Turns errors of the operating system, such as of a full disk, into a message that names the place."""
@@ -236,6 +232,8 @@ def disk_errors(place: object) -> Iterator[None]:
 
 def describe_os_error(error: OSError) -> str:
     """What went wrong with which file, where it may have been any of those that a command reads and writes."""
+    from vondata.io.scratch import FULL
+
     where = f"{error.filename}: " if error.filename else ""
     what = f"{where}{error.strerror or error}"
     # A write that fails does not know the name of its file.

@@ -134,7 +134,8 @@ def test_a_wheel_works_outside_the_repository(installed: Path, tmp_path: Path) -
     settings = [f"--set={each}" for each in (*small, *steps)]
     trained = von(installed, demo, "train", "--class", "chair", "--stage", "shape", "--json", *settings)
     assert json.loads(trained)["finished"]
-    von(installed, demo, "generate")
+    few = ("--count", "1", "--view-count", "1", "--texture-count", "1")
+    assert json.loads(von(installed, demo, "generate", *few, "--json"))["checkpoint"]["stage"] == "shape"
 
 
 @pytest.mark.slow

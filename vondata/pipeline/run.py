@@ -26,7 +26,7 @@ from vondata.dataset.schema import load_reason, plain_row
 from vondata.errors import VonError
 from vondata.io.files import NotRegularFileError, remove_leftovers
 from vondata.io.fs import DeliveryError, RemoteFolder, fetched
-from vondata.io.scratch import ScratchError
+from vondata.io.scratch import FULL, ScratchError
 from vondata.pipeline.executor import ExecutorOptions, Failure, run_tasks
 from vondata.pipeline.journal import Journal
 from vondata.pipeline.plan import ClassCount, Plan, PrepareOptions, SettingsKey
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 PLANNING_EVENTS_EVERY = 64
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+DISK_ERRORS = (*FULL, errno.EROFS)
 
 Tell = Callable[[Event], None]
 Records = Mapping[str, Mapping[Kind, PartRecord]]  # by class and kind, as they were before the run
