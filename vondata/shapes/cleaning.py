@@ -58,8 +58,9 @@ class Mesh:
 
     def areas(self) -> Floats:
         """(f,) the area of each face, in object units."""
-        a, b, c = (self.vertices[self.faces[:, corner]] for corner in range(3))
-        return np.asarray(np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2)
+        areas = np.empty(len(self.faces))
+        _fill_areas(self.vertices, self.faces, areas)
+        return areas
 
     def without(self, dropped: Bools) -> Mesh:
         """The mesh without some faces; vertices, scale and centre stay."""
@@ -107,18 +108,16 @@ def has_outlier(mesh: Mesh) -> bool:
     The object is then smaller on its grid than the grid allows: along every axis, `_NEARLY_ALL` of the area lies
     within less than half of the box's longest edge.
     """
-    low, high, area = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0), mesh.areas()
-    slices = ((mesh.vertices - low) * (_SLICES / float((high - low).max()))).astype(np.intp)
-    spare, span = (1.0 - _NEARLY_ALL) * area.sum(), 0
+    low, high, areas = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0), mesh.areas()
+    slices = ((mesh.vertices - low) * (_SLICES / float((high - low).max()))).astype(np.int64)
+    begins, ends = np.zeros((3, _SLICES + 1)), np.zeros((3, _SLICES + 1))
+    _add_extents(slices, mesh.faces, areas, begins, ends)
+    spare, span = (1.0 - _NEARLY_ALL) * areas.sum(), 0
     for axis in range(3):
-        first, second, third = slices[:, axis][mesh.faces.T]
-        below, above = np.minimum(np.minimum(first, second), third), np.maximum(np.maximum(first, second), third)
         length = int(slices[:, axis].max()) + 1
         # The area of all triangles that reach into the slices up to each, from either end.
-        before = np.cumsum(np.bincount(below, area, length))
-        behind = np.cumsum(np.bincount(above, area, length)[::-1])
-        spared = [int(np.count_nonzero(reached <= spare)) for reached in (before, behind)]
-        span = max(span, length - max(spared))
+        reached = np.cumsum(begins[axis, :length]), np.cumsum(ends[axis, length - 1 :: -1])
+        span = max(span, length - max(int(np.count_nonzero(each <= spare)) for each in reached))
     return span < _SLICES // 2
 
 
@@ -183,6 +182,27 @@ def _weld(positions: Floats, faces: Integers) -> tuple[Floats, Integers]:
     steps = np.rint((positions + 1.0) * (_WELD_STEPS / 2)).astype(np.int64)
     first = first_of_equal((steps[:, 0] << 42) | (steps[:, 1] << 21) | steps[:, 2])
     return _used(positions, first[faces])
+
+
+@kernel
+def _fill_areas(vertices: Floats, faces: Integers, areas: Floats) -> None:
+    for row in range(faces.shape[0]):
+        a, b, c = vertices[faces[row, 0]], vertices[faces[row, 1]], vertices[faces[row, 2]]
+        doubled = 0.0
+        for axis in range(3):
+            v, w = (axis + 1) % 3, (axis + 2) % 3
+            doubled += ((b[v] - a[v]) * (c[w] - a[w]) - (b[w] - a[w]) * (c[v] - a[v])) ** 2
+        areas[row] = 0.5 * np.sqrt(doubled)
+
+
+@kernel
+def _add_extents(slices: Integers, faces: Integers, areas: Floats, begins: Floats, ends: Floats) -> None:
+    """Adds the area of each face to the slices, along each axis, in which it begins and ends."""
+    for row in range(faces.shape[0]):
+        for axis in range(3):
+            a, b, c = slices[faces[row, 0], axis], slices[faces[row, 1], axis], slices[faces[row, 2], axis]
+            begins[axis, min(a, b, c)] += areas[row]
+            ends[axis, max(a, b, c)] += areas[row]
 
 
 @kernel
