@@ -1,4 +1,4 @@
-"""Half precision: where it is used, and where it is not enough.
+"""Mixed precision: where half precision is used, and where it is not.
 
 Statistics, scores, losses, the projection and the gradient penalty are computed in float32 at least.
 """

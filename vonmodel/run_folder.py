@@ -1,4 +1,4 @@
-"""The folder of one training run: configuration, environment, log, statistics, checkpoints, samples and metrics."""
+"""The folder of one training run: configuration, log, statistics, checkpoints, samples, metrics; and its lock."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ConfigChangedError(RunError):
 
 
 class RunFolder:
-    """What a run leaves on disk, and where.
+    """The files of a run.
 
     Attributes:
         path: the folder; it exists once `start` was called.

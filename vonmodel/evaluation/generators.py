@@ -1,4 +1,4 @@
-"""A generator whose output is scored: a trained model or a baseline, drawing images, shapes or both."""
+"""Generators under test: a trained model or a baseline that generates images, shapes or both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vonmodel.model import VonModel, build_model
 
 @runtime_checkable
 class Generator(Protocol):
-    """What draws, what it was trained with, and the prepared data of its class."""
+    """A generator under test, its configuration and the prepared data of its class."""
 
     @property
     def config(self) -> TrainConfig:
@@ -80,7 +80,7 @@ class VonGenerator:
         return GeneratedShapes(partial(generate_volumes, self.model), self.config.model.shape_code_size, count, seed)
 
     def untrained(self) -> VonGenerator:
-        """The model before it learnt anything: its weights are a function of configuration and seed."""
+        """The model with its initial weights, which are a function of configuration and seed."""
         device = next(self.model.parameters()).device
         model = build_model(self.config.model, self.config.seed).to(device).eval().requires_grad_(False)
         return replace(self, model=model)

@@ -35,7 +35,7 @@ class Measured:
 
     Attributes:
         statistics: mean and covariance of the features.
-        features: (n, d) the features; None where nobody asked to keep them.
+        features: (n, d) the features; None where they were not kept.
     """
 
     statistics: FeatureStatistics
@@ -44,7 +44,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Replica:
-    """What one device measures: the same images or shapes, and the same network, as every other replica."""
+    """The images or shapes and the feature network on one device; all replicas hold the same ones."""
 
     images: Images | Volumes
     network: FeatureNetwork | ShapeFeatures
@@ -57,7 +57,7 @@ def measure(
     keep: bool = False,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measures images or shapes in one pass; with several replicas, each takes every so-manieth batch.
+    """Measures images or shapes in one pass; with several replicas, batches are dealt round-robin.
 
     Args:
         replicas: at least one; they share the work.
@@ -88,7 +88,7 @@ def features_in_order(replicas: Sequence[Replica], batch_size: int) -> Iterator[
     if len(replicas) == 1:
         yield from (features(replicas[0], start) for start in starts)
         return
-    # A thread for each replica: a device's work stays in order, and devices do not wait for each other.
+    # A thread for each replica: a device's work stays in order, and devices run independently.
     with ExitStack() as stack:
         threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in replicas]
         waiting: deque[Future[npt.NDArray[np.float32]]] = deque()
@@ -110,10 +110,10 @@ def measure_real(
     keep: bool = False,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measures photos or shapes, or takes from the cache what the same ones and the same network gave before.
+    """Measures photos or shapes, or reads the cached result for the same items and network.
 
-    A cached file is named by a hash of everything that decides its content. One that cannot be read is measured anew;
-    a cache that cannot be written is reported and done without.
+    A cached file is named by a hash of everything that decides its content. One that cannot be read is measured
+    again; a cache that cannot be written is reported and not used.
 
     Args:
         real: the prepared photos or shapes.

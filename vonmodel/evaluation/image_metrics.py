@@ -291,7 +291,7 @@ def _untrained(
     settings: ScoreSettings,
     progress: Progress | None,
 ) -> float | None:
-    """The Fréchet distance of the model with its initial weights; None where nobody asks."""
+    """The Fréchet distance of the model with its initial weights; None where it is not wanted."""
     wanted = settings.features == "random" if settings.untrained is None else settings.untrained
     if not wanted:
         return None

@@ -28,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeatureExtractors:
-    """What scores are measured with, loaded once for many checkpoints.
+    """The feature networks of scores, loaded once for many checkpoints.
 
     Attributes:
         networks: the feature network of images on each device; none where no score of images is asked for.
-        classifier: the feature network of shapes; None where nobody asks for their Fréchet distance.
+        classifier: the feature network of shapes; None where their Fréchet distance is not wanted.
     """
 
     networks: tuple[FeatureNetwork, ...]

@@ -63,20 +63,20 @@ class ClassifierMismatchError(ClassifierError):
 
 @dataclass(frozen=True)
 class ClassifierInfo:
-    """What a classifier says of itself.
+    """The description of a classifier.
 
     Attributes:
         classes: what it tells apart, in the order of its outputs.
         resolution: voxels along an edge of what it sees.
         representation: of the volumes it sees.
         base_channels: width next to the volume.
-        accuracy: share of the held-out shapes (parts val and test) it names right.
+        accuracy: share of the held-out shapes (parts val and test) classified correctly.
         held_out: how many there were, by class.
-        correct: how many of them it names right, by class.
-        trained: how many shapes it learnt from, by class.
+        correct: how many of them are classified correctly, by class.
+        trained: number of training shapes by class.
         dataset_sha256: hash of all these shapes.
         seed: of initial weights, batches and shifts.
-        steps: how long it learnt.
+        steps: number of training steps.
         versions: of the libraries.
     """
 
@@ -251,7 +251,7 @@ class ClassifierSettings:
 def train_classifier(
     data: Path, settings: ClassifierSettings, output: Path, progress: Callable[[int, int], None] | None = None
 ) -> tuple[ClassifierInfo, str]:
-    """Trains a classifier on the training parts, looks how it does on the rest, and writes it.
+    """Trains a classifier on the training parts, measures its accuracy on the rest, and writes it.
 
     Returns:
         What it says of itself, and the hash of its file.

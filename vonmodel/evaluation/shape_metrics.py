@@ -215,7 +215,7 @@ def scores_of(distance: Matrix, count: int, empty: int = 0) -> PointScores:
     others = distance.copy()
     np.fill_diagonal(others, np.inf)
     neighbour = others.argmin(axis=1)
-    alone = ~np.isfinite(others).any(axis=1)  # a lone empty shape: nobody takes it for a real one
+    alone = ~np.isfinite(others).any(axis=1)  # a lone empty shape counts as distinguished
     same = (neighbour < count) == (np.arange(2 * count) < count)
     return PointScores(
         minimum_matching_distance=float(nearest.mean()) if np.isfinite(nearest).all() else None,

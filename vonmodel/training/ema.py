@@ -1,4 +1,4 @@
-"""A running average of weights, which samples are drawn with: less noisy than any single step's weights."""
+"""Exponential moving average of weights (EMA), with which samples are drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vonmodel.config import StageConfig
 KeptShare = Callable[[int], float]
 """Share of the old average that step `step`, from 0, keeps."""
 RAMP_UP = 0.1
-"""A half-life is never longer than this share of what was seen: the start of a training is forgotten."""
+"""The half-life is at most this share of the items seen, so that the start of a training is forgotten."""
 
 
 def kept_by_decay(decay: float) -> KeptShare:
@@ -59,7 +59,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Takes in the weights after step `step`, from 0."""
+        """Adds the weights after step `step`, from 0."""
         if self._kept is None:
             return
         share = 1.0 - self._kept(step)
@@ -72,11 +72,11 @@ class WeightAverage:
             self.values[name].copy_(self._sources[name])
 
     def restart(self) -> None:
-        """Starts anew from the present weights."""
+        """Restarts from the present weights."""
         self.restore(self._sources)
 
     def restore(self, values: Mapping[str, Tensor]) -> None:
-        """Goes on from saved averages."""
+        """Restores saved averages."""
         for name, value in self.values.items():
             value.copy_(values[name])
 

@@ -1,4 +1,4 @@
-"""A pool of past fakes, which keeps a critic from forgetting what generators used to do."""
+"""A pool of past generated samples, shown to a critic again so that it does not forget them."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class ImagePool:
         """Stores new fakes and returns as many for the critic.
 
         While the pool fills, a fake is stored and returned. Then, with even odds, it is returned as it is or swapped
-        with one from the pool. Which is decided on the CPU by `generator`, so no device is waited for. Processes that
-        train together all hold the same pool of what all of them make.
+        with one from the pool. `generator` decides on the CPU, so no device is synchronised. All processes of a
+        training hold the same pool of the fakes of all of them.
 
         Args:
             fakes: new fakes; no gradient flows through the pool.
-            generator: decides who is swapped; draws for the whole batch.
+            generator: decides which fakes are swapped; draws for the whole batch.
             part: which part of the batch the fakes are.
         """
         fakes = fakes.detach()
         if self.capacity == 0:
             return fakes
         decisions = [self._decide(generator) for _ in range(len(fakes) * part.of)]
-        # Of every process the part with the same place among its own.
+        # From every process the part with the same index among its own parts.
         pieces, everyone = part.of // process_count(), joined_everywhere(fakes)
         parts = [Part(process * pieces + part.index % pieces, part.of) for process in range(process_count())]
         rows = [row for each in parts for row in each.rows(len(decisions))]

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(VonError, ArithmeticError):
-    """A loss became infinite or not a number.
+    """A loss became infinite or NaN.
 
     Attributes:
         where: step, phase, terms and the ids of the items.
@@ -49,7 +49,7 @@ class NonFiniteLossError(VonError, ArithmeticError):
 
 
 class LossRecord:
-    """Losses since the last report, kept on the device so that no step waits for the host."""
+    """Losses since the last report, kept on the device so that no step synchronises with the host."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
@@ -57,7 +57,7 @@ class LossRecord:
         self._values: dict[str, list[Tensor]] = {}
 
     def add(self, step: int, items: tuple[str, ...], losses: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Takes in the losses of a step, by phase and term."""
+        """Adds the losses of a step, by phase and term."""
         self._steps.append((step, items))
         for phase, terms in losses.items():
             for term, value in terms.items():
@@ -76,7 +76,7 @@ class LossRecord:
         means = mean_everywhere(table).numpy()
         if not np.isfinite(means).all():
             own = None if torch.isfinite(table).all() else self._where(names, table.numpy())
-            # Gradients are exchanged: what is bad in one process is bad in all of them a phase later.
+            # Gradients are averaged: a NaN in one process reaches all of them a phase later.
             phases = list(dict.fromkeys(name.partition("/")[0] for name in names))
             found = [where for where in gather_objects(own) if where is not None]
             raise NonFiniteLossError(min(found, key=lambda where: (where["step"], phases.index(where["phase"]))))
@@ -136,17 +136,17 @@ class Progress:
 class Monitor:
     """Reports the progress of a stage; a context manager that closes its files.
 
-    Of several processes that train together each has one, as all must gather the losses; one of them writes.
+    Every process of a training has one, as all of them gather the losses; the first one writes.
     """
 
     def __init__(self, run: RunFolder, stage: Stage, start: int, on_progress: Callable[[Progress], None]) -> None:
         """Opens the reports.
 
         Args:
-            run: where they go.
+            run: the run folder.
             stage: the stage.
-            start: the step it goes on from; what was reported of later ones is forgotten.
-            on_progress: told of every report.
+            start: the step it resumes from; statistics of later steps are dropped.
+            on_progress: called with every report.
         """
         self._run, self._stage, self._on_progress = run, stage, on_progress
         self._record = LossRecord(stage.label)
@@ -167,12 +167,12 @@ class Monitor:
                 self._writer.close()
 
     def add(self, step: int, items: tuple[str, ...], losses: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Takes in the losses of a step, by phase and term."""
+        """Adds the losses of a step, by phase and term."""
         self._in_a_row = 0
         self._record.add(step, items, losses)
 
     def skip(self, step: int, items: tuple[str, ...], losses: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Counts a step whose last phase was not finite, and appends what is known of it to nonfinite.jsonl.
+        """Counts a step whose last phase was not finite, and records it in nonfinite.jsonl.
 
         Raises:
             NonFiniteLossError: there were too many in a row.
@@ -199,7 +199,7 @@ class Monitor:
         """Reports the losses since the last report, after `step` steps.
 
         Raises:
-            NonFiniteLossError: one of them is not finite; what is known of it is saved as nonfinite.json.
+            NonFiniteLossError: one of them is not finite; step, phase, terms and items are saved as nonfinite.json.
         """
         try:
             losses = self._record.read()
@@ -256,7 +256,7 @@ class Monitor:
     def _board(self) -> SummaryWriter:
         """TensorBoard's files, a run of their own for each stage, so that steps count from 0 in each."""
         if self._writer is None:
-            # Imported late: it takes a second that only training has to spare.
+            # Imported at first use: it takes a second.
             from torch.utils.tensorboard import SummaryWriter
 
             folder = self._run.path / "tensorboard" / self._stage.label

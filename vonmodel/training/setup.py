@@ -1,4 +1,4 @@
-"""What a stage is trained with: datasets, device, compiled networks, restored optimisers; and a plan of the run."""
+"""Setting up a stage: datasets, device, compiled networks, optimiser state; checks and the plan of a run."""
 
 from __future__ import annotations
 
@@ -204,10 +204,10 @@ def _prefix(phase: Phase) -> str:
 
 
 def check(config: TrainConfig, data: Path, stages: Sequence[StageName], *, processes: int = 1) -> None:
-    """Looks ahead, so that what the last stage lacks is said before the first one trains for hours.
+    """Checks all stages, so that a problem of the last one is reported before the first one trains for hours.
 
     Raises:
-        ConfigError: a batch cannot be dealt out evenly to this many processes, or the objective is not one for these
+        ConfigError: a batch cannot be divided evenly among this many processes, or the objective is not one for these
             networks.
         UnsupportedSizeError: there are no networks of these sizes.
         ManifestMissingError, EmptyDatasetError, ResolutionError, ShapeFileError, OSError: the data does not serve.

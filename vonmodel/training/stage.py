@@ -1,4 +1,4 @@
-"""What the training loop knows of a stage: phases as data, each with its networks, its optimiser and its loss."""
+"""Stages and phases of training: a phase is data, its networks, its optimiser and its losses; and one step of it."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the step in which some networks learn.
+    """A part of the step in which some networks are trained.
 
     Attributes:
         name: its name in the log.
-        networks: who learns; all others stand still.
+        networks: those that are trained; all others are frozen.
         optimiser: steps their parameters; its groups hold the full learning rate as `full_lr`.
         losses: weighted terms by name; their sum is minimised. Called with the step and the number of the repeat.
         repeats: updates in one step.
@@ -77,7 +77,7 @@ class Phase:
 
     @cached_property
     def objective(self) -> nn.Module:
-        """The losses as a module with the parameters that learn; several processes average their gradients.
+        """The losses as a module with the trained parameters; several processes average their gradients.
 
         Ask for it while these networks need gradients.
         """
@@ -167,7 +167,7 @@ def run_phase(
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
     careful: bool = False,
 ) -> tuple[dict[str, Tensor], bool]:
-    """Lets the networks of a phase learn from a step.
+    """Updates the networks of a phase from a step.
 
     Args:
         phase: the phase.
@@ -175,7 +175,7 @@ def run_phase(
             with each other and with those of other processes.
         precision: opens the context that the losses are computed in.
         careful: look at losses and gradients before each update, and leave it out where one of them is not finite.
-            The host waits for the device to know.
+            The host synchronises with the device.
 
     Returns:
         The mean of every loss term over parts and repeats, without gradient, still on the device; and whether all
