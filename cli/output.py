@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 from voncli.command import is_quiet
+from voncli.signals import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -249,6 +250,9 @@ def user_errors() -> Iterator[None]:
         yield
     except VonError as error:
         raise cli_error(error) from error
+    except KeyboardInterrupt:
+        click.echo("\nStopped.", err=True)
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:  # whoever reads the output has enough, as `head` has
         raise
     except OSError as error:

@@ -1,11 +1,13 @@
 """How the command line words what the libraries raise."""
 
+import errno
 import re
 
 import click
 import pytest
 from voncli.main import main
-from voncli.output import ADVICE, cli_error
+from voncli.output import ADVICE, cli_error, user_errors
+from voncli.signals import EXIT_INTERRUPTED, StopRequest
 
 from tests.vondata.test_errors import error_classes
 from vondata.classes import UnknownClassError
@@ -60,3 +62,23 @@ def test_an_unknown_class_is_wrong_usage() -> None:
     said = cli_error(UnknownClassError("no class 'chiar'"))
     assert isinstance(said, click.UsageError)
     assert said.message.startswith("--class: ")
+
+
+def test_ctrl_c_ends_with_the_code_of_what_was_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(click.exceptions.Exit) as ended, user_errors():
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == EXIT_INTERRUPTED == 130
+    assert "Stopped." in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_a_request_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    stop = StopRequest()
+    monkeypatch.setattr("voncli.signals.click.echo", broken)
+    monkeypatch.setattr("voncli.signals._discard_output", lambda: None)
+    stop.print("a line")
+    assert stop.requested
+    with pytest.raises(KeyboardInterrupt):
+        stop.receive(15, None)
