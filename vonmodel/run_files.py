@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import stat
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vondata.errors import VonError
+from vondata.io import json_file
 
 MAX_LINE_BYTES = 1 << 20
 MAX_JSON_BYTES = 1 << 24
@@ -88,16 +87,13 @@ def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text; stricter than `json.loads`, and with one error for all damage.
 
     Raises:
-        JsonError: it is no JSON or no UTF-8, nested too deeply, or holds NaN, an infinity or a number beyond float.
+        JsonError: it is no JSON or no UTF-8, nested too deeply, or holds NaN, an infinity, a number beyond float or a
+            key twice.
     """
     try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except JsonError:
-        raise
-    except RecursionError as error:
-        raise JsonError("is nested too deeply") from error
-    except ValueError as error:  # also of decoding, and of whole numbers with too many digits
-        raise JsonError(f"is not valid JSON: {error}") from error
+        return json_file.parse_json(text, "it")
+    except json_file.JsonFileError as error:
+        raise JsonError(f"is not valid JSON: {error.what}") from error
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
@@ -126,14 +122,3 @@ def read_lines(file: Path) -> Iterator[str]:
                     pass
                 continue
             yield line.decode("utf-8", "replace").rstrip("\n")
-
-
-def _refuse(constant: str) -> Any:
-    raise JsonError(f"holds {constant}")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise JsonError(f"holds {digits[:40]}, which is beyond the range of numbers")
-    return number

@@ -24,7 +24,7 @@ from vondata.dataset.schema import known_columns
 from vondata.types import Kind
 
 ITEMS = 12
-TIMEOUT_S = 300.0
+TIMEOUT_S = 900.0
 VARYING = ("seconds",)  # columns that differ from run to run, beside those in seconds
 BOX = "f 1 2 3 4\nf 8 7 6 5\nf 1 5 6 2\nf 2 6 7 3\nf 3 7 8 4\nf 5 1 4 8\n"
 CORNERS = ((0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1))

@@ -94,7 +94,7 @@ def test_asked_to_stop(
             time.sleep(0.02)
         time.sleep(rng.uniform(0.0, 0.3))
         os.killpg(running.pid, getattr(signal, name))
-        said, _ = running.communicate(timeout=120)
+        said, _ = running.communicate(timeout=900)
         count.tries += 1
         if b"Traceback" in said:
             count.unclear += 1
@@ -233,7 +233,7 @@ def test_two_at_once(
     for attempt in range(max(1, tries // 10)):
         data = tmp_path / f"data{attempt}"
         both = [start(verb.command(data)) for _ in range(2)]
-        said = [running.communicate(timeout=300)[0].decode() for running in both]
+        said = [running.communicate(timeout=900)[0].decode() for running in both]
         count.tries += 1
         codes = sorted(running.returncode for running in both)
         refused = [text for running, text in zip(both, said, strict=True) if running.returncode]

