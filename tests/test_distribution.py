@@ -129,7 +129,14 @@ def test_a_wheel_works_outside_the_repository(installed: Path, tmp_path: Path) -
     demo = tmp_path / "demo"
     done = von(installed, demo, "prepare", "shapenet", "--resolution", "32", "--workers", "0", "--json")
     assert json.loads(done)["classes"]["chair"]["found"] == 4
-    small = ("model.resolution=32", "model.shape_base_channels=2", "shape.steady=1", "shape.decaying=0")
+    small = (
+        "model.resolution=32",
+        "model.image_size=32",
+        "model.texture_base_channels=2",
+        "model.shape_base_channels=2",
+        "shape.steady=1",
+        "shape.decaying=0",
+    )
     steps = ('shape.unit="steps"', "shape.batch_size=2", "model.resampled=false")
     settings = [f"--set={each}" for each in (*small, *steps)]
     trained = von(installed, demo, "train", "--class", "chair", "--stage", "shape", "--json", *settings)
