@@ -89,21 +89,24 @@ def fill_solid(vertices: Floats, faces: Integers, topology: Topology, surface: B
 
 def _cavities(behind_holes: Words, exposed: Words) -> Words:
     """The connected components behind holes that are cavities: a good part of their voxels is visible."""
-    from scipy.ndimage import find_objects, label
+    from scipy.ndimage import label
 
     size = behind_holes.shape[0]
     least = (size / _CAVITIES_ALONG_EDGE) ** 3
     if np.bitwise_count(behind_holes & exposed).sum() < _MIN_CAVITY_EXPOSED * least:
         return np.zeros_like(behind_holes)
-    grid = bits.unpack(behind_holes, size)
-    box = find_objects(grid.astype(np.int8))[0]
-    parts, count = label(grid[box])
-    inside = parts[grid[box]]
+    x, y = (np.flatnonzero(behind_holes.any(axis=others)) for others in ((1, 2), (0, 2)))
+    box = np.s_[x[0] : x[-1] + 1, y[0] : y[-1] + 1]
+    grid = bits.unpack(behind_holes[box], size)
+    parts, count = label(grid)
+    inside = parts[grid]
     voxels = np.bincount(inside, minlength=count + 1)
-    seen = np.bincount(inside, bits.unpack(exposed, size)[box][grid[box]], count + 1)
+    seen = np.bincount(inside, bits.unpack(exposed[box], size)[grid], count + 1)
     is_cavity = (seen >= _MIN_CAVITY_EXPOSED * voxels) & (voxels >= least)
-    grid[box] = is_cavity[parts] & grid[box]
-    return bits.pack(grid)
+    cavities = np.zeros_like(behind_holes)
+    if is_cavity.any():
+        cavities[box] = bits.pack(is_cavity[parts])
+    return cavities
 
 
 def _in_open_part(topology: Topology) -> Bools:
