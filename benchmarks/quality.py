@@ -16,10 +16,12 @@ import argparse
 import dataclasses
 import json
 import resource
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -141,22 +143,18 @@ def train_arm(contest: Contest, arm: Arm, class_name: str, seed: int) -> dict[st
 
     note(None)
     job = TrainingJob(run, config, contest.data, contest.device, skip_nonfinite=True, on_progress=note)
-    stage_seconds(job, arm, STAGES)
+    train_part(job, arm, STAGES)
     note(None)
     result: dict[str, Any] = json.loads(record.read_text("utf-8"))
     return result
 
 
-def stage_seconds(job: TrainingJob, arm: Arm, stages: Sequence[StageName]) -> float:
-    """Trains stages of an arm, and the processor seconds that this took."""
-    before = processor_seconds()
+def train_part(job: TrainingJob, arm: Arm, stages: Sequence[StageName]) -> None:
+    """Trains stages of an arm, or its baseline."""
     if arm.baseline is not None:
         train_baseline(job, arm.baseline)
-    elif arm_is_complete(job, arm):
-        return 0.0
-    else:
+    elif not arm_is_complete(job, arm):
         train(job, stages)
-    return processor_seconds() - before
 
 
 def arm_is_complete(job: TrainingJob, arm: Arm) -> bool:
@@ -168,8 +166,7 @@ def arm_is_complete(job: TrainingJob, arm: Arm) -> bool:
 def fit_length(contest: Contest, arm: Arm, config: TrainConfig) -> TrainConfig:
     """The configuration with as many steps of each stage as fit into the arm's processor seconds.
 
-    The first trial of a stage compiles and fills caches; the difference of two trials of different length is the cost
-    of a step.
+    The first steps of a stage compile and fill caches, and do not count.
     """
     lengths: dict[StageName, int] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -184,17 +181,18 @@ def fit_length(contest: Contest, arm: Arm, config: TrainConfig) -> TrainConfig:
 
 
 def _step_cost(contest: Contest, arm: Arm, config: TrainConfig, stages: Sequence[StageName], scratch: Path) -> float:
-    """Processor seconds of a step of the last of these stages."""
-    spent = []
-    for steps in (1, 1 + TRIAL_STEPS):
-        trial = with_lengths(config, dict.fromkeys(STAGES, 0) | {stages[-1]: steps})
-        run = RunFolder(scratch / str(steps))
-        run.start(trial)
-        job = TrainingJob(run, trial, contest.data, contest.device, skip_nonfinite=True)
-        for stage in stages[:-1]:
-            train(job, (stage,))
-        spent.append(stage_seconds(job, arm, stages[-1:]))
-    return max(1e-3, (spent[1] - spent[0]) / TRIAL_STEPS)
+    """Processor seconds of a step of the last of these stages: the median of some, without the first ones."""
+    trial = with_lengths(config, dict.fromkeys(STAGES, 0) | {stages[-1]: 2 + TRIAL_STEPS})
+    trial = update(trial, {"output": {"log_every": 1}}, "trial")
+    run = RunFolder(scratch)
+    run.start(trial)
+    stamps: list[float] = []
+    job = TrainingJob(run, trial, contest.data, contest.device, skip_nonfinite=True)
+    for stage in stages[:-1]:
+        train(job, (stage,))
+    job = dataclasses.replace(job, on_progress=lambda _: stamps.append(processor_seconds()))
+    train_part(job, arm, stages[-1:])
+    return max(1e-3, statistics.median(after - before for before, after in pairwise(stamps[1:])))
 
 
 def with_lengths(config: TrainConfig, steps: Mapping[StageName, int]) -> TrainConfig:
@@ -277,7 +275,7 @@ def run_smoke(arms: Sequence[Arm]) -> None:
         data = Path(folder) / "data"
         write_prepared(data, shapes=12, photos=16, resolution=32, image_size=32)
         changes = (*SMALL, "data.viewpoints=class", *(f"{stage}.batch_size=4" for stage in STAGES))
-        contest = Contest(data, Path(folder) / "quality", 4.0, changes, torch.device("cpu"))
+        contest = Contest(data, Path(folder) / "quality", 1.0, changes, torch.device("cpu"))
         run_contest(contest, arms, ["chair"], [0], Scoring(("random",), "train", 224, shapes=4, points=64))
         result = json.loads((contest.output / "quality.json").read_text("utf-8"))
         assert [row["arm"] for row in result["rows"]] == [arm.name for arm in arms]
