@@ -76,7 +76,7 @@ class CheckpointInfo:
     sha256: str
     dataset: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
-    saved: str = ""
+    saved: str = field(default="", compare=False)
     schedule: str = ""
 
     @property
