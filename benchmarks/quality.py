@@ -214,7 +214,7 @@ def contest_rows(
                 spent = train_arm(contest, arm, class_name, seed)
                 run = contest.run(arm, class_name, seed)
                 scores = score_run(run, contest.data, arm.baseline, scoring)
-                yield {"class": class_name, "seed": seed, "arm": arm.name, **spent, **scores}
+                yield {**spent, **scores, "class": class_name, "seed": seed, "arm": arm.name, "config": spent["arm"]}
 
 
 def main() -> None:
