@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vondata.images.mask_quality import overlap
 from vondata.images.morphology import regions
 from vondata.images.plain_background import Segmentation, border_strip
 
@@ -31,7 +32,7 @@ SEED = 1
 def segment_by_grabcut(rgb: Bytes) -> Segmentation:
     """Reads the object on any background.
 
-    The alternative reading is the part of the seed that is far from everything at the border.
+    Its agreement is that with the part of the seed that is far from everything at the border.
 
     Args:
         rgb: (h, w, 3).
@@ -43,9 +44,8 @@ def segment_by_grabcut(rgb: Bytes) -> Segmentation:
     difference = _difference_to_border(small)
     threshold = _otsu(difference)
     mask = _grabcut(small, difference > threshold)
-    return Segmentation(
-        mask=_enlarged(mask, width, height), alternative=_enlarged(difference > SURE * threshold, width, height)
-    )
+    found, surest = (_enlarged(each, width, height) for each in (mask, difference > SURE * threshold))
+    return Segmentation(found, overlap(found, surest))
 
 
 def _difference_to_border(rgb: Bytes) -> Floats:

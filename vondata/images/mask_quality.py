@@ -28,8 +28,8 @@ class MaskQuality:
     Attributes:
         pieces: how many unconnected pieces it has.
         scatter: its share outside of the largest piece.
-        agreement: intersection over union with the alternative mask; NaN where the file or its annotation gives the
-            mask.
+        agreement: how far the mask is to be believed: the intersection over union with the true one to be expected,
+            or with other readings of the photo; NaN where the file or its annotation gives the mask.
     """
 
     pieces: int
@@ -37,19 +37,21 @@ class MaskQuality:
     agreement: float
 
 
-def measure_quality(mask: Bools, alternative: Bools | None) -> MaskQuality:
-    """Measures a mask (h, w), against a second reading of the same photo where there is one."""
+def measure_quality(mask: Bools, agreement: float = float("nan")) -> MaskQuality:
+    """Measures a mask (h, w), of which `agreement` is known."""
     area = int(mask.sum())
     pieces = regions(mask, connectivity=8)
-    agreement = float("nan")
-    if alternative is not None:
-        union = int((mask | alternative).sum())
-        agreement = float((mask & alternative).sum() / union) if union else 0.0
     return MaskQuality(
         pieces=int((pieces.areas >= max(1.0, PIECE * area)).sum()),
         scatter=float(1.0 - pieces.areas.max() / area) if area else 0.0,
         agreement=agreement,
     )
+
+
+def overlap(first: Bools, second: Bools) -> float:
+    """Intersection over union of two masks (h, w); 0 for two empty ones."""
+    union = int((first | second).sum())
+    return float((first & second).sum() / union) if union else 0.0
 
 
 def check_presence(mask: Bools, scale: float) -> None:
@@ -112,7 +114,7 @@ def check_trust(quality: MaskQuality, *, min_agreement: float) -> None:
     if quality.agreement < min_agreement:
         raise Rejected(
             "mask_uncertain",
-            f"two readings agree to {100 * quality.agreement:.0f} %, less than {100 * min_agreement:.0f} %",
+            f"the mask can be trusted to {100 * quality.agreement:.0f} %, less than {100 * min_agreement:.0f} %",
         )
 
 

@@ -12,9 +12,16 @@ import numpy.typing as npt
 from vondata.images.borders import framed_picture, inside_of_band
 from vondata.images.cutout import CutOut, cut_out
 from vondata.images.grabcut import segment_by_grabcut
-from vondata.images.mask_quality import MaskQuality, check_border, check_presence, check_trust, measure_quality
+from vondata.images.mask_quality import (
+    MaskQuality,
+    check_border,
+    check_presence,
+    check_trust,
+    measure_quality,
+    overlap,
+)
 from vondata.images.morphology import SQUARE, Box, bounding_box, disk, grow, regions, shrink
-from vondata.images.plain_background import Background, fit_background, luma_chroma, segment_plain
+from vondata.images.plain_background import Background, Segmentation, fit_background, luma_chroma, segment_plain
 from vondata.images.segmenter import Segmenter
 from vondata.types import Rejected
 
@@ -28,7 +35,7 @@ MIN_OPACITY = 16  # of 255: what is less opaque is nothing
 EDGE_PX = 2  # half the width of a soft edge at most
 UNEVEN, DARK, SHADOW_TOP = 0.2, 70.0, 0.6  # a shadow in a file's opacity: spread of it, brightness, how low it lies
 MIN_TRANSPARENT, MAX_TRANSPARENT = 0.02, 0.999  # of the pixels, for alpha to say what is object
-PLAIN_AGREEMENT, GRABCUT_AGREEMENT, NETWORK_AGREEMENT = 0.92, 0.8, 0.8
+PLAIN_AGREEMENT, GRABCUT_AGREEMENT, NETWORK_AGREEMENT = 0.86, 0.8, 0.8
 DOUBTFUL = ("mask_empty", "mask_in_pieces", "mask_uncertain")  # about contrast that another reading may dispel
 NETWORK_SPECK = 0.01  # of the largest piece
 SHARP = 0.3  # a network's map between this and 1 - this is undecided
@@ -79,7 +86,7 @@ def find_object(
         return _found_inside(box, rgb, scale, segmenter)
     if background.is_plain:
         try:
-            quality = _checked([reading.alternative], reading.mask, scale, PLAIN_AGREEMENT)
+            quality = _checked(reading, scale, PLAIN_AGREEMENT)
             return FoundObject(reading.mask, cut_out(rgb, reading.mask, _rgb_of(background)), "plain", quality)
         except Rejected as verdict:
             if segmenter is None or verdict.reason not in DOUBTFUL:
@@ -87,8 +94,9 @@ def find_object(
     if segmenter is not None:
         return _object_of_network(rgb, segmenter(rgb), scale)
     seeded = segment_by_grabcut(rgb)
-    alternatives = [seeded.alternative, reading.mask] if background.share >= SMOOTH_SHARE else [seeded.alternative]
-    quality = _checked(alternatives, seeded.mask, scale, GRABCUT_AGREEMENT)
+    if background.share >= SMOOTH_SHARE:  # then contrast to the fitted surface says something, too
+        seeded = replace(seeded, agreement=min(seeded.agreement, overlap(seeded.mask, reading.mask)))
+    quality = _checked(seeded, scale, GRABCUT_AGREEMENT)
     return FoundObject(seeded.mask, cut_out(rgb, seeded.mask), "grabcut", quality)
 
 
@@ -105,17 +113,15 @@ def _found_inside(box: Box, rgb: Bytes, scale: float, segmenter: Segmenter | Non
     return replace(found, mask=np.pad(found.mask, around), cut=cut)
 
 
-def _checked(alternatives: list[Bools], mask: Bools, scale: float, min_agreement: float) -> MaskQuality:
-    """The quality of a mask that was found, against the alternative that agrees least.
+def _checked(found: Segmentation, scale: float, min_agreement: float) -> MaskQuality:
+    """The quality of a mask that was found.
 
     Raises:
         Rejected: it is not good enough.
     """
-    check_presence(mask, scale)
-    check_border(mask, trimmed=False)
-    quality = min(
-        (measure_quality(mask, alternative) for alternative in alternatives), key=lambda each: each.agreement
-    )
+    check_presence(found.mask, scale)
+    check_border(found.mask, trimmed=False)
+    quality = measure_quality(found.mask, found.agreement)
     check_trust(quality, min_agreement=min_agreement)
     return quality
 
@@ -125,13 +131,14 @@ def _object_of_network(rgb: Bytes, share: Floats, scale: float) -> FoundObject:
     pieces = regions(share > 0.5, connectivity=8)
     mask = pieces.select(pieces.areas >= max(4.0, NETWORK_SPECK * pieces.areas.max()))
     narrow, wide = (share > 1.0 - SHARP) & mask, (share > SHARP) & (mask | (share <= 0.5))
-    quality = _checked([narrow, wide], mask, scale, NETWORK_AGREEMENT)
+    agreement = min(overlap(mask, narrow), overlap(mask, wide))
+    quality = _checked(Segmentation(mask, agreement), scale, NETWORK_AGREEMENT)
     return FoundObject(mask, cut_out(rgb, mask), "segmenter", quality)
 
 
 def object_of_mask(rgb: Bytes, mask: Bools) -> FoundObject:
     """The object of a photo (h, w, 3) that comes with a mask (h, w)."""
-    return FoundObject(mask, cut_out(rgb, mask), "annotated", measure_quality(mask, None))
+    return FoundObject(mask, cut_out(rgb, mask), "annotated", measure_quality(mask))
 
 
 def is_telling(alpha: Bytes) -> bool:
@@ -150,7 +157,7 @@ def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float) -> FoundObject:
     inner = cut_out(rgb, mask)
     own = (alpha >= OPAQUE) | parts
     colours = np.where(own[..., None], rgb.astype(np.float32), inner.rgb)
-    return FoundObject(mask, CutOut(colours, soft), "alpha", measure_quality(mask, None))
+    return FoundObject(mask, CutOut(colours, soft), "alpha", measure_quality(mask))
 
 
 def _half_transparent(rgb: Bytes, alpha: Bytes) -> tuple[Bools, Bools]:

@@ -5,9 +5,9 @@ the mixed pixels of the edge out and keeps thin legs. What is pale is told from 
 the ringing measured beside the object. Enclosed regions are holes, unless their inside or their rim speaks for a pale
 surface. Where the object fades into the background without an edge its outline is closed across a short gap.
 
-The alternative mask removes what can be reached from the background without crossing an edge. At the foot of the
-object that is its shadow, which the mask leaves out too; elsewhere it is a surface as bright as the background,
-whose end cannot be seen.
+What can be reached from the background without crossing an edge, at the foot of the object, is its shadow. Then
+`mask_refinement` judges the regions of the mask: contrast alone cannot tell a shadow with edges, a mirror image or a
+swatch from an object, nor a white seat from a hole.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vondata.images.borders import without_drawn_frames
+from vondata.images.mask_refinement import refine
 from vondata.images.morphology import CROSS, SQUARE, close, disk, grow, regions, shrink
 
 Floats = npt.NDArray[np.float32]
@@ -30,6 +32,21 @@ PLAIN_MISFIT = 2.0  # of 255: what a plain background's surface misses besides g
 GRAIN_PX = 11  # grain averages out over a square of this side
 NEARLY = 30.0  # of 255: within this of the border's median colour a pixel may start the fit
 CHROMA_WEIGHT = 0.5  # JPEG stores colour at half the resolution: it bleeds, and says less of where an edge is
+HALF = 0.45  # of the contrast inside: where an edge lies; a little under half, since ringing brightens the inside
+RINGING_REACH = 7  # pixels around an edge that JPEG's 8 x 8 blocks disturb
+RINGING_LIMITS = (0.03, 0.12)  # of the contrast nearby
+SPECK = 0.002  # of the largest piece: smaller pieces are noise
+SMALL = 0.01  # of the largest piece: smaller pieces are noise when they are faint, too
+FAINT = 4.0  # times the grain's reach
+COLOUR_REACH = 16  # pixels around strong colour that JPEG disturbs, as it stores colour at half the resolution
+COLOUR_RINGING = 0.16  # of the colour's contrast
+SOFT = 8.0  # of 255 per pixel: the steepest shade that is no edge
+SOFT_SHARE = 0.18  # of the contrast within four pixels
+PASSAGE = 3  # pixels on either side that a way into the object must be free of edges
+DARKEST_SHADOW = 0.65  # of the background's brightness is gone
+SHADOW_TOP = 0.66  # of the object's height: how far down the middle of a shadow lies
+VANISHING = 0.7  # of the agreement goes with a vanishing outline as long as the square root of the area
+SHADOW_COVERED = 0.35  # of a shadow may lie above parts of the object
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,33 +139,17 @@ def _terms(height: int, width: int) -> npt.NDArray[np.float64]:
     return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)
 
 
-HALF = 0.45  # of the contrast inside: where an edge lies; a little under half, since ringing brightens the inside
-RINGING_REACH = 7  # pixels around an edge that JPEG's 8 x 8 blocks disturb
-RINGING_LIMITS = (0.03, 0.12)  # of the contrast nearby
-SPECK = 0.002  # of the largest piece: smaller pieces are noise
-SMALL = 0.01  # of the largest piece: smaller pieces are noise when they are faint, too
-FAINT = 4.0  # times the grain's reach
-COLOUR_REACH = 16  # pixels around strong colour that JPEG disturbs, as it stores colour at half the resolution
-COLOUR_RINGING = 0.16  # of the colour's contrast
-SOFT = 8.0  # of 255 per pixel: the steepest shade that is no edge
-SOFT_SHARE = 0.18  # of the contrast within four pixels
-PASSAGE = 3  # pixels on either side that a way into the object must be free of edges
-DARKEST_SHADOW = 0.65  # of the background's brightness is gone
-SHADOW_TOP = 0.66  # of the object's height: how far down the middle of a shadow lies
-SHADOW_COVERED = 0.35  # of a shadow may lie above parts of the object
-
-
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """A mask and how far it can be trusted.
 
     Attributes:
         mask: (h, w) the object.
-        alternative: (h, w) the same photo read in another way; how far the two agree tells how certain they are.
+        agreement: intersection over union with the true mask that is to be expected, 0 to 1.
     """
 
     mask: Bools
-    alternative: Bools
+    agreement: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,9 +181,13 @@ def segment_plain(photo: Floats, background: Background) -> Segmentation:
     shadow = _shadow(mask, reachable)
     mask = _without_specks(mask & ~shadow, evidence)
     if not mask.any():
-        return Segmentation(mask, mask)
+        return Segmentation(mask, 0.0)
     closed = _close_faded(mask, _fading_rim(mask, evidence) & ~grow(shadow, SQUARE), reach=0.1 * np.sqrt(mask.sum()))
-    return Segmentation(closed, alternative=mask & ~reachable)
+    standing_out = _without_specks(evidence.contrast.total > evidence.threshold, evidence)
+    difference = photo - background.colour
+    refined, agreement = refine(without_drawn_frames(closed), difference, standing_out)
+    lost = _vanishing_outline(refined, evidence) / np.sqrt(max(1, int(refined.sum())))
+    return Segmentation(refined, agreement - VANISHING * float(lost))
 
 
 def _weigh(contrast: Contrast, noise: float) -> _Evidence:
@@ -243,6 +248,15 @@ def _fading_rim(mask: Bools, evidence: _Evidence) -> Bools:
     rim = grow(mask, CROSS) & ~mask
     near, far = _contrast_inside(mask, evidence, 2), _contrast_inside(mask, evidence, 6)
     return grow(rim & (near < 0.5 * far) & (near < 10.0 + 3.3 * evidence.floor), SQUARE) & rim
+
+
+def _vanishing_outline(mask: Bools, evidence: _Evidence) -> int:
+    """How many pixels of the outline lie where contrast comes up slowly from nothing: there some object is lost."""
+    rim = grow(mask, CROSS) & ~mask
+    near, far = _contrast_inside(mask, evidence, 2), _contrast_inside(mask, evidence, 10)
+    reach = np.ones((2 * COLOUR_REACH + 1,) * 2, dtype=np.uint8)
+    is_echo = near < COLOUR_RINGING * cv2.dilate(evidence.contrast.chroma, reach)
+    return int(np.count_nonzero(rim & (near < 0.6 * far) & (near < 8.0 + evidence.floor - 1.5) & ~is_echo))
 
 
 def _close_faded(mask: Bools, fading: Bools, *, reach: float, share: float = 0.25) -> Bools:
