@@ -24,8 +24,9 @@ Labels = npt.NDArray[np.int32]
 def largest_pieces(volumes: Float[Tensor, "n 1 r r r"], level: float) -> Float[Tensor, "n 1 r r r"]:
     """Volumes without the pieces that hang loose of the largest one of each.
 
-    Voxels that exceed the level hang together where they share a face, an edge or a corner. A loose piece goes with
-    what surrounds it, as far as that is not nearer to the largest piece; a volume in one piece is handed through.
+    Pieces hang together where a gap of at most two voxels lies between them: a leg that all but meets its seat is no
+    crumb. A loose piece goes with what surrounds it, as far as that is not nearer to the largest piece; a volume in
+    one piece is handed through.
 
     Args:
         volumes: in any representation, 0 where there is nothing.
@@ -33,7 +34,7 @@ def largest_pieces(volumes: Float[Tensor, "n 1 r r r"], level: float) -> Float[T
     """
     kept = []
     for volume in volumes:
-        labels, sizes = _labelled(volume[0], level)
+        labels, sizes = _labelled(volume[0], level, bridged=True)
         if len(sizes) < 2:
             kept.append(volume)
             continue
@@ -46,12 +47,19 @@ def largest_pieces(volumes: Float[Tensor, "n 1 r r r"], level: float) -> Float[T
 
 
 def share_in_largest_piece(volume: Float[Tensor, "r r r"], level: float) -> float:
-    """Share of the solid that lies in its largest piece, in (0, 1]; 0 for a volume without any solid."""
+    """Share of the solid that lies in its largest piece, in (0, 1]; 0 for a volume without any solid.
+
+    Here voxels hang together where they share a face, an edge or a corner; no gap is bridged.
+    """
     _, sizes = _labelled(volume, level)
     return float(sizes.max() / sizes.sum()) if len(sizes) else 0.0
 
 
-def _labelled(volume: Float[Tensor, "r r r"], level: float) -> tuple[Labels, npt.NDArray[np.int64]]:
+def _labelled(
+    volume: Float[Tensor, "r r r"], level: float, *, bridged: bool = False
+) -> tuple[Labels, npt.NDArray[np.int64]]:
     """The piece of every voxel, from 1, and the voxels of each piece."""
-    labels, _ = ndimage.label(volume.detach().cpu().numpy() > level, structure=_TOUCHING)
+    solid = volume.detach().cpu().numpy() > level
+    labels, _ = ndimage.label(ndimage.binary_dilation(solid) if bridged else solid, structure=_TOUCHING)
+    labels = labels * solid
     return labels, np.bincount(labels.ravel())[1:]

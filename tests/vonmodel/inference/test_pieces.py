@@ -17,7 +17,7 @@ def boxes(*corners: tuple[int, int, int, int, int, int]) -> Tensor:
     return volume
 
 
-LARGE, LOOSE = (0, 0, 0, 8, 8, 8), (10, 10, 10, 12, 12, 12)
+LARGE, LOOSE = (0, 0, 0, 8, 8, 8), (12, 12, 12, 14, 14, 14)
 
 
 def test_the_loose_piece_goes_and_the_largest_stays() -> None:
@@ -29,6 +29,13 @@ def test_pieces_that_share_a_corner_hang_together() -> None:
     assert largest_pieces(touching, 0.5) is not touching
     assert torch.equal(largest_pieces(touching, 0.5), touching)
     assert share_in_largest_piece(touching[0, 0], 0.5) == 1.0
+
+
+def test_a_gap_of_two_voxels_is_bridged_and_a_wider_one_is_not() -> None:
+    near, far = boxes(LARGE, (10, 0, 0, 12, 2, 2)), boxes(LARGE, (11, 0, 0, 13, 2, 2))
+    assert torch.equal(largest_pieces(near, 0.5), near)
+    assert torch.equal(largest_pieces(far, 0.5), boxes(LARGE))
+    assert share_in_largest_piece(near[0, 0], 0.5) == pytest.approx(512 / 520)
 
 
 def test_each_volume_of_a_batch_by_itself() -> None:

@@ -47,6 +47,20 @@ def test_the_silhouette_fits_better_and_the_rest_stays(session):
     assert fog.float().mean() < ((start > 0.05) & (start < 0.95)).float().mean() + 0.03
 
 
+def test_signed_shapes_are_carved_on_the_grid_they_are_seen_on(session, monkeypatch):
+    model = session.source.model
+    signed = dataclasses.replace(model.config, representation="signed", finer_grid=40)
+    monkeypatch.setattr(model, "config", signed)
+    start, outline = session.shape(3).volume, outline_of(session, session.shape(11))
+    carved = carve(model, start, ANGLES, outline, steps=10, mirrored=False, step=quiet)
+    assert carved.volume.shape == (1, 40, 40, 40)
+    assert carved.overlap > carved.overlap_before
+    assert 0.0 <= carved.volume.min() <= carved.volume.max() <= 1.0
+    # What was carved is a signed distance again: its middle values are as wide as the band.
+    between = (carved.volume > 0.1) & (carved.volume < 0.9)
+    assert between.float().mean() > 0.05
+
+
 def test_what_the_photo_shows_finely_is_carved_finely(session):
     outline = outline_of(session, session.shape(11), size=2)
     options = {"steps": 6, "mirrored": True, "step": quiet, "camera": Camera.at(3.5)}
