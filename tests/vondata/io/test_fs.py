@@ -314,7 +314,7 @@ def test_the_command_says_that_much_is_not_copied_unasked(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "empty.obj").write_text("v 0 0 0\n", "utf-8")
     command = ("prepare", "meshes", "--root", tmp_path, "--class", "chair", "--data", f"{memory}/data")
-    monkeypatch.setattr(copying, "MAX_BYTES_UNASKED", 0)
+    monkeypatch.setattr(copying, "MAX_UNASKED_COPY_BYTES", 0)
     result = von(*command, "--workers", 0)
     assert (
         "No page is written; --report does it: memory://top/data: 0.0 GB would have to be fetched." in result.output
