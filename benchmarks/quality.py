@@ -32,7 +32,7 @@ from benchmarks.prepared import write_prepared
 from benchmarks.quality_page import write_page
 from benchmarks.quality_scores import Scoring, score_run
 from vondata.io.files import atomic_path
-from vonmodel.baselines.configs import BASELINES, CONFIGS, BaselineName
+from vonmodel.baselines.models import BASELINES, CONFIGS, BaselineName
 from vonmodel.baselines.training import baseline_folder, train_baseline
 from vonmodel.config import STAGES, StageName, TrainConfig, apply_setting, load_config, update
 from vonmodel.presets import PRESETS, PresetName

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from vondata.dataset.manifest import Split
-from vonmodel.baselines.configs import BaselineName
+from vonmodel.baselines.models import BaselineName
 from vonmodel.baselines.training import load_baseline
 from vonmodel.checkpoint import load_model
 from vonmodel.data.datasets import EmptyDatasetError

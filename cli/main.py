@@ -17,12 +17,11 @@ from voncli.list import list_all
 from voncli.merge import merge
 from voncli.pack import pack
 from voncli.prepare import prepare
-from voncli.pull import pull
-from voncli.push import push
 from voncli.reconstruct import reconstruct
 from voncli.render import render
 from voncli.serve import serve
 from voncli.settings import load_settings
+from voncli.sharing import pull, push
 from voncli.train import train
 from voncli.train_classifier import train_classifier
 from voncli.transfer import transfer

@@ -233,7 +233,7 @@ def disk_errors(place: object) -> Iterator[None]:
 
 def describe_os_error(error: OSError) -> str:
     """What went wrong with which file, where it may have been any of those that a command reads and writes."""
-    from vondata.io.scratch import FULL
+    from vondata.io.files import FULL
 
     where = f"{error.filename}: " if error.filename else ""
     what = f"{where}{error.strerror or error}"

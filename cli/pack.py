@@ -12,7 +12,7 @@ from voncli.output import disk_errors, print_json, user_errors
 from voncli.settings import FolderType, folder_option
 
 if TYPE_CHECKING:
-    from vondata.dataset.write_shards import ShardedPart
+    from vondata.dataset.shards import ShardedPart
     from vondata.io.fs import RemoteFolder
     from vondata.types import Kind
 
@@ -37,7 +37,7 @@ def pack(
     """Writes the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
     from voncli.output import ProgressReporter
 
-    from vondata.dataset.write_shards import write_shards
+    from vondata.dataset.shards import write_shards
 
     parts = _parts(data, class_names)
     with user_errors(), ProgressReporter() as progress, disk_errors(output):

@@ -71,9 +71,9 @@ def source_folder(
         if not folder.is_dir():
             raise click.UsageError(f"{flag}: {folder} is not {'a folder' if folder.exists() else 'there'}")
         return SourceFolder(Path(os.path.abspath(folder)))
+    from vondata.io.files import scratch_folder
     from vondata.io.fs import RemoteError
     from vondata.io.listing import lay_out
-    from vondata.io.scratch import scratch_folder
 
     # Named as the folder is, for a folder's name may say the class.
     scratch = click.get_current_context().with_resource(scratch_folder("listing"))
@@ -297,8 +297,8 @@ def _check_axes(up: Axis, front: Axis) -> None:
 def _prepare_shapes(
     folder: SourceFolder, items: Iterator[Item], command: PrepareCommand, given: tuple[int, Method, bool]
 ) -> None:
-    from vondata.shapes.duplicates import duplicate_review
     from vondata.shapes.prepare import ShapeSettings, prepare_shape
+    from vondata.shapes.sources import duplicate_review
 
     resolution, distance, drop_duplicates = given
     settings = ShapeSettings(resolution=resolution, distance=distance, drop_duplicates=drop_duplicates)

@@ -58,8 +58,8 @@ def transfer(as_json: bool, **options: Any) -> None:
 
     Writes pictures and turntables, result.json (texture codes) and index.html. A photo of no use is left out.
     """
-    from vonmodel.inference.transfer import TransferSettings
-    from vonmodel.inference.transfer import transfer as transfer_textures
+    from vonmodel.inference.edit import TransferSettings
+    from vonmodel.inference.edit import transfer as transfer_textures
 
     settings = TransferSettings(options["azimuth"], options["elevation"], options["views"], film_settings(options))
     with user_errors(), progress_bar(as_json) as progress:

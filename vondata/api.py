@@ -20,9 +20,8 @@ from vondata.images.settings import ImageSettings
 from vondata.matching import MatchCount, match_photos
 from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import PreparationResult, prepare
-from vondata.shapes.duplicates import duplicate_review
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
-from vondata.shapes.sources import mesh_folder_items, shapenet_items
+from vondata.shapes.sources import duplicate_review, mesh_folder_items, shapenet_items
 from vondata.types import Event, Item
 
 Folder = str | Path

@@ -16,8 +16,7 @@ from vondata.dataset.manifest import DATASET_KINDS, prepared, read_manifest, wri
 from vondata.dataset.metadata import PartRecord, record_part
 from vondata.dataset.schema import plain_row
 from vondata.dataset.shape_file import load_shape, save_shape
-from vondata.dataset.shards import OutputFiles, ShardedDatasetError
-from vondata.dataset.write_shards import write_shards
+from vondata.dataset.shards import OutputFiles, ShardedDatasetError, write_shards
 from vondata.matching import build_bank, choose_shapes, match_photos, match_viewpoints
 from vondata.matching.bank import BankSettings, bank_key
 from vonmodel.data.datasets import ShapeDataset

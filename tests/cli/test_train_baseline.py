@@ -5,7 +5,7 @@ from click.testing import CliRunner
 from voncli.main import main
 from voncli.train import NAMES
 
-from vonmodel.baselines.configs import BASELINES
+from vonmodel.baselines.models import BASELINES
 
 QUICK = [
     *("--class", "chair", "--preset", "demo"),

@@ -5,8 +5,7 @@ import pytest
 
 from vondata.demo.collection import DemoObject, normalized
 from vondata.demo.write import DemoSettings, write_demo
-from vondata.render.mesh import PartMesh, concatenated, corner_normals
-from vondata.render.textures import Material
+from vondata.render.mesh import Material, PartMesh, concatenated, corner_normals
 
 
 @pytest.fixture(scope="session")

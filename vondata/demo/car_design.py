@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from vondata.render.textures import one_of, quantile_choice
-from vondata.render.textures import LACQUERS, Colour, pick
+from vondata.render.mesh import one_of, quantile_choice
+from vondata.render.mesh import LACQUERS, Colour, pick
 
 CarBody = Literal["sedan", "hatchback", "wagon", "van", "pickup"]
 Livery = Literal["plain", "band", "two_tone"]

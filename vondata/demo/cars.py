@@ -10,7 +10,7 @@ from vondata.demo.primitives import loft
 from vondata.render.mesh import PartMesh, mirrored_pair
 from vondata.demo.primitives import box, cushion, lathe, rounded_path, tube
 from vondata.render.mesh import PartMesh
-from vondata.render.textures import TEXTURE_SIZE, Material, Pixels
+from vondata.render.mesh import TEXTURE_SIZE, Material, Pixels
 
 
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from vondata.render.textures import one_of, quantile_choice
-from vondata.render.textures import DYES, LACQUERS, WOODS, Finish, Surface, pick
+from vondata.render.mesh import one_of, quantile_choice
+from vondata.render.mesh import DYES, LACQUERS, WOODS, Finish, Surface, pick
 
 Base = Literal["legs", "sled", "cantilever", "star", "pedestal", "block"]
 Leg = Literal["square", "tapered", "round", "turned"]

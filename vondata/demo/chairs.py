@@ -9,7 +9,7 @@ from vondata.render.mesh import Floats, PartMesh, mirrored_pair
 from vondata.demo.primitives import box, circle, column, cushion, lathe, rectangle, rounded_path, tube
 from vondata.demo.primitives import box, column, cushion, lathe, loft, rectangle, rounded_path, swept, tube
 from vondata.render.mesh import PartMesh
-from vondata.render.textures import Finish, Material, make_material
+from vondata.render.mesh import Finish, Material, make_material
 
 
 

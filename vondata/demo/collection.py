@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, assert_never
 import numpy as np
-from vondata.render.textures import quantile_choice
+from vondata.render.mesh import quantile_choice
 from vondata.render.mesh import PartMesh, concatenated, face_normals
 import hashlib
 from vondata.frames import object_to_shapenet
@@ -17,7 +17,7 @@ from vondata.demo.cars import build_car, car_materials
 from vondata.demo.chair_design import draw_chair
 from vondata.demo.chairs import build_chair, chair_materials
 from vondata.render.mesh import Floats, PartMesh, concatenated, corner_normals
-from vondata.render.textures import Material
+from vondata.render.mesh import Material
 
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.classes import ObjectClass
-from vondata.render.backdrop import draw_room
+from vondata.render.shading import draw_room
 from vondata.render.camera import PinholeCamera, CameraPose, camera_of
 from vondata.demo.collection import OCCLUDER, render_mesh
 from vondata.render.caster import Caster
@@ -20,7 +20,7 @@ from vondata.demo.collection import DemoObject
 from vondata.render.mesh import Floats, PartMesh
 from vondata.demo.primitives import box, lathe
 from vondata.render.shading import Light, RenderedPhoto, render
-from vondata.render.textures import DYES, WOODS, Finish, make_material, pick
+from vondata.render.mesh import DYES, WOODS, Finish, make_material, pick
 from vondata.frames import shapenet_to_object
 
 ROOM_SIZES = ((224, 168), (168, 224), (192, 192))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vondata.errors import VonError
-from vondata.io.scratch import ScratchError, scratch_errors, scratch_folder
+from vondata.io.files import ScratchError, scratch_errors, scratch_folder
 from vondata.types import Item, Rejected
 
 MAX_INPUT_BYTES = 2 << 30  # of one input file; a larger one is no mesh or photo

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vondata import __version__
 from vondata.errors import VonError
-from vondata.io.scratch import FULL, ScratchError
+from vondata.io.files import FULL, ScratchError
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster

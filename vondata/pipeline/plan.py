@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vondata.dataset.manifest import SUFFIX
+from vondata.io.files import scratch_errors, scratch_file
 from vondata.io.fs import exists, fetched, is_url
-from vondata.io.scratch import scratch_errors, scratch_file
 from vondata.pipeline.executor import ExecutorOptions
 from vondata.pipeline.journal import Entry, Journal
 from vondata.pipeline.store import Store

@@ -24,9 +24,8 @@ from vondata.dataset.manifest import manifest_is_current, output_folder, split_o
 from vondata.dataset.metadata import PartRecord, plain_settings, read_dataset
 from vondata.dataset.schema import load_reason, plain_row
 from vondata.errors import VonError
-from vondata.io.files import NotRegularFileError, remove_leftovers
+from vondata.io.files import FULL, NotRegularFileError, ScratchError, remove_leftovers
 from vondata.io.fs import DeliveryError, RemoteFolder, fetched
-from vondata.io.scratch import FULL, ScratchError
 from vondata.pipeline.executor import ExecutorOptions, Failure, run_tasks
 from vondata.pipeline.journal import Journal
 from vondata.pipeline.plan import ClassCount, Plan, PrepareOptions, SettingsKey

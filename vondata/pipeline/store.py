@@ -20,9 +20,9 @@ from typing import Self
 from vondata.dataset.manifest import SUFFIX, manifest_path
 from vondata.dataset.metadata import FILE_NAME, PartRecord, record_part
 from vondata.dataset.shards import ShardedDatasetError, index_path
+from vondata.io.files import scratch_folder
 from vondata.io.fs import RemoteFolder, deliver, exists, fetch, file_system, remove, store_errors
 from vondata.io.lease import Leases
-from vondata.io.scratch import scratch_folder
 from vondata.pipeline.journal import journal_path
 from vondata.types import Kind
 

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import open3d
 from scipy import ndimage
 
-from vondata.render.mesh import Flags, Floats, RenderMesh, Singles
-from vondata.render.textures import Material, linear_colour
+from vondata.render.mesh import Flags, Floats, Material, RenderMesh, Singles, linear_colour
 
 GRID = 40
 GRID_REACH = 0.62

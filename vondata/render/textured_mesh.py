@@ -19,8 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vondata.frames import Axis, axes_to_object, object_to_shapenet
-from vondata.render.mesh import Floats, PartMesh, RenderMesh, corner_normals
-from vondata.render.textures import Material, linear_colour
+from vondata.render.mesh import Floats, Material, PartMesh, RenderMesh, corner_normals, linear_colour
 from vondata.shapes.polygons import TriangleSoup
 from vondata.shapes.reading import read_triangles
 from vondata.shapes.source_file import Limits, read_bytes

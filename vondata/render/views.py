@@ -13,11 +13,10 @@ import numpy.typing as npt
 from vondata.classes import ObjectClass
 from vondata.errors import VonError
 from vondata.frames import shapenet_to_object
-from vondata.render.backdrop import draw_room
 from vondata.render.camera import SENSOR_WIDTH_MM, CameraPose, PinholeCamera, camera_of
 from vondata.render.caster import Caster
 from vondata.render.mesh import Floats, Singles
-from vondata.render.shading import Light, floor_shadow, pixel_centres, render, window_of
+from vondata.render.shading import Light, draw_room, floor_shadow, pixel_centres, render, window_of
 
 CameraSet = Literal["class", "sphere", "turntable"]
 Lighting = Literal["studio", "environment", "random"]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from binvox import Binvox
 
 from vondata.io.files import atomic_path
-from vondata.shapes import bits
+from vondata.shapes import voxelize as bits
 from vondata.shapes.polygons import TriangleSoup
 from vondata.shapes.source_file import Limits, read_bytes
 from vondata.types import Rejected

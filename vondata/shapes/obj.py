@@ -1,16 +1,25 @@
-"""Wavefront OBJ: positions and polygons straight from the bytes, and nothing else of what such a file may name.
-
-Materials, textures, normals and groups are skipped unread, so a file cannot point the reader anywhere. Faces may
-count vertices backwards, and lines of vertices and faces go on after a backslash, as the format allows.
-"""
+"""OBJ and OFF: positions and polygons of text files, and nothing else of what such a file may name."""
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 
 from vondata.shapes.polygons import Polygons
 from vondata.shapes.source_file import Limits, MeshFileError
-from vondata.shapes.text import BAD_CORNER, BAD_NUMBER, TOO_MANY, as_lines, plain_text, read_obj
+from vondata.shapes.text import (
+    BAD_CORNER,
+    BAD_COUNT,
+    BAD_NUMBER,
+    BAD_WORD,
+    ENDS_EARLY,
+    TOO_MANY,
+    as_lines,
+    plain_text,
+    read_obj,
+    read_off,
+)
 from vondata.types import Rejected
 
 _ERRORS = {BAD_NUMBER: "a vertex without three numbers", BAD_CORNER: "a face with something that is no vertex number"}
@@ -43,3 +52,74 @@ def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
         wrong = corners[(corners < 0) | (corners >= vertex_count)][0]
         raise MeshFileError(f"a face names vertex {wrong + 1}, and there are {vertex_count}")
     return Polygons(vertices[:vertex_count].copy(), corners, starts)
+
+
+# The keyword with its prefixes: texture coordinates, colours, normals, a fourth coordinate, any number of dimensions.
+KEYWORD = re.compile(rb"(?:ST)?C?N?4?n?OFF|c?n?off")
+_HEADER = re.compile(
+    rb"(?:\s|#[^\n]*)*(?:(?P<word>%b)(?P<binary>[ \t]+BINARY)?)?(?:\s|#[^\n]*)*(?P<counts>[^#\n]*)" % KEYWORD.pattern
+)
+
+
+def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
+    """Reads the positions and faces of an OFF file.
+
+    Memory: the text, and at most 24 bytes for each vertex and 32 for each triangle that the limits allow.
+
+    Raises:
+        MeshFileError: fewer positions, faces or corners than announced, a word that is no number, or a face with a
+            vertex that does not exist.
+        Rejected: too_large, format_unknown (binary, or more than three dimensions).
+    """
+    limits = limits or Limits()
+    text = plain_text(content)
+    vertex_count, face_count, at = _read_header(text, limits)
+    lines = as_lines(text)
+    vertices = np.empty((vertex_count, 3))
+    corners = np.empty(min(lines.size // 2 + 1, 3 * limits.faces), dtype=np.int64)
+    starts = np.zeros(face_count + 1, dtype=np.int64)
+    error, *where = read_off(lines, at, vertices, corners, starts, limits.faces)
+    if error == TOO_MANY:
+        raise Rejected("too_large", f"over {limits.faces:,} triangles, which is the limit")
+    if error:
+        raise MeshFileError(_describe(error, *where, counts=(vertex_count, face_count)))
+    polygons = Polygons(vertices, corners[: starts[-1]].copy(), starts)
+    polygons.check_corners()
+    return polygons
+
+
+def _read_header(text: bytes, limits: Limits) -> tuple[int, int, int]:
+    """Numbers of vertices and faces, and where what they count begins."""
+    header = _HEADER.match(text)
+    assert header is not None  # every part of it may be missing
+    word = header["word"] or b"OFF"
+    if header["binary"] or b"4" in word or word.endswith(b"nOFF"):
+        raise Rejected("format_unknown", "OFF in binary or of other than three dimensions, which is not read")
+    words = header["counts"].split()[:2]
+    try:
+        counts = [int(each) for each in words]
+    except ValueError:
+        counts = []
+    if len(counts) < 2 or min(counts) < 0:
+        raise MeshFileError("the header does not say how many vertices and faces there are")
+    vertices, faces = counts
+    if vertices > len(text) or faces > len(text):
+        raise MeshFileError(f"{max(counts):,} elements announced in {len(text):,} bytes")
+    limits.check_mesh(vertices, faces)
+    return vertices, faces, header.end()
+
+
+def _describe(error: int, row: int, announced: int, named: int, *, counts: tuple[int, int]) -> str:
+    vertices, faces = counts
+    face = row - vertices
+    if face < 0:
+        if error == ENDS_EARLY:
+            return f"{vertices:,} vertices announced, {row:,} there"
+        return f"vertex {row + 1:,} has not three numbers"
+    if error == ENDS_EARLY:
+        return f"{faces:,} faces announced, {face:,} there"
+    if error == BAD_COUNT:
+        return f"face {face + 1:,} announces {announced:,} corners"
+    if error == BAD_WORD:
+        return f"face {face + 1:,} has a corner that is no number"
+    return f"face {face + 1:,} announces {announced:,} corners and names {named:,}"

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.kernels import kernel
-from vondata.shapes.bits import opened
+from vondata.shapes.voxelize import opened
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

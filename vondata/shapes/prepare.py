@@ -17,11 +17,10 @@ from vondata.frames import axes_to_object, voxel_to_object
 from vondata.shapes import binvox
 from vondata.shapes.cleaning import Mesh, Topology, clean_mesh, find_fins, find_topology, has_outlier
 from vondata.shapes.distance import Method, distance_field
-from vondata.shapes.duplicates import distance_hash
 from vondata.shapes.reading import detect_format, read_triangles
 from vondata.shapes.solid import Solid, fill_solid
 from vondata.shapes.source_file import Limits, read_bytes
-from vondata.shapes.sources import mesh_folder_items, shapenet_items
+from vondata.shapes.sources import distance_hash, mesh_folder_items, shapenet_items
 from vondata.shapes.voxelize import surface_voxels, to_voxels
 from vondata.types import Item, Rejected
 

@@ -13,9 +13,8 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from vondata.shapes.gltf import read_gltf
-from vondata.shapes.obj import parse_obj
-from vondata.shapes.off import KEYWORD as OFF_KEYWORD
-from vondata.shapes.off import parse_off
+from vondata.shapes.obj import KEYWORD as OFF_KEYWORD
+from vondata.shapes.obj import parse_obj, parse_off
 from vondata.shapes.ply import parse_ply
 from vondata.shapes.polygons import Polygons, TriangleSoup, cut_polygons
 from vondata.shapes.source_file import Limits, read_bytes

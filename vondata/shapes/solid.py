@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes import bits
+from vondata.shapes import voxelize as bits
 from vondata.shapes.cleaning import Topology, find_parts
 from vondata.shapes.parity import (
     AXES,

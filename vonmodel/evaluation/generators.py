@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vonmodel.baselines.configs import CONFIGS, BaselineName
-from vonmodel.baselines.models import Baseline, build_baseline
+from vonmodel.baselines.models import CONFIGS, Baseline, BaselineName, build_baseline
 from vonmodel.config import TrainConfig
 from vonmodel.data.datasets import ViewpointSampler, viewpoint_sampler
 from vonmodel.evaluation.samples import GeneratedImages, GeneratedShapes, Images, Volumes

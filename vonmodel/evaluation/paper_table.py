@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vonmodel.baselines.configs import BASELINES, CONFIGS, BaselineName
+from vonmodel.baselines.models import BASELINES, CONFIGS, BaselineName
 from vonmodel.reports.metrics_log import TABLE_COLUMNS, Line, table_values
 
 REPORTED: Mapping[str, Mapping[str, float]] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vondata import __version__
-from vonmodel.baselines.configs import BASELINES
+from vonmodel.baselines.models import BASELINES
 from vonmodel.baselines.training import baseline_folder, load_baseline
 from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.evaluation.consistency import consistency_scores

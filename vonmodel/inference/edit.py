@@ -1,4 +1,4 @@
-"""Editing: shape, viewpoint and texture of an object changed one at a time, the other two fixed."""
+"""Editing: shape, viewpoint and texture of an object changed one at a time; textures taken from photos."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from vonmodel.inference.photo import CutPhoto
 from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession, Shape
 from vonmodel.inference.views import (
@@ -26,7 +28,7 @@ from vonmodel.inference.views import (
     turnable,
     write_turntable,
 )
-from vonmodel.mesh import write_grey
+from vonmodel.mesh import write_grey, write_image
 from vonmodel.reports.album import Picture, Plate, Strip, Written, replaced_folder, write_account, write_each
 from vonmodel.reports.video import FilmSettings, grid_of, write_picture
 
@@ -139,3 +141,112 @@ def _write_grid(session: ModelSession, rows: dict[str, list[View]], folder: Path
     ]
     write_picture(folder / name / "grid.png", grid_of(grid, GRID_PX))
     return Picture(f"{name}/grid.png", "textures downwards, azimuths across")
+
+
+"""Called with the shapes done and their number."""
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """How to show the shapes.
+
+    Attributes:
+        azimuth_deg: the viewpoint; drawn as the class is seen where None.
+        elevation_deg: the same.
+        views: other azimuths that each is shown from.
+        film: a turntable for every photo.
+    """
+
+    azimuth_deg: float | None = None
+    elevation_deg: float | None = None
+    views: int = 5
+    film: FilmSettings = field(default_factory=FilmSettings)
+
+
+def transfer(
+    session: ModelSession,
+    photos: Sequence[CutPhoto],
+    shapes: Sequence[Shape],
+    settings: TransferSettings,
+    output: Path,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Writes every shape in every photo's texture, with result.json and a page.
+
+    Args:
+        session: the model, whose texture encoder reads the photos.
+        photos: where textures come from (see `read_photo`).
+        shapes: what wears them.
+        settings: how.
+        output: the folder; an older transfer in it is replaced.
+        progress: told after every shape.
+
+    Returns:
+        the content of result.json.
+
+    Raises:
+        OutputError: the folder holds something else than an older transfer.
+        FilmError: the turntable's format cannot be written here.
+    """
+    with replaced_folder(output, "transfer") as folder:
+        textures = [session.encode_texture(photo.image) for photo in photos]
+        (folder / "photos").mkdir()
+        for index, photo in enumerate(photos):
+            write_image(folder / "photos" / f"photo-{index + 1:02d}.png", photo.image, silhouette=photo.mask)
+        wear = partial(_wear, session, settings, list(zip(photos, textures, strict=True)), folder)
+        written = write_each(shapes, wear, folder, progress)
+        lead = "Framed: the photo, cut out. Beside it each shape in the photo's texture, from around."
+        words = f"Photos' textures on {session.source.class_name}s", lead
+        return write_account(
+            folder, "transfer", session.source.provenance, dataclasses.asdict(settings), words, written
+        )
+
+
+def _wear(
+    session: ModelSession,
+    settings: TransferSettings,
+    worn: Sequence[tuple[CutPhoto, Tensor]],
+    folder: Path,
+    shape: Shape,
+    name: str,
+) -> Written:
+    """Writes one shape in the texture code of every photo."""
+    viewpoint = base_viewpoint(session, shape, settings.azimuth_deg, settings.elevation_deg)
+    strips: list[Strip] = []
+    films: list[Picture] = []
+    for place, (photo, texture) in enumerate(worn, start=1):
+        base = View("image", "", shape, viewpoint, texture)
+        views = other_azimuths(base, settings.views)
+        views = [dataclasses.replace(view, name=f"photo-{place:02d}-{view.name}") for view in views]
+        pictures = draw_views(session, views, folder, name)
+        source = Picture(f"photos/photo-{place:02d}.png", "the photo")
+        strips.append(Strip(f"texture of {photo.name}", (source, *pictures), framed=True))
+        films += write_turntable(session, base, settings.film, folder, name, f"turntable-{place:02d}")
+    facts = f"azimuth {np.degrees(viewpoint[0]):.0f}°, elevation {np.degrees(viewpoint[1]):.0f}°"
+    return _said(shape, viewpoint, worn, strips, films), Plate(shape.name, facts, tuple(strips), tuple(films))
+
+
+def _said(
+    shape: Shape,
+    viewpoint: tuple[float, float],
+    worn: Sequence[tuple[CutPhoto, Tensor]],
+    strips: Sequence[Strip],
+    films: Sequence[Picture],
+) -> dict[str, Any]:
+    azimuth_deg, elevation_deg = (float(each) for each in np.degrees(viewpoint))
+    return {
+        "shape": shape.name,
+        "shape_code": None if shape.code is None else shape.code.tolist(),
+        "azimuth_deg": azimuth_deg,
+        "elevation_deg": elevation_deg,
+        "textures": [
+            {
+                "photo": photo.name,
+                "mask_origin": photo.origin,
+                "texture_code": texture.tolist(),
+                "pictures": [each.file for each in strip.pictures],
+            }
+            for (photo, texture), strip in zip(worn, strips, strict=True)
+        ],
+        "films": [each.file for each in films],
+    }

@@ -19,8 +19,8 @@ from vonmodel.inference.vertex_colours import painted_mesh
 from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths
 from vonmodel.mesh import SurfaceMesh, glb_bytes, mesh_statistics, write_mesh
 from vonmodel.reports.album import Plate, Strip, Written, replaced_folder, write_account, write_each
+from vonmodel.reports.html import viewer_mesh
 from vonmodel.reports.provenance import code_text
-from vonmodel.reports.viewer import viewer_mesh
 from vonmodel.representation import is_shell, surface_field
 
 FileFormat = Literal["glb", "obj", "ply", "binvox"]

@@ -22,8 +22,8 @@ from vonmodel.mesh import mesh_statistics, write_glb, write_grey, write_image
 from vonmodel.projection import SurfaceSketch
 from vonmodel.reports.album import replaced_folder
 from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, write_page
+from vonmodel.reports.html import viewer_mesh
 from vonmodel.reports.metrics_log import read_metrics
-from vonmodel.reports.viewer import viewer_mesh
 from vonmodel.representation import surface_level
 
 

@@ -18,9 +18,9 @@ from vonmodel.inference.session import ModelSession, Shape
 from vonmodel.inference.vertex_colours import painted_mesh
 from vonmodel.mesh import write_image
 from vonmodel.reports.album import Picture
+from vonmodel.reports.html import decimated, viewer_mesh
 from vonmodel.reports.provenance import code_text
 from vonmodel.reports.video import FilmSettings, film_frames, write_film
-from vonmodel.reports.viewer import decimated, viewer_mesh
 
 MAX_ELEVATION_DEG = 60.0
 

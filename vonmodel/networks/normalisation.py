@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vonmodel.distributed import process_count, sum_everywhere
-from vonmodel.precision import at_least_single
+from vonmodel.seeding import at_least_single
 
 
 class WholeSampleNorm(nn.Module):

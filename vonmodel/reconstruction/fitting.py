@@ -6,10 +6,12 @@ sketch and passes no gradient through where it lies: without it, growing the who
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +19,8 @@ from torch.nn import functional
 
 from vonmodel.geometry import Camera
 from vonmodel.inference.rendering import render_volume, silhouette_iou
+from vonmodel.inference.sampling import Viewpoints, generate_volumes, render_sketches, sample_codes
+from vonmodel.inference.session import ModelSession
 from vonmodel.model import VonModel
 from vonmodel.projection import Sketch, frame_positions, frame_sketch
 
@@ -257,3 +261,67 @@ def silhouette_loss(silhouette: Float[Tensor, "n 1 R R"], mask: Float[Tensor, "1
     difference = silhouette - mask
     levels = [functional.avg_pool2d(difference, 2**level).abs().sum((1, 2, 3)) * 4**level for level in range(LEVELS)]
     return torch.stack(levels).mean(0) / mask.sum().clamp_min(1.0)
+
+
+OF_ONE_VIEWPOINT = 2
+"""Starts taken at most from one viewpoint, so that other viewpoints get their chance."""
+
+
+@dataclass(frozen=True, eq=False)
+class SketchBank:
+    """Framed sketches of every code from every viewpoint.
+
+    Attributes:
+        codes: (k, code) shape codes.
+        viewpoints: (v, 2) azimuth and elevation in radians.
+        silhouettes: (v, k, R, R) in [0, 1].
+        depths: (v, k, R, R) normalised, in [-1, 1].
+        camera: what they are seen with.
+    """
+
+    codes: Float[Tensor, "k code"]
+    viewpoints: Viewpoints
+    silhouettes: Float[Tensor, "v k R R"]
+    depths: Float[Tensor, "v k R R"]
+    camera: Camera
+
+    def starts(self, session: ModelSession, target: Target, count: int) -> FitParameters:
+        """The codes and viewpoints whose sketches fit best, at most two of one viewpoint."""
+        scores = torch.stack([self._scores(index, target) for index in range(len(self.viewpoints))])
+        within = scores.argsort(dim=1, descending=True)[:, :OF_ONE_VIEWPOINT]
+        best = scores.gather(1, within).flatten().argsort(descending=True)[:count]
+        views = best // within.shape[1]
+        codes = self.codes[within.flatten()[best]]
+        angles = torch.from_numpy(self.viewpoints).to(codes)[views]
+        with torch.no_grad():
+            return FitParameters(codes, angles, initial_frames(session.source.model, codes, angles, self.camera))
+
+    def _scores(self, viewpoint: int, target: Target) -> Float[Tensor, " k"]:
+        silhouettes, depths = self.silhouettes[viewpoint, :, None], self.depths[viewpoint, :, None]
+        overlap, depth_error = sketch_errors(silhouettes, depths, target)
+        return score(overlap, depth_error)
+
+
+def build_sketch_bank(
+    session: ModelSession,
+    *,
+    shapes: int,
+    azimuths: tuple[float, ...],
+    elevations: tuple[float, ...],
+    seed: int,
+    camera: Camera,
+    step: Callable[[int, int], None],
+) -> SketchBank:
+    """Draws the bank; `step` is told after every viewpoint and may raise to stop."""
+    model = session.source.model
+    viewpoints = np.array(list(itertools.product(azimuths, elevations)))
+    codes = sample_codes(shapes, model.config.shape_code_size, seed=seed, purpose="shape").to(session.device)
+    silhouettes, depths = [], []
+    with torch.no_grad():
+        volumes = generate_volumes(model, codes)
+        for index, viewpoint in enumerate(viewpoints):
+            seen = render_sketches(model, volumes, np.broadcast_to(viewpoint, (shapes, 2)).copy(), camera)
+            silhouettes.append(seen.silhouette[:, 0])
+            depths.append(seen.normalized_depth[:, 0])
+            step(index + 1, len(viewpoints))
+    return SketchBank(codes, viewpoints, torch.stack(silhouettes), torch.stack(depths), camera)

@@ -33,12 +33,13 @@ from vonmodel.reconstruction.fitting import (
     FitParameters,
     FitResult,
     FitWeights,
+    SketchBank,
     Target,
+    build_sketch_bank,
     depth_trust,
     fit,
     sketch_errors,
 )
-from vonmodel.reconstruction.initialisation import SketchBank, build_sketch_bank
 
 Phase = Literal["search", "fit", "carve", "texture"]
 Progress = Callable[[Phase, int, int], None]

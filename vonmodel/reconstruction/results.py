@@ -26,8 +26,8 @@ from vonmodel.inference.views import View, draw_views, other_azimuths, other_tex
 from vonmodel.mesh import write_grey, write_image
 from vonmodel.reconstruction.reconstruct import Alternative, Phase, Reconstruction, Reconstructor
 from vonmodel.reports.album import RESULT, Album, Picture, Plate, Strip, replaced_folder, write_album, write_result
+from vonmodel.reports.html import viewer_mesh
 from vonmodel.reports.video import FilmSettings, write_picture
-from vonmodel.reports.viewer import viewer_mesh
 
 VOLUME = "volume.safetensors"
 

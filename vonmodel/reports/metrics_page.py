@@ -1,20 +1,168 @@
-"""The page of a run's scores: curves over checkpoints as SVG and every measurement, in one HTML file."""
+"""The page of a run's scores: curves over its checkpoints and every measurement, in one HTML file."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from vonmodel.baselines.configs import BASELINES, CONFIGS
+from vonmodel.baselines.models import BASELINES, CONFIGS
 from vonmodel.baselines.training import baseline_folder
+from vonmodel.config import STAGES
 from vonmodel.reports.html import Page
-from vonmodel.reports.metric_curves import Chart, Curve, Timeline, charts_of, timeline_of
-from vonmodel.reports.metrics_log import QUANTITIES, Line, read_lines
+from vonmodel.reports.metrics_log import QUANTITIES, Line, Quantity, read_lines
+
+_SETTING = ("features", "resize", "split", "real", "generated", "points", "dataset_sha256", "seed")
+"""Lines that agree in these were measured alike, and make one curve."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A score of one checkpoint.
+
+    Attributes:
+        position: steps since the beginning of the first stage.
+        value: the score.
+        spread: its standard deviation; None where it has none.
+        checkpoint: name.
+    """
+
+    position: int
+    value: float
+    spread: float | None
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores that were measured alike.
+
+    Attributes:
+        label: how they were measured.
+        points: by position.
+    """
+
+    label: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """All curves of one quantity.
+
+    Attributes:
+        quantity: what they show.
+        curves: each measured in its own way.
+        references: (title, value) of generators to compare with, measured as the newest curve.
+    """
+
+    quantity: Quantity
+    curves: tuple[Curve, ...]
+    references: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where the stages of a run begin and end.
+
+    Attributes:
+        stages: (name, first position, last position) of those with a score.
+    """
+
+    stages: tuple[tuple[str, int, int], ...]
+
+    @property
+    def end(self) -> int:
+        """The last position."""
+        return self.stages[-1][2] if self.stages else 1
+
+    def position(self, checkpoint: Mapping[str, Any]) -> int:
+        """Where a checkpoint lies."""
+        starts = {name: start for name, start, _ in self.stages}
+        return starts[checkpoint["stage"]] + int(checkpoint["step"])
+
+
+def timeline_of(lines: Iterable[Line]) -> Timeline:
+    """The stages in their order, each as long as it was planned, or as its newest score where nobody said."""
+    lengths: dict[str, int] = {}
+    for line in lines:
+        checkpoint = line["checkpoint"]
+        known = max(int(checkpoint["step"]), int(checkpoint.get("steps", 0)))
+        lengths[checkpoint["stage"]] = max(known, lengths.get(checkpoint["stage"], 0))
+    stages, start = [], 0
+    for name in STAGES:
+        if name in lengths:
+            stages.append((name, start, start + lengths[name]))
+            start += lengths[name]
+    return Timeline(tuple(stages))
+
+
+def charts_of(lines: Sequence[Line], others: Mapping[str, Sequence[Line]]) -> list[Chart]:
+    """The charts that anything was measured for.
+
+    Args:
+        lines: of the run.
+        others: of generators to compare with, by their titles.
+    """
+    timeline = timeline_of(lines)
+    charts = []
+    for quantity in QUANTITIES:
+        groups: dict[tuple[Any, ...], dict[str, Line]] = {}
+        for line in lines:
+            if line["metric"] == quantity.metric and quantity.read(line) is not None:
+                group = groups.setdefault(_setting(line), {})
+                group[line["checkpoint"]["sha256"]] = line  # measured again: the newest counts
+        if groups:
+            curves = tuple(_curve(quantity, list(group.values()), timeline) for group in groups.values())
+            charts.append(Chart(quantity, curves, _references(quantity, list(groups)[-1], others)))
+    return charts
+
+
+def _curve(quantity: Quantity, lines: Sequence[Line], timeline: Timeline) -> Curve:
+    points = []
+    for line in lines:
+        value = quantity.read(line)
+        assert value is not None
+        points.append(
+            Point(timeline.position(line["checkpoint"]), value, line.get("spread"), line["checkpoint"]["name"])
+        )
+    return Curve(_label(lines[-1]), tuple(sorted(points, key=lambda point: point.position)))
+
+
+def _references(
+    quantity: Quantity, setting: tuple[Any, ...], others: Mapping[str, Sequence[Line]]
+) -> tuple[tuple[str, float], ...]:
+    found = []
+    for title, lines in others.items():
+        alike = [line for line in lines if line["metric"] == quantity.metric and _setting(line) == setting]
+        value = quantity.read(alike[-1]) if alike else None
+        if value is not None:
+            found.append((title, value))
+    return tuple(found)
+
+
+def _setting(line: Line) -> tuple[Any, ...]:
+    return tuple(line.get(name) for name in _SETTING)
+
+
+def _label(line: Line) -> str:
+    """How a line was measured, in words."""
+    parts = [f"{line['generated']} generated"] if "generated" in line else []
+    if "real" in line:
+        parts.append(f"{line['real']} of split {line['split']}")
+    if "features" in line:
+        parts.append(str(line["features"]))
+    if "resize" in line:
+        parts.append(f"{line['resize']} resizing")
+    if "points" in line:
+        parts.append(f"{line['points']} points")
+    return ", ".join([*parts, f"seed {line.get('seed', '?')}"])
+
 
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 34
@@ -34,8 +182,8 @@ def draw(chart: Chart, timeline: Timeline) -> str:
     values += [value for _, value in chart.references]
     axis = _Axis(values, timeline.end)
     parts = [_grid(axis), _stages(axis, timeline)]
-    parts.append(_references(axis, chart.references))
-    parts += [_curve(axis, curve, index % COLOURS) for index, curve in enumerate(chart.curves)]
+    parts.append(_reference_lines(axis, chart.references))
+    parts += [_draw_curve(axis, curve, index % COLOURS) for index, curve in enumerate(chart.curves)]
     label = f"{chart.quantity.title} over the steps of training, {chart.quantity.better}"
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">\n'
@@ -95,7 +243,7 @@ def _stages(axis: _Axis, timeline: Timeline) -> str:
     return "".join(parts)
 
 
-def _references(axis: _Axis, references: Sequence[tuple[str, float]]) -> str:
+def _reference_lines(axis: _Axis, references: Sequence[tuple[str, float]]) -> str:
     """A line across for each; those too near to each other for a label of their own share one."""
     parts, labels = [], list[tuple[float, list[str]]]()
     for title, value in sorted(references, key=lambda reference: reference[1]):
@@ -111,7 +259,7 @@ def _references(axis: _Axis, references: Sequence[tuple[str, float]]) -> str:
     return "".join(parts)
 
 
-def _curve(axis: _Axis, curve: Curve, colour: int) -> str:
+def _draw_curve(axis: _Axis, curve: Curve, colour: int) -> str:
     places = [(axis.x(point.position), axis.y(point.value)) for point in curve.points]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     parts = [f'<g class="colour{colour}"><path class="curve" d="M{path}"/>']

@@ -25,14 +25,7 @@ from vonmodel.studio.pictures import (
 from vonmodel.studio.scheduler import BackgroundTask
 from vonmodel.studio.security import TOKEN_ARGUMENT
 from vonmodel.studio.state import AppState, to_json
-from vonmodel.studio.uploads import (
-    MAX_PHOTO_BYTES,
-    MAX_PHOTO_PIXELS,
-    Upload,
-    parse_box,
-    read_texture,
-    reconstruct,
-)
+from vonmodel.studio.uploads import MAX_PHOTO_BYTES, MAX_PHOTO_PIXELS, Upload, parse_box, read_texture, reconstruct
 from vonmodel.studio.view_request import ViewRequestError, parse_checkpoint, parse_view_request
 
 logger = logging.getLogger(__name__)

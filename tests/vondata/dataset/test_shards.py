@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from voncli.main import main
 
 from vondata.dataset.manifest import output_path, prepared, read_manifest
-from vondata.dataset.shards import OutputFiles, ShardIndexError, index_path
-from vondata.dataset.write_shards import ShardError, sample_key, write_shards
+from vondata.dataset.shards import OutputFiles, ShardError, ShardIndexError, index_path, sample_key, write_shards
 from vondata.io.fs import RemoteFolder, file_system
 from vondata.types import Event, file_safe
 from vonmodel.data.datasets import ImageDataset, ShapeDataset, viewpoint_sampler

@@ -12,7 +12,7 @@ from vondata.render.caster import Caster
 from vondata.demo.collection import make_object
 from vondata.demo.photos import annotation, hidden_share, take_room_photo, take_white_photo, write_white_photo
 from vondata.demo.primitives import box
-from vondata.render.textures import Material
+from vondata.render.mesh import Material
 from vondata.frames import shapenet_to_object, viewpoint_of_direction
 from vondata.images.viewpoints import viewpoint_of_pix3d
 

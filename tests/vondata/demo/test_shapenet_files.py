@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vondata.demo.collection import make_object
-from vondata.demo.shapenet_files import write_model
+from vondata.demo.write import write_model
 from vondata.frames import object_to_shapenet, shapenet_to_object
 
 CHAIR = "03001627"

@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from vondata.io import scratch
-from vondata.io.files import FileTooLargeError, atomic_path, cache_folder, file_sha256, remove_leftovers
-from vondata.io.scratch import ScratchError, scratch_file, scratch_folder
+from vondata.io import files as scratch
+from vondata.io.files import (
+    FileTooLargeError,
+    ScratchError,
+    atomic_path,
+    cache_folder,
+    file_sha256,
+    remove_leftovers,
+    scratch_file,
+    scratch_folder,
+)
 
 KILLED_WRITER = """
 import os, sys
@@ -23,7 +31,7 @@ with atomic_path(Path(sys.argv[1])) as temporary:
 """
 KILLED_SCRATCH = """
 import os
-from vondata.io.scratch import scratch_folder
+from vondata.io.files import scratch_folder
 with scratch_folder("test") as folder:
     (folder / "large.bin").write_bytes(bytes(1000))
     print(folder, flush=True)

@@ -13,7 +13,7 @@ from voncli.main import main
 
 from vondata.dataset.manifest import manifest_path, output_path, read_manifest
 from vondata.dataset.shape_file import PreparedShape, save_shape
-from vondata.dataset.write_shards import write_shards
+from vondata.dataset.shards import write_shards
 from vondata.pipeline.journal import journal_path
 from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import prepare

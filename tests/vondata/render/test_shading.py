@@ -4,11 +4,10 @@ import pytest
 
 from vondata.demo.collection import OCCLUDER, render_mesh
 from vondata.demo.primitives import box
-from vondata.render.backdrop import Plane, Room
 from vondata.render.camera import CameraPose, camera_of
 from vondata.render.caster import Caster
-from vondata.render.shading import Light, render
-from vondata.render.textures import Material
+from vondata.render.mesh import Material
+from vondata.render.shading import Light, Plane, Room, render
 
 GREY = Material((0.6, 0.6, 0.6), np.full((128, 128, 3), 153, np.uint8), tile_m=1.0)
 POSE = CameraPose(0.5, 0.4, 2.0, (0.0, 0.0), 0.0, 40.0, (120, 90))

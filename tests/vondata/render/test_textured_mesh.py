@@ -6,8 +6,8 @@ import trimesh
 from PIL import Image
 
 from vondata.render.caster import Caster
+from vondata.render.mesh import linear_colour
 from vondata.render.textured_mesh import MAX_TEXTURE_PX, load_render_mesh
-from vondata.render.textures import linear_colour
 from vondata.types import Rejected
 
 # A square of two triangles, x to the left half red, to the right half blue; the image's first row is its upper edge.

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from vondata.frames import axes_to_object
 from vondata.shapes import sweeps
 from vondata.shapes.cleaning import clean_mesh
-from vondata.shapes.distance import BAND_VOXELS, distance_field
+from vondata.shapes.distance import BAND_VOXELS, distance_field, nearest_point
 from vondata.shapes.nearest import LANES, closest_points, mark_band
 from vondata.shapes.nearest import triangle_table as nearest_table
 from vondata.shapes.reading import read_triangles
-from vondata.shapes.refinement import nearest_point, triangle_table
 from vondata.shapes.source_file import Limits, read_bytes
 from vondata.shapes.voxelize import to_voxels
 

@@ -7,9 +7,15 @@ import trimesh
 from vondata.classes import load_class
 from vondata.dataset.manifest import split_of
 from vondata.dataset.shape_file import load_shape
-from vondata.shapes.duplicates import REASON, distance_hash, duplicate_review, find_same_shapes
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
-from vondata.shapes.sources import mesh_folder_items, shapenet_items
+from vondata.shapes.sources import (
+    REASON,
+    distance_hash,
+    duplicate_review,
+    find_same_shapes,
+    mesh_folder_items,
+    shapenet_items,
+)
 
 
 def chair(arms=1):

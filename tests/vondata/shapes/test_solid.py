@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, binary_erosion, convolve, label
 
 from vondata.frames import voxel_to_object
-from vondata.shapes import bits
+from vondata.shapes import voxelize as bits
 from vondata.shapes.cleaning import find_topology
 from vondata.shapes.parity import AXES, BODY_DIAGONALS, FACE_DIAGONALS, Votes, add_votes, decide, find_crossings
 from vondata.shapes.solid import fill_solid

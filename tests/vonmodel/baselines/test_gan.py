@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vonmodel.baselines.configs import CONFIGS
-from vonmodel.baselines.gan import GanStage, critic_loss, generator_loss
-from vonmodel.baselines.models import build_baseline
+from vonmodel.baselines.models import CONFIGS, build_baseline
+from vonmodel.baselines.training import GanStage, critic_loss, generator_loss
 from vonmodel.config import ModelConfig, TextureStageConfig
 from vonmodel.data.loader import Batch
 from vonmodel.training.stage import Step, run_step

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from vonmodel.baselines.configs import BASELINES, CONFIGS
-from vonmodel.baselines.models import Baseline, build_baseline
+from vonmodel.baselines.models import BASELINES, CONFIGS, Baseline, build_baseline
 from vonmodel.config import ModelConfig
 
 TINY = ModelConfig(resolution=16, image_size=32, shape_base_channels=2, texture_base_channels=2)

@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 
-from vonmodel.baselines import gan
+from vonmodel.baselines import training as gan
 from vonmodel.baselines.training import baseline_folder, load_baseline, plan_baseline, train_baseline
 from vonmodel.checkpoint import CheckpointError, read_state, save_checkpoint
 from vonmodel.config import JointStageConfig, OutputConfig, ShapeStageConfig, TextureStageConfig

@@ -8,9 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.vondata.images import onnx_file
-from vonmodel.evaluation.features import file_features
+from vonmodel.evaluation.features import CodeNotTrustedError, NetworkFileError, file_features, load_network
 from vonmodel.evaluation.inception import Inception, file_sha256
-from vonmodel.evaluation.network_file import CodeNotTrustedError, NetworkFileError, load_network
 
 
 class Features(nn.Module):

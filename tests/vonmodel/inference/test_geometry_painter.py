@@ -8,9 +8,9 @@ from tests.vonmodel.conftest import boxes
 from vonmodel.checkpoint import CheckpointInfo, CheckpointState, checkpoint_name, save_checkpoint
 from vonmodel.config import update
 from vonmodel.geometry import viewpoint_rotation
+from vonmodel.inference.edit import TransferSettings, transfer
 from vonmodel.inference.photo import photo_of_pixels
 from vonmodel.inference.session import ModelSession, open_model
-from vonmodel.inference.transfer import TransferSettings, transfer
 from vonmodel.inference.vertex_colours import painted_mesh
 from vonmodel.mesh import to_pixels
 from vonmodel.model import build_model

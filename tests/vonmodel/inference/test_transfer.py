@@ -5,8 +5,8 @@ import numpy as np
 import torch
 
 from tests.harness import on_white
+from vonmodel.inference.edit import TransferSettings, transfer
 from vonmodel.inference.photo import photo_of_pixels
-from vonmodel.inference.transfer import TransferSettings, transfer
 from vonmodel.mesh import to_pixels
 from vonmodel.reports.video import FilmSettings
 

@@ -1,7 +1,7 @@
 import json
 
-from vonmodel.reports.metric_curves import charts_of, timeline_of
 from vonmodel.reports.metrics_log import read_lines
+from vonmodel.reports.metrics_page import charts_of, timeline_of
 
 
 def line(stage="texture", step=10, value=1.0, *, metric="fid", steps=20, **others):

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vonmodel.reports.metric_curves import charts_of, timeline_of
-from vonmodel.reports.metrics_page import draw, metrics_page, ticks, write_metrics_page
+from vonmodel.reports.metrics_page import charts_of, draw, metrics_page, ticks, timeline_of, write_metrics_page
 
 
 def line(step, value, **others):

@@ -8,9 +8,8 @@ from PIL import Image
 
 from vonmodel.mesh import surface_mesh
 from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, gallery_page
-from vonmodel.reports.html import Page
+from vonmodel.reports.html import Page, viewer_mesh
 from vonmodel.reports.metrics_log import Figure
-from vonmodel.reports.viewer import viewer_mesh
 
 WIDTHS = (1200, 820, 390)
 CHECKPOINT = {"name": "joint-00000020", "stage": "joint", "step": 20, "sha256": "ab" * 32}

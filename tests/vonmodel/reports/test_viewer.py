@@ -7,7 +7,7 @@ import numpy as np
 
 from vondata.frames import object_to_gltf
 from vonmodel.mesh import SurfaceMesh, surface_mesh
-from vonmodel.reports.viewer import CLAY, MAX_VERTICES, decimated, viewer_mesh
+from vonmodel.reports.html import CLAY, MAX_VERTICES, decimated, viewer_mesh
 
 
 def ball(size, colours=False):
