@@ -33,7 +33,6 @@ install_import_hook(
         "vonmodel.seeding",
         "vonmodel.training.augmentation",
         "vonmodel.training.critic_augmentation",
-        "vonmodel.training.image_pool",
         "vonmodel.training.joint_stage",
         "vonmodel.training.losses",
         "vonmodel.training.sample_sheet",

@@ -21,7 +21,7 @@ from vonmodel.networks import (
     TextureEncoder,
     TextureGenerator,
 )
-from vonmodel.networks.sizes import UnsupportedSizeError
+from vonmodel.networks.blocks import UnsupportedSizeError
 
 PublishedName = Literal["net_G_3D", "net_D_3D", "net_G_AB", "net_G_BA", "net_E", "net_D_A", "net_D_B"]
 PUBLISHED_NAMES: tuple[PublishedName, ...] = (

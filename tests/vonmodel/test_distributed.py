@@ -20,7 +20,7 @@ from vonmodel.distributed import (
 )
 from vonmodel.networks import ShapeGenerator
 from vonmodel.networks.normalisation import SharedBatchNorm, share_batch_norms
-from vonmodel.training.image_pool import ImagePool
+from vonmodel.training.stage import ImagePool
 
 
 def test_parts_are_the_whole_batch() -> None:
@@ -86,7 +86,7 @@ def test_pieces_of_a_batch_use_their_own_decisions_of_a_pool() -> None:
 TWO = """
 import torch
 from torch import nn
-from vonmodel.training.image_pool import ImagePool
+from vonmodel.training.stage import ImagePool
 from vonmodel.training.losses import gradient_penalty
 from vonmodel.networks.normalisation import SharedBatchNorm
 from vonmodel.distributed import (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vonmodel.config import ModelConfig, StageName
 from vonmodel.networks import ShapeGenerator
-from vonmodel.networks.sizes import image_levels, shape_levels, shape_width
+from vonmodel.networks.blocks import image_levels, shape_levels, shape_width
 from vonmodel.seeding import torch_generator
 
 _LEAK = 0.2

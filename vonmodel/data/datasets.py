@@ -25,8 +25,8 @@ from vondata.io.files import ReadableFile
 from vondata.dataset.shape_file import load_distance, load_occupancy
 
 from vonmodel.config import ModelConfig, Representation
-from vonmodel.data.downsampling import coarser_distance, coarser_occupancy, smaller_photo
-from vonmodel.data.signed_distance import at_least_as_thick, held_thickness, signed_distance
+from vonmodel.data.resampling import coarser_distance, coarser_occupancy, smaller_photo
+from vonmodel.data.resampling import at_least_as_thick, held_thickness, signed_distance
 from vonmodel.representation import DISTANCE_DECAY, signed_volume
 
 ViewpointSampler = Callable[[int, np.random.Generator], npt.NDArray[np.float64]]

@@ -27,7 +27,7 @@ from vondata.io.files import atomic_path
 from vonmodel.config import Representation
 from vonmodel.data.datasets import EmptyDatasetError, ShapeDataset
 from vonmodel.evaluation.inception import WeightsError, file_sha256
-from vonmodel.networks.sizes import shape_levels, shape_width
+from vonmodel.networks.blocks import shape_levels, shape_width
 from vonmodel.representation import is_shell
 from vonmodel.seeding import epoch_positions, numpy_generator, torch_generator
 

@@ -21,7 +21,7 @@ from vonmodel.evaluation.samples import RealShapes, Volumes
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_classifier import ClassifierError, ClassifierMismatchError, ShapeFeatures
 from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsError
-from vonmodel.inference.pieces import share_in_largest_piece
+from vonmodel.inference.rendering import share_in_largest_piece
 from vonmodel.mesh import surface_mesh
 from vonmodel.representation import surface_field, surface_level
 from vonmodel.seeding import numpy_generator

@@ -22,7 +22,7 @@ from vondata.images.object_mask import FoundObject, find_object, object_of_mask
 from vondata.images.prepare import locate_object
 from vondata.images.settings import ImageSettings
 from vondata.types import Rejected
-from vonmodel.data.downsampling import smaller_photo
+from vonmodel.data.resampling import smaller_photo
 
 MARGIN = ImageSettings().margin
 MAX_SMALL_PX = 160

@@ -15,8 +15,7 @@ from torch import Tensor
 from vondata.errors import VonError
 from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.geometry import Camera
-from vonmodel.inference.pieces import Pieces
-from vonmodel.inference.rendering import render_framed
+from vonmodel.inference.rendering import Pieces, render_framed
 from vonmodel.model import VonModel
 from vonmodel.projection import SurfaceSketch
 from vonmodel.seeding import numpy_generator

@@ -19,7 +19,7 @@ from vondata.errors import VonError
 from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, read_shape_volume, viewpoint_sampler
-from vonmodel.inference.pieces import largest_pieces, share_in_largest_piece
+from vonmodel.inference.rendering import largest_pieces, share_in_largest_piece
 from vonmodel.inference.sampling import (
     Rendering,
     SamplingOptions,

@@ -1,14 +1,9 @@
 """The networks of a Visual Object Network."""
 
-from vonmodel.networks.geometry_painter import GeometryPainter
-from vonmodel.networks.patch_critic import PatchCritic
-from vonmodel.networks.residual_critic import ResidualCritic
-from vonmodel.networks.residual_encoders import CodeRegressor, DepthUNet
-from vonmodel.networks.shape_critic import ShapeCritic
-from vonmodel.networks.shape_generator import ShapeGenerator
-from vonmodel.networks.sketch_encoder import SketchEncoder
-from vonmodel.networks.texture_encoder import TextureEncoder, sample_texture_code
-from vonmodel.networks.texture_generator import TextureGenerator
+from vonmodel.networks.geometry_painter import CodeRegressor, DepthUNet, GeometryPainter
+from vonmodel.networks.image_critics import PatchCritic, ResidualCritic
+from vonmodel.networks.shape_networks import ShapeCritic, ShapeGenerator
+from vonmodel.networks.texture_networks import SketchEncoder, TextureEncoder, TextureGenerator, sample_texture_code
 
 __all__ = [
     "CodeRegressor",

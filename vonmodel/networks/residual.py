@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vonmodel.networks.sizes import image_levels
+from vonmodel.networks.blocks import image_levels
 
 LEAK = 0.2
 WIDEST = 4

@@ -8,9 +8,8 @@ from vonmodel.config import JointStageConfig, ShapeStageConfig, StageName, Textu
 from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined
 from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import GENERATORS, VonModel
-from vonmodel.training.image_pool import ImagePool
 from vonmodel.training.shape_stage import generate, shape_critic_losses, shape_generator_loss
-from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
+from vonmodel.training.stage import ImagePool, Losses, Phase, Stage, Step, adam
 from vonmodel.training.texture_stage import texture_critic_losses, texture_critics, texture_losses
 
 

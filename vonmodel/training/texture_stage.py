@@ -14,7 +14,6 @@ from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import VonModel, on_background
 from vonmodel.networks import sample_texture_code
 from vonmodel.projection import FramedSketch, SurfaceSketch
-from vonmodel.training.image_pool import ImagePool
 from vonmodel.training.losses import (
     cycle_loss,
     least_squares_critic_loss,
@@ -23,7 +22,7 @@ from vonmodel.training.losses import (
     texture_code_divergence,
 )
 from vonmodel.training.shape_stage import generate
-from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
+from vonmodel.training.stage import ImagePool, Losses, Phase, Stage, Step, adam
 from vonmodel.training.texture_pairs import paired_critic_losses, paired_texture_losses
 
 WHITE, FAR = 1.0, -1.0

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vonmodel.data.augmentation import augment, shift, turn_hue
+from vonmodel.data.loader import augment, shift, turn_hue
 from vonmodel.config import DataConfig
 from vonmodel.data.datasets import Photo
 

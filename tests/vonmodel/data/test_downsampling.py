@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from vonmodel.data.downsampling import ResolutionError, coarser_distance, coarser_occupancy, smaller_photo
+from vonmodel.data.resampling import ResolutionError, coarser_distance, coarser_occupancy, smaller_photo
 
 
 def rod(resolution: int, radius: float) -> np.ndarray:

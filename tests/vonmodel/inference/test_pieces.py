@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vonmodel.config import ModelConfig
-from vonmodel.inference.pieces import largest_pieces, share_in_largest_piece
+from vonmodel.inference.rendering import largest_pieces, share_in_largest_piece
 from vonmodel.representation import opacity, signed_volume
 
 

@@ -16,7 +16,7 @@ from vonmodel.networks import (
     TextureEncoder,
     TextureGenerator,
 )
-from vonmodel.networks.sizes import UnsupportedSizeError
+from vonmodel.networks.blocks import UnsupportedSizeError
 
 
 def outputs(network: torch.nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from vonmodel.networks import CodeRegressor, DepthUNet, GeometryPainter, ResidualCritic
+from vonmodel.networks.blocks import UnsupportedSizeError
 from vonmodel.networks.initialisation import initialise_kaiming
 from vonmodel.networks.residual import PlainResidual, level_widths, twice_as_large
-from vonmodel.networks.sizes import UnsupportedSizeError
 
 Build = Callable[[int], nn.Module]
 BUILD: dict[str, Build] = {

@@ -17,8 +17,8 @@ from vondata.demo.write import DemoSettings, write_demo
 from vondata.images.settings import ImageSettings
 from vondata.shapes.prepare import ShapeSettings
 from vonmodel.config import TrainConfig, update
-from vonmodel.data.augmentation import augment
 from vonmodel.data.datasets import ImageDataset, ShapeDataset, viewpoint_sampler
+from vonmodel.data.loader import augment
 from vonmodel.geometry import viewpoint_rotation
 from vonmodel.model import VonModel
 from vonmodel.presets import PRESETS

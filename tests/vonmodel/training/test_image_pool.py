@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vonmodel.training.image_pool import ImagePool
+from vonmodel.training.stage import ImagePool
 
 
 def numbered(start: int, count: int) -> torch.Tensor:

@@ -16,9 +16,8 @@ from vonmodel.projection import dispatch, framing
 from vonmodel.projection.components import largest_component_by_hooking
 from vonmodel.seeding import computing_in
 from vonmodel.training import stage as phase
-from vonmodel.training.image_pool import ImagePool
 from vonmodel.training.setup import build_stage, open_data, prepare_model
-from vonmodel.training.stage import Stage, Step, run_step
+from vonmodel.training.stage import ImagePool, Stage, Step, run_step
 
 SMALL = {
     "model": {

@@ -13,8 +13,7 @@ from vonmodel.data.loader import Batch
 from vonmodel.model import VonModel, build_model
 from vonmodel.projection import FramedSketch
 from vonmodel.published import PublishedName, load_published
-from vonmodel.training.image_pool import ImagePool
-from vonmodel.training.stage import Step, run_phase
+from vonmodel.training.stage import ImagePool, Step, run_phase
 from vonmodel.training.texture_stage import texture_critic_losses, texture_losses
 
 MakeStage = Callable[..., Any]

@@ -1,0 +1,133 @@
+"""The texture networks: sketch and texture code to image, image to sketch, image to texture code."""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vonmodel.networks.blocks import ContentEncoder, ConvBlock, ResidualBlock, UpBlock, append_code, image_levels
+
+
+class TextureGenerator(nn.Module):
+    """Paints a 2.5D sketch, G_texture in the paper: (v_2.5D, z_texture) -> x_2D.
+
+    The code enters three times: before the residual blocks behind the bottleneck, which carry its channels through,
+    before the second upsampling and before the output convolution.
+
+    Args:
+        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        code_size: numbers in a texture code.
+        base_channels: channels at full size; four times as many at the bottleneck.
+    """
+
+    def __init__(self, image_size: int, code_size: int = 8, base_channels: int = 64) -> None:
+        super().__init__()
+        residual_blocks = image_levels(image_size) - 4
+        self.image_size, self.code_size, self.base_channels = image_size, code_size, base_channels
+        self.encoder = ContentEncoder(1, base_channels, residual_blocks)
+        wide = self.encoder.out_channels
+        self.residual = nn.Sequential(*(ResidualBlock(wide, code_size) for _ in range(residual_blocks)))
+        self.up = nn.ModuleList(
+            [
+                UpBlock(wide + code_size, 2 * base_channels),
+                UpBlock(2 * base_channels + code_size, base_channels),
+            ]
+        )
+        self.to_image = ConvBlock(base_channels + code_size, 3, 7, activation=nn.Tanh())
+
+    def forward(
+        self, normalized_depth: Float[Tensor, "n 1 r r"], texture_code: Float[Tensor, "n k"]
+    ) -> Float[Tensor, "n 3 r r"]:
+        """Paints a batch of sketches.
+
+        Args:
+            normalized_depth: near 1, far and background -1.
+            texture_code: standard normal codes.
+
+        Returns:
+            Colours in [-1, 1], also where the sketch is empty: compose them with its silhouette.
+        """
+        features: Tensor = self.residual(append_code(self.encoder(normalized_depth), texture_code))
+        features = self.up[0](features)
+        features = self.up[1](append_code(features, texture_code))
+        image: Tensor = self.to_image(append_code(features, texture_code))
+        return image
+
+
+class SketchEncoder(nn.Module):
+    """Reads a 2.5D sketch off an image, E_2.5D in the paper: x_2D -> v_2.5D.
+
+    Args:
+        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        base_channels: channels at full size; four times as many at the bottleneck.
+    """
+
+    def __init__(self, image_size: int, base_channels: int = 64) -> None:
+        super().__init__()
+        residual_blocks = image_levels(image_size) - 4
+        self.image_size, self.base_channels = image_size, base_channels
+        self.encoder = ContentEncoder(3, base_channels, residual_blocks)
+        wide = self.encoder.out_channels
+        self.residual = nn.Sequential(*(ResidualBlock(wide) for _ in range(residual_blocks)))
+        self.up = nn.Sequential(UpBlock(wide, 2 * base_channels), UpBlock(2 * base_channels, base_channels))
+        self.to_depth = ConvBlock(base_channels, 1, 7, activation=nn.Tanh())
+
+    def forward(self, image: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 1 r r"]:
+        """Estimates the sketches of a batch of images.
+
+        Args:
+            image: colours in [-1, 1], the object on white.
+
+        Returns:
+            Normalised depth in [-1, 1], near 1, also where there is no object: compose it with the mask.
+        """
+        depth: Tensor = self.to_depth(self.up(self.residual(self.encoder(image))))
+        return depth
+
+
+class TextureEncoder(nn.Module):
+    """Reads a texture code off an image, E_texture in the paper: x_2D -> (mean, log variance) of z_texture.
+
+    Args:
+        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        code_size: numbers in a texture code.
+        base_channels: channels at full size; four times as many in the end.
+    """
+
+    def __init__(self, image_size: int, code_size: int = 8, base_channels: int = 64) -> None:
+        super().__init__()
+        self.image_size, self.code_size, self.base_channels = image_size, code_size, base_channels
+        halvings = max(2, image_levels(image_size) - 4)
+        widths = [base_channels * min(2**level, 4) for level in range(halvings + 1)]
+        self.stem = ConvBlock(3, base_channels, 7, activation=nn.ReLU(inplace=True))
+        self.down = nn.Sequential(
+            *(
+                ConvBlock(fine, coarse, 4, stride=2, activation=nn.ReLU(inplace=True))
+                for fine, coarse in pairwise(widths)
+            )
+        )
+        self.mean = nn.Linear(widths[-1], code_size)
+        self.log_variance = nn.Linear(widths[-1], code_size)
+
+    def forward(self, image: Float[Tensor, "n 3 r r"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
+        """Encodes a batch of images, colours in [-1, 1] on white.
+
+        Returns:
+            Mean and logarithm of the variance of each number of the code.
+        """
+        pooled = self.down(self.stem(image)).mean(dim=(2, 3))
+        return self.mean(pooled), self.log_variance(pooled)
+
+
+def sample_texture_code(
+    mean: Float[Tensor, "n k"], log_variance: Float[Tensor, "n k"], noise: Float[Tensor, "n k"]
+) -> Float[Tensor, "n k"]:
+    """Draws codes that mean and variance get gradients through: mean + exp(log_variance / 2) noise.
+
+    Args:
+        mean: means of the encoder.
+        log_variance: logarithms of its variances.
+        noise: standard normal numbers.
+    """
+    return mean + torch.exp(0.5 * log_variance) * noise
