@@ -430,11 +430,10 @@ def images(
         raise click.UsageError(
             "which photos? Name --pix3d, --photos or --renders, or write the first two under [paths] in von.toml"
         )
-    from vondata.images.folder_source import photo_items
     from vondata.images.near_duplicates import review_of
-    from vondata.images.pix3d_source import ANNOTATION_FILE, AnnotationFileError, pix3d_items
     from vondata.images.prepare import prepare_image
     from vondata.images.settings import ImageSettings
+    from vondata.images.sources import ANNOTATION_FILE, AnnotationFileError, photo_items, pix3d_items
 
     settings = ImageSettings(
         size=size,

@@ -12,11 +12,10 @@ from typing import Literal
 from vondata.classes import ObjectClass, known_classes, load_class
 from vondata.errors import VonError
 from vondata.frames import Axis
-from vondata.images.folder_source import photo_items
 from vondata.images.near_duplicates import review_of
-from vondata.images.pix3d_source import pix3d_items
 from vondata.images.prepare import prepare_image
 from vondata.images.settings import ImageSettings
+from vondata.images.sources import photo_items, pix3d_items
 from vondata.matching import MatchCount, match_photos
 from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import PreparationResult, prepare

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vondata.images.morphology import SQUARE, Box, disk, grow
+from vondata.images.masks import SQUARE, Box, disk, grow
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, TiffImagePlugin, UnidentifiedImageError
 
-from vondata.images.colour_profiles import ProfileUse, colours_to_srgb
 from vondata.images.photo_files import (
     JPEG_END,
     ORIENTATION,
@@ -36,7 +35,14 @@ from vondata.images.photo_files import (
     photo_format,
     png_pixels,
 )
-from vondata.images.tiff import Samples, has_wide_channels, read_tiff_samples, samples_of_image
+from vondata.images.pixels import (
+    ProfileUse,
+    Samples,
+    colours_to_srgb,
+    has_wide_channels,
+    read_tiff_samples,
+    samples_of_image,
+)
 from vondata.types import Rejected, printable
 
 Bytes = npt.NDArray[np.uint8]

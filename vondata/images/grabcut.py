@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vondata.images.mask_quality import overlap
-from vondata.images.morphology import regions
+from vondata.images.masks import overlap, regions
 from vondata.images.plain_background import Segmentation, border_strip
 
 Bytes = npt.NDArray[np.uint8]

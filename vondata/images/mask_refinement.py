@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.images.mask_network import INPUT_PX, object_likelihood
-from vondata.images.morphology import SQUARE, bounding_box, disk, grow, regions, shrink
+from vondata.images.masks import SQUARE, bounding_box, disk, grow, regions, shrink
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]

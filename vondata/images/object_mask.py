@@ -9,18 +9,25 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vondata.images.borders import framed_picture, inside_of_band
 from vondata.images.cutout import CutOut, cut_out
 from vondata.images.grabcut import segment_by_grabcut
-from vondata.images.mask_quality import (
+from vondata.images.masks import (
+    SQUARE,
+    Box,
     MaskQuality,
+    bounding_box,
     check_border,
     check_presence,
     check_trust,
+    disk,
+    framed_picture,
+    grow,
+    inside_of_band,
     measure_quality,
     overlap,
+    regions,
+    shrink,
 )
-from vondata.images.morphology import SQUARE, Box, bounding_box, disk, grow, regions, shrink
 from vondata.images.plain_background import Background, Segmentation, fit_background, luma_chroma, segment_plain
 from vondata.images.segmenter import Segmenter
 from vondata.types import Rejected

@@ -18,9 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vondata.images.borders import without_drawn_frames
 from vondata.images.mask_refinement import refine
-from vondata.images.morphology import CROSS, SQUARE, close, disk, grow, regions, shrink
+from vondata.images.masks import CROSS, SQUARE, close, disk, grow, regions, shrink, without_drawn_frames
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vondata.images.colour_profiles import ProfileUse
 from vondata.images.cutout import frame_cut_out
 from vondata.images.decoding import DecodedPhoto, decode_mask, decode_photo, turned
-from vondata.images.mask_quality import check_border, check_presence, edge_contrast
-from vondata.images.morphology import Box, bounding_box
+from vondata.images.masks import Box, bounding_box, check_border, check_presence, edge_contrast
 from vondata.images.near_duplicates import perceptual_hash
 from vondata.images.object_mask import FoundObject, find_object, object_of_mask
+from vondata.images.pixels import ProfileUse
 from vondata.images.segmenter import Segmenter
 from vondata.images.settings import ImageSettings
 from vondata.io.files import atomic_path

@@ -16,8 +16,7 @@ from torch import Tensor
 from vondata.errors import VonError
 from vondata.images.cutout import frame_cut_out
 from vondata.images.decoding import decode_mask, decode_photo
-from vondata.images.mask_quality import check_presence
-from vondata.images.morphology import bounding_box
+from vondata.images.masks import bounding_box, check_presence
 from vondata.images.object_mask import FoundObject, find_object, object_of_mask
 from vondata.images.prepare import locate_object
 from vondata.images.settings import ImageSettings

@@ -20,7 +20,7 @@ import torch
 
 from vondata.errors import VonError
 from vondata.images.decoding import decode_mask, decode_photo
-from vondata.images.mask_quality import check_presence
+from vondata.images.masks import check_presence
 from vondata.images.object_mask import FoundObject, object_of_mask
 from vondata.images.prepare import locate_object
 from vondata.images.settings import ImageSettings

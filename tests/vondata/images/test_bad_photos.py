@@ -13,10 +13,9 @@ from PIL import Image
 
 from vondata.classes import known_classes, load_class
 from vondata.dataset.manifest import output_path, read_manifest
-from vondata.images.folder_source import photo_items
-from vondata.images.pix3d_source import pix3d_items
 from vondata.images.prepare import prepare_image
 from vondata.images.settings import ImageSettings
+from vondata.images.sources import photo_items, pix3d_items
 from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import prepare
 from vondata.types import printable

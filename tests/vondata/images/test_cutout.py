@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vondata.images.cutout import CutOut, cut_out, frame_cut_out, frame_of_box
-from vondata.images.morphology import bounding_box
+from vondata.images.masks import bounding_box
 
 
 def _block(height, width, box, colour=(200.0, 20.0, 60.0)):

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from vondata.classes import known_classes, load_class
-from vondata.images.folder_source import photo_items
+from vondata.images.sources import photo_items
 from vondata.io.listing import CollectionMissingError
 
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from vondata.classes import known_classes, load_class
 from vondata.dataset.schema import load_reason
-from vondata.images import pix3d_source
-from vondata.images.pix3d_source import AnnotationFileError, pix3d_items
+from vondata.images import sources as pix3d_source
 from vondata.images.settings import ImageSettings
+from vondata.images.sources import AnnotationFileError, pix3d_items
 from vondata.io.listing import CollectionMissingError
 from vondata.types import file_safe
 

@@ -1,0 +1,309 @@
+"""Masks: regions grown, shrunk and counted, frames around pictures, and whether a mask is good enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vondata.types import Rejected
+
+Bools = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # left, top, right and bottom; the latter two are one beyond the last pixel
+
+SQUARE = np.ones((3, 3), dtype=np.uint8)
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
+
+def disk(radius: int) -> Bytes:
+    """A disk of this radius in pixels, as a structuring element."""
+    element: Bytes = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return element
+
+
+def grow(mask: Bools, element: Bytes) -> Bools:
+    """Dilation."""
+    return np.asarray(cv2.dilate(mask.view(np.uint8), element).view(np.bool_))
+
+
+def shrink(mask: Bools, element: Bytes) -> Bools:
+    """Erosion; what lies beyond the border counts as part of the mask."""
+    return np.asarray(cv2.erode(mask.view(np.uint8), element).view(np.bool_))
+
+
+def close(mask: Bools, radius: int) -> Bools:
+    """Closing with a disk; nothing is gained at the border."""
+    padded = cv2.copyMakeBorder(mask.view(np.uint8), *(radius + 1,) * 4, cv2.BORDER_CONSTANT, value=0)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disk(radius))
+    inner = slice(radius + 1, -radius - 1)
+    return np.ascontiguousarray(closed[inner, inner]).view(np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The connected regions of a mask.
+
+    Attributes:
+        labels: (h, w) number of the region, 0 outside of all.
+        areas: (n + 1,) pixels of each region; areas[0] is 0.
+        boxes: (n + 1, 4) left, top, width and height of each.
+    """
+
+    labels: npt.NDArray[np.int32]
+    areas: npt.NDArray[np.int64]
+    boxes: npt.NDArray[np.int64]
+
+    def select(self, chosen: Bools) -> Bools:
+        """(h, w) the pixels of the regions for which `chosen` (n + 1,) holds."""
+        return np.asarray((chosen & (self.areas > 0))[self.labels])
+
+    def mean(self, values: npt.NDArray[np.generic], where: Bools) -> npt.NDArray[np.float64]:
+        """(n + 1,) mean of `values` (h, w) over the pixels of each region in `where`; NaN where there are none."""
+        labels = self.labels[where]
+        count = np.bincount(labels, minlength=len(self.areas)).astype(np.float64)
+        total = np.bincount(labels, weights=values[where].astype(np.float64), minlength=len(self.areas))
+        mean = np.full(len(count), np.nan)
+        np.divide(total, count, out=mean, where=count > 0)
+        return mean
+
+    def at_border(self) -> Bools:
+        """(n + 1,) whether a region touches the picture's border."""
+        rim = np.concatenate([self.labels[0], self.labels[-1], self.labels[:, 0], self.labels[:, -1]])
+        return np.bincount(rim, minlength=len(self.areas)) > 0
+
+
+def regions(mask: Bools, connectivity: int = 4) -> Regions:
+    """Finds the regions of a mask, neighbours by their edges (4) or also by their corners (8)."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=connectivity)
+    areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
+    areas[0] = 0
+    return Regions(labels, areas, stats[:, :4].astype(np.int64))
+
+
+def bounding_box(mask: Bools) -> Box:
+    """Left, top, right and bottom of a mask that is not empty; right and bottom are one beyond the last pixel."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+MIN_COVERAGE = 0.002  # of the photo
+MIN_SIDE_PX = 24  # of the object's box, in the photo's own pixels
+MAX_BORDER_SHARE = 0.05  # of a side of the object's box may lie on the photo's border
+MAX_SCATTER = 0.03
+EDGE_SIDE_PX, EDGE_REACH_PX = 320, 2.0  # of the copy on which contrast at the edge is measured
+PIECE = 0.001  # of the mask: smaller pieces are not counted
+
+
+@dataclass(frozen=True)
+class MaskQuality:
+    """Measurements of a mask.
+
+    Attributes:
+        pieces: how many unconnected pieces it has.
+        scatter: its share outside of the largest piece.
+        agreement: how far the mask is to be believed: the intersection over union with the true one to be expected,
+            or with other readings of the photo; NaN where the file or its annotation gives the mask.
+    """
+
+    pieces: int
+    scatter: float
+    agreement: float
+
+
+def measure_quality(mask: Bools, agreement: float = float("nan")) -> MaskQuality:
+    """Measures a mask (h, w), of which `agreement` is known."""
+    area = int(mask.sum())
+    pieces = regions(mask, connectivity=8)
+    return MaskQuality(
+        pieces=int((pieces.areas >= max(1.0, PIECE * area)).sum()),
+        scatter=float(1.0 - pieces.areas.max() / area) if area else 0.0,
+        agreement=agreement,
+    )
+
+
+def overlap(first: Bools, second: Bools) -> float:
+    """Intersection over union of two masks (h, w); 0 for two empty ones."""
+    union = int((first | second).sum())
+    return float((first & second).sum() / union) if union else 0.0
+
+
+def check_presence(mask: Bools, scale: float) -> None:
+    """Whether there is an object of a usable size.
+
+    Args:
+        mask: (h, w).
+        scale: pixels of the photo per pixel of the mask.
+
+    Raises:
+        Rejected: mask_empty or mask_too_small.
+    """
+    if not mask.any():
+        raise Rejected("mask_empty", "nothing stands out from the background")
+    left, top, right, bottom = bounding_box(mask)
+    side = scale * max(right - left, bottom - top)
+    coverage = float(mask.mean())
+    if side < MIN_SIDE_PX or coverage < MIN_COVERAGE:
+        raise Rejected(
+            "mask_too_small", f"the object is {side:.0f} pixels long and covers {100 * coverage:.2f} % of the photo"
+        )
+
+
+def check_border(mask: Bools, *, trimmed: bool) -> None:
+    """Whether the object lies wholly inside the photo.
+
+    Args:
+        mask: (h, w).
+        trimmed: whether a mask that touches all four sides is taken for one cut to its box on purpose.
+
+    Raises:
+        Rejected: mask_touches_border.
+    """
+    left, top, right, bottom = bounding_box(mask)
+    sides = {
+        "left": (mask[:, 0], bottom - top),
+        "top": (mask[0], right - left),
+        "right": (mask[:, -1], bottom - top),
+        "bottom": (mask[-1], right - left),
+    }
+    if trimmed and all(rim.any() for rim, _ in sides.values()):
+        return
+    for name, (rim, length) in sides.items():
+        count = int(np.count_nonzero(rim))
+        if count > max(2, MAX_BORDER_SHARE * length):
+            raise Rejected("mask_touches_border", f"{count} pixels of the object lie on the {name} border")
+
+
+def check_trust(quality: MaskQuality, *, min_agreement: float) -> None:
+    """Whether a mask that was found, not given, can be believed.
+
+    Raises:
+        Rejected: mask_in_pieces or mask_uncertain.
+    """
+    if quality.scatter > MAX_SCATTER:
+        raise Rejected(
+            "mask_in_pieces",
+            f"{quality.pieces} pieces; {100 * quality.scatter:.0f} % of the object lies outside of the largest",
+        )
+    if quality.agreement < min_agreement:
+        raise Rejected(
+            "mask_uncertain",
+            f"the mask can be trusted to {100 * quality.agreement:.0f} %, less than {100 * min_agreement:.0f} %",
+        )
+
+
+def edge_contrast(rgb: npt.NDArray[np.uint8], mask: Bools) -> float:
+    """How different a photo (h, w, 3) is just inside and just outside of a mask's edge, in steps of 255.
+
+    The mean along the edge tells whether a mask was drawn on this photo or on the same one turned.
+    """
+    scale = min(1.0, EDGE_SIDE_PX / max(mask.shape))
+    size = max(1, round(scale * mask.shape[1])), max(1, round(scale * mask.shape[0]))
+    photo = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    inside = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    sides = []
+    for weight in (inside**4, (1.0 - inside) ** 4):  # mixed pixels say little
+        total = cv2.GaussianBlur(photo * weight[..., None], (0, 0), EDGE_REACH_PX)
+        sides.append(total / (cv2.GaussianBlur(weight, (0, 0), EDGE_REACH_PX) + np.float32(1e-6))[..., None])
+    edge = cv2.morphologyEx((inside > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, SQUARE) > 0
+    return float(np.linalg.norm(sides[0] - sides[1], axis=2)[edge].mean()) if edge.any() else 0.0
+
+
+BAND = 0.06  # of the shorter side: the thickest band that is taken for a frame
+SAME_COLOUR = 12  # of 255, in every channel
+OTHER_COLOUR = 24
+WHITE = 235
+UNIFORM = 0.97  # of a line's pixels have its colour
+PLAIN = 0.9  # of the pixels just inside a band have one colour
+SOFT_EDGE_PX = 3  # at a band's inner edge
+LINE = 0.04  # of a drawn frame's longer side: how far its pixels lie from its box at most
+RECTANGLE = 0.97  # of its box a framed picture fills
+LEAST_PICTURE = 0.12  # of the photo
+RIM = 0.03  # of the picture's shorter side: the strip that is looked at for one colour
+BUSY = 0.6  # of the strip's pixels have the commonest colour at most, in a picture
+
+
+def inside_of_band(rgb: Bytes) -> Box | None:
+    """The box inside of a band of one colour along all four edges of a photo (h, w, 3); None without one.
+
+    A white band around a coloured ground is left alone: it may as well be the margin of a box-shaped object.
+    """
+    height, width = rgb.shape[:2]
+    colour = np.median(np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]]), axis=0)
+    if (colour > WHITE).all():
+        return None
+    same = (np.abs(rgb.astype(np.int16) - colour) <= SAME_COLOUR).all(axis=2)
+    most = int(BAND * min(height, width))
+    lines = (same.mean(axis=1), same.mean(axis=0))
+    left, right = _leading(lines[1], most), _leading(lines[1][::-1], most)
+    top, bottom = _leading(lines[0], most), _leading(lines[0][::-1], most)
+    if min(left, right, top, bottom) < 1 or max(left, right, top, bottom) >= most:
+        return None
+    box = left + SOFT_EDGE_PX, top + SOFT_EDGE_PX, width - right - SOFT_EDGE_PX, height - bottom - SOFT_EDGE_PX
+    if box[2] - box[0] < 16 or box[3] - box[1] < 16:
+        return None
+    inner = rgb[box[1] : box[3], box[0] : box[2]].astype(np.int16)
+    ring = np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])
+    ground = np.median(ring, axis=0)
+    is_plain = (np.abs(ring - ground) <= SAME_COLOUR).all(axis=1).mean() >= PLAIN
+    return box if is_plain and np.abs(ground - colour).max() > OTHER_COLOUR else None
+
+
+def _leading(shares: npt.NDArray[np.floating], most: int) -> int:
+    """How many lines from the start on are of one colour."""
+    other = np.flatnonzero(shares[: most + 1] < UNIFORM)
+    return int(other[0]) if len(other) else most + 1
+
+
+def without_drawn_frames(mask: Bools) -> Bools:
+    """The mask (h, w) without pieces that are a rectangle's outline around other pieces."""
+    pieces = regions(mask, connectivity=8)
+    keep = pieces.areas > 0
+    for number in np.flatnonzero(keep):
+        left, top, width, height = pieces.boxes[number]
+        if min(width, height) < 16 or pieces.areas[number] > 0.4 * width * height:
+            continue
+        inset = max(3, round(LINE * max(width, height)))
+        part = pieces.labels[top : top + height, left : left + width] == number
+        inner = part[inset:-inset, inset:-inset]
+        across, down = (part[:inset], part[-inset:]), (part[:, :inset], part[:, -inset:])
+        sides = [side.any(axis=0) for side in across] + [side.any(axis=1) for side in down]
+        others = mask[top + inset : top + height - inset, left + inset : left + width - inset] & ~inner
+        if others.any() and inner.sum() < 0.05 * part.sum() and all(side.mean() > 0.9 for side in sides):
+            keep[number] = False
+    return pieces.select(keep)
+
+
+def framed_picture(rgb: Bytes, mask: Bools) -> Box | None:
+    """The box of a picture within the photo: an upright filled rectangle whose rim has many colours, or None.
+
+    Args:
+        rgb: (h, w, 3) the photo.
+        mask: (h, w) all that stands out from its ground.
+    """
+    pieces = regions(mask, connectivity=8)
+    if not pieces.areas.any():
+        return None
+    number = int(pieces.areas.argmax())
+    left, top, width, height = (int(each) for each in pieces.boxes[number])
+    filled = _filled(pieces.labels[top : top + height, left : left + width] == number)
+    if width * height < LEAST_PICTURE * mask.size or filled.mean() < RECTANGLE or min(width, height) < 32:
+        return None
+    inset = max(2, round(0.01 * min(width, height)))
+    box = left + inset, top + inset, left + width - inset, top + height - inset
+    picture = rgb[box[1] : box[3], box[0] : box[2]]
+    thick = max(2, round(RIM * min(picture.shape[:2])))
+    strip = np.ones(picture.shape[:2], dtype=bool)
+    strip[thick:-thick, thick:-thick] = False
+    colours = picture[strip].astype(np.int16)
+    samples = colours[:: max(1, len(colours) // 24)]
+    commonest = max((np.abs(colours - each) <= 2 * SAME_COLOUR).all(axis=1).mean() for each in samples)
+    return box if commonest < BUSY else None
+
+
+def _filled(mask: Bools) -> Bools:
+    """The mask with its holes."""
+    holes = regions(~mask)
+    return mask | holes.select((holes.areas > 0) & ~holes.at_border())
