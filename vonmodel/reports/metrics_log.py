@@ -172,7 +172,7 @@ def _fid_figures(line: Line) -> list[Figure]:
 def _fid_title(line: Line) -> str:
     """Only what compares with published values is called FID."""
     if line["comparable"]:
-        return {"tensorflow": "FID", "clean": "FID (clean)"}[line["resize"]]
+        return "FID (clean)" if line["resize"] == "clean" else "FID"
     return "Distance under random features" if line["features"].startswith("random-") else "Fréchet distance"
 
 
