@@ -63,7 +63,7 @@ def test_the_film_goes_there_and_back(tmp_path, session):
 
 
 def test_there_must_be_something_to_go_between(tmp_path, session):
-    with pytest.raises(PathError, match="two or more of --seed"):
+    with pytest.raises(PathError, match="two or more shapes, textures, or both"):
         interpolate(session, [session.shape(1)], [session.texture(3)], QUIET, tmp_path / "out")
     shapes = [session.shape(1), session.prepared_shape("shape1")]
     with pytest.raises(PathError, match="chair shape1 is a prepared shape"):
