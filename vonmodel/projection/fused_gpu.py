@@ -121,18 +121,18 @@ def survey(volumes: Tensor) -> Tensor:
 
     Bricks and clearance are those of `bricks_cpu`, (n, B, B, B) uint8.
     """
-    from vonmodel.projection import sampling_gpu as bricks_gpu
+    from vonmodel.projection import sampling_gpu
 
     n, resolution = len(volumes), volumes.shape[-1]
     bricks = bricks_along(resolution)
     clearance = volumes.new_empty(n, bricks, bricks, bricks, dtype=torch.uint8)
     if n:
         lanes = 1 << (bricks - 1).bit_length()
-        bricks_gpu.mark_bricks[n * bricks**2,](volumes, clearance, resolution, bricks, LANES=lanes, num_warps=1)
+        sampling_gpu.mark_bricks[n * bricks**2,](volumes, clearance, resolution, bricks, LANES=lanes, num_warps=1)
         for stride in (1, bricks, bricks**2):
             nearest, clearance = clearance, torch.empty_like(clearance)
             programs = -(-clearance.numel() // SPREAD)
-            bricks_gpu.spread_along_axis[programs,](
+            sampling_gpu.spread_along_axis[programs,](
                 nearest, clearance, clearance.numel(), bricks, stride, LANES=SPREAD
             )
     return clearance

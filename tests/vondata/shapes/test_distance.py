@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vondata.frames import axes_to_object
 from vondata.shapes import sweeps
 from vondata.shapes.cleaning import clean_mesh
-from vondata.shapes.distance import BAND_VOXELS, distance_field, nearest_point
+from vondata.shapes.distance import BAND_VOXELS, distance_field, nearest_point, product_table
 from vondata.shapes.nearest import LANES, closest_points, mark_band
 from vondata.shapes.nearest import triangle_table as nearest_table
 from vondata.shapes.reading import read_triangles
@@ -86,7 +86,7 @@ def test_nearest_points_lie_on_the_triangle_and_nowhere_nearer(seed, size):
     rng = np.random.default_rng(seed)
     corners = rng.normal(scale=size, size=(3, 3)) + rng.normal(scale=20, size=3)
     points = rng.normal(scale=20, size=(50, 3))
-    table = triangle_table(corners, np.array([[0, 1, 2]]))
+    table = product_table(corners, np.array([[0, 1, 2]]))
     found = np.array([nearest_point(table, 0, *point) for point in points])
     np.testing.assert_allclose(to_triangle(found, corners), 0, atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(points - found, axis=1), to_triangle(points, corners), atol=1e-9)

@@ -16,14 +16,14 @@ import json, pathlib, subprocess, sys, tempfile
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from vonmodel.projection import bricks_gpu, march_gpu
+from vonmodel.projection import march_gpu, sampling_gpu
 
 WHOLE = ("n", "bricks", "samples", "image_size", "tiles", "count", "stride")
 POINTERS = {"clearance": "*u8", "distance": "*u8", "source": "*u8", "target": "*u8"}
 tool = pathlib.Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 results = []
 for name, dtype, constants, warps in json.load(sys.stdin):
-    kernel = getattr(march_gpu, name, None) or getattr(bricks_gpu, name)
+    kernel = getattr(march_gpu, name, None) or getattr(sampling_gpu, name)
     constants = dict(constants)
     types = {}
     for argument in kernel.arg_names:
