@@ -14,7 +14,6 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-import torch.distributed.nn.functional as differentiable
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
 from torch.distributed import GradBucket  # type: ignore[attr-defined]  # exported without saying so
@@ -183,8 +182,7 @@ def sum_everywhere(values: Tensor) -> Tensor:
     """The sum over the processes; its gradient is the sum of the gradients in all processes."""
     if process_count() == 1:
         return values
-    with _naming_lost_processes():
-        total: Tensor = differentiable.all_reduce(values)  # type: ignore[no-untyped-call]
+    total: Tensor = _SumEverywhere.apply(values)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -221,6 +219,20 @@ def backward(loss: Float[Tensor, ""]) -> None:
     """The backward pass from a loss, in which processes exchange gradients."""
     with _naming_lost_processes():
         loss.backward()  # type: ignore[no-untyped-call]
+
+
+class _SumEverywhere(torch.autograd.Function):
+    """The differentiable sum: torch.distributed.nn's is deprecated, what is to follow it is private."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        """The sum over the processes."""
+        return _summed(values)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        """The sum of the gradients of all processes."""
+        return _summed(upstream[0])
 
 
 def _summed(values: Tensor) -> Tensor:
