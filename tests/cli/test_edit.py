@@ -48,12 +48,14 @@ def test_mistakes_are_named(von, arguments, code, message):
     assert message in result.stderr
 
 
-def test_a_half_written_checkpoint_is_named(von, tiny_run):
+def test_a_half_written_checkpoint_is_named_and_the_one_before_it_taken(von, tiny_run, caplog):
     newest = tiny_run / "checkpoints" / "joint-00000020"
     weights = newest / "networks.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     result = von(*SMALL)
-    assert result.exit_code == 1
-    assert "networks.safetensors is missing or damaged" in result.stderr
+    assert result.exit_code == 0
+    assert "joint-00000020/networks.safetensors is damaged" in caplog.text
+    assert "passed over" in caplog.text
+    assert "joint-00000010" in result.stdout
     (newest / "checkpoint.json").write_text('{"format": 99}')
     assert "has format 99; this version of VON reads 1" in von(*SMALL).stderr

@@ -87,7 +87,7 @@ def test_wrong_weights_are_refused(von, tmp_path):
     ("arguments", "code", "message"),
     [
         (("--data", "nowhere"), 1, "nowhere has no images of class 'chair'"),
-        (("--split", "test"), 1, "in the test part"),
+        (("--split", "test"), 1, "the test part of"),
         (("--run", "nowhere"), 1, "nowhere is no run"),
         (("--count", "1"), 2, "--count"),
         (("--features", "vgg"), 2, "--features"),

@@ -126,6 +126,10 @@ def test_a_mask_can_be_given(tmp_path):
 def test_photos_of_no_use_say_why(tmp_path):
     Image.fromarray(np.full((300, 300, 3), 200, dtype=np.uint8)).save(tmp_path / "blank.png")
     (tmp_path / "text.jpg").write_text("not a photo")
-    for name, why in (("blank.png", "stands out"), ("text.jpg", "as no known kind"), ("none.png", "No such file")):
+    for name, why in (
+        ("blank.png", "stands out"),
+        ("text.jpg", "no photo that is read"),
+        ("none.png", "No such file"),
+    ):
         with pytest.raises(PhotoError, match=why):
             read_photo(tmp_path / name, 32)

@@ -31,7 +31,7 @@ def page_with(tmp_path, figures):
         sampling={},
         viewpoints_deg=((30.0, 10.0),),
         texture_codes=((0.0,), (1.0,)),
-        shapes=(GeneratedShape("shape-01", (0.5,), "mesh.glb", 12, (view,)),),
+        shapes=(GeneratedShape("shape-01", (0.5,), "mesh.glb", 12, 1.0, 0.2, (view,)),),
         versions={"von": "0.1"},
     )
     volume = np.zeros((16, 16, 16))

@@ -281,7 +281,7 @@ def test_damaged_and_foreign_checkpoints_are_named(open_studio, tiny_run, tiny_d
         assert "has format 99" in told["problems"][0]
         damaged = studio.ask("/api/view")
         assert damaged.status == 409
-        assert "missing or damaged" in damaged.json["error"]
+        assert "networks.safetensors is damaged" in damaged.json["error"]
         assert studio.ask("/api/view?checkpoint=joint-00000010").status == 200
 
 
