@@ -64,7 +64,7 @@ def main() -> None:
     )
     config = update(PRESETS[preset], {"data": {"viewpoints": "class"}}, "benchmark")
     with tempfile.TemporaryDirectory() as folder:
-        write_prepared(Path(folder), shapes=16, photos=32, resolution=resolution, image_size=max(32, resolution))
+        write_prepared(Path(folder), shapes=16, photos=32, resolution=resolution, image_size=max(64, resolution))
         for name in arguments.stage or ["shape", "texture"]:
             batch = {} if arguments.batch is None else {name: {"batch_size": arguments.batch}}
             job = Job(update(config, batch, "benchmark"), device, Path(folder), steps)
