@@ -173,7 +173,7 @@ class ShapeStageConfig(StageConfig):
         gradient_penalty: weight of WGAN-GP's penalty on the critic's gradient norm.
         r1: weight of the squared slope on prepared shapes, with relativistic pairs.
         r2: the same on generated shapes.
-        slope_every: the slopes are computed in every so-manieth update of the critic, and weigh as many times more.
+        slope_every: the slopes are computed in one of this many updates of the critic, and weigh as many times more.
         mirror: mirror every second prepared shape of a class with mirror symmetry.
     """
 

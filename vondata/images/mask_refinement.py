@@ -156,14 +156,14 @@ def _without_unlikely_pieces(mask: Bools, likely: Floats) -> Bools:
     return pieces.select(keep)
 
 
-def _cores(disagreement: Bools, step: int, least_area: float) -> Bools:
+def _cores(disagreement: Bools, step: int, min_area: float) -> Bools:
     """The regions of a disagreement that are wider than the network's pixels, and large enough."""
     inner = shrink(disagreement, disk(step)) if disagreement.any() else disagreement
     found = regions(inner, connectivity=8)
     inner = found.select(found.areas > 0)
     whole = grow(inner, disk(step)) & disagreement
     found = regions(whole, connectivity=8)
-    return found.select(found.areas >= max(4.0, least_area))
+    return found.select(found.areas >= max(4.0, min_area))
 
 
 def _settled(mask: Bools, likely: Floats, difference: Floats, step: int) -> Bools:

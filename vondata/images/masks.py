@@ -220,7 +220,7 @@ PLAIN = 0.9  # of the pixels just inside a band have one colour
 SOFT_EDGE_PX = 3  # at a band's inner edge
 LINE = 0.04  # of a drawn frame's longer side: how far its pixels lie from its box at most
 RECTANGLE = 0.97  # of its box a framed picture fills
-LEAST_PICTURE = 0.12  # of the photo
+MIN_PICTURE_SHARE = 0.12  # of the photo
 RIM = 0.03  # of the picture's shorter side: the strip that is looked at for one colour
 BUSY = 0.6  # of the strip's pixels have the commonest colour at most, in a picture
 
@@ -289,7 +289,7 @@ def framed_picture(rgb: Bytes, mask: Bools) -> Box | None:
     number = int(pieces.areas.argmax())
     left, top, width, height = (int(each) for each in pieces.boxes[number])
     filled = _filled(pieces.labels[top : top + height, left : left + width] == number)
-    if width * height < LEAST_PICTURE * mask.size or filled.mean() < RECTANGLE or min(width, height) < 32:
+    if width * height < MIN_PICTURE_SHARE * mask.size or filled.mean() < RECTANGLE or min(width, height) < 32:
         return None
     inset = max(2, round(0.01 * min(width, height)))
     box = left + inset, top + inset, left + width - inset, top + height - inset

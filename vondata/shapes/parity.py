@@ -243,10 +243,10 @@ def _moved(words: Words, x: int, y: int, w: int, by: int) -> np.uint64:
     return word
 
 
-def decide(votes: Votes, *, least_inside: int, most_exposed: int) -> Words:
+def decide(votes: Votes, *, min_inside: int, max_exposed: int) -> Words:
     """The packed voxels that are inside by the votes.
 
-    At least `least_inside` directions must vote for inside, more than vote for outside, and at most `most_exposed`
+    At least `min_inside` directions must vote for inside, more than vote for outside, and at most `max_exposed`
     half lines may leave the grid.
     """
     inside, outside = votes.inside, votes.outside
@@ -255,8 +255,8 @@ def decide(votes: Votes, *, least_inside: int, most_exposed: int) -> Words:
     for yes, no in zip(inside[::-1], outside[::-1], strict=True):  # the first bit from the top that differs decides
         more |= equal & yes & ~no
         equal &= ~(yes ^ no)
-    more &= at_least(inside, least_inside)
-    more &= ~at_least(votes.exposed, most_exposed + 1)
+    more &= at_least(inside, min_inside)
+    more &= ~at_least(votes.exposed, max_exposed + 1)
     return more
 
 

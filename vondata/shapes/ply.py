@@ -81,7 +81,7 @@ class _Element:
                 kinds.append(_AXES.get(each.name, SCALAR) if self.name == "vertex" else SCALAR)
         return np.array(kinds, dtype=np.int64)
 
-    def least_bytes(self, is_text: bool) -> int:
+    def min_bytes(self, is_text: bool) -> int:
         """Bytes of a row whose lists are empty."""
         types = [each.type if each.count_type is None else each.count_type for each in self.properties]
         return 2 * len(types) if is_text else sum(_SIZES[_TYPES[code]] for code in types)
@@ -122,7 +122,7 @@ def _read_body(body: Bytes, at: int, form: str, elements: list[_Element], limits
     """Reads all elements: of text as `lines` with a row each, or as `ascii` that is broken anywhere."""
     found, is_text = _Found(), form in ("lines", "ascii")
     for element in elements:
-        if element.count * element.least_bytes(is_text) > body.size - at + 2 * is_text:
+        if element.count * element.min_bytes(is_text) > body.size - at + 2 * is_text:
             raise MeshFileError(f"{element.count:,} x {element.name} announced, {body.size - at:,} bytes left")
         at = _read_element(element, body, at, form, found, limits)
     if is_text and body[at:].tobytes().strip():

@@ -78,7 +78,7 @@ def fill_solid(vertices: Floats, faces: Integers, topology: Topology, surface: B
     if len(open_faces):
         votes = _count_votes(vertices, open_faces, shell, enclosed)
         if votes is not None:
-            voted = decide(votes, least_inside=_MIN_INSIDE, most_exposed=_MAX_EXPOSED)
+            voted = decide(votes, min_inside=_MIN_INSIDE, max_exposed=_MAX_EXPOSED)
             filled = bits.flooded_complement(bits.settle(voted, enclosed), resolution)
             filled &= ~_cavities(filled & ~enclosed & ~shell, at_least(votes.exposed, 1))
     occupancy = bits.unpack(filled, resolution)

@@ -179,7 +179,7 @@ def test_decisions_compare_counts(seed, least, most):
         np.stack([bits.pack((count >> bit & 1).astype(bool)) for bit in range(width)])
         for count, width in zip(counts, (4, 4, 5), strict=True)
     ]
-    decided = bits.unpack(decide(Votes(*planes), least_inside=least, most_exposed=most), 6)
+    decided = bits.unpack(decide(Votes(*planes), min_inside=least, max_exposed=most), 6)
     inside, outside, exposed = counts
     np.testing.assert_array_equal(decided, (inside > outside) & (inside >= least) & (exposed <= most))
 
