@@ -1,10 +1,16 @@
-"""The solid inside a surface that may be open or broken.
+"""The solid inside a surface that may be open or broken: by a flood from outside, or by the parity of crossings.
 
 Voxels that a flood from outside cannot reach are inside, which is right for every surface without holes. Where the
-surface has holes the flood leaks in, and votes by parity decide instead (see `parity`): a voxel is inside if more
-directions vote for it than against it, and few half lines from it leave the grid. A shape without a floor is solid; a
-bucket is not, since its inside is visible. Deep in a bucket few half lines leave the grid either, but from nearly
-every voxel: a cavity is told from an inside with holes by the share of its voxels that are visible at all.
+surface has holes the flood leaks in, and votes by parity decide instead: a voxel is inside if more directions vote
+for it than against it, and few half lines from it leave the grid. A shape without a floor is solid; a bucket is not,
+since its inside is visible. Deep in a bucket few half lines leave the grid either, but from nearly every voxel: a
+cavity is told from an inside with holes by the share of its voxels that are visible at all.
+
+A line that crosses a closed surface is inside after an odd number of crossings, whichever way its faces are turned.
+On a broken surface a line may meet a hole; then its number of crossings is odd in all, and it has no vote. A
+direction is three steps of 0, 1 or -1 whose first step that is not 0 is 1. Slanted lines become lines along an axis
+by shearing the mesh, so that every direction runs exactly through voxel centres. Votes are counted for 64 voxels at a
+time: bit k of a count's plane p, over all planes, is the count of voxel k.
 """
 
 from __future__ import annotations
@@ -14,23 +20,268 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vondata.kernels import kernel
 from vondata.shapes import voxelize as bits
 from vondata.shapes.cleaning import Topology, find_parts
-from vondata.shapes.parity import (
-    AXES,
-    BODY_DIAGONALS,
-    FACE_DIAGONALS,
-    Votes,
-    add_votes,
-    at_least,
-    decide,
-    find_crossings,
-)
+from vondata.shapes.voxelize import opened
 
-Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
+Direction = tuple[int, int, int]
+
+AXES: tuple[Direction, ...] = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+FACE_DIAGONALS: tuple[Direction, ...] = ((1, 1, 0), (1, -1, 0), (1, 0, 1), (1, 0, -1), (0, 1, 1), (0, 1, -1))
+BODY_DIAGONALS: tuple[Direction, ...] = ((1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1))
+
+
+def find_crossings(vertices: Floats, faces: Integers, direction: Direction, resolution: int) -> Words:
+    """Packed (N, N, N) voxels that a line enters after an odd number of crossings since the voxel before.
+
+    Args:
+        vertices: (v, 3) in voxels.
+        faces: (f, 3) vertex numbers; the lower number of an edge's two vertices decides its rounding, so that
+            neighbours agree on every line and a closed mesh is crossed an even number of times everywhere.
+        direction: the lines' direction.
+        resolution: N.
+    """
+    depth = direction.index(1)
+    u, v = ((depth + 1) % 3, (depth + 2) % 3)
+    sheared = np.empty((len(vertices), 3))
+    sheared[:, 0] = vertices[:, depth]
+    sheared[:, 1] = vertices[:, u] - direction[u] * vertices[:, depth]
+    sheared[:, 2] = vertices[:, v] - direction[v] * vertices[:, depth]
+    words = np.zeros((resolution, resolution, -(-resolution // 64)), dtype=np.uint64)
+    _toggle_crossings(sheared, faces, (depth, direction[u], direction[v]), words, resolution)
+    return words
+
+
+@kernel
+def _toggle_crossings(points: Floats, faces: Integers, steps: tuple[int, int, int], words: Words, size: int) -> None:
+    """Scans each triangle's shadow row by row; bounds are half open, so that a line through an edge counts once."""
+    depth, u_step, v_step = steps
+    cell = np.empty(3, np.int64)
+    for face in range(faces.shape[0]):
+        a, b, c = points[faces[face, 0]], points[faces[face, 1]], points[faces[face, 2]]
+        slope_u, slope_v, usable = _slopes(a, b, c)
+        nearest, farthest = min(a[0], b[0], c[0]), max(a[0], b[0], c[0])
+        first = np.int64(np.ceil(min(a[2], b[2], c[2])))
+        last = np.int64(np.floor(max(a[2], b[2], c[2])))
+        for v in range(first, last + 1):
+            low, high = _row_of_triangle(points, faces[face], float(v))
+            for u in range(np.int64(np.ceil(low)), np.int64(np.ceil(high))):
+                distance = a[0]
+                if usable:
+                    distance += slope_u * (u - a[1]) + slope_v * (v - a[2])
+                d = np.int64(np.floor(min(max(distance, nearest), farthest))) + 1
+                cell[depth] = d
+                cell[(depth + 1) % 3] = u + u_step * d
+                cell[(depth + 2) % 3] = v + v_step * d
+                x, y, z = cell[0], cell[1], cell[2]
+                if x >= 0 and y >= 0 and z >= 0 and x < size and y < size and z < size:
+                    words[x, y, z >> 6] ^= np.uint64(1) << np.uint64(z & 63)
+
+
+@kernel
+def _slopes(a: Floats, b: Floats, c: Floats) -> tuple[float, float, bool]:
+    """How a triangle's plane rises along its second and third coordinate; unusable if it stands upright."""
+    up = (b[1] - a[1]) * (c[2] - a[2]) - (b[2] - a[2]) * (c[1] - a[1])
+    if up == 0.0:
+        return 0.0, 0.0, False
+    rise_u = (b[0] - a[0]) * (c[2] - a[2]) - (b[2] - a[2]) * (c[0] - a[0])
+    rise_v = (b[1] - a[1]) * (c[0] - a[0]) - (b[0] - a[0]) * (c[1] - a[1])
+    return rise_u / up, rise_v / up, True
+
+
+@kernel
+def _row_of_triangle(points: Floats, face: Integers, v: float) -> tuple[float, float]:
+    """The interval of a triangle's projection at height v."""
+    low, high = np.inf, -np.inf
+    for corner in range(3):
+        start, end = face[corner], face[(corner + 1) % 3]
+        p, q = points[min(start, end)], points[max(start, end)]
+        if (p[2] > v) != (q[2] > v):
+            meeting = p[1] + (v - p[2]) * (q[1] - p[1]) / (q[2] - p[2])
+            low, high = min(low, meeting), max(high, meeting)
+    return low, high
+
+
+_ONE = np.uint64(1)
+_LAST = np.uint64(63)
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Counts per voxel, as packed (planes, N, N, W) bits of each count.
+
+    Attributes:
+        inside: directions on which the voxel has an odd number of crossings on both sides.
+        outside: directions on which it has an even number on both sides; on all others its line met a hole.
+        exposed: half lines, of those that do not point down, that leave the grid without meeting the surface, through
+            an opening of at least five voxels.
+    """
+
+    inside: Words
+    outside: Words
+    exposed: Words
+
+    @staticmethod
+    def none(resolution: int) -> Votes:
+        """No votes on an N^3 grid; the planes hold all thirteen directions."""
+        shape = (resolution, resolution, -(-resolution // 64))
+        return Votes(*(np.zeros((planes, *shape), dtype=np.uint64) for planes in (4, 4, 5)))
+
+
+def add_votes(votes: Votes, crossings: Words, surface: Words, direction: Direction) -> None:
+    """Adds the votes of the lines of one direction.
+
+    Args:
+        votes: the counts, changed in place.
+        crossings: packed voxels from `find_crossings`.
+        surface: packed surface voxels.
+        direction: the direction of the crossings.
+    """
+    behind, hidden = np.empty_like(crossings), np.empty_like(crossings)
+    ahead, covered = np.empty_like(crossings), np.empty_like(crossings)
+    _look_back(crossings, surface, direction, behind, hidden)
+    _look_ahead(crossings, surface, direction, behind, ahead, covered)
+    _count(votes.inside, behind & ahead)
+    _count(votes.outside, ~behind & ~ahead)
+    if direction[2] >= 0:
+        _count(votes.exposed, opened(~covered))
+    if direction[2] <= 0:
+        _count(votes.exposed, opened(~hidden))
+
+
+@kernel
+def _look_back(crossings: Words, surface: Words, direction: Direction, behind: Words, hidden: Words) -> None:
+    """For each voxel, the parity of the crossings up to it and whether its line met the surface before."""
+    size, width = crossings.shape[0], crossings.shape[2]
+    step_x, step_y, step_z = direction
+    for x in range(size):
+        for y in range(size):
+            from_x, from_y = x - step_x, y - step_y
+            along_row = step_x == 0 and step_y == 0
+            enters = not along_row and (from_x < 0 or from_y < 0 or from_y >= size)
+            parity, met = np.uint64(0), np.uint64(0)
+            for w in range(width):
+                if along_row:
+                    behind[x, y, w] = _prefix_parity(crossings[x, y, w]) ^ parity
+                    parity = np.uint64(0) - (behind[x, y, w] >> _LAST)
+                    hidden[x, y, w] = _spread_up(surface[x, y, w]) | met
+                    met = np.uint64(0) - (hidden[x, y, w] >> _LAST)
+                elif enters:
+                    behind[x, y, w] = crossings[x, y, w]
+                    hidden[x, y, w] = surface[x, y, w]
+                else:
+                    behind[x, y, w] = crossings[x, y, w] ^ _moved(behind, from_x, from_y, w, step_z)
+                    hidden[x, y, w] = surface[x, y, w] | _moved(hidden, from_x, from_y, w, step_z)
+
+
+@kernel
+def _look_ahead(
+    crossings: Words, surface: Words, direction: Direction, behind: Words, ahead: Words, covered: Words
+) -> None:
+    """For each voxel, the parity of the crossings after it and whether its line meets the surface from there on."""
+    size, width = crossings.shape[0], crossings.shape[2]
+    step_x, step_y, step_z = direction
+    for x in range(size - 1, -1, -1):
+        for y in range(size - 1, -1, -1):
+            to_x, to_y = x + step_x, y + step_y
+            along_row = step_x == 0 and step_y == 0
+            leaves = not along_row and (to_x >= size or to_y < 0 or to_y >= size)
+            met = np.uint64(0)
+            for w in range(width - 1, -1, -1):
+                if along_row:
+                    ahead[x, y, w] = behind[x, y, w] ^ (np.uint64(0) - (behind[x, y, width - 1] >> _LAST))
+                    covered[x, y, w] = _spread_down(surface[x, y, w]) | met
+                    met = np.uint64(0) - (covered[x, y, w] & _ONE)
+                elif leaves:
+                    ahead[x, y, w], covered[x, y, w] = np.uint64(0), surface[x, y, w]
+                else:
+                    ahead[x, y, w] = _moved_sum(ahead, crossings, to_x, to_y, w, -step_z)
+                    covered[x, y, w] = surface[x, y, w] | _moved(covered, to_x, to_y, w, -step_z)
+
+
+@kernel
+def _prefix_parity(word: np.uint64) -> np.uint64:
+    """Bit k becomes the parity of bits 0 to k."""
+    for step in (1, 2, 4, 8, 16, 32):
+        word ^= word << np.uint64(step)
+    return word
+
+
+@kernel
+def _spread_up(word: np.uint64) -> np.uint64:
+    for step in (1, 2, 4, 8, 16, 32):
+        word |= word << np.uint64(step)
+    return word
+
+
+@kernel
+def _spread_down(word: np.uint64) -> np.uint64:
+    for step in (1, 2, 4, 8, 16, 32):
+        word |= word >> np.uint64(step)
+    return word
+
+
+def _count(counters: Words, votes: Words) -> None:
+    """Increments the counters of all set bits, with ripple carry through the bit planes."""
+    for plane in range(len(counters)):
+        carry = counters[plane] & votes
+        counters[plane] ^= votes
+        votes = carry
+
+
+@kernel
+def _moved_sum(one: Words, other: Words, x: int, y: int, w: int, by: int) -> np.uint64:
+    """The parity of two sets in a word of a moved row."""
+    return _moved(one, x, y, w, by) ^ _moved(other, x, y, w, by)
+
+
+@kernel
+def _moved(words: Words, x: int, y: int, w: int, by: int) -> np.uint64:
+    """A word of a row whose voxels are moved one up (by = 1), one down (-1) or not at all (0)."""
+    word = np.uint64(words[x, y, w])
+    if by > 0:
+        return (word << _ONE) | (words[x, y, w - 1] >> _LAST if w > 0 else np.uint64(0))
+    if by < 0:
+        return (word >> _ONE) | (words[x, y, w + 1] << _LAST if w + 1 < words.shape[2] else np.uint64(0))
+    return word
+
+
+def decide(votes: Votes, *, min_inside: int, max_exposed: int) -> Words:
+    """The packed voxels that are inside by the votes.
+
+    At least `min_inside` directions must vote for inside, more than vote for outside, and at most `max_exposed`
+    half lines may leave the grid.
+    """
+    inside, outside = votes.inside, votes.outside
+    more: Words = np.zeros(inside.shape[1:], dtype=np.uint64)
+    equal = ~more
+    for yes, no in zip(inside[::-1], outside[::-1], strict=True):  # the first bit from the top that differs decides
+        more |= equal & yes & ~no
+        equal &= ~(yes ^ no)
+    more &= at_least(inside, min_inside)
+    more &= ~at_least(votes.exposed, max_exposed + 1)
+    return more
+
+
+def at_least(count: Words, least: int) -> Words:
+    """The packed voxels whose count is at least a number."""
+    above: Words = np.zeros(count.shape[1:], dtype=np.uint64)
+    equal = ~above
+    for plane in range(len(count) - 1, -1, -1):
+        if least >> plane & 1:
+            equal &= count[plane]
+        else:
+            above |= equal & count[plane]
+            equal &= ~count[plane]
+    above |= equal
+    return above
+
+
+Bools = npt.NDArray[np.bool_]
 
 _MIN_INSIDE = 3  # directions of 13 that must find a voxel inside
 _MAX_EXPOSED = 1  # half lines, of the 17 that do not point down, that may leave the grid through an opening

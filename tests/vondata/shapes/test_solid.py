@@ -10,8 +10,16 @@ from scipy.ndimage import binary_dilation, binary_erosion, convolve, label
 from vondata.frames import voxel_to_object
 from vondata.shapes import voxelize as bits
 from vondata.shapes.cleaning import find_topology
-from vondata.shapes.parity import AXES, BODY_DIAGONALS, FACE_DIAGONALS, Votes, add_votes, decide, find_crossings
-from vondata.shapes.solid import fill_solid
+from vondata.shapes.solid import (
+    AXES,
+    BODY_DIAGONALS,
+    FACE_DIAGONALS,
+    Votes,
+    add_votes,
+    decide,
+    fill_solid,
+    find_crossings,
+)
 from vondata.shapes.voxelize import surface_voxels, to_voxels
 
 DIRECTIONS = (*AXES, *FACE_DIAGONALS, *BODY_DIAGONALS)
