@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vondata.frames import axes_to_object
-from vondata.shapes import sweeps
+from vondata.shapes import distance
 from vondata.shapes.cleaning import clean_mesh
 from vondata.shapes.distance import BAND_VOXELS, distance_field, nearest_point, product_table
 from vondata.shapes.nearest import LANES, closest_points, mark_band
@@ -122,7 +122,7 @@ def test_triangles_without_area_are_never_nearest():
 
 def test_grids_larger_than_rows_have_room_for_are_refused():
     with pytest.raises(ValueError, match="at most 256 voxels along an edge, not 257"):
-        sweeps.spread(
+        distance.spread(
             np.zeros((257, 1, 1), dtype=np.int32), np.zeros(1, dtype=np.int64), np.zeros((1, 3), np.float32)
         )
 
@@ -161,6 +161,6 @@ def test_real_meshes_keep_the_promises(realdata):
 
 def test_more_triangles_than_single_precision_counts_are_refused():
     nearest = np.full((4, 4, 4), -1, dtype=np.int32)
-    nearest[1, 1, 1] = sweeps.MAX_FACES
+    nearest[1, 1, 1] = distance.MAX_FACES
     with pytest.raises(ValueError, match="at most 16777216 triangles"):
-        sweeps.spread(nearest, np.array([21]), np.ones((1, 3), dtype=np.float32))
+        distance.spread(nearest, np.array([21]), np.ones((1, 3), dtype=np.float32))
