@@ -98,7 +98,7 @@ def prepare_shape(item: Item, settings: ShapeSettings, output: Path) -> dict[str
 def warm_up() -> None:
     """Compiles all kernels, or loads them from numba's cache."""
     from vondata.dataset.distance_codec import decode_distance, encode_distance
-    from vondata.shapes.obj import parse_obj
+    from vondata.shapes.obj_stl import parse_obj
     from vondata.shapes.polygons import TriangleSoup, triangulate
 
     roof = (

@@ -13,12 +13,18 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from vondata.shapes.gltf import read_gltf
-from vondata.shapes.obj import KEYWORD as OFF_KEYWORD
-from vondata.shapes.obj import parse_obj, parse_off
+from vondata.shapes.obj_stl import KEYWORD as OFF_KEYWORD
+from vondata.shapes.obj_stl import (
+    announced_facets,
+    facets_with_room,
+    parse_obj,
+    parse_off,
+    parse_stl_binary,
+    parse_stl_text,
+)
 from vondata.shapes.ply import parse_ply
 from vondata.shapes.polygons import Polygons, TriangleSoup, cut_polygons
 from vondata.shapes.source_file import Limits, read_bytes
-from vondata.shapes.stl import announced_facets, facets_with_room, parse_stl_binary, parse_stl_text
 from vondata.shapes.text import plain_text, text_encoding
 from vondata.types import Rejected, printable
 

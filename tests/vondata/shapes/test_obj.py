@@ -6,7 +6,7 @@ import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vondata.shapes.obj import parse_obj
+from vondata.shapes.obj_stl import parse_obj
 from vondata.shapes.polygons import triangulate
 from vondata.shapes.source_file import MeshFileError
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from vondata.shapes.obj import parse_off
+from vondata.shapes.obj_stl import parse_off
 from vondata.shapes.source_file import MeshFileError
 
 CORNERS = b"0 0 0\n1 0 0\n1 1 0\n0 1 0\n0 0 1\n"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vondata.shapes.obj_stl import parse_stl_binary, parse_stl_text
 from vondata.shapes.reading import read_triangles
 from vondata.shapes.source_file import Limits, MeshFileError
-from vondata.shapes.stl import parse_stl_binary, parse_stl_text
 from vondata.types import Rejected
 
 LIMITS = Limits()
