@@ -16,10 +16,10 @@ from skimage.measure import marching_cubes
 
 from benchmarks.measure import Table, time_paired
 from vonmodel.evaluation.features import FeatureNetwork, random_features
+from vonmodel.evaluation.image_features import FeatureStatistics, StatisticsAccumulator
 from vonmodel.evaluation.image_metrics import frechet_distance
 from vonmodel.evaluation.inception import FEATURES, INPUT_SIZE, Inception
 from vonmodel.evaluation.shape_metrics import chamfer_matrix
-from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsAccumulator
 from vonmodel.mesh import surface_mesh
 
 

@@ -13,10 +13,16 @@ import scipy.linalg
 
 from vonmodel.evaluation.features import FeatureNetwork
 from vonmodel.evaluation.generators import Generator
-from vonmodel.evaluation.image_features import Measured, Replica, measure, measure_real
+from vonmodel.evaluation.image_features import (
+    FeatureStatistics,
+    Measured,
+    Replica,
+    StatisticsError,
+    measure,
+    measure_real,
+)
 from vonmodel.evaluation.samples import RealImages
 from vonmodel.evaluation.settings import ScoreSettings
-from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsError
 from vonmodel.seeding import numpy_generator
 
 _JITTER = 1e-12

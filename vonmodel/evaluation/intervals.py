@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vonmodel.evaluation.image_features import FeatureStatistics, StatisticsAccumulator, StatisticsError
 from vonmodel.evaluation.image_metrics import Features, frechet_distance
-from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsAccumulator, StatisticsError
 from vonmodel.seeding import numpy_generator
 
 RESAMPLES = 200

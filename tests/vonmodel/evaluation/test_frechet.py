@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vonmodel.evaluation.image_features import FeatureStatistics, StatisticsAccumulator
 from vonmodel.evaluation.image_metrics import frechet_distance, trace_of_root
-from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsAccumulator
 
 
 def statistics_of(rows):

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
+from vonmodel.evaluation.image_features import StatisticsError
 from vonmodel.evaluation.image_metrics import kernel_distance, squared_discrepancy
-from vonmodel.evaluation.statistics import StatisticsError
 
 
 def samples(count, shift=0.0, seed=0):

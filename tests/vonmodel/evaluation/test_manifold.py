@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vonmodel.evaluation import image_metrics as manifold
+from vonmodel.evaluation.image_features import StatisticsError
 from vonmodel.evaluation.image_metrics import manifold_scores, neighbour_distance
-from vonmodel.evaluation.statistics import StatisticsError
 
 
 def samples(count, seed, spread=1.0):

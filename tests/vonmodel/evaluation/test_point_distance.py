@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vonmodel.evaluation.image_features import StatisticsError
 from vonmodel.evaluation.shape_metrics import chamfer_matrix, point_scores, scores_of
-from vonmodel.evaluation.statistics import StatisticsError
 
 
 def brute_force(a, b):

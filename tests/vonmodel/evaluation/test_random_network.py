@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from vonmodel.evaluation.features import FEATURES, RandomNetwork, fill_uniform, random_features
+from vonmodel.evaluation.image_features import StatisticsAccumulator
 from vonmodel.evaluation.image_metrics import frechet_distance
-from vonmodel.evaluation.statistics import StatisticsAccumulator
 
 
 def test_weights_are_the_same_everywhere():

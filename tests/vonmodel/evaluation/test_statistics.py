@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vonmodel.evaluation.statistics import FeatureStatistics, StatisticsAccumulator, StatisticsError
+from vonmodel.evaluation.image_features import FeatureStatistics, StatisticsAccumulator, StatisticsError
 
 
 def features(count, size, seed=0):
