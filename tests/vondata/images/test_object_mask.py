@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vondata.images.grabcut import segment_by_grabcut
-from vondata.images.object_mask import find_object, is_telling
+from vondata.images.object_mask import find_object, is_telling, segment_by_grabcut
 from vondata.images.plain_background import fit_background, luma_chroma, segment_plain
 from vondata.types import Rejected
 
