@@ -1,4 +1,4 @@
-"""Trains the network of vondata.images.mask_network, which tells object from shadow, reflection and clutter.
+"""Trains the network of vondata.images.mask_refinement, which tells object from shadow, reflection and clutter.
 
 python scripts/train_mask_network.py layers FOLDER --objects 900     renders layers of procedural objects
 python scripts/train_mask_network.py train FOLDER --minutes 40       composes photos from them and trains
@@ -31,7 +31,7 @@ from vondata.demo.textures import DYES, LACQUERS, WOODS, Finish, Material, make_
 from vondata.classes import load_class
 from vondata.demo.collection import DemoObject, make_object, normalized
 from vondata.demo.primitives import box, cushion, lathe, tube
-from vondata.images.mask_network import FILE, LAYERS, network_input
+from vondata.images.mask_refinement import FILE, LAYERS, network_input
 
 Bytes = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]
@@ -351,7 +351,7 @@ def luma_chroma(rgb: Singles) -> Singles:
 
 
 class _Network(nn.Module):
-    """The layers of `vondata.images.mask_network` with batch norm, which is folded into them at the end."""
+    """The layers of `vondata.images.mask_refinement` with batch norm, which is folded into them at the end."""
 
     def __init__(self) -> None:
         super().__init__()
