@@ -22,9 +22,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from benchmarks.measure import REALDATA, Table
-from vondata.images.cutout import cut_out, frame_of_box
 from vondata.images.decoding import decode_mask, decode_photo
-from vondata.images.masks import bounding_box
+from vondata.images.masks import bounding_box, cut_out, frame_of_box
 from vondata.images.prepare import LocatedObject, locate_object
 from vondata.images.settings import ImageSettings
 from vondata.types import Rejected

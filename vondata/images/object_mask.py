@@ -14,15 +14,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vondata.images.cutout import CutOut, cut_out
 from vondata.images.masks import (
     SQUARE,
     Box,
+    CutOut,
     MaskQuality,
     bounding_box,
     check_border,
     check_presence,
     check_trust,
+    cut_out,
     disk,
     framed_picture,
     grow,

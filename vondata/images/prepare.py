@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vondata.images.cutout import frame_cut_out
 from vondata.images.decoding import DecodedPhoto, decode_mask, decode_photo, turned
-from vondata.images.masks import Box, bounding_box, check_border, check_presence, edge_contrast
+from vondata.images.masks import Box, bounding_box, check_border, check_presence, edge_contrast, frame_cut_out
 from vondata.images.near_duplicates import perceptual_hash
 from vondata.images.object_mask import FoundObject, find_object, object_of_mask
 from vondata.images.pixels import ProfileUse

@@ -14,9 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from vondata.errors import VonError
-from vondata.images.cutout import frame_cut_out
 from vondata.images.decoding import decode_mask, decode_photo
-from vondata.images.masks import bounding_box, check_presence
+from vondata.images.masks import bounding_box, check_presence, frame_cut_out
 from vondata.images.object_mask import FoundObject, find_object, object_of_mask
 from vondata.images.prepare import locate_object
 from vondata.images.settings import ImageSettings

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vondata.images.cutout import CutOut, cut_out, frame_cut_out, frame_of_box
-from vondata.images.masks import bounding_box
+from vondata.images.masks import CutOut, bounding_box, cut_out, frame_cut_out, frame_of_box
 
 
 def _block(height, width, box, colour=(200.0, 20.0, 60.0)):
