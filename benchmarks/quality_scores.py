@@ -18,11 +18,10 @@ from vonmodel.checkpoint import load_model
 from vonmodel.data.datasets import EmptyDatasetError
 from vonmodel.evaluation.consistency import consistency_scores
 from vonmodel.evaluation.features import FeatureNetwork, file_features, inception_features, random_features
-from vonmodel.evaluation.generators import BaselineGenerator, Generator, VonGenerator
 from vonmodel.evaluation.image_features import Replica, measure, measure_real
 from vonmodel.evaluation.image_metrics import MIN_SAMPLES_OF_MANIFOLD, Features, manifold_scores
 from vonmodel.evaluation.intervals import MIN_SAMPLES, frechet_distance_interval, kernel_distance_interval
-from vonmodel.evaluation.samples import RealImages
+from vonmodel.evaluation.samples import BaselineGenerator, Generator, RealImages, VonGenerator
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_metrics import shape_scores
 from vonmodel.run_folder import RunFolder

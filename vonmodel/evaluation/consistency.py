@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from vonmodel.evaluation.generators import Generator, VonGenerator
 from vonmodel.evaluation.image_metrics import Progress
+from vonmodel.evaluation.samples import Generator, VonGenerator
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.geometry import Camera, viewpoint_rotation
 from vonmodel.inference.sampling import generate_volumes, sample_codes, sample_viewpoints

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import scipy.linalg
 
 from vonmodel.evaluation.features import FeatureNetwork
-from vonmodel.evaluation.generators import Generator
 from vonmodel.evaluation.image_features import (
     FeatureStatistics,
     Measured,
@@ -21,7 +20,7 @@ from vonmodel.evaluation.image_features import (
     measure,
     measure_real,
 )
-from vonmodel.evaluation.samples import RealImages
+from vonmodel.evaluation.samples import Generator, RealImages
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.seeding import numpy_generator
 

@@ -16,8 +16,8 @@ from vonmodel.baselines.training import baseline_folder, load_baseline
 from vonmodel.checkpoint import CheckpointInfo, load_model
 from vonmodel.evaluation.consistency import consistency_scores
 from vonmodel.evaluation.features import FeatureNetwork, file_features, inception_features, random_features
-from vonmodel.evaluation.generators import BaselineGenerator, Generator, VonGenerator
 from vonmodel.evaluation.image_metrics import Progress, image_scores
+from vonmodel.evaluation.samples import BaselineGenerator, Generator, VonGenerator
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_classifier import ShapeFeatures, load_classifier
 from vonmodel.evaluation.shape_metrics import check_fits, shape_fid, shape_scores

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from vonmodel.config import ModelConfig, TrainConfig
 from vonmodel.data.datasets import ShapeDataset
-from vonmodel.evaluation.generators import Generator
 from vonmodel.evaluation.image_features import FeatureStatistics, Replica, StatisticsError, measure, measure_real
 from vonmodel.evaluation.image_metrics import Progress, bind_progress, frechet_distance
-from vonmodel.evaluation.samples import RealShapes, Volumes
+from vonmodel.evaluation.samples import Generator, RealShapes, Volumes
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_classifier import ClassifierError, ClassifierMismatchError, ShapeFeatures
 from vonmodel.inference.rendering import share_in_largest_piece

@@ -10,7 +10,7 @@ import torch
 
 from vonmodel.config import ModelConfig, TrainConfig
 from vonmodel.evaluation.consistency import SOLID, FramedView, consistency_scores, paint_view, view_difference
-from vonmodel.evaluation.generators import VonGenerator
+from vonmodel.evaluation.samples import VonGenerator
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.geometry import viewpoint_rotation
 from vonmodel.model import VonModel, build_model

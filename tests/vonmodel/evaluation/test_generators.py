@@ -6,8 +6,7 @@ import torch
 from vonmodel.baselines.models import build_baseline
 from vonmodel.baselines.training import baseline_folder
 from vonmodel.checkpoint import CheckpointInfo, CheckpointState, checkpoint_name, save_checkpoint
-from vonmodel.evaluation.generators import BaselineGenerator, Generator
-from vonmodel.evaluation.samples import batches
+from vonmodel.evaluation.samples import BaselineGenerator, Generator, batches
 from vonmodel.evaluation.score import open_baselines, open_extractors, score
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.run_folder import RunFolder

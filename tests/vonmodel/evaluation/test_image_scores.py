@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from vonmodel.evaluation.generators import VonGenerator
 from vonmodel.evaluation.image_metrics import image_scores, manifold_scores, squared_discrepancy
-from vonmodel.evaluation.samples import GeneratedImages, RealImages
+from vonmodel.evaluation.samples import GeneratedImages, RealImages, VonGenerator
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.model import build_model
 

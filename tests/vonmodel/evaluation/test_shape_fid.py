@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from vonmodel.config import TrainConfig
-from vonmodel.evaluation.generators import VonGenerator
-from vonmodel.evaluation.samples import RealShapes
+from vonmodel.evaluation.samples import RealShapes, VonGenerator
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_classifier import ClassifierError, load_classifier
 from vonmodel.evaluation.shape_metrics import check_fits, shape_fid
