@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vondata.classes import ObjectClass
 from vondata.render.shading import draw_room
-from vondata.render.camera import PinholeCamera, CameraPose, camera_of
+from vondata.images.pix3d_camera import PinholeCamera, CameraPose, camera_of
 from vondata.demo.collection import OCCLUDER, render_mesh
 from vondata.render.caster import Caster
 from vondata.demo.collection import DemoObject

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from vondata.classes import ObjectClass, known_classes
 from vondata.errors import VonError
 from vondata.images.photo_files import describe_bytes, photo_format
+from vondata.images.pix3d_camera import Viewpoint, ViewpointError, viewpoint_of_pix3d
 from vondata.images.settings import ImageSettings
-from vondata.images.viewpoints import Viewpoint, ViewpointError, viewpoint_of_pix3d
 from vondata.io.listing import CollectionMissingError, relative_id, walk_files, why_not_usable
 from vondata.types import Item, file_safe, printable
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from vondata.render.camera import PinholeCamera
+from vondata.images.pix3d_camera import PinholeCamera
 from vondata.render.caster import Caster, Hits
 from vondata.render.mesh import (
     LACQUERS,

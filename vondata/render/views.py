@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vondata.classes import ObjectClass
 from vondata.errors import VonError
 from vondata.frames import shapenet_to_object
-from vondata.render.camera import SENSOR_WIDTH_MM, CameraPose, PinholeCamera, camera_of
+from vondata.images.pix3d_camera import SENSOR_WIDTH_MM, CameraPose, PinholeCamera, camera_of
 from vondata.render.caster import Caster
 from vondata.render.mesh import Floats, Singles
 from vondata.render.shading import Light, draw_room, floor_shadow, pixel_centres, render, window_of

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vondata.frames import camera_direction, object_to_shapenet
-from vondata.images.viewpoints import ViewpointError, viewpoint_of_pix3d
+from vondata.images.pix3d_camera import ViewpointError, viewpoint_of_pix3d
 
 
 def _camera(azimuth, elevation, roll=0.0, distance=2.0, pan=(0.0, 0.0)):

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vondata.frames import camera_direction, object_to_shapenet
-from vondata.images.viewpoints import viewpoint_of_pix3d
-from vondata.render.camera import CameraPose, camera_of
+from vondata.images.pix3d_camera import CameraPose, camera_of, viewpoint_of_pix3d
 
 poses = st.builds(
     CameraPose,

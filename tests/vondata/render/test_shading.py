@@ -4,7 +4,7 @@ import pytest
 
 from vondata.demo.collection import OCCLUDER, render_mesh
 from vondata.demo.primitives import box
-from vondata.render.camera import CameraPose, camera_of
+from vondata.images.pix3d_camera import CameraPose, camera_of
 from vondata.render.caster import Caster
 from vondata.render.mesh import Material
 from vondata.render.shading import Light, Plane, Room, render
