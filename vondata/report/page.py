@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from vondata.dataset.distributions import (
+from vondata.dataset.manifest import (
+    SPLIT_SHARES,
     Histogram,
     ViewpointHistogram,
+    dataset_classes,
     histogram,
     known_viewpoints,
+    manifest_path,
+    prepared,
+    read_manifest,
     viewpoint_histogram,
 )
-from vondata.dataset.manifest import SPLIT_SHARES, dataset_classes, manifest_path, prepared, read_manifest
 from vondata.dataset.schema import known_columns, known_reasons
 from vondata.dataset.shards import OutputFiles
 from vondata.errors import VonError

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from vondata.classes import load_class
-from vondata.dataset.distributions import known_viewpoints
+from vondata.dataset.manifest import known_viewpoints
 from vondata.dataset.manifest import Split, manifest_path, prepared, read_manifest, read_viewpoints
 from vondata.dataset.shards import OutputFiles
 from vondata.io.files import ReadableFile

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vondata.dataset.distributions import histogram, viewpoint_histogram
-from vondata.dataset.manifest import output_path, split_of, write_manifest
+from vondata.dataset.manifest import histogram, output_path, split_of, viewpoint_histogram, write_manifest
 from vondata.dataset.schema import plain_row
 from vondata.dataset.shape_file import PreparedShape, save_shape
 from vondata.report.page import NoDatasetError, write_report
