@@ -19,8 +19,14 @@ from vonmodel.data.datasets import EmptyDatasetError
 from vonmodel.evaluation.consistency import consistency_scores
 from vonmodel.evaluation.features import FeatureNetwork, file_features, inception_features, random_features
 from vonmodel.evaluation.image_features import Replica, measure, measure_real
-from vonmodel.evaluation.image_metrics import MIN_SAMPLES_OF_MANIFOLD, Features, manifold_scores
-from vonmodel.evaluation.intervals import MIN_SAMPLES, frechet_distance_interval, kernel_distance_interval
+from vonmodel.evaluation.image_metrics import (
+    MIN_SAMPLES,
+    MIN_SAMPLES_OF_MANIFOLD,
+    Features,
+    frechet_distance_interval,
+    kernel_distance_interval,
+    manifold_scores,
+)
 from vonmodel.evaluation.samples import BaselineGenerator, Generator, RealImages, VonGenerator
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_metrics import shape_scores

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from vonmodel.evaluation.image_features import StatisticsError
-from vonmodel.evaluation.image_metrics import frechet_distance, squared_discrepancy
-from vonmodel.evaluation.intervals import _statistics, frechet_distance_interval, kernel_distance_interval
+from vonmodel.evaluation.image_metrics import (
+    _statistics,
+    frechet_distance,
+    frechet_distance_interval,
+    kernel_distance_interval,
+    squared_discrepancy,
+)
 
 
 def cubic_discrepancy(shift: float) -> float:
