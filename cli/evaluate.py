@@ -26,9 +26,9 @@ from voncli.train_classifier import CLASSIFIER_FILE
 if TYPE_CHECKING:
     from vondata.dataset.manifest import Split
     from vonmodel.evaluation.features import Resize
-    from vonmodel.evaluation.paper_table import Row
     from vonmodel.evaluation.score import FeatureExtractors
     from vonmodel.evaluation.settings import Features, ScoreSettings
+    from vonmodel.reports.metrics_page import Row
     from vonmodel.run_folder import RunFolder
 
 SCORES = ("fid", "kid", "precision_recall", "consistency", "shapes")
@@ -292,7 +292,7 @@ def _print_scores(lines: list[dict[str, Any]]) -> None:
 
 
 def _table(scored: list[list[dict[str, Any]]], class_name: str) -> list[Row]:
-    from vonmodel.evaluation.paper_table import build_table
+    from vonmodel.reports.metrics_page import build_table
 
     # Of several checkpoints of the model the newest stands for it.
     newest = {lines[0]["model"]: lines for lines in scored}

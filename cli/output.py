@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vondata.errors import VonError
     from vondata.io.fs import RemoteFolder
     from vondata.types import Event
-    from vonmodel.evaluation.paper_table import Row
+    from vonmodel.reports.metrics_page import Row
 
 
 LINE_EVERY_S = 10.0
@@ -162,8 +162,8 @@ def _is_number(cell: str) -> bool:
 
 def table_text(rows: Sequence[Row]) -> str:
     """The paper's table as lines of text; reported rows come last, under a line that says so."""
-    from vonmodel.evaluation.paper_table import used_columns
     from vonmodel.reports.metrics_log import TABLE_COLUMNS, image_setting
+    from vonmodel.reports.metrics_page import used_columns
 
     columns = used_columns(rows)
     body = [["", *(TABLE_COLUMNS[name] for name in columns)]]

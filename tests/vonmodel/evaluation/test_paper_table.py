@@ -1,4 +1,4 @@
-from vonmodel.evaluation.paper_table import build_table, used_columns
+from vonmodel.reports.metrics_page import build_table, used_columns
 
 
 def line(metric, model="von", **values):
