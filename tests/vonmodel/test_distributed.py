@@ -19,7 +19,7 @@ from vonmodel.distributed import (
     process_count,
 )
 from vonmodel.networks import ShapeGenerator
-from vonmodel.networks.normalisation import SharedBatchNorm, share_batch_norms
+from vonmodel.networks.blocks import SharedBatchNorm, share_batch_norms
 from vonmodel.training.stage import ImagePool
 
 
@@ -88,7 +88,7 @@ import torch
 from torch import nn
 from vonmodel.training.stage import ImagePool
 from vonmodel.training.losses import gradient_penalty
-from vonmodel.networks.normalisation import SharedBatchNorm
+from vonmodel.networks.blocks import SharedBatchNorm
 from vonmodel.distributed import (
     Part, any_everywhere, averaging_gradients, backward, joined_everywhere, own_gradients, processes_joined, rank,
     stacked_everywhere, gather_objects,

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import nn
 
+from vonmodel.networks.blocks import WholeSampleNorm
 from vonmodel.networks.geometry_painter import CodeRegressor
 from vonmodel.networks.image_critics import ResidualCritic
-from vonmodel.networks.normalisation import WholeSampleNorm
 from vonmodel.networks.residual import Modulation, PlainResidual, Pyramid, UNet
 
 # What the published rule is multiplied by where nothing is normalised. Residual blocks begin near the identity and

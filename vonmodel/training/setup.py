@@ -22,7 +22,7 @@ from vonmodel.data.loader import PhotoSource, ShapeSource
 from vonmodel.distributed import Part, process_count
 from vonmodel.model import VonModel, arrange_channels_last
 from vonmodel.networks import ResidualCritic
-from vonmodel.networks.normalisation import share_batch_norms
+from vonmodel.networks.blocks import share_batch_norms
 from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import weights_in
 from vonmodel.training.joint_stage import JointStage

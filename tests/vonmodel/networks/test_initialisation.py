@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from vonmodel.networks import PatchCritic, ShapeCritic, ShapeGenerator, TextureEncoder, TextureGenerator
+from vonmodel.networks.blocks import WholeSampleNorm
 from vonmodel.networks.initialisation import initialise_kaiming
-from vonmodel.networks.normalisation import WholeSampleNorm
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vonmodel.networks.normalisation import WholeSampleNorm
+from vonmodel.networks.blocks import WholeSampleNorm
 
 
 def noise(*shape: int) -> torch.Tensor:
