@@ -1,9 +1,16 @@
 """The networks of a Visual Object Network."""
 
-from vonmodel.networks.geometry_painter import CodeRegressor, DepthUNet, GeometryPainter
 from vonmodel.networks.image_critics import PatchCritic, ResidualCritic
 from vonmodel.networks.shape_networks import ShapeCritic, ShapeGenerator
-from vonmodel.networks.texture_networks import SketchEncoder, TextureEncoder, TextureGenerator, sample_texture_code
+from vonmodel.networks.texture_networks import (
+    CodeRegressor,
+    DepthUNet,
+    GeometryPainter,
+    SketchEncoder,
+    TextureEncoder,
+    TextureGenerator,
+    sample_texture_code,
+)
 
 __all__ = [
     "CodeRegressor",

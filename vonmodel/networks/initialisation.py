@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from vonmodel.networks.blocks import WholeSampleNorm
-from vonmodel.networks.geometry_painter import CodeRegressor
 from vonmodel.networks.image_critics import ResidualCritic
 from vonmodel.networks.residual import Modulation, PlainResidual, Pyramid, UNet
+from vonmodel.networks.texture_networks import CodeRegressor
 
 # What the published rule is multiplied by where nothing is normalised. Residual blocks begin near the identity and
 # styles near no modulation; what no ReLU follows has the variance 1 / (3 fan-in) that PyTorch begins with. A critic
