@@ -91,18 +91,18 @@ def march_rays_backward(
 
 def _survey(volumes: Tensor) -> Tensor:
     """How many bricks away from each brick of volumes the nearest one with opacity is, (n, B, B, B) uint8."""
-    from vonmodel.projection import bricks_cpu
+    from vonmodel.projection import scene_cpu
 
-    n, threads, bricks = len(volumes), torch.get_num_threads(), bricks_cpu.bricks_along(volumes.shape[-1])
+    n, threads, bricks = len(volumes), torch.get_num_threads(), scene_cpu.bricks_along(volumes.shape[-1])
     grids = _grids(volumes)
     occupied = np.zeros((n, *[bricks + 2] * 3), np.uint8)
     clearance = np.empty((n, *[bricks] * 3), np.uint8)
 
     def measure(thread: int) -> None:
         for item in range(thread, n, threads):
-            bricks_cpu.measure_clearance(occupied[item], clearance[item])
+            scene_cpu.measure_clearance(occupied[item], clearance[item])
 
-    _side_by_side(lambda thread: bricks_cpu.mark_occupied(grids, occupied, thread, threads))
+    _side_by_side(lambda thread: scene_cpu.mark_occupied(grids, occupied, thread, threads))
     _side_by_side(measure)
     return torch.from_numpy(clearance)
 
@@ -114,15 +114,15 @@ def _grids(volumes: Tensor) -> npt.NDArray[np.float32]:
 
 def _prepare(volumes: Tensor, clearance: Tensor, rotations: Tensor, view: tuple[float, float, int, int]) -> _Input:
     """Arrays for the loops; view: distance, half width, samples, image size."""
-    from vonmodel.projection import bricks_cpu, scene_cpu
+    from vonmodel.projection import scene_cpu
 
     distance, half_width, samples, image_size = view
     free = clearance.contiguous().numpy()
-    bounds = np.stack([bricks_cpu.occupied_bounds(item) for item in free]) if len(free) else np.empty((0, 3, 2))
+    bounds = np.stack([scene_cpu.occupied_bounds(item) for item in free]) if len(free) else np.empty((0, 3, 2))
     turns = np.ascontiguousarray(rotations.detach().numpy(), dtype=np.float64)
     runs = scene_cpu.runs_of_least_opacity(samples)
     scene = scene_cpu.Scene(_grids(volumes).reshape(len(volumes), volumes.shape[-1] ** 3), free, bounds, turns, runs)
-    sizes = (samples, volumes.shape[-1], image_size, bricks_cpu.BRICK_BITS)
+    sizes = (samples, volumes.shape[-1], image_size, scene_cpu.BRICK_BITS)
     return _Input(scene, scene_cpu.plan_view((distance, half_width), *sizes, turns))
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vonmodel.projection import operators  # noqa: F401  # defines what is implemented here
-from vonmodel.projection.bricks_cpu import bricks_along
+from vonmodel.projection.scene_cpu import bricks_along
 
 # Rays that a program follows, rows x columns. One warp: it decides about jumps without a barrier, and small tiles
 # jump farther.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vonmodel.geometry import Camera
-from vonmodel.projection.bricks_cpu import bricks_along
+from vonmodel.projection.scene_cpu import bricks_along
 from vonmodel.projection.sketch import Sketch
 
 # Defined by schema: torch.library.custom_op would import the compiler, two seconds, at the first call.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vonmodel.geometry import Camera, viewpoint_rotation
 from vonmodel.projection import Sketch, project
-from vonmodel.projection.bricks_cpu import (
+from vonmodel.projection.scene_cpu import (
     BRICK_BITS,
     MAX_JUMP,
     bricks_along,

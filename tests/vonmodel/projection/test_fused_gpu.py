@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vonmodel.geometry import Camera, viewpoint_rotation
-from vonmodel.projection import bricks_cpu, fused_gpu, project
+from vonmodel.projection import fused_gpu, project, scene_cpu
 from vonmodel.projection.reference import project_reference
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -142,13 +142,13 @@ def test_viewpoints_that_are_not_finite_see_nothing(number: float) -> None:
 def test_bricks_are_those_of_the_cpu(resolution: int) -> None:
     volumes, _ = _scene(2, resolution, 5, fill=0.001)
     volumes[1, 0, 0, -1, 0] = torch.nan
-    bricks = bricks_cpu.bricks_along(resolution)
+    bricks = scene_cpu.bricks_along(resolution)
     occupied = np.zeros((2, *[bricks + 2] * 3), np.uint8)
-    bricks_cpu.mark_occupied(volumes[:, 0].cpu().numpy(), occupied, 0, 1)
+    scene_cpu.mark_occupied(volumes[:, 0].cpu().numpy(), occupied, 0, 1)
     surveyed = fused_gpu.survey(volumes)
     for item in range(2):
         clearance = np.empty([bricks] * 3, np.uint8)
-        bricks_cpu.measure_clearance(occupied[item], clearance)
+        scene_cpu.measure_clearance(occupied[item], clearance)
         np.testing.assert_array_equal(surveyed[item].cpu().numpy(), clearance)
 
 
