@@ -32,7 +32,7 @@ install_import_hook(
         "vonmodel.reports",
         "vonmodel.seeding",
         "vonmodel.training.augmentation",
-        "vonmodel.training.critic_augmentation",
+        "vonmodel.training.texture_pairs",
         "vonmodel.training.joint_stage",
         "vonmodel.training.losses",
         "vonmodel.training.sample_sheet",

@@ -12,9 +12,15 @@ from vonmodel.config import ConfigError, TrainConfig, update
 from vonmodel.distributed import Part
 from vonmodel.networks import ResidualCritic
 from vonmodel.projection import FramedSketch
-from vonmodel.training.critic_augmentation import draw_variation, shift_images, vary_colours, with_mask
 from vonmodel.training.stage import Step, run_phase, run_step
-from vonmodel.training.texture_pairs import paired_critic_losses, paired_texture_losses
+from vonmodel.training.texture_pairs import (
+    draw_variation,
+    paired_critic_losses,
+    paired_texture_losses,
+    shift_images,
+    vary_colours,
+    with_mask,
+)
 
 MakeStage = Callable[..., Any]
 PAIRS = {
