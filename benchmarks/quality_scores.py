@@ -31,7 +31,7 @@ from vonmodel.evaluation.samples import BaselineGenerator, Generator, RealImages
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_metrics import shape_scores
 from vonmodel.run_folder import RunFolder
-from vonmodel.training.sample_sheet import shaded
+from vonmodel.training.log import shaded
 
 SHEET_ITEMS = 8
 SHEET_SEED = 7

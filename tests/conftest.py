@@ -35,7 +35,7 @@ install_import_hook(
         "vonmodel.training.texture_pairs",
         "vonmodel.training.joint_stage",
         "vonmodel.training.losses",
-        "vonmodel.training.sample_sheet",
+        "vonmodel.training.log",
         "vonmodel.training.shape_stage",
         "vonmodel.training.stage",
         "vonmodel.training.texture_pairs",

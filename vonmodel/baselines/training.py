@@ -20,9 +20,9 @@ from vonmodel.data.loader import Batch, PhotoSource, ShapeSource
 from vonmodel.distributed import WHOLE, Part, mean_everywhere
 from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import at_least_single, torch_generator
+from vonmodel.training.log import shaded
 from vonmodel.training.loop import StageSetup, TrainingJob, reached_checkpoint, run_stage, training_lock
 from vonmodel.training.losses import gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss
-from vonmodel.training.sample_sheet import shaded
 from vonmodel.training.setup import TrainingData, items_fingerprint, open_data, prepare_model
 from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
 

@@ -35,8 +35,7 @@ from vonmodel.model import VonModel, build_model
 from vonmodel.run_folder import RunError, RunFolder
 from vonmodel.seeding import computing_in, torch_generator, weights_in
 from vonmodel.training.ema import WeightAverage, kept_share
-from vonmodel.training.log import Monitor, Progress
-from vonmodel.training.sample_sheet import draw_sheet, sheet_codes
+from vonmodel.training.log import Monitor, Progress, draw_sheet, sheet_codes
 from vonmodel.training.setup import (
     build_stage,
     open_data,

@@ -26,7 +26,7 @@ from vonmodel.config import update
 from vonmodel.model import build_model
 from vonmodel.seeding import computing_in
 from vonmodel.presets import PRESETS
-from vonmodel.training.sample_sheet import draw_sheet, sheet_codes
+from vonmodel.training.log import draw_sheet, sheet_codes
 from vonmodel.training.stage import Step, run_step
 from vonmodel.training.setup import build_stage, open_data
 

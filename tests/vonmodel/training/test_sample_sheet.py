@@ -8,7 +8,7 @@ from PIL import Image
 
 from vonmodel.config import ModelConfig
 from vonmodel.model import VonModel, build_model
-from vonmodel.training.sample_sheet import GAP_PX, TILE_PX, draw_sheet, save_sheet, shaded, sheet_codes
+from vonmodel.training.log import GAP_PX, TILE_PX, draw_sheet, save_sheet, shaded, sheet_codes
 
 STEP = TILE_PX + GAP_PX
 CONFIG = ModelConfig(
