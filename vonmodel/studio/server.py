@@ -17,12 +17,12 @@ from tornado.httpserver import HTTPServer
 
 from vondata.errors import VonError
 from vonmodel.inference.sampling import SamplingOptions
-from vonmodel.studio.handler import NotFoundHandler
 from vonmodel.studio.pictures import render_strip
 from vonmodel.studio.routes import (
     FilmHandler,
     ImageHandler,
     MeshHandler,
+    NotFoundHandler,
     PageHandler,
     PaintedHandler,
     PhotoHandler,
