@@ -34,9 +34,8 @@ from vonmodel.studio.routes import (
     TrainingHandler,
     ViewHandler,
 )
-from vonmodel.studio.run_monitor import RunMonitor
 from vonmodel.studio.security import TOKEN_ARGUMENT, is_loopback, origin_policy
-from vonmodel.studio.state import AppState, ModelCache
+from vonmodel.studio.state import AppState, ModelCache, RunMonitor
 from vonmodel.studio.view_request import parse_view_request
 
 logger = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from PIL import Image
 
 from vondata.errors import VonError
 from vonmodel.run_files import UnsafeFileError, check_run_files, open_run_file, read_run_file
-from vonmodel.studio.run_monitor import JsonLinesTail, RunMonitor
 from vonmodel.studio.scheduler import MAX_WAIT_S, SHORT_QUEUE, BusyError, Scheduler
 from vonmodel.studio.security import origin_policy
 from vonmodel.studio.server import StudioSettings
+from vonmodel.studio.state import JsonLinesTail, RunMonitor
 from vonmodel.studio.uploads import parse_box
 from vonmodel.studio.view_request import NAMES, ViewRequest, decode_code, parse_view_request
 

@@ -3,8 +3,7 @@ import os
 
 import pytest
 
-from vonmodel.studio.run_monitor import MAX_CURVE_POINTS, JsonLinesTail, RunMonitor
-from vonmodel.studio.state import to_json
+from vonmodel.studio.state import MAX_CURVE_POINTS, JsonLinesTail, RunMonitor, to_json
 
 
 def report(stage, step, **losses):
