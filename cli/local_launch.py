@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 import click
-from voncli.signals import end_signals
+from voncli.output import end_signals
 
 # How long the others have to end by themselves once one has.
 GRACE_S = 15.0

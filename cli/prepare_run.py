@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from voncli.command import option
 from voncli.options import json_option
-from voncli.output import cli_error, disk_errors, local_copy, print_json
+from voncli.output import EXIT_INTERRUPTED, cli_error, disk_errors, local_copy, print_json
 from voncli.settings import FiniteRange, folder_option
-from voncli.signals import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -18,10 +18,9 @@ from voncli.command import ARGUMENTS, Command, option
 from voncli.local_launch import free_port, train_on_devices
 from voncli.model_options import choose_device, chosen_checkpoint, device_option
 from voncli.options import json_option
-from voncli.output import note, print_json, user_errors
+from voncli.output import EXIT_INTERRUPTED, note, print_json, stop_on_signal, thread_errors_once, user_errors
 from voncli.serve import STUDIO_PORT
 from voncli.settings import LOCAL_PATH, FiniteRange, folder_option
-from voncli.signals import EXIT_INTERRUPTED, stop_on_signal, thread_errors_once
 
 if TYPE_CHECKING:
     from vonmodel.baselines.models import BaselineName

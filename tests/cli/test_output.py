@@ -6,8 +6,7 @@ import re
 import click
 import pytest
 from voncli.main import main
-from voncli.output import ADVICE, cli_error, user_errors
-from voncli.signals import EXIT_INTERRUPTED, StopRequest
+from voncli.output import ADVICE, EXIT_INTERRUPTED, StopRequest, cli_error, user_errors
 
 from tests.vondata.test_errors import error_classes
 from vondata.classes import UnknownClassError
@@ -76,8 +75,8 @@ def test_a_closed_pipe_is_a_request_to_end(monkeypatch: pytest.MonkeyPatch) -> N
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     stop = StopRequest()
-    monkeypatch.setattr("voncli.signals.click.echo", broken)
-    monkeypatch.setattr("voncli.signals._discard_output", lambda: None)
+    monkeypatch.setattr("voncli.output.click.echo", broken)
+    monkeypatch.setattr("voncli.output._discard_output", lambda: None)
     stop.print("a line")
     assert stop.requested
     with pytest.raises(KeyboardInterrupt):
