@@ -7,12 +7,11 @@ from voncli.command import Group
 from voncli.config import config
 from voncli.demo import demo
 from voncli.doctor import doctor
-from voncli.edit import edit
+from voncli.edit import edit, interpolate
 from voncli.evaluate import evaluate
 from voncli.export import export
 from voncli.generate import generate
 from voncli.inspect import inspect
-from voncli.interpolate import interpolate
 from voncli.list import list_all
 from voncli.merge import merge
 from voncli.pack import pack
