@@ -7,7 +7,7 @@ from voncli.command import Group
 from voncli.config import config
 from voncli.demo import demo
 from voncli.doctor import doctor
-from voncli.edit import edit, interpolate
+from voncli.edit import edit, interpolate, transfer
 from voncli.evaluate import evaluate
 from voncli.export import export
 from voncli.generate import generate
@@ -23,7 +23,6 @@ from voncli.settings import load_settings
 from voncli.sharing import pull, push
 from voncli.train import train
 from voncli.train_classifier import train_classifier
-from voncli.transfer import transfer
 
 from vondata import __version__
 
