@@ -13,8 +13,7 @@ from voncli.export import export
 from voncli.generate import generate
 from voncli.inspect import inspect
 from voncli.list import list_all
-from voncli.merge import merge
-from voncli.pack import pack
+from voncli.pack import merge, pack
 from voncli.prepare import prepare
 from voncli.reconstruct import reconstruct
 from voncli.render import render
