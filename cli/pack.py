@@ -14,14 +14,8 @@ from voncli.settings import FolderType, folder_option
 if TYPE_CHECKING:
     from vondata.dataset.shards import ShardedPart
     from vondata.io.fs import RemoteFolder
-    from vondata.types import Kind
-from dataclasses import asdict
-from typing import TYPE_CHECKING
-
-from voncli.settings import LOCAL_PATH
-
-if TYPE_CHECKING:
     from vondata.pipeline.merge import MergedPart
+    from vondata.types import Kind
 
 
 @click.command(cls=Command, short_help="Join prepared datasets into a new one.")
@@ -54,10 +48,10 @@ def merge(
     if as_json:
         print_json({"into": str(output), "parts": [asdict(part) for part in parts]})
     else:
-        _print(datasets, output, parts)
+        _print_merged(datasets, output, parts)
 
 
-def _print(datasets: tuple[Path, ...], into: Path, parts: list[MergedPart]) -> None:
+def _print_merged(datasets: tuple[Path, ...], into: Path, parts: list[MergedPart]) -> None:
     from voncli.output import print_table
 
     rows = [
@@ -100,7 +94,7 @@ def pack(
     if as_json:
         print_json({"data": str(data), "into": str(output), "parts": [_as_json(part) for part in packed]})
     else:
-        _print(packed, output)
+        _print_packed(packed, output)
 
 
 def _parts(data: Path, class_names: tuple[str, ...]) -> list[tuple[str, Kind]]:
@@ -138,7 +132,7 @@ def _as_json(part: ShardedPart) -> dict[str, Any]:
     }
 
 
-def _print(packed: list[ShardedPart], into: Path | RemoteFolder) -> None:
+def _print_packed(packed: list[ShardedPart], into: Path | RemoteFolder) -> None:
     from voncli.output import print_table
 
     rows = [

@@ -129,7 +129,7 @@ def squared_discrepancy(first: Features, second: Features) -> float:
     return float(within_x / (n * (n - 1)) + within_y / (m * (m - 1)) - 2.0 * _kernel(x, y).mean())
 
 
-def _kernel(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _kernel(x: Array, y: Array) -> Array:
     return np.asarray((x @ y.T / x.shape[1] + 1.0) ** 3)
 
 
@@ -368,7 +368,7 @@ def kernel_distance_interval(
     Raises:
         StatisticsError: fewer than eight samples on a side.
     """
-    _check(generated, real)
+    _check_counts(generated, real)
     x, y = generated.astype(np.float64), real.astype(np.float64)
     within_x, within_y, across = (_kernel(*pair) for pair in ((x, x), (y, y), (x, y)))
     np.fill_diagonal(within_x, 0.0)
@@ -391,7 +391,7 @@ def frechet_distance_interval(
     Resampled distances lie over the value, as the distance falls with the number of different samples; the interval
     is as wide as their spread and lies about the value.
     """
-    _check(generated, real)
+    _check_counts(generated, real)
     rng = numpy_generator(seed, "frechet distance interval")
     scores = [
         frechet_distance(*(_statistics(side[rng.integers(len(side), size=len(side))]) for side in (generated, real)))
@@ -400,14 +400,10 @@ def frechet_distance_interval(
     return _interval(frechet_distance(_statistics(generated), _statistics(real)), np.array(scores))
 
 
-def _check(generated: Features, real: Features) -> None:
+def _check_counts(generated: Features, real: Features) -> None:
     fewest = min(len(generated), len(real))
     if fewest < MIN_SAMPLES:
         raise StatisticsError(f"an interval takes {MIN_SAMPLES} images or more on each side, not {fewest}")
-
-
-def _kernel(x: Array, y: Array) -> Array:
-    return np.asarray((x @ y.T / x.shape[1] + 1.0) ** 3)
 
 
 def _multiplicities(count: int, rng: np.random.Generator) -> Array:

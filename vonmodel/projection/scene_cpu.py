@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from vondata.kernels import fast_kernel as kernel
 
-MIN_OPACITY = np.float32(1e-4)
+MIN_OPACITY = 1e-4
+MAX_OPACITY = 1.0 - MIN_OPACITY
+FREE_OPACITY = np.float32(MIN_OPACITY)
 BRICK_BITS = 2
 # How many bricks a ray may jump over at once.
 MAX_JUMP = 8
@@ -55,7 +57,7 @@ def mark_occupied(volumes: Floats, occupied: Bytes, first: int, stride: int) -> 
                     row = volumes[item, x, y]
                     for z in range(n):
                         # Written so that NaN counts as occupied.
-                        line[z] |= np.uint8(not (row[z] <= MIN_OPACITY))
+                        line[z] |= np.uint8(not (row[z] <= FREE_OPACITY))
             for z in range(n):
                 if line[z]:
                     occupied[item, bx + 1, by + 1, (z >> BRICK_BITS) + 1] = 1
@@ -117,8 +119,6 @@ def _widened(occupied: Bytes) -> Bytes:
     return wide
 
 
-MIN_OPACITY = 1e-4
-MAX_OPACITY = 1.0 - MIN_OPACITY
 # Rays of a tile at most: rows of the loops' arrays have this length.
 LANES = 64
 TILE_EDGE, MAX_WINDOW = 8, 16
