@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vonmodel.networks.blocks import image_levels
-from vonmodel.networks.residual import COARSEST, Pyramid
+from vonmodel.networks.blocks import COARSEST, Pyramid, image_levels
 
 LEAK = 0.2
 

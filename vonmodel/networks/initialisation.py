@@ -5,9 +5,8 @@ import math
 import torch
 from torch import nn
 
-from vonmodel.networks.blocks import WholeSampleNorm
+from vonmodel.networks.blocks import Modulation, PlainResidual, Pyramid, UNet, WholeSampleNorm
 from vonmodel.networks.image_critics import ResidualCritic
-from vonmodel.networks.residual import Modulation, PlainResidual, Pyramid, UNet
 from vonmodel.networks.texture_networks import CodeRegressor
 
 # What the published rule is multiplied by where nothing is normalised. Residual blocks begin near the identity and

@@ -9,8 +9,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vonmodel.networks.blocks import ContentEncoder, ConvBlock, ResidualBlock, UpBlock, append_code, image_levels
-from vonmodel.networks.residual import LEAK, Pyramid, UNet
+from vonmodel.networks.blocks import (
+    LEAK,
+    ContentEncoder,
+    ConvBlock,
+    Pyramid,
+    ResidualBlock,
+    UNet,
+    UpBlock,
+    append_code,
+    image_levels,
+)
 
 STYLE_SIZE = 64
 # Of colours beyond [-1, 1] in training: none would leave a saturated painter without a gradient to come back by, one

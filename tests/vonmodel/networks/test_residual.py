@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from vonmodel.networks import CodeRegressor, DepthUNet, GeometryPainter, ResidualCritic
-from vonmodel.networks.blocks import UnsupportedSizeError
+from vonmodel.networks.blocks import PlainResidual, UnsupportedSizeError, level_widths, twice_as_large
 from vonmodel.networks.initialisation import initialise_kaiming
-from vonmodel.networks.residual import PlainResidual, level_widths, twice_as_large
 
 Build = Callable[[int], nn.Module]
 BUILD: dict[str, Build] = {
