@@ -1,11 +1,12 @@
 """The networks of a Visual Object Network."""
 
-from vonmodel.networks.image_critics import PatchCritic, ResidualCritic
 from vonmodel.networks.shape_networks import ShapeCritic, ShapeGenerator
 from vonmodel.networks.texture_networks import (
     CodeRegressor,
     DepthUNet,
     GeometryPainter,
+    PatchCritic,
+    ResidualCritic,
     SketchEncoder,
     TextureEncoder,
     TextureGenerator,

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from vonmodel.networks.blocks import Modulation, PlainResidual, Pyramid, UNet, WholeSampleNorm
-from vonmodel.networks.image_critics import ResidualCritic
-from vonmodel.networks.texture_networks import CodeRegressor
+from vonmodel.networks.texture_networks import CodeRegressor, ResidualCritic
 
 # What the published rule is multiplied by where nothing is normalised. Residual blocks begin near the identity and
 # styles near no modulation; what no ReLU follows has the variance 1 / (3 fan-in) that PyTorch begins with. A critic
