@@ -29,7 +29,7 @@ from vondata.frames import shapenet_to_object, viewpoint_of_direction
 from vondata.io.files import ReadableFile
 from vondata.matching import MatchSettings, ViewBank, build_bank, choose_shapes, match_viewpoints
 from vondata.matching.bank import circular_offset_deg, log_prior
-from vondata.matching.match import WINDOW_DEG, ViewpointMatch, estimate_viewpoint, score_photos
+from vondata.matching.run import WINDOW_DEG, ViewpointMatch, estimate_viewpoint, score_photos
 
 THROUGHPUT_PHOTOS = 1000
 

@@ -2,8 +2,17 @@
 
 from vondata.matching.bank import BankSettings, NoShapesError, ViewBank, build_bank, choose_shapes
 from vondata.matching.cues import CueWeights, PhotoUnreadableError
-from vondata.matching.match import MatchSettings, ViewpointMatch, match_rows, match_viewpoints, matched_columns
-from vondata.matching.run import MatchCount, MatchingSettings, match_photos, match_remote_photos
+from vondata.matching.run import (
+    MatchCount,
+    MatchingSettings,
+    MatchSettings,
+    ViewpointMatch,
+    match_photos,
+    match_remote_photos,
+    match_rows,
+    match_viewpoints,
+    matched_columns,
+)
 from vondata.matching.sketching import EmptyShapeError
 
 __all__ = [

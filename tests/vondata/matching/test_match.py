@@ -10,7 +10,7 @@ from vondata.classes import ObjectClass, ViewpointBand, load_class
 from vondata.dataset.manifest import output_path
 from vondata.matching import CueWeights, MatchSettings, PhotoUnreadableError, match_rows, match_viewpoints
 from vondata.matching.bank import circular_offset_deg, log_prior, view_grid
-from vondata.matching.match import WINDOW_DEG, estimate_viewpoint
+from vondata.matching.run import WINDOW_DEG, estimate_viewpoint
 
 from .conftest import DESIGNS, chair_boxes, evenly_spaced, photograph, union_distance, write_photo
 

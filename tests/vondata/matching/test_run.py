@@ -23,7 +23,7 @@ from vondata.matching import (
     match_remote_photos,
     run,
 )
-from vondata.matching.match import match_rows
+from vondata.matching.run import match_rows
 from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import prepare
 from vondata.types import Item
