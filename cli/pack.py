@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 from voncli.command import Command, option
 from voncli.options import json_option
 from voncli.output import disk_errors, print_json, user_errors
-from voncli.settings import FolderType, folder_option
+from voncli.settings import LOCAL_PATH, FolderType, folder_option
 
 if TYPE_CHECKING:
     from vondata.dataset.shards import ShardedPart
