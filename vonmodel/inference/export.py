@@ -15,8 +15,7 @@ from vondata.errors import VonError
 from vondata.shapes.binvox import VoxelGrid, export_binvox, filled
 from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession, Shape
-from vonmodel.inference.vertex_colours import painted_mesh
-from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths
+from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths, painted_mesh
 from vonmodel.mesh import SurfaceMesh, glb_bytes, mesh_statistics, write_mesh
 from vonmodel.reports.album import Plate, Strip, Written, replaced_folder, write_account, write_each
 from vonmodel.reports.html import viewer_mesh

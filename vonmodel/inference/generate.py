@@ -16,8 +16,7 @@ from vonmodel.checkpoint import CheckpointInfo
 from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.inference.sampling import Seed, Viewpoints, sample_codes, sample_viewpoints
 from vonmodel.inference.session import LoadedModel, ModelSession, Shape
-from vonmodel.inference.vertex_colours import painted_mesh
-from vonmodel.inference.views import View, origin_of, png_origin
+from vonmodel.inference.views import View, origin_of, painted_mesh, png_origin
 from vonmodel.mesh import mesh_statistics, write_glb, write_grey, write_image
 from vonmodel.projection import SurfaceSketch
 from vonmodel.reports.album import replaced_folder

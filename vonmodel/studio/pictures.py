@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession
-from vonmodel.inference.vertex_colours import painted_mesh
+from vonmodel.inference.views import painted_mesh
 from vonmodel.mesh import MeshFormat, cut_out_pixels, glb_bytes, mesh_bytes, mesh_statistics, png_bytes, to_pixels
 from vonmodel.reports.video import FRAMES_A_SECOND, film_frames
 from vonmodel.studio.view_request import CodeName, LatentMix, Purpose, StoredShape, ViewRequest

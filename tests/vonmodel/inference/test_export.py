@@ -11,7 +11,7 @@ from vondata.shapes.binvox import read_binvox
 from vondata.shapes.source_file import Limits
 from vonmodel.geometry import Camera, viewpoint_rotation
 from vonmodel.inference.export import ExportSettings, NoSurfaceError, export, shape_glb
-from vonmodel.inference.vertex_colours import camera_places, painted_mesh, spread
+from vonmodel.inference.views import camera_places, painted_mesh, spread
 from vonmodel.mesh import SurfaceMesh, linear_of_srgb, to_pixels
 
 
@@ -42,8 +42,8 @@ def test_one_colour_is_the_colour_of_every_vertex_also_where_nobody_looks(sessio
 
 def test_vertices_have_the_colours_of_the_pixels_that_show_them(session, monkeypatch):
     left_red_right_blue(session, monkeypatch)
-    monkeypatch.setattr("vonmodel.inference.vertex_colours.AZIMUTHS", 1)
-    monkeypatch.setattr("vonmodel.inference.vertex_colours.ELEVATIONS_DEG", (0.0,))
+    monkeypatch.setattr("vonmodel.inference.views.AZIMUTHS", 1)
+    monkeypatch.setattr("vonmodel.inference.views.ELEVATIONS_DEG", (0.0,))
     shape = session.shape(7)
     mesh = painted_mesh(session, shape, session.texture(0), session.mesh(shape))
     # From the front, at +y looking back, the object's left is at the image's left: +x.
