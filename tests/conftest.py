@@ -31,8 +31,6 @@ install_import_hook(
         "vonmodel.reconstruction",
         "vonmodel.reports",
         "vonmodel.seeding",
-        "vonmodel.training.augmentation",
-        "vonmodel.training.texture_pairs",
         "vonmodel.training.joint_stage",
         "vonmodel.training.losses",
         "vonmodel.training.log",
