@@ -77,7 +77,7 @@ def _commands(group: click.Command, names: tuple[str, ...]) -> list[tuple[tuple[
 
 def _unknown_variables(root: click.Context) -> list[str]:
     """Variables that begin with VON_ and that nothing reads, mistyped ones among them."""
-    read = {f"VON_{name.upper()}" for name in FOLDERS} | {"VON_INCEPTION_WEIGHTS"}
+    read = {f"VON_{name.upper()}" for name in FOLDERS} | {"VON_INCEPTION_WEIGHTS", "VON_CLASSES"}
     for names, command in _commands(root.command, ()):
         for option in command.params:
             read.add("_".join(["VON", *names, option.name or ""]).upper().replace("-", "_"))

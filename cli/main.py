@@ -13,6 +13,7 @@ from voncli.export import export
 from voncli.generate import generate
 from voncli.inspect import inspect
 from voncli.list import list_all
+from voncli.object_class import object_class
 from voncli.pack import merge, pack
 from voncli.prepare import prepare
 from voncli.reconstruct import reconstruct
@@ -26,7 +27,7 @@ from voncli.train_classifier import train_classifier
 from vondata import __version__
 
 HEADINGS = {
-    "Data": ("demo", "render", "prepare", "inspect", "pack", "merge"),
+    "Data": ("demo", "render", "prepare", "inspect", "pack", "merge", "class"),
     "Training and scores": ("train", "evaluate", "train-classifier", "pull", "push"),
     "Pictures and shapes": ("generate", "edit", "interpolate", "transfer", "reconstruct", "export", "serve"),
     "This machine": ("list", "config", "doctor"),
@@ -43,6 +44,7 @@ VERBS = (
     interpolate,
     list_all,
     merge,
+    object_class,
     pack,
     prepare,
     pull,

@@ -1,17 +1,33 @@
-"""Object classes, read from the TOML files of `manifests/classes`."""
+"""Object classes: their TOML files, read, checked and written; viewpoint bands and symmetry measured for new ones."""
 
 from __future__ import annotations
 
 import difflib
+import math
+import os
+import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vondata.errors import VonError
+
+OWN_CLASSES = "VON_CLASSES"
+"""The environment variable that names the folder of own class files; `classes` in the current folder without it."""
+MAX_BANDS = 4
+MIN_BAND_SHARE = 0.05  # of the viewpoints that a band of its own holds
+MIN_EXTENT_DEG = 1.0  # of a band: annotations are seldom finer
+CUTS = 64  # places tried along an axis
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+_SYNSET = re.compile(r"\d{8}")
+_BAND_FIELDS = {"weight": "a number", "azimuth_deg": "two numbers", "elevation_deg": "two numbers"}
 
 
 @dataclass(frozen=True)
@@ -29,10 +45,11 @@ class ObjectClass:
 
     Attributes:
         name: the name used on the command line and as folder name.
-        synset: ShapeNetCore's folder, eight digits.
+        synset: ShapeNetCore's folder, eight digits; "" for a class that is not in it.
         pix3d_category: the category in `pix3d.json`.
         mirror_symmetry: whether left and right look alike, so that mirroring a photo negates its azimuth.
         viewpoints: prior of viewpoints for photos without annotation.
+        aliases: other names that mean this class, such as those of ShapeNet's taxonomy.
     """
 
     name: str
@@ -40,6 +57,7 @@ class ObjectClass:
     pix3d_category: str
     mirror_symmetry: bool
     viewpoints: tuple[ViewpointBand, ...]
+    aliases: tuple[str, ...] = ()
 
     def sample_viewpoints(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
         """Draws viewpoints from the prior.
@@ -54,40 +72,112 @@ class ObjectClass:
 
 
 class UnknownClassError(VonError, ValueError):
-    """A class name for which `manifests/classes` has no file."""
+    """A class name for which there is no class file."""
 
     exit_code = 2
 
     def __init__(self, name: str) -> None:
-        known = [known.name for known in known_classes()]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known classes: {', '.join(known)}"
+        known = known_classes()
+        spelt = {each: known_class.name for known_class in known for each in (known_class.name, *known_class.aliases)}
+        near = difflib.get_close_matches(name, spelt, n=1)
+        if near:
+            hint = f"did you mean {spelt[near[0]]!r}?"
+        else:
+            hint = f"known classes: {', '.join(each.name for each in known)}"
         super().__init__(f"unknown class {name!r}; {hint}")
 
 
-@cache
+class ClassFileError(VonError, ValueError):
+    """A class file that cannot be used.
+
+    Attributes:
+        problems: everything that is wrong with it.
+    """
+
+    def __init__(self, place: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"{place} is no class file: {'; '.join(problems)}")
+
+
 def known_classes() -> tuple[ObjectClass, ...]:
-    """All classes, by name."""
+    """All classes by name: those of the package and those of the own folder, which replace classes of their name.
+
+    Raises:
+        ClassFileError: a file of the own folder cannot be used.
+    """
+    folder = own_class_folder()
+    own = () if folder is None else _own_classes(tuple((path, path.stat().st_mtime_ns) for path in _listed(folder)))
+    own_names = {each.name for each in own}
+    both = [*own, *(each for each in package_classes() if each.name not in own_names)]
+    return tuple(sorted(both, key=lambda each: each.name))
+
+
+@cache
+def package_classes() -> tuple[ObjectClass, ...]:
+    """The classes of `manifests/classes`, by name."""
     folder = files("vonmanifests") / "classes"
-    found = [_parse(entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    found = [
+        parse_class(entry.read_text("utf-8"), entry.name)
+        for entry in folder.iterdir()
+        if entry.name.endswith(".toml")
+    ]
     return tuple(sorted(found, key=lambda each: each.name))
 
 
+def own_class_folder() -> Path | None:
+    """The folder with class files of the user's own; None where there is none."""
+    folder = Path(os.environ.get(OWN_CLASSES) or "classes")
+    return folder if folder.is_dir() else None
+
+
 def load_class(name: str) -> ObjectClass:
-    """The class of this name.
+    """The class of this name or alias.
 
     Raises:
         UnknownClassError: no class file has this name; the message gives the nearest one.
+        ClassFileError: a file of the own folder cannot be used.
     """
-    for each in known_classes():
+    known = known_classes()
+    for each in known:
         if each.name == name:
+            return each
+    for each in known:
+        if name in each.aliases:
             return each
     raise UnknownClassError(name)
 
 
-def _parse(text: str) -> ObjectClass:
-    fields = tomllib.loads(text)
-    bands = tuple(
+def read_class(path: Path) -> ObjectClass:
+    """The class of a file.
+
+    Raises:
+        ClassFileError: it cannot be read or used; all problems are named.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClassFileError(str(path), [getattr(error, "strerror", None) or str(error)]) from error
+    return parse_class(text, str(path))
+
+
+def parse_class(text: str, place: str) -> ObjectClass:
+    """The class that the text of a file describes; all of it is checked.
+
+    Args:
+        text: TOML, see docs/classes.md.
+        place: what to call the file in an error.
+
+    Raises:
+        ClassFileError: it is no TOML, or fields are missing, unknown or make no sense; all of them are named.
+    """
+    try:
+        fields = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ClassFileError(place, [f"it is no TOML: {error}"]) from error
+    problems = [*_field_problems(fields), *_band_problems(fields.get("viewpoints"))]
+    if problems:
+        raise ClassFileError(place, problems)
+    bands = (
         ViewpointBand(
             weight=float(band["weight"]),
             azimuth_deg=(float(band["azimuth_deg"][0]), float(band["azimuth_deg"][1])),
@@ -100,5 +190,197 @@ def _parse(text: str) -> ObjectClass:
         synset=fields["synset"],
         pix3d_category=fields["pix3d_category"],
         mirror_symmetry=fields["mirror_symmetry"],
-        viewpoints=bands,
+        viewpoints=tuple(bands),
+        aliases=tuple(fields.get("aliases", ())),
     )
+
+
+def clashes(candidate: ObjectClass) -> list[str]:
+    """What a class shares with another known one of a different name, and must not: synset, category, aliases."""
+    found = []
+    for each in known_classes():
+        if each.name == candidate.name:
+            continue
+        if candidate.synset and candidate.synset == each.synset:
+            found.append(f"synset {each.synset} is that of class {each.name}")
+        if candidate.pix3d_category == each.pix3d_category:
+            found.append(f"pix3d_category {each.pix3d_category!r} is that of class {each.name}")
+        names = {each.name, *each.aliases} & {candidate.name, *candidate.aliases}
+        found += [f"{name!r} means class {each.name}" for name in sorted(names)]
+    return found
+
+
+def class_text(each: ObjectClass, notes: Sequence[str] = ()) -> str:
+    """The text of a class file; `parse_class` reads the same class from it.
+
+    Args:
+        each: the class.
+        notes: a line of comment above each viewpoint band, as far as they go.
+    """
+    aliases = f"aliases = [{', '.join(map(_quoted, each.aliases))}]\n" if each.aliases else ""
+    symmetric = str(each.mirror_symmetry).lower()
+    head = f"""\
+name = {_quoted(each.name)}
+{aliases}synset = {_quoted(each.synset)}            # ShapeNetCore folder{"" if each.synset else ": it has none"}
+pix3d_category = {_quoted(each.pix3d_category)}
+mirror_symmetry = {symmetric:<5}         # whether left and right look alike: a mirrored photo has the negated azimuth
+
+# Viewpoints of photos where no annotation says better. A viewpoint falls into a band in proportion to its
+# weight and is uniform inside it. Azimuth 0 looks at the front, elevation is positive from above.
+"""
+    bands = []
+    for number, band in enumerate(each.viewpoints):
+        note = f"             # {notes[number]}" if number < len(notes) else ""
+        bands.append(
+            f"[[viewpoints]]{note}\nweight = {band.weight}\nazimuth_deg = {list(band.azimuth_deg)}\n"
+            f"elevation_deg = {list(band.elevation_deg)}\n"
+        )
+    return head + "\n".join(bands)
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.glob("*.toml") if each.is_file())
+
+
+@cache
+def _own_classes(stamped: tuple[tuple[Path, int], ...]) -> tuple[ObjectClass, ...]:
+    """The classes of files with their times, which make a changed file a new key of the cache."""
+    return tuple(read_class(path) for path, _ in stamped)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _field_problems(fields: Mapping[str, Any]) -> list[str]:
+    kinds = {"name": str, "synset": str, "pix3d_category": str, "mirror_symmetry": bool, "viewpoints": list}
+    problems = [f"{name} is missing" for name in kinds if name not in fields]
+    for name, value in fields.items():
+        if name not in (*kinds, "aliases"):
+            near = difflib.get_close_matches(name, [*kinds, "aliases"], n=1)
+            problems.append(f"unknown field {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+        elif name in kinds and type(value) is not kinds[name]:
+            problems.append(f"{name} is {value!r}, not of type {kinds[name].__name__}")
+    name, synset, aliases = fields.get("name"), fields.get("synset"), fields.get("aliases", [])
+    if isinstance(name, str) and not _NAME.fullmatch(name):
+        problems.append(f"name {name!r} is not lower-case letters, digits, - and _, which serve as a folder's name")
+    if isinstance(synset, str) and synset and not _SYNSET.fullmatch(synset):
+        problems.append(f"synset {synset!r} is not eight digits")
+    if fields.get("pix3d_category") == "":
+        problems.append("pix3d_category is empty")
+    if not isinstance(aliases, list) or not all(isinstance(each, str) and each for each in aliases):
+        problems.append(f"aliases is {aliases!r}, not a list of names")
+    return problems
+
+
+def _band_problems(bands: Any) -> list[str]:
+    if not isinstance(bands, list):
+        return []
+    if not bands:
+        return ["viewpoints has no band"]
+    problems = []
+    for number, band in enumerate(bands, start=1):
+        place = f"viewpoints band {number}"
+        if not isinstance(band, dict) or band.keys() != _BAND_FIELDS.keys():
+            problems.append(f"{place} must have {', '.join(_BAND_FIELDS)} and nothing else")
+            continue
+        if not _is_number(band["weight"]) or band["weight"] <= 0:
+            problems.append(f"{place}: weight must be a number above 0")
+        for name, limit in (("azimuth_deg", 180), ("elevation_deg", 90)):
+            ends = band[name]
+            if not isinstance(ends, list) or len(ends) != 2 or not all(map(_is_number, ends)):
+                problems.append(f"{place}: {name} must be two numbers")
+            elif not -limit <= ends[0] <= ends[1] <= limit:
+                problems.append(f"{place}: {name} must rise, within -{limit} and {limit}")
+    return problems
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def fit_bands(viewpoints_deg: npt.NDArray[np.float64], max_bands: int = MAX_BANDS) -> tuple[ViewpointBand, ...]:
+    """Bands that viewpoints fall into, for a class file: a density that is constant on a few rectangles.
+
+    The rectangle around all viewpoints is cut in two, and so on, where this raises the likelihood most, each piece
+    shrinking to what it holds: a density estimation tree. A cut must pay for the five numbers of a band by the
+    Bayesian information criterion, 5/2 log n, so that evenly spread viewpoints stay one band.
+
+    Args:
+        viewpoints_deg: (n, 2) azimuth and elevation, at least one row; rows with NaN are left out.
+        max_bands: how many at most.
+
+    Returns:
+        The bands, the heavier ones first; their weights are shares of the viewpoints and sum to about 1.
+
+    Raises:
+        ValueError: no viewpoint is known.
+    """
+    known = viewpoints_deg[np.isfinite(viewpoints_deg).all(axis=1)]
+    if len(known) == 0:
+        raise ValueError("no viewpoint is known")
+    known = np.stack([(known[:, 0] + 180.0) % 360.0 - 180.0, known[:, 1]], axis=1)
+    pieces = [known]
+    cost = 2.5 * np.log(len(known))
+    while len(pieces) < max_bands:
+        gains = [_best_cut(piece, len(known)) for piece in pieces]
+        best = max(range(len(pieces)), key=lambda index: gains[index][0])
+        gain, axis, place = gains[best]
+        if gain <= cost:
+            break
+        piece = pieces.pop(best)
+        pieces += [piece[piece[:, axis] < place], piece[piece[:, axis] >= place]]
+    return tuple(_band(piece, len(known)) for piece in sorted(pieces, key=len, reverse=True))
+
+
+def _best_cut(piece: npt.NDArray[np.float64], count: int) -> tuple[float, int, float]:
+    """How much the best cut of a piece raises the log likelihood, its axis and its place."""
+    best = (0.0, 0, 0.0)
+    fewest = max(2.0, MIN_BAND_SHARE * count)
+    for axis in (0, 1):
+        for place in _places(np.unique(piece[:, axis])):
+            below, above = piece[piece[:, axis] < place], piece[piece[:, axis] >= place]
+            if min(len(below), len(above)) >= fewest:
+                gain = _log_likelihood(below) + _log_likelihood(above) - _log_likelihood(piece)
+                best = max(best, (gain, axis, float(place)))
+    return best
+
+
+def _places(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Where to try a cut between sorted values: between any two of few values, else at quantiles and wide gaps."""
+    middles = (values[1:] + values[:-1]) / 2
+    if len(middles) <= CUTS:
+        return middles
+    spread = np.linspace(0, len(middles) - 1, CUTS).round().astype(int)
+    wide = np.argsort(np.diff(values))[-CUTS // 8 :]
+    return middles[np.union1d(spread, wide)]
+
+
+def _log_likelihood(piece: npt.NDArray[np.float64]) -> float:
+    """N log(n / area): of the points of a piece under its constant density, but for a term that all pieces share."""
+    area = np.maximum(np.ptp(piece, axis=0), MIN_EXTENT_DEG).prod()
+    return float(len(piece) * np.log(len(piece) / area))
+
+
+def _band(piece: npt.NDArray[np.float64], count: int) -> ViewpointBand:
+    low, high = piece.min(axis=0), piece.max(axis=0)
+    spare = np.maximum(0.0, MIN_EXTENT_DEG - (high - low)) / 2
+    low, high = np.floor(10 * (low - spare)) / 10, np.ceil(10 * (high + spare)) / 10
+    azimuth, elevation = np.clip([low, high], [-180.0, -90.0], [180.0, 90.0]).T.tolist()
+    return ViewpointBand(round(len(piece) / count, 3), tuple(azimuth), tuple(elevation))
+
+
+def mirrored_share(occupancy: npt.NDArray[np.bool_]) -> float:
+    """How much of a shape (N, N, N) its own mirror image at x = 0 covers, a voxel of play allowed: 1 where all.
+
+    The object frame's mirror plane is the middle of the grid; thin parts are a voxel thick, so that an exact overlap
+    would call every chair with slim legs crooked.
+    """
+    from scipy.ndimage import binary_dilation
+
+    count = int(occupancy.sum())
+    if count == 0:
+        return float("nan")
+    mirrored = binary_dilation(occupancy[::-1], structure=np.ones((3, 3, 3), dtype=bool))
+    return float((occupancy & mirrored).sum() / count)

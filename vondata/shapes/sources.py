@@ -32,6 +32,7 @@ FOREIGN_SUFFIXES = frozenset(
 _SHAPENET_MESHES = ("models/model_normalized.obj", "model.obj")
 _SHAPENET_BINVOX = ("models/model_normalized.solid.binvox", "model.solid.binvox")
 _SHAPENET_UP: Axis = "y"
+MAX_NAMED = 8  # classes that a message lists
 # By its own README, version 1 of ShapeNetCore has its models' front at +x; in version 2 it is at -z.
 _SHAPENET_FRONT: dict[int, Axis] = {1: "x", 2: "-z"}
 # Which of several grids of one model: the solid, then what may be one, then the surface alone.
@@ -67,10 +68,15 @@ def shapenet_items(
         axes_to_object(up or _SHAPENET_UP, front or _SHAPENET_FRONT[version])
     if not root.is_dir():
         raise CollectionMissingError(f"{root} is not a folder: give the folder that holds ShapeNetCore's synsets")
-    present = [each for each in classes if (root / each.synset).is_dir()]
+    wanted = [each for each in classes if each.synset]
+    if not wanted:
+        named = ", ".join(each.name for each in classes)
+        raise CollectionMissingError(f"ShapeNetCore has no folder of class {named}: prepare its meshes from a folder")
+    present = [each for each in wanted if (root / each.synset).is_dir()]
     if not present:
-        synsets = ", ".join(f"{each.synset} ({each.name})" for each in classes)
-        raise CollectionMissingError(f"{root} holds none of the synset folders {synsets}")
+        synsets = ", ".join(f"{each.synset} ({each.name})" for each in wanted[:MAX_NAMED])
+        more = f" or of {len(wanted) - MAX_NAMED} other classes" if len(wanted) > MAX_NAMED else ""
+        raise CollectionMissingError(f"{root} holds none of the synset folders {synsets}{more}")
     for each in present:
         collection = _Collection(root, each.name, f"shapenet {printable(str(root))}", up, front)
         for name in sorted(os.listdir(root / each.synset)):
