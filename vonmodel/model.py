@@ -110,19 +110,22 @@ class VonModel(nn.Module):
         rotations: Float[Tensor, "n 3 3"],
         *,
         camera: Camera,
+        image_size: int | None = None,
         depth_range: DepthRange | None = None,
         everywhere: bool = False,
     ) -> SurfaceSketch:
-        """Frames what a camera sees, at the model's image size.
+        """Frames what a camera sees as the painter is trained on it.
 
         Args:
-            seen: as `view_opacity` gives it, of a multiple of the model's image size.
+            seen: as `view_opacity` gives it, of a multiple of the image's size.
             rotations: the viewpoints it was seen from.
             camera: took it.
+            image_size: pixels along an edge of the result; the model's where None.
             depth_range: as for `sketch`, like `everywhere`.
             everywhere: a batch is that of all processes that train together.
         """
         config, chosen = self.config, depth_range or self.config.depth_range
+        size = image_size or config.image_size
         framed = frame_sketch(
             seen,
             depth_range=chosen,
@@ -130,9 +133,9 @@ class VonModel(nn.Module):
             exact=config.exact_framing,
             min_margin_px=MIN_MARGIN_PX,
         )
-        framed = reduce_sketch(framed, config.image_size, depth_range=chosen, everywhere=everywhere)
+        framed = reduce_sketch(framed, size, depth_range=chosen, everywhere=everywhere)
         positions = frame_positions(seen.silhouette, exact=config.exact_framing)
-        rows, columns = (each.reshape(len(each), config.image_size, -1).mean(-1) for each in positions)
+        rows, columns = (each.reshape(len(each), size, -1).mean(-1) for each in positions)
         return locate_surface(framed, rows, columns, rotations, camera=camera, image_size=seen.silhouette.shape[-1])
 
     def colours(

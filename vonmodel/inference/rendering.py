@@ -66,7 +66,7 @@ def render_framed(
     angles: Float[Tensor, "n 2"],
     camera: Camera | None = None,
 ) -> SurfaceSketch:
-    """The same framed, at the model's image size; each depth normalised by itself.
+    """The same framed at the model's image size, each depth normalised by itself.
 
     Finer volumes are seen with more rays and then averaged. On the model's own grid, from its own camera, this is
     `VonModel.sketch`.
@@ -75,7 +75,15 @@ def render_framed(
     seen = render_volume(
         model, volumes, angles, camera=camera, image_size=rays_across(model.config, volumes.shape[-1])
     )
-    return model.frame(seen, viewpoint_rotation(angles[:, 0], angles[:, 1]), camera=camera, depth_range="item")
+    return frame_seen(model, seen, angles, camera, model.config.image_size)
+
+
+def frame_seen(
+    model: VonModel, seen: Sketch, angles: Float[Tensor, "n 2"], camera: Camera, image_size: int | None = None
+) -> SurfaceSketch:
+    """Frames what `render_volume` gave, each depth normalised by itself; at its own size where none is named."""
+    size, rotations = image_size or seen.silhouette.shape[-1], viewpoint_rotation(angles[:, 0], angles[:, 1])
+    return model.frame(seen, rotations, camera=camera, image_size=size, depth_range="item")
 
 
 def rays_across(config: ModelConfig, resolution: int) -> int:

@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from vondata.shapes.binvox import VoxelGrid, filled
 from vonmodel.geometry import Camera
-from vonmodel.inference.rendering import render_opacity, render_volume, resample_volume, silhouette_iou
+from vonmodel.inference.rendering import frame_seen, render_opacity, render_volume, resample_volume, silhouette_iou
 from vonmodel.model import VonModel
-from vonmodel.projection import Sketch, frame_sketch
+from vonmodel.projection import Sketch
 from vonmodel.reconstruction.fitting import framed_channels, frames_of, silhouette_loss
 from vonmodel.representation import is_shell, volume_of_distance
 
@@ -91,13 +91,13 @@ def carve(
     volume = resample_volume(volume, carving_grid(max(volume.shape[-1], model.config.finer_grid), size))
     with torch.no_grad():
         seen = render_volume(model, volume[None], angles[None], camera=camera, image_size=size)
-        before, silhouette = _overlap(seen, outline)
+        before, silhouette = _overlap(model, seen, angles[None], outline, camera)
     best = CarveResult(volume, angles.detach().clone(), silhouette, before, before)
     solid = solid_of(model, volume)
     if not steps or solid.all() or not solid.any():
         return best
     surface = Surface(signed_distance(solid, volume), mirrored)
-    turned, frames = angles.detach().clone()[None].requires_grad_(), frames_of(seen).requires_grad_()
+    turned, frames = angles.detach().clone()[None].requires_grad_(), frames_of(model.config, seen).requires_grad_()
     rates = ((turned, ANGLE_RATE), (frames, FRAME_RATE * size), (surface.thickness, THICKNESS_RATE))
     optimizer = torch.optim.Adam([{"params": [part], "lr": rate} for part, rate in rates], betas=(0.8, 0.95))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -113,9 +113,8 @@ def carve(
         if width == SHARP:
             grown = volume_of_distance(model.config, distance.detach()[0] - GROWTH, SHARP)
             with torch.no_grad():
-                overlap, silhouette = _overlap(
-                    render_volume(model, grown[None], turned, camera=camera, image_size=size), outline
-                )
+                grown_seen = render_volume(model, grown[None], turned, camera=camera, image_size=size)
+                overlap, silhouette = _overlap(model, grown_seen, turned, outline, camera)
             if overlap > best.overlap:
                 best = CarveResult(grown, turned[0].detach().clone(), silhouette, overlap, before)
         if index < steps:
@@ -194,8 +193,10 @@ def smooth(field: Float[Tensor, "1 1 g g g"]) -> Float[Tensor, "1 1 g g g"]:
     return field
 
 
-def _overlap(seen: Sketch, outline: Float[Tensor, "1 S S"]) -> tuple[float, Float[Tensor, "1 S S"]]:
-    """How well what is seen covers the outline once it is framed, and its silhouette then."""
+def _overlap(
+    model: VonModel, seen: Sketch, angles: Float[Tensor, "1 2"], outline: Float[Tensor, "1 S S"], camera: Camera
+) -> tuple[float, Float[Tensor, "1 S S"]]:
+    """How well what is seen covers the outline once the model frames it, and its silhouette then."""
     with torch.no_grad():
-        silhouette = frame_sketch(seen, depth_range="item").silhouette
+        silhouette = frame_seen(model, seen, angles, camera).silhouette
     return silhouette_iou(silhouette, outline).item(), silhouette[0]

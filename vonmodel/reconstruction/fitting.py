@@ -1,6 +1,6 @@
 """Fitting shape codes and viewpoints to a silhouette and a depth map, by descent through the projection.
 
-The frame (where in the camera's image the photo's square lies) is fitted too. `frame_sketch` finds it from the
+The frame (where in the camera's image the photo's square lies) is fitted too. The model's framing finds it from the
 sketch and passes no gradient through where it lies: without it, growing the whole object would seem to help.
 """
 
@@ -17,12 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from vonmodel.config import ModelConfig
 from vonmodel.geometry import Camera
-from vonmodel.inference.rendering import render_volume, silhouette_iou
+from vonmodel.inference.rendering import frame_seen, render_volume, silhouette_iou
 from vonmodel.inference.sampling import Viewpoints, generate_volumes, render_sketches, sample_codes
 from vonmodel.inference.session import ModelSession
 from vonmodel.model import VonModel
-from vonmodel.projection import Sketch, frame_positions, frame_sketch
+from vonmodel.projection import Sketch, frame_positions
 
 LEVELS = 3
 """Silhouettes are compared at this many sizes, each half of the one before: coarse ones pull from afar."""
@@ -144,7 +145,7 @@ def fit(
 ) -> Iterator[FitResult]:
     """Descends from every start; yields where each is before each step, and in the end.
 
-    At first the frames are fitted freely; for the last steps they are those that `frame_sketch` chooses, which is
+    At first the frames are fitted freely; for the last steps they are those that the model chooses, which is
     what counts in the end.
 
     Args:
@@ -167,11 +168,11 @@ def fit(
             pose = FitParameters(*values)
             seen = camera_sketch(model, pose, camera)
             if step > FREE_FRAME_SHARE * steps:
-                pose = pose._replace(frames=frames_of(seen))
+                pose = pose._replace(frames=frames_of(model.config, seen))
             losses = pose_losses(seen, target, pose, elevations, weights)
         with torch.no_grad():
             reached = FitParameters(*(value.detach().clone() for value in pose))
-            yield FitResult(reached, losses.detach(), *framed_errors(seen, target))
+            yield FitResult(reached, losses.detach(), *framed_errors(model, seen, pose.angles, target, camera))
         if step < steps:
             torch.autograd.backward(losses.sum())
             optimizer.step()
@@ -197,9 +198,11 @@ def pose_losses(
     )
 
 
-def framed_errors(seen: Sketch, target: Target) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+def framed_errors(
+    model: VonModel, seen: Sketch, angles: Float[Tensor, "n 2"], target: Target, camera: Camera
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Overlap and depth error of sketches as the model frames them, see `FitResult`."""
-    framed = frame_sketch(seen, depth_range="item")
+    framed = frame_seen(model, seen, angles, camera)
     return sketch_errors(framed.silhouette, framed.normalized_depth, target)
 
 
@@ -228,13 +231,15 @@ def initial_frames(
     angles: Float[Tensor, "n 2"],
     camera: Camera = Camera(),  # noqa: B008  # frozen
 ) -> Float[Tensor, "n 3"]:
-    """The frames that `frame_sketch` would choose."""
-    return frames_of(camera_sketch(model, FitParameters(codes, angles, angles.new_zeros(len(angles), 3)), camera))
+    """The frames that the model would choose."""
+    return frames_of(
+        model.config, camera_sketch(model, FitParameters(codes, angles, angles.new_zeros(len(angles), 3)), camera)
+    )
 
 
-def frames_of(seen: Sketch) -> Float[Tensor, "n 3"]:
-    """The frames that `frame_sketch` chooses for sketches."""
-    rows, columns = frame_positions(seen.silhouette)
+def frames_of(config: ModelConfig, seen: Sketch) -> Float[Tensor, "n 3"]:
+    """The frames that a model of this configuration chooses for sketches."""
+    rows, columns = frame_positions(seen.silhouette, exact=config.exact_framing)
     size = (rows[:, -1] - rows[:, 0]).maximum(columns[:, -1] - columns[:, 0])
     return torch.stack([rows.mean(-1), columns.mean(-1), size], dim=-1)
 

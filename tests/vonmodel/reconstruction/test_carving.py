@@ -71,6 +71,16 @@ def test_what_the_photo_shows_finely_is_carved_finely(session):
     assert [carving_grid(*sizes) for sizes in ((32, 32), (32, 128), (128, 128), (32, 8))] == [32, 64, 128, 32]
 
 
+def test_overlaps_are_those_of_the_frame_that_the_painter_sees(session, monkeypatch):
+    model = session.source.model
+    monkeypatch.setattr(model, "config", dataclasses.replace(model.config, exact_framing=True))
+    shape = session.shape(3)
+    outline = session.sketch(shape, *ANGLES.tolist()).silhouette[0]
+    carved = carve(model, shape.volume, ANGLES, outline, steps=0, mirrored=True, step=quiet)
+    assert carved.overlap == pytest.approx(1.0, abs=1e-5)
+    torch.testing.assert_close(carved.silhouette, outline, atol=1e-5, rtol=0)
+
+
 def test_left_and_right_change_alike_where_the_class_is_symmetric(session):
     symmetric, other = ((volume + volume.flip(1)) / 2.0 for volume in (session.shape(n).volume for n in (3, 11)))
     outline = outline_of(session, session.shape_of_volume("another", other))

@@ -1,10 +1,12 @@
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from vonmodel.projection import frame_sketch
+from vonmodel.geometry import Camera
+from vonmodel.inference.rendering import frame_seen
 from vonmodel.reconstruction.fitting import (
     FitParameters,
     FitResult,
@@ -13,6 +15,7 @@ from vonmodel.reconstruction.fitting import (
     camera_sketch,
     fit,
     framed_channels,
+    framed_errors,
     frames_of,
     initial_frames,
     pose_losses,
@@ -22,30 +25,40 @@ from vonmodel.reconstruction.fitting import (
 ELEVATIONS = (0.0, 0.8)
 
 
-@pytest.fixture
-def model(session):
-    return session.source.model
+@pytest.fixture(params=[False, True], ids=["whole pixels", "exact"])
+def model(session, request, monkeypatch):
+    """The model with either framing."""
+    model = session.source.model
+    monkeypatch.setattr(model, "config", dataclasses.replace(model.config, exact_framing=request.param))
+    return model
 
 
 @pytest.fixture
-def truth(session):
+def truth(session, model):
     """A pose and what it looks like."""
     code, angles = session.shape(7).code[None], torch.tensor([[0.6, 0.4]])
     sketch = session.sketch(session.shape(7), 0.6, 0.4)
-    frames = initial_frames(session.source.model, code, angles)
+    frames = initial_frames(model, code, angles)
     return FitParameters(code, angles, frames), Target(sketch.silhouette[0], sketch.normalized_depth[0])
 
 
 def test_in_the_frame_that_framing_chooses_both_show_the_same(model, truth):
     pose, _ = truth
     seen = camera_sketch(model, pose)
-    silhouette, depth = framed_channels(seen, frames_of(seen))
-    framed = frame_sketch(seen, depth_range="item")
+    silhouette, depth = framed_channels(seen, frames_of(model.config, seen))
+    framed = frame_seen(model, seen, pose.angles, Camera())
     # Framing drops what is not solid, hence a few pixels at the edges differ; all others are equal.
     for ours, theirs in ((silhouette, framed.silhouette), (depth, framed.normalized_depth)):
         off = (ours - theirs).abs()[framed.silhouette > 0.99]
         assert off.median() < 0.01
         assert (off > 0.05).float().mean() < 0.1
+
+
+def test_the_truth_is_framed_as_the_painter_sees_it(model, truth):
+    pose, target = truth
+    overlap, depth_error = framed_errors(model, camera_sketch(model, pose), pose.angles, target, Camera())
+    assert overlap.item() == pytest.approx(1.0, abs=1e-5)
+    assert depth_error.item() == pytest.approx(0.0, abs=1e-5)
 
 
 def test_the_truth_fits_better_than_anything_near_it(model, truth):
@@ -57,7 +70,8 @@ def test_the_truth_fits_better_than_anything_near_it(model, truth):
         angles = pose.angles + torch.tensor([[azimuth, 0.0]])
         other = FitParameters(codes, angles, initial_frames(model, codes, angles))
         wrong = pose_losses(camera_sketch(model, other), target, other, ELEVATIONS, weights)
-        assert wrong.item() > right.item() + 0.02, (azimuth, stretch)
+        # Boxes with edges as soft as these are wider where framing does not drop the rim: a larger one comes near.
+        assert wrong.item() > right.item() + 0.001, (azimuth, stretch)
 
 
 @pytest.mark.parametrize("part", ["codes", "angles", "frames"])
