@@ -210,7 +210,8 @@ def _print_baseline_plan(
     "--start-from",
     metavar="RUN[:CHECKPOINT]",
     heading="Configuration",
-    help="Begin a new run with the weights of another one, of this class or of another. [default: drawn at random]",
+    help="Begin a new run with the weights of another one, of this class or of another; builtin:chair too. "
+    "[default: drawn at random]",
 )
 @folder_option("data", help="Train on this prepared dataset.")
 @folder_option("runs", heading="Output", help="Keep runs in this folder.")
@@ -427,11 +428,14 @@ class _Work:
 
 def _origin(text: str | None) -> Origin | None:
     """The run and checkpoint that `--start-from` names; a folder whose own name has a colon is taken whole."""
+    from vonmodel.builtin import builtin_name, unpack_builtin
     from vonmodel.run_folder import RunFolder
     from vonmodel.training.start import Origin
 
     if text is None:
         return None
+    if name := builtin_name(text):
+        return Origin(unpack_builtin(name).path)
     folder, colon, checkpoint = text.rpartition(":")
     if not colon or Path(text).is_dir():
         return Origin(RunFolder(Path(text)).path)

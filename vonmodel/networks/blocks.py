@@ -7,7 +7,7 @@ fine detail with a few channels at full size in the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import torch
@@ -279,6 +279,15 @@ class PlainResidual(nn.Module):
         result: Tensor = self.shortcut(features) + self.second(functional.leaky_relu(change, LEAK))
         return result
 
+    def passing(self) -> dict[str, Tensor]:
+        """Weights with which the block gives the first of its input channels as they are; it can learn from there."""
+        weights = {name: value.clone() for name, value in self.state_dict().items()}
+        weights |= {name: torch.zeros_like(weights[name]) for name in ("second.weight", "second.bias")}
+        if isinstance(self.shortcut, nn.Conv2d):
+            weights["shortcut.weight"] = torch.eye(*self.shortcut.weight.shape[:2])[:, :, None, None]
+            weights["shortcut.bias"] = torch.zeros_like(weights["shortcut.bias"])
+        return weights
+
 
 class Pyramid(nn.Module):
     """An image to features of 4x4 pixels: a strided convolution, then a residual block and a mean at every halving.
@@ -375,3 +384,30 @@ def level_widths(image_size: int, base_channels: int) -> list[int]:
     """Channels at half of the image's size and after every halving down to 4 pixels."""
     halvings = image_levels(image_size) - 1 - (COARSEST.bit_length() - 1)
     return [base_channels * min(2 ** max(0, level - 1), WIDEST) for level in range(halvings + 1)]
+
+
+def grown(weights: Mapping[str, Tensor], network: Pyramid | UNet) -> dict[str, Tensor]:
+    """Weights of such a network for images of half the size, made to fit this one, which has one level more.
+
+    Every level keeps its filters, and so the scale in pixels that it works at. The new level is the coarsest; its
+    blocks pass on what they get, so that the network goes on from what it can do and learns the rest.
+
+    Args:
+        weights: of the network for images of half the size, named as in its `state_dict`.
+        network: the larger network, as wide and for images of 128 pixels or more: smaller ones widen as they grow.
+
+    Returns:
+        The weights by name, those of the new blocks drawn so that these change nothing.
+    """
+    result = dict(weights)
+    if isinstance(network, Pyramid):
+        added = [(f"blocks.{len(network.blocks) - 1}", network.blocks[-1])]
+    else:
+        added = [(f"down.{len(network.down) - 1}", network.down[-1]), ("up.0", network.up[0])]
+        for level in reversed(range(1, len(network.up))):
+            names = [name for name in result if name.startswith(f"up.{level - 1}.")]
+            result |= {name.replace(f"up.{level - 1}.", f"up.{level}.", 1): result.pop(name) for name in names}
+    for name, block in added:
+        assert isinstance(block, PlainResidual)
+        result |= {f"{name}.{key}": value for key, value in block.passing().items()}
+    return result

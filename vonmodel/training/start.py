@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from vondata.io.files import atomic_path
 from vonmodel.checkpoint import (
     CheckpointError,
@@ -18,11 +20,15 @@ from vonmodel.checkpoint import (
     save_checkpoint,
 )
 from vonmodel.config import StageName, difference, load_config
-from vonmodel.model import build_model
+from vonmodel.model import VonModel, build_model
+from vonmodel.networks.blocks import Pyramid, UNet, grown
 from vonmodel.run_files import JsonError, parse_object, read_run_file
 from vonmodel.run_folder import ORIGIN, RunError
 from vonmodel.training.loop import TrainingJob, training_lock
 from vonmodel.training.setup import open_data
+
+MIN_GROWING = 64
+"""Pixels from which on networks grow without growing wider."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ def start_from(job: TrainingJob, stage: StageName, origin: Origin) -> Checkpoint
     """Gives a new run a checkpoint of step 0 that holds another run's weights, those that it is sampled with.
 
     Training continues from it as from any other; the other run is not needed any more. Where the run was started from
-    the same weights before, nothing happens.
+    the same weights before, nothing happens. The geometry painter and the residual critic of a run on images of half
+    the size grow into this one's: most of the training is done where an image costs a quarter.
 
     Args:
         job: the new run; its folder need not have been started.
@@ -69,7 +76,7 @@ def start_from(job: TrainingJob, stage: StageName, origin: Origin) -> Checkpoint
             hint="choose a new run folder, or continue this run as it is",
         )
     model = build_model(job.config.model, job.config.seed)
-    state = CheckpointState(other.state_dict(), {}, {})
+    state = CheckpointState(_fitted(other, model), {}, {})
     try:
         load_weights(model, state, source)
     except CheckpointError as error:
@@ -96,6 +103,19 @@ def start_from(job: TrainingJob, stage: StageName, origin: Origin) -> Checkpoint
         with atomic_path(job.run.path / ORIGIN) as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
         return save_checkpoint(job.run.path, info, CheckpointState(model.state_dict(), {}, {}))
+
+
+def _fitted(other: VonModel, model: VonModel) -> dict[str, Tensor]:
+    """The other model's weights, of networks for images of half the size made to fit this model's."""
+    weights = other.state_dict()
+    if 2 * other.config.image_size != model.config.image_size or other.config.image_size < MIN_GROWING:
+        return weights
+    for name, network in model.named_modules():
+        if isinstance(network, Pyramid | UNet):
+            theirs = {key: weights.pop(key) for key in list(weights) if key.startswith(f"{name}.")}
+            bare = {key.removeprefix(f"{name}."): value for key, value in theirs.items()}
+            weights |= {f"{name}.{key}": value for key, value in grown(bare, network).items()}
+    return weights
 
 
 def _recorded(run: Path) -> str | None:

@@ -2,10 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
 
 from vonmodel.checkpoint import (
     CheckpointError,
@@ -17,6 +21,8 @@ from vonmodel.checkpoint import (
 )
 from vonmodel.config import TrainConfig, update
 from vonmodel.data.datasets import EmptySplitError
+from vonmodel.networks.blocks import LEAK, grown
+from vonmodel.networks.texture_networks import GeometryPainter, ResidualCritic
 from vonmodel.run_folder import ConfigChangedError, RunFolder, StageBegunError
 from vonmodel.training.loop import TrainingJob, train
 from vonmodel.training.setup import open_data
@@ -124,3 +130,62 @@ def test_an_empty_training_part_says_so_and_all_parts_can_be_used(
         open_data(job.config, tiny_data, "texture")
     everything = update(job.config, {"data": {"split": "all"}}, "test")
     assert len(open_data(everything, tiny_data, "texture").shapes) > 0
+
+
+def inputs_of(module: nn.Module, seen: list[Tensor]) -> None:
+    module.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+
+
+def test_a_painter_grows_to_twice_the_pixels() -> None:
+    small, large = (GeometryPainter(size, code_size=4, base_channels=2).body for size in (64, 128))
+    large.load_state_dict(grown(small.state_dict(), large))
+    maps, style, seen = torch.randn(2, 12, 128, 128), torch.randn(2, 64), []
+    for network in (small, large):
+        inputs_of(network.middle, seen)
+        network(maps, style)
+    torch.testing.assert_close(seen[1], functional.avg_pool2d(seen[0], 2), msg="on the way down nothing changed")
+    for network in (small, large):  # two bottlenecks that say the same show whether the way up changes anything
+        network.middle.register_forward_hook(lambda *call: torch.ones_like(call[2]))
+    torch.testing.assert_close(large(maps, style), small(maps, style))
+
+
+def test_a_critic_grows_to_twice_the_pixels() -> None:
+    small, large = (ResidualCritic(4, size, base_channels=2).body for size in (64, 128))
+    large.load_state_dict(grown(small.state_dict(), large))
+    images, seen = torch.randn(2, 4, 128, 128), []
+    inputs_of(large.last, seen)
+    result = large(images)
+    features = small.stem(images)
+    for block in small.blocks:
+        features = functional.avg_pool2d(block(features), 2)
+    features = functional.avg_pool2d(features, 2)
+    torch.testing.assert_close(seen[0], features)
+    torch.testing.assert_close(result, functional.leaky_relu(small.last(features), LEAK))
+
+
+def test_a_run_starts_from_one_on_images_of_half_the_size(
+    tmp_path: Path, tiny_data: Path, config: TrainConfig
+) -> None:
+    model = {"painter": "geometry", "critics": "residual", "representation": "signed", "texture_base_channels": 2}
+    texture = {"objective": "relativistic"}
+    small, large = (
+        update(config, {"model": {**model, "image_size": size}, "texture": texture}, "test") for size in (64, 128)
+    )
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    for photo in (data / "chair" / "images").rglob("*.png"):
+        Image.open(photo).resize((128, 128), Image.Resampling.NEAREST).save(photo)
+    first = TrainingJob(RunFolder(tmp_path / "small"), small, data, CPU)
+    train(first, ("shape", "texture"))
+    job = TrainingJob(RunFolder(tmp_path / "large"), large, data, CPU)
+    assert start_from(job, "texture", Origin(first.run.path)) is not None
+    assert train(job, ("texture",)).finished
+
+
+def test_networks_of_few_pixels_do_not_grow(
+    tmp_path: Path, tiny_data: Path, tiny_run: Path, config: TrainConfig
+) -> None:
+    larger = update(config, {"model": {"image_size": 64}}, "test")
+    job = TrainingJob(RunFolder(tmp_path / "new"), larger, tiny_data, CPU)
+    with pytest.raises(CheckpointError, match=r"do not fit this model: model\.image_size"):
+        start_from(job, "texture", Origin(tiny_run))
