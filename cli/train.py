@@ -267,7 +267,7 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
     stages = STAGES if options["stage"] is None else (options["stage"],)
     device = _own_device(choose_device(options["device"]), options["devices"])
     with user_errors():
-        class_name = _class_name(options["class_name"], data)
+        class_name = _class_name(options, data)
         run = RunFolder(options["run"] or options["runs"] / class_name)
         config = _resolve(run, class_name, options)
         _check_run(run, config)
@@ -332,17 +332,20 @@ def _own_device(device: str, devices: int) -> str:
     return f"cuda:{index}"
 
 
-def _class_name(given: str | None, data: Path) -> str:
-    """The class asked for, or the only one there is.
+def _class_name(options: dict[str, Any], data: Path) -> str:
+    """The class asked for, that of the run named, or the only one there is.
 
     Raises:
         click.UsageError: several classes were prepared, or none.
     """
     from vondata.classes import load_class
     from vondata.dataset.manifest import dataset_classes
+    from vonmodel.run_folder import RunFolder
 
-    if given is not None:
-        return load_class(given).name
+    if options["class_name"] is not None:
+        return load_class(options["class_name"]).name
+    if options["run"] is not None and (run := RunFolder(options["run"])).exists:
+        return run.config().class_name
     found = dataset_classes(data, "shapes")
     if len(found) != 1:
         if not found:
@@ -359,8 +362,10 @@ def _resolve(run: RunFolder, class_name: str, options: dict[str, Any]) -> TrainC
     from vonmodel.config import apply_setting, load_config
     from vonmodel.presets import PRESETS
 
-    source = click.get_current_context().get_parameter_source
-    if run.exists and all(source(name) is click.core.ParameterSource.DEFAULT for name in ("preset", "config_file")):
+    source, unsaid = click.get_current_context().get_parameter_source, [click.core.ParameterSource.DEFAULT]
+    if source("run") is click.core.ParameterSource.COMMANDLINE:
+        unsaid.append(click.core.ParameterSource.DEFAULT_MAP)  # von.toml speaks of the runs that it names itself
+    if run.exists and all(source(name) in unsaid for name in ("preset", "config_file")):
         config = run.config()
     else:
         config = PRESETS[options["preset"]]

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,23 @@ def test_a_changed_configuration_is_refused_and_none_given_goes_on(tiny_data: Pa
     assert goes_on.exit_code == 0
     writes_more = train(tiny_data, tmp_path, "--class=chair", "--stage=shape", *SMALL, "--set=output.log_every=1")
     assert writes_more.exit_code == 0
+
+
+def test_a_run_that_is_named_knows_its_class_and_configuration(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = tmp_path / "data", tmp_path / "mine"
+    shutil.copytree(tiny_data, data)
+    train(data, tmp_path, "--stage=shape", f"--run={run}", *SMALL)
+    for kind in ("shapes", "images"):
+        shutil.copytree(data / "chair" / kind, data / "car" / kind)
+        shutil.copy(data / "chair" / f"{kind}.parquet", data / "car" / f"{kind}.parquet")
+    (tmp_path / "von.toml").write_text('[train]\npreset = "demo"\n')
+    monkeypatch.chdir(tmp_path)
+    goes_on = train(data, tmp_path, "--stage=shape", f"--run={run}")
+    assert goes_on.exit_code == 0
+    unnamed = train(data, tmp_path, "--stage=shape")
+    assert "has shapes of car, chair: name the class with --class" in unnamed.stderr
 
 
 def test_a_configuration_file(tiny_data: Path, tmp_path: Path) -> None:
