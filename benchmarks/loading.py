@@ -30,8 +30,8 @@ from benchmarks.prepared import write_prepared
 from vonmodel.config import StageName, TrainConfig, update
 from vonmodel.data.loader import Batch, loaded_ahead
 from vonmodel.model import build_model
+from vonmodel.precision import computing_in
 from vonmodel.presets import PRESETS, PresetName
-from vonmodel.seeding import computing_in
 from vonmodel.training.setup import build_stage, open_data, prepare_model, tuned_convolutions
 from vonmodel.training.stage import Stage, Step, run_step
 

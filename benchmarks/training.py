@@ -23,8 +23,8 @@ from benchmarks.measure import Table, Timing, time_paired
 from benchmarks.prepared import write_prepared
 from vonmodel.config import STAGES, StageName, TrainConfig, update
 from vonmodel.model import build_model
+from vonmodel.precision import computing_in
 from vonmodel.presets import PRESETS, PresetName
-from vonmodel.seeding import computing_in
 from vonmodel.training.setup import build_stage, open_data, prepare_model, tuned_convolutions
 from vonmodel.training.stage import Step, run_step
 

@@ -30,6 +30,7 @@ install_import_hook(
         "vonmodel.projection.sketch",
         "vonmodel.reconstruction",
         "vonmodel.reports",
+        "vonmodel.precision",
         "vonmodel.seeding",
         "vonmodel.training.joint_stage",
         "vonmodel.training.losses",

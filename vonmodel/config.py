@@ -21,8 +21,8 @@ from vonmodel.config_fields import (
     update,
     walk,
 )
+from vonmodel.precision import Precision
 from vonmodel.run_files import MAX_JSON_BYTES, JsonError, parse_json
-from vonmodel.seeding import Precision
 
 __all__ = [
     "STAGES",

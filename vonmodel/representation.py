@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vonmodel.config import ModelConfig, Representation
+from vonmodel.precision import at_least_single
 from vonmodel.projection import distance_to_opacity
-from vonmodel.seeding import at_least_single
 
 DISTANCE_DECAY = 8.0
 """Distance-function volumes hold exp(-DISTANCE_DECAY d)."""

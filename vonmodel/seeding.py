@@ -1,16 +1,11 @@
-"""Training's randomness as a function of (seed, stage, step), and its half precision."""
+"""Training's randomness as a function of (seed, stage, step)."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
@@ -53,23 +48,3 @@ def epoch_positions(step: int, batch_size: int, items: int, *, seed: int, purpos
         positions.extend(int(each) for each in taken)
         place += len(taken)
     return positions
-
-
-Precision = Literal["float32", "bfloat16", "float64"]
-
-
-def at_least_single(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The values in float32, or unchanged if they are float32 or float64 already."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def weights_in(precision: Precision) -> torch.dtype:
-    """The type of weights and data where networks convolve in this precision."""
-    return torch.float64 if precision == "float64" else torch.float32
-
-
-def computing_in(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
-    """Opens contexts in which networks convolve in this precision; weights and their updates stay what they are."""
-    if precision != "bfloat16":
-        return nullcontext
-    return lambda: torch.autocast(device.type, torch.bfloat16)

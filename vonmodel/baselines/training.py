@@ -18,8 +18,9 @@ from vonmodel.checkpoint import CheckpointError, CheckpointInfo, load_weights, n
 from vonmodel.config import StageConfig, StageName, TrainConfig
 from vonmodel.data.loader import Batch, PhotoSource, ShapeSource
 from vonmodel.distributed import WHOLE, Part, mean_everywhere
+from vonmodel.precision import at_least_single
 from vonmodel.run_folder import RunFolder
-from vonmodel.seeding import at_least_single, torch_generator
+from vonmodel.seeding import torch_generator
 from vonmodel.training.log import shaded
 from vonmodel.training.loop import StageSetup, TrainingJob, reached_checkpoint, run_stage, training_lock
 from vonmodel.training.losses import gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from vondata.errors import VonError
 from vonmodel.distributed import process_count, sum_everywhere
-from vonmodel.seeding import at_least_single
+from vonmodel.precision import at_least_single
 
 
 class WholeSampleNorm(nn.Module):

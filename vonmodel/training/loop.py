@@ -32,8 +32,9 @@ from vonmodel.config import STAGES, StageConfig, StageName, TrainConfig
 from vonmodel.data.loader import Batch, loaded_ahead
 from vonmodel.distributed import Part, any_everywhere, is_writer, process_count, rank, same_everywhere, wait_for_all
 from vonmodel.model import VonModel, build_model
+from vonmodel.precision import computing_in, weights_in
 from vonmodel.run_folder import RunError, RunFolder
-from vonmodel.seeding import computing_in, torch_generator, weights_in
+from vonmodel.seeding import torch_generator
 from vonmodel.training.ema import WeightAverage, kept_share
 from vonmodel.training.log import Monitor, Progress, draw_sheet, sheet_codes
 from vonmodel.training.setup import (

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from vonmodel.seeding import at_least_single
+from vonmodel.precision import at_least_single
 
 Scalar = Float[Tensor, ""]
 PatchMaps = Sequence[Float[Tensor, "n 1 _ _"]]

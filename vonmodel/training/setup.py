@@ -23,8 +23,8 @@ from vonmodel.distributed import Part, process_count
 from vonmodel.model import VonModel, arrange_channels_last
 from vonmodel.networks import ResidualCritic
 from vonmodel.networks.blocks import share_batch_norms
+from vonmodel.precision import weights_in
 from vonmodel.run_folder import RunFolder
-from vonmodel.seeding import weights_in
 from vonmodel.training.joint_stage import JointStage
 from vonmodel.training.shape_stage import ShapeStage
 from vonmodel.training.stage import Phase, Stage

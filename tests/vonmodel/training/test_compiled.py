@@ -24,7 +24,7 @@ nn.Module.compile = lambda self: compile_fully(self, backend="eager", fullgraph=
 from vonmodel.training.setup import prepare_model
 from vonmodel.config import update
 from vonmodel.model import build_model
-from vonmodel.seeding import computing_in
+from vonmodel.precision import computing_in
 from vonmodel.presets import PRESETS
 from vonmodel.training.log import draw_sheet, sheet_codes
 from vonmodel.training.stage import Step, run_step

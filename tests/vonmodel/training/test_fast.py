@@ -11,8 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vonmodel.config import ComputeConfig, StageName, TrainConfig, update
 from vonmodel.model import VonModel, build_model
+from vonmodel.precision import computing_in
 from vonmodel.presets import PRESETS
-from vonmodel.seeding import computing_in, torch_generator
+from vonmodel.seeding import torch_generator
 from vonmodel.training.losses import gradient_penalty
 from vonmodel.training.setup import build_stage, open_data, prepare_model
 from vonmodel.training.stage import Step, run_step
