@@ -30,6 +30,7 @@ from vondata.classes import load_class
 from vondata.dataset.manifest import prepared, read_manifest
 from vondata.dataset.shape_file import load_occupancy
 from vondata.dataset.shards import OutputFiles
+from vondata.io.listing import open_tree
 from vondata.shapes.binvox import VoxelGrid, filled
 from vondata.shapes.prepare import ShapeSettings, prepare_shape, shapenet_items
 from vonmodel.inference.photo import CutPhoto, photo_of_pixels
@@ -162,7 +163,9 @@ def _photographed(source: LoadedModel, photo: Path) -> Bools | None:
     wanted = {(home / model).resolve() for model in models}
     shapes: pd.DataFrame = prepared(read_manifest(source.data, source.class_name, "shapes"))
     folders = {Path(str(file)).resolve().parents[3] for file in shapes["source"]}
-    for item in (item for root in folders for item in shapenet_items(root, [load_class(source.class_name)])):
+    for item in (
+        item for root in folders for item in shapenet_items(open_tree(root), [load_class(source.class_name)])
+    ):
         if Path(item.source).resolve() in wanted:
             with tempfile.TemporaryDirectory() as folder:
                 prepare_shape(item, ShapeSettings(resolution=TRUTH_VOXELS), Path(folder) / "shape.npz")

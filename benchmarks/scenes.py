@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.measure import REALDATA
+from vondata.io.listing import open_tree
 
 ITEMS = 4
 
@@ -56,7 +57,7 @@ def _real_chairs(resolution: int) -> Tensor:
 
     paths: list[Path] = []
     with tempfile.TemporaryDirectory() as folder:
-        for item in shapenet_items(REALDATA / "ShapeNetCore.v2", [load_class("chair")]):
+        for item in shapenet_items(open_tree(REALDATA / "ShapeNetCore.v2"), [load_class("chair")]):
             if item.rejected is None and len(paths) < ITEMS:
                 paths.append(Path(folder) / f"{item.id}.npz")
                 prepare_shape(item, ShapeSettings(resolution=resolution), paths[-1])

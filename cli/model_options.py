@@ -13,7 +13,7 @@ from voncli.options import all_of
 from voncli.settings import FiniteRange, FolderType, folder_option
 
 if TYPE_CHECKING:
-    from vondata.io.fs import RemoteFolder
+    from vondata.io.fs import DataFolder
     from vonmodel.inference.sampling import SamplingOptions
     from vonmodel.inference.session import ModelSession
     from vonmodel.run_folder import RunFolder
@@ -133,7 +133,7 @@ def chosen_run(options: Mapping[str, Any], *, builtin_instead: bool = False) -> 
     from vonmodel.builtin import builtin_name, unpack_builtin
     from vonmodel.run_folder import RunFolder, RunMissingError, latest_run
 
-    run: Path | RemoteFolder | None = options["run"]
+    run: DataFolder | None = options["run"]
     class_name, runs = options["class_name"], options["runs"]
     if run is not None and class_name is not None:
         raise click.UsageError("--run and --class both name a run: give one of them")
@@ -147,9 +147,9 @@ def chosen_run(options: Mapping[str, Any], *, builtin_instead: bool = False) -> 
         if builtin_instead and not folder.exists and (instead := _builtin_instead(class_name, runs)):
             return instead
         return ChosenRun(folder, folder.path)
-    if isinstance(run, Path):
-        name = builtin_name(run)
-        return ChosenRun(RunFolder(run), run) if name is None else ChosenRun(unpack_builtin(name), Path())
+    if not run.is_remote:
+        name = builtin_name(str(run))
+        return ChosenRun(RunFolder(run.path), run.path) if name is None else ChosenRun(unpack_builtin(name), Path())
     from voncli.output import local_copy
 
     copy = local_copy(run, asked=True, why="")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from vondata.errors import VonError
-    from vondata.io.fs import RemoteFolder
+    from vondata.io.fs import DataFolder
     from vondata.types import Event
     from vonmodel.reports.metrics_page import Row
 import errno
@@ -271,20 +271,18 @@ def _cell(value: float | None) -> str:
 MAX_UNASKED_COPY_BYTES = 1_000_000_000
 
 
-def local_copy(data: Path | RemoteFolder, *, asked: bool, why: str) -> Path | None:
+def local_copy(data: DataFolder, *, asked: bool, why: str) -> Path | None:
     """The dataset itself, or a copy that is brought up to date; None where that would be much and nobody asked.
 
     Args:
-        data: folder of the dataset or its URL.
+        data: the dataset.
         asked: fetch whatever is missing; otherwise at most a gigabyte.
         why: begins the line that says that nothing is copied, and how to insist.
 
     Raises:
         RemoteError: the URL cannot be read.
     """
-    if isinstance(data, Path):
-        return data
-    from vondata.io.mirror import MirrorTooLargeError, mirror
+    from vondata.io.fs import MirrorTooLargeError, mirror
 
     def report(here: int, total: int) -> None:
         note(f"{data}: {here / 1e6:,.1f} of {total / 1e6:,.1f} MB are here")

@@ -14,7 +14,7 @@ from voncli.settings import LOCAL_PATH, FolderType, folder_option
 
 if TYPE_CHECKING:
     from vondata.dataset.shards import ShardedPart
-    from vondata.io.fs import RemoteFolder
+    from vondata.io.fs import DataFolder
     from vondata.pipeline.merge import MergedPart
     from vondata.types import Kind
 
@@ -81,9 +81,7 @@ def _print_merged(datasets: tuple[Path, ...], into: Path, parts: list[MergedPart
     help="Write the shards into this new folder, or behind this URL.",
 )
 @json_option
-def pack(
-    data: Path, output: Path | RemoteFolder, class_names: tuple[str, ...], shard_size: str, as_json: bool
-) -> None:
+def pack(data: Path, output: DataFolder, class_names: tuple[str, ...], shard_size: str, as_json: bool) -> None:
     """Writes the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
     from voncli.output import ProgressReporter
 
@@ -133,7 +131,7 @@ def _as_json(part: ShardedPart) -> dict[str, Any]:
     }
 
 
-def _print_packed(packed: list[ShardedPart], into: Path | RemoteFolder) -> None:
+def _print_packed(packed: list[ShardedPart], into: DataFolder) -> None:
     from voncli.output import print_table
 
     rows = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,8 @@ from voncli.settings import FiniteRange, FolderType, folder_option
 if TYPE_CHECKING:
     from vondata.frames import Axis
     from vondata.images.settings import ImageSettings
-    from vondata.io.fs import RemoteFolder
+    from vondata.io.fs import DataFolder
+    from vondata.io.listing import SourceTree
     from vondata.matching import MatchCount
     from vondata.shapes.distance import Method
     from vondata.shapes.sources import Source
@@ -28,66 +29,33 @@ if TYPE_CHECKING:
 SHOWN_ENTRIES = 8
 
 
-@dataclass(frozen=True)
-class SourceFolder:
-    """A folder with raw meshes or photos.
-
-    Attributes:
-        root: the folder, or the tree that stands for a remote one; absolute, so that ids and resumes do not depend on
-            where the command is run.
-        remote: the remote folder.
-    """
-
-    root: Path
-    remote: RemoteFolder | None = None
-
-    def items_of(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Items found under root, as items of the folder itself."""
-        from vondata.io.listing import remote_items
-
-        return items if self.remote is None else remote_items(items, self.root, self.remote)
-
-    def with_url(self, text: object) -> str:
-        """A text that names root, with the URL of the folder in its place."""
-        return str(text) if self.remote is None else str(text).replace(str(self.root), self.remote.url)
-
-
-def source_folder(
-    folder: Path | RemoteFolder | None, name: str, flag: str, contents: Sequence[str] = ()
-) -> SourceFolder:
-    """The folder given with an option; a remote one is listed.
+def source_tree(folder: DataFolder | None, name: str, flag: str) -> SourceTree:
+    """The files of the folder given with an option; a URL is listed.
 
     Args:
         folder: the option's value.
         name: its name in von.toml, "" where it has none.
         flag: how it is spelt.
-        contents: files of the folder that planning reads.
     """
     if folder is None:
         raise click.UsageError(
             f'{flag}: which folder? Name it, set VON_{name.upper()} or write {name} = "..." under [paths] in von.toml'
         )
-    if isinstance(folder, Path):
-        if not folder.is_dir():
-            raise click.UsageError(f"{flag}: {folder} is not {'a folder' if folder.exists() else 'there'}")
-        return SourceFolder(Path(os.path.abspath(folder)))
-    from vondata.io.files import scratch_folder
     from vondata.io.fs import RemoteError
-    from vondata.io.listing import lay_out
+    from vondata.io.listing import ListedTree, open_tree
 
-    # Named as the folder is, for a folder's name may say the class.
-    scratch = click.get_current_context().with_resource(scratch_folder("listing"))
-    root = Path(os.path.realpath(scratch)) / (folder.url.rpartition("/")[2] or "root")
-    root.mkdir()
+    if not folder.is_remote and not folder.path.is_dir():
+        raise click.UsageError(f"{flag}: {folder} is not {'a folder' if folder.path.exists() else 'there'}")
     try:
-        count = lay_out(folder, root, contents)
+        tree = open_tree(folder)
     except RemoteError as error:
         raise click.UsageError(f"{flag}: {error_text(error)}") from error
-    click.echo(f"{folder}: {count:,} files", err=True)
-    return SourceFolder(root, folder)
+    if isinstance(tree, ListedTree):
+        click.echo(f"{folder}: {len(tree.files):,} files", err=True)
+    return tree
 
 
-def found_items(sources: Sequence[tuple[SourceFolder, Iterator[Item]]], command: PrepareCommand) -> Iterator[Item]:
+def found_items(sources: Sequence[tuple[SourceTree, Iterator[Item]]], command: PrepareCommand) -> Iterator[Item]:
     """The items of all sources, each with its folder, or an error that says what is in a folder instead.
 
     A folder without any of the classes asked for with --class is passed over where another one has some.
@@ -96,30 +64,30 @@ def found_items(sources: Sequence[tuple[SourceFolder, Iterator[Item]]], command:
 
     missing: list[str] = []
     found = False
-    for folder, items in sources:
+    for tree, items in sources:
         try:
-            for item in folder.items_of(items):
+            for item in items:
                 found = True
                 yield item
         except CollectionMissingError as error:
-            missing.append(folder.with_url(f"{error}. {_what_is_in(folder.root)}"))
+            missing.append(f"{error}. {_what_is_in(tree)}")
     if missing and not (found and command.class_names):
         raise click.UsageError(" ".join(missing))
     if not found:
         names = ", ".join(each.name for each in command.classes())
-        inside = " ".join(each.with_url(f"{each.root}: {_what_is_in(each.root)}") for each, _ in sources)
+        inside = " ".join(f"{tree}: {_what_is_in(tree)}" for tree, _ in sources)
         raise click.UsageError(f"nothing was found of the classes {names}. {inside}")
     for message in missing:
         click.echo(f"Passed over: {message}", err=True)
 
 
-def _what_is_in(folder: Path) -> str:
+def _what_is_in(tree: SourceTree) -> str:
     from vondata.types import printable
 
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    entries = list(tree.entries().items())
     if not entries:
-        return f"{folder} is empty."
-    names = [printable(entry.name) + ("/" if entry.is_dir() else "") for entry in entries[:SHOWN_ENTRIES]]
+        return f"{tree} is empty."
+    names = [printable(name) + ("/" if is_folder else "") for name, is_folder in entries[:SHOWN_ENTRIES]]
     more = f" and {len(entries) - SHOWN_ENTRIES:,} more" if len(entries) > SHOWN_ENTRIES else ""
     return f"It holds: {', '.join(names)}{more}."
 
@@ -133,7 +101,7 @@ match_option = option(
 
 
 def match_classes(
-    data: Path | RemoteFolder,
+    data: DataFolder,
     class_names: Iterable[str],
     wanted: bool | None,
     workers: int,
@@ -142,7 +110,7 @@ def match_classes(
     """Matches the photos of these classes; by class, what became of them.
 
     Args:
-        data: folder of the dataset, or its URL: then a copy is matched, and the result sent back.
+        data: the dataset; of one behind a URL a copy is matched, and the result sent back.
         class_names: the classes; one without class file, such as that of stray annotations, is passed over.
         wanted: None matches the classes that have prepared shapes.
         workers: threads that sketch shapes.
@@ -157,7 +125,7 @@ def match_classes(
     from vondata.classes import known_classes
     from vondata.dataset.manifest import ManifestMissingError
     from vondata.dataset.shape_file import ShapeFileError
-    from vondata.matching import EmptyShapeError, NoShapesError, match_photos, match_remote_photos
+    from vondata.matching import EmptyShapeError, NoShapesError, match_photos_at
 
     known = {each.name for each in known_classes()}
     names = [name for name in sorted(known.intersection(class_names)) if wanted or _has_shapes(data, name)]
@@ -167,10 +135,7 @@ def match_classes(
     counts: dict[str, MatchCount] = {}
     for name in names:
         try:
-            if isinstance(data, Path):
-                counts[name] = match_photos(data, name, workers=workers, on_event=on_event)
-            else:
-                counts[name] = match_remote_photos(data, copy, name, workers=workers, on_event=on_event)
+            counts[name] = match_photos_at(data, copy, name, workers=workers, on_event=on_event)
         except (ManifestMissingError, NoShapesError) as error:
             if wanted:
                 raise click.ClickException(f"--match-viewpoints: {error_text(error)}") from error
@@ -182,13 +147,11 @@ def match_classes(
     return counts
 
 
-def _has_shapes(data: Path | RemoteFolder, class_name: str) -> bool:
+def _has_shapes(data: DataFolder, class_name: str) -> bool:
     from vondata.dataset.manifest import manifest_path
     from vondata.io.fs import exists
 
-    if isinstance(data, Path):
-        return manifest_path(data, class_name, "shapes").is_file()
-    return exists((data / class_name / manifest_path(Path(), class_name, "shapes").name).url)
+    return exists(str(data / manifest_path(Path(), class_name, "shapes").as_posix()))
 
 
 AXES = ("x", "-x", "y", "-y", "z", "-z")
@@ -268,7 +231,7 @@ def prepare() -> None:
 @drop_duplicates_option
 @run_options
 def shapenet(
-    shapenet: Path | RemoteFolder | None,
+    shapenet: DataFolder | None,
     resolution: int,
     distance: Method,
     binvox: bool,
@@ -283,10 +246,10 @@ def shapenet(
     if up is not None and front is None and up[-1] != "y":
         raise click.UsageError(f"--up {up}: name the axis of the front too, with --front")
     _check_axes(up or "y", front or "-z")
-    folder = source_folder(shapenet, "shapenet", "--root")
+    tree = source_tree(shapenet, "shapenet", "--root")
     kind: Source = "binvox" if binvox else "mesh"
-    items = shapenet_items(folder.root, command.classes(), source=kind, up=up, front=front)
-    _prepare_shapes(folder, items, command, (resolution, distance, drop_duplicates))
+    items = shapenet_items(tree, command.classes(), source=kind, up=up, front=front)
+    _prepare_shapes(tree, items, command, (resolution, distance, drop_duplicates))
 
 
 def _check_axes(up: Axis, front: Axis) -> None:
@@ -295,14 +258,14 @@ def _check_axes(up: Axis, front: Axis) -> None:
 
 
 def _prepare_shapes(
-    folder: SourceFolder, items: Iterator[Item], command: PrepareCommand, given: tuple[int, Method, bool]
+    tree: SourceTree, items: Iterator[Item], command: PrepareCommand, given: tuple[int, Method, bool]
 ) -> None:
     from vondata.shapes.prepare import ShapeSettings, prepare_shape
     from vondata.shapes.sources import duplicate_review
 
     resolution, distance, drop_duplicates = given
     settings = ShapeSettings(resolution=resolution, distance=distance, drop_duplicates=drop_duplicates)
-    found = found_items([(folder, items)], command)
+    found = found_items([(tree, items)], command)
     run_preparation(command, "shapes", found, prepare_shape, settings, duplicate_review(drop_duplicates))
 
 
@@ -336,7 +299,7 @@ def _prepare_shapes(
 @drop_duplicates_option
 @run_options
 def meshes(
-    root: Path | RemoteFolder,
+    root: DataFolder,
     up: Axis,
     front: Axis,
     resolution: int,
@@ -353,10 +316,10 @@ def meshes(
         raise click.UsageError("--class: name the one class that the meshes of this folder are of")
     _check_axes(up, front)
     (known,) = command.classes()
-    folder = source_folder(root, "", "--root")
+    tree = source_tree(root, "", "--root")
     kind: Source = "binvox" if binvox else "mesh"
-    items = mesh_folder_items(folder.root, known.name, up, front, source=kind, patterns=patterns)
-    _prepare_shapes(folder, items, command, (resolution, distance, drop_duplicates))
+    items = mesh_folder_items(tree, known.name, up, front, source=kind, patterns=patterns)
+    _prepare_shapes(tree, items, command, (resolution, distance, drop_duplicates))
 
 
 @prepare.command(short_help="Prepare the photos of Pix3D, and of any folder.")
@@ -410,9 +373,9 @@ def meshes(
 @match_option
 @run_options
 def images(
-    pix3d: Path | RemoteFolder | None,
-    photos: Path | RemoteFolder | None,
-    renders: Path | RemoteFolder | None,
+    pix3d: DataFolder | None,
+    photos: DataFolder | None,
+    renders: DataFolder | None,
     size: int,
     keep_truncated: bool,
     keep_occluded: bool,
@@ -433,7 +396,7 @@ def images(
     from vondata.images.near_duplicates import review_of
     from vondata.images.prepare import prepare_image
     from vondata.images.settings import ImageSettings
-    from vondata.images.sources import ANNOTATION_FILE, AnnotationFileError, photo_items, pix3d_items
+    from vondata.images.sources import AnnotationFileError, photo_items, pix3d_items
 
     settings = ImageSettings(
         size=size,
@@ -448,16 +411,16 @@ def images(
     if segmenter != "grabcut":
         settings = _with_network(settings, Path(os.path.abspath(segmenter)))
     classes = command.classes()
-    sources: list[tuple[SourceFolder, Iterator[Item]]] = []
+    sources: list[tuple[SourceTree, Iterator[Item]]] = []
     if pix3d is not None:
-        folder = source_folder(pix3d, "pix3d", "--pix3d", [ANNOTATION_FILE])
-        sources.append((folder, pix3d_items(folder.root, classes, settings)))
+        tree = source_tree(pix3d, "pix3d", "--pix3d")
+        sources.append((tree, pix3d_items(tree, classes, settings)))
     if renders is not None:
-        folder = source_folder(renders, "", "--renders", [ANNOTATION_FILE])
-        sources.append((folder, pix3d_items(folder.root, classes, settings)))
+        tree = source_tree(renders, "", "--renders")
+        sources.append((tree, pix3d_items(tree, classes, settings)))
     if photos is not None:
-        folder = source_folder(photos, "photos", "--photos")
-        sources.append((folder, photo_items(folder.root, classes)))
+        tree = source_tree(photos, "photos", "--photos")
+        sources.append((tree, photo_items(tree, classes)))
     try:
         run_preparation(
             command,

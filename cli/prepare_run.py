@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from voncli.output import ProgressReporter
 
     from vondata.classes import ObjectClass
-    from vondata.io.fs import RemoteFolder
+    from vondata.io.fs import DataFolder
     from vondata.matching import MatchCount
     from vondata.pipeline.plan import PrepareOptions
     from vondata.pipeline.run import PreparationResult, Review
@@ -73,7 +73,7 @@ class PrepareCommand:
     """
 
     class_names: tuple[str, ...]
-    data: Path | RemoteFolder
+    data: DataFolder
     options: PrepareOptions
     max_rejected: RejectLimit | None
     report: bool | None
@@ -175,7 +175,7 @@ def job_options(verb: Callable[..., None]) -> Callable[..., None]:
     @json_option
     @functools.wraps(verb)
     def wrapper(
-        data: Path | RemoteFolder,
+        data: DataFolder | Path,
         class_names: tuple[str, ...],
         workers: int | None,
         scheduler: str | None,
@@ -188,12 +188,13 @@ def job_options(verb: Callable[..., None]) -> Callable[..., None]:
         report: bool | None = False,
         **own: Any,
     ) -> None:
+        from vondata.io.fs import DataFolder
         from vondata.pipeline.plan import PrepareOptions
 
         verb(
             command=PrepareCommand(
                 class_names=class_names,
-                data=data,
+                data=DataFolder.at(data),
                 options=PrepareOptions(
                     workers=_worker_count(workers),
                     timeout_s=item_timeout,
@@ -266,22 +267,20 @@ DONE_WITH_REJECTS = 3
 LOG_FILE = "prepare.log"
 
 
-def log_file(data: Path | RemoteFolder) -> Path:
+def log_file(data: DataFolder) -> Path:
     """Where warnings go, and tracebacks of bugs."""
     from vondata.io.files import cache_folder
 
-    return (data / "journal" if isinstance(data, Path) else cache_folder()) / LOG_FILE
+    return (cache_folder() if data.is_remote else data.path / "journal") / LOG_FILE
 
 
-def _manifest(data: Path | RemoteFolder, class_name: str, kind: Kind) -> str:
+def _manifest(data: DataFolder, class_name: str, kind: Kind) -> str:
     from vondata.dataset.manifest import manifest_path
 
-    return str(
-        manifest_path(data, class_name, kind) if isinstance(data, Path) else data / class_name / f"{kind}.parquet"
-    )
+    return str(data / manifest_path(Path(), class_name, kind).as_posix())
 
 
-def result_as_json(result: PreparationResult, data: Path | RemoteFolder, page: Path | None) -> dict[str, Any]:
+def result_as_json(result: PreparationResult, data: DataFolder, page: Path | None) -> dict[str, Any]:
     """The result for machines."""
     return {
         "kind": result.kind,
@@ -304,7 +303,7 @@ def result_as_json(result: PreparationResult, data: Path | RemoteFolder, page: P
     }
 
 
-def print_preparation(result: PreparationResult, data: Path | RemoteFolder, page: Path | None) -> None:
+def print_preparation(result: PreparationResult, data: DataFolder, page: Path | None) -> None:
     """The result for people."""
     from voncli.output import print_table
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from voncli.command import Command, option
 from voncli.output import cli_error
-from voncli.prepare import AXES, found_items, source_folder
+from voncli.prepare import AXES, found_items, source_tree
 from voncli.prepare_run import PrepareCommand, job_options, run_preparation
 from voncli.settings import LOCAL_PATH, FiniteRange, FolderType
 
 if TYPE_CHECKING:
     from vondata.frames import Axis
-    from vondata.io.fs import RemoteFolder
+    from vondata.io.fs import DataFolder
 
 
 @click.command(cls=Command, short_help="Render meshes: images, masks, depth, normals, cameras.")
@@ -140,7 +139,7 @@ if TYPE_CHECKING:
 )
 @job_options
 def render(
-    root: Path | RemoteFolder, layout: str, up: Axis, front: Axis, maps: str, command: PrepareCommand, **look: Any
+    root: DataFolder, layout: str, up: Axis, front: Axis, maps: str, command: PrepareCommand, **look: Any
 ) -> None:
     """Renders the meshes in ROOT: per model a folder of views and a transforms.json, and pix3d.json over all of them.
 
@@ -152,25 +151,24 @@ def render(
     from vondata.render.views import RenderSettings
     from vondata.shapes.sources import mesh_folder_items, shapenet_items
 
-    folder = source_folder(root, "", "ROOT")
+    tree = source_tree(root, "", "ROOT")
     if layout == "meshes":
         if len(command.class_names) != 1:
             raise click.UsageError("--class: name the one class that the meshes of this folder are of")
         if up[-1] == front[-1]:
             raise click.UsageError(f"--up {up} and --front {front} lie on the same axis")
-        items = mesh_folder_items(folder.root, command.classes()[0].name, up, front)
+        items = mesh_folder_items(tree, command.classes()[0].name, up, front)
     else:
-        items = shapenet_items(folder.root, command.classes())
+        items = shapenet_items(tree, command.classes())
     views = RenderSettings(
         elevation_deg=look.pop("elevation"), fov_deg=look.pop("fov"), lighting=look.pop("light"), **look
     )
     settings = RenderedCollection(views, _chosen_maps(maps))
-    assert isinstance(command.data, Path)
     try:
-        run_preparation(command, "renders", found_items([(folder, items)], command), render_item, settings)
+        run_preparation(command, "renders", found_items([(tree, items)], command), render_item, settings)
     finally:
         try:
-            write_pix3d(command.data)
+            write_pix3d(command.data.path)
         except VonError as error:
             raise cli_error(error) from error
 

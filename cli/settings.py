@@ -14,7 +14,7 @@ import click
 from voncli.command import Option, option
 
 if TYPE_CHECKING:
-    from vondata.io.fs import RemoteFolder
+    from vondata.io.fs import DataFolder
 
 
 SETTINGS_FILE = Path("von.toml")
@@ -98,27 +98,37 @@ class FolderType(click.ParamType[Any]):
         self.urls = urls
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A Path, or a RemoteFolder where URLs are used as they are."""
+        """A Path; where URLs are used as they are, a DataFolder."""
         if value == "":  # what an unset variable of a shell leaves; as a path it would be the current folder
             self.fail("nothing is named; . is the current folder", param, ctx)
         if not isinstance(value, str):
             return value
-        if "://" not in value:
-            try:
-                return self._checked(Path(value).expanduser(), param, ctx)
-            except RuntimeError:  # ~name of a user that there is not
-                self.fail(f"{value}: there is no such user's home", param, ctx)
-        from vondata.io.fs import RemoteError, RemoteFolder, folder_of
+        if "://" in value:
+            return self._behind_url(value, param, ctx)
+        try:
+            path = self._checked(Path(value).expanduser(), param, ctx)
+        except RuntimeError:  # ~name of a user that there is not
+            self.fail(f"{value}: there is no such user's home", param, ctx)
+        if self.urls != "used":
+            return path
+        from vondata.io.fs import DataFolder
 
-        folder = folder_of(value)
-        if isinstance(folder, RemoteFolder) and self.urls == "refused":
+        return DataFolder.at(path)
+
+    def _behind_url(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path | DataFolder:
+        from vondata.io.fs import DataFolder, RemoteError
+
+        folder = DataFolder.at(value)
+        if self.urls == "used":
+            return folder
+        if not folder.is_remote:
+            return folder.path
+        if self.urls == "refused":
             self.fail(f"{value} is a URL; only a path of this machine will do here", param, ctx)
-        if isinstance(folder, RemoteFolder) and self.urls == "copied":
-            try:
-                return _copied(folder)
-            except RemoteError as error:
-                self.fail(str(error), param, ctx)
-        return folder
+        try:
+            return _copied(folder)
+        except RemoteError as error:
+            self.fail(str(error), param, ctx)
 
     def _checked(self, path: Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path; a failure where it is too long, a loop of links or has a NUL in it."""
@@ -184,7 +194,7 @@ def folder_option(
     )
 
 
-def _copied(folder: RemoteFolder) -> Path:
+def _copied(folder: DataFolder) -> Path:
     """This machine's copy of a remote dataset, brought up to date."""
     from voncli.output import local_copy
 

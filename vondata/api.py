@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from vondata.classes import ObjectClass, known_classes, load_class
+from vondata.dataset.manifest import manifest_path
 from vondata.errors import VonError
 from vondata.frames import Axis
 from vondata.images.near_duplicates import review_of
 from vondata.images.prepare import prepare_image
 from vondata.images.settings import ImageSettings
 from vondata.images.sources import photo_items, pix3d_items
-from vondata.matching import MatchCount, match_photos
+from vondata.io.fs import DataFolder, FolderLike, mirror
+from vondata.io.listing import open_tree
+from vondata.matching import MatchCount, match_photos_at
 from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import PreparationResult, prepare
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
 from vondata.shapes.sources import duplicate_review, mesh_folder_items, shapenet_items
 from vondata.types import Event, Item
 
-Folder = str | Path
 OnEvent = Callable[[Event], None]
 
 
@@ -47,8 +47,8 @@ class PreparedImages:
 
 
 def prepare_shapes(
-    root: Folder,
-    data: Folder = "data",
+    root: FolderLike,
+    data: FolderLike = "data",
     *,
     layout: Literal["shapenet", "meshes"] = "shapenet",
     class_names: Sequence[str] = (),
@@ -63,8 +63,8 @@ def prepare_shapes(
     """Prepares meshes: surface, solid and distance on a grid, a row for each; what is done is not done again.
 
     Args:
-        root: a ShapeNetCore tree, or a folder of OBJ, OFF, PLY, STL or GLB files.
-        data: the dataset's folder.
+        root: a ShapeNetCore tree, or a folder of OBJ, OFF, PLY, STL or GLB files; a path or URL.
+        data: the dataset's folder or URL.
         layout: whether `root` holds a folder per synset, or meshes of the one class named.
         class_names: classes to prepare; all known ones where empty.
         settings: resolution and method of the distances.
@@ -81,7 +81,7 @@ def prepare_shapes(
         CollectionMissingError: `root` is no folder, or holds nothing of the kind.
         DatasetBusyError, DataFolderError: see `vondata.pipeline.run.prepare`.
     """
-    classes, source = _classes(class_names), Path(os.path.abspath(root))
+    classes, source = _classes(class_names), open_tree(root)
     kind: Literal["binvox", "mesh"] = "binvox" if binvox else "mesh"
     if layout == "shapenet":
         items = shapenet_items(source, classes, source=kind, up=up, front=front)
@@ -92,16 +92,14 @@ def prepare_shapes(
         raise SourceError("a folder of meshes is of one class: name it in class_names")
     settings = settings or ShapeSettings()
     review = duplicate_review(settings.drop_duplicates)
-    return prepare(
-        "shapes", items, prepare_shape, settings, Path(data), options or PrepareOptions(), on_event, review
-    )
+    return prepare("shapes", items, prepare_shape, settings, data, options or PrepareOptions(), on_event, review)
 
 
 def prepare_images(
-    data: Folder = "data",
+    data: FolderLike = "data",
     *,
-    pix3d: Folder | None = None,
-    photos: Folder | None = None,
+    pix3d: FolderLike | None = None,
+    photos: FolderLike | None = None,
     class_names: Sequence[str] = (),
     settings: ImageSettings | None = None,
     match_viewpoints: bool = True,
@@ -111,7 +109,7 @@ def prepare_images(
     """Prepares photos: cut-outs with mask and viewpoint, a row for each; what is done is not done again.
 
     Args:
-        data: the dataset's folder.
+        data: the dataset's folder or URL.
         pix3d: a folder in Pix3D's layout, with annotations.
         photos: a folder of photos for each class, without any.
         class_names: classes to prepare; all known ones where empty.
@@ -130,17 +128,19 @@ def prepare_images(
     classes, settings, options = _classes(class_names), settings or ImageSettings(), options or PrepareOptions()
     sources: list[Iterator[Item]] = []
     if pix3d is not None:
-        sources.append(pix3d_items(Path(os.path.abspath(pix3d)), classes, settings))
+        sources.append(pix3d_items(open_tree(pix3d), classes, settings))
     if photos is not None:
-        sources.append(photo_items(Path(os.path.abspath(photos)), classes))
+        sources.append(photo_items(open_tree(photos), classes))
     items = itertools.chain.from_iterable(sources)
-    folder = Path(data)
+    folder = DataFolder.at(data)
     result = prepare("images", items, prepare_image, settings, folder, options, on_event, review_of(settings))
-    with_shapes = [name for name in result.classes if (folder / name / "shapes.parquet").is_file()]
+    if not match_viewpoints:
+        return PreparedImages(result, {})
+    copy, tell = mirror(folder), on_event or _ignore
     matched = {
-        name: match_photos(folder, name, workers=options.workers or 1, on_event=on_event or _ignore)
-        for name in with_shapes
-        if match_viewpoints
+        name: match_photos_at(folder, copy, name, workers=options.workers or 1, on_event=tell)
+        for name in result.classes
+        if manifest_path(copy, name, "shapes").is_file()
     }
     return PreparedImages(result, matched)
 

@@ -23,8 +23,7 @@ import numpy.typing as npt
 import torch
 
 from vondata.errors import VonError
-from vondata.io.fs import folder_of
-from vondata.io.mirror import mirror
+from vondata.io.fs import DataFolder, mirror
 from vonmodel.builtin import builtin_name, unpack_builtin
 from vonmodel.config import ModelConfig
 from vonmodel.inference.export import ExportSettings, FileFormat, write_shape_files
@@ -135,8 +134,7 @@ def load_run(
     elif run is None:
         path = latest_run(Path(runs)).path
     else:
-        folder = folder_of(str(run)) if isinstance(run, str) else run
-        path = folder if isinstance(folder, Path) else mirror(folder)
+        path = mirror(DataFolder.at(run))
     return TrainedModel(ModelSession(open_model(path, data=Path(data), checkpoint=checkpoint, device=device)))
 
 

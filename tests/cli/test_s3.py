@@ -12,8 +12,7 @@ from voncli.main import main
 
 from vondata.dataset.manifest import read_manifest
 from vondata.io import fs as remote
-from vondata.io.fs import RemoteFolder, file_system
-from vondata.io.mirror import mirror
+from vondata.io.fs import DataFolder, file_system, mirror
 
 TINY = {
     "model.resolution": 32,
@@ -47,7 +46,7 @@ def test_training_scores_and_shards_through_a_url(
         *("--size", 64, *common),
     )
     matched = photos["viewpoints"]["chair"]["matched"]
-    rows = read_manifest(mirror(RemoteFolder(data)), "chair", "images")
+    rows = read_manifest(mirror(DataFolder.at(data)), "chair", "images")
     assert (rows["viewpoint_origin"] == "matched").sum() == matched > 0
     assert Path(photos["report"]).is_file()
 

@@ -16,7 +16,7 @@ from vondata.dataset.manifest import SPLIT_SHARES, SUFFIX, manifest_path, output
 from vondata.dataset.metadata import FILE_NAME
 from vondata.errors import VonError
 from vondata.io.files import FileSlice, ReadableFile, atomic_path
-from vondata.io.fs import RemoteFolder, delivered, file_system, store_errors
+from vondata.io.fs import DataFolder, FolderLike, delivered
 from vondata.types import Event, Kind, file_safe
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class ShardedPart:
 
 def write_shards(
     data: Path,
-    into: Path | RemoteFolder,
+    into: FolderLike,
     parts: list[tuple[str, Kind]],
     *,
     shard_bytes: int,
@@ -158,7 +158,10 @@ def write_shards(
     Raises:
         ShardError: the folder is not empty, or an output is missing.
     """
-    _check_empty(into)
+    folder = DataFolder.at(into)
+    if folder.is_taken:
+        hint = "name a new folder, so that no old shard is taken for a new one"
+        raise ShardTargetError(f"{into} is not empty", hint=hint)
     done = 0
     packed = []
     for class_name, kind in parts:
@@ -172,17 +175,17 @@ def write_shards(
             ids = sorted(rows["id"], key=lambda id: hashlib.sha256(id.encode("utf-8")).digest())
             by_id = dict(zip(rows["id"], rows.to_dict("records"), strict=True))
             samples = ((id, _plain(by_id[id]), files[id]) for id in ids)
-            for entry in _write_shards(f"{into}/{class_name}", f"{kind}-{split}", samples, part, shard_bytes):
+            for entry in _write_shards(str(folder / class_name), f"{kind}-{split}", samples, part, shard_bytes):
                 index.append(entry)
                 done += 1
                 if on_event is not None:
                     on_event(Event("packing", done))
-        _write_index(str(_below(into, index_path(Path(), class_name, kind))), index)
+        _write_index(str(folder / index_path(Path(), class_name, kind).as_posix()), index)
         for table in (path := manifest_path(data, class_name, kind), path.with_suffix(".csv")):
             if table.is_file():  # Parquet always is
-                _copy(table, _below(into, table.relative_to(data)))
+                _copy(table, str(folder / table.relative_to(data).as_posix()))
     if (data / FILE_NAME).is_file():  # last: it marks a complete dataset
-        _copy(data / FILE_NAME, _below(into, Path(FILE_NAME)))
+        _copy(data / FILE_NAME, str(folder / FILE_NAME))
     return packed
 
 
@@ -248,10 +251,6 @@ def _copy(source: Path, place: str) -> None:
         temporary.write_bytes(source.read_bytes())
 
 
-def _below(into: Path | RemoteFolder, relative: Path) -> str:
-    return f"{into}/{relative.as_posix()}"
-
-
 def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
     """A row of the manifest as JSON values, empty ones left out."""
     import numpy as np
@@ -259,15 +258,3 @@ def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
 
     values = {str(name): value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
     return {name: value for name, value in values.items() if not pd.isna(value)}
-
-
-def _check_empty(into: Path | RemoteFolder) -> None:
-    if isinstance(into, Path):
-        taken = into.exists() and (not into.is_dir() or any(into.iterdir()))
-    else:
-        system, path = file_system(into.url)
-        with store_errors(into):
-            taken = bool(system.exists(path) and system.ls(path, detail=False))
-    if taken:
-        hint = "name a new folder, so that no old shard is taken for a new one"
-        raise ShardTargetError(f"{into} is not empty", hint=hint)

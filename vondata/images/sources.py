@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from vondata.errors import VonError
 from vondata.images.photo_files import describe_bytes, photo_format
 from vondata.images.pix3d_camera import Viewpoint, ViewpointError, viewpoint_of_pix3d
 from vondata.images.settings import ImageSettings
-from vondata.io.listing import CollectionMissingError, relative_id, walk_files, why_not_usable
+from vondata.io.listing import TOP, CollectionMissingError, SourceTree, relative_id
 from vondata.types import Item, file_safe, printable
 
 # Names under which a file is taken for a photo whatever its bytes are: a row says why it cannot be used.
@@ -30,80 +29,80 @@ PHOTO_SUFFIXES = (
 START_BYTES = 64
 
 
-def photo_items(root: Path, classes: Sequence[ObjectClass]) -> Iterator[Item]:
+def photo_items(tree: SourceTree, classes: Sequence[ObjectClass]) -> Iterator[Item]:
     """The files anywhere under `<root>/<class>`, one item each; those that are no photos are rejected items.
 
     Hidden files and folders are left out, linked folders are not followed. A root without folders of classes is taken
     for the folder of one class: the only one asked for, or the one of its name.
 
     Args:
-        root: the folder with the photos.
+        tree: of the folder with the photos.
         classes: the classes to take; one without a folder has no items.
 
     Yields:
         items in order of class and path.
 
     Raises:
-        CollectionMissingError: root is no folder, holds none of the classes, or holds no photo.
+        CollectionMissingError: it is no folder, holds none of the classes, or holds no photo.
     """
-    if not root.is_dir():
+    if not tree.is_folder():
         raise CollectionMissingError(
-            f"{root} is not a folder: give the folder that holds a folder of photos per class"
+            f"{tree} is not a folder: give the folder that holds a folder of photos per class"
         )
-    folders = _class_folders(root, classes)
+    folders = _class_folders(tree, classes)
     if not folders:
         names = ", ".join(each.name for each in classes)
         raise CollectionMissingError(
-            f"{root} holds none of the folders {names}; if all of its photos are of one class, name that class"
+            f"{tree} holds none of the folders {names}; if all of its photos are of one class, name that class"
         )
     found = False
     for name, folder in folders.items():
-        for item in _folder_items(folder, name, f"photos {printable(str(root))}"):
+        for item in _folder_items(tree, folder, name):
             found = True
             yield item
     if not found:
-        raise CollectionMissingError(f"{root} holds no photo in {', '.join(str(each) for each in folders.values())}")
+        raise CollectionMissingError(f"{tree} holds no photo in {', '.join(map(tree.place, folders.values()))}")
 
 
-def _class_folders(root: Path, classes: Sequence[ObjectClass]) -> dict[str, Path]:
-    present = {each.name: root / each.name for each in classes if (root / each.name).is_dir()}
+def _class_folders(tree: SourceTree, classes: Sequence[ObjectClass]) -> dict[str, PurePosixPath]:
+    present = {each.name: TOP / each.name for each in classes if tree.is_folder(TOP / each.name)}
     # Where folders carry classes' names, the photos beside or below them are not of the class asked for.
-    if present or any((root / each.name).is_dir() for each in known_classes()):
+    if present or any(tree.is_folder(TOP / each.name) for each in known_classes()):
         return present
-    flat = classes if len(classes) == 1 else [each for each in classes if each.name == root.resolve().name]
-    return {each.name: root for each in flat}
+    flat = classes if len(classes) == 1 else [each for each in classes if each.name == tree.name]
+    return {each.name: TOP for each in flat}
 
 
-def _folder_items(folder: Path, class_name: str, collection: str) -> Iterator[Item]:
-    def item(path: Path, verdict: tuple[str, str] | None) -> Item:
+def _folder_items(tree: SourceTree, folder: PurePosixPath, class_name: str) -> Iterator[Item]:
+    collection = f"photos {printable(str(tree))}"
+
+    def item(file: PurePosixPath, verdict: tuple[str, str] | None) -> Item:
+        files = (file,) if verdict is None else ()  # what is outside of the folder is not even hashed
         return Item(
-            id=relative_id(path.relative_to(folder)),
+            id=relative_id(file.relative_to(folder)),
             class_name=class_name,
-            source=printable(str(path)),
-            inputs=(str(path),) if verdict is None else (),  # what is outside of the folder is not even hashed
+            source=printable(tree.place(file)),
+            inputs=tuple(map(tree.place, files)),
             rejected=verdict,
             collection=collection,
+            versions=tree.versions(*files),
         )
 
-    unreadable = list[OSError]()
-    for path in walk_files(folder, PHOTO_SUFFIXES, unreadable):
-        yield item(path, _why_not_photo(path, folder))
-    for error in unreadable:
-        yield item(Path(os.fsdecode(error.filename)), ("source_unreadable", printable(str(error))))
+    unreadable = list[tuple[PurePosixPath, str]]()
+    for file in tree.walk(folder, PHOTO_SUFFIXES, unreadable):
+        yield item(file, _why_not_photo(tree, file, folder))
+    for file, why in unreadable:
+        yield item(file, ("source_unreadable", printable(why)))
 
 
-def _why_not_photo(path: Path, folder: Path) -> tuple[str, str] | None:
+def _why_not_photo(tree: SourceTree, file: PurePosixPath, folder: PurePosixPath) -> tuple[str, str] | None:
     """Reason and detail for which a path is not even tried; None for what may be a photo."""
-    verdict = why_not_usable(path, folder)
-    if verdict is not None or path.suffix.lower() in PHOTO_SUFFIXES:
+    verdict = tree.why_not_usable(file, folder)
+    if verdict is not None or file.suffix.lower() in PHOTO_SUFFIXES:
         return verdict
-    try:
-        with path.open("rb") as file:
-            start = file.read(START_BYTES)
-    except OSError:
-        return None  # whose work says why, and is done again by the next run
-    # The listing of a URL is laid out as files without content: those are tried.
-    if photo_format(start) is not None or (start and not start.strip(b"\0")):
+    start = tree.start(file, START_BYTES)
+    # What cannot be read, or lost its content to a disk and begins with zeros, is tried: its work says what is wrong.
+    if start is None or photo_format(start) is not None or (start and not start.strip(b"\0")):
         return None
     return "not_a_photo", describe_bytes(start) if start else "the file is empty"
 
@@ -122,14 +121,14 @@ class _BadEntryError(VonError):
     """A field of an entry is missing or makes no sense; the message says which."""
 
 
-def pix3d_items(root: Path, classes: Sequence[ObjectClass], settings: ImageSettings) -> Iterator[Item]:
+def pix3d_items(tree: SourceTree, classes: Sequence[ObjectClass], settings: ImageSettings) -> Iterator[Item]:
     """The photos of these classes in a folder with Pix3D's layout, one item per entry of `pix3d.json`.
 
     Entries whose category no class has, and entries without one, are rejected rows of a class called `unknown`; they
     are left out when only some of the known classes are asked for.
 
     Args:
-        root: the folder that holds `pix3d.json`, `img/` and `mask/`.
+        tree: of the folder that holds `pix3d.json`, `img/` and `mask/`.
         classes: the classes to take.
         settings: which truncated, occluded and tilted photos are taken.
 
@@ -137,13 +136,13 @@ def pix3d_items(root: Path, classes: Sequence[ObjectClass], settings: ImageSetti
         items in the order of the file; rejected ones for entries that are wrong or not wanted.
 
     Raises:
-        CollectionMissingError: root holds no `pix3d.json`.
+        CollectionMissingError: it holds no `pix3d.json`.
         AnnotationFileError: it is too large, is no JSON or holds something other than a list.
     """
     wanted = {each.pix3d_category: each.name for each in classes}
     everything = {each.name for each in known_classes()} <= {each.name for each in classes}
-    reader = _Reader(root, settings, f"pix3d {printable(str(root))}")
-    for entry in _read_entries(root):
+    reader = _Reader(tree, settings, f"pix3d {printable(str(tree))}")
+    for entry in _read_entries(tree):
         category = entry.get("category") if isinstance(entry, dict) else None
         class_name = wanted.get(category) if isinstance(category, str) else None
         if class_name is not None:
@@ -152,18 +151,19 @@ def pix3d_items(root: Path, classes: Sequence[ObjectClass], settings: ImageSetti
             yield reader.stray(entry, category)
 
 
-def _read_entries(root: Path) -> list[Any]:
-    path = root / ANNOTATION_FILE
+def _read_entries(tree: SourceTree) -> list[Any]:
+    file = TOP / ANNOTATION_FILE
+    path = tree.place(file)
     try:
-        size = path.stat().st_size
+        size = tree.size(file)
         if size > MAX_ANNOTATION_BYTES:
             raise AnnotationFileError(
                 f"{path} has {size / 2**20:,.0f} MB, more than the {MAX_ANNOTATION_BYTES >> 20} that are read; "
                 "split the collection into several folders"
             )
-        entries = json.loads(path.read_bytes())
+        entries = json.loads(tree.read(file))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise CollectionMissingError(f"{root} holds no {ANNOTATION_FILE}: give the folder Pix3D lies in") from error
+        raise CollectionMissingError(f"{tree} holds no {ANNOTATION_FILE}: give the folder Pix3D lies in") from error
     except OSError as error:
         raise AnnotationFileError(f"{path} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
@@ -179,7 +179,7 @@ def _read_entries(root: Path) -> list[Any]:
 class _Reader:
     """Turns entries into items."""
 
-    root: Path
+    tree: SourceTree
     settings: ImageSettings
     collection: str
 
@@ -189,7 +189,8 @@ class _Reader:
         try:
             if verdict := self._why_not_readable(entry):
                 return replace(item, rejected=verdict)
-            item = replace(item, inputs=(str(self.root / entry["img"]), str(self.root / entry["mask"])))
+            files = [PurePosixPath(entry[field]) for field in ("img", "mask")]
+            item = replace(item, inputs=tuple(map(self.tree.place, files)), versions=self.tree.versions(*files))
             if verdict := self._why_not_wanted(entry):
                 return replace(item, rejected=verdict)
             viewpoint = _viewpoint(entry)
@@ -218,7 +219,7 @@ class _Reader:
             path = _relative_path(entry, field)
             if path is None:
                 return "outside_root", f"{field} names {_shown(entry[field])}"
-            if verdict := why_not_usable(self.root / path, self.root):
+            if verdict := self.tree.why_not_usable(path):
                 reason, detail = verdict
                 return (missing if reason == "source_missing" else reason), f"{field}: {detail}"
         return None
@@ -239,8 +240,8 @@ class _Reader:
     def _source_of(self, entry: Mapping[str, Any]) -> str:
         named = entry.get("img")
         if not isinstance(named, str):
-            return printable(str(self.root / ANNOTATION_FILE))
-        return printable(str(self.root / named.encode("utf-8", "backslashreplace").decode()))
+            return printable(self.tree.place(TOP / ANNOTATION_FILE))
+        return printable(self.tree.place(PurePosixPath(named.encode("utf-8", "backslashreplace").decode())))
 
 
 def _id_of(entry: Mapping[str, Any]) -> str:

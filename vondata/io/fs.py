@@ -1,20 +1,25 @@
-"""Remote files and folders, s3://bucket/key or any other URL of fsspec: opened, fetched, sent and removed."""
+"""Folders of this machine and behind URLs of fsspec, such as s3://bucket/key: listed, fetched, sent and mirrored.
+
+Paths of this machine are read through `os` and not through fsspec's local file system.
+"""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
+import os
 import posixpath
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from vondata.errors import VonError
-from vondata.io.files import ScratchError, scratch_errors, scratch_folder
+from vondata.io.files import ScratchError, cache_folder, scratch_errors, scratch_folder
 from vondata.types import Item, Rejected
 
 MAX_INPUT_BYTES = 2 << 30  # of one input file; a larger one is no mesh or photo
@@ -24,6 +29,12 @@ EXTRAS = {
     "s3a": "visual-object-networks[s3]",
     "hf": "visual-object-networks[hub]",
 }
+# Keys of fsspec's file information that change with the content: of S3, Google, Azure, HTTP and others.
+TAGS = ("ETag", "etag", "md5Hash", "checksum", "LastModified", "mtime", "created")
+YEAR_OF_NS = 365 * 24 * 3600 * 10**9
+NOT_COPIED = ("journal", "report")  # of a dataset: used by preparation alone, or made from the copy
+KEPT = ("sketches.npz",)  # made from the copy and kept beside it
+BATCH_FILES = 512  # fetched in one call
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -54,16 +65,96 @@ class StoreError(RemoteError, OSError):
 
 
 @dataclass(frozen=True)
-class RemoteFolder:
-    """A folder at a URL, such as s3://bucket/data; see `folder_of`."""
+class FileInfo:
+    """What a store lists of a file.
 
-    url: str
+    Attributes:
+        size: in bytes.
+        tag: a 54-bit hash of its version, as far as the store reports one.
+    """
+
+    size: int
+    tag: int
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """A folder of this machine, or one behind a URL such as s3://bucket/data; see `DataFolder.at`.
+
+    Attributes:
+        place: the path or the URL, without a slash at its end.
+    """
+
+    place: str
+
+    @classmethod
+    def at(cls, place: FolderLike) -> DataFolder:
+        """The folder at a path or URL; file:// is a path."""
+        if isinstance(place, DataFolder):
+            return place
+        text = os.fspath(place)
+        if is_url(text) and not text.lower().startswith("file://"):
+            return cls(text.rstrip("/"))
+        return cls(str(Path(text[len("file://") :] if is_url(text) else text)))
 
     def __str__(self) -> str:
-        return self.url
+        return self.place
 
-    def __truediv__(self, name: str) -> RemoteFolder:
-        return RemoteFolder(f"{self.url}/{name}")
+    def __truediv__(self, name: str) -> DataFolder:
+        return DataFolder(f"{self.place}/{name}" if self.is_remote else os.path.join(self.place, name))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is behind a URL."""
+        return is_url(self.place)
+
+    @property
+    def path(self) -> Path:
+        """The path of a folder of this machine.
+
+        Raises:
+            RemoteError: it is behind a URL.
+        """
+        if self.is_remote:
+            raise RemoteError(f"{self} is a URL; only a path of this machine will do here")
+        return Path(self.place)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether there is anything: a file, or a folder that is not empty.
+
+        Raises:
+            OSError: it cannot be listed.
+        """
+        if not self.is_remote:
+            return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        system, path = file_system(self.place)
+        with store_errors(self):
+            return bool(system.exists(path) and system.ls(path, detail=False))
+
+    def listing(self) -> dict[str, FileInfo]:
+        """All files under a folder behind a URL, by their path below it, in one request for many of them.
+
+        Raises:
+            RemoteError: it cannot be listed.
+        """
+        system, top = file_system(self.place)
+        top = top.rstrip("/")
+        try:
+            with store_errors(self):
+                found: dict[str, Any] = system.find(top, detail=True)
+        except StoreError:
+            raise
+        except OSError as error:
+            raise RemoteError(f"{self} cannot be listed: {error or type(error).__name__}") from error
+        return {
+            name.removeprefix(top).removeprefix("/"): FileInfo(int(info.get("size") or 0), _tag_of(info))
+            for name, info in found.items()
+        }
+
+
+FolderLike = DataFolder | str | os.PathLike[str]
+"""What the public functions take for a folder, and make a `DataFolder` of."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +182,6 @@ class RemoteFile:
 def is_url(place: str) -> bool:
     """Whether this is a URL, not a path."""
     return _URL.match(place) is not None
-
-
-def folder_of(place: str) -> Path | RemoteFolder:
-    """A path or file:// URL as Path, any other URL as RemoteFolder."""
-    if not is_url(place):
-        return Path(place)
-    if place.startswith("file://"):
-        return Path(place.removeprefix("file://"))
-    return RemoteFolder(place.rstrip("/"))
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -258,3 +340,100 @@ def delivered(output: str) -> Iterator[Path]:
         with scratch_errors():
             yield path
         deliver(path, output)
+
+
+def _tag_of(info: Mapping[str, Any]) -> int:
+    known = [str(info[tag]) for tag in TAGS if info.get(tag)]
+    # Only the first key counts: a content tag stays the same when the collection is copied elsewhere.
+    digest = hashlib.blake2b(repr(known[:1]).encode("utf-8", "surrogateescape"), digest_size=8)
+    return int.from_bytes(digest.digest(), "big") >> 10
+
+
+class MirrorTooLargeError(RemoteError):
+    """More bytes would have to be fetched than allowed."""
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A remote file and the path of its copy."""
+
+    remote: str
+    path: Path
+    size: int
+    time_ns: int
+
+    @property
+    def is_current(self) -> bool:
+        try:
+            state = self.path.stat()
+        except OSError:
+            return False
+        return (state.st_size, state.st_mtime_ns) == (self.size, self.time_ns)
+
+
+def mirror(
+    folder: DataFolder, tell: Callable[[int, int], None] | None = None, *, max_bytes: int | None = None
+) -> Path:
+    """Updates this machine's copy of a dataset, of which only changed files are fetched.
+
+    Args:
+        folder: the dataset.
+        tell: called with the bytes fetched so far, and all bytes.
+        max_bytes: at most this many are fetched; None for any number.
+
+    Returns:
+        the copy, below `cache_folder()`; the folder itself where it is on this machine.
+
+    Raises:
+        RemoteError: the URL cannot be used, or holds no dataset.
+        MirrorTooLargeError: more would have to be fetched; nothing is.
+    """
+    if not folder.is_remote:
+        return folder.path
+    system, top = file_system(folder.place)
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", folder.place)[-60:].strip("-")
+    root = cache_folder() / "datasets" / f"{name}-{hashlib.sha256(folder.place.encode()).hexdigest()[:8]}"
+    copies = [
+        _Copy(f"{top.rstrip('/')}/{relative}", root / relative, info.size, YEAR_OF_NS + info.tag)
+        for relative, info in folder.listing().items()
+        if _is_wanted(relative)
+    ]
+    if not copies:
+        raise RemoteError(f"{folder} holds no dataset; check the name of the bucket and of the folder in it")
+    missing = [copy for copy in copies if not copy.is_current]
+    total = sum(copy.size for copy in copies)
+    here = total - sum(copy.size for copy in missing)
+    if max_bytes is not None and total - here > max_bytes:
+        raise MirrorTooLargeError(f"{folder}: {(total - here) / 1e9:,.1f} GB would have to be fetched")
+    _remove_others(root, {copy.path for copy in copies})
+    for start in range(0, len(missing), BATCH_FILES):
+        batch = missing[start : start + BATCH_FILES]
+        _fetch(system, batch)
+        here += sum(copy.size for copy in batch)
+        if tell is not None:
+            tell(here, total)
+    return root
+
+
+def _is_wanted(relative: str) -> bool:
+    parts = relative.split("/")
+    return parts[0] not in NOT_COPIED and all(part not in {"", ".", ".."} for part in parts)
+
+
+def _fetch(system: Any, copies: list[_Copy]) -> None:
+    for copy in copies:
+        copy.path.parent.mkdir(parents=True, exist_ok=True)
+    # The file time marks a complete copy, so an interrupted one is fetched again.
+    with store_errors(copies[0].remote):
+        system.get([copy.remote for copy in copies], [str(copy.path) for copy in copies])
+    for copy in copies:
+        os.utime(copy.path, ns=(copy.time_ns, copy.time_ns))
+
+
+def _remove_others(root: Path, wanted: set[Path]) -> None:
+    for parent, _, names in os.walk(root):
+        if Path(parent).relative_to(root).parts[:1] in {(each,) for each in NOT_COPIED}:
+            continue
+        for name in names:
+            if (path := Path(parent, name)) not in wanted and name not in KEPT:
+                path.unlink()

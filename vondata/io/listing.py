@@ -1,154 +1,267 @@
-"""Listings of collections: files of a folder in a stable order, and a URL's listing as a tree of empty files."""
+"""Files of a collection: those of a folder in a stable order, or those that the listing of a URL names."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from vondata.errors import VonError
-from vondata.io.fs import RemoteError, RemoteFolder, StoreError, fetch, file_system, store_errors
-from vondata.types import Item, file_safe, printable
+from vondata.io.fs import YEAR_OF_NS, DataFolder, FolderLike, RemoteError, RemoteFile
+from vondata.types import file_safe, printable
+
+TOP = PurePosixPath()
+
+logger = logging.getLogger(__name__)
 
 
 class CollectionMissingError(VonError, FileNotFoundError):
     """The folder of a collection does not exist, or holds nothing of the collection's layout."""
 
 
-def walk_files(folder: Path, suffixes: Collection[str], unreadable: list[OSError]) -> Iterator[Path]:
-    """All files under a folder, ordered by path, and empty folders whose name has the suffix of a file.
+class SourceTree(ABC):
+    """The folder of a collection and the files under it, which are named by their path below it.
 
-    Hidden files and folders are left out and linked folders are not followed.
-
-    Args:
-        folder: to search.
-        suffixes: of files, in lower case; an empty folder with one of them is found like a file, to be rejected.
-        unreadable: gets the errors of folders that cannot be listed.
+    Attributes:
+        folder: absolute, so that ids and resumes do not depend on where a command is run.
+        name: of the folder, which may be that of a class.
     """
-    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
-        if not folders and not names and Path(parent).suffix.lower() in suffixes:
-            yield Path(parent)
+
+    def __init__(self, folder: DataFolder, name: str) -> None:
+        self.folder, self.name = folder, name
+        self._prefix = f"{folder.place.rstrip('/')}/"
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def place(self, file: PurePosixPath) -> str:
+        """The path or URL of a file or folder."""
+        if file == TOP:
+            return self.folder.place
+        return str(file) if file.is_absolute() else f"{self._prefix}{file}"
+
+    @abstractmethod
+    def is_folder(self, file: PurePosixPath = TOP) -> bool:
+        """Whether there is a folder of this name."""
+
+    @abstractmethod
+    def entries(self, folder: PurePosixPath = TOP) -> dict[str, bool]:
+        """The names in a folder, in order, and of each whether it is a folder."""
+
+    @abstractmethod
+    def walk(
+        self, top: PurePosixPath, suffixes: Collection[str], unreadable: list[tuple[PurePosixPath, str]]
+    ) -> Iterator[PurePosixPath]:
+        """All files under a folder, ordered by path, and empty folders whose name has the suffix of a file.
+
+        Hidden files and folders are left out and linked folders are not followed.
+
+        Args:
+            top: the folder to search.
+            suffixes: of files, in lower case; an empty folder with one of them is found like a file, to be rejected.
+            unreadable: gets the folders that cannot be listed, and why.
+        """
+
+    @abstractmethod
+    def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> tuple[str, str] | None:
+        """Reason and detail of a path that must not or cannot be read; None for a regular file inside of `top`."""
+
+    @abstractmethod
+    def versions(self, *files: PurePosixPath) -> tuple[str, ...]:
+        """Size and content tag of files from the listing of a URL; empty for files of this machine."""
+
+    @abstractmethod
+    def size(self, file: PurePosixPath) -> int:
+        """Bytes of a file.
+
+        Raises:
+            OSError: there is none.
+        """
+
+    @abstractmethod
+    def read(self, file: PurePosixPath) -> bytes:
+        """The content of a file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+
+    @abstractmethod
+    def start(self, file: PurePosixPath, count: int) -> bytes | None:
+        """The first bytes of a file; None where that cannot be read, or would be a request to a store.
+
+        Whose first bytes are unknown is tried; its work says why it cannot be read.
+        """
 
 
-def relative_id(relative: Path) -> str:
+class FolderTree(SourceTree):
+    """A folder of this machine."""
+
+    def __init__(self, folder: DataFolder) -> None:
+        super().__init__(DataFolder(os.path.abspath(folder.path)), folder.path.resolve().name)
+
+    def is_folder(self, file: PurePosixPath = TOP) -> bool:
+        """Whether it is one, or a link to one."""
+        return os.path.isdir(self.place(file))
+
+    def entries(self, folder: PurePosixPath = TOP) -> dict[str, bool]:
+        """The names in a folder, in order, and of each whether it is a folder."""
+        found = sorted(os.scandir(self.place(folder)), key=lambda entry: entry.name)
+        return {each.name: each.is_dir() for each in found}
+
+    def walk(
+        self, top: PurePosixPath, suffixes: Collection[str], unreadable: list[tuple[PurePosixPath, str]]
+    ) -> Iterator[PurePosixPath]:
+        """See `SourceTree.walk`."""
+
+        def note(error: OSError) -> None:
+            unreadable.append((self._below(os.fsdecode(error.filename)), str(error)))
+
+        for parent, folders, names in os.walk(self.place(top), onerror=note):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            below = self._below(parent)
+            yield from (below / name for name in sorted(names) if not name.startswith("."))
+            if not folders and not names and below.suffix.lower() in suffixes:
+                yield below
+
+    def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> tuple[str, str] | None:
+        """Links are resolved first: a link that leads out of `top` is treated as a path outside of it."""
+        path = self.place(file)
+        try:
+            target = Path(os.path.realpath(path))
+            if not target.is_relative_to(os.path.realpath(self.place(top))):
+                return "outside_root", f"it leads to {printable(str(target))}"
+            if not target.exists():
+                return "source_missing", f"{printable(path)} is not there"
+            if not target.is_file():
+                return "source_unreadable", f"{printable(path)} is not a regular file"
+        except (OSError, ValueError) as error:  # ValueError: a NUL in a path from an annotation
+            return "source_unreadable", f"{printable(path)!r} is no usable path: {error}"
+        return None
+
+    def versions(self, *files: PurePosixPath) -> tuple[str, ...]:
+        """None: sizes and times are read when they are compared."""
+        return ()
+
+    def size(self, file: PurePosixPath) -> int:
+        """Bytes of a file."""
+        return os.stat(self.place(file)).st_size
+
+    def read(self, file: PurePosixPath) -> bytes:
+        """The content of a file."""
+        return Path(self.place(file)).read_bytes()
+
+    def start(self, file: PurePosixPath, count: int) -> bytes | None:
+        """The first bytes; None where they cannot be read."""
+        try:
+            with open(self.place(file), "rb") as opened:
+                return opened.read(count)
+        except OSError:
+            return None
+
+    def _below(self, path: str) -> PurePosixPath:
+        return PurePosixPath(path[len(self.folder.place) :].replace(os.sep, "/").lstrip("/"))
+
+
+class ListedTree(SourceTree):
+    """A folder behind a URL, as one listing shows it.
+
+    Raises:
+        RemoteError: it cannot be listed or is empty.
+    """
+
+    def __init__(self, folder: DataFolder) -> None:
+        super().__init__(folder, folder.place.rpartition("/")[2])
+        self.files = {}
+        for name, info in folder.listing().items():
+            if _is_plain(name):
+                self.files[PurePosixPath(name)] = info
+            else:
+                logger.warning("%s: skipped an object whose name is no path: %r", folder, name)
+        if not self.files:
+            raise RemoteError(f"{folder} is empty or not there; check the name of the bucket and of the folder in it")
+        self._entries: dict[PurePosixPath, dict[str, bool]] = {TOP: {}}
+        for file in self.files:
+            self._enter(file)
+
+    def _enter(self, file: PurePosixPath) -> None:
+        """Notes a file in its folder, and that in the folders above."""
+        is_folder, new = False, True
+        while new and file != TOP:
+            new = file.parent not in self._entries
+            entries = self._entries.setdefault(file.parent, {})
+            entries[file.name] = entries.get(file.name, False) or is_folder
+            file, is_folder = file.parent, True
+
+    def is_folder(self, file: PurePosixPath = TOP) -> bool:
+        """Whether there are files under this name."""
+        return file in self._entries
+
+    def entries(self, folder: PurePosixPath = TOP) -> dict[str, bool]:
+        """The names in a folder, in order, and of each whether it is a folder."""
+        return dict(sorted(self._entries[folder].items()))
+
+    def walk(
+        self, top: PurePosixPath, suffixes: Collection[str], unreadable: list[tuple[PurePosixPath, str]]
+    ) -> Iterator[PurePosixPath]:
+        """See `SourceTree.walk`; no folder is empty here, and all that was listed is readable."""
+        visible = [name for name in sorted(self._entries[top]) if not name.startswith(".")]
+        yield from (top / name for name in visible if top / name in self.files)
+        for name in visible:
+            if top / name in self._entries:
+                yield from self.walk(top / name, suffixes, unreadable)
+
+    def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> tuple[str, str] | None:
+        """A store has no links: what was listed is usable."""
+        if file in self.files:
+            return None
+        if self.is_folder(file):
+            return "source_unreadable", f"{printable(self.place(file))} is not a regular file"
+        return "source_missing", f"{printable(self.place(file))} is not there"
+
+    def versions(self, *files: PurePosixPath) -> tuple[str, ...]:
+        """Size and content tag of files."""
+        return tuple(f"{self.files[file].size} {YEAR_OF_NS + self.files[file].tag}" for file in files)
+
+    def size(self, file: PurePosixPath) -> int:
+        """Bytes of a file."""
+        if file not in self.files:
+            raise FileNotFoundError(f"{self.place(file)} is not there")
+        return self.files[file].size
+
+    def read(self, file: PurePosixPath) -> bytes:
+        """The content of a file."""
+        return RemoteFile(self.place(file)).open().read()
+
+    def start(self, file: PurePosixPath, count: int) -> bytes | None:
+        """None: a request for each file would take longer than preparing it."""
+        return None
+
+
+def open_tree(folder: FolderLike) -> SourceTree:
+    """The files of a collection's folder; that of a URL is listed.
+
+    Raises:
+        RemoteError: a URL cannot be listed, or is empty.
+    """
+    known = DataFolder.at(folder)
+    return ListedTree(known) if known.is_remote else FolderTree(known)
+
+
+def relative_id(relative: PurePosixPath) -> str:
     """An id made of the path below the root, with a hash that keeps `a/b.jpg` and `a_b.png` apart."""
     digest = hashlib.sha256(os.fsencode(relative.as_posix())).hexdigest()[:8]
     return file_safe(f"{file_safe('_'.join(relative.with_suffix('').parts))}-{digest}")
 
 
-def why_not_usable(path: Path, root: Path) -> tuple[str, str] | None:
-    """Reason and detail of a path that must not or cannot be read; None for a regular file inside of root.
-
-    Links are resolved first: a link that leads out of root is treated as a path outside of it.
-    """
-    try:
-        target = Path(os.path.realpath(path))
-        if not target.is_relative_to(os.path.realpath(root)):
-            return "outside_root", f"it leads to {printable(str(target))}"
-        if not target.exists():
-            return "source_missing", f"{printable(str(path))} is not there"
-        if not target.is_file():
-            return "source_unreadable", f"{printable(str(path))} is not a regular file"
-    except (OSError, ValueError) as error:  # ValueError: a NUL in a path from an annotation
-        return "source_unreadable", f"{printable(str(path))!r} is no usable path: {error}"
-    return None
-
-
-# Keys of fsspec's file information that change with the content: of S3, Google, Azure, HTTP and others.
-TAGS = ("ETag", "etag", "md5Hash", "checksum", "LastModified", "mtime", "created")
-YEAR_OF_NS = 365 * 24 * 3600 * 10**9
-
-logger = logging.getLogger(__name__)
-
-
-def lay_out(folder: RemoteFolder, root: Path, contents: Collection[str] = ()) -> int:
-    """Makes a tree of empty files of a remote folder's listing under `root`; returns the number of files.
-
-    Args:
-        folder: to list.
-        root: of the tree.
-        contents: names of files directly in the folder that are fetched with their content.
-
-    Raises:
-        RemoteError: the folder cannot be listed or is empty.
-    """
-    system, top = file_system(folder.url)
-    top = top.rstrip("/")
-    made, parent = 0, ""
-    try:
-        with store_errors(folder):
-            listing: dict[str, Any] = system.find(top, detail=True)
-    except StoreError:
-        raise
-    except OSError as error:
-        raise RemoteError(f"{folder} cannot be listed: {error or type(error).__name__}") from error
-    for name, info in listing.items():
-        relative = name.removeprefix(top).removeprefix("/")
-        if not _is_plain(relative):
-            logger.warning("%s: skipped an object whose name is no path: %r", folder, name)
-            continue
-        path = f"{root}/{relative}"
-        if (above := os.path.dirname(path)) != parent:
-            os.makedirs(above, exist_ok=True)
-            parent = above
-        _stand_in(path, info)
-        made += 1
-    for name in contents:
-        if (root / name).is_file():
-            fetch((folder / name).url, root / name)
-    if not made:
-        raise RemoteError(f"{folder} is empty or not there; check the name of the bucket and of the folder in it")
-    return made
-
-
-def remote_items(items: Iterable[Item], root: Path, folder: RemoteFolder) -> Iterator[Item]:
-    """Items planned on the tree of a listing, with the paths and versions of the remote folder."""
-    here, there = str(root), folder.url
-    for item in items:
-        yield replace(
-            item,
-            source=item.source.replace(here, there, 1),
-            inputs=tuple(each.replace(here, there, 1) for each in item.inputs),
-            rejected=item.rejected and (item.rejected[0], item.rejected[1].replace(here, there)),
-            collection=item.collection.replace(here, there, 1),
-            versions=tuple(_version(each) for each in item.inputs),
-        )
-
-
-def tag_of(info: Mapping[str, Any]) -> int:
-    """A 54-bit hash of an object's version, as far as its file system reports one."""
-    known = [str(info[tag]) for tag in TAGS if info.get(tag)]
-    # Only the first key counts: a content tag stays the same when the collection is copied elsewhere.
-    digest = hashlib.blake2b(repr(known[:1]).encode("utf-8", "surrogateescape"), digest_size=8)
-    return int.from_bytes(digest.digest(), "big") >> 10
-
-
-def _is_plain(relative: str) -> bool:
-    parts = relative.split("/")
+def _is_plain(name: str) -> bool:
+    parts = name.split("/")
     return (
-        relative == str(PurePosixPath(relative))
+        name == str(PurePosixPath(name))
         and all(0 < len(os.fsencode(part)) < 256 for part in parts)
         and not {".", ".."} & set(parts)
-        and "\0" not in relative
+        and "\0" not in name
     )
-
-
-def _stand_in(path: str, info: Mapping[str, Any]) -> None:
-    """A sparse file with an object's size, and its version as file time."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        os.ftruncate(handle, int(info.get("size") or 0))
-        os.utime(handle, ns=(0, YEAR_OF_NS + tag_of(info)))
-    finally:
-        os.close(handle)
-
-
-def _version(path: str) -> str:
-    state = os.stat(path)
-    return f"{state.st_size} {state.st_mtime_ns}"

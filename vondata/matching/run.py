@@ -26,7 +26,7 @@ from vondata.classes import load_class
 from vondata.dataset.manifest import prepared, read_manifest, write_manifest
 from vondata.dataset.shards import OutputFiles, ShardedDatasetError
 from vondata.io.files import ReadableFile
-from vondata.io.fs import RemoteFolder
+from vondata.io.fs import DataFolder
 from vondata.matching.bank import (
     BankSettings,
     Doubles,
@@ -301,8 +301,8 @@ def match_photos(
     return MatchCount(len(_unmatched(data, class_name)) - unreadable, worked, unreadable)
 
 
-def match_remote_photos(
-    data: RemoteFolder,
+def match_photos_at(
+    data: DataFolder,
     copy: Path,
     class_name: str,
     settings: MatchingSettings = MatchingSettings(),
@@ -310,11 +310,11 @@ def match_remote_photos(
     workers: int = 1,
     on_event: Callable[[Event], None] | None = None,
 ) -> MatchCount:
-    """`match_photos` for a dataset behind a URL: on this machine's copy of it, sending journal and tables back.
+    """`match_photos` in a folder or behind a URL: then on a copy, sending journal and tables back.
 
     Args:
         data: the dataset.
-        copy: of it, brought up to date by `mirror`.
+        copy: what `mirror` gives of it.
         class_name: the class.
         settings: how they are matched.
         workers: threads that draw sketches.
@@ -325,6 +325,8 @@ def match_remote_photos(
         ManifestMissingError, NoShapesError, ShapeFileError, EmptyShapeError, DatasetBusyError,
             ShardedDatasetError: as `match_photos`.
     """
+    if not data.is_remote:
+        return match_photos(copy, class_name, settings, workers=workers, on_event=on_event)
     with RemoteStore(data, copy) as store:
         store.open_part(class_name, "images")
         try:

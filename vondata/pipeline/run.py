@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vondata.dataset.manifest import manifest_is_current, output_folder, split_of, write_manifest
@@ -25,7 +24,7 @@ from vondata.dataset.metadata import PartRecord, plain_settings, read_dataset
 from vondata.dataset.schema import load_reason, plain_row
 from vondata.errors import VonError
 from vondata.io.files import FULL, NotRegularFileError, ScratchError, remove_leftovers
-from vondata.io.fs import DeliveryError, RemoteFolder, fetched
+from vondata.io.fs import DataFolder, DeliveryError, FolderLike, fetched
 from vondata.pipeline.executor import ExecutorOptions, Failure, run_tasks
 from vondata.pipeline.journal import Journal
 from vondata.pipeline.plan import ClassCount, Plan, PrepareOptions, SettingsKey
@@ -74,7 +73,7 @@ def prepare(
     items: Iterable[Item],
     work: Work,
     settings: DataclassInstance,
-    data: Path | RemoteFolder,
+    data: FolderLike,
     options: PrepareOptions,
     on_event: Tell | None = None,
     review: Review | None = None,
@@ -104,7 +103,7 @@ def prepare(
     started = time.perf_counter()
     tell = on_event or (lambda event: None)
     with ExitStack() as stack:
-        store = stack.enter_context(open_store(data))
+        store = stack.enter_context(open_store(DataFolder.at(data)))
         before = read_dataset(store.folder)  # before anything is written, so a newer format is refused
         plan = Plan(kind, store, SettingsKey.of(kind, settings, options), options, stack)
         with _no_garbage_collection():

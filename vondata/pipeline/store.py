@@ -21,7 +21,7 @@ from vondata.dataset.manifest import SUFFIX, manifest_path
 from vondata.dataset.metadata import FILE_NAME, PartRecord, record_part
 from vondata.dataset.shards import ShardedDatasetError, index_path
 from vondata.io.files import scratch_folder
-from vondata.io.fs import RemoteFolder, deliver, exists, fetch, file_system, remove, store_errors
+from vondata.io.fs import DataFolder, deliver, exists, fetch, file_system, remove, store_errors
 from vondata.io.lease import Leases
 from vondata.pipeline.journal import journal_path
 from vondata.types import Kind
@@ -89,11 +89,11 @@ class RemoteStore(Store):
     """A dataset at a URL, with local working copies of its journals and manifests.
 
     Args:
-        data: the dataset.
+        data: the dataset, behind a URL.
         folder: of the working copies; by default a temporary one.
     """
 
-    def __init__(self, data: RemoteFolder, folder: Path | None = None) -> None:
+    def __init__(self, data: DataFolder, folder: Path | None = None) -> None:
         self._data = data
         self._scratch = ExitStack()
         super().__init__(folder or self._scratch.enter_context(scratch_folder("data")))
@@ -102,7 +102,7 @@ class RemoteStore(Store):
         self._sent: dict[str, int] = {}  # bytes of each journal that the URL has, by name
         self._due = time.monotonic() + SEND_EVERY_S
         try:
-            fetch((data / FILE_NAME).url, self.folder / FILE_NAME)
+            fetch(str(data / FILE_NAME), self.folder / FILE_NAME)
         except BaseException:
             self._scratch.close()
             raise
@@ -128,7 +128,7 @@ class RemoteStore(Store):
             ShardedDatasetError: they lie in shards.
             DatasetBusyError: another process writes this class and kind.
         """
-        if exists((self._data / class_name / index_path(Path(), class_name, kind).name).url):
+        if exists(str(self._data / class_name / index_path(Path(), class_name, kind).name)):
             raise ShardedDatasetError(self._data, class_name, kind)
         journal = journal_path(self.folder, class_name, kind)
         self._leases.take(self._url(journal.with_suffix(".lease")))
@@ -163,9 +163,9 @@ class RemoteStore(Store):
 
     def record(self, class_name: str, kind: Kind, record: PartRecord) -> None:
         """Writes the record of a part, keeping records that other runs have written meanwhile."""
-        fetch((self._data / FILE_NAME).url, self.folder / FILE_NAME)
+        fetch(str(self._data / FILE_NAME), self.folder / FILE_NAME)
         super().record(class_name, kind, record)
-        deliver(self.folder / FILE_NAME, (self._data / FILE_NAME).url)
+        deliver(self.folder / FILE_NAME, str(self._data / FILE_NAME))
 
     def close_part(self, class_name: str, kind: Kind) -> None:
         """Sends the whole journal and the manifests.
@@ -236,17 +236,17 @@ class RemoteStore(Store):
             return []
 
     def _url(self, path: Path) -> str:
-        return (self._data / path.relative_to(self.folder).as_posix()).url
+        return str(self._data / path.relative_to(self.folder).as_posix())
 
 
-def open_store(data: Path | RemoteFolder) -> Store:
-    """The store of a data folder or URL.
+def open_store(data: DataFolder) -> Store:
+    """The store of a dataset's folder.
 
     Raises:
         RemoteError: the URL cannot be used.
     """
     # Workers elsewhere have a current folder of their own.
-    return RemoteStore(data) if isinstance(data, RemoteFolder) else Store(data.absolute())
+    return RemoteStore(data) if data.is_remote else Store(data.path.absolute())
 
 
 def _tables(folder: Path, class_name: str, kind: Kind) -> tuple[Path, Path]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from vondata.classes import ObjectClass
 from vondata.dataset.manifest import split_of
 from vondata.frames import Axis, axes_to_object
-from vondata.io.listing import CollectionMissingError, relative_id, walk_files
+from vondata.io.listing import TOP, CollectionMissingError, SourceTree, relative_id
 from vondata.pipeline.run import Review
 from vondata.types import Item, file_safe, printable
 
@@ -40,7 +39,7 @@ _GRID_RANK = {"solid": 0, "presolid": 1, "": 2, "surface": 3}
 
 
 def shapenet_items(
-    root: Path,
+    tree: SourceTree,
     classes: Sequence[ObjectClass],
     *,
     source: Source = "mesh",
@@ -50,7 +49,7 @@ def shapenet_items(
     """The models of these classes in a ShapeNetCore tree (version 1 or 2), one item per model folder.
 
     Args:
-        root: the folder with one folder per synset.
+        tree: of the folder with one folder per synset.
         classes: the classes to look for; one without a folder has no items.
         source: which file is read where a model has both a mesh and .binvox files; the other one is the fall-back.
         up: the axis that points up; None takes y.
@@ -61,32 +60,31 @@ def shapenet_items(
         items in order of class and model, rejected ones for folders without a mesh.
 
     Raises:
-        CollectionMissingError: root is not a folder, or none of the classes' synsets is in it.
+        CollectionMissingError: it is not a folder, or none of the classes' synsets is in it.
         ValueError: up and front lie on the same axis.
     """
     for version in (1, 2):
         axes_to_object(up or _SHAPENET_UP, front or _SHAPENET_FRONT[version])
-    if not root.is_dir():
-        raise CollectionMissingError(f"{root} is not a folder: give the folder that holds ShapeNetCore's synsets")
+    if not tree.is_folder():
+        raise CollectionMissingError(f"{tree} is not a folder: give the folder that holds ShapeNetCore's synsets")
     wanted = [each for each in classes if each.synset]
     if not wanted:
         named = ", ".join(each.name for each in classes)
         raise CollectionMissingError(f"ShapeNetCore has no folder of class {named}: prepare its meshes from a folder")
-    present = [each for each in wanted if (root / each.synset).is_dir()]
+    present = [each for each in wanted if tree.is_folder(TOP / each.synset)]
     if not present:
         synsets = ", ".join(f"{each.synset} ({each.name})" for each in wanted[:MAX_NAMED])
         more = f" or of {len(wanted) - MAX_NAMED} other classes" if len(wanted) > MAX_NAMED else ""
-        raise CollectionMissingError(f"{root} holds none of the synset folders {synsets}{more}")
+        raise CollectionMissingError(f"{tree} holds none of the synset folders {synsets}{more}")
     for each in present:
-        collection = _Collection(root, each.name, f"shapenet {printable(str(root))}", up, front)
-        for name in sorted(os.listdir(root / each.synset)):
-            folder = root / each.synset / name
-            if not name.startswith(".") and folder.is_dir():
-                yield _model_item(folder, collection, source)
+        collection = _Collection(tree, each.name, f"shapenet {printable(str(tree))}", up, front)
+        for name, is_folder in tree.entries(TOP / each.synset).items():
+            if is_folder and not name.startswith("."):
+                yield _model_item(TOP / each.synset / name, collection, source)
 
 
 def mesh_folder_items(
-    root: Path,
+    tree: SourceTree,
     class_name: str,
     up: Axis,
     front: Axis,
@@ -97,52 +95,52 @@ def mesh_folder_items(
     """The meshes anywhere under a folder, one item per file; linked folders are not followed.
 
     Args:
-        root: the folder to search.
+        tree: of the folder to search.
         class_name: the class all of them belong to.
         up: the axis of the meshes that points up.
         front: the axis of the meshes that the object's front faces.
         source: whether meshes or .binvox files are taken; of several grids of one model the solid.
-        patterns: of these files one at least must match the path below the root, or the end of it, such as
+        patterns: of these files one at least must match the path below the folder, or the end of it, such as
             `normalized_model.obj` or `*/models/*.ply`; none takes all files with a suffix of a mesh.
 
     Raises:
-        CollectionMissingError: root is not a folder, or there is no such file under it.
+        CollectionMissingError: it is not a folder, or there is no such file under it.
         ValueError: up and front are not two different axes.
     """
     axes_to_object(up, front)
-    if not root.is_dir():
-        raise CollectionMissingError(f"{root} is not a folder: give the folder that holds the meshes")
-    collection = _Collection(root, class_name, f"meshes {printable(str(root))}", up, front)
+    if not tree.is_folder():
+        raise CollectionMissingError(f"{tree} is not a folder: give the folder that holds the meshes")
+    collection = _Collection(tree, class_name, f"meshes {printable(str(tree))}", up, front)
     suffixes = (*MESH_SUFFIXES, *FOREIGN_SUFFIXES) if source == "mesh" else (BINVOX_SUFFIX,)
-    empty, unreadable = True, list[OSError]()
-    for folder, paths in groupby(walk_files(root, MESH_SUFFIXES, unreadable), key=lambda path: path.parent):
-        chosen = [path for path in paths if _is_chosen(path.relative_to(root), suffixes, patterns)]
+    empty, unreadable = True, list[tuple[PurePosixPath, str]]()
+    for folder, files in groupby(tree.walk(TOP, MESH_SUFFIXES, unreadable), key=lambda file: file.parent):
+        chosen = [file for file in files if _is_chosen(file, suffixes, patterns)]
         solids = _solids(chosen)
-        for path in chosen:
-            empty, id = False, relative_id(path.relative_to(root))
-            if (solid := solids.get(path, path)) != path:
-                detail = f"{printable(solid.name)} in {printable(str(folder))} is taken, the solid of the same model"
-                yield collection.reject(id, path, "surface_grid", detail)
+        for file in chosen:
+            empty, id = False, relative_id(file)
+            if (solid := solids.get(file, file)) != file:
+                where = printable(tree.place(folder))
+                detail = f"{printable(solid.name)} in {where} is taken, the solid of the same model"
+                yield collection.reject(id, file, "surface_grid", detail)
             else:
-                yield collection.item(id, path)
-    for error in unreadable:
-        place = Path(os.fsdecode(error.filename))
-        yield collection.reject(relative_id(place.relative_to(root)), place, "source_unreadable", str(error))
+                yield collection.item(id, file)
+    for file, why in unreadable:
+        yield collection.reject(relative_id(file), file, "source_unreadable", why)
     if empty and not unreadable:
         known = MESH_SUFFIXES if source == "mesh" else suffixes
         wanted = f"that matches {' or '.join(patterns)}" if patterns else f"ending in {', '.join(known)}"
-        raise CollectionMissingError(f"{root} holds no file {wanted}")
+        raise CollectionMissingError(f"{tree} holds no file {wanted}")
 
 
-def _is_chosen(relative: Path, suffixes: Sequence[str], patterns: Sequence[str]) -> bool:
+def _is_chosen(file: PurePosixPath, suffixes: Sequence[str], patterns: Sequence[str]) -> bool:
     if patterns:
-        return any(relative.match(pattern) for pattern in patterns)
-    return relative.suffix.lower() in suffixes
+        return any(file.match(pattern) for pattern in patterns)
+    return file.suffix.lower() in suffixes
 
 
-def _solids(paths: Sequence[Path]) -> dict[Path, Path]:
+def _solids(paths: Sequence[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:
     """For each .binvox file of a folder, the one of the same model that is most likely its solid."""
-    groups: dict[str, list[Path]] = {}
+    groups: dict[str, list[PurePosixPath]] = {}
     for path in paths:
         if path.suffix.lower() == BINVOX_SUFFIX:
             groups.setdefault(_grid_of(path)[0], []).append(path)
@@ -150,7 +148,7 @@ def _solids(paths: Sequence[Path]) -> dict[Path, Path]:
     return {path: solid[name] for name, group in groups.items() for path in group}
 
 
-def _grid_of(path: Path) -> tuple[str, int]:
+def _grid_of(path: PurePosixPath) -> tuple[str, int]:
     """The name of the model that a .binvox file belongs to, and how far from a solid it is by its name."""
     name, _, kind = path.stem.rpartition(".")
     if name and kind.lower() in _GRID_RANK:
@@ -162,64 +160,63 @@ def _grid_of(path: Path) -> tuple[str, int]:
 class _Collection:
     """What all items of one folder share."""
 
-    root: Path
+    tree: SourceTree
     class_name: str
     name: str
     up: Axis | None
     front: Axis | None
 
-    def item(self, id: str, path: Path, version: int = 2) -> Item:
+    def item(self, id: str, file: PurePosixPath, version: int = 2) -> Item:
         """An item of a file, in the axes given or in those of a version of ShapeNetCore."""
-        target = os.path.realpath(path)
-        if not Path(target).is_relative_to(os.path.realpath(self.root)):
-            return self.reject(id, path, "outside_root", f"the file is a link to {printable(target)}")
-        if not os.path.exists(path):
-            return self.reject(id, path, "source_missing", "the file is a link to nothing")
-        if not os.path.isfile(path):
-            return self.reject(id, path, "source_unreadable", "not a regular file")
+        if verdict := self.tree.why_not_usable(file):
+            return self.reject(id, file, *verdict)
+        place = self.tree.place(file)
         return Item(
             id=id,
             class_name=self.class_name,
-            source=printable(str(path)),
-            inputs=(str(path),),
+            source=printable(place),
+            inputs=(place,),
             fields={"up": self.up or _SHAPENET_UP, "front": self.front or _SHAPENET_FRONT[version]},
             collection=self.name,
+            versions=self.tree.versions(file),
         )
 
-    def reject(self, id: str, path: Path, reason: str, detail: str) -> Item:
+    def reject(self, id: str, file: PurePosixPath, reason: str, detail: str) -> Item:
         """A rejected item."""
         return Item(
             id=id,
             class_name=self.class_name,
-            source=printable(str(path)),
+            source=printable(self.tree.place(file)),
             inputs=(),
             rejected=(reason, printable(detail)),
             collection=self.name,
         )
 
 
-def _model_item(folder: Path, collection: _Collection, source: Source) -> Item:
-    id, unreadable = file_safe(folder.name), list[OSError]()
-    found = list(walk_files(folder, MESH_SUFFIXES, unreadable))
+def _model_item(folder: PurePosixPath, collection: _Collection, source: Source) -> Item:
+    id, unreadable = file_safe(folder.name), list[tuple[PurePosixPath, str]]()
+    found = list(collection.tree.walk(folder, MESH_SUFFIXES, unreadable))
     meshes = _ranked(found, folder, _SHAPENET_MESHES, MESH_SUFFIXES)
     grids = _ranked(found, folder, _SHAPENET_BINVOX, (BINVOX_SUFFIX,))
     choices = meshes + grids if source == "mesh" else grids + meshes
     if choices:
         return collection.item(id, choices[0], _version(choices[0].relative_to(folder)))
     if unreadable:
-        return collection.reject(id, folder, "source_unreadable", str(unreadable[0]))
+        return collection.reject(id, folder, "source_unreadable", unreadable[0][1])
     searched = (
         f"none of {', '.join(_SHAPENET_MESHES)}, and no other file ending in {', '.join(MESH_SUFFIXES)}, .binvox"
     )
     return collection.reject(id, folder, "no_mesh", searched)
 
 
-def _version(relative: Path) -> int:
+def _version(relative: PurePosixPath) -> int:
     """The version of ShapeNetCore in whose layout a file lies: `model.*` in the model's own folder is the first."""
     return 1 if len(relative.parts) == 1 and relative.name.split(".")[0] == "model" else 2
 
 
-def _ranked(found: list[Path], folder: Path, known: tuple[str, ...], suffixes: tuple[str, ...]) -> list[Path]:
+def _ranked(
+    found: list[PurePosixPath], folder: PurePosixPath, known: tuple[str, ...], suffixes: tuple[str, ...]
+) -> list[PurePosixPath]:
     """The files with one of the suffixes, those with a known name first, of grids the solid ones."""
     matching = [path for path in found if path.suffix.lower() in suffixes]
     matching.sort(key=lambda path: _grid_of(path)[1])

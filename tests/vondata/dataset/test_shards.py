@@ -19,7 +19,7 @@ from voncli.main import main
 
 from vondata.dataset.manifest import output_path, prepared, read_manifest
 from vondata.dataset.shards import OutputFiles, ShardError, ShardIndexError, index_path, sample_key, write_shards
-from vondata.io.fs import RemoteFolder, file_system
+from vondata.io.fs import DataFolder, file_system
 from vondata.types import Event, file_safe
 from vonmodel.data.datasets import ImageDataset, ShapeDataset, viewpoint_sampler
 
@@ -106,11 +106,11 @@ def test_shards_go_to_a_url(data: Path, tmp_path: Path) -> None:
     system, _ = file_system("memory://shards")
     system.store.clear()
     write_shards(data, tmp_path / "shards", PARTS, shard_bytes=8000)
-    write_shards(data, RemoteFolder("memory://shards"), PARTS, shard_bytes=8000)
+    write_shards(data, DataFolder.at("memory://shards"), PARTS, shard_bytes=8000)
     for path in (tmp_path / "shards" / "chair").iterdir():
         assert system.cat_file(f"/shards/chair/{path.name}") == path.read_bytes()
     with pytest.raises(ShardError, match="memory://shards is not empty"):
-        write_shards(data, RemoteFolder("memory://shards"), PARTS, shard_bytes=8000)
+        write_shards(data, DataFolder.at("memory://shards"), PARTS, shard_bytes=8000)
     system.store.clear()
 
 

@@ -16,6 +16,7 @@ from vondata.dataset.manifest import output_path, read_manifest
 from vondata.images.prepare import prepare_image
 from vondata.images.settings import ImageSettings
 from vondata.images.sources import photo_items, pix3d_items
+from vondata.io.listing import open_tree
 from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import prepare
 from vondata.types import printable
@@ -88,7 +89,7 @@ def write_photos(folder: Path, photo: np.ndarray, outside: Path, mutated: int, s
 
 def test_every_bad_photo_is_a_row_with_a_right_reason(tmp_path, small_photo, outside):
     expected = write_photos(tmp_path / "photos" / "chair", small_photo, outside, mutated=20, seed=1)
-    items = photo_items(tmp_path / "photos", [load_class("chair")])
+    items = photo_items(open_tree(tmp_path / "photos"), [load_class("chair")])
     with watched() as opened:
         prepare("images", items, prepare_image, SETTINGS, tmp_path / "data", PrepareOptions())
     check(reasons_of_photos(tmp_path / "data", tmp_path / "photos"), expected)
@@ -100,7 +101,7 @@ def test_a_lying_annotation_leads_nowhere(tmp_path, chair, small_photo, outside)
     mask = (255 * (chair[::2, ::2] > 0.5)).astype(np.uint8)
     root = tmp_path / "pix3d"
     expected = write_annotation(root, small_photo, mask, outside)
-    items = list(pix3d_items(root, known_classes(), SETTINGS))
+    items = list(pix3d_items(open_tree(root), known_classes(), SETTINGS))
     with watched() as opened:
         prepare("images", items, prepare_image, SETTINGS, tmp_path / "data", PrepareOptions())
     allowed = (str(root), str(tmp_path / "data"))
@@ -120,7 +121,7 @@ def test_a_file_without_permission(tmp_path, small_photo, outside):
     (folder / "closed.png").chmod(0)
     prepare(
         "images",
-        photo_items(tmp_path / "photos", [load_class("chair")]),
+        photo_items(open_tree(tmp_path / "photos"), [load_class("chair")]),
         prepare_image,
         SETTINGS,
         tmp_path / "data",
@@ -135,7 +136,7 @@ def test_300_bad_photos_in_processes_of_little_memory(tmp_path, chair, paint, ou
     photo = cv2.resize(paint(chair), (160, 120), interpolation=cv2.INTER_AREA)
     expected = write_photos(tmp_path / "photos" / "chair", photo, outside, mutated=280, seed=2)
     assert len(expected) >= 300
-    items = photo_items(tmp_path / "photos", [load_class("chair")])
+    items = photo_items(open_tree(tmp_path / "photos"), [load_class("chair")])
     options = PrepareOptions(workers=2, timeout_s=60.0, memory_limit=f"{MEMORY_BYTES}B")
     prepare("images", items, prepare_image, SETTINGS, tmp_path / "data", options)
     check(reasons_of_photos(tmp_path / "data", tmp_path / "photos"), expected)

@@ -13,7 +13,7 @@ from vondata.dataset.schema import load_reason
 from vondata.images import sources as pix3d_source
 from vondata.images.settings import ImageSettings
 from vondata.images.sources import AnnotationFileError, pix3d_items
-from vondata.io.listing import CollectionMissingError
+from vondata.io.listing import CollectionMissingError, open_tree
 from vondata.types import file_safe
 
 
@@ -57,7 +57,7 @@ def root(tmp_path):
 
 def _items(root, *entries, classes=None, options=None):
     (root / "pix3d.json").write_text(json.dumps(entries))
-    return list(pix3d_items(root, classes or [load_class("chair")], options or ImageSettings()))
+    return list(pix3d_items(open_tree(root), classes or [load_class("chair")], options or ImageSettings()))
 
 
 def test_a_good_entry_carries_its_files_and_viewpoint(root):
@@ -186,7 +186,7 @@ def test_other_classes_are_left_alone(root):
 def test_a_file_that_is_no_list_is_a_clear_error(root, text):
     (root / "pix3d.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(AnnotationFileError, match=r"pix3d\.json"):
-        list(pix3d_items(root, known_classes(), ImageSettings()))
+        list(pix3d_items(open_tree(root), known_classes(), ImageSettings()))
 
 
 def test_a_huge_file_is_not_read(root, monkeypatch):
@@ -197,7 +197,7 @@ def test_a_huge_file_is_not_read(root, monkeypatch):
 
 def test_a_folder_without_annotation_is_told(tmp_path):
     with pytest.raises(CollectionMissingError, match=r"pix3d\.json"):
-        list(pix3d_items(tmp_path, known_classes(), ImageSettings()))
+        list(pix3d_items(open_tree(tmp_path), known_classes(), ImageSettings()))
 
 
 json_values = st.recursive(
@@ -236,7 +236,7 @@ def test_no_list_stops_the_planning(root, entries):
 
 
 def test_the_reference_collection(realdata):
-    items = list(pix3d_items(realdata / "pix3d", known_classes(), ImageSettings()))
+    items = list(pix3d_items(open_tree(realdata / "pix3d"), known_classes(), ImageSettings()))
     entries = json.loads((realdata / "pix3d" / "pix3d.json").read_bytes())
     assert len(items) == len(entries) == len({item.id for item in items})
     for item, entry in zip(items, entries, strict=True):

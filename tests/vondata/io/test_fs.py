@@ -12,9 +12,8 @@ from voncli.main import main
 
 from vondata.dataset.manifest import output_path, read_manifest
 from vondata.io import fs as remote
-from vondata.io.fs import RemoteError, RemoteFolder, fetched, file_system, folder_of
-from vondata.io.listing import lay_out, remote_items
-from vondata.io.mirror import MirrorTooLargeError, mirror
+from vondata.io.fs import DataFolder, MirrorTooLargeError, RemoteError, fetched, file_system, mirror
+from vondata.io.listing import TOP, open_tree
 from vondata.pipeline import store
 from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import DataFolderError, prepare
@@ -63,7 +62,7 @@ def test_from_and_to_s3_comes_out_what_comes_out_on_disk(bucket: str, tree: Path
     assert result.exit_code == 0, result.output
     assert "report/index.html  is the page to look at." in result.output
 
-    copy = mirror(RemoteFolder(f"{bucket}/data"))
+    copy = mirror(DataFolder.at(f"{bucket}/data"))
     here, there = (read_manifest(data, "chair", "shapes") for data in (tmp_path / "data", copy))
     assert here[SAME_ANYWHERE].equals(there[SAME_ANYWHERE])
     assert list(there["status"]).count("prepared") == 2
@@ -151,7 +150,8 @@ def test_photos_and_annotation_from_s3(bucket: str, tmp_path: Path, realdata: Pa
     assert there.exit_code == here.exit_code == 0
     assert counted(there) == counted(here)
     tables = [
-        read_manifest(data, "chair", "images") for data in (tmp_path / "data", mirror(RemoteFolder(f"{bucket}/data")))
+        read_manifest(data, "chair", "images")
+        for data in (tmp_path / "data", mirror(DataFolder.at(f"{bucket}/data")))
     ]
     assert tables[0][SAME_ANYWHERE].equals(tables[1][SAME_ANYWHERE])
 
@@ -193,7 +193,7 @@ def put_texts(url: str, *texts: str) -> list[Item]:
 
 
 def run(items: list[Item], url: str, settings: Any) -> Any:
-    return prepare("shapes", items, copy_text, settings, RemoteFolder(f"{url}/data"), PrepareOptions())
+    return prepare("shapes", items, copy_text, settings, DataFolder.at(f"{url}/data"), PrepareOptions())
 
 
 def test_a_run_that_breaks_off_loses_only_what_was_not_sent(
@@ -254,23 +254,36 @@ def test_what_is_far_too_large_is_not_fetched(memory: str, monkeypatch: pytest.M
 
 def test_a_listing_is_a_tree_of_the_same_names(memory: str, tmp_path: Path) -> None:
     system, _ = file_system(memory)
-    for name in ("a/one.obj", "a/b/two.obj", "odd//name.obj", "up/../../out.obj"):
-        system.store[f"/top/in/{name}"] = system.store.get(name) or _memory_file(system, name)
-    folder = RemoteFolder(f"{memory}/in")
-    assert lay_out(folder, tmp_path) == 2
-    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.obj")) == [
-        "a/b/two.obj",
-        "a/one.obj",
-    ]
-    assert (tmp_path / "a" / "one.obj").stat().st_size == len("a/one.obj")
-    path = str(tmp_path / "a" / "one.obj")
-    local = Item("one", "chair", path, (path,), rejected=("no_mesh", f"in {path}"), collection=f"meshes {tmp_path}")
-    (item,) = remote_items([local], tmp_path, folder)
-    assert item.inputs == ("memory://top/in/a/one.obj",)
-    assert item.source == "memory://top/in/a/one.obj"
-    assert item.rejected == ("no_mesh", "in memory://top/in/a/one.obj")
-    assert item.collection == "meshes memory://top/in"
-    assert len(item.versions) == 1
+    names = ("a/one.obj", "a/b/two.obj", "a/.hidden.obj", "b.obj/three.obj")
+    for name in (*names, "odd//name.obj", "up/../../out.obj"):
+        system.store[f"/top/in/{name}"] = _memory_file(system, name)
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name, "utf-8")
+    there, here = open_tree(f"{memory}/in"), open_tree(tmp_path)
+    walked = [list(tree.walk(TOP, (".obj",), [])) for tree in (there, here)]
+    assert walked[0] == walked[1]
+    assert [str(file) for file in walked[0]] == ["a/one.obj", "a/b/two.obj", "b.obj/three.obj"]
+    assert there.entries() == here.entries() == {"a": True, "b.obj": True}
+    assert there.entries(TOP / "a") == here.entries(TOP / "a") == {".hidden.obj": False, "b": True, "one.obj": False}
+    for name in ("a/one.obj", "a", "none"):
+        verdicts = [tree.why_not_usable(TOP / name) for tree in (there, here)]
+        assert (verdicts[0] and verdicts[0][0]) == (verdicts[1] and verdicts[1][0])
+        assert there.is_folder(TOP / name) == here.is_folder(TOP / name)
+    one = TOP / "a" / "one.obj"
+    assert there.place(one) == "memory://top/in/a/one.obj"
+    assert there.size(one) == here.size(one) == len("a/one.obj")
+    assert there.read(one) == here.read(one) == b"a/one.obj"
+    assert there.name == "in"
+
+
+def test_a_version_changes_with_the_content(memory: str) -> None:
+    put_texts(f"{memory}/in", "one")
+    file = TOP / "0.obj"
+    first = open_tree(f"{memory}/in").versions(file)
+    assert first == open_tree(f"{memory}/in").versions(file)
+    put_texts(f"{memory}/in", "two")
+    assert open_tree(f"{memory}/in").versions(file) != first
 
 
 def _memory_file(system: Any, name: str) -> Any:
@@ -284,15 +297,15 @@ def test_a_mirror_fetches_only_what_changed(memory: str, tmp_path: Path, monkeyp
     for name in ("a.txt", "chair/b.txt", "journal/c.txt"):
         system.pipe_file(f"/top/data/{name}", name.encode())
     told: list[tuple[int, int]] = []
-    copy = mirror(RemoteFolder(f"{memory}/data"), lambda *amounts: told.append(amounts))
+    copy = mirror(DataFolder.at(f"{memory}/data"), lambda *amounts: told.append(amounts))
     assert sorted(path.name for path in copy.rglob("*.txt")) == ["a.txt", "b.txt"]
     assert told == [(16, 16)]
     told.clear()
-    mirror(RemoteFolder(f"{memory}/data"), lambda *amounts: told.append(amounts))
+    mirror(DataFolder.at(f"{memory}/data"), lambda *amounts: told.append(amounts))
     assert told == []
     system.pipe_file("/top/data/a.txt", b"A.TXT")
     system.rm_file("/top/data/chair/b.txt")
-    mirror(RemoteFolder(f"{memory}/data"))
+    mirror(DataFolder.at(f"{memory}/data"))
     assert (copy / "a.txt").read_text("utf-8") == "A.TXT"
     assert not (copy / "chair" / "b.txt").exists()
 
@@ -302,10 +315,10 @@ def test_a_mirror_fetches_no_more_than_allowed(memory: str, tmp_path: Path, monk
     system, _ = file_system(memory)
     system.pipe_file("/top/data/a.txt", b"twelve bytes")
     with pytest.raises(MirrorTooLargeError, match=r"memory://top/data: 0\.0 GB would have to be fetched"):
-        mirror(RemoteFolder(f"{memory}/data"), max_bytes=11)
+        mirror(DataFolder.at(f"{memory}/data"), max_bytes=11)
     assert not list(tmp_path.rglob("*.txt"))
-    copy = mirror(RemoteFolder(f"{memory}/data"), max_bytes=12)
-    assert mirror(RemoteFolder(f"{memory}/data"), max_bytes=0) == copy  # what is here already costs nothing
+    copy = mirror(DataFolder.at(f"{memory}/data"), max_bytes=12)
+    assert mirror(DataFolder.at(f"{memory}/data"), max_bytes=0) == copy  # what is here already costs nothing
 
 
 def test_the_command_says_that_much_is_not_copied_unasked(
@@ -325,11 +338,13 @@ def test_the_command_says_that_much_is_not_copied_unasked(
 
 
 def test_urls_that_cannot_be_used_are_named(tmp_path: Path, memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert folder_of(f"file://{tmp_path}") == tmp_path
+    assert DataFolder.at(f"file://{tmp_path}").path == tmp_path
+    with pytest.raises(RemoteError, match="memory://nowhere is a URL; only a path"):
+        _ = DataFolder.at("memory://nowhere/").path
     with pytest.raises(RemoteError, match="nothing is known of carrier-pigeon://"):
-        lay_out(RemoteFolder("carrier-pigeon://coop/chairs"), tmp_path)
+        open_tree("carrier-pigeon://coop/chairs")
     with pytest.raises(RemoteError, match="is empty or not there"):
-        lay_out(RemoteFolder("memory://nowhere"), tmp_path)
+        open_tree("memory://nowhere")
     result = von("prepare", "shapenet", "--root", "memory://nowhere", "--class", "chair")
     assert result.exit_code == 2
     assert "--root: memory://nowhere is empty or not there" in result.output

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from vondata.io import lease
-from vondata.io.fs import RemoteFolder, exists, file_system
+from vondata.io.fs import DataFolder, exists, file_system
 from vondata.io.lease import DatasetBusyError, Leases
 from vondata.pipeline.store import RemoteStore
 
@@ -110,12 +110,12 @@ def test_it_is_renewed_while_an_item_takes_long(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_store_without_its_lease_sends_no_journal() -> None:
     with pytest.raises(DatasetBusyError, match="process 7 on elsewhere"):
-        _write_after_losing_the_lease(RemoteFolder("memory://leases"))
+        _write_after_losing_the_lease(DataFolder.at("memory://leases"))
     system, _ = file_system(URL)
     assert system.find("/leases/journal") == ["/leases/journal/chair-shapes.lease"]
 
 
-def _write_after_losing_the_lease(data: RemoteFolder) -> None:
+def _write_after_losing_the_lease(data: DataFolder) -> None:
     with RemoteStore(data) as store:
         store.open_part("chair", "shapes")
         journal = store.folder / "journal" / "chair-shapes.jsonl"

@@ -1,9 +1,9 @@
 import os
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import pytest
 
-from vondata.io.listing import relative_id, walk_files, why_not_usable
+from vondata.io.listing import TOP, open_tree, relative_id
 from vondata.types import file_safe
 
 
@@ -13,19 +13,16 @@ def test_files_come_in_order_hidden_ones_and_linked_folders_stay_out(tmp_path):
         (tmp_path / "root" / name).write_bytes(b"x")
     (tmp_path / "root" / "folder.jpg").mkdir()
     (tmp_path / "root" / "loop").symlink_to(tmp_path / "root", target_is_directory=True)
-    unreadable = list[OSError]()
-    found = [
-        path.relative_to(tmp_path / "root").as_posix()
-        for path in walk_files(tmp_path / "root", (".jpg",), unreadable)
-    ]
+    unreadable = list[tuple[PurePosixPath, str]]()
+    found = [str(file) for file in open_tree(tmp_path / "root").walk(TOP, (".jpg",), unreadable)]
     assert found == ["a.jpg", "a.txt", "b/1.JPG", "b/2.jpg", "empty.jpg/x/y.png", "folder.jpg"]
     assert not unreadable
 
 
 def test_a_missing_folder_is_told(tmp_path):
-    unreadable = list[OSError]()
-    assert list(walk_files(tmp_path / "missing", (".jpg",), unreadable)) == []
-    assert [Path(error.filename).name for error in unreadable] == ["missing"]
+    unreadable = list[tuple[PurePosixPath, str]]()
+    assert list(open_tree(tmp_path).walk(TOP / "missing", (".jpg",), unreadable)) == []
+    assert [file.name for file, _ in unreadable] == ["missing"]
 
 
 def test_ids_are_different_for_different_paths_and_safe():
@@ -40,15 +37,17 @@ def test_ids_are_different_for_different_paths_and_safe():
         "-.jpg",
         "a b.jpg",
     ]
-    ids = [relative_id(Path(path)) for path in paths]
+    ids = [relative_id(PurePosixPath(path)) for path in paths]
     assert len(set(ids)) == len(paths)
     assert all(file_safe(id) == id for id in ids)
-    assert relative_id(Path("a/b.jpg")) == ids[0]
+    assert relative_id(PurePosixPath("a/b.jpg")) == ids[0]
     assert ids[0].startswith("a_b-")
 
 
 def test_names_that_are_not_utf8_have_ids():
-    assert relative_id(Path(os.fsdecode(b"\xff\xfe.jpg"))) != relative_id(Path(os.fsdecode(b"\xff\xfd.jpg")))
+    assert relative_id(PurePosixPath(os.fsdecode(b"\xff\xfe.jpg"))) != relative_id(
+        PurePosixPath(os.fsdecode(b"\xff\xfd.jpg"))
+    )
 
 
 @pytest.fixture
@@ -85,16 +84,16 @@ def root(tmp_path):
     ],
 )
 def test_what_may_be_read(root, name, reason):
-    verdict = why_not_usable(root / name, root)
+    verdict = open_tree(root).why_not_usable(TOP / name)
     assert (verdict and verdict[0]) == reason
 
 
 def test_a_link_that_leads_in_circles_is_not_usable(root):
-    verdict = why_not_usable(root / "loop.jpg", root)
+    verdict = open_tree(root).why_not_usable(TOP / "loop.jpg")
     assert verdict
     assert verdict[0] in ("source_missing", "source_unreadable")
 
 
 def test_the_root_may_itself_be_a_link(root, tmp_path):
     (tmp_path / "link").symlink_to(root, target_is_directory=True)
-    assert why_not_usable(tmp_path / "link" / "photo.jpg", tmp_path / "link") is None
+    assert open_tree(tmp_path / "link").why_not_usable(TOP / "photo.jpg") is None

@@ -11,8 +11,7 @@ import pytest
 from vondata.classes import load_class
 from vondata.dataset.manifest import ManifestMissingError, output_path, read_manifest
 from vondata.dataset.shape_file import ShapeFileError
-from vondata.io.fs import RemoteFolder, file_system
-from vondata.io.mirror import mirror
+from vondata.io.fs import DataFolder, file_system, mirror
 from vondata.matching import (
     BankSettings,
     MatchingSettings,
@@ -20,7 +19,7 @@ from vondata.matching import (
     build_bank,
     choose_shapes,
     match_photos,
-    match_remote_photos,
+    match_photos_at,
     run,
 )
 from vondata.matching.run import match_rows
@@ -104,12 +103,12 @@ def test_a_remote_dataset_is_matched_on_a_copy_and_sent_back(data, prepare_photo
     system, _ = file_system("memory://there")
     system.store.clear()
     system.put(str(data), "/there/data", recursive=True)
-    there = RemoteFolder("memory://there/data")
+    there = DataFolder.at("memory://there/data")
     copy = mirror(there)
     assert not (copy / "journal").exists()
-    assert match_remote_photos(there, copy, "chair", COARSE).worked == 2
+    assert match_photos_at(there, copy, "chair", COARSE).worked == 2
     before = system.find("/there/data", detail=True)
-    assert match_remote_photos(there, copy, "chair", COARSE).worked == 0
+    assert match_photos_at(there, copy, "chair", COARSE).worked == 0
     assert system.find("/there/data", detail=True) == before
     assert set(viewpoints(mirror(there))["viewpoint_origin"]) == {"matched"}
     assert (copy / "chair" / "sketches.npz").is_file()  # a new copy does not throw them away

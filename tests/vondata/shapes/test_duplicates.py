@@ -7,6 +7,7 @@ import trimesh
 from vondata.classes import load_class
 from vondata.dataset.manifest import split_of
 from vondata.dataset.shape_file import load_shape
+from vondata.io.listing import open_tree
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
 from vondata.shapes.sources import (
     REASON,
@@ -33,7 +34,7 @@ def rows(tmp_path):
         for name, mesh in meshes.items():
             mesh.export(tmp_path / name.replace("_", "."))
         found = []
-        for item in mesh_folder_items(tmp_path, "chair", "y", "-z"):
+        for item in mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z"):
             values = prepare_shape(item, ShapeSettings(resolution=64), tmp_path / f"{item.id}.npz")
             found.append(values | {"id": item.id, "status": "prepared", "reason": None})
         return found
@@ -84,7 +85,7 @@ def test_duplicates_share_a_split_or_are_dropped(rows):
 
 def test_hashes_hardly_depend_on_the_resolution(tmp_path):
     chair().export(tmp_path / "a.obj")
-    (item,) = mesh_folder_items(tmp_path, "chair", "y", "-z")
+    (item,) = mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z")
     hashes = []
     for resolution in (64, 128):
         prepare_shape(item, ShapeSettings(resolution=resolution), tmp_path / "a.npz")
@@ -95,7 +96,7 @@ def test_hashes_hardly_depend_on_the_resolution(tmp_path):
 
 def test_real_shapes_are_all_different(realdata, tmp_path):
     found = []
-    for item in shapenet_items(realdata / "ShapeNetCore.v2", [load_class("car")]):
+    for item in shapenet_items(open_tree(realdata / "ShapeNetCore.v2"), [load_class("car")]):
         values = prepare_shape(item, ShapeSettings(resolution=32), tmp_path / "a.npz")
         found.append(values | {"id": item.id, "status": "prepared", "reason": None})
     assert len(found) == 9

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from vondata.classes import load_class
+from vondata.io.listing import open_tree
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
 from vondata.shapes.sources import CollectionMissingError, mesh_folder_items, shapenet_items
 from vondata.types import Item, Rejected
@@ -52,7 +53,7 @@ def read(item: Item) -> str:
 
 
 def test_every_model_folder_is_an_item(tree):
-    items = by_id(shapenet_items(tree, [CHAIR]))
+    items = by_id(shapenet_items(open_tree(tree), [CHAIR]))
     assert set(items) == {"v2", "v1", "voxels", "other", "nothing", "empty"}
     assert read(items["v2"]) == "models/model_normalized.obj"
     assert read(items["v1"]) == "v1/model.obj"
@@ -67,14 +68,14 @@ def test_every_model_folder_is_an_item(tree):
 
 
 def test_one_option_takes_the_voxels(tree):
-    items = by_id(shapenet_items(tree, [CHAIR], source="binvox"))
+    items = by_id(shapenet_items(open_tree(tree), [CHAIR], source="binvox"))
     assert read(items["v2"]) == "models/model_normalized.solid.binvox"
     assert read(items["v1"]) == "v1/model.obj"
 
 
 def test_the_front_is_told_by_the_layout(tree):
     for source in ("mesh", "binvox"):
-        items = by_id(shapenet_items(tree, [CHAIR], source=source))
+        items = by_id(shapenet_items(open_tree(tree), [CHAIR], source=source))
         assert {id: item.fields["front"] for id, item in items.items() if item.inputs} == {
             "v1": "x",
             "v2": "-z",
@@ -84,15 +85,15 @@ def test_the_front_is_told_by_the_layout(tree):
     for file in ("a/model.binvox", "b/models/model.obj", "c/chair.obj", "d/model_normalized.obj"):
         touch(tree / CAR.synset / file)
     touch(tree / CAR.synset / "a" / "model.obj").unlink()
-    fronts = {id: item.fields["front"] for id, item in by_id(shapenet_items(tree, [CAR])).items()}
+    fronts = {id: item.fields["front"] for id, item in by_id(shapenet_items(open_tree(tree), [CAR])).items()}
     assert fronts == {"a": "x", "b": "-z", "c": "-z", "d": "-z"}
 
 
 def test_the_front_and_up_can_be_given(tree):
-    for item in shapenet_items(tree, [CHAIR], up="z", front="-y"):
+    for item in shapenet_items(open_tree(tree), [CHAIR], up="z", front="-y"):
         assert not item.inputs or item.fields == {"up": "z", "front": "-y"}
     with pytest.raises(ValueError, match="same axis"):
-        next(iter(shapenet_items(tree, [CHAIR], up="x")))
+        next(iter(shapenet_items(open_tree(tree), [CHAIR], up="x")))
 
 
 @pytest.mark.parametrize(
@@ -107,9 +108,9 @@ def test_the_front_and_up_can_be_given(tree):
 def test_the_solid_among_several_grids(tmp_path, names, solid):
     for name in names:
         touch(tmp_path / CHAIR.synset / "m" / name)
-    (item,) = shapenet_items(tmp_path, [CHAIR], source="binvox")
+    (item,) = shapenet_items(open_tree(tmp_path), [CHAIR], source="binvox")
     assert read(item) == f"m/{solid}"
-    items = list(mesh_folder_items(tmp_path, "chair", "y", "-z", source="binvox"))
+    items = list(mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z", source="binvox"))
     assert [read(item) for item in items if not item.rejected] == [f"m/{solid}"]
     rejected = [item.rejected for item in items if item.rejected]
     assert len(rejected) == len(names) - 1
@@ -119,7 +120,9 @@ def test_the_solid_among_several_grids(tmp_path, names, solid):
 def test_grids_of_other_models_are_items(tmp_path):
     for name in ("a.solid.binvox", "b.surface.binvox", "c.binvox", "sub/a.surface.binvox"):
         touch(tmp_path / name)
-    assert not any(item.rejected for item in mesh_folder_items(tmp_path, "chair", "y", "-z", source="binvox"))
+    assert not any(
+        item.rejected for item in mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z", source="binvox")
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,30 +138,32 @@ def test_grids_of_other_models_are_items(tmp_path):
 def test_patterns_choose_files(tmp_path, patterns, found):
     for name in ("a/raw.obj", "a/normalized.obj", "b/raw.ply", "b/normalized.obj", "b/odd.mesh"):
         touch(tmp_path / name)
-    assert {read(item) for item in mesh_folder_items(tmp_path, "chair", "y", "-z", patterns=patterns)} == found
+    assert {
+        read(item) for item in mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z", patterns=patterns)
+    } == found
 
 
 def test_a_pattern_that_nothing_matches_is_named(tmp_path):
     touch(tmp_path / "a.obj")
     with pytest.raises(CollectionMissingError, match=r"no file that matches b\*\.obj or c\.obj"):
-        list(mesh_folder_items(tmp_path, "chair", "y", "-z", patterns=["b*.obj", "c.obj"]))
+        list(mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z", patterns=["b*.obj", "c.obj"]))
 
 
 def test_classes_by_synset(tree):
-    assert {item.class_name for item in shapenet_items(tree, [CHAIR, CAR])} == {"chair", "car"}
-    assert [item.id for item in shapenet_items(tree, [CAR])] == ["a"]
+    assert {item.class_name for item in shapenet_items(open_tree(tree), [CHAIR, CAR])} == {"chair", "car"}
+    assert [item.id for item in shapenet_items(open_tree(tree), [CAR])] == ["a"]
 
 
 def test_missing_collections_say_what_is_missing(tree, tmp_path):
     with pytest.raises(CollectionMissingError, match="is not a folder"):
-        list(shapenet_items(tmp_path / "none", [CHAIR]))
+        list(shapenet_items(open_tree(tmp_path / "none"), [CHAIR]))
     with pytest.raises(CollectionMissingError, match=f"{load_class('sofa').synset} \\(sofa\\)"):
-        list(shapenet_items(tree, [load_class("sofa")]))
+        list(shapenet_items(open_tree(tree), [load_class("sofa")]))
     with pytest.raises(CollectionMissingError, match="is not a folder"):
-        list(mesh_folder_items(tree / CHAIR.synset / "taxonomy.txt", "chair", "y", "-z"))
+        list(mesh_folder_items(open_tree(tree / CHAIR.synset / "taxonomy.txt"), "chair", "y", "-z"))
     (tmp_path / "bare").mkdir()
     with pytest.raises(CollectionMissingError, match=r"holds no file ending in \.obj"):
-        list(mesh_folder_items(tmp_path / "bare", "chair", "y", "-z"))
+        list(mesh_folder_items(open_tree(tmp_path / "bare"), "chair", "y", "-z"))
 
 
 def test_meshes_anywhere_under_a_folder(tmp_path):
@@ -174,11 +179,12 @@ def test_meshes_anywhere_under_a_folder(tmp_path):
         "g.binvox",
     ):
         touch(tmp_path / name)
-    items = list(mesh_folder_items(tmp_path, "chair", "z", "x"))
+    items = list(mesh_folder_items(open_tree(tmp_path), "chair", "z", "x"))
     assert len({item.id for item in items}) == len(items) == 7
     assert all(item.fields == {"up": "z", "front": "x"} for item in items)
     assert [
-        read(item).split("/")[-1] for item in mesh_folder_items(tmp_path, "chair", "z", "x", source="binvox")
+        read(item).split("/")[-1]
+        for item in mesh_folder_items(open_tree(tmp_path), "chair", "z", "x", source="binvox")
     ] == ["g.binvox"]
 
 
@@ -186,7 +192,7 @@ def test_meshes_in_formats_that_are_not_read_are_rows(tmp_path):
     touch(tmp_path / "a.obj", b"v 0 0 0\n")
     touch(tmp_path / "b.fbx", b"Kaydara FBX Binary  \0")
     touch(tmp_path / "c.dae", b"<?xml version='1.0'?><COLLADA/>")
-    items = list(mesh_folder_items(tmp_path, "chair", "y", "-z"))
+    items = list(mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z"))
     assert [read(item).split("/")[-1] for item in items] == ["a.obj", "b.fbx", "c.dae"]
     for item in items[1:]:
         with pytest.raises(Rejected) as caught:
@@ -196,16 +202,16 @@ def test_meshes_in_formats_that_are_not_read_are_rows(tmp_path):
 
 def test_ids_do_not_depend_on_the_neighbours(tmp_path):
     touch(tmp_path / "sub" / "b.obj")
-    (alone,) = mesh_folder_items(tmp_path, "chair", "y", "-z")
+    (alone,) = mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z")
     for name in ("a.obj", "sub/b.ply", "sub_b.obj"):
         touch(tmp_path / name)
-    assert alone.id in {item.id for item in mesh_folder_items(tmp_path, "chair", "y", "-z")}
+    assert alone.id in {item.id for item in mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z")}
 
 
 def test_axes_are_checked_at_once(tmp_path):
     touch(tmp_path / "a.obj")
     with pytest.raises(ValueError, match="same axis"):
-        next(iter(mesh_folder_items(tmp_path, "chair", "y", "-y")))
+        next(iter(mesh_folder_items(open_tree(tmp_path), "chair", "y", "-y")))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +219,7 @@ def test_axes_are_checked_at_once(tmp_path):
 )
 def test_names_become_safe_ids(tmp_path, name):
     touch(tmp_path / name)
-    (item,) = mesh_folder_items(tmp_path, "chair", "y", "-z")
+    (item,) = mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z")
     assert len(item.id) <= 120
     assert set(item.id) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
     assert not item.id.startswith((".", "-"))
@@ -223,7 +229,7 @@ def test_names_that_are_no_text(tmp_path):
     raw = os.fsencode(tmp_path) + b"/caf\xe9.obj"
     with open(raw, "wb") as file:
         file.write(b"x")
-    (item,) = mesh_folder_items(tmp_path, "chair", "y", "-z")
+    (item,) = mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z")
     assert item.source.endswith("caf\\xe9.obj")
     assert os.path.exists(item.inputs[0])
     item.source.encode("utf-8")
@@ -236,7 +242,7 @@ def test_links_out_of_the_root_are_not_followed(tmp_path, tree):
     (folder / "file").mkdir()
     (folder / "file" / "model.obj").symlink_to(outside)
     (folder / "inner").symlink_to(folder / "v1")
-    items = by_id(shapenet_items(tree, [CHAIR]))
+    items = by_id(shapenet_items(open_tree(tree), [CHAIR]))
     assert items["linked"].rejected is not None
     assert items["linked"].rejected[0] == "outside_root"
     assert items["file"].rejected is not None
@@ -249,7 +255,10 @@ def test_odd_entries_become_rows(tmp_path):
     (tmp_path / "gone.obj").symlink_to(tmp_path / "nowhere.obj")
     (tmp_path / "folder.obj").mkdir()
     os.mkfifo(tmp_path / "pipe.obj")
-    found = {item.source.split("/")[-1]: item.rejected for item in mesh_folder_items(tmp_path, "chair", "y", "-z")}
+    found = {
+        item.source.split("/")[-1]: item.rejected
+        for item in mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z")
+    }
     assert {name: rejected[0] for name, rejected in found.items() if rejected} == {
         "loop.obj": "source_missing",
         "gone.obj": "source_missing",
@@ -261,7 +270,7 @@ def test_odd_entries_become_rows(tmp_path):
 def test_loops_of_folders_end(tmp_path):
     touch(tmp_path / "a" / "model.obj")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
-    assert len(list(mesh_folder_items(tmp_path, "chair", "y", "-z"))) == 1
+    assert len(list(mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z"))) == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list any folder")
@@ -269,13 +278,13 @@ def test_folders_that_cannot_be_listed_are_rows(tmp_path):
     touch(tmp_path / "a.obj")
     (tmp_path / "closed").mkdir(mode=0)
     try:
-        items = list(mesh_folder_items(tmp_path, "chair", "y", "-z"))
+        items = list(mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z"))
     finally:
         (tmp_path / "closed").chmod(0o755)
     assert [item.rejected[0] for item in items if item.rejected] == ["source_unreadable"]
 
 
 def test_real_trees(realdata):
-    items = list(shapenet_items(realdata / "ShapeNetCore.v2", [CHAIR, CAR]))
+    items = list(shapenet_items(open_tree(realdata / "ShapeNetCore.v2"), [CHAIR, CAR]))
     assert len(items) == 46
     assert not any(item.rejected for item in items)

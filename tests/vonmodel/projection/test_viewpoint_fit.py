@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from vondata.classes import load_class
 from vondata.dataset.shape_file import load_occupancy
+from vondata.io.listing import open_tree
 from vondata.shapes.prepare import ShapeSettings, prepare_shape, shapenet_items
 from vonmodel.geometry import viewpoint_rotation
 from vonmodel.projection import project
@@ -64,7 +65,9 @@ def test_ten_real_shapes_are_found_again(realdata, tmp_path: Path) -> None:
     volumes = []
     for name, count in classes.items():
         items = [
-            item for item in shapenet_items(realdata / "ShapeNetCore.v2", [load_class(name)]) if not item.rejected
+            item
+            for item in shapenet_items(open_tree(realdata / "ShapeNetCore.v2"), [load_class(name)])
+            if not item.rejected
         ]
         for item in items[:count]:
             prepare_shape(item, ShapeSettings(resolution=48), tmp_path / f"{item.id}.npz")
