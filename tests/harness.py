@@ -9,14 +9,18 @@ from typing import IO, Any
 from click.testing import CliRunner, Result
 from voncli.main import main
 
-# `von train` on the smallest model, two steps a stage.
-SMALL_TRAINING = [
+# The smallest model of `von train`.
+SMALL_MODEL = [
     "--set=model.resolution=32",
     "--set=model.image_size=32",
     "--set=model.shape_base_channels=2",
     "--set=model.texture_base_channels=4",
     "--set=model.shape_code_size=4",
     "--set=model.resampled=false",
+]
+# `von train` on it, two steps a stage.
+SMALL_TRAINING = [
+    *SMALL_MODEL,
     "--set=model.depth_range=item",
     *(
         f"--set={stage}.{setting}"
@@ -46,6 +50,11 @@ def logged_losses(run: Path) -> list[tuple[str, int, dict[str, float]]]:
     """Stage, step and losses of every line of a run's stats.jsonl, in their order."""
     lines = [json.loads(line) for line in (run / "stats.jsonl").read_text("utf-8").splitlines()]
     return [(line["stage"], line["step"], line["losses"]) for line in lines if "losses" in line]
+
+
+def losses_by_step(run: Path) -> dict[tuple[str, int], dict[str, float]]:
+    """Losses by stage and step; of a step that was done again the later ones."""
+    return {(stage, step): losses for stage, step, losses in logged_losses(run)}
 
 
 def free_port() -> int:

@@ -1,9 +1,8 @@
 """Commands as a user gives them."""
 
 import pytest
-from click.testing import CliRunner
-from voncli.main import main
 
+from tests import harness
 from vonmodel import builtin
 
 
@@ -14,4 +13,4 @@ def von(tiny_run, tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(builtin, "_folder", lambda: tmp_path / "package")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VON_DATA", str(tiny_data))
-    return lambda *arguments: CliRunner().invoke(main, list(arguments))
+    return harness.von

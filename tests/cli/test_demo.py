@@ -2,9 +2,10 @@ import json
 import tomllib
 
 import pytest
-from click.testing import CliRunner
 from voncli.main import main
 from voncli.settings import FOLDERS, load_settings
+
+from tests import harness
 
 FEW = ("--chair-count", "1", "--car-count", "1", "--photo-count", "2")
 
@@ -12,7 +13,7 @@ FEW = ("--chair-count", "1", "--car-count", "1", "--photo-count", "2")
 @pytest.fixture
 def von(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(main, ["demo", *arguments])
+    return lambda *arguments: harness.von("demo", *arguments)
 
 
 def test_the_demo_is_written_and_the_next_commands_are_said(von, tmp_path):

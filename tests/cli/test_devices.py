@@ -1,6 +1,5 @@
 """Training on several devices: the same losses as on one; a killed process ends the job; it goes on."""
 
-import json
 import os
 import signal
 import socket
@@ -11,19 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors.torch import load_file
-from voncli.main import main
+
+from tests import harness
 
 STAGES = ("shape", "texture", "joint")
 SMALL = [
     "--class=chair",
-    "--set=model.resolution=32",
-    "--set=model.image_size=32",
-    "--set=model.shape_base_channels=2",
-    "--set=model.texture_base_channels=4",
-    "--set=model.shape_code_size=4",
-    "--set=model.resampled=false",
+    *harness.SMALL_MODEL,
     "--set=model.depth_range=batch",
     "--set=texture.image_pool=6",
     "--set=output.log_every=1",
@@ -50,13 +44,8 @@ def train(data: Path, runs: Path, *arguments: str) -> subprocess.CompletedProces
     )
 
 
-def losses(runs: Path) -> dict[tuple[str, int], dict[str, float]]:
-    lines = [json.loads(line) for line in (runs / "chair" / "stats.jsonl").read_text().splitlines()]
-    return {(line["stage"], line["step"]): line["losses"] for line in lines}
-
-
 def assert_same_losses(runs: Path, others: Path) -> None:
-    expected, got = losses(runs), losses(others)
+    expected, got = (harness.losses_by_step(each / "chair") for each in (runs, others))
     assert expected.keys() == got.keys()
     for step, terms in expected.items():
         assert got[step] == pytest.approx(terms, rel=1e-4, abs=1e-4), step
@@ -69,7 +58,7 @@ def test_two_devices_train_as_one(tiny_data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Stage shape is finished") == 1  # one process speaks
     assert "Warning" not in done.stderr
-    alone = CliRunner().invoke(main, command(tiny_data, one, *arguments)[3:])
+    alone = harness.von(*command(tiny_data, one, *arguments)[3:])
     assert alone.exit_code == 0, alone.output
     assert_same_losses(one, two)
     assert (two / "chair" / "samples" / "shape-00000003.png").is_file()
@@ -181,7 +170,7 @@ def test_a_process_without_the_others_says_so(port_is_taken: bool, tiny_data: Pa
             other.close()
         joining = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         arguments = command(tiny_data, tmp_path, "--stage=shape", *lengths(2, "shape"), "--patience=0.02")[3:]
-        done = CliRunner().invoke(main, arguments, env=joining)
+        done = harness.von(*arguments, **joining)
     assert done.exit_code == 1
     assert f"training process 0 (WORLD_SIZE 2, MASTER_ADDR 127.0.0.1, MASTER_PORT {port})" in done.stderr
     assert ("EADDRINUSE" if port_is_taken else "1/2 clients joined") in done.stderr
@@ -198,7 +187,7 @@ def test_torchrun_starts_it_too(tiny_data: Path, tmp_path: Path) -> None:
 
 def test_a_batch_that_cannot_be_dealt_out_is_refused(tiny_data: Path, tmp_path: Path) -> None:
     arguments = command(tiny_data, tmp_path, "--stage=shape", *lengths(2, "shape"), "--devices=3")[3:]
-    done = CliRunner().invoke(main, arguments)
+    done = harness.von(*arguments)
     assert done.exit_code == 1
     assert "shape.batch_size: a batch of 4 cannot be divided evenly into 3 parts" in done.stderr
     assert not list(tmp_path.iterdir())

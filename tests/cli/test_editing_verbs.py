@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from safetensors.numpy import load_file
-from voncli.main import main
 
+from tests import harness
 from vondata.shapes.binvox import read_binvox
 from vondata.shapes.source_file import Limits
 
@@ -21,7 +20,7 @@ def von(tiny_run, tiny_data, tmp_path, monkeypatch):
     pixels[20:80, 30:70] = (120, 70, 30)
     Image.fromarray(pixels).save("photo.png")
     Image.fromarray(np.full((100, 100, 3), 240, dtype=np.uint8)).save("blank.png")
-    return lambda *arguments: CliRunner().invoke(main, list(arguments))
+    return harness.von
 
 
 RECONSTRUCT = (

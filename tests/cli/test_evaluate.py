@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from click.testing import CliRunner
-from voncli.main import main
+
+from tests import harness
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def von(tiny_run, tiny_data, tmp_path, monkeypatch):
     monkeypatch.delenv("VON_INCEPTION_WEIGHTS", raising=False)
 
     def run(*arguments):
-        return CliRunner().invoke(main, ["evaluate", *arguments])
+        return harness.von("evaluate", *arguments)
 
     return run
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
-from voncli.main import main
 
+from tests import harness
 from vondata.dataset.manifest import split_of, write_manifest
 from vondata.dataset.schema import plain_row
 
@@ -35,7 +34,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("arguments", [["data"], ["--data", "data"], []])
 def test_numbers_and_page(data: Path, arguments: list[str]) -> None:
-    result = CliRunner().invoke(main, ["inspect", *arguments, "--workers", "0"], catch_exceptions=False)
+    result = harness.von("inspect", *arguments, "--workers", "0")
     assert result.exit_code == 0
     assert result.stdout.split("reasons")[1].split()[:5] == ["chair", "shapes", "10", "7", "3"]
     assert "no_mesh 3" in result.stdout
@@ -43,7 +42,7 @@ def test_numbers_and_page(data: Path, arguments: list[str]) -> None:
 
 
 def test_as_json(data: Path) -> None:
-    result = CliRunner().invoke(main, ["inspect", "data", "--json", "--no-page"], catch_exceptions=False)
+    result = harness.von("inspect", "data", "--json", "--no-page")
     document = json.loads(result.stdout)
     assert document["report"] is None
     (part,) = document["parts"]
@@ -53,7 +52,7 @@ def test_as_json(data: Path) -> None:
 
 
 def test_a_folder_without_dataset_is_wrong_usage(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["inspect", str(tmp_path)], catch_exceptions=False)
+    result = harness.von("inspect", str(tmp_path))
     assert result.exit_code == 2
     assert "holds no prepared dataset" in " ".join(result.stderr.split())
 
@@ -71,7 +70,7 @@ def test_a_damaged_table_is_named_with_its_remedy(data: Path, damage: str) -> No
         case "class":
             pd.read_parquet(table).assign(**{"class": "car"}).to_parquet(table)
     for command in (["inspect", "data"], ["pack", "--data", "data", "--output", "shards"]):
-        result = CliRunner().invoke(main, command, catch_exceptions=False)
+        result = harness.von(*command)
         assert result.exit_code == 1
         assert "Error: data/chair/shapes.parquet is damaged (" in result.output
         assert "writes it anew from the journal" in result.output
@@ -87,7 +86,7 @@ def test_a_place_that_takes_no_files_is_named(data: Path, tmp_path: Path) -> Non
         (["pack", "--data", "data", "--output", "file/shards"], "file/shards"),
         (["inspect", "data"], "data/report"),
     ):
-        result = CliRunner().invoke(main, command, catch_exceptions=False)
+        result = harness.von(*command)
         assert result.exit_code == 1
         assert f"Error: {place} cannot be written (" in result.output
         assert "run the same command again" in result.output
@@ -105,7 +104,7 @@ def test_a_path_that_is_none_is_named(verb: str, tmp_path: Path, monkeypatch: py
         ("b/" * 3000, "too long"),
         ("a\0b", "null"),
     ):
-        result = CliRunner().invoke(main, [*verb.split(), "--data", data])
+        result = harness.von(*verb.split(), "--data", data)
         assert (result.exit_code, len(result.output) < 400) == (2, True), result.output
         assert "is no path of this machine: " in result.output
         assert what in result.output

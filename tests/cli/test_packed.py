@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from voncli.main import main
+from click.testing import Result
 
+from tests import harness
 from vondata.classes import load_class
 from vondata.dataset.manifest import DATASET_KINDS, prepared, read_manifest, write_manifest
 from vondata.dataset.metadata import PartRecord, record_part
@@ -21,7 +21,7 @@ from vondata.matching import build_bank, choose_shapes, match_photos, match_view
 from vondata.matching.bank import BankSettings, bank_key
 from vonmodel.data.datasets import ShapeDataset
 from vonmodel.evaluation.samples import RealImages, RealShapes
-from vonmodel.evaluation.shape_classifier import _dataset_sha256
+from vonmodel.evaluation.shape_classifier import dataset_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 # They write files, or make a dataset out of files; all others read through OutputFiles.
@@ -52,7 +52,7 @@ def shards(data: Path, tmp_path: Path) -> Path:
 
 
 def von(*arguments: object) -> Result:
-    return CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    return harness.von(*arguments)
 
 
 def test_one_place_knows_where_files_lie() -> None:
@@ -69,7 +69,7 @@ def test_scores_name_the_same_content(data: Path, shards: Path, tiny_config) -> 
     assert shapes[0].sha256 == shapes[1].sha256
     assert np.array_equal(*[each.part(0, 8) for each in shapes])
     hashes = {
-        _dataset_sha256(place, {"chair": [ShapeDataset(place, "chair", resolution=32, representation="occupancy")]})
+        dataset_sha256(place, {"chair": [ShapeDataset(place, "chair", resolution=32, representation="occupancy")]})
         for place in (data, shards)
     }
     assert len(hashes) == 1

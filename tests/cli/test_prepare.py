@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
-from voncli.main import main
 
+from tests import harness
 from vondata.dataset.manifest import output_path, read_manifest
 from vondata.dataset.schema import known_reasons
 
@@ -30,13 +30,8 @@ CUBE = "".join(f"v {x} {y} {z}\n" for x in (-1, 1) for y in (-1, 1) for z in (-1
 def von(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Von:
     """Runs the command in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("VON_")]:
-        monkeypatch.delenv(name)
-
-    def run(*arguments: str, **variables: str) -> Result:
-        return CliRunner().invoke(main, arguments, env=variables, catch_exceptions=False)
-
-    return run
+    monkeypatch.delenv("VON_DATA", raising=False)
+    return harness.von
 
 
 @pytest.fixture

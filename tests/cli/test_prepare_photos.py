@@ -1,17 +1,16 @@
 """Options of `von prepare images` as a user meets them: copies, and a network of one's own."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image, ImageDraw
-from voncli.main import main
 
+from tests import harness
 from vondata.dataset.manifest import read_manifest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vondata" / "images"))
@@ -23,12 +22,11 @@ Von = Callable[..., Result]
 @pytest.fixture
 def von(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Von:
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("VON_")]:
-        monkeypatch.delenv(name)
+    monkeypatch.delenv("VON_DATA", raising=False)
 
     def run(*arguments: str) -> Result:
         fixed = ["--photos", "photos", "--workers", "0", "--no-report", "--json"]
-        return CliRunner().invoke(main, ["prepare", "images", *fixed, *arguments], catch_exceptions=False)
+        return harness.von("prepare", "images", *fixed, *arguments)
 
     return run
 

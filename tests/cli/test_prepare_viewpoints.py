@@ -1,16 +1,15 @@
 """`von prepare images` finds viewpoints by the prepared shapes, says so, and never twice."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
-from voncli.main import main
 
+from tests import harness
 from vondata.dataset.manifest import read_manifest
 from vondata.dataset.shape_file import load_distance
 from vondata.matching.sketching import sketch_volume
@@ -28,13 +27,8 @@ Von = Callable[..., Result]
 @pytest.fixture
 def von(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Von:
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("VON_")]:
-        monkeypatch.delenv(name)
-
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(main, [*arguments, "--workers", "0", "--no-report"], catch_exceptions=False)
-
-    return run
+    monkeypatch.delenv("VON_DATA", raising=False)
+    return lambda *arguments: harness.von(*arguments, "--workers", 0, "--no-report")
 
 
 def write_chair(root: Path) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import trimesh
-from click.testing import CliRunner
-from voncli.main import main
+
+from tests import harness
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def collection(tmp_path):
 
 
 def run(*arguments):
-    return CliRunner().invoke(main, [str(each) for each in arguments])
+    return harness.von(*arguments)
 
 
 def render(collection, output, *more):

@@ -1,32 +1,16 @@
 """From raw meshes and photos on a store to a trained model: every verb takes the dataset's URL."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import NoCredentialsError
-from click.testing import CliRunner
-from voncli.main import main
 
+from tests import harness
 from vondata.dataset.manifest import read_manifest
 from vondata.io import fs as remote
 from vondata.io.fs import DataFolder, file_system, mirror
-
-TINY = {
-    "model.resolution": 32,
-    "model.image_size": 32,
-    "model.shape_base_channels": 2,
-    "model.texture_base_channels": 4,
-} | {f"{stage}.{phase}": 1 for stage in ("shape", "texture", "joint") for phase in ("steady", "decaying")}
-
-
-def von(*arguments: object) -> Any:
-    """Runs a command; what it prints as JSON."""
-    done = CliRunner().invoke(main, [*map(str, arguments), "--json"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
 
 
 @pytest.mark.slow
@@ -34,14 +18,16 @@ def test_training_scores_and_shards_through_a_url(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    von("demo", "demo", "--chair-count", 6, "--car-count", 0, "--photo-count", 2)
+    harness.von_json("demo", "demo", "--chair-count", 6, "--car-count", 0, "--photo-count", 2)
     system, path = file_system(bucket)
     system.put(f"{tmp_path}/demo/", f"{path}/demo/", recursive=True)
     data = f"{bucket}/data"
     common = ("--data", data, "--class", "chair", "--workers", 0)
-    shapes = von("prepare", "shapenet", "--root", f"{bucket}/demo/ShapeNetCore.v2", "--resolution", 32, *common)
+    shapes = harness.von_json(
+        "prepare", "shapenet", "--root", f"{bucket}/demo/ShapeNetCore.v2", "--resolution", 32, *common
+    )
     assert shapes["classes"]["chair"]["prepared"] == 6
-    photos = von(
+    photos = harness.von_json(
         *("prepare", "images", "--pix3d", f"{bucket}/demo/pix3d", "--photos", f"{bucket}/demo/photos"),
         *("--size", 64, *common),
     )
@@ -50,15 +36,25 @@ def test_training_scores_and_shards_through_a_url(
     assert (rows["viewpoint_origin"] == "matched").sum() == matched > 0
     assert Path(photos["report"]).is_file()
 
-    changes = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
-    von("train", "--preset", "demo", "--data", data, "--class", "chair", *changes)
+    harness.von_json("train", "--preset", "demo", "--data", data, "--class", "chair", *harness.SMALL_TRAINING)
     scores = ("evaluate", "--fid", "--features", "random", "--count", 4, "--no-untrained")
-    (line,) = von(*scores, "--data", data)["results"]
-    von("generate", "--data", data)
+    (line,) = harness.von_json(*scores, "--data", data)["results"]
+    harness.von_json("generate", "--data", data)
 
-    von("pack", "--data", data, "--output", f"{bucket}/shards")
-    assert von(*scores, "--data", f"{bucket}/shards")["results"][0]["value"] == line["value"]
-    von("train", "--preset", "demo", "--data", f"{bucket}/shards", "--class", "chair", "--run", "packed", *changes)
+    harness.von_json("pack", "--data", data, "--output", f"{bucket}/shards")
+    assert harness.von_json(*scores, "--data", f"{bucket}/shards")["results"][0]["value"] == line["value"]
+    harness.von_json(
+        "train",
+        "--preset",
+        "demo",
+        "--data",
+        f"{bucket}/shards",
+        "--class",
+        "chair",
+        "--run",
+        "packed",
+        *harness.SMALL_TRAINING,
+    )
     networks = [
         tmp_path / run / "checkpoints/joint-00000002/networks.safetensors" for run in ("runs/chair", "packed")
     ]
@@ -90,7 +86,7 @@ def test_a_store_that_lets_nobody_in_is_told_in_words(
     monkeypatch.setattr(remote, "_file_system", lambda scheme: Closed())
     (tmp_path / "meshes").mkdir()
     (tmp_path / "meshes" / "one.obj").write_text("v 0 0 0\n", "utf-8")
-    done = CliRunner().invoke(main, command.split(), catch_exceptions=False)
+    done = harness.von(*command.split())
     assert done.exit_code in (1, 2)
     said = " ".join(done.output.split())
     assert re.search(r"s3://bucket/\S+ cannot be reached: Unable to locate credentials; credentials and endp", said)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from tests import harness
 from tests.harness import SMALL_TRAINING as SMALL
 from tests.harness import von
 
@@ -256,10 +257,8 @@ def test_the_preset_of_a_run_is_named(tiny_data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("minutes", ["nan", "inf", "0", "1e12"])
 def test_patience_is_a_number_of_minutes(minutes: str) -> None:
-    from click.testing import CliRunner
-    from voncli.main import main
 
-    result = CliRunner().invoke(main, ["train", "--patience", minutes])
+    result = harness.von("train", "--patience", minutes)
     assert result.exit_code == 2
     assert "Invalid value for '--patience'" in result.output
 

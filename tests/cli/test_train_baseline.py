@@ -1,10 +1,9 @@
 import json
 
 import pytest
-from click.testing import CliRunner
-from voncli.main import main
 from voncli.train import NAMES
 
+from tests import harness
 from vonmodel.baselines.models import BASELINES
 
 QUICK = [
@@ -28,7 +27,7 @@ QUICK = [
 def von(tiny_data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VON_DATA", str(tiny_data))
-    return lambda *arguments: CliRunner().invoke(main, ["train", *arguments])
+    return lambda *arguments: harness.von("train", *arguments)
 
 
 def test_every_baseline_can_be_asked_for():

@@ -3,9 +3,8 @@ import shutil
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
-from voncli.main import main
 
+from tests import harness
 from vondata.dataset.manifest import manifest_path
 
 
@@ -23,14 +22,14 @@ def folder(tiny_data, tmp_path, monkeypatch):
 
 def von(*arguments):
     small = ("--steps", "2", "--base-channels", "2", "--overwrite")
-    return CliRunner().invoke(main, ["train-classifier", *small, *arguments])
+    return harness.von("train-classifier", *small, *arguments)
 
 
 def test_a_classifier_is_not_overwritten_unasked(folder):
     file = folder / "runs" / "shape-classifier.safetensors"
     file.parent.mkdir()
     file.write_bytes(b"ten hours of work")
-    result = CliRunner().invoke(main, ["train-classifier"])
+    result = harness.von("train-classifier")
     assert (result.exit_code, "let --overwrite replace it" in result.stderr) == (2, True)
     assert file.read_bytes() == b"ten hours of work"
 
@@ -79,10 +78,10 @@ def test_mistakes_are_named(folder, arguments, code, message):
 
 def test_shapes_are_scored_with_it(folder, tiny_run):
     assert von().exit_code == 0
-    result = CliRunner().invoke(main, ["evaluate", "--shape-fid", "--shape-count", "3"])
+    result = harness.von("evaluate", "--shape-fid", "--shape-count", "3")
     assert result.exit_code == 0, result.output
     assert "Shape FID: " in result.stdout
     assert "on 4 held-out shapes" in result.stdout
     (folder / "runs" / "shape-classifier.safetensors").unlink()
-    result = CliRunner().invoke(main, ["evaluate", "--shape-fid"])
+    result = harness.von("evaluate", "--shape-fid")
     assert (result.exit_code, "von train-classifier" in result.stderr) == (1, True)

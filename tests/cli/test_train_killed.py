@@ -11,15 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.harness import SMALL_MODEL
+
 STAGES = ("shape", "texture", "joint")
 SMALL = [
     "--class=chair",
-    "--set=model.resolution=32",
-    "--set=model.image_size=32",
-    "--set=model.shape_base_channels=2",
-    "--set=model.texture_base_channels=4",
-    "--set=model.shape_code_size=4",
-    "--set=model.resampled=false",
+    *SMALL_MODEL,
     "--set=output.log_every=1",
     "--set=output.sample_every=0",
     "--set=output.save_every=20",

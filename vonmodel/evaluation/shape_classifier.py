@@ -294,7 +294,7 @@ def train_classifier(
         held_out=counts,
         correct=correct,
         trained={name: len(each[0]) for name, each in training.items()},
-        dataset_sha256=_dataset_sha256(data, {name: [*training[name], *held_out[name]] for name in classes}),
+        dataset_sha256=dataset_sha256(data, {name: [*training[name], *held_out[name]] for name in classes}),
         seed=settings.seed,
         steps=steps,
         versions={"von": __version__} | {name: version(name) for name in ("torch", "numpy")},
@@ -407,7 +407,7 @@ def _initialise(module: nn.Module, generator: torch.Generator) -> None:
                 layer.bias.data.zero_()
 
 
-def _dataset_sha256(data: Path, datasets: Datasets) -> str:
+def dataset_sha256(data: Path, datasets: Datasets) -> str:
     """Hash of the ids and files of all shapes."""
     digest = hashlib.sha256()
     for name, parts in sorted(datasets.items()):

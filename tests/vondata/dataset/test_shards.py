@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from voncli.main import main
 
+from tests import harness
 from vondata.dataset.manifest import output_path, prepared, read_manifest
 from vondata.dataset.shards import OutputFiles, ShardError, ShardIndexError, index_path, sample_key, write_shards
 from vondata.io.fs import DataFolder, file_system
@@ -147,7 +146,7 @@ def test_keys_have_no_dot_and_stay_different(one: str, other: str) -> None:
 
 def test_the_command_packs_and_says_what(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(main, ["pack", "-o", "shards", "--class", "chair", "--shard-size", "1MB", "--json"])
+    done = harness.von("pack", "-o", "shards", "--class", "chair", "--shard-size", "1MB", "--json")
     assert done.exit_code == 0, done.output
     parts = json.loads(done.stdout)["parts"]
     assert [(part["kind"], part["files"], len(part["shards"])) for part in parts] == [
@@ -163,7 +162,7 @@ def test_the_command_packs_and_says_what(data: Path, tmp_path: Path, monkeypatch
         (["--output", "new", "--shard-size", "many"], "write it as 500MB"),
         (["--output", "new", "--data", "shards/none"], "holds no prepared dataset"),
     ):
-        failed = CliRunner().invoke(main, ["pack", *arguments])
+        failed = harness.von("pack", *arguments)
         assert failed.exit_code in (1, 2)
         assert words in failed.output
 

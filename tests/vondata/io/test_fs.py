@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 from voncli import output as copying
-from voncli.main import main
 
+from tests import harness
 from vondata.dataset.manifest import output_path, read_manifest
 from vondata.io import fs as remote
 from vondata.io.fs import DataFolder, MirrorTooLargeError, RemoteError, fetched, file_system, mirror
@@ -45,7 +45,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def von(*arguments: object) -> Result:
-    return CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    return harness.von(*arguments)
 
 
 def shapes(root: object, data: object, *options: object, workers: int = 0) -> Result:

@@ -13,9 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from click.testing import CliRunner
-from voncli.main import main
 
+from tests import harness
 from vondata.dataset.manifest import output_path, read_manifest
 from vondata.io.files import atomic_path
 from vondata.pipeline import dask_cluster as cluster
@@ -172,7 +171,7 @@ def test_the_command_names_the_option(impatient: None, tmp_path: Path, monkeypat
     (tmp_path / "meshes").mkdir()
     (tmp_path / "meshes" / "one.obj").write_text("v 0 0 0\n", "utf-8")
     (tmp_path / "von.toml").write_text(f'[prepare]\nscheduler = "{UNUSED}"\n', "utf-8")
-    result = CliRunner().invoke(main, ["prepare", "meshes", "--root", "meshes", "--class", "chair"])
+    result = harness.von("prepare", "meshes", "--root", "meshes", "--class", "chair")
     assert result.exit_code == 1
     assert f"Dask scheduler {UNUSED}: no Dask scheduler answers there" in result.output
 

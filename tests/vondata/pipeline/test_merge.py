@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
-from voncli.main import main
 
+from tests import harness
 from vondata.dataset.manifest import output_path, read_manifest
 from vondata.dataset.metadata import read_dataset
 from vondata.pipeline.merge import MergeError, MergeOptions, merge
@@ -135,11 +134,11 @@ def test_the_command_joins_and_says_what(bench: Bench, monkeypatch: pytest.Monke
     monkeypatch.chdir(bench.root)
     bench.prepare("a", bench.items("x", one="1"))
     bench.prepare("b", bench.items("y", two="2"))
-    done = CliRunner().invoke(main, ["merge", "a", "b", "--output", "c", "--json"])
+    done = harness.von("merge", "a", "b", "--output", "c", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["parts"][0]["taken"] == [1, 1]
-    again = CliRunner().invoke(main, ["merge", "a", "b", "--output", "c"])
+    again = harness.von("merge", "a", "b", "--output", "c")
     assert again.exit_code == 1
     assert "c is not empty" in again.output
-    words = CliRunner().invoke(main, ["merge", "a", "b", "--output", "d"])
+    words = harness.von("merge", "a", "b", "--output", "d")
     assert "from a" in words.output

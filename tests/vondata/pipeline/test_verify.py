@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from PIL import Image
-from voncli.main import main
 
+from tests import harness
 from vondata.dataset.manifest import manifest_path, output_path, read_manifest
 from vondata.dataset.shape_file import PreparedShape, save_shape
 from vondata.dataset.shards import write_shards
@@ -118,11 +117,11 @@ def test_shards_are_verified(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_names_them_and_the_run_after_mends_them(data: Path, tmp_path: Path) -> None:
-    whole = CliRunner().invoke(main, ["inspect", str(data), "--verify"])
+    whole = harness.von("inspect", str(data), "--verify")
     assert (whole.exit_code, "4 prepared files, their manifests and journals are whole" in whole.output) == (0, True)
     path = output_path(data, "chair", "shapes", "a")
     flip(path, 1000)
-    found = CliRunner().invoke(main, ["inspect", str(data), "--verify", "--json"])
+    found = harness.von("inspect", str(data), "--verify", "--json")
     assert found.exit_code == 1
     (only,) = json.loads(found.stdout)["damaged"]
     assert (only["file"], only["remedy"]) == (str(path), "remove it and prepare again")

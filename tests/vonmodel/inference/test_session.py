@@ -64,13 +64,16 @@ def test_what_is_asked_for_twice_at_once_is_computed_once(session, counted):
     assert counted == {"shapes": 2, "sketches": 2}
 
 
-def test_memory_is_bounded_and_forgetting_changes_no_answer(tiny_run, tiny_data):
+def test_memory_is_bounded_and_forgetting_changes_no_answer(tiny_run, tiny_data, counted):
     session = ModelSession(open_model(tiny_run, data=tiny_data), shapes_kept=2, sketches_kept=2)
     first = session.sketch(session.shape(0), 0.0, 0.1)
     many = session.shapes([0, 1, 2, 3])
     session.sketches(many, np.array([[0.3, 0.1]] * 4))
-    assert len(session._volumes) == len(session._sketches) == 2
+    asked = dict(counted)
+    session.sketches(session.shapes([2, 3]), np.array([[0.3, 0.1]] * 2))
+    assert counted == asked
     assert torch.equal(session.sketch(session.shape(0), 0.0, 0.1).depth, first.depth)
+    assert counted == {name: count + 1 for name, count in asked.items()}
 
 
 def test_the_value_used_longest_ago_is_forgotten():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.harness import logged_losses
+from tests.harness import losses_by_step
 from vonmodel.checkpoint import (
     CheckpointDamagedError,
     CheckpointInfo,
@@ -87,7 +87,7 @@ def everything(run: RunFolder) -> dict[str, torch.Tensor]:
 
 
 def losses(run: RunFolder) -> dict[tuple[str, int], dict[str, float]]:
-    return {(stage, step): each for stage, step, each in logged_losses(run.path)}
+    return losses_by_step(run.path)
 
 
 SIGNED = {

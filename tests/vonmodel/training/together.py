@@ -2,13 +2,13 @@
 
 import multiprocessing
 import os
-import socket
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
 
 import torch
 
+from tests.harness import free_port
 from vonmodel.distributed import processes_joined
 
 CPU = torch.device("cpu")
@@ -22,9 +22,7 @@ def run_together(count: int, function: Callable[..., None], *arguments: object, 
     Returns:
         Exit codes by rank: 0 where the function returned, 1 where it raised, -9 where the process was killed.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     processes = [
         FORKS.Process(target=_join, args=(rank, count, port, patience_s, function, arguments))
         for rank in range(count)
