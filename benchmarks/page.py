@@ -18,8 +18,7 @@ import numpy as np
 
 from vondata.dataset.manifest import SUFFIX, output_path, split_of, write_manifest
 from vondata.dataset.schema import known_columns, known_reasons
-from vondata.report.page import write_report
-from vondata.report.thumbnails import TILE_PX
+from vondata.report.page import TILE_PX, write_report
 from vondata.types import Kind
 
 from .measure import Table

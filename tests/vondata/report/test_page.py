@@ -15,8 +15,7 @@ from PIL import Image
 from vondata.dataset.manifest import histogram, output_path, split_of, viewpoint_histogram, write_manifest
 from vondata.dataset.schema import plain_row
 from vondata.dataset.shape_file import PreparedShape, save_shape
-from vondata.report.page import NoDatasetError, write_report
-from vondata.report.thumbnails import TILE_PX, Thumbnail, draw_thumbnail, shape_views
+from vondata.report.page import TILE_PX, NoDatasetError, Thumbnail, draw_thumbnail, shape_views, write_report
 from vondata.types import Kind
 
 EVIL = "</script><img src=x onerror=\"document.title='broken'\"> & 'quotes' \u2028"
@@ -142,7 +141,7 @@ def test_a_folder_without_dataset(tmp_path: Path) -> None:
 
 def test_views_show_the_object_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a cube edge is half a tile; what lies at the object's left (+x) is on the left, seen from the front."""
-    monkeypatch.setattr("vondata.report.thumbnails.VIEWS_DEG", ((0.0, 0.0), (90.0, 0.0), (0.0, 90.0 - 1e-6)))
+    monkeypatch.setattr("vondata.report.page.VIEWS_DEG", ((0.0, 0.0), (90.0, 0.0), (0.0, 90.0 - 1e-6)))
     resolution = 64
     occupancy = np.zeros((resolution,) * 3, dtype=bool)
     occupancy[48:56, 24:48, 8:16] = True
