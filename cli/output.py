@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -22,12 +27,7 @@ if TYPE_CHECKING:
     from vondata.io.fs import DataFolder
     from vondata.types import Event
     from vonmodel.reports.metrics_page import Row
-import errno
-import os
-import signal
-import sys
-import threading
-from contextlib import suppress
+
 
 EXIT_INTERRUPTED = 130  # of every verb that Ctrl-C or a request to end stopped; what was done is kept
 

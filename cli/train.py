@@ -10,8 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -22,7 +25,15 @@ import click
 from voncli.command import ARGUMENTS, Command, option
 from voncli.model_options import choose_device, chosen_checkpoint, device_option
 from voncli.options import json_option
-from voncli.output import EXIT_INTERRUPTED, note, print_json, stop_on_signal, thread_errors_once, user_errors
+from voncli.output import (
+    EXIT_INTERRUPTED,
+    end_signals,
+    note,
+    print_json,
+    stop_on_signal,
+    thread_errors_once,
+    user_errors,
+)
 from voncli.serve import STUDIO_PORT
 from voncli.settings import LOCAL_PATH, FiniteRange, folder_option
 
@@ -33,11 +44,7 @@ if TYPE_CHECKING:
     from vonmodel.run_folder import RunFolder
     from vonmodel.training.loop import TrainingJob
     from vonmodel.training.start import Origin
-import signal
-import socket
-import time
 
-from voncli.output import end_signals
 
 # How long the others have to end by themselves once one has.
 GRACE_S = 15.0

@@ -10,10 +10,13 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from vondata.dataset.schema import manifest_schema, renamed_columns
 from vondata.errors import VonError
@@ -23,14 +26,6 @@ from vondata.types import Kind
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
-
-import numpy as np
-import numpy.typing as npt
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 Floats = npt.NDArray[np.floating]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from filelock import FileLock
 
 from vondata.dataset.manifest import (
@@ -28,28 +31,18 @@ from vondata.dataset.manifest import (
     viewpoint_histogram,
 )
 from vondata.dataset.schema import known_columns, known_reasons
+from vondata.dataset.shape_file import load_occupancy
 from vondata.dataset.shards import OutputFiles
 from vondata.errors import VonError
-from vondata.io.files import atomic_path, remove_leftovers
-from vondata.io.fs import RemoteFile, is_url
+from vondata.frames import camera_direction, voxel_to_object
+from vondata.io.files import FileSlice, ReadableFile, atomic_path, remove_leftovers
+from vondata.io.fs import RemoteError, RemoteFile, is_url
 from vondata.pipeline.executor import ExecutorOptions, Failure, run_tasks
 from vondata.types import Event, Kind
 
 if TYPE_CHECKING:
     import pandas as pd
     from jinja2 import Template
-import os
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
-
-from vondata.dataset.shape_file import load_occupancy
-from vondata.frames import camera_direction, voxel_to_object
-from vondata.io.files import FileSlice, ReadableFile
-from vondata.io.fs import RemoteError
-
-if TYPE_CHECKING:
     from PIL import Image
 
 

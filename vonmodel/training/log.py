@@ -9,33 +9,32 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from vondata.errors import VonError
 from vondata.io.files import atomic_path
 from vonmodel.config import StageName
+from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.distributed import gather_objects, is_writer, mean_everywhere
+from vonmodel.geometry import Camera, viewpoint_rotation
+from vonmodel.model import VonModel
+from vonmodel.projection import project
 from vonmodel.run_folder import RunFolder
+from vonmodel.seeding import numpy_generator, torch_generator
 from vonmodel.training.stage import Stage
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-from pathlib import Path
 
-from jaxtyping import Float
-from PIL import Image
-from torch.nn import functional
-
-from vonmodel.data.datasets import ViewpointSampler
-from vonmodel.geometry import Camera, viewpoint_rotation
-from vonmodel.model import VonModel
-from vonmodel.projection import project
-from vonmodel.seeding import numpy_generator, torch_generator
 
 TILE_PX = 96
 GAP_PX = 4
