@@ -150,7 +150,8 @@ def sample_grid(grid: VoxelGrid, positions: Floats) -> Bools:
     from scipy.ndimage import map_coordinates
 
     indices = np.moveaxis(grid.from_model(positions), -1, 0)
-    return np.asarray(map_coordinates(grid.occupancy.astype(np.float32), indices, order=1) >= 0.5)
+    occupancy = grid.occupancy.astype(np.float32)
+    return np.asarray(map_coordinates(occupancy, indices, order=1, mode="grid-constant") >= 0.5)
 
 
 def _parse_header(content: bytes) -> tuple[tuple[int, ...], tuple[float, float, float], float, bytes]:

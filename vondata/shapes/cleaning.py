@@ -103,11 +103,14 @@ def clean_mesh(soup: TriangleSoup, rotation: Floats) -> Mesh:
 
 
 def has_outlier(mesh: Mesh) -> bool:
-    """Whether nearly all of the surface lies in a small part of the box, as when one stray triangle is far away.
+    """Whether nearly all of the mesh lies in a small part of its box, as when one stray triangle is far away.
 
     The object is then smaller on its grid than the grid allows: along every axis, `_NEARLY_ALL` of the area lies
-    within less than half of the box's longest edge.
+    within less than half of the box's longest edge, or all vertices but a few within a third of it, as where a
+    damaged corner pulls its triangles into spikes.
     """
+    if _has_spike(mesh.vertices):
+        return True
     low, high, areas = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0), mesh.areas()
     slices = ((mesh.vertices - low) * (_SLICES / float((high - low).max()))).astype(np.int64)
     begins, ends = np.zeros((3, _SLICES + 1)), np.zeros((3, _SLICES + 1))
@@ -119,6 +122,17 @@ def has_outlier(mesh: Mesh) -> bool:
         reached = np.cumsum(begins[axis, :length]), np.cumsum(ends[axis, length - 1 :: -1])
         span = max(span, length - max(int(np.count_nonzero(each <= spare)) for each in reached))
     return span < _SLICES // 2
+
+
+def _has_spike(vertices: Floats) -> bool:
+    """Whether the longest edge of the box is a third as long without a thousandth of the vertices, or two."""
+    few = max(2, len(vertices) // 1000)
+    if len(vertices) < 4 * few:
+        return False
+    ordered = np.partition(vertices, (*range(few + 1), *range(len(vertices) - few - 1, len(vertices))), axis=0)
+    # Without the lowest i and the highest few - i, along each axis.
+    spans = ordered[len(vertices) - few - 1 :] - ordered[: few + 1]
+    return bool(spans.min(axis=0).max() < (ordered[-1] - ordered[0]).max() / 3)
 
 
 def first_of_equal_faces(faces: Integers) -> Integers:

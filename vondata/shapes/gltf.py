@@ -111,11 +111,7 @@ def read_gltf(content: bytes, beside: Callable[[str], bytes], limits: Limits) ->
 def _check_extensions(data: GltfData) -> None:
     """Raises Rejected (extension_unsupported) if the asset cannot be read without an extension that is unknown."""
     required = data.tree.get("extensionsRequired", [])
-    unknown = [
-        str(name)[:60]
-        for name in required
-        if name not in READ_EXTENSIONS and not str(name).startswith(HARMLESS_EXTENSIONS)
-    ]
+    unknown = [_short(name) for name in required if not _is_known(name)]
     if unknown:
         raise Rejected("extension_unsupported", f"the asset requires {', '.join(sorted(unknown))}")
 
@@ -214,7 +210,23 @@ def _parts_of(data: GltfData, number: int, world: Floats) -> Iterator[_Part]:
             raise MeshFileError(f"a primitive of mode {str(mode)[:20]}")
         if "POSITION" not in primitive["attributes"]:
             raise MeshFileError("a primitive without positions")
+        _check_data(data, primitive)
         yield _Part(primitive, weights, skin, places)
+
+
+def _check_data(data: GltfData, primitive: Json) -> None:
+    """Raises Rejected (extension_unsupported) for a primitive whose positions only an unknown extension holds."""
+    unknown = [name for name in primitive.get("extensions", {}) if not _is_known(name)]
+    if unknown and not data.has_data(primitive["attributes"]["POSITION"]):
+        raise Rejected("extension_unsupported", f"a part of the model is in {', '.join(map(_short, unknown))}")
+
+
+def _is_known(name: object) -> bool:
+    return name in READ_EXTENSIONS or str(name).startswith(HARMLESS_EXTENSIONS)
+
+
+def _short(name: object) -> str:
+    return str(name)[:60]
 
 
 def _extension(entry: Json, name: str) -> Json:

@@ -1,8 +1,8 @@
 """OBJ, OFF and STL: positions and polygons, and nothing else of what such a file may name.
 
 A binary STL file announces its triangles behind a header of 80 bytes, which may begin with "solid" as a text does;
-bytes behind the last triangle are passed over, as some programs append what they like. Of a text the facets of all
-solids are read.
+bytes behind the last triangle are passed over, as some programs append what they like, unless they are more
+triangles. Of a text the facets of all solids are read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import numpy.typing as npt
 
 from vondata.shapes.polygons import Polygons
 from vondata.shapes.source_file import Limits, MeshFileError
@@ -19,6 +20,9 @@ from vondata.shapes.text import (
     BAD_NUMBER,
     BAD_WORD,
     ENDS_EARLY,
+    FREE_FORM,
+    NO_ERROR,
+    OTHER_FILE,
     TOO_MANY,
     as_lines,
     plain_text,
@@ -30,35 +34,61 @@ from vondata.types import Rejected
 
 _HEADER_BYTES, _FACET_BYTES = 84, 50
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+_MOST_SOLIDS = 1000  # of a binary file
 _LEAST_TEXT_FACET = 40  # bytes of the shortest facet that a text can hold
 
 
-def announced_facets(content: bytes) -> int:
+def announced_facets(content: bytes | memoryview) -> int:
     """How many triangles a binary STL announces; 0 where there is no room for the number."""
     return int.from_bytes(content[80:_HEADER_BYTES], "little") if len(content) >= _HEADER_BYTES else 0
 
 
-def facets_with_room(content: bytes) -> int:
+def facets_with_room(content: bytes | memoryview) -> int:
     """How many triangles a binary STL has bytes for."""
     return max(len(content) - _HEADER_BYTES, 0) // _FACET_BYTES
 
 
 def parse_stl_binary(content: bytes, limits: Limits) -> Polygons:
-    """Reads a binary STL.
+    """Reads a binary STL, or several put together.
 
-    Memory: the file, and 96 bytes for each triangle that the limits allow.
+    Memory: the file, and 146 bytes for each triangle that the limits allow.
 
     Raises:
-        MeshFileError: more triangles announced than there are bytes for, or none although there are bytes.
+        MeshFileError: more triangles announced than there are bytes for, none although there are bytes, or fewer
+            than there are.
         Rejected: too_large.
     """
-    count, room = announced_facets(content), facets_with_room(content)
-    if count > room or (count == 0 and len(content) != _HEADER_BYTES):
-        raise MeshFileError(f"{count:,} triangles announced, bytes for {room:,}")
-    limits.check_mesh(3 * count, count)
-    facets = np.frombuffer(content, dtype=_FACET, count=count, offset=_HEADER_BYTES)
-    vertices = facets["corners"].reshape(-1, 3).astype(np.float64)
+    solids, rest, count = list[npt.NDArray[np.void]](), memoryview(content), 0
+    while not solids or (_is_whole(rest) and len(solids) < _MOST_SOLIDS):
+        own, room = announced_facets(rest), facets_with_room(rest)
+        if own > room or (own == 0 and len(rest) != _HEADER_BYTES):
+            raise MeshFileError(f"{own:,} triangles announced, bytes for {room:,}")
+        count += own
+        limits.check_mesh(3 * count, count)
+        solids.append(np.frombuffer(rest, dtype=_FACET, count=own, offset=_HEADER_BYTES))
+        rest = rest[_HEADER_BYTES + _FACET_BYTES * own :]
+    if _are_facets(rest):
+        raise MeshFileError(f"{count:,} triangles announced, {count + len(rest) // _FACET_BYTES:,} there")
+    vertices = np.concatenate(solids)["corners"].reshape(-1, 3).astype(np.float64)
     return Polygons(vertices, np.arange(3 * count, dtype=np.int64), np.arange(0, 3 * count + 1, 3, dtype=np.int64))
+
+
+def _is_whole(rest: memoryview) -> bool:
+    """Whether bytes behind a solid begin with one more, as where files were put together."""
+    return 0 < announced_facets(rest) <= facets_with_room(rest)
+
+
+def _are_facets(rest: memoryview) -> bool:
+    """Whether bytes behind the last triangle are more of them: whole, their normals of unit length or zero."""
+    if len(rest) < _FACET_BYTES or len(rest) % _FACET_BYTES:
+        return False
+    facets = np.frombuffer(rest, dtype=_FACET)
+    with np.errstate(all="ignore"):
+        length = np.linalg.norm(facets["normal"].astype(np.float64), axis=1)
+        is_normal = (length == 0) | (np.abs(length - 1) < 0.01)
+        is_finite = np.isfinite(facets["corners"]).all()
+    has_extent = (facets["corners"][:, 0] != facets["corners"][:, 1]).any(axis=1)
+    return bool(is_finite and is_normal.all() and has_extent.all())
 
 
 def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
@@ -96,7 +126,7 @@ def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
 
     Raises:
         MeshFileError: a line that cannot be understood, or a face with a vertex that does not exist.
-        Rejected: too_large.
+        Rejected: too_large, extension_unsupported (free-form surfaces), outside_root (a part in another file).
     """
     limits = limits or Limits()
     text = as_lines(plain_text(content))
@@ -108,6 +138,10 @@ def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
     error, line, vertex_count, face_count = read_obj(text, vertices, corners, starts, limits.faces)
     if error == TOO_MANY:
         raise Rejected("too_large", f"over {limits.faces:,} triangles, which is the limit, in line {line:,}")
+    if error == FREE_FORM:
+        raise Rejected("extension_unsupported", f"a free-form surface in line {line:,}, which is not read")
+    if error == OTHER_FILE:
+        raise Rejected("outside_root", f"line {line:,} calls another file, which holds a part of the model")
     if error:
         raise MeshFileError(f"line {line}: {_ERRORS[error]}")
     starts = starts[: face_count + 1].copy()
@@ -120,9 +154,12 @@ def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
 
 # The keyword with its prefixes: texture coordinates, colours, normals, a fourth coordinate, any number of dimensions.
 KEYWORD = re.compile(rb"(?:ST)?C?N?4?n?OFF|c?n?off")
+_COUNTS = rb"[^\s#]+[ \t]+[^\s#]+(?:[ \t]+[-+]?\d+(?![^\s#]))?"  # of vertices and faces, and mostly of edges
 _HEADER = re.compile(
-    rb"(?:\s|#[^\n]*)*(?:(?P<word>%b)(?P<binary>[ \t]+BINARY)?)?(?:\s|#[^\n]*)*(?P<counts>[^#\n]*)" % KEYWORD.pattern
+    rb"(?:\s|#[^\n]*)*(?:(?P<word>%b)(?P<binary>[ \t]+BINARY)?)?(?:\s|#[^\n]*)*(?P<counts>%b)?"
+    % (KEYWORD.pattern, _COUNTS)
 )
+_ROW = re.compile(rb"(?:\s|#[^\n]*)*\d+[ \t]+\d")  # of a face, behind comments
 
 
 def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
@@ -131,8 +168,8 @@ def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
     Memory: the text, and at most 24 bytes for each vertex and 32 for each triangle that the limits allow.
 
     Raises:
-        MeshFileError: fewer positions, faces or corners than announced, a word that is no number, or a face with a
-            vertex that does not exist.
+        MeshFileError: fewer or more positions, faces or corners than announced, a word that is no number, or a face
+            with a vertex that does not exist.
         Rejected: too_large, format_unknown (binary, or more than three dimensions).
     """
     limits = limits or Limits()
@@ -142,11 +179,17 @@ def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
     vertices = np.empty((vertex_count, 3))
     corners = np.empty(min(lines.size // 2 + 1, 3 * limits.faces), dtype=np.int64)
     starts = np.zeros(face_count + 1, dtype=np.int64)
-    error, *where = read_off(lines, at, vertices, corners, starts, limits.faces)
+    error, *where, end = read_off(lines, at, True, vertices, corners, starts, limits.faces)
+    if error not in (NO_ERROR, TOO_MANY):  # lines that are broken elsewhere than behind each row
+        free = read_off(lines, at, False, vertices, corners, starts, limits.faces)
+        if free[0] == NO_ERROR and not text[free[-1] :].strip():
+            error, end = NO_ERROR, free[-1]
     if error == TOO_MANY:
         raise Rejected("too_large", f"over {limits.faces:,} triangles, which is the limit")
     if error:
         raise MeshFileError(_describe(error, *where, counts=(vertex_count, face_count)))
+    if _ROW.match(text, end):
+        raise MeshFileError(f"{vertex_count:,} vertices and {face_count:,} faces announced, and more are there")
     polygons = Polygons(vertices, corners[: starts[-1]].copy(), starts)
     polygons.check_corners()
     return polygons
@@ -159,7 +202,7 @@ def _read_header(text: bytes, limits: Limits) -> tuple[int, int, int]:
     word = header["word"] or b"OFF"
     if header["binary"] or b"4" in word or word.endswith(b"nOFF"):
         raise Rejected("format_unknown", "OFF in binary or of other than three dimensions, which is not read")
-    words = header["counts"].split()[:2]
+    words = (header["counts"] or b"").split()[:2]
     try:
         counts = [int(each) for each in words]
     except ValueError:

@@ -81,6 +81,12 @@ class _Element:
                 kinds.append(_AXES.get(each.name, SCALAR) if self.name == "vertex" else SCALAR)
         return np.array(kinds, dtype=np.int64)
 
+    def layout(self) -> Integers:
+        """(properties, 3) what each is to the kernels, the code of its type, and of its count's type or -1."""
+        types = [(each.type, -1 if each.count_type is None else each.count_type) for each in self.properties]
+        rows = [(kind, *codes) for kind, codes in zip(self.kinds(), types, strict=True)]
+        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
     def min_bytes(self, is_text: bool) -> int:
         """Bytes of a row whose lists are empty."""
         types = [each.type if each.count_type is None else each.count_type for each in self.properties]
@@ -127,6 +133,9 @@ def _read_body(body: Bytes, at: int, form: str, elements: list[_Element], limits
         at = _read_element(element, body, at, form, found, limits)
     if is_text and body[at:].tobytes().strip():
         raise MeshFileError(f"{body.size - at:,} bytes behind all that is announced")
+    if not is_text and (more := _rows_behind(elements, body, at, form, len(found.vertices))):
+        element = elements[-1]
+        raise MeshFileError(f"{element.count:,} x {element.name} announced, {element.count + more:,} there")
     corners = np.concatenate([np.empty(0, dtype=np.int64), *found.corners])
     polygons = Polygons(found.vertices, corners, np.concatenate([np.zeros(1, dtype=np.int64), *found.starts]))
     polygons.check_corners()
@@ -190,10 +199,8 @@ def _read_element(element: _Element, body: Bytes, at: int, form: str, found: _Fo
         is_by_line = form == "lines"
         error, row, at = read_ply_text(body, at, is_by_line, kinds, element.count, vertices, corners, starts)
     else:
-        types = [(each.type, -1 if each.count_type is None else each.count_type) for each in element.properties]
-        layout = np.array([(kind, *codes) for kind, codes in zip(kinds, types, strict=True)], dtype=np.int64)
         is_big = form == "binary_big_endian"
-        error, row, at = _read_rows(body, at, layout.reshape(-1, 3), is_big, element.count, vertices, corners, starts)
+        error, row, at = _read_rows(body, at, element.layout(), is_big, element.count, vertices, corners, starts)
     if error == TOO_MANY:
         limits.check_mesh(0, limits.faces + 1)
     if error != NO_ERROR:
@@ -203,6 +210,21 @@ def _read_element(element: _Element, body: Bytes, at: int, form: str, found: _Fo
     elif has_corners:
         _add_faces(element, corners[: starts[-1]].copy(), starts, found, limits)
     return at
+
+
+def _rows_behind(elements: list[_Element], body: Bytes, at: int, form: str, vertices: int) -> int:
+    """How many more faces than announced a binary file ends with; 0 for bytes that programs append as they like."""
+    element = elements[-1] if elements else None
+    if element is None or element.name not in ("face", "tristrips") or at == body.size:
+        return 0
+    corners = np.empty(body.size - at, dtype=np.int64)
+    rows = (body.size - at) // max(element.min_bytes(False), 1) + 1
+    starts = np.zeros(rows + 1, dtype=np.int64)
+    is_big = form == "binary_big_endian"
+    _, whole, end = _read_rows(body, at, element.layout(), is_big, rows, np.empty((0, 3)), corners, starts)
+    found = corners[: starts[whole]]
+    is_row = end == body.size and found.size > 0 and -1 <= found.min() <= found.max() < vertices
+    return whole if is_row else 0
 
 
 def _describe(error: int, element: _Element, row: int) -> str:

@@ -49,7 +49,7 @@ class ShapeSettings:
     max_file_mb: int = 512
     max_faces: int = 4_000_000
     drop_duplicates: bool = field(default=False, metadata={"planning": True})
-    method: int = field(default=2, init=False)
+    method: int = field(default=3, init=False)
 
     def __post_init__(self) -> None:
         if not 32 <= self.resolution <= 256:
@@ -143,11 +143,13 @@ def _load(item: Item, limits: Limits) -> _Source:
 
 def _resample(grid: binvox.VoxelGrid, mesh: Mesh, touched: Bools) -> tuple[Solid, Bools]:
     """The voxels of a .binvox file on the asked grid, and those of them that its surface touches."""
+    from scipy.ndimage import binary_erosion
+
     resolution = touched.shape[0]
     ticks: Floats = np.asarray(voxel_to_object(np.arange(resolution, dtype=np.float64), resolution), dtype=np.float64)
     centres = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1)
     occupancy = binvox.sample_grid(grid, mesh.to_source(centres))
-    surface = touched & occupancy
+    surface = occupancy & (touched | ~binary_erosion(occupancy))  # also where a face lies beyond the last centres
     if not surface.any():
         raise Rejected("empty_mesh", "the voxels of the file are too few to fill one of the asked grid")
     return Solid(occupancy, int(np.count_nonzero(occupancy & ~surface)), 0), surface

@@ -126,7 +126,7 @@ def _start_of_text(content: bytes) -> bytes:
 def _has_obj_lines(content: bytes) -> bool:
     """Whether there are lines that give a vertex, and no bytes that text does not have."""
     text = plain_text(content) if text_encoding(content) else content
-    return b"\0" not in text[:_START] and _OBJ_VERTEX.search(text) is not None
+    return b"\0" not in text[:_START].rstrip(b"\0\x1a") and _OBJ_VERTEX.search(text) is not None
 
 
 def _read_soup(content: bytes, form: Format, path: Path, limits: Limits) -> TriangleSoup:

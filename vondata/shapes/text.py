@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 # Errors of the kernels.
-NO_ERROR, BAD_NUMBER, BAD_CORNER, TOO_MANY, ENDS_EARLY, BAD_WORD, BAD_COUNT = range(7)
+NO_ERROR, BAD_NUMBER, BAD_CORNER, TOO_MANY, ENDS_EARLY, BAD_WORD, BAD_COUNT, FREE_FORM, OTHER_FILE = range(9)
 # What a property of a PLY element is: 0, 1, 2 are the axes of a position.
 SCALAR, CORNERS, LIST = 3, 4, 5
 
@@ -32,13 +32,17 @@ _MARKS = (
 )
 _NEWLINE, _RETURN, _SPACE, _TAB, _VERTICAL_TAB, _FORM_FEED, _BACKSLASH, _HASH = 10, 13, 32, 9, 11, 12, 92, 35
 _DIGIT_0, _DOT, _MINUS, _PLUS, _SLASH = 48, 46, 45, 43, 47
-_LETTER_E, _LETTER_F, _LETTER_I, _LETTER_N, _LETTER_O, _LETTER_V = 101, 102, 105, 110, 111, 118
+_LETTER_E, _LETTER_F, _LETTER_I, _LETTER_N = 101, 102, 105, 110
+_LETTER_O, _LETTER_Q, _LETTER_S, _LETTER_V = 111, 113, 115, 118
 _LOWER = 32  # the bit that makes a letter a small one
 _POWERS_OF_TEN = 10.0 ** np.arange(23)  # these are exact
 _MAX_INTEGER = 1 << 40
 _FACET, _NORMAL, _OUTER, _LOOP, _VERTEX, _SOLID, _END = (
     np.frombuffer(word, dtype=np.uint8)
     for word in (b"facet", b"normal", b"outer", b"loop", b"vertex", b"solid", b"end")
+)
+_SURFACE, _BEZIER_PATCH, _SPLINE_PATCH, _CALL = (
+    np.frombuffer(word, dtype=np.uint8) for word in (b"surf", b"bzp", b"bsp", b"call")
 )
 
 
@@ -84,7 +88,7 @@ def _is_blank(byte: int) -> bool:
 
 @kernel
 def _ends_word(byte: int) -> bool:
-    return _is_blank(byte) or byte in (_NEWLINE, _BACKSLASH)
+    return _is_blank(byte) or byte in (_NEWLINE, _BACKSLASH, _HASH)
 
 
 @kernel
@@ -175,60 +179,78 @@ def read_obj(
             if triangles > max_triangles or face + 1 == starts.size:
                 return TOO_MANY, line, vertex, face
             starts[face] = corner
+        else:
+            end = _skip_word(text, at)
+            if _is_word(text, at, end, _CALL):
+                return OTHER_FILE, line, vertex, face
+            for word in (_SURFACE, _BEZIER_PATCH, _SPLINE_PATCH):
+                if _is_word(text, at, end, word):
+                    return FREE_FORM, line, vertex, face
         at = _skip_line(text, at) + 1
     return NO_ERROR, line, vertex, face
 
 
 @kernel
 def read_off(
-    text: Bytes, at: int, vertices: Floats, corners: Integers, starts: Integers, max_triangles: int
-) -> tuple[int, int, int, int]:
-    """Fills positions, then faces, each from a line of its own; what else stands in the line is passed over.
+    text: Bytes, at: int, is_by_line: bool, vertices: Floats, corners: Integers, starts: Integers, max_triangles: int
+) -> tuple[int, int, int, int, int]:
+    """Fills positions, then faces.
+
+    Args:
+        text: the file.
+        at: where the first position begins.
+        is_by_line: whether each row is a line, in which more may stand, such as a colour; else lines end anywhere.
+        vertices: (rows, 3), filled.
+        corners: filled with the corners of all faces.
+        starts: (faces + 1,) filled with where the corners of each face start.
+        max_triangles: the limit.
 
     Returns:
-        an error, the row that it lies in (of vertices, or behind all of them of faces), and how many corners a face
-        announces and names.
+        an error, the row that it lies in (of vertices, or behind all of them of faces), how many corners a face
+        announces and names, and where the faces end.
     """
     for vertex in range(vertices.shape[0]):
         at = _skip_space(text, at)
         if at >= text.size:
-            return ENDS_EARLY, vertex, 0, 0
+            return ENDS_EARLY, vertex, 0, 0, at
         for axis in range(3):
-            at = _skip_blanks(text, at)
+            at = _skip_to_value(text, at, is_by_line)
+            if at >= text.size:
+                return ENDS_EARLY, vertex, 0, 0, at
             value, end = _parse_number(text, at)
             if end == at:
-                return BAD_NUMBER, vertex, 0, 0
+                return BAD_NUMBER, vertex, 0, 0, at
             vertices[vertex, axis] = value
             at = end
-        at = _skip_line(text, at)
+        at = _skip_line(text, at) if is_by_line else at
     corner, triangles = 0, 0
     for face in range(starts.size - 1):
         row = vertices.shape[0] + face
         at = _skip_space(text, at)
         if at >= text.size:
-            return ENDS_EARLY, row, 0, 0
+            return ENDS_EARLY, row, 0, 0, at
         count, end = _parse_integer(text, at)
         if end == at or count < 0 or not _ends_word(text[end]):
-            return BAD_COUNT, row, count, 0
+            return BAD_COUNT, row, count, 0, at
         at = end
         for number in range(count):
-            at = _skip_blanks(text, at)
-            if text[at] in (_NEWLINE, _HASH):
-                return BAD_CORNER, row, count, number
+            at = _skip_to_value(text, at, is_by_line)
+            if at >= text.size or text[at] in (_NEWLINE, _HASH):
+                return BAD_CORNER, row, count, number, at
             value, end = _parse_integer(text, at)
             if end == at or not _ends_word(text[end]):
-                return BAD_WORD, row, count, number
+                return BAD_WORD, row, count, number, at
             if corner == corners.size:
-                return TOO_MANY, row, count, 0
+                return TOO_MANY, row, count, 0, at
             corners[corner] = value
             corner += 1
             at = end
         triangles += max(count - 2, 0)
         if triangles > max_triangles:
-            return TOO_MANY, row, count, 0
+            return TOO_MANY, row, count, 0, at
         starts[face + 1] = corner
-        at = _skip_line(text, at)
-    return NO_ERROR, 0, 0, 0
+        at = _skip_line(text, at) if is_by_line else at
+    return NO_ERROR, 0, 0, 0, at
 
 
 @kernel
@@ -436,8 +458,12 @@ def _parse_number(text: Bytes, at: int) -> tuple[float, int]:
         end, mantissa, dropped = _digits(text, at + 1, mantissa)
         exponent -= end - (at + 1) - dropped
         count, at = count + end - (at + 1), end
-        if text[at] == _HASH:
-            return np.nan, _skip_word(text, at)
+        if (
+            text[at] == _HASH
+            and text[at - 1] == _DOT
+            and (text[at + 1] | _LOWER) in (_LETTER_I, _LETTER_Q, _LETTER_S)
+        ):
+            return np.nan, _skip_word(text, at + 1)
     if count == 0:
         return 0.0, start
     if (text[at] | _LOWER) == _LETTER_E:

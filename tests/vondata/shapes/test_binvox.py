@@ -6,6 +6,7 @@ import trimesh
 from binvox import Binvox
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import binary_erosion
 
 from vondata.dataset.shape_file import load_shape
 from vondata.frames import voxel_to_object
@@ -119,3 +120,17 @@ def test_noise_of_voxels_is_too_large(tmp_path):
 def test_only_cubes_are_written(tmp_path):
     with pytest.raises(ValueError, match="holds a cube"):
         binvox.export_binvox(tmp_path / "a.binvox", np.ones((2, 3, 2), dtype=bool))
+
+
+@pytest.mark.parametrize("side", [17, 40])
+def test_a_full_grid_is_a_cube(tmp_path, side):
+    """What touches the border of its grid is as solid there as elsewhere, but for the bevel of the isosurface."""
+    binvox.export_binvox(tmp_path / "a.binvox", np.ones((side,) * 3, dtype=bool))
+    prepare_shape(item(tmp_path / "a.binvox"), ShapeSettings(resolution=64), tmp_path / "a.npz")
+    shape = load_shape(tmp_path / "a.npz")
+    places = np.argwhere(shape.occupancy)
+    low, high = places.min(axis=0), places.max(axis=0) + 1
+    assert (high - low >= 36).all()  # of the 36.4 voxels of a cube in the unit sphere
+    assert shape.occupancy.sum() > 0.99 * np.prod(high - low)
+    hull = shape.occupancy & ~binary_erosion(shape.occupancy)
+    assert shape.surface[hull].all()

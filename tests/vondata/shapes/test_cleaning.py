@@ -243,6 +243,13 @@ def test_a_stray_triangle_is_an_outlier(far):
         assert has_outlier(clean_mesh(soup(with_stray(mesh, far)), IDENTITY))
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_damaged_corners_that_pull_spikes_are_outliers(count):
+    for mesh in (trimesh.creation.box((1, 2, 3)).subdivide(), trimesh.creation.icosphere()):
+        mesh.vertices[:count] = [[40, 0, 0], [0, -40, 0]][:count]
+        assert has_outlier(clean_mesh(soup(mesh), IDENTITY))
+
+
 def test_shapes_with_thin_parts_have_no_outlier():
     lamp = trimesh.util.concatenate(
         [
@@ -251,7 +258,14 @@ def test_shapes_with_thin_parts_have_no_outlier():
             trimesh.creation.cone(0.3, 0.3).apply_translation([0, 0, 1.4]),
         ]
     )
-    for mesh in (lamp, trimesh.creation.box((1, 2, 3)), with_stray(SPHERE, 0.9), trimesh.creation.box((1, 1, 100))):
+    cone = trimesh.creation.cone(0.5, 2.5)  # its point is a single vertex
+    for mesh in (
+        lamp,
+        cone,
+        trimesh.creation.box((1, 2, 3)),
+        with_stray(SPHERE, 0.9),
+        trimesh.creation.box((1, 1, 100)),
+    ):
         assert not has_outlier(clean_mesh(soup(mesh), IDENTITY))
 
 

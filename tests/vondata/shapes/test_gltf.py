@@ -417,3 +417,13 @@ def test_no_bytes_break_the_reader(data, tmp_path_factory):
     except Rejected:
         return
     assert soup.faces.size == 0 or 0 <= soup.faces.min() <= soup.faces.max() < len(soup.vertices)
+
+
+def test_a_part_that_only_an_unknown_extension_holds_is_named(tmp_path):
+    scene = Scene()
+    scene.node(mesh=scene.mesh(CORNERS))
+    scene.tree["accessors"].append({"componentType": 5126, "count": 8, "type": "VEC3"})
+    scene.node(mesh=scene.mesh(len(scene.tree["accessors"]) - 1, extensions={"ACME_packed": {}}))
+    with pytest.raises(Rejected, match="a part of the model is in ACME_packed") as caught:
+        read(scene, tmp_path)
+    assert caught.value.reason == "extension_unsupported"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from vondata.shapes.obj_stl import parse_obj
 from vondata.shapes.polygons import triangulate
 from vondata.shapes.source_file import MeshFileError
+from vondata.types import Rejected
 
 
 def test_positions_and_faces():
@@ -23,6 +24,7 @@ def test_positions_and_faces():
     [
         b"v 0 0 0\r\nv 1 0 0\r\nv 0 1 0\r\nf 1 2 3\r\n",
         b"  v\t0 0   0 1.0\nv 1 0 0 0.5 0.5 0.5\nv 0 1 0 # a corner\nf 1/1/1 2//3 3/4 # a face",
+        b"v 0 0 0#a\nv 1 0 0.#b\nv 0 1.0 0#c\nf 1 2 3#d\n",
         b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf -3 -2 -1\n",
         b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 \\\n  3\n",
         b"v 0 0 0\nv 1 0 0\nv 0 \\\r\n 1 0\nf 1 2 3",
@@ -30,12 +32,36 @@ def test_positions_and_faces():
         b"f 1 2 3\nv 0 0 0\nv 1 0 0\nv 0 1 0\n",
         b"mtllib ../../secret.mtl\nusemtl x\ng v f\ns 1\nvn 0 0 1\nv 0 0 0\nv 1 0 0\nl 1 2\nv 0 1 0\nf 1 2 3\n",
     ],
-    ids=["crlf", "extras", "negative", "continued", "continued crlf", "exponents", "faces first", "other lines"],
+    ids=[
+        "crlf",
+        "extras",
+        "comments without a blank",
+        "negative",
+        "continued",
+        "continued crlf",
+        "exponents",
+        "faces first",
+        "other lines",
+    ],
 )
 def test_ways_to_write_a_triangle(text):
     polygons = parse_obj(text)
     np.testing.assert_array_equal(polygons.vertices, [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
     np.testing.assert_array_equal(polygons.corners, [0, 1, 2])
+
+
+@pytest.mark.parametrize("line", [b"surf 0 1 0 1 1 2 3", b" bzp 1 2 3", b"bsp 1 2 3"])
+def test_free_form_surfaces_are_named(line):
+    parse_obj(b"v 0 0 0\nsurface 1\nvp 0 0\ncstype bezier\ncurv 0 1 1 2\n")
+    with pytest.raises(Rejected, match="free-form surface in line 2") as caught:
+        parse_obj(b"v 0 0 0\n" + line + b"\n")
+    assert caught.value.reason == "extension_unsupported"
+
+
+def test_parts_in_other_files_are_named():
+    with pytest.raises(Rejected, match="line 2 calls another file") as caught:
+        parse_obj(b"v 0 0 0\ncall legs.obj\n")
+    assert caught.value.reason == "outside_root"
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=30))
@@ -82,7 +108,7 @@ def test_no_bytes_break_the_parser(noise):
     for text in (noise, b"v 0 0 0\nf 1 1 1\nv " + noise, b"v 0 0 0\nf 1" + noise):
         try:
             polygons = parse_obj(text)
-        except MeshFileError:
+        except (MeshFileError, Rejected):  # Rejected: `call`
             continue
         assert polygons.starts[-1] == len(polygons.corners)
         assert np.all((polygons.corners >= 0) & (polygons.corners < len(polygons.vertices)))

@@ -1,4 +1,4 @@
-"""OFF files: what is announced has to be there, and what stands behind it is passed over."""
+"""OFF files: what is announced has to be there, in lines or in words broken anywhere, and no more of it."""
 
 import time
 
@@ -39,11 +39,28 @@ def test_line_ends(end):
         (b"OFF\n5 1 0\n" + CORNERS + b"-1 0 1 2\n", "announces -1"),
         (b"OFF\n5 1 0\n" + CORNERS + b"3 0 1 5\n", "names vertex 5"),
         (b"OFF\n5 1 0\n" + CORNERS + b"3 0 1 -2\n", "names vertex -2"),
+        (b"OFF\n5 1 0\n" + CORNERS + b"3 0 1 2\n# one more\n3 0 1 3\n", "5 vertices and 1 faces announced, and more"),
+        (b"OFF\n4 1 0\n" + CORNERS + b"3 0 1 2\n", "announces 0 corners|and more"),
     ],
 )
 def test_what_is_announced_has_to_be_there(text, words):
     with pytest.raises(MeshFileError, match=words):
         parse_off(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"OFF 5 2 0 " + CORNERS.replace(b"\n", b" ") + b"4 0 1 2 3 3 0 1 4",
+        b"OFF\n5\n2 0\n".replace(b"5\n", b"5 ") + CORNERS.replace(b" ", b"\n") + b"4\n0 1\n2 3\n3\n0\n1 4\n",
+        b"OFF\n5 2 0\n0 0 0 1 0 0\n1 1 0 0 1 0\n0 0 1\n4 0 1 2 3 3 0 1 4\n",
+    ],
+    ids=["one line", "a word a line", "two positions a line"],
+)
+def test_lines_may_be_broken_anywhere(text):
+    mesh = parse_off(text)
+    np.testing.assert_array_equal(mesh.vertices, np.loadtxt(CORNERS.decode().splitlines()))
+    np.testing.assert_array_equal(mesh.corners, [0, 1, 2, 3, 0, 1, 4])
 
 
 @pytest.mark.parametrize("text", [b"OFF\na b\n", b"OFF\n1 0\n0 0\n", b"OFF\n1 1\n0 0 0\n3 0 0 x\n"])

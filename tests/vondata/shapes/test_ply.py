@@ -172,3 +172,16 @@ def test_no_bytes_break_the_parser(data):
         return
     polygons.check_corners()
     assert polygons.starts[-1] == len(polygons.corners)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_more_faces_than_announced(form):
+    content = written(form).replace(b"element face 3", b"element face 2")
+    with pytest.raises(MeshFileError, match="behind all" if form == "ascii" else "2 x face announced, 3 there"):
+        parse_ply(content, LIMITS)
+
+
+@pytest.mark.parametrize("trailing", [b"\n", bytes(64), b"made by a program", b"\xff" * 64])
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_bytes_behind_a_binary_that_are_no_faces(form, trailing):
+    assert_is_the_scene(parse_ply(written(form) + trailing, LIMITS))

@@ -181,3 +181,9 @@ def test_files_are_read_or_rejected(tmp_path):
         with pytest.raises(Rejected) as caught:
             read_bytes(tmp_path / name, Limits(file_mb=2))
         assert caught.value.reason == reason, name
+
+
+def test_zeros_behind_a_small_text_do_not_hide_it(tmp_path):
+    content = FORMS["obj"]() + bytes(500)
+    assert detect_format(content, tmp_path / "mesh.txt") == "obj"
+    assert len(read_triangles(content, tmp_path / "mesh.txt", LIMITS).faces) == 12

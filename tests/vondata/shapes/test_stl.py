@@ -93,6 +93,21 @@ def test_binaries_with_anything_around_them(header, trailing, tmp_path):
     np.testing.assert_array_equal(np.unique(soup.vertices[:, 2]), [0, 1, 2])
 
 
+def test_binaries_put_together_are_all_read(tmp_path):
+    soup = read_triangles(binary(3) + binary(2, b"solid b") + binary(1) + b"made by", tmp_path / "a.stl", LIMITS)
+    assert len(soup.faces) == 6
+    with pytest.raises(Rejected, match="6 vertices"):
+        parse_stl_binary(binary(1) + binary(1), Limits(faces=1))
+
+
+def test_more_triangles_than_announced(tmp_path):
+    with pytest.raises(Rejected, match="3 triangles announced, 5 there") as caught:
+        read_triangles(binary(5, announced=3), tmp_path / "a.stl", LIMITS)
+    assert caught.value.reason == "file_corrupt"
+    for filling in (bytes(100), b"\xff" * 100):  # whole rows, but no triangles
+        assert len(read_triangles(binary(3) + filling, tmp_path / "a.stl", LIMITS).faces) == 3
+
+
 @pytest.mark.parametrize(
     "content",
     [
