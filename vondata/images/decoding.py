@@ -55,6 +55,7 @@ DECODERS: dict[str | None, tuple[str, ...]] = {
     None: ("TGA", "DIB"),  # which have no signature
 }
 EXTRA_FORMATS = {"HEIF": "HEIC (HEIF)", "JXL": "JPEG XL", "AVIF": "AVIF"}  # decoders that may not be installed
+UNRELIABLE_ALPHA = ("BMP", "DIB", "TGA")  # whose fourth byte often means nothing
 START_BYTES = 64
 MAX_FILE_BYTES = 512 * 2**20
 REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -377,6 +378,8 @@ def _channels(raster: _Raster, enough_px: int | None) -> tuple[Bytes, Bytes | No
         colours, alpha = raster.samples.eight_bit()
         image = Image.fromarray(colours[..., 0] if colours.shape[2] == 1 else colours)
     else:
+        if image.format in UNRELIABLE_ALPHA and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+            image = image.convert("RGB")  # the fourth byte of each pixel, which its program left at zero
         if image.has_transparency_data:
             image = image.convert("LA" if image.mode in ("LA", "La") else "RGBA")
         factor = 1 if enough_px is None else max(image.size) // enough_px

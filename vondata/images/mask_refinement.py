@@ -146,6 +146,9 @@ TINT = 0.04  # of 255: mean chroma of a white surface that no hole has
 UNLIKELY_PIECE = 0.25  # mean over a piece
 REGION = 0.002  # of the object: smaller disagreements are left to contrast
 REACH = 3  # times a pixel of the network: how far a border may move to an edge
+MIN_LETTER_PX, MAX_LETTER, MAX_LETTERS = 6, 0.25, 200  # height, also of the object's; how many are looked at
+INK = 24.0  # of 255: how far the letters of a line differ
+WRITTEN_ON = 0.5  # of the agreement is left where a line of words runs across the object
 DARKEST = 165.0  # of 255: how much darker than the background a shadow is at most
 MIRROR_LEAST = 0.05  # of the height with its mirror image
 MIRROR_PX = 128  # longest side of the copy on which a mirror image is looked for
@@ -176,7 +179,32 @@ def refine(mask: Bools, difference: Floats, standing_out: Bools) -> tuple[Bools,
     mirrored = _mirror_image(pieces, difference, likely)
     likely[mirrored] = 0.0
     refined = _settled(pieces & ~mirrored, likely, difference, step)
-    return refined, _expected_agreement(refined, likely, difference, step)
+    agreement = _expected_agreement(refined, likely, difference, step)
+    return refined, WRITTEN_ON * agreement if _is_written_on(refined, difference, standing_out) else agreement
+
+
+def _is_written_on(mask: Bools, difference: Floats, standing_out: Bools) -> bool:
+    """Whether a line of words beside the object goes on across it, whose letters there look like a part of it."""
+    if not mask.any():
+        return False
+    pieces = regions(standing_out & ~grow(mask, SQUARE), connectivity=8)
+    _, top, _, bottom = bounding_box(mask)
+    width, height, middle = pieces.boxes[:, 2], pieces.boxes[:, 3], pieces.boxes[:, 1] + pieces.boxes[:, 3] / 2
+    is_letter = (pieces.areas > 0) & (height >= MIN_LETTER_PX) & (width <= 3 * height)
+    is_letter &= height <= MAX_LETTER * (bottom - top)
+    for number in np.flatnonzero(is_letter)[:MAX_LETTERS]:
+        line = is_letter & (np.abs(middle - middle[number]) < 0.35 * height[number])
+        line &= np.abs(np.log(np.maximum(1, height) / height[number])) < 0.5
+        even = line & (np.abs(middle - middle[number]) <= 1) & (np.abs(height - height[number]) <= 2)
+        if np.count_nonzero(line) < 3 and np.count_nonzero(even) < 2:
+            continue
+        written = pieces.select(line)
+        rows = slice(int(pieces.boxes[line, 1].min()), int((pieces.boxes[line, 1] + height[line]).max()))
+        ink = np.median(difference[written], axis=0)
+        alike = mask[rows] & (np.abs(difference[rows] - ink) < INK).all(axis=2)
+        if alike.sum() > 0.25 * written.sum():
+            return True
+    return False
 
 
 def _expected_agreement(mask: Bools, likely: Floats, difference: Floats, step: int) -> float:

@@ -222,10 +222,13 @@ OTHER_COLOUR = 24
 WHITE = 235
 UNIFORM = 0.97  # of a line's pixels have its colour
 PLAIN = 0.9  # of the pixels just inside a band have one colour
+BAR = 0.3  # of a side: the thickest bar along an edge
 SOFT_EDGE_PX = 3  # at a band's inner edge
 LINE = 0.04  # of a drawn frame's longer side: how far its pixels lie from its box at most
 RECTANGLE = 0.97  # of its box a framed picture fills
 MIN_PICTURE_SHARE = 0.12  # of the photo
+PAPER = 200  # what a framed picture's own ground is brighter than, in every channel
+MIN_CONTENT = 0.03  # of a picture on paper that something is seen on
 RIM = 0.03  # of the picture's shorter side: the strip that is looked at for one colour
 BUSY = 0.6  # of the strip's pixels have the commonest colour at most, in a picture
 
@@ -262,6 +265,40 @@ def _leading(shares: npt.NDArray[np.floating], most: int) -> int:
     return int(other[0]) if len(other) else most + 1
 
 
+def inside_of_bars(rgb: Bytes) -> Box | None:
+    """The box between bars of one colour along some edges of a photo (h, w, 3), as of a film or a telephone's screen.
+
+    Words may stand in a bar, not at its inner edge. The photo between has to be plain where it meets the bar. A white
+    bar beside a coloured ground is left alone, as the margin of `inside_of_band`.
+    """
+    height, width = rgb.shape[:2]
+    top, bottom = _bar(rgb), _bar(rgb[::-1])
+    across = rgb[top : height - bottom].transpose(1, 0, 2)
+    left, right = _bar(across), _bar(across[::-1])
+    box = left, top, width - right, height - bottom
+    if not any((left, top, right, bottom)) or min(box[2] - box[0], box[3] - box[1]) < 32:
+        return None
+    return box
+
+
+def _bar(lines: Bytes) -> int:
+    """How many of an image's first lines are a bar of another colour than what follows; 0 without one."""
+    colour = np.median(lines[0], axis=0)
+    if (colour > WHITE).all():
+        return 0
+    head = lines[: int(BAR * len(lines)) + 1].astype(np.int16)
+    same = (np.abs(head - colour) <= SAME_COLOUR).all(axis=2).mean(axis=1) >= UNIFORM
+    if not same[0]:
+        return 0
+    end = int(np.flatnonzero(same)[-1]) + 1 + SOFT_EDGE_PX
+    if end >= len(lines) - 32:
+        return 0
+    after = lines[end].astype(np.int16)
+    ground = np.median(after, axis=0)
+    is_plain = (np.abs(after - ground) <= SAME_COLOUR).all(axis=1).mean() >= PLAIN
+    return end if is_plain and np.abs(ground - colour).max() > OTHER_COLOUR else 0
+
+
 def without_drawn_frames(mask: Bools) -> Bools:
     """The mask (h, w) without pieces that are a rectangle's outline around other pieces."""
     pieces = regions(mask, connectivity=8)
@@ -282,7 +319,10 @@ def without_drawn_frames(mask: Bools) -> Bools:
 
 
 def framed_picture(rgb: Bytes, mask: Bools) -> Box | None:
-    """The box of a picture within the photo: an upright filled rectangle whose rim has many colours, or None.
+    """The box of a picture within the photo, or None.
+
+    It is an upright filled rectangle whose rim has many colours; or whose rim is as bright as paper, brighter than
+    what is around it, and which has something on it.
 
     Args:
         rgb: (h, w, 3) the photo.
@@ -305,7 +345,12 @@ def framed_picture(rgb: Bytes, mask: Bools) -> Box | None:
     colours = picture[strip].astype(np.int16)
     samples = colours[:: max(1, len(colours) // 24)]
     commonest = max((np.abs(colours - each) <= 2 * SAME_COLOUR).all(axis=1).mean() for each in samples)
-    return box if commonest < BUSY else None
+    if commonest < BUSY:
+        return box
+    ground = np.median(colours, axis=0)
+    is_paper = (ground >= PAPER).all() and (ground - np.median(rgb[~mask], axis=0)).max() > OTHER_COLOUR
+    content = (np.abs(picture.astype(np.int16) - ground) > OTHER_COLOUR).any(axis=2) & ~strip
+    return box if is_paper and content.mean() > MIN_CONTENT else None
 
 
 def _filled(mask: Bools) -> Bools:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.images.masks import (
+    SAME_COLOUR,
     SQUARE,
     Box,
     CutOut,
@@ -28,6 +29,7 @@ from vondata.images.masks import (
     framed_picture,
     grow,
     inside_of_band,
+    inside_of_bars,
     measure_quality,
     overlap,
     regions,
@@ -138,6 +140,8 @@ PLAIN_AGREEMENT, GRABCUT_AGREEMENT, NETWORK_AGREEMENT = 0.86, 0.8, 0.8
 DOUBTFUL = ("mask_empty", "mask_in_pieces", "mask_uncertain")  # about contrast that another reading may dispel
 NETWORK_SPECK = 0.01  # of the largest piece
 SHARP = 0.3  # a network's map between this and 1 - this is undecided
+FLAT_SHARE, MAX_FLAT_COLOURS = 0.9, 3  # of the border's pixels have one of so few colours
+RIM_SHARE = 0.7  # of the border is opaque at most where an alpha channel outlines an object
 SMOOTH_SHARE = 0.8  # of the border explained by one surface: below, contrast to that surface means nothing
 
 
@@ -174,9 +178,9 @@ def find_object(
     """
     if alpha is not None and is_telling(alpha):
         return _object_of_alpha(rgb, alpha, scale)
-    if alpha is not None:  # an alpha channel that says nothing may still hide a few pixels
+    if alpha is not None and (alpha.min() < alpha.max() or not alpha.any()):  # it may still hide a few pixels
         rgb = _on_white(rgb, alpha)
-    if (box := inside_of_band(rgb)) is not None:
+    if (box := inside_of_bars(rgb) or inside_of_band(rgb)) is not None:
         return _found_inside(box, rgb, scale, segmenter)
     photo = luma_chroma(rgb)
     background = fit_background(photo)
@@ -193,10 +197,33 @@ def find_object(
     if segmenter is not None:
         return _object_of_network(rgb, segmenter(rgb), scale)
     seeded = segment_by_grabcut(rgb)
+    if (flat := _other_than_flat_grounds(rgb)) is not None:
+        seeded = replace(seeded, agreement=min(seeded.agreement, overlap(seeded.mask, flat)))
     if background.share >= SMOOTH_SHARE:  # then contrast to the fitted surface says something, too
         seeded = replace(seeded, agreement=min(seeded.agreement, overlap(seeded.mask, reading.mask)))
     quality = _checked(seeded, scale, GRABCUT_AGREEMENT)
     return FoundObject(seeded.mask, cut_out(rgb, seeded.mask), "grabcut", quality)
+
+
+def _other_than_flat_grounds(rgb: Bytes) -> Bools | None:
+    """(h, w) what has none of the few flat colours that the border consists of; None where it has many.
+
+    Such are a wall with a floor, and the chequers that stand for transparency.
+    """
+    height, width = rgb.shape[:2]
+    rim = rgb[border_strip(height, width)].astype(np.int16)
+    colours, left = list[npt.NDArray[np.float64]](), np.ones(len(rim), dtype=bool)
+    while left.mean() > 1.0 - FLAT_SHARE and len(colours) < MAX_FLAT_COLOURS:
+        samples = rim[left][:: max(1, int(left.sum()) // 16)]
+        shares = [(np.abs(rim[left] - each) <= SAME_COLOUR).all(axis=1).mean() for each in samples]
+        colours.append(samples[int(np.argmax(shares))].astype(np.float64))
+        left &= (np.abs(rim - colours[-1]) > SAME_COLOUR).any(axis=1)
+    if left.mean() > 1.0 - FLAT_SHARE:
+        return None
+    other = np.logical_and.reduce([(np.abs(rgb - each) > SAME_COLOUR).any(axis=2) for each in colours])
+    other = shrink(grow(other, SQUARE), SQUARE)
+    pieces = regions(other, connectivity=8)
+    return pieces.select(pieces.areas >= NETWORK_SPECK * pieces.areas.max())
 
 
 def _found_inside(box: Box, rgb: Bytes, scale: float, segmenter: Segmenter | None) -> FoundObject:
@@ -241,9 +268,15 @@ def object_of_mask(rgb: Bytes, mask: Bools) -> FoundObject:
 
 
 def is_telling(alpha: Bytes) -> bool:
-    """Whether an alpha channel (h, w) separates an object from nothing, and is no empty or forgotten channel."""
+    """Whether an alpha channel (h, w) separates an object from nothing.
+
+    An empty, forgotten, even or inverted one does not, nor one that only cuts corners off or fades a photo out.
+    """
     transparent = float((alpha < OPAQUE).mean())
-    return transparent >= MIN_TRANSPARENT and (transparent <= MAX_TRANSPARENT or not (alpha >= OPAQUE).any())
+    rim = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
+    if transparent < MIN_TRANSPARENT or (rim >= MIN_OPACITY).mean() > RIM_SHARE:
+        return False
+    return transparent <= MAX_TRANSPARENT or not (alpha >= OPAQUE).any()
 
 
 def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float) -> FoundObject:

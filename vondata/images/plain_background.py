@@ -41,6 +41,9 @@ COLOUR_REACH = 16  # pixels around strong colour that JPEG disturbs, as it store
 COLOUR_RINGING = 0.16  # of the colour's contrast
 SOFT = 8.0  # of 255 per pixel: the steepest shade that is no edge
 SOFT_SHARE = 0.18  # of the contrast within four pixels
+# Where the fitted background misses that beside the object by this much of 255, holes look like surfaces.
+MISSED, MISFIT = 4.0, 0.9  # the latter of the agreement is left
+MIN_EDGE = 1.0  # of 255 per pixel: the outline of an object is steeper
 PASSAGE = 3  # pixels on either side that a way into the object must be free of edges
 DARKEST_SHADOW = 0.65  # of the background's brightness is gone
 SHADOW_TOP = 0.66  # of the object's height: how far down the middle of a shadow lies
@@ -186,7 +189,22 @@ def segment_plain(photo: Floats, background: Background) -> Segmentation:
     difference = photo - background.colour
     refined, agreement = refine(without_drawn_frames(closed), difference, standing_out)
     lost = _vanishing_outline(refined, evidence) / np.sqrt(max(1, int(refined.sum())))
-    return Segmentation(refined, agreement - VANISHING * float(lost))
+    agreement = (agreement - VANISHING * float(lost)) * (1.0 - _soft_share(refined, difference, background.noise))
+    beside = grow(refined, disk(8)) & ~grow(refined, disk(3))
+    misses = float(np.median(evidence.contrast.total[beside])) if beside.any() else 0.0
+    return Segmentation(refined, agreement if misses <= MISSED + 2.0 * background.noise else MISFIT * agreement)
+
+
+def _soft_share(mask: Bools, difference: Floats, noise: float) -> float:
+    """The share of a mask's outline at which no edge lies, as where it is the border of a vignette or of a light."""
+    outline = mask & ~shrink(mask, CROSS)
+    if not outline.any():
+        return 0.0
+    smooth = cv2.GaussianBlur(difference, (0, 0), 1.0)
+    slopes = [cv2.Sobel(smooth, cv2.CV_32F, *along) / 8 for along in ((1, 0), (0, 1))]
+    slope = np.sqrt(sum((each**2).sum(axis=2) for each in slopes))
+    steepest = cv2.dilate(slope, np.ones((5, 5), dtype=np.uint8))
+    return float((steepest[outline] < MIN_EDGE + 0.5 * noise).mean())
 
 
 def _weigh(contrast: Contrast, noise: float) -> _Evidence:

@@ -360,3 +360,101 @@ def test_a_seat_lost_in_white_is_filled_or_the_photo_rejected(iou):
     photo[150:160, 60:180] = (225, 222, 220)
     found = _mask_or_reason(photo)
     assert found in DOUBTS if isinstance(found, str) else iou(found, truth) > 0.9
+
+
+BAR_COLOURS = {"black": (0, 0, 0), "grey": (70, 72, 75), "blue": (20, 60, 140)}
+
+
+@pytest.mark.parametrize("sides", ["top bottom", "left right", "top", "line"])
+@pytest.mark.parametrize("colour", BAR_COLOURS)
+def test_bars_along_the_edges_are_cut_off(chair, paint, iou, sides, colour):
+    photo = paint(chair, (150, 60, 40))
+    wide = {"top bottom": ((40, 40), (0, 0)), "left right": ((0, 0), (50, 50)), "top": ((48, 0), (0, 0))}
+    around = wide.get(sides, ((0, 1), (1, 0)))
+    framed = np.stack(
+        [np.pad(photo[..., c], around, constant_values=BAR_COLOURS[colour][c]) for c in range(3)], axis=-1
+    )
+    if sides == "top":
+        cv2.putText(framed, "9:41  shop", (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2)
+    truth = np.pad(chair > 0.5, around)
+    found = find_object(framed, None)
+    assert found.mask.shape == truth.shape
+    assert iou(found.mask, truth) > 0.95
+
+
+def test_a_floor_is_no_bar(chair, paint, iou):
+    """What stands on it goes on above its upper edge."""
+    photo = paint(chair, (150, 60, 40))
+    photo[190:][~(chair[190:] > 0.5)] = (120, 118, 115)
+    found = _mask_or_reason(photo)
+    assert found.startswith("mask_") if isinstance(found, str) else iou(found, chair > 0.5) > 0.9
+
+
+def test_a_picture_on_paper_within_a_photo_is_looked_into(chair, paint, iou):
+    photo = np.full((chair.shape[0] + 120, chair.shape[1] + 100, 3), (205, 190, 170), dtype=np.uint8)
+    photo[40:-40, 40:-40] = 255
+    photo[60:-60, 50:-50] = paint(chair, (150, 60, 40))
+    assert iou(find_object(photo, None).mask, np.pad(chair > 0.5, ((60, 60), (50, 50)))) > 0.95
+
+
+def test_the_light_of_a_vignette_is_no_object(chair, paint, iou):
+    height, width = chair.shape
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    light = 1.0 - 0.25 * np.clip(np.hypot(x, y) - 0.5, 0, 1)
+    behind = (255 * light)[..., None] * np.ones(3)
+    for colour in ((150, 60, 40), (236, 236, 238)):
+        found = _mask_or_reason(paint(chair, colour, behind))
+        assert found.startswith("mask_") if isinstance(found, str) else iou(found, chair > 0.5) > 0.9
+
+
+@pytest.mark.parametrize("ground", ["chequers", "floor"])
+def test_legs_lost_on_a_ground_of_two_colours(chair, paint, iou, ground):
+    """GrabCut takes what differs most; what differs at all from the border's colours says whether that is all."""
+    height, width = chair.shape
+    rows, columns = np.mgrid[:height, :width]
+    other = (rows // 12 + columns // 12) % 2 > 0 if ground == "chequers" else rows > 0.6 * height
+    behind = np.where(other[..., None], 204, 255) * np.ones(3)
+    photo = paint(chair, (190, 30, 40), behind)
+    legs = (chair > 0.5) & (rows > 0.6 * height)
+    photo[legs] = (150, 140, 125)
+    found = _mask_or_reason(photo)
+    assert found in DOUBTS if isinstance(found, str) else iou(found, chair > 0.5) > 0.9
+
+
+def test_a_line_of_words_across_the_object_is_a_doubt(chair, paint):
+    photo = paint(chair, (90, 90, 95))
+    top = int(np.flatnonzero((chair > 0.5).any(axis=1))[0])
+    middle = (top + int(np.flatnonzero((chair > 0.5).any(axis=1))[-1])) // 2
+    cv2.putText(photo, "WATERMARK", (4, middle), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (90, 90, 95), 5)
+    found = _mask_or_reason(photo)
+    assert found in DOUBTS
+
+
+def _alpha(kind, mask):
+    height, width = mask.shape
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    kinds = {
+        "half everywhere": np.full(mask.shape, 128),
+        "inverted": np.where(mask, 0, 255),
+        "corners cut": np.where(np.hypot(x, y) > 1.3, 0, 255),
+        "faded": 255 * np.clip(1.4 - np.hypot(x, y), 0, 1),
+    }
+    return kinds[kind].astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["half everywhere", "inverted", "corners cut", "faded"])
+def test_an_alpha_channel_that_outlines_nothing(chair, paint, iou, kind):
+    photo, mask = paint(chair, (150, 60, 40)), chair > 0.5
+    alpha = _alpha(kind, mask)
+    assert not is_telling(alpha)
+    if kind == "inverted":
+        with pytest.raises(Rejected) as caught:
+            find_object(photo, alpha)
+        assert caught.value.reason.startswith("mask_")
+    else:
+        found = find_object(photo, alpha)
+        assert found.origin == "plain"
+        assert iou(found.mask, mask) > 0.9
+    if kind == "half everywhere":
+        inside = cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0
+        np.testing.assert_allclose(found.cut.rgb[inside], photo[inside], atol=2)

@@ -554,3 +554,14 @@ def test_palettes_count_by_their_colours(tmp_path):
         image.putpalette(palette)
         image.save(tmp_path / "a.png")
         np.testing.assert_array_equal(decode_mask(tmp_path / "a.png", max_pixels=LIMIT), truth)
+
+
+def test_a_bitmap_whose_fourth_byte_is_zero_is_opaque(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 12, 4), dtype=np.uint8)
+    pixels[..., 3] = 0
+    done, data = cv2.imencode(".bmp", pixels)
+    assert done
+    (tmp_path / "a.bmp").write_bytes(data.tobytes())
+    photo = decode_photo(tmp_path / "a.bmp", max_pixels=1000)
+    assert photo.alpha is None
+    np.testing.assert_array_equal(photo.rgb, pixels[..., 2::-1])
