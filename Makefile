@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: docs help system system-browser install demo test test-all test-faults bench-smoke lint types imports check clean
+.PHONY: docs help system system-browser install demo test test-all test-faults fuzz bench-smoke lint types imports check clean
 
 help:
 	@echo "make demo       prepare, train, generate and score the built-in chairs and cars (15 minutes, no GPU)"
 	@echo "make test       the test suite (make test-all: with the slow tests)"
 	@echo "make test-faults   kills, signals, full disks and damaged files, 50 tries of each; prints what was lost or wrong"
+	@echo "make fuzz       every reader of files and links, FUZZ_SECONDS in all (600); prints executions and findings"
 	@echo "make check      lint, types and import direction"
 	@echo "make bench-smoke   the benchmarks, small and once: do they compute the right things (no time is asserted)"
 	@echo "make docs       the documentation site in build/site, with the API reference; a broken link is an error"
@@ -53,6 +54,11 @@ test-all: $(VENV)/.installed-dev
 
 test-faults: $(VENV)/.installed-dev
 	VON_FAULT_TRIES=$${VON_FAULT_TRIES:-50} $(BIN)/python -m pytest tests/faults
+
+# Coverage-guided where atheris has a wheel for this Python, else at random. The corpus stays, so a later run goes on.
+fuzz: $(VENV)/.installed-dev
+	@$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/python -m pip install --quiet --only-binary :all: atheris || true
+	$(BIN)/python -m tests.fuzz --seconds $${FUZZ_SECONDS:-600} --corpus build/fuzz
 
 bench-smoke: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks --smoke

@@ -7,8 +7,10 @@ the paper's table. Pages, the studio, the command line and the table read everyt
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,10 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_LINE_BYTES = 2**20
 
 
+# What the parts of a line raise that another version wrote, or that is damaged.
+_OTHER_VERSION = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
 @dataclass(frozen=True)
 class Quantity:
     """A number of a metric that is drawn as a curve over the checkpoints.
@@ -30,13 +36,20 @@ class Quantity:
         metric: name of the metric it belongs to.
         title: its name.
         better: which direction is better, in words.
-        read: takes it from a line; None where the line has none.
+        take: takes it from a whole line; None where the line has none.
     """
 
     metric: str
     title: str
     better: str
-    read: Callable[[Line], float | None]
+    take: Callable[[Line], float | None]
+
+    def read(self, line: Line) -> float | None:
+        """The number of a line; None where it has none, or none that makes sense."""
+        with suppress(*_OTHER_VERSION):
+            value = self.take(line)
+            return value if value is None or math.isfinite(value) else None
+        return None
 
 
 @dataclass(frozen=True)
@@ -103,17 +116,18 @@ def figures_of(lines: Sequence[Line]) -> list[Figure]:
     for metric in METRICS:
         line = newest(lines, metric.name)
         if line is not None:
-            try:
+            with suppress(*_OTHER_VERSION):
                 figures += metric.figures(line)
-            except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError):
-                continue  # written by another version
     return figures
 
 
 def describe(line: Line) -> str:
-    """A line in words, for the terminal."""
+    """A line in words, for the terminal; as it stands where it is damaged or of another version."""
     known = next((metric for metric in METRICS if metric.name == line["metric"]), None)
-    return f"{line['metric']}: {json.dumps(dict(line))}" if known is None else known.sentence(line)
+    if known is not None:
+        with suppress(*_OTHER_VERSION):
+            return known.sentence(line)
+    return f"{line['metric']}: {json.dumps(dict(line))}"
 
 
 def image_setting(line: Line) -> str:
@@ -391,4 +405,4 @@ def table_values(lines: Iterable[Line]) -> dict[str, float]:
     """The values of a generator in the paper's table, by the keys of `TABLE_COLUMNS`."""
     columns = {metric.name: metric.columns for metric in METRICS}
     found = [(key, line.get(name)) for line in lines for key, _, name in columns.get(line["metric"], ())]
-    return {key: value for key, value in found if value is not None}
+    return {key: value for key, value in found if isinstance(value, int | float)}
