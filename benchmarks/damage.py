@@ -34,7 +34,7 @@ Random = np.random.Generator
 Item = TypeVar("Item")
 Damage = Callable[[Floats, Integers, Random], tuple[Floats, Integers]]
 
-LEAST_CLOSED = 0.6  # of a mesh's faces; the open parts are left out
+MIN_CLOSED_SHARE = 0.6  # of a mesh's faces; the open parts are left out
 MILLION = 1_000_000
 SLIT_VOXELS = 2.5
 SKY_DIRECTIONS = 48
@@ -111,7 +111,7 @@ def _cases(files: list[Path], resolution: int) -> Iterator[Case]:
         parts = find_parts(topology)
         odd = (topology.edge_faces % 2 == 1)[topology.edges].any(axis=1)
         closed = ~np.isin(parts, parts[odd])
-        if np.mean(closed) >= LEAST_CLOSED:
+        if np.mean(closed) >= MIN_CLOSED_SHARE:
             vertices, faces = to_voxels(mesh.vertices, resolution), mesh.faces[closed]
             inside, _ = true_solid(vertices, faces, parts[closed], resolution)
             yield Case(path.parts[-3], vertices, faces, inside | surface_voxels(vertices, faces, resolution))

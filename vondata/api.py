@@ -136,9 +136,9 @@ def prepare_images(
     result = prepare("images", items, prepare_image, settings, folder, options, on_event, review_of(settings))
     if not match_viewpoints:
         return PreparedImages(result, {})
-    copy, tell = mirror(folder), on_event or _ignore
+    copy, notify = mirror(folder), on_event or _ignore
     matched = {
-        name: match_photos_at(folder, copy, name, workers=options.workers or 1, on_event=tell)
+        name: match_photos_at(folder, copy, name, workers=options.workers or 1, on_event=notify)
         for name in result.classes
         if manifest_path(copy, name, "shapes").is_file()
     }

@@ -22,7 +22,7 @@ FAST = ComputeConfig(
     precision="bfloat16", channels_last=True, fused_optimiser=True, compile="gpu", tune_convolutions=True
 )
 
-# Critics vary what they see on both sides alike; a photo that was varied before could be told by it.
+# Critics vary what they see on both sides alike; a photo that was varied before could be recognised by it.
 AS_CRITICS_SEE = DataConfig(hue_jitter=0.0, shift_px=0)
 
 PRESETS: Mapping[PresetName, TrainConfig] = {

@@ -124,7 +124,7 @@ def decode_photo(
     """Reads a photo; the first frame of one that moves.
 
     Args:
-        path: the file, of any name; its bytes tell the format.
+        path: the file, of any name; its format is recognised by its bytes.
         max_pixels: more than this are not decoded.
         enough_px: the photo may come out smaller, with at least this many pixels on its longest side.
         upright: whether to follow the file's EXIF orientation.

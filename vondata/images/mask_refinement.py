@@ -150,7 +150,7 @@ MIN_LETTER_PX, MAX_LETTER, MAX_LETTERS = 6, 0.25, 200  # height, also of the obj
 INK = 24.0  # of 255: how far the letters of a line differ
 WRITTEN_ON = 0.5  # of the agreement is left where a line of words runs across the object
 DARKEST = 165.0  # of 255: how much darker than the background a shadow is at most
-MIRROR_LEAST = 0.05  # of the height with its mirror image
+MIN_MIRROR_SHARE = 0.05  # of the height with its mirror image
 MIRROR_PX = 128  # longest side of the copy on which a mirror image is looked for
 MIRROR_ALIKE = 0.8  # intersection over union of what lies above and below, mirrored
 MIRROR_COLOUR = 0.9  # cosine of their differences to the background
@@ -270,7 +270,7 @@ def _floor_row(mask: Bools, difference: Floats) -> tuple[int, float] | None:
         as_strong = float((faint > 0.9 * strong).mean())  # which nothing is in a mirror image
         if alike < MIRROR_COLOUR or not share < MIRROR_STRENGTH or as_strong > 0.15:
             continue
-        if count < MIRROR_LEAST * height:
+        if count < MIN_MIRROR_SHARE * height:
             continue
         drop = float(strong[: max(1, len(strong) // 4)].mean() - faint[: max(1, len(faint) // 4)].mean())
         if best is None or drop > best[0]:

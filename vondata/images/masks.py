@@ -360,7 +360,7 @@ def _filled(mask: Bools) -> Bools:
 
 
 SURE_DEPTH = 1.9  # pixels from the edge at which a pixel is wholly object
-TELLING = 24.0  # of 255: the difference of F and B above which colours tell more than the mask's shape
+COLOUR_CONTRAST = 24.0  # of 255: the difference of F and B above which colours tell more than the mask's shape
 SPREADS = (1.5, 5.0)  # pixels over which colours are continued: close ones first, then farther where none are
 
 
@@ -398,7 +398,7 @@ def cut_out(rgb: npt.NDArray[np.uint8], mask: Bools, background: Floats | None =
     length = (line**2).sum(axis=2)
     place = np.clip(((photo - background) * line).sum(axis=2) / np.maximum(length, 1.0), 0.0, 1.0)
     shape = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
-    trust = length / (length + TELLING**2)
+    trust = length / (length + COLOUR_CONTRAST**2)
     alpha = trust * place + (1.0 - trust) * shape
     alpha[deep] = 1.0
     # Colours decide about the soft edge only: what the mask holds stays more than half, all else less.

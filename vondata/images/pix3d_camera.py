@@ -64,7 +64,8 @@ def viewpoint_of_pix3d(rotation: Floats, translation: Floats, position: Floats) 
     distance = float(np.linalg.norm(translation))
     if not np.linalg.norm(stands - position) <= POSITION_TOLERANCE * distance:
         raise ViewpointError(
-            f"cam_position {_words(position)} contradicts rot_mat and trans_mat, by which it is {_words(stands)}"
+            f"cam_position {_format_vector(position)} contradicts rot_mat and trans_mat, "
+            f"by which it is {_format_vector(stands)}"
         )
     azimuth, elevation = viewpoint_of_direction(shapenet_to_object(stands))
     return Viewpoint(float(azimuth), float(elevation), _roll(rotation, translation / distance, stands))
@@ -105,7 +106,7 @@ def shortest_rotation(start: Floats, end: Floats) -> Floats:
     return np.asarray(np.eye(3) + skew + skew @ skew / (1.0 + start @ end))
 
 
-def _words(vector: Floats) -> str:
+def _format_vector(vector: Floats) -> str:
     return "(" + ", ".join(f"{value:.3f}" for value in vector) + ")"
 
 

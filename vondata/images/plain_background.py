@@ -1,9 +1,9 @@
 """The object on a plain background, read from its contrast: half-contrast edges, plateaus, holes, faded outlines.
 
 An edge lies where the contrast falls to half of what it is just inside the object, which leaves JPEG's ringing and
-the mixed pixels of the edge out and keeps thin legs. What is pale is told from noise by the grain of the border and
-the ringing measured beside the object. Enclosed regions are holes, unless their inside or their rim speaks for a pale
-surface. Where the object fades into the background without an edge its outline is closed across a short gap.
+the mixed pixels of the edge out and keeps thin legs. What is pale is separated from noise by the grain of the border
+and the ringing measured beside the object. Enclosed regions are holes, unless their inside or their rim speaks for a
+pale surface. Where the object fades into the background without an edge its outline is closed across a short gap.
 
 What can be reached from the background without crossing an edge, at the foot of the object, is its shadow. Then
 `mask_refinement` judges the regions of the mask: contrast alone cannot tell a shadow with edges, a mirror image or a

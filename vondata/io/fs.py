@@ -372,13 +372,13 @@ class _Copy:
 
 
 def mirror(
-    folder: DataFolder, tell: Callable[[int, int], None] | None = None, *, max_bytes: int | None = None
+    folder: DataFolder, on_progress: Callable[[int, int], None] | None = None, *, max_bytes: int | None = None
 ) -> Path:
     """Updates this machine's copy of a dataset, of which only changed files are fetched.
 
     Args:
         folder: the dataset.
-        tell: called with the bytes fetched so far, and all bytes.
+        on_progress: called with the bytes fetched so far, and all bytes.
         max_bytes: at most this many are fetched; None for any number.
 
     Returns:
@@ -410,8 +410,8 @@ def mirror(
         batch = missing[start : start + BATCH_FILES]
         _fetch(system, batch)
         here += sum(copy.size for copy in batch)
-        if tell is not None:
-            tell(here, total)
+        if on_progress is not None:
+            on_progress(here, total)
     return root
 
 

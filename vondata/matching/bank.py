@@ -174,7 +174,7 @@ def build_bank(
         settings: how to draw.
         cache: the file that keeps the bank; an outdated or damaged one is replaced.
         workers: threads that draw.
-        on_shape: is told after each shape how many are done, of how many.
+        on_shape: called after each shape how many are done, of how many.
 
     Raises:
         NoShapesError: `shapes` is empty.

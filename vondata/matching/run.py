@@ -100,7 +100,7 @@ def match_viewpoints(
         images: files of one class; each is judged on its own, whatever the others are.
         bank: sketches of the class.
         settings: how to compare.
-        on_match: is told after each batch how many photos are done, of how many.
+        on_match: called after each batch how many photos are done, of how many.
 
     Returns:
         one match per image, in their order.
@@ -263,7 +263,7 @@ def match_photos(
         class_name: the class.
         settings: how they are matched.
         workers: threads that draw sketches.
-        on_event: told of the progress, in this thread.
+        on_event: called with each event, in this thread.
 
     Raises:
         ManifestMissingError: no photos or no shapes of the class have been prepared.
@@ -278,7 +278,7 @@ def match_photos(
         return MatchCount(0, 0, 0)
     shapes, object_class = choose_shapes(data, class_name, settings.shapes), load_class(class_name)
     key = _key(bank_key(shapes, object_class, settings.sketches), settings)
-    tell = on_event or (lambda event: None)
+    notify = on_event or (lambda event: None)
     worked = unreadable = 0
     if _unmatched(data, class_name, key):
         with Journal(data, class_name, "images") as journal:
@@ -289,12 +289,12 @@ def match_photos(
                 settings.sketches,
                 cache=data / class_name / "sketches.npz",
                 workers=workers,
-                on_shape=lambda done, total: tell(Event("sketching", done, total)),
+                on_shape=lambda done, total: notify(Event("sketching", done, total)),
             )
             try:
                 for first in range(0, len(asked), BATCH):
                     worked += _record(journal, asked[first : first + BATCH], data, bank, settings.match, key)
-                    tell(Event("matching", worked, len(asked)))
+                    notify(Event("matching", worked, len(asked)))
             finally:  # what has been matched until an interruption is in the manifest, too
                 write_manifest(data, class_name, "images", journal.rows(), journal.revision)
             unreadable = len(asked) - worked
@@ -318,7 +318,7 @@ def match_photos_at(
         class_name: the class.
         settings: how they are matched.
         workers: threads that draw sketches.
-        on_event: told of the progress.
+        on_event: called with each event.
 
     Raises:
         RemoteError, DeliveryError: the URL cannot be read or written.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PLANNING_EVENTS_EVERY = 64
 DISK_ERRORS = (*FULL, errno.EROFS)
 
-Tell = Callable[[Event], None]
+OnEvent = Callable[[Event], None]
 Records = Mapping[str, Mapping[Kind, PartRecord]]  # by class and kind, as they were before the run
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def prepare(
     settings: DataclassInstance,
     data: FolderLike,
     options: PrepareOptions,
-    on_event: Tell | None = None,
+    on_event: OnEvent | None = None,
     review: Review | None = None,
 ) -> PreparationResult:
     """Prepares items that are not done yet and updates the manifests of their classes.
@@ -101,7 +101,7 @@ def prepare(
         UnknownColumnError, ColumnTypeError, UnknownReasonError: `work` returned what the manifests do not describe.
     """
     started = time.perf_counter()
-    tell = on_event or (lambda event: None)
+    notify = on_event or (lambda event: None)
     with ExitStack() as stack:
         store = stack.enter_context(open_store(DataFolder.at(data)))
         before = read_dataset(store.folder)  # before anything is written, so a newer format is refused
@@ -109,17 +109,17 @@ def prepare(
         with _no_garbage_collection():
             for number, item in enumerate(items):
                 if number % PLANNING_EVENTS_EVERY == 0:
-                    tell(Event("planning", number))
+                    notify(Event("planning", number))
                 plan.add(item)
             plan.forget_vanished()
         try:
-            _run_planned(plan, work, settings, tell)
+            _run_planned(plan, work, settings, notify)
         except KeyboardInterrupt:  # what is done so far is a usable dataset
-            _write_manifests(plan, settings, tell, before)
+            _write_manifests(plan, settings, notify, before)
             raise
         if review is not None:
             _review(plan, review, settings, before)
-        _write_manifests(plan, settings, tell, before)
+        _write_manifests(plan, settings, notify, before)
     return PreparationResult(kind, plan.counts, time.perf_counter() - started)
 
 
@@ -135,12 +135,12 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _run_planned(plan: Plan, work: Work, settings: DataclassInstance, tell: Tell) -> None:
+def _run_planned(plan: Plan, work: Work, settings: DataclassInstance, notify: OnEvent) -> None:
     """Runs the planned items and records each as it ends."""
     call = partial(run_task, work=work, settings=settings)
     here = ExecutorOptions(timeout_s=plan.options.timeout_s)
     total, done = len(plan.rejected) + len(plan.tasks), 0
-    tell(Event("running", 0, total))
+    notify(Event("running", 0, total))
     # A rejected item only has its file hashed, for which no processes are started.
     for spool, options in ((plan.rejected, here), (plan.tasks, plan.options)):
         if not len(spool):
@@ -148,7 +148,7 @@ def _run_planned(plan: Plan, work: Work, settings: DataclassInstance, tell: Tell
         with closing(run_tasks(call, spool, options, plan.store.shared_folder)) as results:
             for task, result in results:
                 done += 1
-                tell(Event("finished", done, total, _record(plan, task, result)))
+                notify(Event("finished", done, total, _record(plan, task, result)))
 
 
 def _record(plan: Plan, task: PlannedItem, result: Outcome | Failure) -> dict[str, Any]:
@@ -239,7 +239,7 @@ def _is_current(plan: Plan, class_name: str, settings: DataclassInstance, before
     return manifest_is_current(plan.store.folder, class_name, plan.kind, plan.journals[class_name].revision)
 
 
-def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell, before: Records) -> None:
+def _write_manifests(plan: Plan, settings: DataclassInstance, notify: OnEvent, before: Records) -> None:
     folder = plan.store.folder
     for class_name, journal in plan.journals.items():
         entries = [entry for entry in journal.entries.values() if entry.present]
@@ -250,7 +250,7 @@ def _write_manifests(plan: Plan, settings: DataclassInstance, tell: Tell, before
         plan.counts[class_name].other_settings = sum(entry.settings != plan.key.output for entry in made)
         if _is_current(plan, class_name, settings, before):
             continue
-        tell(Event("writing", len(entries)))
+        notify(Event("writing", len(entries)))
         write_manifest(folder, class_name, plan.kind, journal.rows(), journal.revision)
         plan.store.close_part(class_name, plan.kind)
         record = PartRecord(plain_settings(settings), plan.key.output, len(made), len(entries) - len(made))

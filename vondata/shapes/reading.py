@@ -49,7 +49,7 @@ PARSE_ERRORS = (
 _OBJ_VERTEX = re.compile(rb"(?:^|[\r\n])[ \t]*v[ \t]")
 _COMMENTS = re.compile(rb"(?:\s|#(?!binvox)[^\n]*\n)*")
 _COUNTS = re.compile(rb"\d+[ \t]+\d+")
-_START = 1 << 16  # bytes by which a text is told, long comments included
+_START = 1 << 16  # bytes by which a text is recognised, long comments included
 
 
 def read_triangles(content: bytes, path: Path, limits: Limits) -> TriangleSoup:

@@ -4,7 +4,7 @@ Voxels that a flood from outside cannot reach are inside, which is right for eve
 surface has holes the flood leaks in, and votes by parity decide instead: a voxel is inside if more directions vote
 for it than against it, and few half lines from it leave the grid. A shape without a floor is solid; a bucket is not,
 since its inside is visible. Deep in a bucket few half lines leave the grid either, but from nearly every voxel: a
-cavity is told from an inside with holes by the share of its voxels that are visible at all.
+cavity is distinguished from an inside with holes by the share of its voxels that are visible at all.
 
 A line that crosses a closed surface is inside after an odd number of crossings, whichever way its faces are turned.
 On a broken surface a line may meet a hole; then its number of crossings is odd in all, and it has no vote. A

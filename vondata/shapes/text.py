@@ -49,7 +49,7 @@ _SURFACE, _BEZIER_PATCH, _SPLINE_PATCH, _CALL = (
 def plain_text(content: bytes) -> bytes:
     """Text in an encoding that keeps ASCII as it is, without byte order marks, its lines ended by a newline alone.
 
-    UTF-16 and UTF-32 are told by their marks, UTF-16 without one by the zeros between ASCII characters. Zeros and
+    UTF-16 and UTF-32 are known by their marks, UTF-16 without one by the zeros between ASCII characters. Zeros and
     end-of-file marks (0x1A) behind the text are dropped.
     """
     encoding = text_encoding(content)

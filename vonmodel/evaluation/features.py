@@ -156,7 +156,7 @@ def _onnx_failures() -> tuple[type[Exception], ...]:
 
 
 def _load_safetensors(path: Path) -> nn.Module:
-    """A network of a known architecture, told by the names of its weights: Inception, as the PyTorch port has it."""
+    """A network of a known architecture, recognised by its weights' names: Inception, as the PyTorch port has it."""
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -71,7 +71,7 @@ def edit(
         shapes: what to edit.
         settings: how.
         output: the folder; an older edit in it is replaced.
-        progress: told after every shape.
+        progress: called after every shape.
 
     Returns:
         the content of result.json.
@@ -179,7 +179,7 @@ def transfer(
         shapes: what wears them.
         settings: how.
         output: the folder; an older transfer in it is replaced.
-        progress: told after every shape.
+        progress: called after every shape.
 
     Returns:
         the content of result.json.
@@ -193,8 +193,8 @@ def transfer(
         (folder / "photos").mkdir()
         for index, photo in enumerate(photos):
             write_image(folder / "photos" / f"photo-{index + 1:02d}.png", photo.image, silhouette=photo.mask)
-        wear = partial(_wear, session, settings, list(zip(photos, textures, strict=True)), folder)
-        written = write_each(shapes, wear, folder, progress)
+        paint = partial(_paint_shape, session, settings, list(zip(photos, textures, strict=True)), folder)
+        written = write_each(shapes, paint, folder, progress)
         lead = "Framed: the photo, cut out. Beside it each shape in the photo's texture, from around."
         words = f"Photos' textures on {session.source.class_name}s", lead
         return write_account(
@@ -202,10 +202,10 @@ def transfer(
         )
 
 
-def _wear(
+def _paint_shape(
     session: ModelSession,
     settings: TransferSettings,
-    worn: Sequence[tuple[CutPhoto, Tensor]],
+    textured: Sequence[tuple[CutPhoto, Tensor]],
     folder: Path,
     shape: Shape,
     name: str,
@@ -214,7 +214,7 @@ def _wear(
     viewpoint = base_viewpoint(session, shape, settings.azimuth_deg, settings.elevation_deg)
     strips: list[Strip] = []
     films: list[Picture] = []
-    for place, (photo, texture) in enumerate(worn, start=1):
+    for place, (photo, texture) in enumerate(textured, start=1):
         base = View("image", "", shape, viewpoint, texture)
         views = other_azimuths(base, settings.views)
         views = [dataclasses.replace(view, name=f"photo-{place:02d}-{view.name}") for view in views]
@@ -223,13 +223,13 @@ def _wear(
         strips.append(Strip(f"texture of {photo.name}", (source, *pictures), framed=True))
         films += write_turntable(session, base, settings.film, folder, name, f"turntable-{place:02d}")
     facts = f"azimuth {np.degrees(viewpoint[0]):.0f}°, elevation {np.degrees(viewpoint[1]):.0f}°"
-    return _said(shape, viewpoint, worn, strips, films), Plate(shape.name, facts, tuple(strips), tuple(films))
+    return _describe(shape, viewpoint, textured, strips, films), Plate(shape.name, facts, tuple(strips), tuple(films))
 
 
-def _said(
+def _describe(
     shape: Shape,
     viewpoint: tuple[float, float],
-    worn: Sequence[tuple[CutPhoto, Tensor]],
+    textured: Sequence[tuple[CutPhoto, Tensor]],
     strips: Sequence[Strip],
     films: Sequence[Picture],
 ) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def _said(
                 "texture_code": texture.tolist(),
                 "pictures": [each.file for each in strip.pictures],
             }
-            for (photo, texture), strip in zip(worn, strips, strict=True)
+            for (photo, texture), strip in zip(textured, strips, strict=True)
         ],
         "films": [each.file for each in films],
     }

@@ -86,7 +86,7 @@ def export(
         shapes: what to export.
         settings: how.
         output: the folder; an older export in it is replaced.
-        progress: told after every shape.
+        progress: called after every shape.
 
     Returns:
         the content of result.json.

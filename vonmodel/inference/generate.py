@@ -142,7 +142,7 @@ def generate(
         source: the model.
         settings: what to generate.
         output: the folder; an older generation in it is replaced.
-        progress: told after every shape.
+        progress: called after every shape.
 
     Raises:
         OutputError: the folder holds something else than an older generation.

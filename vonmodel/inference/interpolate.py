@@ -137,7 +137,7 @@ def interpolate(
         textures: likewise.
         settings: how.
         output: the folder; an older interpolation in it is replaced.
-        progress: told after every path.
+        progress: called after every path.
 
     Returns:
         the content of result.json.

@@ -29,7 +29,7 @@ OUTLINE_PX = 128
 
 
 class PhotoError(VonError, ValueError):
-    """A photo that is of no use: not readable, too large, or without an object that can be told from its ground."""
+    """A photo that is of no use: not readable, too large, or without an object that stands out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def _find(path: Path, size: int) -> FoundObject:
     photo = decode_photo(path, max_pixels=settings.max_pixels, enough_px=MAX_SMALL_PX)
     if max(photo.full_size) > MAX_SMALL_PX or photo.alpha is not None:
         return locate_object(path, settings).found
-    # A small picture, such as those that VON paints, leaves too little ground around the object to tell it by.
+    # A small picture, such as those that VON paints, leaves too little background around the object to find it by.
     rgb, pad = photo.rgb, (SMALL_PADDING_PX,) * 4
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
     ground = tuple(float(value) for value in np.median(border, axis=0))

@@ -22,7 +22,7 @@ DepthRange = Literal["item", "batch"]
 SOLID_SILHOUETTE = 0.8
 # The margin on every side, in hundredths of the square's side.
 MARGIN_PERCENT = 3
-# And at least this in every model: by a border that is touched alone, anything is told from any photo.
+# And at least this in every model: a critic could tell any image from any photo by a border that is touched alone.
 MIN_MARGIN_PX = 1
 
 

@@ -84,7 +84,7 @@ def carve(
         outline: the photo's mask, framed, in [0, 1]; the larger it is, the finer the grid.
         steps: how many, with rates that fall to zero by a cosine.
         mirrored: whether left and right change alike.
-        step: told after every step; may raise to stop.
+        step: called after every step; may raise to stop.
         camera: what the photo was taken with.
     """
     size = outline.shape[-1]

@@ -317,7 +317,7 @@ def build_sketch_bank(
     camera: Camera,
     step: Callable[[int, int], None],
 ) -> SketchBank:
-    """Draws the bank; `step` is told after every viewpoint and may raise to stop."""
+    """Draws the bank; `step` is called after every viewpoint and may raise to stop."""
     model = session.source.model
     viewpoints = np.array(list(itertools.product(azimuths, elevations)))
     codes = sample_codes(shapes, model.config.shape_code_size, seed=seed, purpose="shape").to(session.device)

@@ -158,7 +158,7 @@ class Reconstructor:
 
         Args:
             photo: at the model's image size.
-            progress: told after every step.
+            progress: called after every step.
             cancelled: asked before every step whether to stop.
 
         Raises:

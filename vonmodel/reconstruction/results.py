@@ -126,7 +126,7 @@ def reconstruct_photos(
         photos: the photos (see `read_photo`).
         settings: what to show.
         output: the folder; an older reconstruction in it is replaced.
-        progress: told after every step on a photo.
+        progress: called after every step on a photo.
 
     Returns:
         the content of result.json.

@@ -135,7 +135,7 @@ def write_each(
         things: the objects.
         write_one: writes one into the folder of the name given, which is there.
         folder: of all of them.
-        progress: told the objects done and their number after each.
+        progress: called after each object with how many are done, and of how many.
     """
     written = []
     for index, thing in enumerate(things, start=1):

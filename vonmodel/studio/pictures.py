@@ -103,9 +103,9 @@ def content_of(request: ViewRequest, only: Purpose | None = None) -> dict[str, A
     for name, mix in mixes.items():
         if only not in (None, name):
             continue
-        content[name] = _words(mix.start)
+        content[name] = _describe_code(mix.start)
         if mix.end is not None and mix.fraction > 0.0:
-            content |= {f"{name}_to": _words(mix.end), f"{name}_mix": mix.fraction}
+            content |= {f"{name}_to": _describe_code(mix.end), f"{name}_mix": mix.fraction}
         if mix.truncation != 1.0:
             content["truncation"] = mix.truncation
     if only is None:
@@ -113,7 +113,7 @@ def content_of(request: ViewRequest, only: Purpose | None = None) -> dict[str, A
     return content
 
 
-def _words(code: CodeName | StoredShape) -> str | list[float]:
+def _describe_code(code: CodeName | StoredShape) -> str | list[float]:
     match code:
         case StoredShape():
             return str(code)

@@ -162,7 +162,7 @@ def status_of(error: BaseException | None) -> int | None:
 
 
 def message_of(error: BaseException | None) -> str:
-    """What the user is told of an error."""
+    """What the page shows of an error."""
     if isinstance(error, Rejected):
         return f"this photo is of no use: {error.detail}"
     return str(error) if status_of(error) is not None else MESSAGES[500]

@@ -61,7 +61,7 @@ class Upload:
     """What a page sends: a photo, and where its object is.
 
     Attributes:
-        content: bytes of the photo's file; they tell its format.
+        content: bytes of the photo's file, by which its format is recognised.
         mask: bytes of a mask's file of the same size, light where the object is; None without.
         box: left, top, right, bottom around the object, as fractions of width and height; None without.
     """

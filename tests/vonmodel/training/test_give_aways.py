@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 SIZE = 64
 # Area under the ROC curve of a statistic as a test of real against generated: 0.5 says nothing, 0 and 1 all. With 30
 # of each its deviation by chance is 0.075.
-TELLING = 0.35
+COLOUR_CONTRAST = 0.35
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +118,13 @@ def test_no_statistic_of_silhouettes_tells_generated_from_real(name: str, data: 
     real, generated = both_masks(PRESETS[name], data)  # type: ignore[index]
     statistics: tuple[Callable[[Tensor], Tensor], ...] = (border, margin, coverage, grey, sharpness)
     telling = {each.__name__: roc(each(real), each(generated)) for each in statistics}
-    assert {each: value for each, value in telling.items() if abs(value - 0.5) > TELLING} == {}
+    assert {each: value for each, value in telling.items() if abs(value - 0.5) > COLOUR_CONTRAST} == {}
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_no_silhouette_touches_the_border_more_than_photos_do(name: str, data: Path) -> None:
     real, generated = both_masks(PRESETS[name], data)  # type: ignore[index]
-    assert abs(roc(border(real), border(generated)) - 0.5) <= TELLING
+    assert abs(roc(border(real), border(generated)) - 0.5) <= COLOUR_CONTRAST
     assert border(generated).amax().item() < 0.5
 
 
