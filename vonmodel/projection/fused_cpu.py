@@ -21,14 +21,14 @@ from torch import Tensor
 from vonmodel.projection import operators  # noqa: F401  # defines what is implemented here
 
 if TYPE_CHECKING:
-    from vonmodel.projection.scene_cpu import Scene, View, Workspace
+    from vonmodel.projection.scene_cpu import RayGrid, Scene, Workspace
 
 
 class _Input(NamedTuple):
     """What the loops read."""
 
     scene: Scene
-    view: View
+    view: RayGrid
 
 
 def march_rays(
@@ -126,7 +126,7 @@ def _prepare(volumes: Tensor, clearance: Tensor, rotations: Tensor, view: tuple[
     return _Input(scene, scene_cpu.plan_view((distance, half_width), *sizes, turns))
 
 
-def _workspace(view: View, *, backward: bool) -> Workspace:
+def _workspace(view: RayGrid, *, backward: bool) -> Workspace:
     """What a thread writes on."""
     from vonmodel.projection.march_cpu import PLACE_ROWS, RAY_ROWS
     from vonmodel.projection.scene_cpu import new_workspace

@@ -37,8 +37,8 @@ from vonmodel.projection.scene_cpu import (
     Floats,
     Gradients,
     Ints,
+    RayGrid,
     Scene,
-    View,
     Whole,
     Workspace,
 )
@@ -73,7 +73,7 @@ Share = tuple[int, int, int]
 
 
 @kernel
-def sketch_tiles(scene: Scene, view: View, share: Share, sketch: Floats, space: Workspace) -> None:
+def sketch_tiles(scene: Scene, view: RayGrid, share: Share, sketch: Floats, space: Workspace) -> None:
     """Writes silhouette and depth into sketch (n, 2, R, R) where the tiles lie; share: start, stop, step of tiles."""
     near, far, samples = view.distance - 1.0, view.distance + 1.0, view.samples
     rise = (far - near) / (samples - 1)
@@ -91,7 +91,7 @@ def sketch_tiles(scene: Scene, view: View, share: Share, sketch: Floats, space: 
 
 @kernel
 def gradient_tiles(
-    scene: Scene, view: View, share: Share, upstream: Floats, gradients: Gradients, space: Workspace
+    scene: Scene, view: RayGrid, share: Share, upstream: Floats, gradients: Gradients, space: Workspace
 ) -> None:
     """Adds up gradients for an upstream gradient (n, 2, R, R) of silhouette and depth; share as above."""
     begun = _tile(share[0], view)[0] if len(gradients.first) else -1
@@ -112,7 +112,7 @@ def gradient_tiles(
 
 
 @kernel
-def _tile(tile: int, view: View) -> Share:
+def _tile(tile: int, view: RayGrid) -> Share:
     """Item, first row and first column of a tile.
 
     Tiles of an item are counted so that any stretch of them is spread over two bands, as the middle costs more.
@@ -125,7 +125,7 @@ def _tile(tile: int, view: View) -> Share:
 
 
 @kernel
-def _aim(rotation: Doubles, top: int, left: int, view: View, axes: Doubles) -> None:
+def _aim(rotation: Doubles, top: int, left: int, view: RayGrid, axes: Doubles) -> None:
     """Writes where the samples of a tile lie: u(k, column, row) as `Workspace.axes` says."""
     edge, camera, scale = view.half_width, view.distance, (view.resolution - 1) / 2.0
     pitch, step = 2.0 * edge / (view.image_size - 1), 2.0 / view.samples
@@ -157,7 +157,7 @@ def _span(start: float, step: float, low: float, high: float) -> tuple[float, fl
 
 
 @kernel
-def _enter(bounds: Doubles, top: int, left: int, view: View, axes: Doubles, rays: Doubles) -> tuple[int, int]:
+def _enter(bounds: Doubles, top: int, left: int, view: RayGrid, axes: Doubles, rays: Doubles) -> tuple[int, int]:
     """Says which samples of each ray are within the bounds of what is occupied, and of all rays together."""
     earliest, latest = view.samples, 0
     for row in range(view.edge):
@@ -182,7 +182,7 @@ def _enter(bounds: Doubles, top: int, left: int, view: View, axes: Doubles, rays
 
 @kernel
 def _march(
-    scene: Scene, item: int, top: int, left: int, view: View, space: Workspace, traced: bool
+    scene: Scene, item: int, top: int, left: int, view: RayGrid, space: Workspace, traced: bool
 ) -> tuple[int, int, int]:
     """Follows the rays of a tile: what they let through, into `rays`; what they met, into the trace.
 
@@ -226,7 +226,7 @@ def _choose(
     clearance: Bytes,
     k: int,
     m: int,
-    view: View,
+    view: RayGrid,
     axes: Doubles,
     rays: Doubles,
     place: Floats,
@@ -407,7 +407,7 @@ def _clamped(light: float) -> float:
 
 
 @kernel
-def _start_back(upstream: Floats, item: int, top: int, left: int, view: View, rays: Doubles) -> None:
+def _start_back(upstream: Floats, item: int, top: int, left: int, view: RayGrid, rays: Doubles) -> None:
     """Gradients of the light T_S and of every T_k, from the closed form of the depth."""
     near, far, samples = view.distance - 1.0, view.distance + 1.0, view.samples
     rise = (far - near) / (samples - 1)
@@ -429,7 +429,7 @@ def _window_back(
     window: int,
     top: int,
     left: int,
-    view: View,
+    view: RayGrid,
     target: Floats,
     turns: Doubles,
     runs: Doubles,
@@ -598,7 +598,7 @@ def _add_flow(
 
 
 @kernel
-def _turn(count: int, top: int, left: int, view: View, place: Floats, turns: Doubles) -> None:
+def _turn(count: int, top: int, left: int, view: RayGrid, place: Floats, turns: Doubles) -> None:
     """Adds the gradient of the rotation, of rays through (depth - distance, left depth, up depth) in the camera."""
     edge, scale = view.half_width, (view.resolution - 1) / 2.0
     pitch = 2.0 * edge / (view.image_size - 1)

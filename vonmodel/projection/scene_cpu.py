@@ -131,7 +131,7 @@ Ints = npt.NDArray[np.int32]
 Whole = npt.NDArray[np.int64]
 
 
-class View(NamedTuple):
+class RayGrid(NamedTuple):
     """Camera and sizes, the same for every ray.
 
     Attributes:
@@ -213,7 +213,7 @@ class Gradients(NamedTuple):
 
 def plan_view(
     camera: tuple[float, float], samples: int, resolution: int, image_size: int, brick_bits: int, rotations: Doubles
-) -> View:
+) -> RayGrid:
     """Chooses tile and window.
 
     Args:
@@ -234,10 +234,10 @@ def plan_view(
     )
     # No box is longer than the farthest tile's diagonal and a window's longest ray together, wherever they point.
     longest = math.sqrt(2.0) * pitch * (distance + 1.0) / distance * (edge - 1) + step * (window - 1)
-    return View(distance, half_width, samples, resolution, image_size, brick_bits, edge, window, int(longest) + 4)
+    return RayGrid(distance, half_width, samples, resolution, image_size, brick_bits, edge, window, int(longest) + 4)
 
 
-def tile_count(view: View) -> int:
+def tile_count(view: RayGrid) -> int:
     """Tiles of an image; the last ones may reach beyond it."""
     return (-(-view.image_size // view.edge)) ** 2
 
@@ -248,7 +248,7 @@ def runs_of_least_opacity(samples: int) -> Doubles:
     return np.stack([passed, np.cumsum(passed) - 1.0])
 
 
-def new_workspace(view: View, rows: int, ray_rows: int, *, backward: bool) -> Workspace:
+def new_workspace(view: RayGrid, rows: int, ray_rows: int, *, backward: bool) -> Workspace:
     """Room for any tile of a view."""
     windows = -(-view.samples // view.window)
     room = windows * view.window * LANES
