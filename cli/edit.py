@@ -7,16 +7,14 @@ from typing import Any
 
 import click
 from voncli.command import Command, option
-from voncli.model_options import chosen_sampling, model_options, open_chosen_model, sampling_options
+from voncli.model_options import chosen_sampling, open_chosen_model, result_options
 from voncli.options import (
     chosen_output,
     chosen_shapes,
     film_options,
     film_settings,
-    json_option,
     label_of,
     mask_option,
-    output_options,
     read_photos,
     shape_options,
     texture_option,
@@ -26,54 +24,46 @@ from voncli.output import print_result, progress_bar, user_errors
 from voncli.settings import LOCAL_PATH
 
 
-@click.command(cls=Command, short_help="Paint shapes in the textures of photos.")
-@option(
-    "--photo",
-    "photos",
-    type=LOCAL_PATH,
-    multiple=True,
-    required=True,
-    old=("--texture-from",),
-    heading="Photos",
-    help="Take the texture of this photo; repeat for more.",
-)
-@mask_option
+@click.command(cls=Command, short_help="Change shape, viewpoint and texture one at a time.")
 @shape_options
+@texture_option()
 @viewpoint_options
 @option(
-    "--view-count",
-    "views",
-    type=click.IntRange(0, 64),
-    default=5,
+    "--count",
+    "alternatives",
+    type=click.IntRange(1, 64),
+    default=6,
     show_default=True,
-    old=("--views",),
-    help="Show each shape at this many other azimuths.",
+    old=("--alternatives",),
+    help="Make this many changes of each kind.",
 )
 @film_options
-@model_options
-@sampling_options
-@output_options("RUN/transferred/CHECKPOINT-PHOTOS")
-@json_option
-def transfer(as_json: bool, **options: Any) -> None:
-    """Paints generated, prepared or reconstructed shapes in the textures of photos.
+@result_options("RUN/edited/CHECKPOINT-SHAPES")
+def edit(as_json: bool, **options: Any) -> None:
+    """Changes shape, azimuth, elevation and texture of objects one at a time, the others fixed.
 
-    Writes pictures and turntables, result.json (texture codes) and index.html. A photo of no use is left out.
+    Writes for every object the picture, what each change makes of it, a turntable, a grid of textures by azimuths,
+    result.json (codes and viewpoints) and index.html.
     """
-    from vonmodel.inference.edit import TransferSettings
-    from vonmodel.inference.edit import transfer as transfer_textures
+    from vonmodel.inference.edit import EditSettings
+    from vonmodel.inference.edit import edit as edit_shapes
 
-    settings = TransferSettings(options["azimuth"], options["elevation"], options["views"], film_settings(options))
+    settings = EditSettings(
+        azimuth_deg=options["azimuth"],
+        elevation_deg=options["elevation"],
+        texture=options["texture"],
+        alternatives=options["alternatives"],
+        film=film_settings(options),
+    )
     with user_errors(), progress_bar(as_json) as progress:
         model = open_chosen_model(options, chosen_sampling(options))
-        label = label_of(options["photos"])
-        output = chosen_output(options, model.results / "transferred" / f"{model.checkpoint}-{label}")
-        photos, refused = read_photos(options["photos"], options["masks"], model.session.config.image_size)
+        label = label_of(options["shapes"] or ["0"])
+        output = chosen_output(options, model.results / "edited" / f"{model.checkpoint}-{label}")
         shapes = chosen_shapes(model.session, options["shapes"])
-        result = transfer_textures(
-            model.session, photos, shapes, settings, output, lambda done, total: progress("shapes", done, total)
+        result = edit_shapes(
+            model.session, shapes, settings, output, lambda done, total: progress("objects", done, total)
         )
-    result |= {"refused": [dataclasses.asdict(each) for each in refused]}
-    print_result(result, output, as_json, f"{len(shapes)} shapes in {len(photos)} photos' textures")
+    print_result(result, output, as_json, f"{len(shapes)} edited")
 
 
 @click.command(cls=Command, short_help="Go from shape to shape, from texture to texture.")
@@ -97,10 +87,7 @@ def transfer(as_json: bool, **options: Any) -> None:
     help="Show this many pictures of each way.",
 )
 @film_options
-@model_options
-@sampling_options
-@output_options("RUN/interpolated/CHECKPOINT-SHAPES")
-@json_option
+@result_options("RUN/interpolated/CHECKPOINT-SHAPES")
 def interpolate(as_json: bool, **options: Any) -> None:
     """Goes from shape to shape (two or more of --shape), texture to texture (of --texture), or both.
 
@@ -129,46 +116,48 @@ def interpolate(as_json: bool, **options: Any) -> None:
     print_result(result, output, as_json, f"{len(result['objects'])} paths")
 
 
-@click.command(cls=Command, short_help="Change shape, viewpoint and texture one at a time.")
+@click.command(cls=Command, short_help="Paint shapes in the textures of photos.")
+@option(
+    "--photo",
+    "photos",
+    type=LOCAL_PATH,
+    multiple=True,
+    required=True,
+    old=("--texture-from",),
+    heading="Photos",
+    help="Take the texture of this photo; repeat for more.",
+)
+@mask_option
 @shape_options
-@texture_option()
 @viewpoint_options
 @option(
-    "--count",
-    "alternatives",
-    type=click.IntRange(1, 64),
-    default=6,
+    "--view-count",
+    "views",
+    type=click.IntRange(0, 64),
+    default=5,
     show_default=True,
-    old=("--alternatives",),
-    help="Make this many changes of each kind.",
+    old=("--views",),
+    help="Show each shape at this many other azimuths.",
 )
 @film_options
-@model_options
-@sampling_options
-@output_options("RUN/edited/CHECKPOINT-SHAPES")
-@json_option
-def edit(as_json: bool, **options: Any) -> None:
-    """Changes shape, azimuth, elevation and texture of objects one at a time, the others fixed.
+@result_options("RUN/transferred/CHECKPOINT-PHOTOS")
+def transfer(as_json: bool, **options: Any) -> None:
+    """Paints generated, prepared or reconstructed shapes in the textures of photos.
 
-    Writes for every object the picture, what each change makes of it, a turntable, a grid of textures by azimuths,
-    result.json (codes and viewpoints) and index.html.
+    Writes pictures and turntables, result.json (texture codes) and index.html. A photo of no use is left out.
     """
-    from vonmodel.inference.edit import EditSettings
-    from vonmodel.inference.edit import edit as edit_shapes
+    from vonmodel.inference.edit import TransferSettings
+    from vonmodel.inference.edit import transfer as transfer_textures
 
-    settings = EditSettings(
-        azimuth_deg=options["azimuth"],
-        elevation_deg=options["elevation"],
-        texture=options["texture"],
-        alternatives=options["alternatives"],
-        film=film_settings(options),
-    )
+    settings = TransferSettings(options["azimuth"], options["elevation"], options["views"], film_settings(options))
     with user_errors(), progress_bar(as_json) as progress:
         model = open_chosen_model(options, chosen_sampling(options))
-        label = label_of(options["shapes"] or ["0"])
-        output = chosen_output(options, model.results / "edited" / f"{model.checkpoint}-{label}")
+        label = label_of(options["photos"])
+        output = chosen_output(options, model.results / "transferred" / f"{model.checkpoint}-{label}")
+        photos, refused = read_photos(options["photos"], options["masks"], model.session.config.image_size)
         shapes = chosen_shapes(model.session, options["shapes"])
-        result = edit_shapes(
-            model.session, shapes, settings, output, lambda done, total: progress("objects", done, total)
+        result = transfer_textures(
+            model.session, photos, shapes, settings, output, lambda done, total: progress("shapes", done, total)
         )
-    print_result(result, output, as_json, f"{len(shapes)} edited")
+    result |= {"refused": [dataclasses.asdict(each) for each in refused]}
+    print_result(result, output, as_json, f"{len(shapes)} shapes in {len(photos)} photos' textures")

@@ -6,14 +6,12 @@ from typing import Any
 
 import click
 from voncli.command import Command, option
-from voncli.model_options import chosen_sampling, model_options, open_chosen_model, sampling_options
+from voncli.model_options import chosen_sampling, open_chosen_model, result_options
 from voncli.options import (
     chosen_output,
     chosen_shapes,
-    json_option,
     label_of,
     level_option,
-    output_options,
     shape_options,
     texture_option,
 )
@@ -34,10 +32,7 @@ from voncli.output import print_result, progress_bar, user_errors
     help="Write files of this format; repeat for more.",
 )
 @level_option
-@model_options
-@sampling_options
-@output_options("RUN/exported/CHECKPOINT-SHAPES")
-@json_option
+@result_options("RUN/exported/CHECKPOINT-SHAPES")
 def export(as_json: bool, **options: Any) -> None:
     """Writes generated, prepared or reconstructed shapes as watertight meshes or as voxels.
 

@@ -7,14 +7,12 @@ from typing import Any
 
 import click
 from voncli.command import Command, option
-from voncli.model_options import chosen_sampling, model_options, open_chosen_model, sampling_options
+from voncli.model_options import chosen_sampling, open_chosen_model, result_options
 from voncli.options import (
     AZIMUTH,
     ELEVATION,
     chosen_output,
-    json_option,
     level_option,
-    output_options,
     random_seed_option,
 )
 from voncli.output import note, print_json, progress_bar, user_errors
@@ -64,10 +62,7 @@ from voncli.output import note, print_json, progress_bar, user_errors
     "class is seen]",
 )
 @level_option
-@model_options
-@sampling_options
-@output_options("RUN/generated/CHECKPOINT-seedSEED")
-@json_option
+@result_options("RUN/generated/CHECKPOINT-seedSEED")
 def generate(as_json: bool, **options: Any) -> None:
     """Generates shapes, sees each from every viewpoint and paints each view in every texture.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from voncli.command import option
-from voncli.options import all_of
+from voncli.options import all_of, json_option, output_options
 from voncli.settings import FiniteRange, FolderType, folder_option
 
 if TYPE_CHECKING:
@@ -93,6 +93,15 @@ def sampling_options(command: Decorated) -> Decorated:
             ),
         ]
     )(command)
+
+
+def result_options(place: str) -> Callable[[Decorated], Decorated]:
+    """What every verb has that asks a trained model and writes a folder: the model, how it is sampled, where to.
+
+    Args:
+        place: where results go by default.
+    """
+    return all_of([model_options, sampling_options, output_options(place), json_option])
 
 
 def chosen_sampling(options: Mapping[str, Any]) -> SamplingOptions:

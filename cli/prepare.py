@@ -1,4 +1,4 @@
-"""Where `von prepare` takes its items from, folders or URLs, and what to say when nothing is there."""
+"""`von prepare`: its verbs, the folders and URLs they take items from, and what to say when nothing is there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 from voncli.command import Group, option
+from voncli.options import all_of
 from voncli.output import error_text, local_copy
 from voncli.prepare_run import PrepareCommand, run_options, run_preparation
 from voncli.settings import FiniteRange, FolderType, folder_option
@@ -188,6 +189,24 @@ distance_option = option(
     show_default=True,
     help="Compute distances that are exact near the surface, or everywhere at many times the cost.",
 )
+axis_options = all_of(
+    [
+        option(
+            "--up",
+            type=click.Choice(AXES),
+            default="y",
+            show_default=True,
+            help="Take this axis of the files to point up.",
+        ),
+        option(
+            "--front",
+            type=click.Choice(AXES),
+            default="-z",
+            show_default=True,
+            help="Take the front to face along this axis.",
+        ),
+    ]
+)
 drop_duplicates_option = option(
     "--drop-duplicates", is_flag=True, help="Leave out shapes that are the same as that of another file."
 )
@@ -245,14 +264,15 @@ def shapenet(
 
     if up is not None and front is None and up[-1] != "y":
         raise click.UsageError(f"--up {up}: name the axis of the front too, with --front")
-    _check_axes(up or "y", front or "-z")
+    check_axes(up or "y", front or "-z")
     tree = source_tree(shapenet, "shapenet", "--root")
     kind: Source = "binvox" if binvox else "mesh"
     items = shapenet_items(tree, command.classes(), source=kind, up=up, front=front)
     _prepare_shapes(tree, items, command, (resolution, distance, drop_duplicates))
 
 
-def _check_axes(up: Axis, front: Axis) -> None:
+def check_axes(up: Axis, front: Axis) -> None:
+    """Refuses an object whose front is its top."""
     if up[-1] == front[-1]:
         raise click.UsageError(f"--up {up} and --front {front} lie on the same axis")
 
@@ -276,16 +296,7 @@ def _prepare_shapes(
     required=True,
     help="Read OBJ, OFF, PLY, STL and GLB files from this folder or URL.",
 )
-@option(
-    "--up", type=click.Choice(AXES), default="y", show_default=True, help="Take this axis of the files to point up."
-)
-@option(
-    "--front",
-    type=click.Choice(AXES),
-    default="-z",
-    show_default=True,
-    help="Take the front to face along this axis.",
-)
+@axis_options
 @resolution_option
 @distance_option
 @option("--binvox", is_flag=True, help="Take .binvox files instead of meshes.")
@@ -314,7 +325,7 @@ def meshes(
 
     if len(command.class_names) != 1:
         raise click.UsageError("--class: name the one class that the meshes of this folder are of")
-    _check_axes(up, front)
+    check_axes(up, front)
     (known,) = command.classes()
     tree = source_tree(root, "", "--root")
     kind: Source = "binvox" if binvox else "mesh"

@@ -8,15 +8,13 @@ from typing import Any
 
 import click
 from voncli.command import Command, option
-from voncli.model_options import chosen_sampling, model_options, open_chosen_model, sampling_options
+from voncli.model_options import chosen_sampling, open_chosen_model, result_options
 from voncli.options import (
     chosen_output,
     film_options,
     film_settings,
-    json_option,
     label_of,
     mask_option,
-    output_options,
     read_photos,
 )
 from voncli.output import note, print_result, progress_bar, user_errors
@@ -82,10 +80,7 @@ from voncli.settings import LOCAL_PATH, FiniteRange
     help="Show it in this many other textures.",
 )
 @film_options
-@model_options
-@sampling_options
-@output_options("RUN/reconstructed/CHECKPOINT-PHOTOS")
-@json_option
+@result_options("RUN/reconstructed/CHECKPOINT-PHOTOS")
 def reconstruct(photos: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Finds the shape, the viewpoint and the texture that PHOTOS show.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from voncli.command import Command, option
 from voncli.output import cli_error
-from voncli.prepare import AXES, found_items, source_tree
+from voncli.prepare import axis_options, check_axes, found_items, source_tree
 from voncli.prepare_run import PrepareCommand, job_options, run_preparation
 from voncli.settings import LOCAL_PATH, FiniteRange, FolderType
 
@@ -34,16 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Read ROOT as a folder per synset, or as meshes of the one --class.",
 )
-@option(
-    "--up", type=click.Choice(AXES), default="y", show_default=True, help="Take this axis of the files to point up."
-)
-@option(
-    "--front",
-    type=click.Choice(AXES),
-    default="-z",
-    show_default=True,
-    help="Take the front to face along this axis.",
-)
+@axis_options
 @option(
     "--view-count",
     "views",
@@ -155,8 +146,7 @@ def render(
     if layout == "meshes":
         if len(command.class_names) != 1:
             raise click.UsageError("--class: name the one class that the meshes of this folder are of")
-        if up[-1] == front[-1]:
-            raise click.UsageError(f"--up {up} and --front {front} lie on the same axis")
+        check_axes(up, front)
         items = mesh_folder_items(tree, command.classes()[0].name, up, front)
     else:
         items = shapenet_items(tree, command.classes())
