@@ -8,7 +8,7 @@ import io
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -144,18 +144,58 @@ class Command(click.Command):
                     ctx.set_parameter_source(each.name, ParameterSource.DEFAULT)
 
 
+class Verbs(MutableMapping[str, click.Command]):
+    """Verbs by their names, each loaded when it is looked up.
+
+    Args:
+        names: of the verbs.
+        load: imports the verb of a name.
+    """
+
+    def __init__(self, names: Iterable[str], load: Callable[[str], click.Command]) -> None:
+        self._loaded: dict[str, click.Command | None] = dict.fromkeys(names)
+        self._load = load
+
+    def __getitem__(self, name: str) -> click.Command:
+        verb = self._loaded[name]
+        if verb is None:
+            verb = self._loaded[name] = self._load(name)
+        return verb
+
+    def __setitem__(self, name: str, verb: click.Command) -> None:
+        self._loaded[name] = verb
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded)
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+
 class Group(click.Group):
     """A command of verbs, which its help lists under headings.
 
-    Attributes:
-        headings: the names of verbs under each.
+    Args:
+        verbs: under each heading, verbs and what the help says of them; others are commands of their own.
+        load: imports the verb of a name when it is looked up.
     """
 
     command_class = Command
 
-    def __init__(self, *arguments: Any, headings: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        verbs: Mapping[str, Mapping[str, str]] | None = None,
+        load: Callable[[str], click.Command] | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(*arguments, **settings)
-        self.headings = dict(headings or {})
+        self.headings = verbs or {}
+        if load is not None:
+            self.commands = Verbs([name for each in self.headings.values() for name in each], load)
 
     def main(self, *arguments: Any, **settings: Any) -> Any:
         """Runs the command line; what its streams cannot print or write never ends in a traceback."""
@@ -173,11 +213,13 @@ class Group(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the verbs under their headings."""
-        headings = self.headings or {"Commands": sorted(self.commands)}
-        width = formatter.width - 6 - max(map(len, self.commands))
-        for heading, names in headings.items():
+        for heading, verbs in (self.headings or {"Commands": self._short_helps(formatter.width)}).items():
             with formatter.section(heading):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
+                formatter.write_dl(list(verbs.items()))
+
+    def _short_helps(self, width: int) -> dict[str, str]:
+        left = width - 6 - max(map(len, self.commands))
+        return {name: each.get_short_help_str(left) for name, each in sorted(self.commands.items())}
 
 
 def own_options(command: click.Command) -> list[Option]:

@@ -13,7 +13,7 @@ from voncli.output import print_json
 from voncli.settings import FOLDERS, SETTINGS_FILE
 
 
-@click.command(cls=Command, short_help="Show the settings in force and where they come from.")
+@click.command(cls=Command)
 @json_option
 @click.pass_context
 def config(context: click.Context, as_json: bool) -> None:

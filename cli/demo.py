@@ -26,7 +26,7 @@ NEXT_COMMANDS = (
 )
 
 
-@click.command(cls=Command, short_help="Write chairs and cars with photos, to try it all.")
+@click.command(cls=Command)
 @click.argument("folder", type=LOCAL_PATH, required=False)
 @option(
     "--chair-count",

@@ -43,7 +43,7 @@ class Finding:
     advice: str = ""
 
 
-@click.command(cls=Command, short_help="Check that everything VON needs is there.")
+@click.command(cls=Command)
 @json_option
 def doctor(as_json: bool) -> None:
     """Checks Python, libraries, devices, kernels, caches and disk, and prints a line each with what to do.

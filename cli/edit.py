@@ -24,7 +24,7 @@ from voncli.output import print_result, progress_bar, user_errors
 from voncli.settings import LOCAL_PATH
 
 
-@click.command(cls=Command, short_help="Change shape, viewpoint and texture one at a time.")
+@click.command(cls=Command)
 @shape_options
 @texture_option()
 @viewpoint_options
@@ -66,7 +66,7 @@ def edit(as_json: bool, **options: Any) -> None:
     print_result(result, output, as_json, f"{len(shapes)} edited")
 
 
-@click.command(cls=Command, short_help="Go from shape to shape, from texture to texture.")
+@click.command(cls=Command)
 @shape_options
 @texture_option(multiple=True)
 @viewpoint_options
@@ -116,7 +116,7 @@ def interpolate(as_json: bool, **options: Any) -> None:
     print_result(result, output, as_json, f"{len(result['objects'])} paths")
 
 
-@click.command(cls=Command, short_help="Paint shapes in the textures of photos.")
+@click.command(cls=Command)
 @option(
     "--photo",
     "photos",

@@ -38,7 +38,7 @@ def _score_option(flag: str, help: str) -> Callable[[Any], Any]:
     return option(flag, is_flag=True, heading="Scores", group="scores", help=help)
 
 
-@click.command(cls=Command, short_help="Score a trained model.")
+@click.command(cls=Command)
 @_score_option("--fid", "Measure the Fréchet distance between generated images and prepared photos.")
 @_score_option("--kid", "Measure the kernel distance between them.")
 @_score_option("--precision-recall", "Measure precision, recall, density and coverage of generated images.")

@@ -18,7 +18,7 @@ from voncli.options import (
 from voncli.output import print_result, progress_bar, user_errors
 
 
-@click.command(cls=Command, short_help="Write shapes as meshes or voxels.")
+@click.command(cls=Command)
 @shape_options
 @texture_option()
 @option("--plain", is_flag=True, heading="Shape and texture", help="Write meshes without colours.")

@@ -18,7 +18,7 @@ from voncli.options import (
 from voncli.output import note, print_json, progress_bar, user_errors
 
 
-@click.command(cls=Command, short_help="Generate shapes and paint views of them.")
+@click.command(cls=Command)
 @option(
     "--count",
     type=click.IntRange(min=1),

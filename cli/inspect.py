@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vondata.types import Event, Kind
 
 
-@click.command(cls=Command, short_help="Show what a prepared dataset holds.")
+@click.command(cls=Command)
 @click.argument("folder", type=FolderType("copied"), required=False)
 @folder_option("data", help="Show this dataset, when it is not given as argument.")
 @option("--workers", type=click.IntRange(min=0), help="Draw pictures in this many processes. [default: one per core]")

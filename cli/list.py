@@ -13,7 +13,7 @@ from voncli.output import print_json, user_errors
 from voncli.settings import folder_option
 
 
-@click.command("list", cls=Command, short_help="List runs, checkpoints and datasets.")
+@click.command("list", cls=Command)
 @option("--checkpoints", is_flag=True, help="List every checkpoint of every run.")
 @folder_option("runs", help="Look for runs in this folder.")
 @folder_option("data", help="Look for the prepared dataset in this folder.")

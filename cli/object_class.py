@@ -21,7 +21,7 @@ MEASURED_SHAPES = 200
 SYMMETRIC_FROM = 0.9
 
 
-@click.group("class", cls=Group, short_help="List, check and make object classes.")
+@click.group("class", cls=Group)
 def object_class() -> None:
     """Lists, checks and makes object classes: name, ShapeNet folder, viewpoints of photos, mirror symmetry.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vondata.types import Kind
 
 
-@click.command(cls=Command, short_help="Write a prepared dataset as a few large files.")
+@click.command(cls=Command)
 @folder_option("data", help="Pack this prepared dataset, a folder or URL.")
 @option("--class", "class_names", multiple=True, metavar="NAME", help="Pack this class too. [default: all]")
 @option("--shard-size", default="500MB", show_default=True, metavar="SIZE", help="Make shards about this large.")
@@ -94,7 +94,7 @@ def _print_packed(packed: list[ShardedPart], into: DataFolder) -> None:
     click.echo(f"\nvon train --data {into}  trains on them.")
 
 
-@click.command(cls=Command, short_help="Join prepared datasets into a new one.")
+@click.command(cls=Command)
 @click.argument("datasets", nargs=-1, type=LOCAL_PATH, required=True)
 @option("--mixed-settings", is_flag=True, help="Join also what was prepared with different settings, as it is.")
 @option("--prefer-first", is_flag=True, help="Where an id stands for different things, take the first dataset's.")

@@ -212,7 +212,7 @@ drop_duplicates_option = option(
 )
 
 
-@click.group(cls=Group, short_help="Turn raw meshes and photos into a dataset.")
+@click.group(cls=Group)
 @option(
     "--explain",
     metavar="REASON",

@@ -21,7 +21,7 @@ from voncli.output import note, print_result, progress_bar, user_errors
 from voncli.settings import LOCAL_PATH, FiniteRange
 
 
-@click.command(cls=Command, short_help="Find shape, viewpoint and texture of photos.")
+@click.command(cls=Command)
 @click.argument("photos", type=LOCAL_PATH, nargs=-1, required=True)
 @mask_option
 @option(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vondata.io.fs import DataFolder
 
 
-@click.command(cls=Command, short_help="Render meshes: images, masks, depth, normals, cameras.")
+@click.command(cls=Command)
 @click.argument("root", type=FolderType("used"))
 @option(
     "-o",

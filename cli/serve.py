@@ -20,7 +20,7 @@ from voncli.output import note, print_json, user_errors
 STUDIO_PORT = 8765
 
 
-@click.command(cls=Command, short_help="Serve a page to explore a model by hand.")
+@click.command(cls=Command)
 @option(
     "--open/--no-open",
     "open_browser",

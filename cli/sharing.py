@@ -14,7 +14,7 @@ from voncli.output import note, print_json, progress_bar, user_errors
 from voncli.settings import LOCAL_PATH, folder_option
 
 
-@click.command(cls=Command, short_help="Fetch a trained model from a URL or folder.")
+@click.command(cls=Command)
 @click.argument("place")
 @folder_option("runs", heading="Output", help="Put the run below this folder, under its own name.")
 @option(
@@ -49,7 +49,7 @@ def hub_url(place: str) -> str:
     return place if "://" in place else str(Path(place).expanduser())
 
 
-@click.command(cls=Command, short_help="Send a trained model to a URL or folder.")
+@click.command(cls=Command)
 @click.argument("run", type=LOCAL_PATH)
 @click.argument("place")
 @checkpoint_option

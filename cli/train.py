@@ -169,7 +169,7 @@ def _print_baseline_plan(
         click.echo("\n".join(f"{key}: {value}" for key, value in plan.items()))
 
 
-@click.command(cls=Command, short_help="Train shapes, then textures, then both together.")
+@click.command(cls=Command)
 @option("--class", "class_name", metavar="NAME", help="Train this class. [default: the one that was prepared]")
 @option(
     "--stage",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CLASSIFIER_FILE = "shape-classifier.safetensors"
 
 
-@click.command("train-classifier", cls=Command, short_help="Train a classifier of shapes, for scores.")
+@click.command("train-classifier", cls=Command)
 @option(
     "--class",
     "classes",
