@@ -48,6 +48,7 @@ ON_CPU = (
     ),
     Part("viewpoints", "viewpoints"),
     Part("evaluation", "evaluation"),
+    Part("point-distance", "point_distance"),
     Part("ledger", "ledger"),
     Part("studio", "studio"),
 )

@@ -15,11 +15,11 @@ import torch
 from skimage.measure import marching_cubes
 
 from benchmarks.measure import Table, time_paired
+from vondata.shapes.point_distance import chamfer_matrix
 from vonmodel.evaluation.features import FeatureNetwork, random_features
 from vonmodel.evaluation.image_features import FeatureStatistics, StatisticsAccumulator
 from vonmodel.evaluation.image_metrics import frechet_distance
 from vonmodel.evaluation.inception import FEATURES, INPUT_SIZE, Inception
-from vonmodel.evaluation.shape_metrics import chamfer_matrix
 from vonmodel.mesh import surface_mesh
 
 

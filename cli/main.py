@@ -21,6 +21,7 @@ VERBS = {
     "Training and scores": {
         "train": "Train shapes, then textures, then both together.",
         "evaluate": "Score a trained model.",
+        "score": "Score any folders of images or shapes.",
         "train-classifier": "Train a classifier of shapes, for scores.",
         "pull": "Fetch a trained model from a URL or folder.",
         "push": "Send a trained model to a URL or folder.",
@@ -82,6 +83,10 @@ def load_verb(name: str) -> click.Command:  # noqa: PLR0911, PLR0912  # one for 
             from voncli.evaluate import evaluate
 
             return evaluate
+        case "score":
+            from voncli.score import score
+
+            return score
         case "train-classifier":
             from voncli.train_classifier import train_classifier
 

@@ -66,6 +66,12 @@ def load_render_mesh(
     return _normalised(mesh, corners, object_to_shapenet(axes_to_object(up, front).T).T)
 
 
+def grey_render_mesh(vertices: Floats, faces: npt.NDArray[np.int64]) -> RenderMesh:
+    """A mesh of the object frame without materials, centred, the diagonal of its box 1, in the model frame."""
+    soup = TriangleSoup(object_to_shapenet(vertices), faces)
+    return _normalised(_plain(soup), soup.vertices[soup.faces], np.eye(3))
+
+
 def _normalised(mesh: RenderMesh, corners: Floats, rotation: npt.NDArray[np.floating]) -> RenderMesh:
     """The mesh in the model frame (y up, front -z), centred, the diagonal of its box 1."""
     turned = corners.reshape(-1, 3) @ rotation.T

@@ -13,7 +13,7 @@ import hashlib
 import math
 import stat
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -364,10 +364,17 @@ class FeatureNetwork:
         return replace(self, module=copy.deepcopy(self.module).to(device))
 
     @torch.inference_mode()
-    def __call__(self, images: UInt8[Tensor, "n 3 h w"]) -> npt.NDArray[np.float32]:
-        """The features (n, size) of 8-bit images."""
+    def __call__(
+        self, images: UInt8[Tensor, "n 3 h w"] | Sequence[UInt8[Tensor, "3 _ _"]]
+    ) -> npt.NDArray[np.float32]:
+        """The features (n, size) of 8-bit images; of a sequence each may have a size of its own."""
         device = next(iter(self.module.state_dict().values())).device
-        resized = _RESIZED[self.resize](images.to(device, torch.float32), self.input_size)
+        if not isinstance(images, Tensor) and len({each.shape for each in images}) == 1:
+            images = torch.stack(tuple(images))
+        batches = [images] if isinstance(images, Tensor) else [each[None] for each in images]
+        resized = torch.cat(
+            [_RESIZED[self.resize](each.to(device, torch.float32), self.input_size) for each in batches]
+        )
         # Channels last takes little more than half the time on CPUs and GPUs alike.
         scaled = _scaled(resized, self.scale).contiguous(memory_format=torch.channels_last)
         # Full float32 products: TF32 would make a score depend on the kind of GPU.

@@ -1,8 +1,8 @@
-"""Scores of images from their features: Fréchet distance, KID, precision, density; bootstrap intervals of them."""
+"""Scores of images from their features: Fréchet distance, KID, manifolds, nearest references; bootstrap intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -160,12 +160,44 @@ class ManifoldScores:
     coverage: float
 
 
-def manifold_scores(generated: npt.NDArray[np.floating], real: npt.NDArray[np.floating]) -> ManifoldScores:
+@dataclass(frozen=True)
+class Membership:
+    """Which samples lie inside the other set; the means of its arrays are `ManifoldScores`.
+
+    Attributes:
+        precise: (n,) whether each generated sample is inside the real set.
+        recalled: (m,) whether each real sample is inside the generated set.
+        balls: (n,) real balls around each generated sample, over k.
+        covered: (m,) whether each real ball has a generated sample inside.
+    """
+
+    precise: npt.NDArray[np.bool_]
+    recalled: npt.NDArray[np.bool_]
+    balls: Array
+    covered: npt.NDArray[np.bool_]
+
+    @property
+    def scores(self) -> ManifoldScores:
+        """Their means."""
+        return ManifoldScores(
+            precision=float(self.precise.mean()),
+            recall=float(self.recalled.mean()),
+            density=float(self.balls.mean()),
+            coverage=float(self.covered.mean()),
+        )
+
+
+def manifold_scores(generated: Features, real: Features) -> ManifoldScores:
     """Compares generated features (n, d) with real ones (m, d); both need more samples than neighbours.
 
     Raises:
         StatisticsError: too few samples.
     """
+    return manifold_membership(generated, real).scores
+
+
+def manifold_membership(generated: Features, real: Features) -> Membership:
+    """Which of generated features (n, d) and real ones (m, d) lie inside the other set; errors as above."""
     fewest = min(len(generated), len(real))
     if fewest <= DENSITY_NEIGHBOURS:
         needed = MIN_SAMPLES_OF_MANIFOLD
@@ -174,20 +206,58 @@ def manifold_scores(generated: npt.NDArray[np.floating], real: npt.NDArray[np.fl
     real_radius = neighbour_distance(photos, PRECISION_NEIGHBOURS)
     drawn_radius = neighbour_distance(drawn, PRECISION_NEIGHBOURS)
     wide_radius = neighbour_distance(photos, DENSITY_NEIGHBOURS)
-    precise = balls = 0
+    precise, balls = np.zeros(len(drawn), dtype=bool), np.zeros(len(drawn))
     recalled, covered = (np.zeros(len(photos), dtype=bool) for _ in range(2))
     for rows, distance in _distances(drawn, photos):
-        precise += int((distance <= real_radius).any(axis=1).sum())
+        precise[rows] = (distance <= real_radius).any(axis=1)
         recalled |= (distance <= drawn_radius[rows, None]).any(axis=0)
         inside = distance <= wide_radius
-        balls += int(inside.sum())
+        balls[rows] = inside.sum(axis=1) / DENSITY_NEIGHBOURS
         covered |= inside.any(axis=0)
-    return ManifoldScores(
-        precision=precise / len(drawn),
-        recall=float(recalled.mean()),
-        density=balls / (DENSITY_NEIGHBOURS * len(drawn)),
-        coverage=float(covered.mean()),
-    )
+    return Membership(precise, recalled, balls, covered)
+
+
+@dataclass(frozen=True)
+class NearestReference:
+    """The reference sample that each generated one is nearest to.
+
+    Attributes:
+        index: (n,) which one.
+        distance: (n,) how far it is.
+        ratio: (n,) that distance over the reference sample's own to its nearest other one; 0 for a copy.
+    """
+
+    index: npt.NDArray[np.int64]
+    distance: Array
+    ratio: Array
+
+    @property
+    def authentic(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether each is farther from its nearest reference sample than that is from another (Alaa 2022)."""
+        return self.ratio > 1.0
+
+
+def nearest_reference(across: Iterable[Array], radius: Array) -> NearestReference:
+    """Looks for copies of reference samples.
+
+    Args:
+        across: distances (rows, m) of some generated samples at a time to all reference ones.
+        radius: (m,) distance of every reference sample to its nearest other one.
+    """
+    nearest = [(block.argmin(axis=1), block.min(axis=1)) for block in across]
+    index = np.concatenate([each for each, _ in nearest])
+    distance = np.concatenate([each for _, each in nearest])
+    own = radius[index]
+    # Reference samples of which there are two alike have no distance of their own.
+    alike = np.where(distance > 0.0, np.inf, 0.0)
+    return NearestReference(index, distance, np.divide(distance, own, out=alike, where=own > 0.0))
+
+
+def nearest_features(generated: Features, real: Features) -> NearestReference:
+    """`nearest_reference` of features (n, d) and (m, d), by their distance."""
+    drawn, photos = generated.astype(np.float64), real.astype(np.float64)
+    radius = np.sqrt(neighbour_distance(photos, 1))
+    return nearest_reference((np.sqrt(block) for _, block in _distances(drawn, photos)), radius)
 
 
 def neighbour_distance(samples: Array, neighbours: int) -> Array:
@@ -379,8 +449,8 @@ def kernel_distance_interval(
         return float(_pair_mean(within_x, a) + _pair_mean(within_y, b) - 2.0 * (a @ across @ b) / (a.sum() * b.sum()))
 
     rng = numpy_generator(seed, "kernel distance interval")
-    scores = [score(_multiplicities(len(x), rng), _multiplicities(len(y), rng)) for _ in range(resamples)]
-    return _interval(score(np.ones(len(x)), np.ones(len(y))), np.array(scores))
+    scores = [score(multiplicities(len(x), rng), multiplicities(len(y), rng)) for _ in range(resamples)]
+    return interval_about(score(np.ones(len(x)), np.ones(len(y))), np.array(scores))
 
 
 def frechet_distance_interval(
@@ -393,11 +463,29 @@ def frechet_distance_interval(
     """
     _check_counts(generated, real)
     rng = numpy_generator(seed, "frechet distance interval")
+    sides = generated.astype(np.float64), real.astype(np.float64)
     scores = [
-        frechet_distance(*(_statistics(side[rng.integers(len(side), size=len(side))]) for side in (generated, real)))
+        frechet_distance(*(_resampled_statistics(side, multiplicities(len(side), rng)) for side in sides))
         for _ in range(resamples)
     ]
-    return _interval(frechet_distance(_statistics(generated), _statistics(real)), np.array(scores))
+    return interval_about(frechet_distance(statistics_of(generated), statistics_of(real)), np.array(scores))
+
+
+def _resampled_statistics(samples: Array, weights: Array) -> FeatureStatistics:
+    """The statistics of samples that count so often each; of those drawn several times one row is kept."""
+    drawn = weights > 0
+    mean = weights @ samples / weights.sum()
+    root = np.sqrt(weights[drawn] / (weights.sum() - 1.0))[:, None] * (samples[drawn] - mean)
+    few = len(root) <= samples.shape[1]
+    return FeatureStatistics(len(samples), mean, None if few else root.T @ root, root if few else None)
+
+
+def mean_interval(values: npt.NDArray[Any], *, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """The mean of a number that every sample has, such as being inside a manifold, and its bootstrap interval."""
+    rng = numpy_generator(seed, "mean interval")
+    numbers = values.astype(np.float64)
+    means = [float(numbers[rng.integers(len(numbers), size=len(numbers))].mean()) for _ in range(resamples)]
+    return interval_about(float(numbers.mean()), np.array(means))
 
 
 def _check_counts(generated: Features, real: Features) -> None:
@@ -406,7 +494,7 @@ def _check_counts(generated: Features, real: Features) -> None:
         raise StatisticsError(f"an interval takes {MIN_SAMPLES} images or more on each side, not {fewest}")
 
 
-def _multiplicities(count: int, rng: np.random.Generator) -> Array:
+def multiplicities(count: int, rng: np.random.Generator) -> Array:
     """How often each of `count` samples is drawn when as many are drawn with replacement."""
     return np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float64)
 
@@ -417,13 +505,14 @@ def _pair_mean(kernel: Array, weights: Array) -> float:
     return float(weights @ kernel @ weights / pairs)
 
 
-def _statistics(features: Features) -> FeatureStatistics:
+def statistics_of(features: Features) -> FeatureStatistics:
+    """The statistics of features (n, d) that are in memory."""
     accumulator = StatisticsAccumulator(features.shape[1])
     accumulator.update(features)
     return accumulator.result()
 
 
-def _interval(value: float, scores: Array) -> Interval:
+def interval_about(value: float, scores: Array) -> Interval:
     """The quantiles of resampled scores about their mean, moved to the value."""
     low, high = np.quantile(scores - scores.mean(), [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
     return Interval(value, float(value + low), float(value + high))

@@ -65,10 +65,29 @@ def open_extractors(settings: ScoreSettings) -> FeatureExtractors:
     """
     networks: tuple[FeatureNetwork, ...] = ()
     if settings.images:
-        first = _feature_network(settings)
+        first = open_network(settings)
         networks = (first, *(first.on(device) for device in settings.devices[1:]))
     classifier = load_classifier(settings.classifier, settings.devices[0]) if settings.classifier else None
     return FeatureExtractors(networks, classifier)
+
+
+def open_network(settings: ScoreSettings) -> FeatureNetwork:
+    """Loads the feature network of images on the first device; errors as `open_extractors`."""
+    device = settings.devices[0]
+    match settings.features:
+        case "inception":
+            return inception_features(settings.weights, device, resize=settings.resizing or "tensorflow")
+        case "random":
+            return random_features(device)
+        case Path() as file:
+            return file_features(
+                file,
+                device,
+                input_size=settings.network_size,
+                scale=settings.network_scale,
+                resize=settings.resizing or "clean",
+                trust_code=settings.trust_code,
+            )
 
 
 def open_checkpoint(
@@ -150,24 +169,6 @@ def _results(
         distance = shape_fid(generator, extractors.classifier, settings, progress)
         if distance is not None:
             yield distance
-
-
-def _feature_network(settings: ScoreSettings) -> FeatureNetwork:
-    device = settings.devices[0]
-    match settings.features:
-        case "inception":
-            return inception_features(settings.weights, device, resize=settings.resizing or "tensorflow")
-        case "random":
-            return random_features(device)
-        case Path() as file:
-            return file_features(
-                file,
-                device,
-                input_size=settings.network_size,
-                scale=settings.network_scale,
-                resize=settings.resizing or "clean",
-                trust_code=settings.trust_code,
-            )
 
 
 def _recorded(result: dict[str, Any], scored: ScoredCheckpoint) -> dict[str, Any]:

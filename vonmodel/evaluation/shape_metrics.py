@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.spatial import KDTree
 from torch import Tensor
 
+from vondata.shapes.point_distance import Matrix, Points, chamfer_matrix
 from vonmodel.config import ModelConfig, TrainConfig
 from vonmodel.data.datasets import ShapeDataset
 from vonmodel.evaluation.image_features import FeatureStatistics, Replica, StatisticsError, measure, measure_real
-from vonmodel.evaluation.image_metrics import Progress, bind_progress, frechet_distance
+from vonmodel.evaluation.image_metrics import (
+    RESAMPLES,
+    Interval,
+    Progress,
+    bind_progress,
+    frechet_distance,
+    interval_about,
+    multiplicities,
+)
 from vonmodel.evaluation.samples import Generator, RealShapes, Volumes
 from vonmodel.evaluation.settings import ScoreSettings
 from vonmodel.evaluation.shape_classifier import ClassifierError, ClassifierMismatchError, ShapeFeatures
@@ -114,10 +122,6 @@ def intersection_over_union(first: Bits, second: Bits) -> npt.NDArray[np.float64
     return result
 
 
-Points = npt.NDArray[np.float64]
-"""(k, 3) in the object frame, where the cube's edge is 2."""
-
-
 def point_sets(volumes: Volumes, level: float, *, points: int, seed: int) -> Iterator[Points]:
     """The surface points of every shape; a shape without a surface gives none.
 
@@ -154,9 +158,6 @@ def sample_surface(mesh: SurfaceMesh, points: int, rng: np.random.Generator) -> 
     beyond = share.sum(axis=0) > 1.0  # the other half of the parallelogram, folded back
     share = np.where(beyond, 1.0 - share, share)
     return np.asarray(corners[face, 0] + share[0, :, None] * first[face] + share[1, :, None] * second[face])
-
-
-Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def point_scores(
     empty = sum(len(points) == 0 for points in generated)
     if any(len(points) == 0 for points in real):
         raise StatisticsError("a real shape has no surface at this resolution; train at a higher one")
-    distance = chamfer_matrix([*generated, *real], progress)
+    distance = chamfer_matrix([*generated, *real], progress, threads=torch.get_num_threads())
     return scores_of(distance, count, empty)
 
 
@@ -223,26 +224,49 @@ def scores_of(distance: Matrix, count: int, empty: int = 0) -> PointScores:
     )
 
 
-def chamfer_matrix(shapes: Sequence[Points], progress: Callable[[int, int], None] | None = None) -> Matrix:
-    """The Chamfer distance of every shape to every other (n, n), symmetric, 0 on the diagonal.
+def point_intervals(
+    distance: Matrix, count: int, *, seed: int, resamples: int = RESAMPLES
+) -> dict[str, Interval | None]:
+    """Bootstrap intervals of `scores_of`, by its names.
 
-        d(X, Y) = mean over x of min over y |x - y|^2 + mean over y of min over x |x - y|^2
+    Shapes of both sides are resampled. A shape is never its own copy's nearest neighbour: copies are left out where
+    neighbours are looked for, and a shape drawn twice counts twice where shares and means are taken.
 
-    in squared object units, of which the cube's edge has 2. A shape without points is infinitely far from one with
-    points, and like another without.
+    Args:
+        distance: (2n, 2n), the n generated shapes first.
+        count: n.
+        seed: of the resampling.
+        resamples: how many.
     """
-    trees = [KDTree(points) if len(points) else None for points in shapes]
-    threads = torch.get_num_threads()
-    one_way = np.zeros((len(shapes), len(shapes)))
-    for row, points in enumerate(shapes):
-        for column, tree in enumerate(trees):
-            if tree is None or len(points) == 0:
-                one_way[row, column] = 0.0 if tree is None and len(points) == 0 else np.inf
-            elif row != column:
-                one_way[row, column] = np.square(tree.query(points, workers=threads)[0]).mean()
-        if progress is not None:
-            progress(row + 1, len(shapes))
-    return one_way + one_way.T
+    scores = scores_of(distance, count)
+    others = distance.copy()
+    np.fill_diagonal(others, np.inf)
+    rng = numpy_generator(seed, "point intervals")
+    found = np.array([_resampled_scores(others, count, rng) for _ in range(resamples)])
+    values = (scores.minimum_matching_distance, scores.coverage, scores.nearest_neighbour_accuracy)
+    names = ("minimum_matching_distance", "coverage", "nearest_neighbour_accuracy")
+    return {
+        name: None if value is None or not np.isfinite(column).all() else interval_about(value, column)
+        for name, value, column in zip(names, values, found.T, strict=True)
+    }
+
+
+def _resampled_scores(others: Matrix, count: int, rng: np.random.Generator) -> tuple[float, float, float]:
+    """MMD, COV and 1-NNA of shapes drawn with replacement; `others` has an infinite diagonal."""
+    times = np.concatenate([multiplicities(count, rng), multiplicities(count, rng)])
+    drawn = np.flatnonzero(times)
+    generated, real = drawn[drawn < count], drawn[drawn >= count]
+    across = others[np.ix_(generated, real)]
+    distance = np.average(across.min(axis=0), weights=times[real])
+    covered = np.unique(across.argmin(axis=1)[np.isfinite(across).any(axis=1)])
+    among = others[np.ix_(drawn, drawn)]
+    neighbour = drawn[among.argmin(axis=1)]
+    same = ((neighbour < count) == (drawn < count)) | ~np.isfinite(among).any(axis=1)
+    return (
+        float(distance),
+        float(times[real][covered].sum() / count),
+        float(np.average(same, weights=times[drawn])),
+    )
 
 
 MAX_SHAPES = 32

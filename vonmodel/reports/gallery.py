@@ -127,6 +127,24 @@ def read_gallery_codes(file: Path) -> dict[str, tuple[float, ...]]:
         raise GalleryError(f"{file} is no generation, or a damaged one ({error}); generate again") from error
 
 
+def read_gallery_files(file: Path) -> tuple[list[str], list[str]]:
+    """The images and the meshes that a generation wrote, as paths below its folder.
+
+    Raises:
+        GalleryError: the file is damaged, something else, or names files elsewhere.
+    """
+    try:
+        shapes = json.loads(file.read_text("utf-8"))["shapes"]
+        images = [str(image) for shape in shapes for view in shape["views"] for image in view["images"]]
+        meshes = [str(shape["mesh"]) for shape in shapes if shape["mesh"] is not None]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GalleryError(f"{file} is no generation, or a damaged one ({error}); generate again") from error
+    for name in (*images, *meshes):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise GalleryError(f"{file} names {name!r}, which is not in its folder")
+    return images, meshes
+
+
 def write_page(
     folder: Path, gallery: Gallery, metrics: Sequence[Line], meshes: Mapping[str, str | None] | None = None
 ) -> Path:

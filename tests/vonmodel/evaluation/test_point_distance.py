@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vonmodel.evaluation.image_features import StatisticsError
-from vonmodel.evaluation.shape_metrics import chamfer_matrix, point_scores, scores_of
+from vonmodel.evaluation.shape_metrics import point_intervals, point_scores, scores_of
 
 
 def brute_force(a, b):
@@ -18,20 +18,12 @@ def clouds(count, seed, spread=1.0):
 
 
 @settings(max_examples=25)
-@given(st.integers(2, 5), st.integers(0, 99))
-def test_chamfer_distance_equals_looking_at_every_pair(count, seed):
-    shapes = clouds(count, seed)
-    expected = [[brute_force(a, b) for b in shapes] for a in shapes]
-    np.testing.assert_allclose(chamfer_matrix(shapes), expected, atol=1e-12)
-
-
-@settings(max_examples=25)
 @given(st.integers(2, 6), st.integers(0, 99))
 def test_scores_equal_their_definition(count, seed):
     generated, real = clouds(count, seed, 0.2), clouds(count, seed + 1000, 0.2)
     found = point_scores(generated, real)
     across = np.array([[brute_force(a, b) for b in real] for a in generated])
-    assert found.minimum_matching_distance == pytest.approx(across.min(axis=0).mean())
+    assert found.minimum_matching_distance == pytest.approx(across.min(axis=0).mean(), rel=1e-5, abs=1e-9)
     assert found.coverage == len({int(row.argmin()) for row in across}) / count
     everyone = [(shape, True) for shape in generated] + [(shape, False) for shape in real]
     right = 0
@@ -86,3 +78,33 @@ def test_distances_of_a_worked_example():
     assert found.minimum_matching_distance == (1 + 4) / 2
     assert found.coverage == 1 / 2
     assert found.nearest_neighbour_accuracy == 0.0
+
+
+def line_of(values):
+    """Distances of shapes that are numbers on a line."""
+    numbers = np.asarray(values)
+    return np.abs(numbers[:, None] - numbers[None, :])
+
+
+def test_intervals_of_point_scores_lie_about_them():
+    rng = np.random.default_rng(0)
+    distance = line_of(np.concatenate([rng.normal(0.3, 1, 60), rng.normal(0, 1, 60)]))
+    scores = scores_of(distance, 60)
+    found = point_intervals(distance, 60, seed=0)
+    for name, interval in found.items():
+        assert interval.value == getattr(scores, name)
+        assert interval.low < interval.value < interval.high
+    same = point_intervals(distance, 60, seed=0)
+    assert same == found
+    few = point_intervals(distance, 60, seed=0, resamples=20)
+    assert few["coverage"].value == found["coverage"].value
+
+
+def test_intervals_contain_the_expected_nearest_neighbour_accuracy():
+    """Two sides of one kind cannot be told apart: 1/2, in 93 to 97 % of 300 experiments give or take three errors."""
+    rng, hits = np.random.default_rng(1), 0
+    for seed in range(300):
+        distance = line_of(rng.normal(size=100))
+        found = point_intervals(distance, 50, seed=seed, resamples=100)["nearest_neighbour_accuracy"]
+        hits += found.low <= 0.5 <= found.high
+    assert hits / 300 >= 0.93 - 3 * (0.95 * 0.05 / 300) ** 0.5
