@@ -15,6 +15,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -31,7 +32,9 @@ SYNC_EVERY_S = 2.0
 MAX_LINE_BYTES = 1 << 20
 _ROW = b',"row":'  # cannot occur within a JSON string, where quotes are escaped
 _CRC = b',"crc":"'
+_CRC_END = _CRC + b'%08x"}\n'
 _CRC_LENGTH = len(_CRC) + 8 + len(b'"}\n')
+_decode = json.JSONDecoder().raw_decode
 _ID = re.compile(rb'\{"id":"([A-Za-z0-9._-]+)"')
 _TYPES = {"id": str, "stamp": int, "settings": str, "input": str, "collection": str, "reason": str}
 
@@ -168,7 +171,7 @@ class Journal:
 
     def _append(self, known: dict[str, Any], rest: bytes) -> None:
         content = _json(known)[:-1] + _ROW + rest
-        line = content + _CRC + b'%08x"}\n' % zlib.crc32(content)
+        line = content + _CRC_END % zlib.crc32(content)
         self._file.write(line)
         self._file.flush()
         self._apply(known, self._end)
@@ -183,17 +186,19 @@ class Journal:
         """Reads all lines and cuts off an unfinished last one; returns the length of the file in bytes."""
         self._file.seek(0)
         offset = 0
-        while line := self._file.readline(MAX_LINE_BYTES):
-            if not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
+        apply, chain = self._apply, self._chain  # looked up once for millions of lines
+        for line in iter(partial(self._file.readline, MAX_LINE_BYTES), b""):
+            if line[-1:] != b"\n" and len(line) < MAX_LINE_BYTES:
                 logger.warning("%s: cut off the last line, which a crash left unfinished", self.path)
                 self._file.truncate(offset)
                 break
             try:
-                self._apply(_parse(line), offset)
+                apply(_parse(line), offset)
             except (ValueError, KeyError, TypeError, RecursionError):
                 self._drop(line, offset)
             offset += len(line)
-            self._chain = zlib.crc32(line[-_CRC_LENGTH:], self._chain)
+            chain = zlib.crc32(line[-_CRC_LENGTH:], chain)
+        self._chain = chain
         self._file.seek(0, os.SEEK_END)
         return offset
 
@@ -267,7 +272,11 @@ def _parse(line: bytes) -> dict[str, Any]:
     """
     has_crc = _check_crc(line)
     head, _, rest = line.partition(_ROW)
-    known: dict[str, Any] = json.loads((head + b"}").decode("ascii"))
+    text = (head + b"}").decode("ascii")
+    known: dict[str, Any]
+    known, end = _decode(text)
+    if end != len(text):
+        raise ValueError("there is more than one value")
     if not has_crc:
         _check_old_line(known, rest)
     return known
@@ -282,7 +291,7 @@ def _check_crc(line: bytes) -> bool:
     end = line[-_CRC_LENGTH:]
     if not end.startswith(_CRC):
         return False
-    if end[len(_CRC) :] != b'%08x"}\n' % zlib.crc32(line[:-_CRC_LENGTH]):
+    if end != _CRC_END % zlib.crc32(line[:-_CRC_LENGTH]):
         raise ValueError("the checksum differs")
     return True
 
