@@ -73,6 +73,7 @@ class ModelConfig:
             opacity change by one.
         finer_grid: voxels along an edge of the grid that a signed shape is interpolated to before light and surfaces
             meet it; where it is not finer, its own.
+        shape_encoder: an encoder of volumes stands before the shape generator, trained with it: mesh -> shape code.
         symmetric: generated shapes are their own mirror images at x = 0: the half at x > 0 is generated.
         depth_range: depth is normalised over each item or over the whole batch (published).
         resampled: the published two-pass projection instead of sampling the volume once.
@@ -95,6 +96,7 @@ class ModelConfig:
     band: Length = 0.06
     opacity_width: Length = 0.002
     finer_grid: Natural = 0
+    shape_encoder: bool = False
     symmetric: bool = False
     depth_range: DepthRange = "batch"
     resampled: bool = True
@@ -175,6 +177,10 @@ class ShapeStageConfig(StageConfig):
         r2: the same on generated shapes.
         slope_every: the slopes are computed in one of this many updates of the critic, and weigh as many times more.
         mirror: mirror every second prepared shape of a class with mirror symmetry.
+        reconstruction: weight of half the squared error, summed over its voxels, of a prepared shape that is encoded
+            and generated again; with a shape encoder.
+        kl: weight of the shape encoder's divergence from the normal distribution.
+        critic_from: first fraction of the stage that is reconstruction alone, before there is a critic.
     """
 
     batch_size: Count = 8
@@ -189,6 +195,9 @@ class ShapeStageConfig(StageConfig):
     r2: Amount = 2.0
     slope_every: Count = 1
     mirror: bool = False
+    reconstruction: Amount = 0.0
+    kl: Amount = 0.0
+    critic_from: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -314,7 +323,7 @@ class TrainConfig:
         check_ranges(self)
 
     def check_objective(self) -> None:
-        """Checks that the texture objective is one for these networks.
+        """Checks that the objectives are ones for these networks.
 
         Raises:
             ConfigError: names the two fields that exclude each other.
@@ -325,6 +334,13 @@ class TrainConfig:
                     f"model.{name} is {value}: it is trained by pairs; set texture.objective to relativistic, "
                     f"now {self.texture.objective}"
                 )
+        if not self.model.shape_encoder and (self.shape.reconstruction or self.shape.critic_from):
+            raise ConfigError(
+                "shape.reconstruction and shape.critic_from are for a model with an encoder of shapes; "
+                "set model.shape_encoder to true, or them to 0"
+            )
+        if self.model.shape_encoder and not self.shape.reconstruction:
+            raise ConfigError("model.shape_encoder is true: shape.reconstruction must be more than 0, now it is 0")
 
     def stage(self, name: StageName) -> ShapeStageConfig | TextureStageConfig | JointStageConfig:
         """The configuration of one stage."""

@@ -15,6 +15,7 @@ from vonmodel.networks import (
     PatchCritic,
     ResidualCritic,
     ShapeCritic,
+    ShapeEncoder,
     ShapeGenerator,
     SketchEncoder,
     TextureEncoder,
@@ -47,6 +48,7 @@ class VonModel(nn.Module):
         config: sizes and representation.
         shape_generator: shape code -> volume.
         shape_critic: volume -> score.
+        shape_encoder: volume -> mean and log variance of its shape code; None where there is none.
         texture_generator: normalised depth, or the maps of a surface, and texture code -> image.
         sketch_encoder: image -> normalised depth.
         texture_encoder: image -> mean and log variance of its texture code.
@@ -62,6 +64,11 @@ class VonModel(nn.Module):
             config.resolution, code_size=config.shape_code_size, base_channels=config.shape_base_channels
         )
         self.shape_critic = ShapeCritic(config.resolution, base_channels=config.shape_base_channels)
+        self.shape_encoder = (
+            ShapeEncoder(config.resolution, config.shape_code_size, config.shape_base_channels)
+            if config.shape_encoder
+            else None
+        )
         code_size, geometry = config.texture_code_size, config.painter == "geometry"
         self.texture_generator = (GeometryPainter if geometry else TextureGenerator)(size, code_size, width)
         self.sketch_encoder = DepthUNet(size, width // 2) if geometry else SketchEncoder(size, width)

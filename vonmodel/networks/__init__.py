@@ -1,6 +1,6 @@
 """The networks of a Visual Object Network."""
 
-from vonmodel.networks.shape_networks import ShapeCritic, ShapeGenerator
+from vonmodel.networks.shape_networks import ShapeCritic, ShapeEncoder, ShapeGenerator
 from vonmodel.networks.texture_networks import (
     CodeRegressor,
     DepthUNet,
@@ -10,7 +10,7 @@ from vonmodel.networks.texture_networks import (
     SketchEncoder,
     TextureEncoder,
     TextureGenerator,
-    sample_texture_code,
+    sample_code,
 )
 
 __all__ = [
@@ -20,9 +20,10 @@ __all__ = [
     "PatchCritic",
     "ResidualCritic",
     "ShapeCritic",
+    "ShapeEncoder",
     "ShapeGenerator",
     "SketchEncoder",
     "TextureEncoder",
     "TextureGenerator",
-    "sample_texture_code",
+    "sample_code",
 ]

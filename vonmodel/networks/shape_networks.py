@@ -1,4 +1,4 @@
-"""The shape networks: generator from shape code to voxel grid, and critic from voxel grid to score."""
+"""The shape networks: generator of voxels from a code, critic of voxels, and encoder of voxels to a code."""
 
 from itertools import pairwise
 
@@ -58,6 +58,8 @@ class GrowingStage(nn.Module):
 
 
 LEAK = 0.2
+LOG_VARIANCES = (-8.0, 4.0)
+"""Of an encoded number: none may become so sure or so unsure that its exponential overflows."""
 
 
 class ShapeCritic(nn.Module):
@@ -85,3 +87,34 @@ class ShapeCritic(nn.Module):
             features = functional.leaky_relu(stage(features), LEAK, inplace=True)
         scores: Tensor = self.head(features)
         return scores.flatten()
+
+
+class ShapeEncoder(nn.Module):
+    """Reads a shape code off a grid: v -> z_shape. Not in the paper; a variational autoencoder with the generator.
+
+    Args:
+        resolution: voxels on a side; one of `sizes.SHAPE_SIZES`.
+        code_size: numbers in a shape code.
+        base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
+    """
+
+    def __init__(self, resolution: int, code_size: int = 200, base_channels: int = 64) -> None:
+        super().__init__()
+        self.resolution, self.code_size, self.base_channels = resolution, code_size, base_channels
+        widths = [1, *(shape_width(level, base_channels) for level in reversed(range(shape_levels(resolution))))]
+        self.stages = nn.ModuleList(
+            nn.Conv3d(fine, coarse, 4, stride=2, padding=1) for fine, coarse in pairwise(widths)
+        )
+        self.head = nn.Conv3d(widths[-1], 2 * code_size, 4)
+
+    def forward(self, volumes: Float[Tensor, "n 1 r r r"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
+        """Encodes a batch of volumes with values in [0, 1].
+
+        Returns:
+            Mean and logarithm of the variance of each number of the code.
+        """
+        features = volumes
+        for stage in self.stages:
+            features = functional.leaky_relu(stage(features), LEAK, inplace=True)
+        mean, log_variance = self.head(features).flatten(1).chunk(2, dim=1)
+        return mean, log_variance.clamp(*LOG_VARIANCES)

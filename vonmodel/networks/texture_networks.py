@@ -320,10 +320,12 @@ class TextureEncoder(nn.Module):
         return self.mean(pooled), self.log_variance(pooled)
 
 
-def sample_texture_code(
+def sample_code(
     mean: Float[Tensor, "n k"], log_variance: Float[Tensor, "n k"], noise: Float[Tensor, "n k"]
 ) -> Float[Tensor, "n k"]:
-    """Draws codes that mean and variance get gradients through: mean + exp(log_variance / 2) noise.
+    """Draws codes, of textures or shapes, through which mean and variance get gradients.
+
+    A code is mean + exp(log_variance / 2) noise.
 
     Args:
         mean: means of the encoder.

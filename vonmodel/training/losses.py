@@ -139,8 +139,8 @@ def cycle_loss(reconstructed: Float[Tensor, "*shape"], original: Float[Tensor, "
     return functional.l1_loss(at_least_single(reconstructed), at_least_single(original.detach()))
 
 
-def texture_code_divergence(mean: Float[Tensor, "n k"], log_variance: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
-    """Divergence of the texture encoder from the prior: D_KL(E_texture(x) || N(0, I)) of each image.
+def code_divergence(mean: Float[Tensor, "n k"], log_variance: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    """Divergence of an encoder of textures or shapes from the prior: D_KL(E(x) || N(0, I)) of each sample.
 
     With mean m and variance s^2 this is -1/2 sum(1 + log s^2 - m^2 - s^2), summed over the numbers of the code.
 

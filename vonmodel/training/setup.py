@@ -146,7 +146,8 @@ def build_stage(config: TrainConfig, name: StageName, model: VonModel, data: Tra
     fused = config.compute.fused_optimiser
     shapes = ShapeSource(data.shapes, name, config.seed, config.shape.mirror and data.mirror_symmetry)
     if name == "shape":
-        return ShapeStage(model, config.shape, shapes, fused_optimiser=fused)
+        critic_from = round(config.shape.critic_from * steps)
+        return ShapeStage(model, config.shape, shapes, critic_from, fused_optimiser=fused)
     config.check_objective()
     assert data.photos is not None
     photos = PhotoSource(data.photos, data.viewpoints, config.data, data.mirror_symmetry, name, config.seed)

@@ -1,4 +1,4 @@
-"""The shape stage: the shape generator against its critic."""
+"""The shape stage: the shape generator against its critic, and behind an encoder where there is one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from vonmodel.config import ShapeStageConfig, StageName
 from vonmodel.data.loader import Batch, ShapeSource
 from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import VonModel
+from vonmodel.networks import sample_code
+from vonmodel.precision import at_least_single
 from vonmodel.training.losses import (
+    code_divergence,
     critic_slope,
     gradient_penalty,
     relativistic_critic_loss,
@@ -29,19 +32,37 @@ class ShapeStage(Stage):
     averaged = ("shape_generator",)
 
     def __init__(
-        self, model: VonModel, config: ShapeStageConfig, shapes: ShapeSource, *, fused_optimiser: bool = False
+        self,
+        model: VonModel,
+        config: ShapeStageConfig,
+        shapes: ShapeSource,
+        critic_from: int = 0,
+        *,
+        fused_optimiser: bool = False,
     ) -> None:
+        """Sets the phases up.
+
+        Args:
+            model: the model.
+            config: objective, weights and schedule.
+            shapes: prepared shapes.
+            critic_from: the first step with a critic; those before it are reconstruction alone.
+            fused_optimiser: update in one pass over memory.
+        """
         self.config = config
         self.pools = {}
-        self._model, self._shapes = model, shapes
+        self._model, self._shapes, self._critic_from = model, shapes, critic_from
         betas = (config.beta1, config.beta2)
-        critic, generator = (model.shape_critic,), (model.shape_generator,)
+        critic, generator = (model.shape_critic,), [model.shape_generator]
+        if model.shape_encoder is not None:
+            generator.append(model.shape_encoder)
+            self.averaged = ("shape_generator", "shape_encoder")
         critic_adam, generator_adam = (
             adam([(networks, config.learning_rate, betas)], fused=fused_optimiser) for networks in (critic, generator)
         )
         self.phases = (
-            Phase("critic", critic, critic_adam, self._critic, config.critic_steps),
-            Phase("generator", generator, generator_adam, self._generator),
+            Phase("critic", critic, critic_adam, self._critic, config.critic_steps, begins=critic_from),
+            Phase("generator", tuple(generator), generator_adam, self._generator),
         )
 
     def load(self, step: int, part: Part = WHOLE) -> Batch:
@@ -62,13 +83,47 @@ class ShapeStage(Stage):
     def _generator(self, step: Step, repeat: int) -> Losses:
         assert step.batch.volumes is not None
         real = step.batch.volumes[: len(step.part.rows(self.config.batch_size))]
-        fake = generate(self._model, step, real)
-        return {"shape_adversarial": shape_generator_loss(self._model, real, fake, self.config)}
+        if self._model.shape_encoder is None:
+            fake = generate(self._model, step, real)
+            return {"shape_adversarial": shape_generator_loss(self._model, real, fake, self.config)}
+        return encoded_shape_losses(self._model, real, step, self.config, judged=step.number >= self._critic_from)
 
 
 def generate(model: VonModel, step: Step, like: Float[Tensor, "n ..."]) -> Float[Tensor, "n 1 r r r"]:
     """As many volumes as these items are, from codes of this step."""
     return model.generate_shapes(step.normal(model.config.shape_code_size, like))
+
+
+def encoded_shape_losses(
+    model: VonModel, real: Float[Tensor, "n 1 r r r"], step: Step, config: ShapeStageConfig, *, judged: bool
+) -> dict[str, Tensor]:
+    """What shape generator and encoder minimise together, weighted.
+
+    A variational autoencoder (Kingma and Welling 2014) whose decoder is judged on shapes of drawn codes (Larsen
+    et al. 2016): the generator learns every prepared shape, and the critic sees to what lies between them.
+
+    Args:
+        model: with a shape encoder.
+        real: prepared shapes.
+        step: the source of random numbers.
+        config: weights.
+        judged: by the critic as well, on as many shapes of drawn codes.
+    """
+    assert model.shape_encoder is not None
+    mean, log_variance = (at_least_single(each) for each in model.shape_encoder(real))
+    codes = sample_code(mean, log_variance, step.normal(model.config.shape_code_size, real))
+    if judged:
+        # In one batch, so that the batch norms see both kinds of codes at once.
+        codes = torch.cat([codes, step.normal(model.config.shape_code_size, real)])
+    volumes = model.generate_shapes(codes)
+    again = at_least_single(volumes[: len(real)])
+    losses = {
+        "shape_reconstruction": config.reconstruction * 0.5 * (again - real).square().flatten(1).sum(1).mean(),
+        "shape_kl": config.kl * code_divergence(mean, log_variance).mean(),
+    }
+    if judged:
+        losses["shape_adversarial"] = shape_generator_loss(model, real, volumes[len(real) :], config)
+    return losses
 
 
 def shape_generator_loss(

@@ -127,6 +127,7 @@ class Phase:
         optimiser: steps their parameters; its groups hold the full learning rate as `full_lr`.
         losses: weighted terms by name; their sum is minimised. Called with the step and the number of the repeat.
         repeats: updates in one step.
+        begins: first step of the stage that has this phase.
         takes_place: asked after the losses of an update, with the parts of the step, whether it is made; None makes
             every update. All processes must answer the same.
     """
@@ -136,6 +137,7 @@ class Phase:
     optimiser: torch.optim.Optimizer
     losses: Callable[[Step, int], Losses]
     repeats: int = 1
+    begins: int = 0
     takes_place: Callable[[Sequence[Step]], bool] | None = None
 
     @cached_property
@@ -285,6 +287,8 @@ def run_step(
     """
     losses: dict[str, dict[str, Tensor]] = {}
     for phase in stage.phases:
+        if parts[0].number < phase.begins:
+            continue
         set_learning_rate(phase.optimiser, learning_rate)
         losses[phase.name], sound = run_phase(phase, parts, precision=precision, careful=careful)
         if not sound:

@@ -12,14 +12,14 @@ from vonmodel.config import StageName, TextureStageConfig
 from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined
 from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import VonModel, on_background
-from vonmodel.networks import sample_texture_code
+from vonmodel.networks import sample_code
 from vonmodel.projection import FramedSketch, SurfaceSketch
 from vonmodel.training.losses import (
+    code_divergence,
     cycle_loss,
     least_squares_critic_loss,
     least_squares_generator_loss,
     mask_loss,
-    texture_code_divergence,
 )
 from vonmodel.training.shape_stage import generate
 from vonmodel.training.stage import ImagePool, Losses, Phase, Stage, Step, adam
@@ -125,16 +125,16 @@ def published_texture_losses(
     fake_depth = on_background(model.sketch_encoder(image), mask, FAR)
     depth_again = on_background(model.sketch_encoder(fake_image), silhouette, FAR)
     mean, log_variance = model.texture_encoder(image)
-    image_code = sample_texture_code(mean, log_variance, noise)
+    image_code = sample_code(mean, log_variance, noise)
     image_again = on_background(model.texture_generator(fake_depth, image_code), mask, WHITE)
     fake_mean, fake_log_variance = model.texture_encoder(fake_image)
     fake_noise = step.normal(model.config.texture_code_size, image)
-    code_again = sample_texture_code(fake_mean, fake_log_variance, fake_noise)
+    code_again = sample_code(fake_mean, fake_log_variance, fake_noise)
 
     step.made.update(image=fake_image.detach(), depth=fake_depth.detach(), real_depth=depth.detach())
     # The published weight counts the sum over a batch; times the batch size of the configuration it stays the same
     # however the batch is dealt out to devices.
-    divergence = weights.batch_size * texture_code_divergence(mean, log_variance).mean()
+    divergence = weights.batch_size * code_divergence(mean, log_variance).mean()
     assert model.sketch_critic is not None
     return {
         "image_adversarial": least_squares_generator_loss(model.image_critic(fake_image)),

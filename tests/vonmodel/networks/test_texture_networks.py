@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vonmodel.networks import SketchEncoder, TextureEncoder, TextureGenerator, sample_texture_code
+from vonmodel.networks import SketchEncoder, TextureEncoder, TextureGenerator, sample_code
 from vonmodel.networks.initialisation import initialise_kaiming
 
 
@@ -61,14 +61,14 @@ def test_the_texture_encoder_halves_down_to_sixteen_pixels_with_at_most_four_tim
 def test_sampled_codes_have_the_encoder_s_mean_and_variance() -> None:
     mean, log_variance = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, 2.0]])
     noise = torch.randn(20000, 2, generator=torch.Generator().manual_seed(0))
-    codes = sample_texture_code(mean.expand(20000, 2), log_variance.expand(20000, 2), noise)
+    codes = sample_code(mean.expand(20000, 2), log_variance.expand(20000, 2), noise)
     torch.testing.assert_close(codes.mean(0), mean[0], rtol=0, atol=0.06)
     torch.testing.assert_close(codes.var(0).log(), log_variance[0], rtol=0, atol=0.06)
 
 
 def test_sampled_codes_carry_gradients_to_mean_and_variance() -> None:
     mean, log_variance = torch.zeros(1, 2, requires_grad=True), torch.zeros(1, 2, requires_grad=True)
-    sample_texture_code(mean, log_variance, torch.tensor([[2.0, -4.0]])).sum().backward()
+    sample_code(mean, log_variance, torch.tensor([[2.0, -4.0]])).sum().backward()
     assert mean.grad is not None
     assert log_variance.grad is not None
     assert mean.grad.tolist() == [[1.0, 1.0]]

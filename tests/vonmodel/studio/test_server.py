@@ -16,6 +16,7 @@ from PIL import Image
 from tests import harness
 from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.mesh import to_pixels
+from vonmodel.studio.scheduler import SHORT_QUEUE
 from vonmodel.studio.server import ListenError, StudioSettings
 from vonmodel.studio.uploads import MAX_PHOTO_BYTES, MAX_UPLOADS
 
@@ -232,7 +233,8 @@ def test_two_hundred_clients_at_once_are_all_answered(studio):
     with ThreadPoolExecutor(200) as clients:
         answers = list(clients.map(ask, range(200)))
     assert {answer.status for answer in answers} <= {200, 503}
-    assert sum(answer.status == 200 for answer in answers) >= 150
+    # How many more than these come in time is the speed of the machine.
+    assert sum(answer.status == 200 for answer in answers) >= SHORT_QUEUE
     assert all("try again" in answer.json["error"] for answer in answers if answer.status == 503)
     assert studio.ask("/api/view").status == 200
 

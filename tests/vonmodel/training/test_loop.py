@@ -94,6 +94,10 @@ SIGNED = {
     "model": {"representation": "signed", "finer_grid": 48, "symmetric": True},
     "shape": {"objective": "relativistic", "slope_every": 2, "mirror": True, "average_half_life": 3.0},
 }
+ENCODED = {
+    "model": {**SIGNED["model"], "shape_encoder": True},
+    "shape": {**SIGNED["shape"], "critic_steps": 2, "reconstruction": 0.05, "kl": 1e-3, "critic_from": 0.4},
+}
 PAIRS = {
     "model": {**SIGNED["model"], "painter": "geometry", "critics": "residual", "rays_per_pixel": 2},
     "shape": SIGNED["shape"],
@@ -101,7 +105,7 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("changes", [{}, SIGNED, PAIRS], ids=["published", "signed", "pairs"])
+@pytest.mark.parametrize("changes", [{}, SIGNED, ENCODED, PAIRS], ids=["published", "signed", "encoded", "pairs"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     stage: StageName, changes: dict[str, Any], job: Job

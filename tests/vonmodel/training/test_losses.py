@@ -162,8 +162,8 @@ def test_the_divergence_is_that_of_the_normal_distributions() -> None:
     encoded = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
     prior = torch.distributions.Normal(torch.zeros(6, 4), torch.ones(6, 4))
     expected = torch.distributions.kl_divergence(encoded, prior).sum(1)
-    torch.testing.assert_close(losses.texture_code_divergence(mean, log_variance), expected)
-    assert losses.texture_code_divergence(torch.zeros(2, 3), torch.zeros(2, 3)).tolist() == [0.0, 0.0]
+    torch.testing.assert_close(losses.code_divergence(mean, log_variance), expected)
+    assert losses.code_divergence(torch.zeros(2, 3), torch.zeros(2, 3)).tolist() == [0.0, 0.0]
 
 
 def test_the_mask_term_compares_depth_with_a_mask_from_minus_one_to_one() -> None:
@@ -184,7 +184,7 @@ def test_the_mask_term_compares_depth_with_a_mask_from_minus_one_to_one() -> Non
         lambda x: losses.least_squares_critic_loss([x], [2.0 * x]),
         lambda x: losses.least_squares_generator_loss([x, x]),
         lambda x: losses.cycle_loss(x, 2.0 * x),
-        lambda x: losses.texture_code_divergence(x[:, 0, 0], x[:, 0, 1]).mean(),
+        lambda x: losses.code_divergence(x[:, 0, 0], x[:, 0, 1]).mean(),
         lambda x: losses.mask_loss(x, x),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vonmodel.model import on_background
-from vonmodel.networks import sample_texture_code
+from vonmodel.networks import sample_code
 from vonmodel.published import PublishedName, load_published
 from vonmodel.training import losses
 
@@ -51,9 +51,9 @@ def test_texture_objective(golden: Path, texture: dict[str, nn.Module]) -> None:
     fake_sketch = on_background(read_sketch(image), image_mask, -1.0)
     sketch_again = on_background(read_sketch(fake_image), depth_mask, -1.0)
     mean, log_variance = read_texture(image)
-    image_code = sample_texture_code(mean, log_variance, given["encoder_noise_real"])
+    image_code = sample_code(mean, log_variance, given["encoder_noise_real"])
     image_again = on_background(paint(fake_sketch, image_code), image_mask, 1.0)
-    code_again = sample_texture_code(*read_texture(fake_image), given["encoder_noise_fake"])
+    code_again = sample_code(*read_texture(fake_image), given["encoder_noise_fake"])
     for made, key in (
         (fake_image, "fake_image"),
         (fake_sketch, "fake_sketch"),
@@ -68,7 +68,7 @@ def test_texture_objective(golden: Path, texture: dict[str, nn.Module]) -> None:
         "sketch_cycle": 10.0 * losses.cycle_loss(sketch_again, depth),
         "image_cycle": 25.0 * losses.cycle_loss(image_again, image),
         "texture_cycle": 1.0 * losses.cycle_loss(code_again, code),
-        "texture_kl": 0.001 * losses.texture_code_divergence(mean, log_variance).sum(),
+        "texture_kl": 0.001 * losses.code_divergence(mean, log_variance).sum(),
         "sketch_mask": 2.5 * losses.mask_loss(fake_sketch, image_mask),
     }
     total = torch.stack(list(terms.values())).sum()

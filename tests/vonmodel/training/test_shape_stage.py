@@ -1,16 +1,18 @@
 """The shape stage: the published objective, without its defects."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from tests.harness import losses_by_step
 from vonmodel.checkpoint import load_model
-from vonmodel.config import ShapeStageConfig, TrainConfig, update
+from vonmodel.config import ConfigError, ShapeStageConfig, TrainConfig, update
 from vonmodel.data.loader import Batch
 from vonmodel.model import build_model
 from vonmodel.presets import PRESETS
@@ -19,7 +21,7 @@ from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import torch_generator
 from vonmodel.training.loop import TrainingJob, train_stage
 from vonmodel.training.setup import open_data
-from vonmodel.training.shape_stage import shape_critic_losses, shape_generator_loss
+from vonmodel.training.shape_stage import encoded_shape_losses, shape_critic_losses, shape_generator_loss
 from vonmodel.training.stage import Step, learning_rate_share, run_phase, set_learning_rate
 
 MakeStage = Callable[..., Any]
@@ -166,3 +168,75 @@ def test_it_learns_boxes(tiny_data: Path, tmp_path: Path) -> None:
     assert untrained.max() < 0.4
     assert always_the_mean.max() < 0.6
     assert (learned > 0.6).sum() >= 12, learned.sort()
+
+
+ENCODED = {
+    "model": {"shape_encoder": True},
+    "shape": {"reconstruction": 0.1, "kl": 0.01, "critic_from": 0.5, "objective": "relativistic"},
+}
+
+
+def test_encoded_shapes_are_generated_again(tiny_config: TrainConfig) -> None:
+    config = update(tiny_config, ENCODED, "test")
+    model = build_model(config.model, 0)
+    size = config.model.shape_code_size
+    mean, log_variance = torch.full((2, size), 0.5), torch.full((2, size), -1.0)
+    drawn: list[Tensor] = []
+
+    class Encoder(nn.Module):
+        def forward(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
+            return mean, log_variance
+
+    class Generator(nn.Module):
+        def forward(self, codes: Tensor) -> Tensor:
+            drawn.append(codes)
+            return torch.full((len(codes), 1, 32, 32, 32), 0.25)
+
+    model.shape_encoder, model.shape_generator = Encoder(), Generator()
+    real = torch.zeros(2, 1, 32, 32, 32)
+    losses = encoded_shape_losses(
+        model, real, Step(0, Batch(), torch.Generator().manual_seed(1)), config.shape, judged=False
+    )
+    noise = Step(0, Batch(), torch.Generator().manual_seed(1)).normal(size, real)
+    torch.testing.assert_close(drawn[0], mean + math.exp(-0.5) * noise)
+    assert losses["shape_reconstruction"].item() == pytest.approx(0.1 * 0.5 * 0.25**2 * 32**3)
+    assert losses["shape_kl"].item() == pytest.approx(0.01 * size * 0.5 * (0.25 + math.exp(-1.0) + 1.0 - 1.0))
+    judged = encoded_shape_losses(
+        model, real, Step(0, Batch(), torch.Generator().manual_seed(1)), config.shape, judged=True
+    )
+    torch.testing.assert_close(drawn[1][:2], drawn[0])
+    assert len(drawn[1]) == 4
+    expected = shape_generator_loss(model, real, torch.full_like(real, 0.25), config.shape)
+    assert judged["shape_adversarial"].item() == pytest.approx(expected.item())
+
+
+def test_reconstruction_alone_then_the_critic_too(tiny_config: TrainConfig, tiny_data: Path, tmp_path: Path) -> None:
+    stage = {"batch_size": 4, "unit": "steps", "steady": 20, "decaying": 0, "learning_rate": 3e-3}
+    changes = {**ENCODED, "shape": {**ENCODED["shape"], **stage}, "output": {"log_every": 1, "workers": 0}}
+    config = update(tiny_config, changes, "test")
+    run = RunFolder(tmp_path / "run")
+    run.start(config)
+    train_stage(TrainingJob(run, config, tiny_data, torch.device("cpu")), "shape")
+    found = losses_by_step(run.path)
+    assert {name.partition("/")[0] for name in found["shape", 10]} == {"generator"}
+    assert {name.partition("/")[0] for name in found["shape", 11]} == {"generator", "critic"}
+    first, last = (found["shape", step]["generator/shape_reconstruction"] for step in (1, 20))
+    assert last < 0.7 * first
+    model, _ = load_model(run.path)
+    shape = open_data(config, tiny_data, "shape").shapes[0][None]
+    code, _ = model.shape_encoder(shape)
+    other = model.generate_shapes(code.flip(1))
+    assert (model.generate_shapes(code) - shape).square().sum() < (other - shape).square().sum()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": {"reconstruction": 1.0}}, "set model.shape_encoder to true"),
+        ({"shape": {"critic_from": 0.5}}, "set model.shape_encoder to true"),
+        ({"model": {"shape_encoder": True}}, "shape.reconstruction must be more than 0"),
+    ],
+)
+def test_an_encoder_and_its_loss_go_together(tiny_config: TrainConfig, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        update(tiny_config, changes, "test").check_objective()
