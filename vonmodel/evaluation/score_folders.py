@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -68,28 +68,31 @@ class Quantity:
     Attributes:
         title: its heading; the arrow points to what is better.
         about: what it is, in a sentence.
+        range: the least and the most it can be.
     """
 
     title: str
     about: str
+    range: tuple[float, float] = (0.0, math.inf)
 
 
+_SHARE = (0.0, 1.0)
 QUANTITIES: Mapping[str, Quantity] = {
     "fid": Quantity("FID ↓", "Fréchet distance of the features' Gaussians"),
-    "kid": Quantity("KID ↓", "kernel distance: unbiased, so 0 is reached and values may be a little below it"),
-    "precision": Quantity("precision ↑", "share of generated images inside the reference's manifold: quality"),
-    "recall": Quantity("recall ↑", "share of reference images inside the generated manifold: variety"),
+    "kid": Quantity("KID ↓", "kernel distance: unbiased, so values may be a little below 0", (-math.inf, math.inf)),
+    "precision": Quantity("precision ↑", "share of generated images inside the reference manifold: quality", _SHARE),
+    "recall": Quantity("recall ↑", "share of reference images inside the generated manifold: variety", _SHARE),
     "density": Quantity("density ↑", "reference balls around a generated image, over 5; may exceed 1"),
-    "coverage": Quantity("coverage ↑", "share of reference images with a generated one in their ball"),
+    "coverage": Quantity("coverage ↑", "share of reference images with a generated one in their ball", _SHARE),
     "cd_mmd": Quantity("MMD-CD ↓", "minimum matching distance by Chamfer distance"),
-    "cd_cov": Quantity("COV-CD ↑", "share of reference shapes that are some generated shape's nearest"),
-    "cd_nna": Quantity("1-NNA-CD → 0.5", "how often a shape's nearest neighbour is of its own side"),
+    "cd_cov": Quantity("COV-CD ↑", "share of reference shapes that are some generated shape's nearest", _SHARE),
+    "cd_nna": Quantity("1-NNA-CD → 0.5", "how often a shape's nearest neighbour is of its own side", _SHARE),
     "emd_mmd": Quantity("MMD-EMD ↓", "minimum matching distance by earth mover's distance"),
-    "emd_cov": Quantity("COV-EMD ↑", "coverage by earth mover's distance"),
-    "emd_nna": Quantity("1-NNA-EMD → 0.5", "nearest-neighbour accuracy by earth mover's distance"),
+    "emd_cov": Quantity("COV-EMD ↑", "coverage by earth mover's distance", _SHARE),
+    "emd_nna": Quantity("1-NNA-EMD → 0.5", "nearest-neighbour accuracy by earth mover's distance", _SHARE),
     "shading_fid": Quantity("shading FID ↓", "Fréchet distance of shaded views, mean over the viewpoints"),
     "authenticity": Quantity("authenticity ↑", "share of generated samples farther from their nearest reference than "
-                             "that is from its own nearest: copies lower it"),
+                             "that is from its own nearest: copies lower it", _SHARE),
 }  # fmt: skip
 _POINT_NAMES = {"minimum_matching_distance": "mmd", "coverage": "cov", "nearest_neighbour_accuracy": "nna"}
 
@@ -556,6 +559,11 @@ def _interval_protocol(settings: FolderSettings) -> dict[str, Any]:
     return {"resamples": settings.resamples, "von": __version__, **packages}
 
 
+def _within(least: float, most: float, found: Interval) -> Interval:
+    """An interval without what no score can be."""
+    return replace(found, low=min(max(found.low, least), found.value), high=max(min(found.high, most), found.value))
+
+
 def _row(
     side: _Side,
     values: Mapping[str, Interval],
@@ -565,12 +573,13 @@ def _row(
 ) -> Row:
     reading = side.reading
     path = str(side.folder.path)
+    values = {name: _within(*QUANTITIES[name].range, found) for name, found in values.items()}
     return Row(side.folder.title, path, reading.sha256, values, pairs, protocol, tuple(notes), reading.sizes)
 
 
 def format_value(value: float) -> str:
-    """A score with four digits."""
-    return f"{value:.4g}"
+    """A score with four digits; what rounding leaves of 0 is 0."""
+    return f"{value:.4g}" if abs(value) > 1e-9 else "0"
 
 
 def format_interval(found: Interval | None) -> str:

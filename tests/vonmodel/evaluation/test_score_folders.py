@@ -84,6 +84,10 @@ def test_scores_of_images_equal_the_published_arithmetic(pictures, network):
     assert row.values["authenticity"].value == np.mean(ratio > 1)
     assert [pair.ratio for pair in row.nearest] == pytest.approx(np.sort(ratio)[:8], rel=1e-6)
     assert all(each.low <= each.value <= each.high for each in row.values.values())
+    shares = ("precision", "recall", "coverage", "authenticity")
+    assert all(row.values[name].low >= 0.0 and row.values[name].high <= 1.0 for name in shares)
+    (alike,) = score_folders([photos], photos, FolderSettings(scores=("fid",), resamples=20), network).rows
+    assert alike.values["fid"].low == pytest.approx(0.0, abs=1e-6)  # no distance is below 0
 
 
 def test_the_distances_equal_torchmetrics_on_the_same_features(pictures, network):
