@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from voncli.command import Group, option
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vondata.io.fs import DataFolder
     from vondata.io.listing import SourceTree
     from vondata.matching import MatchCount
-    from vondata.shapes.distance import Method
+    from vondata.shapes.prepare import ShapeSettings
     from vondata.shapes.sources import Source
     from vondata.types import Event, Item
 
@@ -212,6 +212,31 @@ drop_duplicates_option = option(
 )
 
 
+def geometry_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--signed, --watertight and --occupancy-points: what is prepared of shapes beside voxels and distance."""
+    return all_of(
+        [
+            option("--signed", is_flag=True, help="Save the sign of the distance too, negative inside."),
+            option("--watertight", is_flag=True, help="Write a closed mesh of each shape, watertight.ply."),
+            option(
+                "--occupancy-points",
+                type=click.IntRange(1, 10_000_000),
+                metavar="N",
+                help="Write this many points of each shape's cube and which lie inside, points.npz as Occupancy "
+                "Networks read it.",
+            ),
+        ]
+    )(command)
+
+
+def _shape_settings(given: Mapping[str, Any]) -> ShapeSettings:
+    """What the options of shapes say."""
+    from vondata.shapes.prepare import ShapeSettings
+
+    names = ("resolution", "distance", "drop_duplicates", "signed", "watertight")
+    return ShapeSettings(**{name: given[name] for name in names}, occupancy_points=given["occupancy_points"] or 0)
+
+
 @click.group(cls=Group)
 @option(
     "--explain",
@@ -248,16 +273,15 @@ def prepare() -> None:
     help="Take the front to face along this axis. [default: by the layout, x of version 1 and -z of version 2]",
 )
 @drop_duplicates_option
+@geometry_options
 @run_options
 def shapenet(
     shapenet: DataFolder | None,
-    resolution: int,
-    distance: Method,
     binvox: bool,
     up: Axis | None,
     front: Axis | None,
-    drop_duplicates: bool,
     command: PrepareCommand,
+    **given: Any,
 ) -> None:
     """Prepares the shapes of ShapeNetCore."""
     from vondata.shapes.sources import shapenet_items
@@ -268,7 +292,7 @@ def shapenet(
     tree = source_tree(shapenet, "shapenet", "--root")
     kind: Source = "binvox" if binvox else "mesh"
     items = shapenet_items(tree, command.classes(), source=kind, up=up, front=front)
-    _prepare_shapes(tree, items, command, (resolution, distance, drop_duplicates))
+    _prepare_shapes(tree, items, command, _shape_settings(given))
 
 
 def check_axes(up: Axis, front: Axis) -> None:
@@ -278,15 +302,13 @@ def check_axes(up: Axis, front: Axis) -> None:
 
 
 def _prepare_shapes(
-    tree: SourceTree, items: Iterator[Item], command: PrepareCommand, given: tuple[int, Method, bool]
+    tree: SourceTree, items: Iterator[Item], command: PrepareCommand, settings: ShapeSettings
 ) -> None:
-    from vondata.shapes.prepare import ShapeSettings, prepare_shape
+    from vondata.shapes.prepare import prepare_shape
     from vondata.shapes.sources import duplicate_review
 
-    resolution, distance, drop_duplicates = given
-    settings = ShapeSettings(resolution=resolution, distance=distance, drop_duplicates=drop_duplicates)
     found = found_items([(tree, items)], command)
-    run_preparation(command, "shapes", found, prepare_shape, settings, duplicate_review(drop_duplicates))
+    run_preparation(command, "shapes", found, prepare_shape, settings, duplicate_review(settings.drop_duplicates))
 
 
 @prepare.command(short_help="Prepare the meshes of any folder, all of one class.")
@@ -308,17 +330,16 @@ def _prepare_shapes(
     help="Take only files whose path ends so, such as normalized_model.obj or 'models/*.ply'; repeat for more.",
 )
 @drop_duplicates_option
+@geometry_options
 @run_options
 def meshes(
     root: DataFolder,
     up: Axis,
     front: Axis,
-    resolution: int,
-    distance: Method,
     binvox: bool,
     patterns: tuple[str, ...],
-    drop_duplicates: bool,
     command: PrepareCommand,
+    **given: Any,
 ) -> None:
     """Prepares the meshes in any folder, which all are of one --class."""
     from vondata.shapes.sources import mesh_folder_items
@@ -330,7 +351,7 @@ def meshes(
     tree = source_tree(root, "", "--root")
     kind: Source = "binvox" if binvox else "mesh"
     items = mesh_folder_items(tree, known.name, up, front, source=kind, patterns=patterns)
-    _prepare_shapes(tree, items, command, (resolution, distance, drop_duplicates))
+    _prepare_shapes(tree, items, command, _shape_settings(given))
 
 
 @prepare.command(short_help="Prepare the photos of Pix3D, and of any folder.")

@@ -89,3 +89,23 @@ def test_the_notebook(workplace: Path) -> None:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), "first_look.ipynb", "exec"), namespace)
     assert (workplace / "chair.glb").is_file()
+
+
+def test_signs_and_occupancy_points_are_read(workplace: Path) -> None:
+    from vondata.api import prepare_shapes
+    from vondata.shapes.prepare import ShapeSettings
+
+    shutil.rmtree(workplace / "data")
+    settings = ShapeSettings(resolution=32, signed=True, watertight=True, occupancy_points=3000)
+    prepare_shapes("ShapeNetCore.v2", class_names=["chair"], settings=settings)
+    wanted = [code for code in blocks("docs/shapes.md") if "load_occupancy_points" in code]
+    code = "\n".join(wanted).replace("0124e52bc16be83579afe9d36115b62f", "a-chair")
+    namespace: dict[str, Any] = {}
+    exec(code.replace('(Path("data"), "chair")', '(Path("data"), "chair", split=None)'), namespace)
+    assert len(wanted) == 2
+    assert (namespace["signed"] < 0).any()
+    assert namespace["points"].shape == (1, 2048, 3)
+    assert 0 < namespace["occupancies"].mean() < 1
+    # The box is 0.4 x 0.6 x 0.5.
+    in_box = (np.abs(namespace["in_source"]) < [0.2, 0.3, 0.25]).all(axis=1)
+    assert (namespace["drawn"].occupancies == in_box).mean() > 0.98

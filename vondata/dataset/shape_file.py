@@ -54,6 +54,7 @@ class PreparedShape:
         scale: object units per source unit.
         centre: the middle of the source's bounding box, in source coordinates.
         rotation: (3, 3) from source axes to object axes.
+        inside: (N, N, N) voxels whose centre lies inside the solid; None where the shape was prepared without.
     """
 
     occupancy: Bools
@@ -62,6 +63,7 @@ class PreparedShape:
     scale: float
     centre: tuple[float, float, float]
     rotation: npt.NDArray[np.float64]
+    inside: Bools | None = None
 
     @property
     def resolution(self) -> int:
@@ -87,6 +89,8 @@ def save_shape(path: Path, shape: PreparedShape) -> None:
         "distance_coarse": encoded.coarse,
         "distance_fine": encoded.fine,
     }
+    if shape.inside is not None:  # of other voxels the interior says it
+        arrays["surface_inside"] = np.packbits(shape.inside[shape.surface])
     packed = {name: _compress(array) for name, array in arrays.items()}
     if sum(array.nbytes for array in packed.values()) > _HARD_ABOVE * shape.occupancy.size:
         packed = {name: _compress(array, _HARD_LEVEL) for name, array in arrays.items()}
@@ -114,14 +118,39 @@ def load_shape(path: ReadableFile) -> PreparedShape:
     with _open(path) as shape:
         arena = _Arena(shape.resolution, distances=1, grids=2)
         surface, interior = shape.packed("surface"), shape.packed("interior")
+        occupancy, touched = shape.unpacked(surface | interior, arena), shape.unpacked(surface, arena)
         return PreparedShape(
-            occupancy=shape.unpacked(surface | interior, arena),
-            surface=shape.unpacked(surface, arena),
+            occupancy=occupancy,
+            surface=touched,
             distance=shape.distance(arena),
             scale=float(shape.numbers("scale", ())),
             centre=tuple(shape.numbers("centre", (3,)).tolist()),
             rotation=shape.numbers("rotation", (3, 3)),
+            inside=shape.inside(occupancy, touched),
         )
+
+
+def load_inside(path: ReadableFile) -> Bools | None:
+    """Reads the (N, N, N) voxels whose centre lies inside the solid; None where the shape was prepared without.
+
+    Errors as `load_shape`.
+    """
+    with _open(path) as shape:
+        surface, interior = shape.packed("surface"), shape.packed("interior")
+        arena = _Arena(shape.resolution, distances=0, grids=2)
+        return shape.inside(shape.unpacked(surface | interior, arena), shape.unpacked(surface, arena))
+
+
+def load_signed_distance(path: ReadableFile) -> npt.NDArray[np.float32]:
+    """Reads the (N, N, N) signed distance of a prepared shape, in cube edges, negative inside.
+
+    Raises:
+        ShapeFileError: as `load_shape`, and where the shape was prepared without sides.
+    """
+    distance, inside = load_distance(path), load_inside(path)
+    if inside is None:
+        raise ShapeFileError(path, "its distances have no sign")
+    return np.where(inside, -distance, distance)
 
 
 def load_occupancy(path: ReadableFile) -> Bools:
@@ -203,6 +232,16 @@ class _ShapeFile:
         return decode_distance(
             EncodedField(np.frombuffer(coarse, np.int16), codes), self.resolution, arena.distance()
         )
+
+    def inside(self, occupancy: Bools, surface: Bools) -> Bools | None:
+        """The voxels whose centre lies inside the solid with this surface; None where the file does not say."""
+        if "surface_inside.npy" not in self._archive.namelist():
+            return None
+        count = int(np.count_nonzero(surface))
+        packed = np.frombuffer(self._expand("surface_inside", -(-count // 8)), np.uint8)
+        inside = occupancy.copy()
+        inside[surface] = np.unpackbits(packed, count=count).view(np.bool_)
+        return inside
 
     def _expand(self, name: str, size: int) -> bytes:
         packed = self._array(name, "|u1").tobytes()

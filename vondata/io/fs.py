@@ -331,7 +331,10 @@ def _fetch_input(url: str, copy: Path) -> None:
 
 @contextmanager
 def delivered(output: str) -> Iterator[Path]:
-    """The local path to write an output to; for a URL, it is sent there when the block ends without error."""
+    """The local path to write an output to; for a URL, it is sent there when the block ends without error.
+
+    What was written into the folder beside it, of its name without suffix, is sent first.
+    """
     if not is_url(output):
         yield Path(output)
         return
@@ -339,6 +342,9 @@ def delivered(output: str) -> Iterator[Path]:
         path = scratch / posixpath.basename(output)
         with scratch_errors():
             yield path
+        for each in sorted(path.with_suffix("").rglob("*")):
+            if each.is_file():
+                deliver(each, f"{posixpath.dirname(output)}/{each.relative_to(scratch).as_posix()}")
         deliver(path, output)
 
 

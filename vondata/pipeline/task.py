@@ -90,7 +90,8 @@ def run_task(task: PlannedItem, *, work: Work, settings: DataclassInstance) -> O
 def settings_hash(kind: Kind, settings: DataclassInstance, *limits: object) -> str:
     """A hash of the settings that determine an output.
 
-    Fields with `metadata={"planning": True}` only choose items and are left out.
+    Fields with `metadata={"planning": True}` only choose items and are left out; so are those with
+    `metadata={"optional": True}` that have their default value, with which outputs are as before there was the field.
 
     Args:
         kind: what is prepared.
@@ -99,7 +100,7 @@ def settings_hash(kind: Kind, settings: DataclassInstance, *limits: object) -> s
     """
     values = asdict(settings)
     for each in fields(settings):
-        if each.metadata.get("planning"):
+        if each.metadata.get("planning") or (each.metadata.get("optional") and values[each.name] == each.default):
             del values[each.name]
     return hashlib.sha256(_canonical([FORMAT_VERSION, kind, values, *limits])).hexdigest()[:16]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,14 @@ from vondata.frames import axes_to_object, voxel_to_object
 from vondata.shapes import binvox
 from vondata.shapes.cleaning import Mesh, Topology, clean_mesh, find_fins, find_topology, has_outlier
 from vondata.shapes.distance import Method, distance_field
+from vondata.shapes.implicit import (
+    closed_field,
+    inside_voxels,
+    occupancy_points,
+    watertight_mesh,
+    write_occupancy_points,
+    write_ply,
+)
 from vondata.shapes.reading import detect_format, read_triangles
 from vondata.shapes.solid import Solid, fill_solid
 from vondata.shapes.source_file import Limits, read_bytes
@@ -28,6 +37,9 @@ __all__ = ["ShapeSettings", "mesh_folder_items", "prepare_shape", "shapenet_item
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+
+WATERTIGHT_FILE, POINTS_FILE = "watertight.ply", "points.npz"
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,9 @@ class ShapeSettings:
         max_file_mb: larger files are rejected.
         max_faces: meshes with more triangles are rejected.
         drop_duplicates: reject shapes that are the same as that of another file.
+        signed: save on which side of the surface every voxel lies.
+        watertight: write a closed mesh beside the shape, `<id>/watertight.ply`.
+        occupancy_points: write so many points and whether they lie inside beside it, `<id>/points.npz`; 0 for none.
         method: version of the readers and of the solid; fixed, but part of the settings, so that what an earlier
             version read wrongly is prepared anew.
     """
@@ -49,11 +64,16 @@ class ShapeSettings:
     max_file_mb: int = 512
     max_faces: int = 4_000_000
     drop_duplicates: bool = field(default=False, metadata={"planning": True})
+    signed: bool = field(default=False, metadata={"optional": True})
+    watertight: bool = field(default=False, metadata={"optional": True})
+    occupancy_points: int = field(default=0, metadata={"optional": True})
     method: int = field(default=3, init=False)
 
     def __post_init__(self) -> None:
         if not 32 <= self.resolution <= 256:
             raise ValueError(f"the resolution must be between 32 and 256, not {self.resolution}")
+        if not 0 <= self.occupancy_points <= 10_000_000:
+            raise ValueError(f"there can be 0 to 10 million occupancy points, not {self.occupancy_points}")
 
     @property
     def limits(self) -> Limits:
@@ -87,12 +107,49 @@ def prepare_shape(item: Item, settings: ShapeSettings, output: Path) -> dict[str
             solid, surface = _resample(source.grid, source.mesh, surface)
     with clock.phase("distance_s"):
         distance = distance_field(vertices, source.mesh.faces, settings.resolution, settings.distance)
+        inside = None
+        if settings.signed or settings.watertight or settings.occupancy_points:
+            inside = inside_voxels(vertices, source.mesh.faces, surface, solid.occupancy)
     mesh = source.mesh
-    shape = PreparedShape(solid.occupancy, surface, distance, mesh.scale, mesh.centre, mesh.rotation)
+    kept = inside if settings.signed else None
+    shape = PreparedShape(solid.occupancy, surface, distance, mesh.scale, mesh.centre, mesh.rotation, kept)
+    found = {"up": item.fields["up"], "front": item.fields["front"], "distance_hash": distance_hash(distance)}
+    if settings.signed:
+        found["inside_voxels"] = int(np.count_nonzero(inside))
+    if inside is not None:
+        with clock.phase("surface_s"):
+            found |= _write_beside(item, settings, shape, np.where(inside, -distance, distance), mesh, output)
     with clock.phase("save_s"):
         save_shape(output, shape)
-    found = {"up": item.fields["up"], "front": item.fields["front"], "distance_hash": distance_hash(distance)}
     return _row(source, solid, settings) | found | clock.seconds
+
+
+def _write_beside(
+    item: Item, settings: ShapeSettings, shape: PreparedShape, signed: Singles, mesh: Mesh, output: Path
+) -> dict[str, Any]:
+    """Writes the closed mesh and the occupancy points into the folder beside the shape; the columns they fill."""
+    folder = output.with_suffix("")
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run
+    if not (settings.watertight or settings.occupancy_points):
+        return {}
+    folder.mkdir(parents=True)
+    field, found = closed_field(signed, shape.occupancy), dict[str, Any]()
+    if settings.watertight:
+        closed = watertight_mesh(field, mesh.vertices, mesh.faces)
+        write_ply(folder / WATERTIGHT_FILE, closed.vertices, closed.faces)
+        found |= {
+            "watertight_faces": len(closed.faces),
+            "watertight_mean_distance": closed.mean_distance,
+            "watertight_max_distance": closed.max_distance,
+            "watertight_covered": closed.covered,
+        }
+    if settings.occupancy_points:
+        drawn = occupancy_points(
+            field, settings.occupancy_points, shape.scale, shape.centre, shape.rotation, seed=item.id
+        )
+        write_occupancy_points(folder / POINTS_FILE, drawn)
+        found["occupied_points"] = int(np.count_nonzero(drawn.occupancies))
+    return found
 
 
 def warm_up() -> None:
@@ -108,7 +165,9 @@ def warm_up() -> None:
     faces, _ = triangulate(polygons)
     mesh = clean_mesh(TriangleSoup(polygons.vertices, faces[:-2]), np.eye(3))
     vertices = to_voxels(mesh.vertices, 32)
-    fill_solid(vertices, mesh.faces, find_topology(mesh.faces), surface_voxels(vertices, mesh.faces, 32))
+    surface = surface_voxels(vertices, mesh.faces, 32)
+    solid = fill_solid(vertices, mesh.faces, find_topology(mesh.faces), surface)
+    inside_voxels(vertices, mesh.faces, surface, solid.occupancy)
     decode_distance(encode_distance(distance_field(vertices, mesh.faces, 32)), 32)
 
 

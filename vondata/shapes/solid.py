@@ -35,7 +35,9 @@ FACE_DIAGONALS: tuple[Direction, ...] = ((1, 1, 0), (1, -1, 0), (1, 0, 1), (1, 0
 BODY_DIAGONALS: tuple[Direction, ...] = ((1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1))
 
 
-def find_crossings(vertices: Floats, faces: Integers, direction: Direction, resolution: int) -> Words:
+def find_crossings(
+    vertices: Floats, faces: Integers, direction: Direction, resolution: int, *, parity: bool = True
+) -> Words:
     """Packed (N, N, N) voxels that a line enters after an odd number of crossings since the voxel before.
 
     Args:
@@ -44,6 +46,7 @@ def find_crossings(vertices: Floats, faces: Integers, direction: Direction, reso
             neighbours agree on every line and a closed mesh is crossed an even number of times everywhere.
         direction: the lines' direction.
         resolution: N.
+        parity: False gives the voxels entered after any crossing, so that doubled faces do not cancel out.
     """
     depth = direction.index(1)
     u, v = ((depth + 1) % 3, (depth + 2) % 3)
@@ -52,14 +55,14 @@ def find_crossings(vertices: Floats, faces: Integers, direction: Direction, reso
     sheared[:, 1] = vertices[:, u] - direction[u] * vertices[:, depth]
     sheared[:, 2] = vertices[:, v] - direction[v] * vertices[:, depth]
     words = np.zeros((resolution, resolution, -(-resolution // 64)), dtype=np.uint64)
-    _toggle_crossings(sheared, faces, (depth, direction[u], direction[v]), words, resolution)
+    _mark_crossings(sheared, faces, (depth, direction[u], direction[v]), words, parity)
     return words
 
 
 @kernel
-def _toggle_crossings(points: Floats, faces: Integers, steps: tuple[int, int, int], words: Words, size: int) -> None:
+def _mark_crossings(points: Floats, faces: Integers, steps: tuple[int, int, int], words: Words, parity: bool) -> None:
     """Scans each triangle's shadow row by row; bounds are half open, so that a line through an edge counts once."""
-    depth, u_step, v_step = steps
+    size, (depth, u_step, v_step) = words.shape[0], steps
     cell = np.empty(3, np.int64)
     for face in range(faces.shape[0]):
         a, b, c = points[faces[face, 0]], points[faces[face, 1]], points[faces[face, 2]]
@@ -79,7 +82,8 @@ def _toggle_crossings(points: Floats, faces: Integers, steps: tuple[int, int, in
                 cell[(depth + 2) % 3] = v + v_step * d
                 x, y, z = cell[0], cell[1], cell[2]
                 if x >= 0 and y >= 0 and z >= 0 and x < size and y < size and z < size:
-                    words[x, y, z >> 6] ^= np.uint64(1) << np.uint64(z & 63)
+                    bit = np.uint64(1) << np.uint64(z & 63)
+                    words[x, y, z >> 6] = words[x, y, z >> 6] ^ bit if parity else words[x, y, z >> 6] | bit
 
 
 @kernel

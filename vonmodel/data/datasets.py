@@ -21,12 +21,11 @@ from vondata.classes import load_class
 from vondata.dataset.manifest import known_viewpoints
 from vondata.dataset.manifest import Split, manifest_path, prepared, read_manifest, read_viewpoints
 from vondata.dataset.shards import OutputFiles
+from vondata.dataset.shape_file import load_distance, load_inside, load_occupancy
 from vondata.io.files import ReadableFile
-from vondata.dataset.shape_file import load_distance, load_occupancy
-
+from vondata.shapes.implicit import at_least_as_thick, signed_distance
 from vonmodel.config import ModelConfig, Representation
-from vonmodel.data.resampling import coarser_distance, coarser_occupancy, smaller_photo
-from vonmodel.data.resampling import at_least_as_thick, held_thickness, signed_distance
+from vonmodel.data.resampling import coarser_distance, coarser_occupancy, held_thickness, smaller_photo
 from vonmodel.representation import DISTANCE_DECAY, signed_volume
 
 ViewpointSampler = Callable[[int, np.random.Generator], npt.NDArray[np.float64]]
@@ -161,10 +160,11 @@ def _compact_shape(
     distance = load_distance(file)
     if representation == "signed":
         occupancy = load_occupancy(file)
-        half = held_thickness(resolution)
-        distance = at_least_as_thick(signed_distance(occupancy, distance), occupancy, half)
-        signed = torch.from_numpy(coarser_distance(distance, resolution))
-        return np.asarray(signed_volume(signed, band).half().numpy())
+        inside = load_inside(file)
+        signed = signed_distance(occupancy, distance) if inside is None else np.where(inside, -distance, distance)
+        distance = at_least_as_thick(signed, occupancy, held_thickness(resolution))
+        coarse = torch.from_numpy(coarser_distance(distance, resolution))
+        return np.asarray(signed_volume(coarse, band).half().numpy())
     distance = coarser_distance(distance, resolution)
     return np.asarray(np.exp(-DISTANCE_DECAY * distance), dtype=np.float16)
 

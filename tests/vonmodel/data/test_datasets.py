@@ -10,9 +10,9 @@ import torch
 
 from vondata.dataset.manifest import ManifestMissingError, manifest_path, output_path
 from vondata.dataset.shape_file import load_distance, load_occupancy
+from vondata.shapes.implicit import at_least_as_thick, signed_distance
 from vonmodel.data.datasets import EmptyDatasetError, ImageDataset, ItemCache, ShapeDataset, viewpoint_sampler
 from vonmodel.data.resampling import ResolutionError
-from vonmodel.data.resampling import at_least_as_thick, signed_distance
 
 
 def test_shapes_as_occupancy(tiny_data: Path) -> None:

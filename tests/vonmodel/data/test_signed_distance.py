@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vonmodel.data.resampling import coarser_distance
-from vonmodel.data.resampling import at_least_as_thick, held_thickness, signed_distance
+from vondata.shapes.implicit import at_least_as_thick, signed_distance
+from vonmodel.data.resampling import coarser_distance, held_thickness
 
 GRID = 48
 STEP = 1.0 / (GRID - 1)
