@@ -116,6 +116,7 @@ def prepare_shape(item: Item, settings: ShapeSettings, output: Path) -> dict[str
     found = {"up": item.fields["up"], "front": item.fields["front"], "distance_hash": distance_hash(distance)}
     if settings.signed:
         found["inside_voxels"] = int(np.count_nonzero(inside))
+    shutil.rmtree(output.with_suffix(""), ignore_errors=True)  # what an earlier run wrote beside the shape
     if inside is not None:
         with clock.phase("surface_s"):
             found |= _write_beside(item, settings, shape, np.where(inside, -distance, distance), mesh, output)
@@ -129,7 +130,6 @@ def _write_beside(
 ) -> dict[str, Any]:
     """Writes the closed mesh and the occupancy points into the folder beside the shape; the columns they fill."""
     folder = output.with_suffix("")
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run
     if not (settings.watertight or settings.occupancy_points):
         return {}
     folder.mkdir(parents=True)

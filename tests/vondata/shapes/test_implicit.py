@@ -213,5 +213,5 @@ def test_a_watertight_mesh_stands_beside_the_shape_and_goes_with_its_setting(tmp
     assert 0 <= row["watertight_mean_distance"] < 0.1 * 2 / 63
     assert row["watertight_max_distance"] < 2 / 63
     assert row["watertight_covered"] == 1.0
-    prepared(tmp_path, ShapeSettings(resolution=64, signed=True))
+    prepared(tmp_path, ShapeSettings(resolution=64))
     assert not (tmp_path / "a").exists()
