@@ -76,9 +76,10 @@ class _CheckedFile(IndexDataCacheFile):  # type: ignore[misc]  # numba has no ty
 
     def _load_index(self) -> dict[Any, str]:
         content = _read(Path(self._index_path))
-        if content is None:
-            return {}
-        version, stamp, overloads = pickle.loads(content)
+        try:
+            version, stamp, overloads = pickle.loads(content or b"")
+        except (EOFError, AttributeError, ImportError, TypeError):
+            return {}  # no file, or it names a type that the code of today no longer has
         return overloads if (version, stamp) == (self._version, self._source_stamp) else {}
 
     def _save_index(self, overloads: dict[Any, str]) -> None:
@@ -86,9 +87,11 @@ class _CheckedFile(IndexDataCacheFile):  # type: ignore[misc]  # numba has no ty
 
     def _load_data(self, name: str) -> Any:
         content = _read(Path(self._data_path(name)))
-        if content is None:
-            raise FileNotFoundError(name)  # which the caller takes for a function that is not compiled yet
-        return pickle.loads(content)
+        try:
+            return pickle.loads(content or b"")
+        except (EOFError, AttributeError, ImportError, TypeError) as error:
+            # The caller takes it for a function that is not compiled yet.
+            raise FileNotFoundError(name) from error
 
     def _save_data(self, name: str, data: Any) -> None:
         self._write(self._data_path(name), self._dump(data))

@@ -39,6 +39,14 @@ def run(module: Path, **variables: str) -> tuple[str, str]:
     return done.stdout.strip(), done.stderr
 
 
+def run_as_module(module: Path, source: str) -> tuple[str, str]:
+    """The same imported, so that its types have a name to be found by."""
+    module.write_text(source, "utf-8")
+    command = [sys.executable, "-c", f"import {module.stem}"]
+    done = subprocess.run(command, cwd=module.parent, capture_output=True, text=True, check=True)
+    return done.stdout.strip(), done.stderr
+
+
 def cache_files(module: Path) -> list[Path]:
     return sorted(path for path in (module.parent / "__pycache__").iterdir() if path.suffix in (".nbi", ".nbc"))
 
@@ -62,6 +70,18 @@ def test_damaged_files_are_compiled_again(module: Path) -> None:
             assert printed == "10.0 compiled"
             assert f"{path.name} is damaged; its function is compiled again" in said
             assert run(module) == ("10.0 loaded", "")
+
+
+def test_what_another_version_compiled_for_types_that_are_gone_is_compiled_again(module: Path) -> None:
+    # Index files are named by the function's line, which stays.
+    earlier = MODULE.replace("in values:", "in values.numbers:").replace(
+        "print(total(np.arange(5.0))",
+        "from typing import NamedTuple\nclass Pair(NamedTuple):\n    numbers: object\n"
+        "print(total(Pair(np.arange(5.0)))",
+    )
+    run_as_module(module, earlier)
+    assert run_as_module(module, MODULE) == ("10.0 compiled", "")
+    assert run_as_module(module, MODULE) == ("10.0 loaded", "")
 
 
 def test_a_folder_in_place_of_a_file_and_a_cache_that_cannot_be_written(module: Path) -> None:
