@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +26,11 @@ SCORES = ("fid", "kid", "precision_recall", "chamfer", "emd", "shading_fid", "ne
 MAX_SHOWN = 10
 
 
-def _score_option(flag: str, help: str) -> Any:
+def _score_option(flag: str, help: str) -> Callable[[Any], Any]:
     return option(flag, is_flag=True, heading="Scores", group="scores", help=help)
 
 
-def _axis_option(flag: str, default: str | None, help: str) -> Any:
+def _axis_option(flag: str, default: str | None, help: str) -> Callable[[Any], Any]:
     return option(
         flag, type=click.Choice(AXES), default=default, show_default=default is not None, heading="Shapes", help=help
     )
@@ -200,8 +200,7 @@ def _settings(options: dict[str, Any]) -> FolderSettings:
     from vonmodel.evaluation.folders import ShapeReading
     from vonmodel.evaluation.score_folders import FolderSettings
 
-    frame = "unit" if options["normalize"] else "none"
-    shapes = ShapeReading(options["points"], frame=frame, seed=options["seed"])
+    shapes = ShapeReading(options["points"], frame="unit" if options["normalize"] else "none", seed=options["seed"])
     up, front = options["up"], options["front"]
     return FolderSettings(
         scores=tuple(name for name in SCORES if options[name]),

@@ -68,7 +68,7 @@ def load_render_mesh(
 
 def grey_render_mesh(vertices: Floats, faces: npt.NDArray[np.int64]) -> RenderMesh:
     """A mesh of the object frame without materials, centred, the diagonal of its box 1, in the model frame."""
-    soup = TriangleSoup(object_to_shapenet(vertices), faces)
+    soup = TriangleSoup(np.asarray(object_to_shapenet(vertices), dtype=np.float64), faces)
     return _normalised(_plain(soup), soup.vertices[soup.faces], np.eye(3))
 
 

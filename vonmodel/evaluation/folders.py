@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from vondata.dataset.manifest import Split, dataset_classes, manifest_path, prepared, read_manifest
-from vondata.dataset.shape_file import ShapeFileError, load_distance, load_occupancy
+from vondata.dataset.shape_file import load_distance, load_occupancy
 from vondata.dataset.shards import OutputFiles
 from vondata.errors import VonError
 from vondata.frames import Axis, axes_to_object
@@ -132,7 +132,7 @@ def open_folder(
         raise FolderError(f"{path}: no such folder")
     if (path / SIDECAR).is_file():
         images, meshes = read_gallery_files(path / SIDECAR)
-        made = {"images": images, "shapes": meshes}
+        made: dict[Kind, list[str]] = {"images": images, "shapes": meshes}
         return _folder(
             path,
             {kind: [Entry(name, path / name, "generated") for name in names] for kind, names in made.items()},
@@ -411,7 +411,7 @@ def _prepared_surface(file: ReadableFile) -> Surface:
     """The surface between the voxels of a prepared shape, from its signed distance."""
     occupancy, distance = load_occupancy(file), load_distance(file)
     if not occupancy.any():
-        raise ShapeFileError(f"{file} holds an empty shape")
+        raise Rejected("empty_mesh", "the prepared shape is empty")
     half = held_thickness(len(occupancy))
     signed = at_least_as_thick(signed_distance(occupancy, distance), occupancy, half)
     volume = signed_volume(torch.from_numpy(np.asarray(signed, dtype=np.float32)), ModelConfig.band)

@@ -98,7 +98,7 @@ def _page(scores: FolderScores, plates: Sequence[Mapping[str, Any]]) -> Page:
          "cells": [_cell(row.values.get(name), spans[name]) for name in columns]}
         for row in scores.rows
     ]  # fmt: skip
-    lines = {row.protocol_line: [] for row in scores.rows}
+    lines: dict[str, list[str]] = {row.protocol_line: [] for row in scores.rows}
     for row in scores.rows:
         lines[row.protocol_line].append(row.title)
     return Page(

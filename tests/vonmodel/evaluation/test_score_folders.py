@@ -363,3 +363,14 @@ def test_the_page_shows_everything(pictures, tmp_path, network):
     assert [row["protocol_hash"] for row in record["rows"]] == [row.protocol_hash for row in scores.rows]
     assert record["rows"][0]["values"]["fid"]["value"] == scores.rows[0].values["fid"].value
     assert len(list((tmp_path / "out" / "pairs").iterdir())) == 2 * 2 * 8
+
+
+def test_an_empty_prepared_shape_has_its_reason(tmp_path):
+    from vondata.dataset.shape_file import PreparedShape, save_shape
+
+    nothing = np.zeros((16, 16, 16), dtype=bool)
+    far = np.ones((16, 16, 16), dtype=np.float32)
+    save_shape(tmp_path / "empty.npz", PreparedShape(nothing, nothing, far, 1.0, (0.0,) * 3, np.eye(3)))
+    reading = Reading()
+    assert list(read_shapes(open_folder(tmp_path), reading, ShapeReading(points=64))) == []
+    assert [each.reason for each in reading.refused] == ["the prepared shape is empty (empty_mesh)"]
