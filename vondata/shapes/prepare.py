@@ -114,8 +114,8 @@ def prepare_shape(item: Item, settings: ShapeSettings, output: Path) -> dict[str
     kept = inside if settings.signed else None
     shape = PreparedShape(solid.occupancy, surface, distance, mesh.scale, mesh.centre, mesh.rotation, kept)
     found = {"up": item.fields["up"], "front": item.fields["front"], "distance_hash": distance_hash(distance)}
-    if settings.signed:
-        found["inside_voxels"] = int(np.count_nonzero(inside))
+    if kept is not None:
+        found["inside_voxels"] = int(np.count_nonzero(kept))
     shutil.rmtree(output.with_suffix(""), ignore_errors=True)  # what an earlier run wrote beside the shape
     if inside is not None:
         with clock.phase("surface_s"):

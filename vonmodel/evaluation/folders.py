@@ -31,6 +31,7 @@ from vondata.images.sources import PHOTO_SUFFIXES
 from vondata.io.files import ReadableFile
 from vondata.io.listing import TOP, open_tree
 from vondata.shapes import binvox
+from vondata.shapes.implicit import at_least_as_thick, signed_distance
 from vondata.shapes.point_distance import Points
 from vondata.shapes.polygons import TriangleSoup
 from vondata.shapes.reading import detect_format, read_triangles
@@ -38,7 +39,7 @@ from vondata.shapes.source_file import Limits, read_bytes
 from vondata.shapes.sources import MESH_SUFFIXES
 from vondata.types import Kind, Rejected, printable
 from vonmodel.config import ModelConfig
-from vonmodel.data.resampling import at_least_as_thick, held_thickness, signed_distance
+from vonmodel.data.resampling import held_thickness
 from vonmodel.evaluation.inception import file_sha256
 from vonmodel.evaluation.samples import in_order_of_hash
 from vonmodel.evaluation.shape_metrics import sample_surface

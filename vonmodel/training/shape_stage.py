@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from vonmodel.config import ShapeStageConfig, StageName
 from vonmodel.data.loader import Batch, ShapeSource
@@ -29,7 +29,7 @@ class ShapeStage(Stage):
 
     config: ShapeStageConfig
     name: StageName = "shape"
-    averaged = ("shape_generator",)
+    averaged: tuple[str, ...] = ("shape_generator",)
 
     def __init__(
         self,
@@ -53,16 +53,17 @@ class ShapeStage(Stage):
         self.pools = {}
         self._model, self._shapes, self._critic_from = model, shapes, critic_from
         betas = (config.beta1, config.beta2)
-        critic, generator = (model.shape_critic,), [model.shape_generator]
+        critic: tuple[nn.Module, ...] = (model.shape_critic,)
+        generator: tuple[nn.Module, ...] = (model.shape_generator,)
         if model.shape_encoder is not None:
-            generator.append(model.shape_encoder)
+            generator = (model.shape_generator, model.shape_encoder)
             self.averaged = ("shape_generator", "shape_encoder")
         critic_adam, generator_adam = (
             adam([(networks, config.learning_rate, betas)], fused=fused_optimiser) for networks in (critic, generator)
         )
         self.phases = (
             Phase("critic", critic, critic_adam, self._critic, config.critic_steps, begins=critic_from),
-            Phase("generator", tuple(generator), generator_adam, self._generator),
+            Phase("generator", generator, generator_adam, self._generator),
         )
 
     def load(self, step: int, part: Part = WHOLE) -> Batch:
