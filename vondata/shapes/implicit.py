@@ -239,8 +239,12 @@ def _distances(vertices: Floats, faces: Integers, points: Floats) -> Singles:
     import open3d as o3d
 
     scene = o3d.t.geometry.RaycastingScene(nthreads=1)
-    scene.add_triangles(o3d.core.Tensor(vertices.astype(np.float32)), o3d.core.Tensor(faces.astype(np.uint32)))
-    return np.asarray(scene.compute_distance(o3d.core.Tensor(points.astype(np.float32)), nthreads=1).numpy())
+    scene.add_triangles(
+        o3d.core.Tensor.from_numpy(vertices.astype(np.float32)), o3d.core.Tensor.from_numpy(faces.astype(np.uint32))
+    )
+    return np.asarray(
+        scene.compute_distance(o3d.core.Tensor.from_numpy(points.astype(np.float32)), nthreads=1).numpy()
+    )
 
 
 def write_ply(path: Path, vertices: Floats, faces: Integers) -> None:
