@@ -17,6 +17,7 @@ VERBS = {
         "pack": "Write a prepared dataset as a few large files.",
         "merge": "Join prepared datasets into a new one.",
         "class": "List, check and make object classes.",
+        "import-published": "Import weights and data of the 2018 release.",
     },
     "Training and scores": {
         "train": "Train shapes, then textures, then both together.",
@@ -75,6 +76,10 @@ def load_verb(name: str) -> click.Command:  # noqa: PLR0911, PLR0912  # one for 
             from voncli.object_class import object_class
 
             return object_class
+        case "import-published":
+            from voncli.import_published import import_published
+
+            return import_published
         case "train":
             from voncli.train import train
 

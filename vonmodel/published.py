@@ -1,8 +1,12 @@
-"""Weights of the 2018 release: its state dicts to and from the networks of this package."""
+"""Weights of the 2018 release: its state dicts to and from the networks of this package, and its files to a run."""
 
+import dataclasses
+import hashlib
+import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -13,6 +17,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vondata.errors import VonError
+from vondata.io.files import atomic_path
+from vonmodel.checkpoint import (
+    CheckpointInfo,
+    CheckpointState,
+    checkpoint_name,
+    checkpoint_names,
+    save_checkpoint,
+)
+from vonmodel.config import Representation, TrainConfig
+from vonmodel.model import VonModel, build_model
 from vonmodel.networks import (
     PatchCritic,
     ShapeCritic,
@@ -22,6 +36,8 @@ from vonmodel.networks import (
     TextureGenerator,
 )
 from vonmodel.networks.blocks import UnsupportedSizeError
+from vonmodel.presets import PRESETS
+from vonmodel.run_folder import RunFolder
 
 PublishedName = Literal["net_G_3D", "net_D_3D", "net_G_AB", "net_G_BA", "net_E", "net_D_A", "net_D_B"]
 PUBLISHED_NAMES: tuple[PublishedName, ...] = (
@@ -33,6 +49,28 @@ PUBLISHED_NAMES: tuple[PublishedName, ...] = (
     "net_D_A",
     "net_D_B",
 )
+# Where each network of the release stands in our model.
+PLACES: Mapping[PublishedName, str] = {
+    "net_G_3D": "shape_generator",
+    "net_D_3D": "shape_critic",
+    "net_G_AB": "texture_generator",
+    "net_G_BA": "sketch_encoder",
+    "net_E": "texture_encoder",
+    "net_D_A": "image_critic",
+    "net_D_B": "sketch_critic",
+}
+# What a model cannot be used without; critics are of training alone.
+NEEDED: tuple[PublishedName, ...] = ("net_G_3D", "net_G_AB", "net_G_BA", "net_E")
+# The release's words for its two kinds of shapes.
+VARIANTS: Mapping[str, Representation] = {"df": "distance", "voxel": "occupancy"}
+SUFFIXES = (".pth", ".pt", ".safetensors")
+RECORD = "published.json"
+"""In an imported run: which files it was made of."""
+# Under what a training saved a state dict beside other things, the likelier ones first.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
+WRAPPED_LEVELS = 3
+MODULE = "module."
+COUNTER = "num_batches_tracked"
 # What the readers raise at damaged files; torch's walks through them without looking ahead.
 UNREADABLE = (
     SafetensorError,
@@ -54,11 +92,30 @@ class PublishedWeightsError(VonError, ValueError):
     """A state dict or file that is not what the 2018 release holds under that name."""
 
 
+@dataclass(frozen=True)
+class PublishedFiles:
+    """The files of one model of the release.
+
+    Attributes:
+        representation: what its shapes are.
+        files: by network; critics may be missing.
+    """
+
+    representation: Representation
+    files: Mapping[PublishedName, Path]
+
+    @property
+    def missing(self) -> tuple[PublishedName, ...]:
+        """The networks without a file, which begin with random weights."""
+        return tuple(name for name in PUBLISHED_NAMES if name not in self.files)
+
+
 def convert_state_dict(name: PublishedName, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the entries of a published state dict to those of our network.
 
     Resolution, image size, code size and width are read off the keys and shapes, so that smaller or larger variants
-    of the release convert too.
+    of the release convert too. Keys may begin with `module.`, as those of networks on several GPUs do, and the batch
+    counters that torch 0.4.0 did not have yet may be missing; they are 0 then.
 
     Args:
         name: which network of the release it is.
@@ -70,6 +127,7 @@ def convert_state_dict(name: PublishedName, state_dict: Mapping[str, Tensor]) ->
     Raises:
         PublishedWeightsError: keys are missing or unknown, or shapes do not fit; they are named.
     """
+    state_dict = _tidied(state_dict)
     network = network_of(name, state_dict)
     keys = _published_keys(network)
     differences = {
@@ -103,7 +161,7 @@ def load_published(name: PublishedName, source: Path | Mapping[str, Tensor]) -> 
     Raises:
         PublishedWeightsError: the file holds no state dict, or not that of this network.
     """
-    state_dict = source if isinstance(source, Mapping) else read_state_dict(source)
+    state_dict = _tidied(source if isinstance(source, Mapping) else read_state_dict(source))
     converted = convert_state_dict(name, state_dict)
     network = network_of(name, state_dict).to_empty(device="cpu")
     network.load_state_dict(converted)
@@ -111,19 +169,199 @@ def load_published(name: PublishedName, source: Path | Mapping[str, Tensor]) -> 
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict from a `.safetensors` file or from what `torch.save` wrote.
+    """Reads a state dict from a `.safetensors` file or from what `torch.save` wrote, without running code of it.
+
+    Where a training saved it beside other things, as `{"epoch": 3, "state_dict": ...}`, it is taken out.
 
     Raises:
-        PublishedWeightsError: the file does not hold names with tensors alone.
+        PublishedWeightsError: the file holds no names with tensors.
     """
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
     except UNREADABLE as error:
         reason = str(error) or type(error).__name__
         raise PublishedWeightsError(f"{path} cannot be read as a state dict: {reason}") from error
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    found = _unwrapped(content)
+    if found is None:
         raise PublishedWeightsError(f"{path} does not hold a state dict: names with tensors")
-    return dict(content)
+    return found
+
+
+def find_weights(root: Path, class_name: str, representation: Representation | None = None) -> PublishedFiles | None:
+    """The files of a class's model in the release, or in the folder of a training with its code.
+
+    The release has `models_3D/CLASS_VARIANT_G_3D.pth` and `models_2D/CLASS_VARIANT/latest_net_G_AB.pth`, in or beside
+    `final_models`, a variant being df or voxel; a training saves all seven as `EPOCH_net_NAME.pth` in one folder.
+
+    Args:
+        root: the folder.
+        class_name: the class, as the release names it.
+        representation: which variant; where None that with distances before the one with voxels.
+
+    Returns:
+        The files; None where there is none of the class.
+
+    Raises:
+        PublishedWeightsError: networks that no model can do without are missing, or the folder of a training does not
+            say which variant it is.
+    """
+    wanted = [word for word, each in VARIANTS.items() if representation in (None, each)]
+    for folder in (root, root / "final_models"):
+        for word in wanted:
+            files = dict(_release_files(folder, f"{class_name}_{word}"))
+            if files:
+                return _complete(PublishedFiles(VARIANTS[word], files), folder)
+    files = dict(_training_files(root))
+    if not files:
+        return None
+    if representation is None:
+        named = [each for word, each in VARIANTS.items() if re.search(rf"(^|_){word}(_|$)", root.resolve().name)]
+        if len(named) != 1:
+            raise PublishedWeightsError(f"{root} does not say whether its shapes are distances or occupancies")
+        representation = named[0]
+    return _complete(PublishedFiles(representation, files), root)
+
+
+def import_weights(found: PublishedFiles, run: Path, class_name: str, *, seed: int = 0) -> TrainConfig:
+    """Makes a run of published weights: everything that takes a run takes it, and training goes on from it.
+
+    The configuration is the published one, so the projection is the two-pass one and depth is normalised over a
+    batch; sizes are read off the weights. The run stands at the first step of its joint stage. Files are read without
+    running code of theirs.
+
+    Args:
+        found: the files.
+        run: the run folder: new, or empty.
+        class_name: the class.
+        seed: of what training draws, and of networks that have no file.
+
+    Returns:
+        The configuration of the run.
+
+    Raises:
+        PublishedWeightsError: a file does not hold its network, or two of them are not of one model.
+        RunError: the folder holds something else.
+        CheckpointWriteError: it cannot be written.
+    """
+    state_dicts = {name: _tidied(read_state_dict(path)) for name, path in found.files.items()}
+    networks = {name: network_of(name, each) for name, each in state_dicts.items()}
+    config = _config_of(networks, found.representation, class_name, seed)
+    model = build_model(config.model, config.seed)
+    for name, state_dict in state_dicts.items():
+        _load_into(model, name, convert_state_dict(name, state_dict), found.files[name])
+    folder = RunFolder(run)
+    if checkpoint_names(run):
+        raise PublishedWeightsError(f"{run} holds a run that has checkpoints; name a new folder")
+    folder.start(config)
+    with folder.locked():
+        record = {
+            "representation": found.representation,
+            "files": {
+                name: {"file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+                for name, path in found.files.items()
+            },
+            "drawn_at_random": list(found.missing),
+        }
+        with atomic_path(run / RECORD) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+        info = CheckpointInfo(checkpoint_name("joint", 0), "joint", 0, 1, 0, "", schedule=config.joint.schedule)
+        save_checkpoint(run, info, CheckpointState(model.state_dict(), {}, {}))
+    return config
+
+
+def _config_of(
+    networks: Mapping[PublishedName, nn.Module], representation: Representation, class_name: str, seed: int
+) -> TrainConfig:
+    """The published configuration with the sizes of these networks.
+
+    Raises:
+        PublishedWeightsError: they are not of one model.
+    """
+    shape, painter = networks["net_G_3D"], networks["net_G_AB"]
+    published = PRESETS["published"]
+    model = dataclasses.replace(
+        published.model,
+        resolution=shape.resolution,
+        image_size=painter.image_size,
+        shape_code_size=shape.code_size,
+        texture_code_size=painter.code_size,
+        shape_base_channels=shape.base_channels,
+        texture_base_channels=painter.base_channels,
+        representation=representation,
+    )
+    return dataclasses.replace(published, class_name=class_name, seed=seed, model=model)
+
+
+def _load_into(model: VonModel, name: PublishedName, weights: Mapping[str, Tensor], path: Path) -> None:
+    network = getattr(model, PLACES[name])
+    ours = {key: value.shape for key, value in network.state_dict().items()}
+    strange = next((key for key, value in weights.items() if ours.get(key) != value.shape), None)
+    if strange is not None or ours.keys() != weights.keys():
+        config = model.config
+        raise PublishedWeightsError(
+            f"{path} is not of the same model as net_G_3D ({config.resolution}^3 voxels) and net_G_AB "
+            f"({config.image_size} pixels, width {config.texture_base_channels}): {name} has other sizes"
+        )
+    network.load_state_dict(weights)
+
+
+def _release_files(folder: Path, stem: str) -> Iterator[tuple[PublishedName, Path]]:
+    """What the release's folder has of a model."""
+    for name in PUBLISHED_NAMES:
+        three = name.endswith("3D")
+        base = folder / "models_3D" if three else folder / "models_2D" / stem
+        names = [f"{stem}_{name.removeprefix('net_')}"] if three else [f"latest_{name}", name]
+        candidates = (base / (each + suffix) for each in names for suffix in SUFFIXES)
+        path = next((each for each in candidates if each.is_file()), None)
+        if path is not None:
+            yield name, path
+
+
+def _training_files(folder: Path) -> Iterator[tuple[PublishedName, Path]]:
+    """What a training saved: of the epochs `latest`, else the last one that has a shape generator."""
+    epochs = {
+        match[1]
+        for each in folder.glob("*_net_G_3D.*")
+        if (match := re.fullmatch(r"(latest|\d+)_net_G_3D", each.stem))
+    }
+    if not epochs:
+        return
+    epoch = "latest" if "latest" in epochs else str(max(epochs, key=int))
+    for name in PUBLISHED_NAMES:
+        candidates = (folder / f"{epoch}_{name}{suffix}" for suffix in SUFFIXES)
+        path = next((each for each in candidates if each.is_file()), None)
+        if path is not None:
+            yield name, path
+
+
+def _complete(found: PublishedFiles, folder: Path) -> PublishedFiles:
+    lacking = [name for name in NEEDED if name not in found.files]
+    if lacking:
+        raise PublishedWeightsError(f"{folder} has no file of {', '.join(lacking)} of this model")
+    return found
+
+
+def _unwrapped(content: Any, levels: int = WRAPPED_LEVELS) -> dict[str, Tensor] | None:
+    """The names with tensors that something loaded is or holds; None where it does not."""
+    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+        return None
+    if all(isinstance(value, Tensor) for value in content.values()):
+        return dict(content)
+    if levels == 0:
+        return None
+    named = [content[key] for key in WRAPPERS if key in content]
+    found = (_unwrapped(each, levels - 1) for each in named)
+    return next((each for each in found if each), None)
+
+
+def _tidied(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without `module.` before its keys, and with the batch counters that torch 0.4.0 did not have."""
+    tidied = dict(state_dict)
+    while tidied and all(key.startswith(MODULE) for key in tidied):
+        tidied = {key.removeprefix(MODULE): value for key, value in tidied.items()}
+    counters = [key.removesuffix("running_var") + COUNTER for key in tidied if key.endswith("running_var")]
+    zero = {key: torch.zeros((), dtype=torch.int64) for key in counters if key not in tidied}
+    return {**tidied, **zero}
 
 
 def network_of(name: PublishedName, state_dict: Mapping[str, Tensor]) -> nn.Module:

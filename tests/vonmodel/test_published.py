@@ -102,6 +102,8 @@ def test_default_networks_have_the_published_number_of_parameters(name: str) -> 
 def test_missing_and_unknown_keys_are_named(name: str) -> None:
     complete = small(name)
     for lost in complete:
+        if lost.endswith("num_batches_tracked"):
+            continue  # torch 0.4.0 had none
         rest = {key: value for key, value in complete.items() if key != lost}
         with pytest.raises(PublishedWeightsError, match=name) as error:
             convert_state_dict(name, rest)

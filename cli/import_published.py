@@ -1,0 +1,219 @@
+"""`von import-published`: the released weights of 2018 become a run, its data archive a prepared dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from voncli.command import Command, option
+from voncli.options import json_option, random_seed_option
+from voncli.output import ProgressReporter, disk_errors, note, print_json, user_errors
+from voncli.settings import LOCAL_PATH, folder_option
+
+if TYPE_CHECKING:
+    from vondata.classes import ObjectClass
+
+# Objects on the sheet that shows what the weights make.
+SHOWN = 8
+
+
+@click.command(cls=Command, short_help="Import weights and data of the 2018 release.")
+@click.argument("root", type=LOCAL_PATH)
+@option("--class", "class_name", metavar="NAME", help="Import this class. [default: the only one there is]")
+@option(
+    "--representation",
+    type=click.Choice(["distance", "occupancy"]),
+    help="Import the weights whose shapes are these. [default: distance where there are both]",
+)
+@option("--limit", type=click.IntRange(min=1), help="Take at most this many shapes and photos.")
+@option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Prepare data in this many processes; 0 works in this one.",
+)
+@option("--size", type=click.IntRange(32, 1024), default=128, show_default=True, help="Prepare photos at this size.")
+@random_seed_option("Let training draw with this seed, and networks that have no file.")
+@folder_option("data", help="Write the prepared dataset into this folder.", urls="refused")
+@folder_option("runs", heading="Output", help="Keep runs in this folder.")
+@option(
+    "-o",
+    "--output",
+    type=LOCAL_PATH,
+    heading="Output",
+    help="Write the run into this new folder. [default: RUNS/CLASS]",
+)
+@json_option
+def import_published(root: Path, data: Path, runs: Path, as_json: bool, **options: Any) -> None:
+    """Imports what ROOT holds of the 2018 release of Visual Object Networks.
+
+    Weights (the folder final_models, or that of a training with the release's code) become a run that everything
+    takes: generate, edit, evaluate, and train, which goes on with all networks together. The data archive (objects
+    and images) becomes a prepared dataset. Files are read without running code of theirs.
+    """
+    with user_errors(), disk_errors(data):
+        known = _classes(root, options["class_name"])
+        run = _import_run(root, runs, known, options)
+        dataset = _import_data(root, data, known, options)
+    if run is None and not dataset:
+        what = f"class {options['class_name']}" if options["class_name"] else "the release"
+        raise click.ClickException(
+            f"{root} holds nothing of {what}: neither models_2D and models_3D, nor latest_net_G_3D.pth and the other "
+            "networks, nor objects and images"
+        )
+    if as_json:
+        print_json({"run": run, "data": dataset or None})
+        return
+    for kind, counts in dataset.items():
+        for name, each in counts.items():
+            note(f"{name}: {each['prepared']:,} {kind} prepared, {each['rejected']:,} rejected, in {data}", err=False)
+    if run is not None:
+        drawn = f", but for {', '.join(run['drawn_at_random'])}, drawn at random" if run["drawn_at_random"] else ""
+        note(
+            f"{run['representation']} model of {run['class']}, {run['resolution']}^3 voxels, {run['image_size']} px",
+            err=False,
+        )
+        note(f"All networks of the release are in it{drawn}. What it makes: {run['sheet']}", err=False)
+        click.echo(run["run"])
+
+
+def _classes(root: Path, wanted: str | None) -> tuple[ObjectClass, ...]:
+    """The class asked for, or those that are there.
+
+    Raises:
+        UnknownClassError: no class file has this name.
+    """
+    from vondata.classes import known_classes, load_class
+    from vondata.published import archive_classes, archive_folder
+    from vonmodel.published import find_weights
+
+    if wanted is not None:
+        return (load_class(wanted),)
+    archive = archive_folder(root)
+    data = archive_classes(archive) if archive is not None else ()
+    return tuple(
+        each
+        for each in known_classes()
+        if each.name in data
+        or find_weights(root, each.name, "distance") is not None
+        or find_weights(root, each.name, "occupancy") is not None
+    )
+
+
+def _import_run(
+    root: Path, runs: Path, known: tuple[ObjectClass, ...], options: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The run of the weights there are, and a sheet of what they make; None where there are none.
+
+    Raises:
+        click.UsageError: there are weights of several classes.
+        PublishedWeightsError, RunError, CheckpointError: they do not serve, or the run cannot be written.
+    """
+    from vonmodel.published import find_weights, import_weights
+
+    found = {each.name: find_weights(root, each.name, options["representation"]) for each in known}
+    weights = {name: each for name, each in found.items() if each is not None}
+    if not weights:
+        return None
+    if len(weights) > 1:
+        raise click.UsageError(f"{root} has weights of {', '.join(weights)}: name the class with --class")
+    ((name, files),) = weights.items()
+    run = options["output"] or runs / name
+    config = import_weights(files, run, name, seed=options["seed"])
+    return {
+        "run": str(run),
+        "class": name,
+        "representation": files.representation,
+        "resolution": config.model.resolution,
+        "image_size": config.model.image_size,
+        "drawn_at_random": list(files.missing),
+        "sheet": str(_draw_sheet(run, name, options["seed"])),
+    }
+
+
+def _draw_sheet(run: Path, class_name: str, seed: int) -> Path:
+    """Draws what a run makes, and checks that there is something to see in it.
+
+    Raises:
+        click.ClickException: values that are not finite, or no object at all: these are not the weights of a model.
+    """
+    import numpy as np
+    import torch
+    from vonmodel.training.sample_sheet import draw_sheet, save_sheet, sheet_codes
+
+    from vondata.classes import load_class
+    from vonmodel.checkpoint import load_model
+
+    prior = load_class(class_name)
+    model, _ = load_model(run)
+    codes = sheet_codes(
+        model, lambda count, rng: np.radians(prior.sample_viewpoints(count, rng)), seed=seed, count=SHOWN
+    )
+    with torch.no_grad():
+        opacity = model.opacity(model.generate_shapes(codes.shape))
+    if not torch.isfinite(opacity).all():
+        raise click.ClickException(f"{run}: the shapes of these weights are not finite")
+    if not (opacity > 0.5).any():
+        raise click.ClickException(f"{run}: the shapes of these weights are empty; is it the other --representation?")
+    sheet = run / "samples" / "imported.png"
+    save_sheet(draw_sheet(model, codes, images=True), sheet)
+    return sheet
+
+
+def _import_data(
+    root: Path, data: Path, known: tuple[ObjectClass, ...], options: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Prepares the data archive: counts by kind and class; empty where there is none.
+
+    Raises:
+        CollectionMissingError, DatasetBusyError, DataFolderError: it cannot be read, or the dataset not be written.
+    """
+    from vondata.images.near_duplicates import review_of
+    from vondata.images.prepare import prepare_image
+    from vondata.images.settings import ImageSettings
+    from vondata.pipeline.plan import PrepareOptions
+    from vondata.pipeline.run import prepare
+    from vondata.published import (
+        PublishedShapeSettings,
+        archive_folder,
+        distance_items,
+        image_items,
+        prepare_distance,
+    )
+
+    archive = archive_folder(root)
+    if archive is None:
+        return {}
+    archive = archive.resolve()
+    chosen = PrepareOptions(workers=options["workers"], limit=options["limit"])
+    pictures = ImageSettings(size=options["size"])
+    with ProgressReporter() as progress:
+        shapes = prepare(
+            "shapes",
+            distance_items(archive, known),
+            prepare_distance,
+            PublishedShapeSettings(),
+            data,
+            chosen,
+            progress,
+        )
+        images = prepare(
+            "images",
+            image_items(archive, known),
+            prepare_image,
+            pictures,
+            data,
+            chosen,
+            progress,
+            review_of(pictures),
+        )
+    counted = {
+        result.kind: {
+            name: {"found": count.found, "prepared": count.prepared, "rejected": count.rejected}
+            for name, count in result.classes.items()
+        }
+        for result in (shapes, images)
+    }
+    return {kind: counts for kind, counts in counted.items() if counts}
