@@ -86,10 +86,15 @@ def edit(as_json: bool, **options: Any) -> None:
     old=("--pictures",),
     help="Show this many pictures of each way.",
 )
+@option(
+    "--to-class",
+    metavar="NAME",
+    help="Go from the class of --class to this one on the way; for a model of several classes.",
+)
 @film_options
 @result_options("RUN/interpolated/CHECKPOINT-SHAPES")
 def interpolate(as_json: bool, **options: Any) -> None:
-    """Goes from shape to shape (two or more of --shape), texture to texture (of --texture), or both.
+    """Goes from shape to shape (two or more of --shape), texture to texture (of --texture), or class to class.
 
     Writes strips and films, result.json and index.html. With both, also each of the two alone.
     """
@@ -103,6 +108,7 @@ def interpolate(as_json: bool, **options: Any) -> None:
         azimuth_deg=options["azimuth"],
         elevation_deg=options["elevation"],
         film=film_settings(options),
+        to_class=options["to_class"],
     )
     with user_errors(), progress_bar(as_json) as progress:
         model = open_chosen_model(options, chosen_sampling(options))

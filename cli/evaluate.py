@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -211,12 +212,14 @@ def evaluate(as_json: bool, **options: Any) -> None:
     with user_errors(), progress_bar(as_json) as progress:
         if download and settings.images:
             download_weights_for(settings, progress)
-        folder = chosen_run(run_options).folder
-        folder.config()
+        run = chosen_run(run_options)
+        folder = run.folder
+        classes = folder.config().class_names if run.class_name is None else (run.class_name,)
         # What is missing is found before anything expensive is done.
         extractors = open_extractors(settings)
         scored, unrecorded = [], list[OSError]()
-        for lines in _scored(folder, run_options["data"], extractors, settings, chosen, progress, unrecorded.append):
+        target = _Target(folder, run_options["data"], classes)
+        for lines in _scored(target, extractors, settings, chosen, progress, unrecorded.append):
             scored.append(lines)
             if not as_json:
                 _print_scores(lines)
@@ -243,6 +246,14 @@ def evaluate(as_json: bool, **options: Any) -> None:
         note(f"recorded in {folder.path / 'metrics.jsonl'}, curves in {page}", err=False)
 
 
+class _Target(NamedTuple):
+    """What to score: a run, with the data, as a model of each of these classes."""
+
+    folder: RunFolder
+    data: Path
+    classes: tuple[str, ...]
+
+
 class _Chosen(NamedTuple):
     """Which checkpoints to score."""
 
@@ -252,15 +263,14 @@ class _Chosen(NamedTuple):
 
 
 def _scored(
-    folder: RunFolder,
-    data: Path,
+    target: _Target,
     extractors: FeatureExtractors,
     settings: ScoreSettings,
     chosen: _Chosen,
     progress: Callable[[str, int, int], None],
     on_unrecorded: Callable[[OSError], None],
 ) -> Iterator[list[dict[str, Any]]]:
-    """The lines of one checkpoint after the other.
+    """The lines of one checkpoint after the other, and of one class after the other.
 
     Raises:
         click.UsageError: a checkpoint is named, and all of them are asked for.
@@ -268,13 +278,14 @@ def _scored(
     from vonmodel.checkpoint import list_checkpoints
     from vonmodel.evaluation.score import open_baselines, open_checkpoint, score
 
+    folder, data, classes = target
     names = [chosen_checkpoint(folder, chosen.checkpoint or "newest")]
     if chosen.all_checkpoints:
         if chosen.checkpoint is not None:
             raise click.UsageError("--checkpoint and --all-checkpoints: give one of them")
         names = [each.name for each in list_checkpoints(folder.path)] or names
-    for name in names:
-        scored = open_checkpoint(folder, data, settings, name)
+    for name, class_name in itertools.product(names, classes):
+        scored = open_checkpoint(folder, data, settings, name, class_name)
         # Before the texture stage images have no textures to be scored.
         untextured = chosen.all_checkpoints and scored.checkpoint.stage == "shape"
         wanted = settings.shapes_only() if untextured else settings

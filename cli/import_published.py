@@ -141,10 +141,10 @@ def _draw_sheet(run: Path, class_name: str, seed: int) -> Path:
     """
     import numpy as np
     import torch
-    from vonmodel.training.sample_sheet import draw_sheet, save_sheet, sheet_codes
 
     from vondata.classes import load_class
     from vonmodel.checkpoint import load_model
+    from vonmodel.training.log import draw_sheet, save_sheet, sheet_codes
 
     prior = load_class(class_name)
     model, _ = load_model(run)

@@ -38,7 +38,7 @@ def run_options(command: Decorated) -> Decorated:
                 metavar="NAME",
                 heading="Model",
                 group="run",
-                help="Use the run of this class, in place of --run.",
+                help="Use the run of this class below --runs; with --run, this one of the classes of its model.",
             ),
             folder_option("runs", heading="Model", help="Look for runs in this folder."),
             folder_option("data", heading="Model", help="Take prepared shapes and viewpoints from this dataset."),
@@ -119,10 +119,12 @@ class ChosenRun:
         folder: the run.
         results: the folder below which results go: the run's own or, for a copy of a remote run and for one that is
             built in, the current folder.
+        class_name: of a model of several classes the one to use; None for its first.
     """
 
     folder: RunFolder
     results: Path
+    class_name: str | None = None
 
 
 def chosen_run(options: Mapping[str, Any], *, builtin_instead: bool = False) -> ChosenRun:
@@ -133,7 +135,6 @@ def chosen_run(options: Mapping[str, Any], *, builtin_instead: bool = False) -> 
         builtin_instead: where there is no run, take a built-in model and say so.
 
     Raises:
-        click.UsageError: both a run and a class are named.
         RunError: there is no such run.
         RemoteError: the URL of a run cannot be read.
         BuiltinModelError: there is no such built-in model.
@@ -144,26 +145,47 @@ def chosen_run(options: Mapping[str, Any], *, builtin_instead: bool = False) -> 
 
     run: DataFolder | None = options["run"]
     class_name, runs = options["class_name"], options["runs"]
-    if run is not None and class_name is not None:
-        raise click.UsageError("--run and --class both name a run: give one of them")
+    name_in_run = None if class_name is None else load_class(class_name).name
     if run is None:
         try:
-            folder = latest_run(runs) if class_name is None else RunFolder(runs / load_class(class_name).name)
+            folder = latest_run(runs) if name_in_run is None else _run_of_class(runs, name_in_run)
         except RunMissingError:
             if builtin_instead and (instead := _builtin_instead(class_name, runs)):
                 return instead
             raise
         if builtin_instead and not folder.exists and (instead := _builtin_instead(class_name, runs)):
             return instead
-        return ChosenRun(folder, folder.path)
+        return ChosenRun(folder, folder.path, name_in_run)
     if not run.is_remote:
         name = builtin_name(str(run))
-        return ChosenRun(RunFolder(run.path), run.path) if name is None else ChosenRun(unpack_builtin(name), Path())
+        if name is not None:
+            return ChosenRun(unpack_builtin(name), Path(), name_in_run)
+        return ChosenRun(RunFolder(run.path), run.path, name_in_run)
     from voncli.output import local_copy
 
     copy = local_copy(run, asked=True, why="")
     assert copy is not None
-    return ChosenRun(RunFolder(copy), Path())
+    return ChosenRun(RunFolder(copy), Path(), name_in_run)
+
+
+def _run_of_class(runs: Path, class_name: str) -> RunFolder:
+    """The run RUNS/CLASS, or the one trained last of those whose model is of this class among others."""
+    from vonmodel.run_folder import RunFolder
+
+    own = RunFolder(runs / class_name)
+    if own.exists or not runs.is_dir():
+        return own
+    shared = [folder for each in sorted(runs.iterdir()) if _has_class(folder := RunFolder(each), class_name)]
+    return max(shared, key=lambda folder: (folder.path / "config.json").stat().st_mtime, default=own)
+
+
+def _has_class(run: RunFolder, class_name: str) -> bool:
+    from vonmodel.config import ConfigError
+
+    try:
+        return run.exists and class_name in run.config().model.classes
+    except ConfigError:
+        return False
 
 
 def _builtin_instead(class_name: str | None, runs: Path) -> ChosenRun | None:
@@ -248,5 +270,6 @@ def open_chosen_model(options: Mapping[str, Any], sampling: SamplingOptions) -> 
         checkpoint=chosen_checkpoint(run.folder, options["checkpoint"]),
         device=device,
         sampling=sampling,
+        class_name=run.class_name,
     )
     return ChosenModel(ModelSession(source), run.results)

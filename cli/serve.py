@@ -72,6 +72,7 @@ def serve(as_json: bool, open_browser: bool, **options: Any) -> None:
     import asyncio
     import webbrowser
 
+    from vonmodel.checkpoint import chosen_class
     from vonmodel.studio.server import StudioSettings
     from vonmodel.studio.server import serve as serve_studio
 
@@ -85,13 +86,15 @@ def serve(as_json: bool, open_browser: bool, **options: Any) -> None:
             webbrowser.open(address)
 
     with user_errors():
-        folder = chosen_run(options, builtin_instead=True).folder
-        folder.config()
+        chosen = chosen_run(options, builtin_instead=True)
+        folder = chosen.folder
+        chosen_class(folder.config(), chosen.class_name)
         settings = StudioSettings(
             run=folder.path,
             data=options["data"],
             device=choose_device(options["device"]),
             sampling=chosen_sampling(options),
+            class_name=chosen.class_name,
             host=options["host"],
             port=options["port"],
             allowed_hosts=options["allowed_hosts"],

@@ -170,7 +170,13 @@ def _print_baseline_plan(
 
 
 @click.command(cls=Command)
-@option("--class", "class_name", metavar="NAME", help="Train this class. [default: the one that was prepared]")
+@option(
+    "--class",
+    "class_names",
+    multiple=True,
+    metavar="NAME",
+    help="Train this class; repeat for one model of several. [default: the one that was prepared]",
+)
 @option(
     "--stage",
     type=click.Choice(["shape", "texture", "joint"]),
@@ -274,11 +280,13 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
     stages = STAGES if options["stage"] is None else (options["stage"],)
     device = _own_device(choose_device(options["device"]), options["devices"])
     with user_errors():
-        class_name = _class_name(options, data)
-        run = RunFolder(options["run"] or options["runs"] / class_name)
-        config = _resolve(run, class_name, options)
+        names = _class_names(options, data)
+        run = RunFolder(options["run"] or options["runs"] / "+".join(names))
+        config = _resolve(run, names, options)
         _check_run(run, config)
         if options["baseline"] is not None:
+            if len(names) > 1:
+                raise click.UsageError("--baseline: a baseline is of one class; give one --class")
             for name in ("stage", "start_from"):
                 if options[name] is not None:
                     chosen = "--" + name.replace("_", "-")
@@ -339,8 +347,8 @@ def _own_device(device: str, devices: int) -> str:
     return f"cuda:{index}"
 
 
-def _class_name(options: dict[str, Any], data: Path) -> str:
-    """The class asked for, that of the run named, or the only one there is.
+def _class_names(options: dict[str, Any], data: Path) -> tuple[str, ...]:
+    """The classes asked for, those of the run named, or the only one there is.
 
     Raises:
         click.UsageError: several classes were prepared, or none.
@@ -349,10 +357,10 @@ def _class_name(options: dict[str, Any], data: Path) -> str:
     from vondata.dataset.manifest import dataset_classes
     from vonmodel.run_folder import RunFolder
 
-    if options["class_name"] is not None:
-        return load_class(options["class_name"]).name
+    if options["class_names"]:
+        return tuple(dict.fromkeys(load_class(each).name for each in options["class_names"]))
     if options["run"] is not None and (run := RunFolder(options["run"])).exists:
-        return run.config().class_name
+        return run.config().class_names
     found = dataset_classes(data, "shapes")
     if len(found) != 1:
         if not found:
@@ -361,10 +369,10 @@ def _class_name(options: dict[str, Any], data: Path) -> str:
                 "--data"
             )
         raise click.UsageError(f"{data} has shapes of {', '.join(found)}: name the class with --class")
-    return found[0]
+    return (found[0],)
 
 
-def _resolve(run: RunFolder, class_name: str, options: dict[str, Any]) -> TrainConfig:
+def _resolve(run: RunFolder, classes: tuple[str, ...], options: dict[str, Any]) -> TrainConfig:
     """The configuration that the options say: changes of a preset, or of the run's own where none is named."""
     from vonmodel.config import apply_setting, load_config
     from vonmodel.presets import PRESETS
@@ -382,7 +390,11 @@ def _resolve(run: RunFolder, class_name: str, options: dict[str, Any]) -> TrainC
         config = apply_setting(config, setting)
     if options["seed"] is not None:
         config = dataclasses.replace(config, seed=options["seed"])
-    return dataclasses.replace(config, class_name=class_name)
+    several = classes if len(classes) > 1 else ()
+    if not several and run.exists and classes[0] in config.model.classes:
+        return config  # one of the classes of the run in this folder means the run
+    model = dataclasses.replace(config.model, classes=several)
+    return dataclasses.replace(config, class_name=classes[0], model=model)
 
 
 def _check_run(run: RunFolder, config: TrainConfig) -> None:

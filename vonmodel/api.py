@@ -111,23 +111,22 @@ def load_run(
     Args:
         run: a run folder, its URL such as s3://bucket/runs/chair, which is copied into the cache, or `builtin:chair`,
             a model that comes with the package.
-        class_name: the run of this class in `runs`; neither this nor `run` takes the run trained last.
+        class_name: the run of this class in `runs`; with `run`, of a model of several classes the one to make.
+            Neither this nor `run` takes the run trained last.
         checkpoint: name of a checkpoint; the newest where None.
         data: the prepared dataset of the class, whose viewpoints and shapes are used; it may be missing.
         runs: the folder of runs.
         device: "cpu", "cuda" or "cuda:1".
 
     Raises:
-        ArgumentError: both a run and a class are named.
+        ClassNotInModelError: the run's model is not of this class.
         RunError: there is no such run.
         CheckpointError: the run has no such checkpoint, or a damaged one.
         RemoteError: the URL cannot be read.
         BuiltinModelError: the package has no such model.
     """
     builtin = None if run is None else builtin_name(run)
-    if run is not None and class_name is not None:
-        raise ArgumentError("run and class_name both name a run: give one of them")
-    if class_name is not None:
+    if run is None and class_name is not None:
         path = Path(runs) / class_name
     elif builtin is not None:
         path = unpack_builtin(builtin).path
@@ -135,7 +134,8 @@ def load_run(
         path = latest_run(Path(runs)).path
     else:
         path = mirror(DataFolder.at(run))
-    return TrainedModel(ModelSession(open_model(path, data=Path(data), checkpoint=checkpoint, device=device)))
+    source = open_model(path, data=Path(data), checkpoint=checkpoint, device=device, class_name=class_name)
+    return TrainedModel(ModelSession(source))
 
 
 class TrainedModel:
@@ -246,11 +246,19 @@ class TrainedModel:
         return self.render_all([dataclasses.replace(view, azimuth_deg=angle) for angle in angles])
 
     def interpolate(
-        self, start: ObjectView, end: ObjectView, steps: int, curve: Literal["spherical", "linear"] = "spherical"
+        self,
+        start: ObjectView,
+        end: ObjectView,
+        steps: int,
+        curve: Literal["spherical", "linear"] = "spherical",
+        to_class: str | None = None,
     ) -> list[ObjectView]:
         """`steps` views from start to end, both included: codes along the curve, angles along the shorter way round.
 
+        With `to_class`, a model of several classes goes from the one it was loaded with to this one.
+
         Raises:
+            ClassNotInModelError: the model is not of this class.
             ArgumentError: fewer than two steps, or a shape without a code.
         """
         if steps < 2:
@@ -261,6 +269,8 @@ class TrainedModel:
         path = interpolate_spherical if curve == "spherical" else interpolate_linear
         shapes = path(start.shape.code, end.shape.code, fractions)
         textures = path(torch.as_tensor(start.texture), torch.as_tensor(end.texture), fractions)
+        if to_class is not None:
+            shapes, textures = (self.session.between_classes(e, fractions, to_class) for e in (shapes, textures))
         turn = math.remainder(end.azimuth_deg - start.azimuth_deg, 360.0)
         rise = end.elevation_deg - start.elevation_deg
         made = self.session.shapes(list(shapes))

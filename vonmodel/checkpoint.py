@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vondata.errors import VonError
-from vonmodel.config import STAGES, StageName, load_config
+from vonmodel.config import STAGES, StageName, TrainConfig, load_config
 from vonmodel.model import VonModel
 from vonmodel.run_files import JsonError, open_run_file, parse_object, read_run_file
 
@@ -37,6 +37,10 @@ _log = logging.getLogger(__name__)
 
 class CheckpointError(VonError):
     """A run or checkpoint that is missing, half there or of another version."""
+
+
+class ClassNotInModelError(CheckpointError):
+    """A class that a model does not know."""
 
 
 class CheckpointMissingError(CheckpointError):
@@ -338,6 +342,23 @@ def load_model(
     model = VonModel(load_config(run / "config.json").model)
     load_weights(model, state, info)
     return model.to(device).eval().requires_grad_(False), info
+
+
+def chosen_class(config: TrainConfig, name: str | None) -> TrainConfig:
+    """The configuration of a run with one of its classes in question.
+
+    Args:
+        config: of the run.
+        name: the class; where None the run's own, of several the first.
+
+    Raises:
+        ClassNotInModelError: the model is not of this class.
+    """
+    if name is None or name == config.class_name:
+        return config
+    if name not in config.class_names:
+        raise ClassNotInModelError(f"this model is of {', '.join(config.class_names)}, not of {name}")
+    return dataclasses.replace(config, class_name=name)
 
 
 def _named(run: Path, name: str) -> tuple[CheckpointInfo, CheckpointState]:

@@ -84,6 +84,9 @@ class ModelConfig:
             silhouette, depth, normals and positions of the surface, with encoders of its kind.
         critics: patch critics of images and of sketches with instance norm (published), or one residual critic of
             images with masks without any norm.
+        classes: names of the classes that one model makes objects of, in the order of their embeddings; none for a
+            model of one class.
+        class_embedding: numbers that tell a class, in the generator of shapes and in the painter.
     """
 
     resolution: Count = 128
@@ -105,6 +108,8 @@ class ModelConfig:
     camera_distance: Distance = 2.0
     painter: PainterKind = "published"
     critics: CriticKind = "patch"
+    classes: tuple[str, ...] = ()
+    class_embedding: Count = 16
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,8 @@ class StageConfig:
         average: decay of the running average of the generators' weights that samples are drawn with; 0 keeps none.
         average_half_life: items seen after which weights count half in that average, in place of `average`; 0 leaves
             the choice to `average`.
+        class_from: a model of several classes is trained without telling them apart for this share of the stage.
+        class_until: share of the stage at which it tells them apart fully; in between this grows linearly.
     """
 
     batch_size: Count
@@ -153,6 +160,17 @@ class StageConfig:
     beta2: Decay = 0.999
     average: Decay = 0.0
     average_half_life: Amount = 0.0
+    class_from: Share = 0.1
+    class_until: Share = 0.4
+
+    def class_share(self, step: int, steps: int) -> float:
+        """How far classes are told apart at a step of a stage of this many steps, in [0, 1].
+
+        Conditioning from the start lets a GAN on little data collapse; what it has learnt of all classes together
+        holds when the class comes in afterwards (Shahbazi et al. 2022, "Collapse by Conditioning").
+        """
+        begin, end = self.class_from * steps, self.class_until * steps
+        return min(1.0, max(0.0, (step - begin) / (end - begin))) if end > begin else float(step >= end)
 
     def steps(self, items: int) -> tuple[int, int]:
         """Steady and decaying steps of the stage on a dataset of this many items; an epoch has at least one step."""
@@ -259,6 +277,8 @@ class JointStageConfig(StageConfig):
     shape_weight: Amount = 0.05
     shape_learning_rate: Amount = 1e-4
     shape_beta2: Decay = 0.9
+    class_from: Share = 0.0
+    class_until: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -307,7 +327,13 @@ class ComputeConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a training run."""
+    """Everything that decides a training run.
+
+    Attributes:
+        class_name: the class; of several the one in question, in training the first.
+        seed: of everything random.
+        model: see the dataclasses, like the other fields.
+    """
 
     class_name: str = "chair"
     seed: int = 0
@@ -321,6 +347,17 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        classes = self.model.classes
+        if classes and (len(set(classes)) != len(classes) or len(classes) < 2 or self.class_name not in classes):
+            raise ConfigError(
+                f"model.classes is {', '.join(classes)}: it must name two or more classes, each once, "
+                f"class_name among them, now {self.class_name}"
+            )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the model is of."""
+        return self.model.classes or (self.class_name,)
 
     def check_objective(self) -> None:
         """Checks that the objectives are ones for these networks.

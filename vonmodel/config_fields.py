@@ -110,6 +110,10 @@ def _typed(value: Any, wanted: Any, place: str) -> Any:
         if value not in get_args(wanted):
             raise ConfigError(f"{place}: {value!r} is not one of {', '.join(get_args(wanted))}")
         return value
+    if get_origin(wanted) is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+            raise ConfigError(f"{place}: {value!r} is not a list of names")
+        return tuple(value)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not wanted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from vonmodel.networks import (
     TextureEncoder,
     TextureGenerator,
 )
+from vonmodel.networks.blocks import ClassEmbedding, ClassScores
 from vonmodel.networks.initialisation import initialise_kaiming
 from vonmodel.projection import (
     DepthRange,
@@ -42,7 +45,7 @@ GENERATORS = ("shape_generator", "texture_generator", "sketch_encoder", "texture
 
 
 class VonModel(nn.Module):
-    """All networks of one class.
+    """All networks of a class, or of several.
 
     Attributes:
         config: sizes and representation.
@@ -60,22 +63,44 @@ class VonModel(nn.Module):
         super().__init__()
         self.config = config
         size, width = config.image_size, config.texture_base_channels
+        classes, class_size = len(config.classes), config.class_embedding
         self.shape_generator = ShapeGenerator(
-            config.resolution, code_size=config.shape_code_size, base_channels=config.shape_base_channels
+            config.resolution,
+            code_size=config.shape_code_size,
+            base_channels=config.shape_base_channels,
+            classes=classes,
+            class_size=class_size,
         )
-        self.shape_critic = ShapeCritic(config.resolution, base_channels=config.shape_base_channels)
+        self.shape_critic = ShapeCritic(config.resolution, base_channels=config.shape_base_channels, classes=classes)
         self.shape_encoder = (
             ShapeEncoder(config.resolution, config.shape_code_size, config.shape_base_channels)
             if config.shape_encoder
             else None
         )
         code_size, geometry = config.texture_code_size, config.painter == "geometry"
-        self.texture_generator = (GeometryPainter if geometry else TextureGenerator)(size, code_size, width)
+        self.texture_generator = (GeometryPainter if geometry else TextureGenerator)(
+            size, code_size, width, classes=classes, class_size=class_size
+        )
         self.sketch_encoder = DepthUNet(size, width // 2) if geometry else SketchEncoder(size, width)
         self.texture_encoder = (CodeRegressor if geometry else TextureEncoder)(size, code_size, width)
         patches = config.critics == "patch"
-        self.image_critic = PatchCritic(3, size, width) if patches else ResidualCritic(4, size, width)
-        self.sketch_critic = PatchCritic(1, size, width) if patches else None
+        self.image_critic = (
+            PatchCritic(3, size, width, classes=classes)
+            if patches
+            else ResidualCritic(4, size, width, classes=classes)
+        )
+        self.sketch_critic = PatchCritic(1, size, width, classes=classes) if patches else None
+
+    def choose_class(self, name: str) -> None:
+        """Lets codes that say no class mean this one; a model of one class has no choice.
+
+        Raises:
+            ValueError: it is not one of the model's classes.
+        """
+        index = self.config.classes.index(name) if self.config.classes else 0
+        for network in (self.shape_generator, self.texture_generator):
+            if network.embedding is not None:
+                network.embedding.choose(index)
 
     def generate_shapes(self, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
         """Volumes of shape codes, in the model's representation, [0, 1]."""
@@ -197,6 +222,19 @@ def build_model(config: ModelConfig, seed: int) -> VonModel:
     model = VonModel(config)
     initialise_kaiming(model, torch_generator(seed, "initial weights"))
     return model
+
+
+def with_classes(codes: Float[Tensor, "n k"], classes: Float[Tensor, "n c"] | None) -> Float[Tensor, "n d"]:
+    """Codes that say their class: with its weights behind them; unchanged where there are none."""
+    return codes if classes is None else torch.cat([codes, classes.to(codes)], dim=1)
+
+
+def blend_classes(networks: Iterable[nn.Module], share: float) -> None:
+    """Sets how far networks tell classes apart, in [0, 1]; nothing happens to those of one class."""
+    for network in networks:
+        for module in network.modules():
+            if isinstance(module, ClassEmbedding | ClassScores):
+                module.blend.fill_(share)
 
 
 def arrange_channels_last(model: nn.Module) -> None:

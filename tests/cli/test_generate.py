@@ -43,7 +43,7 @@ def test_run_class_and_checkpoint_choose_the_model(von):
         (("--checkpoint", "joint-7"), 1, "no checkpoint 'joint-7'; it has: joint-00000010, joint-00000020"),
         (("--class", "chiar"), 2, "did you mean 'chair'?"),
         (("--class", "car"), 1, "car is no run"),
-        (("--class", "chair", "--run", "runs/chair"), 2, "give one of them"),
+        (("--class", "car", "--run", "runs/chair"), 1, "this model is of chair, not of car"),
         (("--level", "1"), 2, "--level"),
         (("--count", "0"), 2, "--count"),
         (("--device", "tpu"), 2, "use auto, cpu, cuda, cuda:N or mps"),

@@ -10,6 +10,7 @@ from PIL import Image
 
 import vonmodel
 from vonmodel.api import ArgumentError, TrainedModel
+from vonmodel.checkpoint import ClassNotInModelError
 from vonmodel.inference.sampling import SeedError
 from vonmodel.inference.session import CodeError
 from vonmodel.reconstruction.reconstruct import ReconstructSettings
@@ -26,8 +27,9 @@ def test_a_run_is_loaded_by_path_url_and_class(tiny_run: Path, tiny_data: Path) 
     assert by_path.class_name == by_url.class_name == "chair"
     view = by_path.view(3, 1, 40.0, 20.0)
     np.testing.assert_array_equal(by_path.render(view).image, by_url.render(by_url.view(3, 1, 40.0, 20.0)).image)
-    with pytest.raises(ArgumentError, match="give one of them"):
-        vonmodel.load_run(tiny_run, class_name="chair")
+    assert vonmodel.load_run(tiny_run, class_name="chair", data=tiny_data).class_name == "chair"
+    with pytest.raises(ClassNotInModelError, match="this model is of chair, not of car"):
+        vonmodel.load_run(tiny_run, class_name="car")
     assert vonmodel.__version__
 
 

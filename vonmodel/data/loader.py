@@ -97,6 +97,7 @@ class Batch:
         masks: their masks in [0, 1].
         rotations: the viewpoint of each photo, its own or one drawn for it, as rotation to the object frame.
         ids: ids of shapes and photos, to name in an error.
+        classes: weights of the class of every row, of a model of several classes.
     """
 
     volumes: Num[Tensor, "m 1 r r r"] | None = None
@@ -104,6 +105,7 @@ class Batch:
     masks: Float[Tensor, "n 1 size size"] | None = None
     rotations: Float[Tensor, "n 3 3"] | None = None
     ids: tuple[str, ...] = ()
+    classes: Float[Tensor, "_ c"] | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
         """The batch on a device; copies to a GPU from pinned memory without waiting.
@@ -117,9 +119,9 @@ class Batch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        tensors = (self.volumes, self.images, self.masks, self.rotations)
-        volumes, images, masks, rotations = (None if each is None else change(each) for each in tensors)
-        return Batch(volumes, images, masks, rotations, self.ids)
+        tensors = (self.volumes, self.images, self.masks, self.rotations, self.classes)
+        volumes, images, masks, rotations, classes = (None if each is None else change(each) for each in tensors)
+        return Batch(volumes, images, masks, rotations, self.ids, classes)
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,43 @@ class PhotoSource:
 
 def joined(shapes: Batch, photos: Batch) -> Batch:
     """One batch of shapes and photos."""
-    return Batch(shapes.volumes, photos.images, photos.masks, photos.rotations, shapes.ids + photos.ids)
+    ids = shapes.ids + photos.ids
+    return Batch(shapes.volumes, photos.images, photos.masks, photos.rotations, ids, photos.classes)
+
+
+@dataclass(frozen=True)
+class ClassBalancedSource:
+    """Deals the rows of all steps to classes in turn, so that a batch has as many of each as can be.
+
+    Row r of step n is of class (n * count + r) modulo the number of classes. Each class passes through its own items
+    in an order of its own; sources of shapes and of photos that are asked for as many rows give the same classes.
+
+    Attributes:
+        sources: of each class, in the order of the model's classes; their stages must differ by the class.
+    """
+
+    sources: tuple[ShapeSource | PhotoSource, ...]
+
+    def load(self, step: int, count: int, rows: Sequence[int] | None = None) -> Batch:
+        """Arguments as of the sources; the batch says the classes."""
+        places = [divmod(step * count + row, len(self.sources)) for row in (range(count) if rows is None else rows)]
+        items = [self.sources[which].load(turn, 1) for turn, which in places]
+        classes = torch.eye(len(self.sources))[[which for _, which in places]]
+        return Batch(
+            *(_stacked(parts) for parts in zip(*((each.volumes, each.images, each.masks, each.rotations) for each in items), strict=True)),
+            tuple(id for each in items for id in each.ids),
+            classes,
+        )
+
+
+Shapes = ShapeSource | ClassBalancedSource
+Photos = PhotoSource | ClassBalancedSource
+
+
+def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Tensors of one row each as one, laid out in memory as they are; None where there are none."""
+    there = [each for each in parts if each is not None]
+    return torch.cat(there) if there else None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 from vondata import __version__
 from vonmodel.baselines.models import BASELINES
 from vonmodel.baselines.training import baseline_folder, load_baseline
-from vonmodel.checkpoint import CheckpointInfo, load_model
+from vonmodel.checkpoint import CheckpointInfo, chosen_class, load_model
 from vonmodel.evaluation.consistency import consistency_scores
 from vonmodel.evaluation.features import FeatureNetwork, file_features, inception_features, random_features
 from vonmodel.evaluation.image_metrics import Progress, image_scores
@@ -91,15 +91,21 @@ def open_network(settings: ScoreSettings) -> FeatureNetwork:
 
 
 def open_checkpoint(
-    run: RunFolder, data: Path, settings: ScoreSettings, checkpoint: str | None = None
+    run: RunFolder,
+    data: Path,
+    settings: ScoreSettings,
+    checkpoint: str | None = None,
+    class_name: str | None = None,
 ) -> ScoredCheckpoint:
-    """Loads a checkpoint of a run, the newest where none is named.
+    """Loads a checkpoint of a run, the newest where none is named, to be scored on one of its classes.
 
     Raises:
+        ClassNotInModelError: the model is not of this class.
         RunError, CheckpointError, ConfigError: the run cannot be used.
     """
-    config = run.config()
+    config = chosen_class(run.config(), class_name)
     model, info = load_model(run.path, checkpoint=checkpoint, device=settings.devices[0])
+    model.choose_class(config.class_name)
     return ScoredCheckpoint(VonGenerator(model, config, data), info, run)
 
 

@@ -69,7 +69,7 @@ def interpolate_spherical(
 
 
 Curve = Literal["linear", "spherical"]
-Varied = Literal["shape", "texture", "both"]
+Varied = Literal["shape", "texture", "both", "class"]
 Progress = Callable[[int, int], None]
 """Called with the paths done and their number."""
 
@@ -94,6 +94,8 @@ class InterpolateSettings:
         azimuth_deg: the viewpoint; drawn as the class is seen where None.
         elevation_deg: the same.
         film: the film, which goes there and back.
+        to_class: the class to end in, of a model of several: what a path is of goes there from the session's class as
+            the codes go along it.
     """
 
     curve: Curve = "spherical"
@@ -101,6 +103,7 @@ class InterpolateSettings:
     azimuth_deg: float | None = None
     elevation_deg: float | None = None
     film: FilmSettings = field(default_factory=FilmSettings)
+    to_class: str | None = None
 
 
 def codes_along(
@@ -147,7 +150,7 @@ def interpolate(
         OutputError: the folder holds something else than an older interpolation.
         FilmError: the film's format cannot be written here.
     """
-    paths = _paths(shapes, textures)
+    paths = _paths(shapes, textures, settings.to_class)
     with replaced_folder(output, "interpolate") as folder:
         written = []
         for index, varied in enumerate(paths):
@@ -164,10 +167,12 @@ def interpolate(
         return write_account(folder, "interpolate", session.source.provenance, asked, words, written)
 
 
-def _paths(shapes: Sequence[Shape], textures: Sequence[Tensor]) -> list[Varied]:
+def _paths(shapes: Sequence[Shape], textures: Sequence[Tensor], to_class: str | None) -> list[Varied]:
     for shape in shapes:
         if shape.code is None:
             raise PathError(f"{shape.name} is a prepared shape, which has no code to interpolate; take seeds")
+    if to_class is not None:
+        return ["class"]
     varied: list[Varied] = []
     if len(shapes) > 1:
         varied.append("shape")
@@ -191,14 +196,14 @@ def _write_path(
     """Writes one path's strip and film."""
     (folder / name).mkdir()
     viewpoint = base_viewpoint(session, shapes[0], settings.azimuth_deg, settings.elevation_deg)
-    views = _views(session, shapes, textures, torch.linspace(0.0, 1.0, settings.pictures), settings.curve, viewpoint)
+    views = _views(session, shapes, textures, torch.linspace(0.0, 1.0, settings.pictures), settings, viewpoint)
     strip = draw_views(session, views, folder, name)
     write_picture(folder / name / "strip.png", grid_of([render_views(session, views)], STRIP_PX))
     films: tuple[Picture, ...] = ()
     if settings.film.format is not None:
         file = f"{name}/film.{settings.film.format}"
         there_and_back = 0.5 - 0.5 * torch.cos(torch.linspace(0.0, 2.0 * torch.pi, settings.film.frames + 1)[:-1])
-        frames = _views(session, shapes, textures, there_and_back, settings.curve, viewpoint)
+        frames = _views(session, shapes, textures, there_and_back, settings, viewpoint)
         write_film(folder / file, film_frames(render_views(session, frames), settings.film.size_px))
         films = (Picture(file, "there and back"),)
     azimuth_deg, elevation_deg = (float(each) for each in np.degrees(viewpoint))
@@ -214,7 +219,8 @@ def _write_path(
         "films": [each.file for each in films],
     }
     stops = " to ".join(shape.name for shape in shapes)
-    title = {"shape": "Shape", "texture": "Texture", "both": "Shape and texture"}[name]
+    titles = {"shape": "Shape", "texture": "Texture", "both": "Shape and texture"}
+    title = titles.get(name, f"{session.source.class_name.capitalize()} to {settings.to_class}")
     facts = f"{stops}, {len(textures)} texture{'s' if len(textures) > 1 else ''}, azimuth {azimuth_deg:.0f}°"
     downloads = (("Strip", f"{name}/strip.png"),)
     return said, Plate(title, facts, (Strip(f"{settings.curve} path", strip),), films, downloads)
@@ -225,11 +231,13 @@ def _views(
     shapes: Sequence[Shape],
     textures: Sequence[Tensor],
     fractions: Float[Tensor, " n"],
-    curve: Curve,
+    settings: InterpolateSettings,
     viewpoint: tuple[float, float],
 ) -> list[View]:
-    codes = codes_along(torch.stack([_known(shape.code) for shape in shapes]), fractions, curve)
-    painted = codes_along(torch.stack(list(textures)), fractions, curve)
+    codes = codes_along(torch.stack([_known(shape.code) for shape in shapes]), fractions, settings.curve)
+    painted = codes_along(torch.stack(list(textures)), fractions, settings.curve)
+    if settings.to_class is not None:
+        codes, painted = (session.between_classes(each, fractions, settings.to_class) for each in (codes, painted))
     made = session.shapes(list(codes))
     return [
         View(f"step-{index + 1:02d}", f"{fraction:.0%}", shape, viewpoint, texture)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vondata.errors import VonError
-from vonmodel.checkpoint import CheckpointInfo, load_model
+from vonmodel.checkpoint import CheckpointInfo, ClassNotInModelError, chosen_class, load_model
 from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, read_shape_volume, viewpoint_sampler
 from vonmodel.inference.rendering import largest_pieces, share_in_largest_piece
@@ -80,6 +80,7 @@ def open_model(
     checkpoint: str | None = None,
     device: str = "cpu",
     sampling: SamplingOptions = SamplingOptions(),  # noqa: B008  # frozen
+    class_name: str | None = None,
 ) -> LoadedModel:
     """Loads the model of a run.
 
@@ -89,16 +90,19 @@ def open_model(
         checkpoint: name of the checkpoint; the newest where None.
         device: where to compute.
         sampling: how codes are drawn and what of shapes is kept.
+        class_name: of a model of several classes the one to make; the first where None.
 
     Raises:
+        ClassNotInModelError: the model is not of this class.
         RunError: no run was started there.
         CheckpointError: it has no such checkpoint, or one of another version or a damaged one.
         ConfigError: its configuration cannot be read.
         UnknownClassError: its class is not known.
     """
     folder = RunFolder(run)
-    config = folder.config()
+    config = chosen_class(folder.config(), class_name)
     model, info = load_model(run, checkpoint=checkpoint, device=device)
+    model.choose_class(config.class_name)
     if device == "cpu":
         arrange_channels_last(model)
     sampler = viewpoint_sampler(data, config.class_name, source=config.data.viewpoints)
@@ -208,9 +212,25 @@ class ModelSession:
         if isinstance(which, Seed | int):
             return _seed(which).code(size, purpose, self.source.sampling.truncation)
         code = torch.as_tensor(which, dtype=torch.float32).detach().cpu()
-        if code.shape != (size,) or not torch.isfinite(code).all():
+        told = (size + len(self.config.classes),)
+        if code.shape not in ((size,), told) or not torch.isfinite(code).all():
             raise CodeError(f"a {purpose} code of this model is {size} finite numbers; this one is not")
         return code
+
+    def between_classes(
+        self, codes: Float[Tensor, "n k"], fractions: Float[Tensor, " n"], to_class: str
+    ) -> Float[Tensor, "n d"]:
+        """Codes that say a mixture of classes: at fraction 0 that of the session, at 1 another one of the model.
+
+        Raises:
+            ClassNotInModelError: the model is not of this class.
+        """
+        names = self.config.classes or (self.source.class_name,)
+        if to_class not in names:
+            raise ClassNotInModelError(f"this model is of {', '.join(names)}, not of {to_class}")
+        start, end = (torch.eye(len(names))[names.index(each)] for each in (self.source.class_name, to_class))
+        t = fractions[:, None]
+        return torch.cat([codes, (1.0 - t) * start + t * end], dim=1) if self.config.classes else codes
 
     def texture(self, which: CodeLike) -> Float[Tensor, " k"]:
         """The texture code of a seed, or the code itself; errors as `code`."""

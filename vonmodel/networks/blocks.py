@@ -239,6 +239,63 @@ COARSEST = 4
 FINE_CHANNELS = 16
 
 
+class ClassEmbedding(nn.Module):
+    """What tells a generator of several classes which one to make: a learnt vector a class, appended to the code.
+
+    A code ends with the weights of the classes: one is 1 and the others 0, or a mixture on the way between classes. A
+    code without them is of the class chosen by `choose`. The vector is scaled by `blend`, 0 while training begins
+    without classes and 1 in the end.
+
+    Args:
+        classes: how many.
+        code_size: numbers of a code without the weights.
+        size: numbers of a vector.
+    """
+
+    def __init__(self, classes: int, code_size: int, size: int) -> None:
+        super().__init__()
+        self.code_size = code_size
+        self.vectors = nn.Parameter(torch.randn(classes, size))
+        self.blend: Tensor
+        self.register_buffer("blend", torch.ones(()))
+        self.chosen: Tensor
+        self.register_buffer("chosen", torch.eye(classes)[0].clone(), persistent=False)
+
+    def choose(self, index: int) -> None:
+        """Lets codes without weights mean this class."""
+        self.chosen.zero_()[index] = 1.0
+
+    def forward(self, codes: Float[Tensor, "n k"]) -> Float[Tensor, "n d"]:
+        """The codes with the vector of their class in place of its weight."""
+        weights = (
+            codes[:, self.code_size :] if codes.shape[1] > self.code_size else self.chosen.expand(len(codes), -1)
+        )
+        vectors = self.blend * (weights.to(self.vectors) @ self.vectors)
+        return torch.cat([codes[:, : self.code_size], vectors.to(codes)], dim=1)
+
+
+class ClassScores(nn.Module):
+    """What a critic of several classes adds to its score: a learnt direction a class, times the features.
+
+    This is the projection of Miyato and Koyama (2018). It is scaled by `blend` as `ClassEmbedding` is.
+
+    Args:
+        head: features to one score, or map of scores, for each class.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+        self.blend: Tensor
+        self.register_buffer("blend", torch.ones(()))
+
+    def forward(self, features: Float[Tensor, n * f], weights: Float[Tensor, "n c"]) -> Float[Tensor, "n 1 *map"]:
+        """The scores of each sample for its class."""
+        scores = self.head(features)
+        spread = weights.to(scores).reshape(*weights.shape, *[1] * (scores.dim() - 2))
+        return self.blend.to(scores) * (scores * spread).sum(dim=1, keepdim=True)
+
+
 class Modulation(nn.Module):
     """Scale and offset of every channel from a style: (1 + a) x + b, with a and b linear in the style."""
 

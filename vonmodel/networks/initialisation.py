@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from vonmodel.networks.blocks import Modulation, PlainResidual, Pyramid, UNet, WholeSampleNorm
+from vonmodel.networks.blocks import ClassEmbedding, Modulation, PlainResidual, Pyramid, UNet, WholeSampleNorm
 from vonmodel.networks.texture_networks import CodeRegressor, ResidualCritic
 
 # What the published rule is multiplied by where nothing is normalised. Residual blocks begin near the identity and
@@ -39,6 +39,9 @@ def initialise_kaiming(network: nn.Module, generator: torch.Generator) -> None:
                 gains = torch.rand(module.gamma.shape, generator=generator, device=generator.device)
                 module.gamma.copy_(gains)
                 module.beta.zero_()
+            case ClassEmbedding():
+                shape = module.vectors.shape
+                module.vectors.copy_(torch.randn(shape, generator=generator, device=generator.device))
             case nn.BatchNorm3d():
                 module.reset_running_stats()
                 module.weight.fill_(1.0)
@@ -63,5 +66,7 @@ def _begin_small(network: nn.Module) -> None:
                 module.head.weight.mul_(LINEAR_SHARE)
             case ResidualCritic():
                 module.head.weight.mul_(LINEAR_SHARE)
+                if module.class_scores is not None:
+                    module.class_scores.head.weight.mul_(LINEAR_SHARE)
             case CodeRegressor():
                 module.mean.weight.mul_(LINEAR_SHARE)

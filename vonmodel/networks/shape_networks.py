@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vonmodel.networks.blocks import shape_levels, shape_width
+from vonmodel.networks.blocks import ClassEmbedding, ClassScores, shape_levels, shape_width
 
 
 class ShapeGenerator(nn.Module):
@@ -17,14 +17,25 @@ class ShapeGenerator(nn.Module):
         resolution: voxels on a side; one of `sizes.SHAPE_SIZES`.
         code_size: numbers in a shape code.
         base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
+        classes: of how many classes it makes shapes; 0 for one without an embedding.
+        class_size: numbers of the embedding of a class.
     """
 
-    def __init__(self, resolution: int, code_size: int = 200, base_channels: int = 64) -> None:
+    def __init__(
+        self,
+        resolution: int,
+        code_size: int = 200,
+        base_channels: int = 64,
+        *,
+        classes: int = 0,
+        class_size: int = 0,
+    ) -> None:
         super().__init__()
+        self.embedding = ClassEmbedding(classes, code_size, class_size) if classes else None
         self.resolution, self.code_size, self.base_channels = resolution, code_size, base_channels
         widths = [shape_width(level, base_channels) for level in range(shape_levels(resolution))]
         self.stages = nn.Sequential(
-            GrowingStage(code_size, widths[0], stride=1, padding=0),
+            GrowingStage(code_size + (class_size if classes else 0), widths[0], stride=1, padding=0),
             *(GrowingStage(coarse, fine, stride=2, padding=1) for coarse, fine in pairwise(widths)),
         )
         self.to_volume = nn.ConvTranspose3d(widths[-1], 1, 4, stride=2, padding=1, bias=False)
@@ -33,11 +44,12 @@ class ShapeGenerator(nn.Module):
         """Generates a batch of shapes.
 
         Args:
-            codes: standard normal codes.
+            codes: standard normal codes, with the weights of classes where there are several, see `ClassEmbedding`.
 
         Returns:
             Occupancy probability, or exp(-8 d) of the distance d to the surface, in [0, 1], indexed [x, y, z].
         """
+        codes = codes if self.embedding is None else self.embedding(codes)
         logits = self.to_volume(self.stages(codes[:, :, None, None, None]))
         return torch.sigmoid(logits / 2)
 
@@ -68,9 +80,10 @@ class ShapeCritic(nn.Module):
     Args:
         resolution: voxels on a side; one of `sizes.SHAPE_SIZES`.
         base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
+        classes: of how many classes it judges shapes; 0 for one that is not told.
     """
 
-    def __init__(self, resolution: int, base_channels: int = 64) -> None:
+    def __init__(self, resolution: int, base_channels: int = 64, *, classes: int = 0) -> None:
         super().__init__()
         self.resolution, self.base_channels = resolution, base_channels
         levels = shape_levels(resolution)
@@ -79,13 +92,23 @@ class ShapeCritic(nn.Module):
             nn.Conv3d(fine, coarse, 4, stride=2, padding=1, bias=False) for fine, coarse in pairwise(widths)
         )
         self.head = nn.Conv3d(widths[-1], 1, 4, bias=False)
+        self.class_scores = ClassScores(nn.Conv3d(widths[-1], classes, 4, bias=False)) if classes else None
 
-    def forward(self, volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, " n"]:
-        """Scores of a batch of volumes with values in [0, 1]; larger is more real, unbounded."""
+    def forward(
+        self, volumes: Float[Tensor, "n 1 r r r"], classes: Float[Tensor, "n c"] | None = None
+    ) -> Float[Tensor, " n"]:
+        """Scores of a batch of volumes with values in [0, 1]; larger is more real, unbounded.
+
+        Args:
+            volumes: the batch.
+            classes: weights of their classes; None scores them as shapes of any.
+        """
         features = volumes
         for stage in self.stages:
             features = functional.leaky_relu(stage(features), LEAK, inplace=True)
         scores: Tensor = self.head(features)
+        if self.class_scores is not None and classes is not None:
+            scores = scores + self.class_scores(features, classes)
         return scores.flatten()
 
 

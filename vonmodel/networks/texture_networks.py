@@ -17,6 +17,8 @@ from torch.nn import functional
 from vonmodel.networks.blocks import (
     COARSEST,
     LEAK,
+    ClassEmbedding,
+    ClassScores,
     ContentEncoder,
     ConvBlock,
     Pyramid,
@@ -37,26 +39,34 @@ class PatchCritic(nn.Module):
         in_channels: 3 for images, 1 for normalised depth.
         image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
         base_channels: channels after the first convolution of the first scale; at least 2.
+        classes: of how many classes it judges images; 0 for one that is not told.
     """
 
-    def __init__(self, in_channels: int, image_size: int, base_channels: int = 64) -> None:
+    def __init__(self, in_channels: int, image_size: int, base_channels: int = 64, *, classes: int = 0) -> None:
         super().__init__()
         halvings = image_levels(image_size) - 5
         self.in_channels, self.image_size, self.base_channels = in_channels, image_size, base_channels
         self.scales = nn.ModuleList(
-            PatchScale(in_channels, width, halvings) for width in (base_channels, round(base_channels / 2))
+            PatchScale(in_channels, width, halvings, classes) for width in (base_channels, round(base_channels / 2))
         )
 
-    def forward(self, image: Float[Tensor, "n c r r"]) -> list[Float[Tensor, "n 1 _ _"]]:
-        """Scores of the patches, fine scale first: 1 means real, 0 generated, unbounded."""
+    def forward(
+        self, image: Float[Tensor, "n c r r"], classes: Float[Tensor, "n k"] | None = None
+    ) -> list[Float[Tensor, "n 1 _ _"]]:
+        """Scores of the patches, fine scale first: 1 means real, 0 generated, unbounded.
+
+        Args:
+            image: the batch.
+            classes: weights of their classes; None scores them as images of any.
+        """
         coarse = functional.avg_pool2d(image, 3, stride=2, padding=1, count_include_pad=False)
-        return [scale(view) for scale, view in zip(self.scales, (image, coarse), strict=True)]
+        return [scale(view, classes) for scale, view in zip(self.scales, (image, coarse), strict=True)]
 
 
 class PatchScale(nn.Module):
     """One scale of the patch critic: strided 4x4 convolutions, then two of stride 1, instance norm inside."""
 
-    def __init__(self, in_channels: int, base_channels: int, halvings: int) -> None:
+    def __init__(self, in_channels: int, base_channels: int, halvings: int, classes: int = 0) -> None:
         super().__init__()
         strided = [base_channels * min(2**level, 8) for level in range(max(1, halvings))]
         widths = [in_channels, *strided, base_channels * min(2**halvings, 8), 1]
@@ -65,14 +75,19 @@ class PatchScale(nn.Module):
             nn.Conv2d(before, after, 4, stride, padding=1)
             for (before, after), stride in zip(pairwise(widths), strides, strict=True)
         )
+        self.class_scores = ClassScores(nn.Conv2d(widths[-2], classes, 4, padding=1)) if classes else None
 
-    def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 p q"]:
+    def forward(
+        self, image: Float[Tensor, "n c h w"], classes: Float[Tensor, "n k"] | None = None
+    ) -> Float[Tensor, "n 1 p q"]:
         """Scores of all patches."""
         first, *inner, head = self.convolutions
         features = functional.leaky_relu(first(image), LEAK, inplace=True)
         for convolution in inner:
             features = functional.leaky_relu(functional.instance_norm(convolution(features)), LEAK, inplace=True)
         scores: Tensor = head(features)
+        if self.class_scores is not None and classes is not None:
+            scores = scores + self.class_scores(features, classes)
         return scores
 
 
@@ -86,17 +101,29 @@ class ResidualCritic(nn.Module):
         in_channels: 4 for images with masks.
         image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
         base_channels: channels at half the size; four times as many in the end.
+        classes: of how many classes it judges images; 0 for one that is not told.
     """
 
-    def __init__(self, in_channels: int, image_size: int, base_channels: int = 24) -> None:
+    def __init__(self, in_channels: int, image_size: int, base_channels: int = 24, *, classes: int = 0) -> None:
         super().__init__()
         self.in_channels, self.image_size, self.base_channels = in_channels, image_size, base_channels
         self.body = Pyramid(in_channels, image_size, base_channels)
         self.head = nn.Linear(self.body.out_channels * COARSEST**2, 1)
+        self.class_scores = ClassScores(nn.Linear(self.head.in_features, classes)) if classes else None
 
-    def forward(self, image: Float[Tensor, "n c r r"]) -> Float[Tensor, " n"]:
-        """Scores of a batch, unbounded: higher for what looks real."""
-        scores: Tensor = self.head(self.body(image).flatten(1))
+    def forward(
+        self, image: Float[Tensor, "n c r r"], classes: Float[Tensor, "n k"] | None = None
+    ) -> Float[Tensor, " n"]:
+        """Scores of a batch, unbounded: higher for what looks real.
+
+        Args:
+            image: the batch.
+            classes: weights of their classes; None scores them as images of any.
+        """
+        features = self.body(image).flatten(1)
+        scores: Tensor = self.head(features)
+        if self.class_scores is not None and classes is not None:
+            scores = scores + self.class_scores(features, classes)
         return scores.squeeze(1)
 
 
@@ -118,13 +145,24 @@ class GeometryPainter(nn.Module):
         code_size: numbers in a texture code.
         base_channels: channels at half the size; four times as many at the bottleneck.
         geometry_channels: channels of the geometry.
+        classes: of how many classes it paints objects; 0 for one without an embedding.
+        class_size: numbers of the embedding of a class.
     """
 
     def __init__(
-        self, image_size: int, code_size: int = 8, base_channels: int = 24, geometry_channels: int = 8
+        self,
+        image_size: int,
+        code_size: int = 8,
+        base_channels: int = 24,
+        geometry_channels: int = 8,
+        *,
+        classes: int = 0,
+        class_size: int = 0,
     ) -> None:
         super().__init__()
         self.image_size, self.code_size, self.base_channels = image_size, code_size, base_channels
+        self.embedding = ClassEmbedding(classes, code_size, class_size) if classes else None
+        code_size += class_size if classes else 0
         self.style = nn.Sequential(
             nn.Linear(code_size, STYLE_SIZE), nn.LeakyReLU(LEAK), nn.Linear(STYLE_SIZE, STYLE_SIZE)
         )
@@ -144,12 +182,13 @@ class GeometryPainter(nn.Module):
 
         Args:
             geometry: maps in [-1, 1], see `projection.geometry_maps`.
-            texture_code: standard normal codes.
+            texture_code: standard normal codes, with the weights of classes where there are several.
 
         Returns:
             Colours in [-1, 1], also where there is no object: compose them with the silhouette. In training they may
             leave the range a little.
         """
+        texture_code = texture_code if self.embedding is None else self.embedding(texture_code)
         style = functional.leaky_relu(self.style(texture_code), LEAK)
         colours: Tensor = self.body(append_code(geometry, texture_code), style)
         inside = colours.clamp(-1.0, 1.0)
@@ -219,12 +258,18 @@ class TextureGenerator(nn.Module):
         image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
         code_size: numbers in a texture code.
         base_channels: channels at full size; four times as many at the bottleneck.
+        classes: of how many classes it paints objects; 0 for one without an embedding.
+        class_size: numbers of the embedding of a class.
     """
 
-    def __init__(self, image_size: int, code_size: int = 8, base_channels: int = 64) -> None:
+    def __init__(
+        self, image_size: int, code_size: int = 8, base_channels: int = 64, *, classes: int = 0, class_size: int = 0
+    ) -> None:
         super().__init__()
         residual_blocks = image_levels(image_size) - 4
         self.image_size, self.code_size, self.base_channels = image_size, code_size, base_channels
+        self.embedding = ClassEmbedding(classes, code_size, class_size) if classes else None
+        code_size += class_size if classes else 0
         self.encoder = ContentEncoder(1, base_channels, residual_blocks)
         wide = self.encoder.out_channels
         self.residual = nn.Sequential(*(ResidualBlock(wide, code_size) for _ in range(residual_blocks)))
@@ -243,11 +288,12 @@ class TextureGenerator(nn.Module):
 
         Args:
             normalized_depth: near 1, far and background -1.
-            texture_code: standard normal codes.
+            texture_code: standard normal codes, with the weights of classes where there are several.
 
         Returns:
             Colours in [-1, 1], also where the sketch is empty: compose them with its silhouette.
         """
+        texture_code = texture_code if self.embedding is None else self.embedding(texture_code)
         features: Tensor = self.residual(append_code(self.encoder(normalized_depth), texture_code))
         features = self.up[0](features)
         features = self.up[1](append_code(features, texture_code))

@@ -65,6 +65,7 @@ class StudioSettings:
         port: the port; 0 takes a free one.
         allowed_hosts: host names besides this machine's own under which browsers may call it.
         sampling: how codes are drawn and what of generated shapes is kept.
+        class_name: of a model of several classes the one shown; the first where None.
         token: require an access token also on a loopback address; on other addresses one is always required.
     """
 
@@ -75,6 +76,7 @@ class StudioSettings:
     port: int = 8765
     allowed_hosts: tuple[str, ...] = ()
     sampling: SamplingOptions = SamplingOptions()  # noqa: RUF009  # frozen
+    class_name: str | None = None
     token: bool = False
 
 
@@ -123,7 +125,7 @@ async def serve(settings: StudioSettings, on_ready: Callable[[str], None], stop:
     token = secrets.token_urlsafe(24) if settings.token or not is_loopback(settings.host) else None
     state = AppState(
         policy=origin_policy(settings.host, port, settings.allowed_hosts, token),
-        models=ModelCache(settings.run, settings.data, settings.device, settings.sampling),
+        models=ModelCache(settings.run, settings.data, settings.device, settings.sampling, settings.class_name),
         monitor=RunMonitor(settings.run),
     )
     server = HTTPServer(

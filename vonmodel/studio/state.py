@@ -193,6 +193,7 @@ class ModelCache:
         data: the prepared dataset; it may be missing.
         device: where models compute.
         sampling: how codes are drawn and what of generated shapes is kept.
+        class_name: of a model of several classes the one shown; the first where None.
     """
 
     def __init__(
@@ -201,8 +202,10 @@ class ModelCache:
         data: Path,
         device: str,
         sampling: SamplingOptions = SamplingOptions(),  # noqa: B008  # frozen
+        class_name: str | None = None,
     ) -> None:
         self.run, self.data, self.device, self.sampling = run, data, device, sampling
+        self.class_name = class_name
         self._lock = threading.RLock()
         self._sessions: dict[str, ModelSession] = {}
         self._reconstructors: dict[str, Reconstructor] = {}
@@ -243,7 +246,12 @@ class ModelCache:
             if name not in self._sessions:
                 check_run_files(self.run, ("config.json",), *_files_of(name))
                 source = open_model(
-                    self.run, data=self.data, checkpoint=name, device=self.device, sampling=self.sampling
+                    self.run,
+                    data=self.data,
+                    checkpoint=name,
+                    device=self.device,
+                    sampling=self.sampling,
+                    class_name=self.class_name,
                 )
                 self._sessions[name] = ModelSession(source)
             self._sessions[name] = self._sessions.pop(name)  # most recently used last
@@ -276,7 +284,7 @@ class ModelCache:
         except (RunError, ConfigError, OSError) as error:
             return described | {"class": self.run.resolve().name, "model": None, "problems": [str(error)]}
         return described | {
-            "class": config.class_name,
+            "class": self.class_name or config.class_name,
             "model": dataclasses.asdict(config.model),
             "first_seed": first_seed_of(self.run),
         }

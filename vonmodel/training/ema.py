@@ -63,7 +63,8 @@ class WeightAverage:
         if self._kept is None:
             return
         share = 1.0 - self._kept(step)
-        floating = [name for name, value in self.values.items() if value.is_floating_point()]
+        # Numbers that stand alone are no weights: they say how far classes are told apart.
+        floating = [name for name, value in self.values.items() if value.is_floating_point() and value.dim() > 0]
         if floating:
             torch._foreach_lerp_(
                 [self.values[name] for name in floating], [self._sources[name] for name in floating], share

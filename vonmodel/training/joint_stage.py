@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vonmodel.config import JointStageConfig, ShapeStageConfig, StageName, TextureStageConfig
-from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined
+from vonmodel.data.loader import Batch, Photos, Shapes, joined
 from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import GENERATORS, VonModel
 from vonmodel.training.shape_stage import generate, shape_critic_losses, shape_generator_loss
@@ -30,8 +30,8 @@ class JointStage(Stage):
         config: JointStageConfig,
         shape: ShapeStageConfig,
         texture: TextureStageConfig,
-        shapes: ShapeSource,
-        photos: PhotoSource,
+        shapes: Shapes,
+        photos: Photos,
         *,
         fused_optimiser: bool = False,
     ) -> None:
@@ -83,9 +83,9 @@ class JointStage(Stage):
         batch, model = step.batch, self._model
         assert batch.volumes is not None
         assert batch.rotations is not None
-        fake = generate(model, step, batch.volumes)
+        fake = generate(model, step, batch.volumes, batch.classes)
         step.made["volumes"] = fake.detach()
-        adversarial = shape_generator_loss(model, batch.volumes, fake, self._shape)
+        adversarial = shape_generator_loss(model, batch.volumes, fake, self._shape, batch.classes)
         return {
             "shape_adversarial": self.config.shape_weight * adversarial,
             **texture_losses(model, model.sketch(fake, batch.rotations, everywhere=True), step, self._texture),
@@ -94,6 +94,7 @@ class JointStage(Stage):
     def _critics(self, step: Step, repeat: int) -> Losses:
         real = step.batch.volumes
         assert real is not None
-        shape = shape_critic_losses(self._model, real, step.made["volumes"], step, self._shape, step.number)
+        fake, classes = step.made["volumes"], step.batch.classes
+        shape = shape_critic_losses(self._model, real, fake, step, self._shape, step.number, classes)
         weighted = {name: self.config.shape_weight * loss for name, loss in shape.items()}
         return {**weighted, **texture_critic_losses(self._model, step, self.pools, self._texture)}

@@ -26,7 +26,7 @@ from vonmodel.config import StageName
 from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.distributed import gather_objects, is_writer, mean_everywhere
 from vonmodel.geometry import Camera, viewpoint_rotation
-from vonmodel.model import VonModel
+from vonmodel.model import VonModel, with_classes
 from vonmodel.projection import project
 from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import numpy_generator, torch_generator
@@ -60,11 +60,12 @@ class SheetCodes:
 
 
 def sheet_codes(model: VonModel, sampler: ViewpointSampler, *, seed: int, count: int = 8) -> SheetCodes:
-    """The codes of a run's sheets."""
-    generator = torch_generator(seed, "sheet")
+    """The codes of a run's sheets, of several classes in turn."""
+    generator, number = torch_generator(seed, "sheet"), len(model.config.classes)
+    classes = torch.eye(number)[torch.arange(count) % number] if number else None
     return SheetCodes(
-        shape=torch.randn(count, model.config.shape_code_size, generator=generator),
-        texture=torch.randn(count, model.config.texture_code_size, generator=generator),
+        shape=with_classes(torch.randn(count, model.config.shape_code_size, generator=generator), classes),
+        texture=with_classes(torch.randn(count, model.config.texture_code_size, generator=generator), classes),
         viewpoints=torch.from_numpy(sampler(count, numpy_generator(seed, "sheet"))).float(),
     )
 

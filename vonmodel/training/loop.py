@@ -31,7 +31,7 @@ from vonmodel.checkpoint import (
 from vonmodel.config import STAGES, StageConfig, StageName, TrainConfig
 from vonmodel.data.loader import Batch, loaded_ahead
 from vonmodel.distributed import Part, any_everywhere, is_writer, process_count, rank, same_everywhere, wait_for_all
-from vonmodel.model import VonModel, build_model
+from vonmodel.model import VonModel, blend_classes, build_model
 from vonmodel.precision import computing_in, weights_in
 from vonmodel.run_folder import RunError, RunFolder
 from vonmodel.seeding import torch_generator
@@ -234,7 +234,8 @@ def run_stage(job: TrainingJob, setup: StageSetup, reached: CheckpointInfo | Non
         average.restart()
     else:
         _restore(job, setup, average, reached)
-    for network in {network for phase in stage.phases for network in phase.networks}:
+    trained = {network for phase in stage.phases for network in phase.networks}
+    for network in trained:
         network.train()
     start = done = reached.step if reached is not None else 0
     precision, dtype = computing_in(config.compute.precision, job.device), weights_in(config.compute.precision)
@@ -257,6 +258,7 @@ def run_stage(job: TrainingJob, setup: StageSetup, reached: CheckpointInfo | Non
                 Step(done, batch.to(job.device, dtype), torch_generator(config.seed, stage.label, "step", done), part)
                 for part, batch in zip(parts, next(batches), strict=True)
             ]
+            blend_classes(trained, stage.config.class_share(done, setup.steps))
             share = learning_rate_share(done, setup.steady, setup.decaying)
             losses, sound = run_step(
                 stage, pieces, learning_rate=share, precision=precision, careful=job.skip_nonfinite

@@ -18,7 +18,7 @@ from vondata.classes import load_class
 from vonmodel.checkpoint import CheckpointError
 from vonmodel.config import ComputeConfig, ConfigError, StageName, TrainConfig
 from vonmodel.data.datasets import ImageDataset, ShapeDataset, ViewpointSampler, viewpoint_sampler
-from vonmodel.data.loader import PhotoSource, ShapeSource
+from vonmodel.data.loader import ClassBalancedSource, Photos, PhotoSource, Shapes, ShapeSource
 from vonmodel.distributed import Part, process_count
 from vonmodel.model import VonModel, arrange_channels_last
 from vonmodel.networks import ResidualCritic
@@ -84,22 +84,33 @@ class TrainingData:
         photos: prepared photos; None for the shape stage, which looks at none.
         viewpoints: draws viewpoints of the class.
         mirror_symmetry: whether the class looks alike in the mirror.
+        class_name: the class.
+        others: the same of the other classes of a model of several.
     """
 
     shapes: ShapeDataset
     photos: ImageDataset | None
     viewpoints: ViewpointSampler
     mirror_symmetry: bool
+    class_name: str = ""
+    others: tuple[TrainingData, ...] = ()
+
+    @property
+    def classes(self) -> tuple[TrainingData, ...]:
+        """The data of all classes."""
+        return (self, *self.others)
 
     @property
     def items(self) -> int:
-        """What an epoch visits: all shapes and all photos, the fewer ones more than once."""
-        return max(len(self.shapes), len(self.photos) if self.photos is not None else 0)
+        """What an epoch visits: all shapes and all photos, the fewer ones more than once, of each class as many."""
+        kinds = [kind for each in self.classes for kind in (each.shapes, each.photos) if kind is not None]
+        return len(self.classes) * max(map(len, kinds))
 
     @property
     def fingerprint(self) -> str:
         """A hash of the ids of all items, which decide what a step sees."""
-        return items_fingerprint([self.shapes.ids, self.photos.ids if self.photos is not None else ()])
+        both = ((each.shapes.ids, () if each.photos is None else each.photos.ids) for each in self.classes)
+        return items_fingerprint([ids for pair in both for ids in pair])
 
 
 def items_fingerprint(ids: Sequence[Any]) -> str:
@@ -108,17 +119,23 @@ def items_fingerprint(ids: Sequence[Any]) -> str:
 
 
 def open_data(config: TrainConfig, data: Path, stage: StageName) -> TrainingData:
-    """Opens what a stage needs of the part of the dataset that `config.data.split` names.
+    """Opens what a stage needs of the part of the dataset that `config.data.split` names, of every class.
 
     Raises:
         ManifestMissingError: it was not prepared.
         EmptyDatasetError: nothing of it is usable.
     """
-    cache_mb, split = config.output.cache_mb // 2, None if config.data.split == "all" else config.data.split
+    first, *others = (_open_class(config, data, stage, name) for name in config.class_names)
+    return dataclasses.replace(first, others=tuple(others))
+
+
+def _open_class(config: TrainConfig, data: Path, stage: StageName, class_name: str) -> TrainingData:
+    cache_mb = config.output.cache_mb // (2 * len(config.class_names))
+    split = None if config.data.split == "all" else config.data.split
     return TrainingData(
         shapes=ShapeDataset(
             data,
-            config.class_name,
+            class_name,
             resolution=config.model.resolution,
             representation=config.model.representation,
             band=config.model.band,
@@ -127,9 +144,10 @@ def open_data(config: TrainConfig, data: Path, stage: StageName) -> TrainingData
         ),
         photos=None
         if stage == "shape"
-        else ImageDataset(data, config.class_name, size=config.model.image_size, split=split, cache_mb=cache_mb),
-        viewpoints=viewpoint_sampler(data, config.class_name, source=config.data.viewpoints),
-        mirror_symmetry=load_class(config.class_name).mirror_symmetry,
+        else ImageDataset(data, class_name, size=config.model.image_size, split=split, cache_mb=cache_mb),
+        viewpoints=viewpoint_sampler(data, class_name, source=config.data.viewpoints),
+        mirror_symmetry=load_class(class_name).mirror_symmetry,
+        class_name=class_name,
     )
 
 
@@ -144,17 +162,33 @@ def build_stage(config: TrainConfig, name: StageName, model: VonModel, data: Tra
         steps: the stage's length.
     """
     fused = config.compute.fused_optimiser
-    shapes = ShapeSource(data.shapes, name, config.seed, config.shape.mirror and data.mirror_symmetry)
+    shapes = _shape_source(config, name, data)
     if name == "shape":
         critic_from = round(config.shape.critic_from * steps)
         return ShapeStage(model, config.shape, shapes, critic_from, fused_optimiser=fused)
     config.check_objective()
-    assert data.photos is not None
-    photos = PhotoSource(data.photos, data.viewpoints, config.data, data.mirror_symmetry, name, config.seed)
+    photos = _photo_source(config, name, data)
     if name == "texture":
         generated_from = steps - round(config.texture.generated_share * steps)
         return TextureStage(model, config.texture, shapes, photos, generated_from, fused_optimiser=fused)
     return JointStage(model, config.joint, config.shape, config.texture, shapes, photos, fused_optimiser=fused)
+
+
+def _shape_source(config: TrainConfig, name: str, data: TrainingData) -> Shapes:
+    """The shapes of the class, or of all classes in turn."""
+    if data.others:
+        parts = ((f"{name} {each.class_name}", dataclasses.replace(each, others=())) for each in data.classes)
+        return ClassBalancedSource(tuple(_shape_source(config, stage, each) for stage, each in parts))
+    return ShapeSource(data.shapes, name, config.seed, config.shape.mirror and data.mirror_symmetry)
+
+
+def _photo_source(config: TrainConfig, name: str, data: TrainingData) -> Photos:
+    """The photos of the class, or of all classes in turn."""
+    if data.others:
+        parts = ((f"{name} {each.class_name}", dataclasses.replace(each, others=())) for each in data.classes)
+        return ClassBalancedSource(tuple(_photo_source(config, stage, each) for stage, each in parts))
+    assert data.photos is not None
+    return PhotoSource(data.photos, data.viewpoints, config.data, data.mirror_symmetry, name, config.seed)
 
 
 def training_tensors(stage: Stage) -> dict[str, Tensor]:
@@ -221,10 +255,10 @@ def check(config: TrainConfig, data: Path, stages: Sequence[StageName], *, proce
             Part(0, processes * config.compute.accumulate).rows(config.stage(name).batch_size)
         except ValueError as error:
             raise ConfigError(f"{name}.batch_size: {error}") from error
-        opened = open_data(config, data, name)
-        opened.shapes[0]
-        if opened.photos is not None:
-            opened.photos[0]
+        for opened in open_data(config, data, name).classes:
+            opened.shapes[0]
+            if opened.photos is not None:
+                opened.photos[0]
 
 
 def describe(config: TrainConfig, data: Path, run: RunFolder, stages: Sequence[StageName]) -> dict[str, Any]:
@@ -246,9 +280,11 @@ def describe(config: TrainConfig, data: Path, run: RunFolder, stages: Sequence[S
             "decaying": decaying,
             "done": reached.step if reached is not None else 0,
             "batch_size": config.stage(name).batch_size,
-            "shapes": len(opened.shapes),
-            "photos": len(opened.photos) if opened.photos is not None else None,
-            "photos_with_viewpoint": opened.photos.annotated if opened.photos is not None else None,
+            "shapes": sum(len(each.shapes) for each in opened.classes),
+            "photos": _total(len(each.photos) if each.photos is not None else None for each in opened.classes),
+            "photos_with_viewpoint": _total(
+                each.photos.annotated if each.photos is not None else None for each in opened.classes
+            ),
         }
     return {
         "run": str(run.path),
@@ -259,3 +295,9 @@ def describe(config: TrainConfig, data: Path, run: RunFolder, stages: Sequence[S
         },
         "stages": plan,
     }
+
+
+def _total(counts: Iterator[int | None]) -> int | None:
+    """The sum; None where nothing was counted."""
+    known = [each for each in counts if each is not None]
+    return sum(known) if known else None

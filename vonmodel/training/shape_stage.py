@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vonmodel.config import ShapeStageConfig, StageName
-from vonmodel.data.loader import Batch, ShapeSource
+from vonmodel.data.loader import Batch, Shapes
 from vonmodel.distributed import WHOLE, Part
-from vonmodel.model import VonModel
+from vonmodel.model import VonModel, with_classes
 from vonmodel.networks import sample_code
 from vonmodel.precision import at_least_single
 from vonmodel.training.losses import (
@@ -35,7 +37,7 @@ class ShapeStage(Stage):
         self,
         model: VonModel,
         config: ShapeStageConfig,
-        shapes: ShapeSource,
+        shapes: Shapes,
         critic_from: int = 0,
         *,
         fused_optimiser: bool = False,
@@ -75,28 +77,43 @@ class ShapeStage(Stage):
     def _critic(self, step: Step, repeat: int) -> Losses:
         assert step.batch.volumes is not None
         size = len(step.part.rows(self.config.batch_size))
-        real = step.batch.volumes[repeat * size : (repeat + 1) * size]
+        rows = slice(repeat * size, (repeat + 1) * size)
+        real, classes = step.batch.volumes[rows], _rows(step.batch.classes, rows)
         with torch.no_grad():
-            fake = generate(self._model, step, real)
+            fake = generate(self._model, step, real, classes)
         update = step.number * self.config.critic_steps + repeat
-        return shape_critic_losses(self._model, real, fake, step, self.config, update)
+        return shape_critic_losses(self._model, real, fake, step, self.config, update, classes)
 
     def _generator(self, step: Step, repeat: int) -> Losses:
         assert step.batch.volumes is not None
-        real = step.batch.volumes[: len(step.part.rows(self.config.batch_size))]
+        rows = slice(0, len(step.part.rows(self.config.batch_size)))
+        real, classes = step.batch.volumes[rows], _rows(step.batch.classes, rows)
         if self._model.shape_encoder is None:
-            fake = generate(self._model, step, real)
-            return {"shape_adversarial": shape_generator_loss(self._model, real, fake, self.config)}
-        return encoded_shape_losses(self._model, real, step, self.config, judged=step.number >= self._critic_from)
+            fake = generate(self._model, step, real, classes)
+            return {"shape_adversarial": shape_generator_loss(self._model, real, fake, self.config, classes)}
+        judged = step.number >= self._critic_from
+        return encoded_shape_losses(self._model, real, step, self.config, judged=judged, classes=classes)
 
 
-def generate(model: VonModel, step: Step, like: Float[Tensor, "n ..."]) -> Float[Tensor, "n 1 r r r"]:
-    """As many volumes as these items are, from codes of this step."""
-    return model.generate_shapes(step.normal(model.config.shape_code_size, like))
+def _rows(classes: Tensor | None, rows: slice) -> Tensor | None:
+    return None if classes is None else classes[rows]
+
+
+def generate(
+    model: VonModel, step: Step, like: Float[Tensor, "n ..."], classes: Float[Tensor, "n c"] | None = None
+) -> Float[Tensor, "n 1 r r r"]:
+    """As many volumes as these items are, of their classes, from codes of this step."""
+    return model.generate_shapes(with_classes(step.normal(model.config.shape_code_size, like), classes))
 
 
 def encoded_shape_losses(
-    model: VonModel, real: Float[Tensor, "n 1 r r r"], step: Step, config: ShapeStageConfig, *, judged: bool
+    model: VonModel,
+    real: Float[Tensor, "n 1 r r r"],
+    step: Step,
+    config: ShapeStageConfig,
+    *,
+    judged: bool,
+    classes: Float[Tensor, "n c"] | None = None,
 ) -> dict[str, Tensor]:
     """What shape generator and encoder minimise together, weighted.
 
@@ -109,13 +126,14 @@ def encoded_shape_losses(
         step: the source of random numbers.
         config: weights.
         judged: by the critic as well, on as many shapes of drawn codes.
+        classes: weights of the classes of the shapes; None for a model of one class.
     """
     assert model.shape_encoder is not None
     mean, log_variance = (at_least_single(each) for each in model.shape_encoder(real))
-    codes = sample_code(mean, log_variance, step.normal(model.config.shape_code_size, real))
+    codes = with_classes(sample_code(mean, log_variance, step.normal(model.config.shape_code_size, real)), classes)
     if judged:
         # In one batch, so that the batch norms see both kinds of codes at once.
-        codes = torch.cat([codes, step.normal(model.config.shape_code_size, real)])
+        codes = torch.cat([codes, with_classes(step.normal(model.config.shape_code_size, real), classes)])
     volumes = model.generate_shapes(codes)
     again = at_least_single(volumes[: len(real)])
     losses = {
@@ -123,7 +141,7 @@ def encoded_shape_losses(
         "shape_kl": config.kl * code_divergence(mean, log_variance).mean(),
     }
     if judged:
-        losses["shape_adversarial"] = shape_generator_loss(model, real, volumes[len(real) :], config)
+        losses["shape_adversarial"] = shape_generator_loss(model, real, volumes[len(real) :], config, classes)
     return losses
 
 
@@ -132,13 +150,14 @@ def shape_generator_loss(
     real: Float[Tensor, "n 1 r r r"],
     fake: Float[Tensor, "n 1 r r r"],
     config: ShapeStageConfig,
+    classes: Float[Tensor, "n c"] | None = None,
 ) -> Float[Tensor, ""]:
-    """What the shape generator minimises against the critic."""
+    """What the shape generator minimises against the critic, which is told the classes."""
     if config.objective == "wgan-gp":
-        return wasserstein_generator_loss(model.shape_critic(fake))
+        return wasserstein_generator_loss(model.shape_critic(fake, classes))
     with torch.no_grad():
-        real_scores = model.shape_critic(real)
-    return relativistic_generator_loss(real_scores, model.shape_critic(fake))
+        real_scores = model.shape_critic(real, classes)
+    return relativistic_generator_loss(real_scores, model.shape_critic(fake, classes))
 
 
 def shape_critic_losses(
@@ -148,6 +167,7 @@ def shape_critic_losses(
     step: Step,
     config: ShapeStageConfig,
     update: int,
+    classes: Float[Tensor, "n c"] | None = None,
 ) -> dict[str, Tensor]:
     """What the shape critic minimises, weighted; every term is a mean over the batch.
 
@@ -158,8 +178,9 @@ def shape_critic_losses(
         step: the source of random numbers.
         config: objective and weights.
         update: number of this update of the critic, from 0.
+        classes: weights of the classes of both, row by row; None for a model of one class.
     """
-    critic = model.shape_critic
+    critic = partial(model.shape_critic, classes=classes)
     if config.objective == "wgan-gp":
         penalty = gradient_penalty(critic, real, fake, step.uniform(real))
         return {

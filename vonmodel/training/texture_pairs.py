@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vonmodel.config import TextureStageConfig
-from vonmodel.model import VonModel, on_background
+from vonmodel.model import VonModel, on_background, with_classes
 from vonmodel.projection import FramedSketch, SurfaceSketch
 from vonmodel.training.losses import (
     critic_slope,
@@ -118,11 +118,11 @@ def paired_texture_losses(
     """
     photo, mask = _photos(step)
     code = step.normal(model.config.texture_code_size, photo)
-    image = model.paint(sketch, code)
+    image = model.paint(sketch, with_classes(code, step.batch.classes))
     step.made.update(image=image.detach(), silhouette=sketch.silhouette.detach())
     with torch.no_grad():
-        real_scores = _scores(model)(_shown(model, photo, mask, step, weights))
-    fake_scores = _scores(model)(_shown(model, image, sketch.silhouette, step, weights))
+        real_scores = _scores(model, step)(_shown(model, photo, mask, step, weights))
+    fake_scores = _scores(model, step)(_shown(model, image, sketch.silhouette, step, weights))
     code_again = model.texture_encoder(image)[0]
     return {
         "image_adversarial": relativistic_generator_loss(real_scores, fake_scores),
@@ -136,7 +136,7 @@ def paired_critic_losses(model: VonModel, step: Step, weights: TextureStageConfi
     photo, mask = _photos(step)
     real = _shown(model, photo, mask, step, weights)
     fake = _shown(model, step.made["image"], step.made["silhouette"], step, weights)
-    scores = _scores(model)
+    scores = _scores(model, step)
     if step.number % weights.slope_every:
         # Real and generated together: nothing in the critic makes a score depend on other samples.
         real_scores, fake_scores = scores(torch.cat([real, fake])).chunk(2)
@@ -175,11 +175,17 @@ def _shown(
     return shift_images(with_mask(varied, mask) if model.image_critic.in_channels == 4 else varied, variation)
 
 
-def _scores(model: VonModel) -> Callable[[Tensor], Tensor]:
-    """The image critic as one that gives a tensor: a score a sample, or its patches' in a row."""
+def _scores(model: VonModel, step: Step) -> Callable[[Tensor], Tensor]:
+    """The image critic as one that gives a tensor: a score a sample, or its patches' in a row.
+
+    It is told the step's classes, and takes the step's rows, or these several times over.
+    """
 
     def scores(images: Tensor) -> Tensor:
-        given = model.image_critic(images)
+        classes = step.batch.classes
+        if classes is not None:
+            classes = classes.repeat(len(images) // len(classes), 1)
+        given = model.image_critic(images, classes)
         return given if isinstance(given, Tensor) else torch.cat([each.flatten(1) for each in given], dim=1)
 
     return scores

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vonmodel.config import StageName, TextureStageConfig
-from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined
+from vonmodel.data.loader import Batch, Photos, Shapes, joined
 from vonmodel.distributed import WHOLE, Part
-from vonmodel.model import VonModel, on_background
+from vonmodel.model import VonModel, on_background, with_classes
 from vonmodel.networks import sample_code
 from vonmodel.projection import FramedSketch, SurfaceSketch
 from vonmodel.training.losses import (
@@ -39,8 +39,8 @@ class TextureStage(Stage):
         self,
         model: VonModel,
         config: TextureStageConfig,
-        shapes: ShapeSource,
-        photos: PhotoSource,
+        shapes: Shapes,
+        photos: Photos,
         generated_from: int,
         *,
         fused_optimiser: bool = False,
@@ -84,7 +84,7 @@ class TextureStage(Stage):
         with torch.no_grad():
             volumes = batch.volumes
             if volumes is None:
-                volumes = generate(self._model, step, batch.images)
+                volumes = generate(self._model, step, batch.images, batch.classes)
             sketch = self._model.sketch(volumes, batch.rotations, everywhere=True)
         return texture_losses(self._model, sketch, step, self.config)
 
@@ -118,15 +118,16 @@ def published_texture_losses(
     assert image is not None
     assert mask is not None
     depth, silhouette = sketch.normalized_depth, sketch.silhouette
+    classes = step.batch.classes
     code = step.normal(model.config.texture_code_size, image)
     noise = step.normal(model.config.texture_code_size, image)
 
-    fake_image = model.paint(sketch, code)
+    fake_image = model.paint(sketch, with_classes(code, classes))
     fake_depth = on_background(model.sketch_encoder(image), mask, FAR)
     depth_again = on_background(model.sketch_encoder(fake_image), silhouette, FAR)
     mean, log_variance = model.texture_encoder(image)
     image_code = sample_code(mean, log_variance, noise)
-    image_again = on_background(model.texture_generator(fake_depth, image_code), mask, WHITE)
+    image_again = on_background(model.texture_generator(fake_depth, with_classes(image_code, classes)), mask, WHITE)
     fake_mean, fake_log_variance = model.texture_encoder(fake_image)
     fake_noise = step.normal(model.config.texture_code_size, image)
     code_again = sample_code(fake_mean, fake_log_variance, fake_noise)
@@ -137,8 +138,8 @@ def published_texture_losses(
     divergence = weights.batch_size * code_divergence(mean, log_variance).mean()
     assert model.sketch_critic is not None
     return {
-        "image_adversarial": least_squares_generator_loss(model.image_critic(fake_image)),
-        "sketch_adversarial": least_squares_generator_loss(model.sketch_critic(fake_depth)),
+        "image_adversarial": least_squares_generator_loss(model.image_critic(fake_image, classes)),
+        "sketch_adversarial": least_squares_generator_loss(model.sketch_critic(fake_depth, classes)),
         "sketch_cycle": weights.sketch_cycle * cycle_loss(depth_again, depth),
         "image_cycle": weights.image_cycle * cycle_loss(image_again, image),
         "texture_cycle": weights.texture_cycle * cycle_loss(code_again, code),
@@ -161,13 +162,21 @@ def texture_critic_losses(
     assert model.sketch_critic is not None
     real_image, real_depth = step.batch.images, step.made["real_depth"]
     assert real_image is not None
-    fake_image = pools["images"].exchange(step.made["image"], step.generator, step.part)
-    fake_depth = pools["sketches"].exchange(step.made["depth"], step.generator, step.part)
     return {
-        "image_critic": _patch_loss(model.image_critic, real_image, fake_image),
-        "sketch_critic": _patch_loss(model.sketch_critic, real_depth, fake_depth),
+        "image_critic": _patch_loss(model.image_critic, real_image, step.made["image"], pools["images"], step),
+        "sketch_critic": _patch_loss(model.sketch_critic, real_depth, step.made["depth"], pools["sketches"], step),
     }
 
 
-def _patch_loss(critic: nn.Module, real: Float[Tensor, "n c h w"], fake: Float[Tensor, "n c h w"]) -> Tensor:
-    return least_squares_critic_loss(critic(real), critic(fake))
+def _patch_loss(
+    critic: nn.Module, real: Float[Tensor, "n c h w"], made: Float[Tensor, "n c h w"], pool: ImagePool, step: Step
+) -> Tensor:
+    """Of photos against past fakes, each judged as of the class that it was made for."""
+    classes = step.batch.classes
+    if classes is None:
+        return least_squares_critic_loss(critic(real), critic(pool.exchange(made, step.generator, step.part)))
+    # A fake's class lies beside it in the pool, as channels that are constant.
+    planes = classes.to(made)[:, :, None, None].expand(-1, -1, *made.shape[2:])
+    shown = pool.exchange(torch.cat([made, planes], dim=1), step.generator, step.part)
+    fake, theirs = shown[:, : made.shape[1]], shown[:, made.shape[1] :, 0, 0]
+    return least_squares_critic_loss(critic(real, classes), critic(fake, theirs))
