@@ -1,4 +1,4 @@
-"""`von demo`: writes the built-in chairs and cars, their photos and a von.toml into a folder."""
+"""`von demo`: writes the built-in chairs, cars, tables and lamps, their photos and a von.toml into a folder."""
 
 from __future__ import annotations
 
@@ -47,6 +47,22 @@ NEXT_COMMANDS = (
     help="Write this many cars.",
 )
 @option(
+    "--table-count",
+    "tables",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Write this many tables.",
+)
+@option(
+    "--lamp-count",
+    "lamps",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Write this many lamps.",
+)
+@option(
     "--photo-count",
     "photos_per_object",
     type=click.IntRange(min=0),
@@ -62,12 +78,14 @@ def demo(
     folder: Path | None,
     chairs: int,
     cars: int,
+    tables: int,
+    lamps: int,
     photos_per_object: int,
     seed: int,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Writes procedural chairs and cars with photos into FOLDER, to try every command on.
+    """Writes procedural chairs, cars, tables and lamps with photos into FOLDER, to try every command on.
 
     FOLDER (`demo` if not named) must be new or empty. One that already holds the same demo is left as it is.
     """
@@ -77,7 +95,7 @@ def demo(
         raise click.UsageError("FOLDER and --output both name the folder: give one of them")
     place = folder or output or Path("demo")
     with user_errors(), disk_errors(place):
-        summary = _write(place, DemoSettings(chairs, cars, photos_per_object, seed))
+        summary = _write(place, DemoSettings(chairs, cars, tables, lamps, photos_per_object, seed))
     if as_json:
         print_json(asdict(summary) | {"next": NEXT_COMMANDS})
     else:
@@ -88,7 +106,7 @@ def _write(folder: Path, settings: DemoSettings) -> DemoSummary:
     """Writes the demo with a bar on standard error."""
     from vondata.demo.write import write_demo
 
-    total = settings.chairs + settings.cars
+    total = sum(settings.counts.values())
     hidden = is_quiet() or not sys.stderr.isatty()
     with click.progressbar(range(total), label="Drawing", file=sys.stderr, hidden=hidden) as bar:
         return write_demo(folder, settings, lambda: bar.update(1))

@@ -69,5 +69,26 @@ def test_training_goes_on_from_what_was_imported(release: Path) -> None:
 
 
 def test_what_is_not_there_is_said(tmp_path: Path, release: Path) -> None:
-    (tmp_path / "empty").mkdir()
     weights = str(release / "final_models")
+    (tmp_path / "empty").mkdir()
+    nothing = von("import-published", str(tmp_path / "empty"))
+    assert nothing.exit_code == 1
+    assert "holds nothing of the release" in nothing.stderr
+    other = von("import-published", str(release), "--class", "chair")
+    assert other.exit_code == 1
+    assert "holds nothing of class chair" in other.stderr
+    assert von("import-published", weights, "--class", "car", "--representation", "distance").exit_code == 1
+    releases.write_release(release / "final_models", "df", "chair")
+    both = von("import-published", weights)
+    assert both.exit_code == 2
+    assert "weights of car, chair" in both.stderr
+
+
+def test_weights_that_make_nothing_are_refused(release: Path) -> None:
+    path = release / "final_models" / "models_3D" / "car_voxel_G_3D.pth"
+    weights = read_state_dict(path)
+    weights["toRGB_16.0.weight"].fill_(float("nan"))
+    torch.save(weights, path)
+    refused = von("import-published", str(release / "final_models"), "--class", "car")
+    assert refused.exit_code == 1
+    assert "not finite" in refused.stderr

@@ -1,1 +1,1 @@
-"""The embedded default input: procedural chairs and cars with ray cast photos."""
+"""The embedded default input: procedural chairs, cars, tables and lamps with ray cast photos."""

@@ -1,9 +1,9 @@
-"""The objects of the demo: design, materials and mesh flaw of the n-th chair or car, and its normalised parts."""
+"""The objects of the demo: design, materials and mesh flaw of the n-th of a class, and its normalised parts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, assert_never
+from typing import Literal, assert_never, get_args
 import numpy as np
 from vondata.render.mesh import quantile_choice
 from vondata.render.mesh import PartMesh, concatenated, face_normals
@@ -16,6 +16,7 @@ from vondata.demo.car_design import draw_car
 from vondata.demo.cars import build_car, car_materials
 from vondata.demo.chair_design import draw_chair
 from vondata.demo.chairs import build_chair, chair_materials
+from vondata.demo.furniture import build_lamp, build_table, draw_lamp, draw_table, lamp_materials, table_materials
 from vondata.render.mesh import Floats, PartMesh, concatenated, corner_normals
 from vondata.render.mesh import Material
 
@@ -74,7 +75,8 @@ def _is_board(part: PartMesh) -> bool:
 def _front_only(part: PartMesh) -> PartMesh:
     return part.keeping(face_normals(part)[:, 1] > 0.3)
 
-DemoClass = Literal["chair", "car"]
+DemoClass = Literal["chair", "car", "table", "lamp"]
+DEMO_CLASSES: tuple[DemoClass, ...] = get_args(DemoClass)
 # Multiples of these irrational numbers, modulo 1, spread evenly over any number of objects.
 FAMILY_STEP = 0.6180339887498949
 FLAW_STEP = 0.7548776662466927
@@ -87,7 +89,7 @@ class DemoObject:
     Attributes:
         class_name: the object class.
         id: 32 hexadecimal digits, as ShapeNet's models have.
-        family: the kind of chair or car.
+        family: the kind of chair, car, table or lamp.
         flaw: what is wrong with its mesh.
         parts: meshes, their texture coordinates still in metres.
         materials: what the parts' material names mean.
@@ -114,7 +116,7 @@ class DemoObject:
 
 def make_object(class_name: DemoClass, index: int, seed: int) -> DemoObject:
     """Makes the index-th object of a class; it depends on nothing else than these three."""
-    rng = np.random.default_rng([seed, 0 if class_name == "chair" else 1, index])
+    rng = np.random.default_rng([seed, DEMO_CLASSES.index(class_name), index])
     start = np.random.default_rng(seed).random(2)
     quantile = (start[0] + index * FAMILY_STEP) % 1.0
     flaw = flaw_of((start[1] + index * FLAW_STEP) % 1.0)
@@ -126,6 +128,12 @@ def make_object(class_name: DemoClass, index: int, seed: int) -> DemoObject:
         case "car":
             car = draw_car(rng, quantile)
             family, parts, materials = car.body, build_car(car), car_materials(car)
+        case "table":
+            table = draw_table(rng, quantile)
+            family, parts, materials = table.family, build_table(table), table_materials(table, rng)
+        case "lamp":
+            lamp = draw_lamp(rng, quantile)
+            family, parts, materials = lamp.family, build_lamp(lamp), lamp_materials(lamp, rng)
         case _:
             assert_never(class_name)
     made = tuple(normalized(with_flaw(parts, flaw, rng)))

@@ -189,8 +189,17 @@ def rounded_path(points: Sequence[Point], radius: float, steps: int = 4) -> Floa
     return np.concatenate([*pieces, corners[-1:]])
 
 
-def lathe(profile: Sequence[tuple[float, float]], centre: Point = (0.0, 0.0, 0.0), sides: int = 20) -> PartMesh:
-    """A solid of revolution about the z axis; the profile lists (radius, height) from end to end."""
+def lathe(
+    profile: Sequence[tuple[float, float]],
+    centre: Point = (0.0, 0.0, 0.0),
+    sides: int = 20,
+    *,
+    endless: bool = False,
+) -> PartMesh:
+    """A solid of revolution about the z axis; the profile lists (radius, height) from end to end.
+
+    An endless one joins its last point to its first: a ring with a hole.
+    """
     outline = circle(sides)
     rings = np.stack([np.column_stack([radius * outline, np.full(sides, height)]) for radius, height in profile])
-    return loft(rings + np.asarray(centre))
+    return loft(rings + np.asarray(centre), endless=endless)

@@ -107,6 +107,8 @@ def _obj_text(item: DemoObject) -> str:
 def _lines(pattern: str, rows: npt.NDArray[np.generic]) -> str:
     return (pattern * len(rows)) % tuple(rows.reshape(-1).tolist())
 
+# What photos of a class are drawn with, beside the seed; `make_object` has 0 to 3 for the objects.
+PHOTO_STREAMS: dict[DemoClass, int] = {"chair": 2, "car": 3, "table": 4, "lamp": 5}
 MARKER = "von-demo.json"
 FORMAT = 1
 SHAPENET, PIX3D, PHOTOS = "ShapeNetCore.v2", "pix3d", "photos"
@@ -142,14 +144,25 @@ class DemoSettings:
     Attributes:
         chairs: number of chairs.
         cars: number of cars.
+        tables: number of tables.
+        lamps: number of lamps.
         photos_per_object: half of them in Pix3D's layout, half on white.
         seed: of every random choice.
     """
 
     chairs: int = 80
     cars: int = 40
+    tables: int = 0
+    lamps: int = 0
     photos_per_object: int = 4
     seed: int = 0
+
+    @property
+    def counts(self) -> dict[DemoClass, int]:
+        """Objects of every class: chairs and cars always, the others where some are wanted."""
+        counts: dict[DemoClass, int] = {"chair": self.chairs, "car": self.cars}
+        more: dict[DemoClass, int] = {"table": self.tables, "lamp": self.lamps}
+        return counts | {name: count for name, count in more.items() if count}
 
 
 @dataclass(frozen=True)
@@ -247,7 +260,7 @@ def _move(work: Path, target: Path) -> None:
 
 
 def _write_all(work: Path, folder: Path, settings: DemoSettings, on_object: Callable[[], None] | None) -> DemoSummary:
-    wanted: dict[DemoClass, int] = {"chair": settings.chairs, "car": settings.cars}
+    wanted = settings.counts
     entries: list[Any] = []
     white: dict[str, int] = {}
     for name, count in wanted.items():
@@ -275,7 +288,7 @@ def _write_object(work: Path, name: DemoClass, index: int, settings: DemoSetting
     entries = []
     on_white = 0
     for number in range(settings.photos_per_object):
-        rng = np.random.default_rng([settings.seed, 2 if name == "chair" else 3, index, number])
+        rng = np.random.default_rng([settings.seed, PHOTO_STREAMS[name], index, number])
         stem = f"{item.id[:8]}_{number:02d}"
         # Alternating from object to object, so that odd numbers of photos split evenly, too.
         if (number + index) % 2 == 0:

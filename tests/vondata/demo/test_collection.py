@@ -7,7 +7,7 @@ from vondata.demo.collection import make_object
 from vondata.demo.primitives import box
 
 
-@pytest.mark.parametrize("name", ["chair", "car"])
+@pytest.mark.parametrize("name", ["chair", "car", "table", "lamp"])
 def test_objects_are_centred_with_a_diagonal_of_one(name):
     for index in range(8):
         item = make_object(name, index, seed=3)
