@@ -14,7 +14,7 @@ from PIL import Image
 from vondata.dataset.manifest import Split
 from vonmodel.baselines.models import BaselineName
 from vonmodel.baselines.training import load_baseline
-from vonmodel.checkpoint import load_model
+from vonmodel.checkpoint import chosen_class, load_model
 from vonmodel.data.datasets import EmptyDatasetError
 from vonmodel.evaluation.consistency import consistency_scores
 from vonmodel.evaluation.features import FeatureNetwork, file_features, inception_features, random_features
@@ -61,9 +61,11 @@ class Scoring:
         return asdict(self)
 
 
-def score_run(run: RunFolder, data: Path, baseline: BaselineName | None, scoring: Scoring) -> dict[str, Any]:
-    """All scores of an arm, and its sheet, `sheet.png` in its run."""
-    generator = _generator(run, data, baseline)
+def score_run(
+    run: RunFolder, data: Path, baseline: BaselineName | None, scoring: Scoring, class_name: str | None = None
+) -> dict[str, Any]:
+    """All scores of an arm, of several classes on this one, and its sheet, `sheet.png` in its run."""
+    generator = _generator(run, data, baseline, class_name)
     split = None if scoring.split == "all" else scoring.split
     settings = ScoreSettings(split=split, shape_samples=scoring.shapes, points=scoring.points, batch_size=BATCH)
     scores: dict[str, Any] = {"images": {}, "shapes": {}, "consistency": None, "sheet": None}
@@ -83,10 +85,12 @@ def score_run(run: RunFolder, data: Path, baseline: BaselineName | None, scoring
     return scores | {"sheet": str(path)}
 
 
-def _generator(run: RunFolder, data: Path, baseline: BaselineName | None) -> Generator:
+def _generator(run: RunFolder, data: Path, baseline: BaselineName | None, class_name: str | None = None) -> Generator:
     if baseline is None:
+        config = chosen_class(run.config(), class_name)
         model, _ = load_model(run.path)
-        return VonGenerator(model, run.config(), data)
+        model.choose_class(config.class_name)
+        return VonGenerator(model, config, data)
     return BaselineGenerator(baseline, load_baseline(run, baseline)[0], run.config(), data)
 
 

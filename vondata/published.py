@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from scipy.ndimage import label
 
 from vondata.classes import ObjectClass
 from vondata.dataset.shape_file import PreparedShape, save_shape
-from vondata.io.listing import CollectionMissingError, why_not_usable
+from vondata.io.listing import CollectionMissingError, open_tree
 from vondata.shapes.sources import distance_hash
 from vondata.types import Item, Rejected, file_safe, printable
 
@@ -185,7 +186,8 @@ def _listed(archive: Path, list_file: str, folder: str, pattern: str) -> list[Pa
 
 
 def _item(archive: Path, path: Path, class_name: str, name: str, fields: dict[str, Any] | None = None) -> Item:
-    verdict = why_not_usable(path, archive)
+    relative = PurePosixPath(os.path.relpath(path, archive))
+    verdict = open_tree(archive).why_not_usable(relative)
     return Item(
         id=file_safe(printable(name)),
         class_name=class_name,

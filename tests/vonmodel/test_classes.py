@@ -12,8 +12,10 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from voncli.main import main
 
+from tests.vonmodel.training.together import run_together
 from vondata.dataset.manifest import manifest_path, output_folder
 from vonmodel.checkpoint import (
     CheckpointInfo,
@@ -24,6 +26,7 @@ from vonmodel.checkpoint import (
     save_checkpoint,
 )
 from vonmodel.config import (
+    STAGES,
     ConfigError,
     JointStageConfig,
     ModelConfig,
@@ -33,7 +36,9 @@ from vonmodel.config import (
     apply_setting,
     load_config,
     save_config,
+    update,
 )
+from vonmodel.distributed import is_writer, wait_for_all
 from vonmodel.inference.sampling import generate_volumes
 from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.model import VonModel, blend_classes, build_model, with_classes
@@ -221,6 +226,27 @@ def test_a_training_of_three_classes_resumes_bit_for_bit(
     assert not torch.equal(
         whole["shape_critic.class_scores.head.weight"], start["shape_critic.class_scores.head.weight"]
     )
+
+
+def train_in_double(data: Path, run: Path) -> None:
+    """The training of three classes in float64, by as many processes as there are."""
+    config = update(configured(), {"compute": {"precision": "float64"}}, "test")
+    config = update(config, {stage: {"batch_size": 4} for stage in STAGES}, "test")
+    folder = RunFolder(run)
+    if is_writer():
+        folder.start(config)
+    wait_for_all()
+    train(TrainingJob(folder, config, data, torch.device("cpu")))
+
+
+def test_two_processes_train_what_one_does(three_classes: Path, tmp_path: Path) -> None:
+    train_in_double(three_classes, tmp_path / "one")
+    assert run_together(2, train_in_double, three_classes, tmp_path / "two") == [0, 0]
+    one, two = (
+        load_file(tmp_path / each / "checkpoints/joint-00000002/networks.safetensors") for each in ("one", "two")
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-6, rtol=0, msg=name)
 
 
 @pytest.fixture(scope="session")
