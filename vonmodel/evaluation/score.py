@@ -179,17 +179,22 @@ def _results(
 
 def _recorded(result: dict[str, Any], scored: ScoredCheckpoint) -> dict[str, Any]:
     """A result with where it comes from."""
-    info = scored.checkpoint
-    return result | {
-        "class": scored.generator.config.class_name,
-        "model": scored.model,
-        "checkpoint": {
-            "name": info.name,
-            "stage": info.stage,
-            "step": info.step,
-            "steps": info.steps,
-            "sha256": info.sha256,
-        },
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {"von": __version__} | {name: version(name) for name in ("torch", "numpy", "scipy")},
-    }
+    info, config = scored.checkpoint, scored.generator.config
+    several = {"classes": list(config.model.classes)} if config.model.classes else {}
+    return (
+        result
+        | several
+        | {
+            "class": config.class_name,
+            "model": scored.model,
+            "checkpoint": {
+                "name": info.name,
+                "stage": info.stage,
+                "step": info.step,
+                "steps": info.steps,
+                "sha256": info.sha256,
+            },
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "versions": {"von": __version__} | {name: version(name) for name in ("torch", "numpy", "scipy")},
+        }
+    )

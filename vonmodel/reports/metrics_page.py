@@ -83,7 +83,7 @@ _ABOUT_IMAGES = ("features", "resize", "comparable", "generated", "real", "split
 _REPORTED_BASELINES: tuple[BaselineName, ...] = ("dcgan", "lsgan", "wgan-gp")
 
 
-_SETTING = ("features", "resize", "split", "real", "generated", "points", "dataset_sha256", "seed")
+_SETTING = ("class", "features", "resize", "split", "real", "generated", "points", "dataset_sha256", "seed")
 """Lines that agree in these were measured alike, and make one curve."""
 
 
@@ -218,7 +218,9 @@ def _setting(line: Line) -> tuple[Any, ...]:
 
 def _label(line: Line) -> str:
     """How a line was measured, in words."""
-    parts = [f"{line['generated']} generated"] if "generated" in line else []
+    parts = [str(line["class"])] if line.get("classes") else []
+    if "generated" in line:
+        parts.append(f"{line['generated']} generated")
     if "real" in line:
         parts.append(f"{line['real']} of split {line['split']}")
     if "features" in line:
