@@ -13,7 +13,7 @@ from tests.vondata import test_published_archive as archives
 from tests.vonmodel import test_published_run as releases
 from vondata.dataset.manifest import read_manifest
 from vonmodel.checkpoint import load_model
-from vonmodel.published import PLACES
+from vonmodel.published import PLACES, read_state_dict
 
 
 def von(*arguments: str) -> Result:
