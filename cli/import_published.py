@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHOWN = 8
 
 
-@click.command(cls=Command, short_help="Import weights and data of the 2018 release.")
+@click.command(cls=Command)
 @click.argument("root", type=LOCAL_PATH)
 @option("--class", "class_name", metavar="NAME", help="Import this class. [default: the only one there is]")
 @option(
