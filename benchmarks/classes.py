@@ -26,6 +26,7 @@ from benchmarks.quality import SMALL, Arm, Contest, train_arm
 from benchmarks.quality_scores import Scoring, score_run
 from vondata.dataset.manifest import manifest_path, output_folder
 from vondata.io.files import atomic_path
+from vondata.types import Kind
 from vonmodel.checkpoint import load_model
 from vonmodel.config import STAGES
 from vonmodel.presets import PresetName
@@ -112,10 +113,11 @@ def run_smoke() -> None:
         data = Path(folder) / "data"
         write_prepared(data, shapes=12, photos=16, resolution=32, image_size=32)
         (data / "table").mkdir()
-        for kind in ("shapes", "images"):
+        kinds: tuple[Kind, ...] = ("shapes", "images")
+        for kind in kinds:
             output_folder(data, "table", kind).symlink_to(output_folder(data, "chair", kind))
-            rows = pd.read_parquet(manifest_path(data, "chair", kind)).assign(**{"class": "table"})
-            rows.to_parquet(manifest_path(data, "table", kind))
+            chairs = pd.read_parquet(manifest_path(data, "chair", kind))
+            chairs.assign(**{"class": "table"}).to_parquet(manifest_path(data, "table", kind))
         changes = (*SMALL, "data.viewpoints=class", *(f"{stage}.batch_size=4" for stage in STAGES))
         contest = Contest(data, Path(folder) / "classes", 1.0, changes, torch.device("cpu"))
         scoring = Scoring(("random",), "train", 224, shapes=4, points=64)

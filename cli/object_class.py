@@ -13,7 +13,7 @@ from voncli.output import note, print_json, progress_bar, user_errors
 from voncli.settings import LOCAL_PATH, folder_option
 
 if TYPE_CHECKING:
-    from vondata.classes import ObjectClass
+    from vondata.classes import ObjectClass, ViewpointBand
 
 # Shapes that are measured: some of them, evenly spread over the manifest, say as much as all.
 MEASURED_SHAPES = 200
@@ -215,7 +215,8 @@ def _measured(data: Path, name: str, on_progress: Any) -> _Measured:
     from vondata.dataset.shape_file import load_occupancy
     from vondata.dataset.shards import OutputFiles
 
-    photos, bands = 0, ()
+    photos = 0
+    bands: tuple[ViewpointBand, ...] = ()
     try:
         viewpoints = known_viewpoints(prepared(read_manifest(data, name, "images")))
         photos = int(np.isfinite(viewpoints).all(axis=1).sum())

@@ -262,9 +262,9 @@ def _field_problems(fields: Mapping[str, Any]) -> list[str]:
             problems.append(f"unknown field {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
         elif name in kinds and type(value) is not kinds[name]:
             problems.append(f"{name} is {value!r}, not of type {kinds[name].__name__}")
-    name, synset, aliases = fields.get("name"), fields.get("synset"), fields.get("aliases", [])
-    if isinstance(name, str) and not _NAME.fullmatch(name):
-        problems.append(f"name {name!r} is not lower-case letters, digits, - and _, which serve as a folder's name")
+    own, synset, aliases = fields.get("name"), fields.get("synset"), fields.get("aliases", [])
+    if isinstance(own, str) and not _NAME.fullmatch(own):
+        problems.append(f"name {own!r} is not lower-case letters, digits, - and _, which serve as a folder's name")
     if isinstance(synset, str) and synset and not _SYNSET.fullmatch(synset):
         problems.append(f"synset {synset!r} is not eight digits")
     if fields.get("pix3d_category") == "":
@@ -354,7 +354,7 @@ def _places(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return middles
     spread = np.linspace(0, len(middles) - 1, CUTS).round().astype(int)
     wide = np.argsort(np.diff(values))[-CUTS // 8 :]
-    return middles[np.union1d(spread, wide)]
+    return np.asarray(middles[np.union1d(spread, wide)])
 
 
 def _log_likelihood(piece: npt.NDArray[np.float64]) -> float:

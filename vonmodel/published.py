@@ -278,6 +278,8 @@ def _config_of(
         PublishedWeightsError: they are not of one model.
     """
     shape, painter = networks["net_G_3D"], networks["net_G_AB"]
+    assert isinstance(shape, ShapeGenerator)
+    assert isinstance(painter, TextureGenerator)
     published = PRESETS["published"]
     model = dataclasses.replace(
         published.model,

@@ -215,7 +215,7 @@ class ClassBalancedSource:
         sources: of each class, in the order of the model's classes; their stages must differ by the class.
     """
 
-    sources: tuple[ShapeSource | PhotoSource, ...]
+    sources: tuple[ShapeSource | PhotoSource | ClassBalancedSource, ...]
 
     def load(self, step: int, count: int, rows: Sequence[int] | None = None) -> Batch:
         """Arguments as of the sources; the batch says the classes."""
@@ -223,9 +223,12 @@ class ClassBalancedSource:
         items = [self.sources[which].load(turn, 1) for turn, which in places]
         classes = torch.eye(len(self.sources))[[which for _, which in places]]
         return Batch(
-            *(_stacked(parts) for parts in zip(*((each.volumes, each.images, each.masks, each.rotations) for each in items), strict=True)),
-            tuple(id for each in items for id in each.ids),
-            classes,
+            volumes=_stacked([each.volumes for each in items]),
+            images=_stacked([each.images for each in items]),
+            masks=_stacked([each.masks for each in items]),
+            rotations=_stacked([each.rotations for each in items]),
+            ids=tuple(id for each in items for id in each.ids),
+            classes=classes,
         )
 
 

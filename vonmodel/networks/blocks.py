@@ -289,11 +289,12 @@ class ClassScores(nn.Module):
         self.blend: Tensor
         self.register_buffer("blend", torch.ones(()))
 
-    def forward(self, features: Float[Tensor, n * f], weights: Float[Tensor, "n c"]) -> Float[Tensor, "n 1 *map"]:
+    def forward(self, features: Float[Tensor, "n ..."], weights: Float[Tensor, "n c"]) -> Float[Tensor, "n 1 ..."]:
         """The scores of each sample for its class."""
         scores = self.head(features)
         spread = weights.to(scores).reshape(*weights.shape, *[1] * (scores.dim() - 2))
-        return self.blend.to(scores) * (scores * spread).sum(dim=1, keepdim=True)
+        added: Tensor = self.blend.to(scores) * (scores * spread).sum(dim=1, keepdim=True)
+        return added
 
 
 class Modulation(nn.Module):

@@ -67,6 +67,7 @@ def _begin_small(network: nn.Module) -> None:
             case ResidualCritic():
                 module.head.weight.mul_(LINEAR_SHARE)
                 if module.class_scores is not None:
-                    module.class_scores.head.weight.mul_(LINEAR_SHARE)
+                    for weight in module.class_scores.head.parameters():
+                        weight.mul_(LINEAR_SHARE)
             case CodeRegressor():
                 module.mean.weight.mul_(LINEAR_SHARE)
