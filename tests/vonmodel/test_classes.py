@@ -1,6 +1,7 @@
 """One model of several classes: embedding, blending, balanced batches, training that resumes, sampling by class."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -212,7 +213,7 @@ def test_a_training_of_three_classes_resumes_bit_for_bit(
         folder = RunFolder(tmp_path / name)
         folder.start(config)
         for _ in range(stops):
-            stop = iter([False, True]).__next__
+            stop = itertools.chain([False], itertools.repeat(True)).__next__
             train(TrainingJob(folder, config, three_classes, torch.device("cpu"), should_stop=stop))
         train(TrainingJob(folder, config, three_classes, torch.device("cpu")))
         return load_model(folder.path)[0].state_dict()
