@@ -33,9 +33,11 @@ SINGLE_THREADED = dict.fromkeys(
 LOCAL_SETTINGS = {
     # By default a worker whose replacement needs more than 15 s to start, as on a busy machine, is removed for good.
     "distributed.deploy.lost-worker-timeout": "1 day",
-    # A process that does not answer may only be waiting for a core; the connection to a dead one closes at once.
-    "distributed.comm.timeouts.connect": "2 minutes",
-    "distributed.comm.timeouts.tcp": "5 minutes",
+    # A process that does not answer may wait for a core, or compile; the connection to a dead one closes at once.
+    # By default the scheduler takes one for dead that has not been heard of for five minutes.
+    "distributed.scheduler.worker-ttl": None,
+    "distributed.comm.timeouts.connect": "10 minutes",
+    "distributed.comm.timeouts.tcp": "1 day",
     "distributed.scheduler.allowed-failures": 0,  # the executor retries itself, as it knows which task was running
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.active-memory-manager.start": False,
@@ -238,6 +240,11 @@ class WorkerCheck:
                 self.refused[address] = why
                 logger.warning("worker %s gets no tasks: %s", address, why)
         return [address for address in answered if address not in self.refused]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the workers are processes of this run on this machine."""
+        return self._is_ours
 
     def require_accepted(self, present: Iterable[str]) -> None:
         """Checks that not all of these workers were refused.

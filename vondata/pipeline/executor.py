@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import os
 import queue
 import time
 import traceback
@@ -48,7 +49,7 @@ class ExecutorOptions:
 
     Attributes:
         workers: processes of the local cluster; 0 runs in this process, without time and memory limits.
-        timeout_s: time limit of one task in seconds.
+        timeout_s: time limit of one task in seconds; on this machine as many times that as tasks wait for each core.
         memory_limit: of each process, such as "4GB"; "auto" shares the machine's memory between the processes.
         scheduler: address of a running Dask scheduler; None starts a local cluster.
     """
@@ -335,11 +336,13 @@ class WorkerPool(Generic[TaskT, ResultT]):
 
     def _enforce_time_limit(self) -> None:
         now = time.monotonic()
+        limit_s = self.timeout_s * (_tasks_per_core() if self.check.is_local else 1.0)
         for worker in list(self.workers.values()):
-            if worker.queue and now - worker.head_since > self.timeout_s:
+            taken_s = now - worker.head_since
+            if worker.queue and taken_s > limit_s:
                 head, *waiting = self._release(worker)
-                detail = f"stopped after {self.timeout_s:g} s"
-                self.results.append((head.task, Failure("timed_out", detail, seconds=self.timeout_s)))
+                detail = f"stopped after {round(taken_s):g} s"
+                self.results.append((head.task, Failure("timed_out", detail, seconds=taken_s)))
                 self.requeued.extend(waiting)
                 self.retired.add(worker.address)
                 self.restarter.submit(self._restart, worker.address)
@@ -376,6 +379,11 @@ class WorkerPool(Generic[TaskT, ResultT]):
         else:
             if answer[address] == "OK":
                 self.retired.discard(address)
+
+
+def _tasks_per_core() -> float:
+    """How many times longer than alone work takes on this machine, by what ran or waited in the last minute."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _failure(error: BaseException) -> Failure:

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import cloudpickle
+import dask
 import psutil
 import pytest
 
@@ -68,6 +69,24 @@ def test_bad_items_harm_only_themselves() -> None:
 
 def _exit_at_any_exit(task: int | str) -> int:
     return square("exit" if str(task).startswith("exit") else task)
+
+
+def _hold_the_interpreter(task: int) -> int:
+    """Keeps every thread of the process from running, its heartbeat too, as a compilation or a busy machine does."""
+    import ctypes
+
+    ctypes.PyDLL(None).sleep(task)
+    return task
+
+
+def test_a_process_that_is_not_heard_of_is_not_dead() -> None:
+    with dask.config.set({"distributed.scheduler.worker-ttl": "1s"}):
+        assert outcomes(_hold_the_interpreter, [4, 5], ExecutorOptions(workers=1, timeout_s=60.0)) == {4: 4, 5: 5}
+
+
+def test_the_time_limit_grows_with_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (40.0 * (os.cpu_count() or 1), 0.0, 0.0))
+    assert outcomes(_hold_the_interpreter, [3], ExecutorOptions(workers=1, timeout_s=0.5)) == {3: 3}
 
 
 def test_memory_limit_ends_the_process_and_not_the_run() -> None:
