@@ -3,6 +3,7 @@
 from __future__ import annotations
 from vondata.errors import VonError
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from vondata.dataset.manifest import known_viewpoints
 from vondata.dataset.manifest import Split, manifest_path, prepared, read_manifest, read_viewpoints
 from vondata.dataset.shards import OutputFiles
 from vondata.dataset.shape_file import load_distance, load_inside, load_occupancy
-from vondata.io.files import ReadableFile
+from vondata.io.files import ReadableFile, require_regular
 from vondata.shapes.implicit import at_least_as_thick, signed_distance
 from vonmodel.config import ModelConfig, Representation
 from vonmodel.data.resampling import coarser_distance, coarser_occupancy, held_thickness, smaller_photo
@@ -52,6 +53,52 @@ class Photo:
     image: Float[Tensor, "3 size size"]
     mask: Float[Tensor, "1 size size"]
     viewpoint: tuple[float, float] | None
+
+
+class DamagedItemError(VonError, OSError):
+    """A prepared file that is not the one that was prepared."""
+
+    def __init__(self, file: ReadableFile) -> None:
+        super().__init__(
+            f"{file} is damaged: its SHA-256 is not the one that its manifest records",
+            hint="remove the file and prepare the dataset again, which takes the rest as it is",
+        )
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class CheckedFiles:
+    """Prepared files by id, each compared once with the hash that the manifest records.
+
+    Args:
+        data: the prepared dataset.
+        class_name: the class.
+        kind: shapes or images.
+        rows: of the manifest; those of an older one have no hashes, and are not compared.
+    """
+
+    def __init__(self, data: Path, class_name: str, kind: Literal["shapes", "images"], rows: pd.DataFrame) -> None:
+        self._files = OutputFiles(data, class_name, kind)
+        known = rows["output_sha256"] if "output_sha256" in rows else [None] * len(rows)
+        self._unchecked = {id: hash for id, hash in zip(rows["id"], known, strict=True) if isinstance(hash, str)}
+
+    def __getitem__(self, id: str) -> ReadableFile:
+        """The file of an item.
+
+        Raises:
+            DamagedItemError: it is not what was prepared.
+            OSError: it is missing, no regular file, or cannot be read.
+        """
+        file = self._files[id]
+        if isinstance(file, Path):
+            require_regular(file)
+        if (recorded := self._unchecked.get(id)) is not None:
+            with file.open("rb") as opened:
+                if hashlib.file_digest(opened, "sha256").hexdigest() != recorded:
+                    raise DamagedItemError(file)
+            self._unchecked.pop(id, None)
+        return file
 
 
 class ItemCache:
@@ -108,8 +155,9 @@ class ShapeDataset:
             ManifestMissingError: no shapes of this class were prepared.
             EmptyDatasetError: none of them is usable.
         """
-        self.ids: tuple[str, ...] = tuple(sorted(_prepared_rows(data, class_name, "shapes", split)["id"]))
-        self._files = OutputFiles(data, class_name, "shapes")
+        rows = _prepared_rows(data, class_name, "shapes", split)
+        self.ids: tuple[str, ...] = tuple(sorted(rows["id"]))
+        self._files = CheckedFiles(data, class_name, "shapes", rows)
         self._resolution = resolution
         self._representation = representation
         self._band = band
@@ -122,7 +170,7 @@ class ShapeDataset:
         """A volume in [0, 1], indexed [x, y, z].
 
         Raises:
-            ShapeFileError: the file is damaged.
+            ShapeFileError, OSError: the file is missing or damaged.
             ResolutionError: it was prepared with fewer voxels than training asks for.
         """
         return self.compact(index).float()
@@ -132,12 +180,11 @@ class ShapeDataset:
 
         A float32 volume of 128^3 has 8 MB, which take longer to hand out and to move than its file to decode.
         """
-        file = self._files[self.ids[index]]
-        kept = self._cache.get(self.ids[index], lambda: self._decode(file))
+        kept = self._cache.get(self.ids[index], lambda: self._decode(self.ids[index]))
         return _unpacked(kept, self._resolution, self._representation)
 
-    def _decode(self, file: ReadableFile) -> npt.NDArray[np.generic]:
-        return _compact_shape(file, self._resolution, self._representation, self._band)
+    def _decode(self, id: str) -> npt.NDArray[np.generic]:
+        return _compact_shape(self._files[id], self._resolution, self._representation, self._band)
 
 
 def read_shape_volume(file: ReadableFile, config: ModelConfig) -> Float[Tensor, "1 r r r"]:
@@ -205,7 +252,7 @@ class ImageDataset:
         self.ids: tuple[str, ...] = tuple(rows["id"])
         self._viewpoints = np.radians(known_viewpoints(rows))
         self.annotated = int(np.isfinite(self._viewpoints).all(axis=1).sum())
-        self._files = OutputFiles(data, class_name, "images")
+        self._files = CheckedFiles(data, class_name, "images", rows)
         self._size = size
         self._cache = ItemCache(cache_mb)
 
@@ -219,8 +266,8 @@ class ImageDataset:
             OSError: the file is missing or damaged.
             ResolutionError: it was prepared with fewer pixels than training asks for.
         """
-        file = self._files[self.ids[index]]
-        rgba = torch.from_numpy(self._cache.get(self.ids[index], lambda: self._decode(file)).astype(np.float32))
+        id = self.ids[index]
+        rgba = torch.from_numpy(self._cache.get(id, lambda: self._decode(id)).astype(np.float32))
         azimuth, elevation = (float(angle) for angle in self._viewpoints[index])
         return Photo(
             image=(rgba[..., :3] / 127.5 - 1.0).permute(2, 0, 1),
@@ -228,8 +275,8 @@ class ImageDataset:
             viewpoint=None if math.isnan(azimuth) or math.isnan(elevation) else (azimuth, elevation),
         )
 
-    def _decode(self, file: ReadableFile) -> npt.NDArray[np.generic]:
-        with file.open("rb") as content, Image.open(content) as photo:
+    def _decode(self, id: str) -> npt.NDArray[np.generic]:
+        with self._files[id].open("rb") as content, Image.open(content) as photo:
             return smaller_photo(photo.convert("RGBA"), self._size)
 
 

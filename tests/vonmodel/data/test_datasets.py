@@ -1,5 +1,7 @@
 """Prepared shapes, photos and viewpoints as training sees them."""
 
+import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from vondata.dataset.manifest import ManifestMissingError, manifest_path, output_path
 from vondata.dataset.shape_file import load_distance, load_occupancy
 from vondata.shapes.implicit import at_least_as_thick, signed_distance
-from vonmodel.data.datasets import EmptyDatasetError, ImageDataset, ItemCache, ShapeDataset, viewpoint_sampler
+from vonmodel.data.datasets import DamagedItemError, EmptyDatasetError, ImageDataset, ItemCache, ShapeDataset, viewpoint_sampler
 from vonmodel.data.resampling import ResolutionError
 
 
@@ -137,3 +139,41 @@ def test_what_is_missing_is_said(tiny_data: Path, tmp_path: Path) -> None:
         ShapeDataset(tiny_data, "chair", resolution=64, representation="occupancy")[0]
     with pytest.raises(ResolutionError, match=r"model\.image_size is 64"):
         ImageDataset(tiny_data, "chair", size=64)[0]
+
+
+@pytest.fixture
+def hashed_data(tiny_data: Path, tmp_path: Path) -> Path:
+    """The dataset with the hashes that preparation records."""
+    data = tmp_path / "hashed"
+    shutil.copytree(tiny_data, data)
+    for kind in ("shapes", "images"):
+        rows = pd.read_parquet(manifest_path(data, "chair", kind))
+        files = [output_path(data, "chair", kind, id) for id in rows["id"]]
+        rows["output_sha256"] = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        rows.to_parquet(manifest_path(data, "chair", kind))
+    return data
+
+
+def open_both(data: Path) -> list[tuple[str, ShapeDataset | ImageDataset]]:
+    shapes = ShapeDataset(data, "chair", resolution=32, representation="occupancy")
+    return [("shapes", shapes), ("images", ImageDataset(data, "chair", size=32))]
+
+
+def test_a_file_that_is_not_the_prepared_one_is_named(hashed_data: Path) -> None:
+    """Also where it decodes, as another item's file does."""
+    for kind, dataset in open_both(hashed_data):
+        dataset[0]
+        first, second = (output_path(hashed_data, "chair", kind, id) for id in dataset.ids[:2])
+        shutil.copy(first, second)
+        with pytest.raises(DamagedItemError, match=f"{second} is damaged") as caught:
+            dataset[1]
+        assert "prepare the dataset again" in str(caught.value.hint)
+
+
+def test_pipes_in_place_of_files_are_named(hashed_data: Path) -> None:
+    for kind, dataset in open_both(hashed_data):
+        path = output_path(hashed_data, "chair", kind, dataset.ids[0])
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(OSError, match="no regular file"):
+            dataset[0]
