@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 import tomllib
 from collections.abc import Callable
@@ -39,8 +40,10 @@ def load_settings(group: click.Group, file: Path = SETTINGS_FILE) -> dict[str, A
     Raises:
         click.UsageError: the file is not TOML, or names a verb or an option that does not exist.
     """
-    if not file.exists():
+    if not os.path.lexists(file):
         return {}
+    if not file.is_file():  # a pipe would be waited for
+        raise click.UsageError(f"{file} is no regular file: remove it, or write the settings into it")
     try:
         text = file.read_text("utf-8-sig")
         tables = tomllib.loads(text)

@@ -1,5 +1,6 @@
 """Where options get their values: option, variable, von.toml, default, in this order."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,3 +137,19 @@ def test_a_url_is_refused_where_a_path_is_needed(arguments: str) -> None:
     assert result.exit_code == 2
     url = next(word for word in arguments.split() if "://" in word)
     assert f"{url} is a URL; only a path of this machine will do here" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "loop", "nothing"])
+def test_what_is_no_file_is_named(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "von.toml"
+    match kind:
+        case "pipe":
+            os.mkfifo(file)
+        case "folder":
+            file.mkdir()
+        case "loop":
+            file.symlink_to(file)
+        case "nothing":
+            file.symlink_to(tmp_path / "gone")
+    with pytest.raises(click.UsageError, match="no regular file"):
+        load_settings(build(), file)

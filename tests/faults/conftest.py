@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.scene import Driver, Tally, Verb, outcome, von, write_collections
+from tests.faults.scene import Driver, Forks, Tally, Verb, outcome, von, write_collections
 
 TALLY = Tally()
 
@@ -47,6 +47,13 @@ def driver() -> Iterator[Driver]:
     driver = Driver()
     yield driver
     driver.close()
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    forks = Forks()
+    yield forks
+    forks.close()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -302,6 +302,8 @@ VESSELS = {
     ),
     "lampshade": lambda lid=False: turned([(0.5, 0), (0.25, 0.6)], bottom=lid, lid=lid),
     "tall lampshade": lambda lid=False: turned([(0.3, 0), (0.15, 1)], bottom=lid, lid=lid),
+    "narrowing lampshade": lambda lid=False: turned([(0.5, 0), (0.12, 0.6)], bottom=lid, lid=lid),
+    "bell": lambda lid=False: turned([(0.5, 0), (0.48, 0.3), (0.15, 0.6)], bottom=lid, lid=lid),
     "pipe": lambda lid=False: turned([(0.2, 0), (0.2, 1.2)], bottom=lid, lid=lid),
     "rack": compartments,
     "narrow rack": lambda lid=False: compartments(lid=lid, width=0.1),
