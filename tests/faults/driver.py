@@ -22,7 +22,14 @@ from typing import Any
 from click.testing import CliRunner
 from voncli.main import main
 
-PRELOADED = ("voncli.train", "vonmodel.training.loop", "vonmodel.api", "torch.utils.tensorboard", "vondata.api")
+PRELOADED = (
+    "voncli.train",
+    "vonmodel.training.loop",
+    "vonmodel.projection.fused_cpu",
+    "vonmodel.api",
+    "torch.utils.tensorboard",
+    "vondata.api",
+)
 
 
 def answer(**values: object) -> None:
