@@ -87,8 +87,9 @@ def fuzz(name: str, corpus: Path, seconds: float, is_guided: bool) -> tuple[int,
         if done.returncode == 0:
             break
         kept = re.findall(r"Test unit written to (\S+)", said)
-        reason = re.findall(
-            r"^(?:=== .*|\w*(?:Error|Exception)\b.*|==\d+== ?ERROR.*|.*timeout after.*)$", said, re.MULTILINE
+        reason = re.findall(r"^\w*(?:Error|Exception|Warning)\b.*$", said, re.MULTILINE)
+        reason = reason or re.findall(
+            r"^(?:==\d+== ?ERROR.*|.*timeout after.*|.*out-of-memory.*)$", said, re.MULTILINE
         )
         findings.append(f"{kept[-1] if kept else 'no file'}: {(reason or [said[-300:]])[-1][:200]}")
     return executions, max(time.monotonic() - started, 1e-3), findings

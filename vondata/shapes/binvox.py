@@ -63,8 +63,9 @@ def read_binvox(path: Path, limits: Limits) -> VoxelGrid:
         raise Rejected("format_unknown", f"the file begins with {content[:16]!r}, not with #binvox")
     try:
         dims, translate, scale, runs = _parse_header(content)
-    except (ValueError, KeyError) as error:
-        raise Rejected("file_corrupt", f"as BINVOX: {error}") from error
+    except (ValueError, LookupError) as error:
+        what = "its header has no dim" if isinstance(error, KeyError) else error
+        raise Rejected("file_corrupt", f"as BINVOX: {what}") from error
     if len(set(dims)) != 1:
         raise Rejected("binvox_not_cubic", f"the grid has {' x '.join(map(str, dims))} voxels")
     if not 1 <= dims[0] <= MAX_EDGE:
@@ -167,7 +168,7 @@ def _parse_header(content: bytes) -> tuple[tuple[int, ...], tuple[float, float, 
         if words and words[0] == b"data":
             dims = tuple(int(word) for word in fields[b"dim"])
             x, y, z = (float(word) for word in fields.get(b"translate", [b"0", b"0", b"0"]))
-            scale = float(fields.get(b"scale", [b"1"])[0])
+            (scale,) = (float(word) for word in fields.get(b"scale", [b"1"])[:1])
             if len(dims) != 3 or not np.isfinite([x, y, z, scale]).all() or scale <= 0:
                 raise ValueError(f"a grid of {dims} voxels, scaled by {scale}, moved by {x, y, z}")
             return dims, (x, y, z), scale, content[at:]
