@@ -51,6 +51,7 @@ ON_CPU = (
     Part("point-distance", "point_distance"),
     Part("ledger", "ledger"),
     Part("studio", "studio"),
+    Part("assets", "assets"),
 )
 ON_GPU = (
     Part("projection", "projection", ("--device", "cuda"), 150),

@@ -16,6 +16,7 @@ from voncli.options import (
     texture_option,
 )
 from voncli.output import print_result, progress_bar, user_errors
+from voncli.settings import FiniteRange
 
 
 @click.command(cls=Command)
@@ -25,25 +26,85 @@ from voncli.output import print_result, progress_bar, user_errors
 @option(
     "--format",
     "formats",
-    type=click.Choice(["glb", "obj", "ply", "binvox"]),
+    type=click.Choice(["glb", "obj", "ply", "stl", "usdz", "binvox"]),
     multiple=True,
     default=("glb",),
     show_default=True,
     help="Write files of this format; repeat for more.",
 )
+@option(
+    "--texture-size",
+    type=click.IntRange(256, 4096),
+    heading="Shape and texture",
+    help="Bake the texture into an image of this many pixels an edge. [default: eight times that of the model's "
+    "pictures]",
+)
+@option(
+    "--vertex-colours",
+    is_flag=True,
+    heading="Shape and texture",
+    help="Put the colours at the vertices, without a texture image.",
+)
 @level_option
+@option(
+    "--resolution",
+    type=click.IntRange(32, 512),
+    heading="Geometry",
+    help="Take the surface from a grid of this many voxels an edge, cubic between those of the model. [default: the "
+    "model's]",
+)
+@option("--smooth", is_flag=True, heading="Geometry", help="Smooth the surface; its volume stays.")
+@option(
+    "--faces",
+    type=click.IntRange(min=100),
+    metavar="N",
+    heading="Geometry",
+    help="Decimate meshes to at most this many faces. [default: all]",
+)
+@option(
+    "--height",
+    type=FiniteRange(min=0, min_open=True),
+    heading="Geometry",
+    help="Scale objects to this height in the files, such as 0.9 for metres. [default: the cube's edge is 2]",
+)
+@option(
+    "--origin",
+    type=click.Choice(["grid", "floor", "centre"]),
+    default="grid",
+    show_default=True,
+    heading="Geometry",
+    help="Put the origin in the middle of the model's grid, on the floor under the object, or in its middle.",
+)
+@option(
+    "--up",
+    type=click.Choice(["y", "z"]),
+    default="y",
+    show_default=True,
+    heading="Geometry",
+    help="Let this axis point up, the front face +z or -y; a GLB is y up always, as glTF wants it.",
+)
 @result_options("RUN/exported/CHECKPOINT-SHAPES")
 def export(as_json: bool, **options: Any) -> None:
     """Writes generated, prepared or reconstructed shapes as watertight meshes or as voxels.
 
-    GLB, OBJ and PLY carry the colours that the texture network paints from around; result.json, index.html.
+    GLB, OBJ and USDZ have a texture image baked from what the texture network paints from around, PLY colours at the
+    vertices; result.json, index.html.
     """
     from vonmodel.inference.export import ExportSettings
     from vonmodel.inference.export import export as export_shapes
 
     texture = None if options["plain"] else options["texture"]
-    settings = ExportSettings(tuple(dict.fromkeys(options["formats"])), options["level"], texture)
     with user_errors(), progress_bar(as_json) as progress:
+        settings = ExportSettings(
+            formats=tuple(dict.fromkeys(options["formats"])),
+            texture=texture,
+            texture_px=options["texture_size"],
+            grid=options["resolution"],
+            **{
+                name: options[name]
+                for name in ("level", "vertex_colours", "smooth", "faces", "height", "origin", "up")
+            },
+        )
         model = open_chosen_model(options, chosen_sampling(options))
         label = label_of(options["shapes"] or ["0"])
         output = chosen_output(options, model.results / "exported" / f"{model.checkpoint}-{label}")

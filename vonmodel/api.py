@@ -31,7 +31,7 @@ from vonmodel.inference.interpolate import interpolate_linear, interpolate_spher
 from vonmodel.inference.photo import CutPhoto, photo_of_pixels, read_photo
 from vonmodel.inference.sampling import Seed, parse_seed
 from vonmodel.inference.session import ModelSession, Shape, open_model
-from vonmodel.inference.views import painted_mesh
+from vonmodel.inference.texture_baking import painted_mesh
 from vonmodel.mesh import SurfaceMesh, to_pixels
 from vonmodel.reconstruction.reconstruct import Reconstructor, ReconstructSettings
 from vonmodel.run_folder import latest_run

@@ -1,14 +1,12 @@
-"""Surfaces and images as files: isosurfaces as GLB, OBJ and PLY, images and sketches as PNG."""
+"""Surfaces of volumes, with what is painted on them, and images and sketches as PNG."""
 
 from __future__ import annotations
 
 import io
-import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +16,25 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from vondata.frames import object_to_gltf, voxel_to_object
 from vondata.io.files import atomic_path
+from vondata.shapes.implicit import isosurface
 
-MeshFormat = Literal["glb", "obj", "ply", "stl"]
-_CLEARANCE = 1e-3
+
+@dataclass(frozen=True, eq=False)
+class TextureAtlas:
+    """A mesh's surface laid out in an image.
+
+    Attributes:
+        source: (n,) for every texture vertex the vertex of the mesh; one on a seam has several.
+        faces: (f, 3) texture vertices of the mesh's faces, in their order.
+        uvs: (n, 2) column and row in [0, 1] from the image's upper left corner.
+        image: (s, s, 3) sRGB.
+    """
+
+    source: npt.NDArray[np.int64]
+    faces: npt.NDArray[np.int64]
+    uvs: npt.NDArray[np.float32]
+    image: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -33,11 +45,13 @@ class SurfaceMesh:
         vertices: (v, 3)
         faces: (f, 3) vertex indices, counterclockwise seen from outside.
         colours: (v, 3) sRGB; None for a mesh without.
+        atlas: its texture; None for a mesh without.
     """
 
     vertices: npt.NDArray[np.float64]
     faces: npt.NDArray[np.int64]
     colours: npt.NDArray[np.uint8] | None = None
+    atlas: TextureAtlas | None = None
 
     def normals(self) -> npt.NDArray[np.float64]:
         """(v, 3) unit normals of the vertices: those of the faces around, by their areas."""
@@ -63,19 +77,7 @@ def surface_mesh(volume: npt.NDArray[np.floating], level: float) -> SurfaceMesh:
     Returns:
         A watertight mesh; without faces where the volume nowhere exceeds the level.
     """
-    import open3d as o3d
-
-    padded = np.pad(np.asarray(volume, dtype=np.float32), 1)
-    # A value on the level would put a vertex on a grid point, where several triangles shrink to nothing.
-    offset = padded - level
-    padded = np.where(np.abs(offset) < _CLEARANCE, level + np.copysign(_CLEARANCE, offset), padded).astype(np.float32)
-    if padded.max() <= level:
-        return SurfaceMesh(np.empty((0, 3)), np.empty((0, 3), dtype=np.int64))
-    mesh = o3d.t.geometry.TriangleMesh.create_isosurfaces(o3d.core.Tensor.from_numpy(padded), [level])
-    # open3d's vertices are (k, j, i). Turned round they are indices; that mirrors the mesh, hence its faces as well.
-    index = mesh.vertex.positions.numpy()[:, ::-1].astype(np.float64) - 1.0
-    faces = mesh.triangle.indices.numpy()[:, ::-1].astype(np.int64)
-    return SurfaceMesh(np.asarray(voxel_to_object(index, len(volume)), dtype=np.float64), faces)
+    return SurfaceMesh(*isosurface(volume, level, outside=0.0))
 
 
 def mesh_statistics(mesh: SurfaceMesh) -> dict[str, int | float]:
@@ -99,55 +101,6 @@ def mesh_statistics(mesh: SurfaceMesh) -> dict[str, int | float]:
         "parts": int(parts),
         "largest_part": round(float(by_part.max() / area), 6) if area > 0 else 0.0,
     }
-
-
-def glb_bytes(mesh: SurfaceMesh, name: str = "shape", extras: Mapping[str, Any] | None = None) -> bytes:
-    """A mesh as binary glTF: y up, front towards +z, in object units (the cube's edge is 2).
-
-    Args:
-        mesh: the mesh.
-        name: of its node and mesh.
-        extras: JSON values kept in the file's `asset.extras`, such as its provenance.
-    """
-    vertices, normals = object_to_gltf(mesh.vertices), object_to_gltf(mesh.normals())
-    return encode_glb(vertices, mesh.faces, normals, mesh.colours, name=name, extras=extras)
-
-
-def write_glb(path: Path, mesh: SurfaceMesh, name: str = "shape", extras: Mapping[str, Any] | None = None) -> None:
-    """Writes a mesh as binary glTF, see `glb_bytes`."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(glb_bytes(mesh, name, extras))
-
-
-def mesh_bytes(mesh: SurfaceMesh, format: MeshFormat) -> bytes:
-    """A mesh as the content of a file, in glTF's frame; colours at the vertices, but for STL, which has none."""
-    if format == "glb":
-        return glb_bytes(mesh)
-    import trimesh
-
-    colours = None if format == "stl" else mesh.colours
-    shape = trimesh.Trimesh(
-        object_to_gltf(mesh.vertices), mesh.faces, vertex_colors=colours, process=False, validate=False
-    )
-    content = shape.export(file_type=format)
-    return content.encode() if isinstance(content, str) else bytes(content)
-
-
-def write_mesh(path: Path, mesh: SurfaceMesh, extras: Mapping[str, Any] | None = None) -> None:
-    """Writes a mesh as .glb, .obj, .ply or .stl, whichever the path ends in, see `mesh_bytes`.
-
-    `extras` are kept in a .glb file only.
-
-    Prepared again as a mesh whose up is y and whose front is z.
-
-    Raises:
-        ValueError: the path ends otherwise.
-    """
-    format = next((each for each in get_args(MeshFormat) if path.suffix == f".{each}"), None)
-    if format is None:
-        raise ValueError(f"{path}: meshes are written as .glb, .obj, .ply or .stl")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(glb_bytes(mesh, extras=extras) if format == "glb" else mesh_bytes(mesh, format))
 
 
 def write_image(
@@ -205,99 +158,3 @@ def png_bytes(pixels: npt.NDArray[np.uint8], text: Mapping[str, str] | None = No
     options: dict[str, Any] = {"compress_level": 1} if fast else {"optimize": True}
     Image.fromarray(pixels).save(file, "PNG", pnginfo=chunks, **options)
     return file.getvalue()
-
-
-_MAGIC, _VERSION, _JSON, _BINARY = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
-_FLOAT, _UNSIGNED_INT = 5126, 5125
-_ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
-_CLAY = (0.73, 0.72, 0.70, 1.0)
-
-
-def encode_glb(
-    vertices: npt.NDArray[np.floating],
-    faces: npt.NDArray[np.integer],
-    normals: npt.NDArray[np.floating],
-    colours: npt.NDArray[np.uint8] | None = None,
-    *,
-    name: str = "shape",
-    extras: Mapping[str, Any] | None = None,
-) -> bytes:
-    """A mesh as the content of a .glb file.
-
-    Args:
-        vertices: (v, 3) in glTF's frame, y up and the front towards +z.
-        faces: (f, 3) vertex indices, counterclockwise seen from outside.
-        normals: (v, 3) unit vectors.
-        colours: (v, 3) sRGB; glTF wants them linear, and gets them so.
-        name: of the node and the mesh.
-        extras: JSON values for `asset.extras`.
-    """
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "POSITION": np.ascontiguousarray(vertices, dtype="<f4"),
-        "NORMAL": np.ascontiguousarray(normals, dtype="<f4"),
-    }
-    if colours is not None:
-        arrays["COLOR_0"] = np.ascontiguousarray(linear_of_srgb(colours), dtype="<f4")
-    arrays["indices"] = np.ascontiguousarray(faces, dtype="<u4").reshape(-1)
-    views: list[dict[str, int]] = []
-    accessors: list[dict[str, Any]] = []
-    at = 0
-    for key, array in arrays.items():
-        target = _ELEMENT_ARRAY_BUFFER if key == "indices" else _ARRAY_BUFFER
-        views.append({"buffer": 0, "byteOffset": at, "byteLength": array.nbytes, "target": target})
-        accessors.append(_accessor(len(accessors), key, array))
-        at += array.nbytes
-    names = list(arrays)
-    attributes = {key: index for index, key in enumerate(names) if key != "indices"}
-    white = (1.0, 1.0, 1.0, 1.0)
-    material = {
-        "name": "clay" if colours is None else "painted",
-        "pbrMetallicRoughness": {
-            "baseColorFactor": _CLAY if colours is None else white,
-            "metallicFactor": 0.0,
-            "roughnessFactor": 0.9,
-        },
-    }
-    primitive = {"attributes": attributes, "indices": names.index("indices"), "material": 0}
-    document = {
-        "asset": {"version": "2.0", "generator": "VON"} | ({"extras": dict(extras)} if extras else {}),
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": name}],
-        "meshes": [{"name": name, "primitives": [primitive]}],
-        "materials": [material],
-        "buffers": [{"byteLength": at}],
-        "bufferViews": views,
-        "accessors": accessors,
-    }
-    return _container(json.dumps(document).encode(), b"".join(array.tobytes() for array in arrays.values()))
-
-
-def linear_of_srgb(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Linear intensities in [0, 1] of 8-bit sRGB values."""
-    value = colours / 255.0
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def _accessor(view: int, name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
-    if name == "indices":
-        return {"bufferView": view, "componentType": _UNSIGNED_INT, "count": len(array), "type": "SCALAR"}
-    accessor = {"bufferView": view, "componentType": _FLOAT, "count": len(array), "type": "VEC3"}
-    if name == "POSITION":  # which must say its bounds
-        accessor |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
-    return accessor
-
-
-def _container(document: bytes, binary: bytes) -> bytes:
-    document += b" " * (-len(document) % 4)
-    binary += b"\0" * (-len(binary) % 4)
-    size = 12 + 8 + len(document) + 8 + len(binary)
-    return b"".join(
-        [
-            struct.pack("<III", _MAGIC, _VERSION, size),
-            struct.pack("<II", len(document), _JSON),
-            document,
-            struct.pack("<II", len(binary), _BINARY),
-            binary,
-        ]
-    )

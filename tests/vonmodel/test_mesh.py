@@ -1,5 +1,8 @@
+import dataclasses
+import io
 import json
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,16 +16,15 @@ from vondata.frames import object_to_gltf
 from vonmodel.config import ModelConfig
 from vonmodel.mesh import (
     SurfaceMesh,
+    TextureAtlas,
     cut_out_pixels,
-    glb_bytes,
     mesh_statistics,
     surface_mesh,
     to_pixels,
-    write_glb,
     write_grey,
     write_image,
-    write_mesh,
 )
+from vonmodel.mesh_files import glb_bytes, mesh_bytes, write_glb, write_mesh
 from vonmodel.representation import surface_level
 
 
@@ -171,3 +173,91 @@ def test_a_glb_says_what_made_it():
     document = json.loads(content[20 : 20 + struct.unpack("<I", content[12:16])[0]])
     assert document["asset"]["extras"] == {"von": {"run": "here"}}
     assert (document["nodes"][0]["name"], document["meshes"][0]["name"]) == ("chair", "chair")
+
+
+def textured():
+    box = trimesh.creation.box((1.0, 0.8, 0.6))
+    mesh = SurfaceMesh(np.asarray(box.vertices), np.asarray(box.faces).astype(np.int64))
+    # Every face its own triangle of a grid of 4 x 3 squares.
+    place = np.array([[index % 4, index // 4] for index in range(12)])[:, None] + [[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]]
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    image[:32, :, 0], image[32:, :, 2] = 250, 250
+    faces = np.arange(36).reshape(12, 3)
+    atlas = TextureAtlas(mesh.faces.reshape(-1), faces, (place.reshape(-1, 2) / [4, 3]).astype(np.float32), image)
+    return dataclasses.replace(mesh, atlas=atlas)
+
+
+def colour_of_faces(image, uvs):
+    """(f, 3) the image at the middles of faces, uvs from its upper left corner."""
+    pixels = np.asarray(image)
+    middle = (uvs.mean(axis=1) * len(pixels)).astype(int)
+    return pixels[middle[:, 1], middle[:, 0]].astype(int)
+
+
+@pytest.mark.parametrize("suffix", ["glb", "obj"])
+def test_a_texture_lies_where_it_did(tmp_path, suffix):
+    mesh = textured()
+    write_mesh(tmp_path / f"shape.{suffix}", mesh)
+    (read,) = trimesh.load_scene(tmp_path / f"shape.{suffix}", process=False).geometry.values()
+    np.testing.assert_allclose(read.vertices[read.faces], object_to_gltf(mesh.vertices)[mesh.faces], atol=1e-5)
+    uvs = read.visual.uv[read.faces] * [1.0, -1.0] + [0.0, 1.0]  # trimesh has them from the lower left corner
+    np.testing.assert_allclose(uvs, mesh.atlas.uvs[mesh.atlas.faces], atol=1e-5)
+    material = read.visual.material
+    image = material.baseColorTexture if suffix == "glb" else material.image
+    away = colour_of_faces(image, uvs) - colour_of_faces(mesh.atlas.image, uvs)
+    assert np.abs(away).max() < 12  # JPEG
+
+
+def test_a_glb_with_a_texture_says_what_its_bytes_are():
+    content = glb_bytes(textured())
+    length = struct.unpack("<I", content[12:16])[0]
+    document = json.loads(content[20 : 20 + length])
+    assert len(content) == struct.unpack("<I", content[8:12])[0]
+    view = document["bufferViews"][document["images"][0]["bufferView"]]
+    start = 28 + length + view["byteOffset"]
+    picture = Image.open(io.BytesIO(content[start : start + view["byteLength"]]))
+    assert (picture.format, picture.size) == ("JPEG", (64, 64))
+    surface = document["materials"][0]["pbrMetallicRoughness"]
+    assert surface["baseColorTexture"] == {"index": 0}
+    assert surface["metallicFactor"] == 0.0
+    assert set(document["meshes"][0]["primitives"][0]["attributes"]) == {"POSITION", "NORMAL", "TEXCOORD_0"}
+
+
+@pytest.mark.parametrize("up", ["y", "z"])
+def test_a_usdz_is_a_stored_zip_whose_files_begin_at_multiples_of_64_bytes(up):
+    content = mesh_bytes(textured(), "usdz", up=up, name="chair")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        assert names == ["chair.usda", "textures/base_colour.jpg"]
+        for entry in archive.infolist():
+            assert entry.compress_type == zipfile.ZIP_STORED
+            sizes = struct.unpack("<HH", content[entry.header_offset + 26 : entry.header_offset + 30])
+            start = entry.header_offset + 30 + sum(sizes)
+            assert start % 64 == 0
+            assert content[start : start + entry.file_size] == archive.read(entry)
+        scene = archive.read("chair.usda").decode()
+    assert scene.startswith("#usda 1.0\n")
+    assert f'upAxis = "{up.upper()}"' in scene
+    assert scene.count("{") == scene.count("}")
+
+
+@pytest.mark.parametrize("kind", ["textured", "coloured", "plain"])
+def test_usd_reads_the_package(tmp_path, kind):
+    usd = pytest.importorskip("pxr.Usd", reason="needs usd-core")
+    from pxr import UsdGeom, UsdShade, UsdValidation
+
+    mesh = textured()
+    if kind != "textured":
+        colours = np.full((8, 3), 128, dtype=np.uint8) if kind == "coloured" else None
+        mesh = dataclasses.replace(mesh, atlas=None, colours=colours)
+    write_mesh(tmp_path / "shape.usdz", mesh)
+    stage = usd.Stage.Open(str(tmp_path / "shape.usdz"))
+    (surface,) = (UsdGeom.Mesh(each) for each in stage.Traverse() if each.IsA(UsdGeom.Mesh))
+    np.testing.assert_allclose(surface.GetPointsAttr().Get(), object_to_gltf(mesh.vertices), atol=1e-5)
+    assert UsdGeom.GetStageUpAxis(stage) == "Y"
+    material, _ = UsdShade.MaterialBindingAPI(surface).ComputeBoundMaterial()
+    assert material
+    validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
+    found = UsdValidation.ValidationContext(validators).Validate(stage)
+    assert [each.GetErrorAsString() for each in found] == []

@@ -1,4 +1,4 @@
-"""Export: shapes as meshes with their colours, and as voxels."""
+"""Export: shapes as meshes, smoothed, decimated, scaled and with their texture, and as voxels."""
 
 from __future__ import annotations
 
@@ -15,20 +15,31 @@ from vondata.errors import VonError
 from vondata.shapes.binvox import VoxelGrid, export_binvox, filled
 from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession, Shape
-from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths, painted_mesh
-from vonmodel.mesh import SurfaceMesh, glb_bytes, mesh_statistics, write_mesh
+from vonmodel.inference.texture_baking import MAX_TEXTURE_PX, MIN_TEXTURE_PX, painted_mesh, textured_mesh
+from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths
+from vonmodel.mesh import SurfaceMesh, mesh_statistics
+from vonmodel.mesh_files import UpAxis, glb_bytes, write_mesh
 from vonmodel.reports.album import Plate, Strip, Written, replaced_folder, write_account, write_each
-from vonmodel.reports.html import viewer_mesh
+from vonmodel.reports.html import decimated, viewer_mesh
 from vonmodel.reports.provenance import code_text
 from vonmodel.representation import is_shell, surface_field
 
-FileFormat = Literal["glb", "obj", "ply", "binvox"]
+FileFormat = Literal["glb", "obj", "ply", "stl", "usdz", "binvox"]
+Origin = Literal["grid", "floor", "centre"]
+MIN_FACES = 100
+_SMOOTHING_STEPS = 10
 Progress = Callable[[int, int], None]
 """Called with the shapes done and their number."""
 
 
 class NoSurfaceError(VonError, ValueError):
     """A shape that has no surface at the level."""
+
+
+class ExportSettingsError(VonError, ValueError):
+    """Settings that no mesh can be made with."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -38,31 +49,62 @@ class ExportSettings:
     Attributes:
         formats: of the files.
         level: value of the volume on the surface; the representation's own where None.
-        texture: seed of the texture whose colours the meshes get; None leaves them plain.
+        texture: seed of the texture that the meshes get; None leaves them plain.
+        texture_px: texels along an edge of the texture image; where None as fine as the model's pictures are.
+        vertex_colours: put the colours at the vertices alone, without an image.
+        grid: voxels along an edge of the grid that the surface is taken from, cubic between those of the volume; the
+            model's own where None.
+        smooth: Taubin smoothing, which takes the steps of the grid out of a surface and keeps its volume.
+        faces: at most so many, by quadric decimation; None keeps all.
+        height: of the object in the files, in their units; None leaves object units (the cube's edge is 2).
+        origin: the middle of the grid, or of the object's box on the floor or in its middle.
+        up: of the files but GLB, see `vonmodel.mesh_files.mesh_bytes`.
     """
 
     formats: tuple[FileFormat, ...] = ("glb",)
     level: float | None = None
     texture: Seed | None = Seed(0)  # noqa: RUF009  # a tuple
+    texture_px: int | None = None
+    vertex_colours: bool = False
+    grid: int | None = None
+    smooth: bool = False
+    faces: int | None = None
+    height: float | None = None
+    origin: Origin = "grid"
+    up: UpAxis = "y"
+
+    def __post_init__(self) -> None:
+        if self.faces is not None and self.faces < MIN_FACES:
+            raise ExportSettingsError(f"a mesh keeps at least {MIN_FACES} faces, not {self.faces}")
+        if self.texture_px is not None and not MIN_TEXTURE_PX <= self.texture_px <= MAX_TEXTURE_PX:
+            raise ExportSettingsError(
+                f"a texture has {MIN_TEXTURE_PX} to {MAX_TEXTURE_PX} texels an edge, not {self.texture_px}"
+            )
+        if self.height is not None and not 0.0 < self.height < float("inf"):
+            raise ExportSettingsError(f"an object cannot be {self.height} high")
+        if self.grid is not None and not 8 <= self.grid <= 512:
+            raise ExportSettingsError(f"a surface is taken from 8 to 512 voxels an edge, not {self.grid}")
 
 
 def shape_glb(session: ModelSession, shape: Shape, texture: Any = None, level: float | None = None) -> bytes:
-    """A shape as the content of a .glb file, in the colours of a texture code (k,) if one is given.
+    """A shape as the content of a .glb file, with its texture image if a texture code (k,) is given.
 
     Raises:
         NoSurfaceError: the shape has no surface at the level.
     """
     mesh = surface_of(session, shape, level)
-    return glb_bytes(mesh if texture is None else painted_mesh(session, shape, texture, mesh))
+    return glb_bytes(mesh if texture is None else textured_mesh(session, shape, texture, mesh))
 
 
-def surface_of(session: ModelSession, shape: Shape, level: float | None = None) -> SurfaceMesh:
-    """The watertight surface of a shape.
+def surface_of(
+    session: ModelSession, shape: Shape, level: float | None = None, grid: int | None = None
+) -> SurfaceMesh:
+    """The watertight surface of a shape, taken from the model's grid or a finer one.
 
     Raises:
         NoSurfaceError: nothing of the shape exceeds the level.
     """
-    mesh = session.mesh(shape, level)
+    mesh = session.mesh(shape, level, grid)
     if not len(mesh.faces):
         asked, highest = session.level if level is None else level, shape.volume.max().item()
         raise NoSurfaceError(
@@ -70,6 +112,35 @@ def surface_of(session: ModelSession, shape: Shape, level: float | None = None) 
             "choose a lower level"
         )
     return mesh
+
+
+def smoothed(mesh: SurfaceMesh, steps: int = _SMOOTHING_STEPS) -> SurfaceMesh:
+    """The mesh after Taubin smoothing: every step moves vertices to the middle of their neighbours and back out.
+
+    In the end all go a fiftieth of their way back, so that close ones do not come to lie on one another.
+    """
+    import open3d as o3d
+
+    rough = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(mesh.vertices), o3d.utility.Vector3iVector(mesh.faces.astype(np.int32))
+    )
+    smooth = rough.filter_smooth_taubin(number_of_iterations=steps)
+    return dataclasses.replace(mesh, vertices=0.98 * np.asarray(smooth.vertices) + 0.02 * mesh.vertices)
+
+
+def placed(mesh: SurfaceMesh, height: float | None, origin: Origin) -> SurfaceMesh:
+    """The mesh scaled to a height and moved so that the origin is where it is asked for."""
+    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    scale = 1.0 if height is None else height / float(high[2] - low[2])
+    middle = (low + high) / 2.0
+    match origin:
+        case "grid":
+            start = np.zeros(3)
+        case "centre":
+            start = middle
+        case "floor":
+            start = np.array([middle[0], middle[1], low[2]])
+    return dataclasses.replace(mesh, vertices=(mesh.vertices - start) * scale)
 
 
 def export(
@@ -102,7 +173,8 @@ def export(
             "texture": None if settings.texture is None else str(settings.texture)
         }
         lead = (
-            "Watertight meshes, y up and the front towards +z; voxels in the object frame, z up and the front at +y."
+            "Watertight meshes, y up and the front towards +z unless asked otherwise; voxels in the object frame, "
+            "z up and the front at +y."
         )
         words = f"Exported {session.source.class_name}s", lead
         return write_account(folder, "export", session.source.provenance, asked, words, written)
@@ -112,9 +184,17 @@ def write_shape_files(
     session: ModelSession, shape: Shape, settings: ExportSettings, texture: Any, folder: Path, stem: str = "shape"
 ) -> tuple[SurfaceMesh, dict[str, Path]]:
     """Writes `<stem>.<format>` for every format; errors as `export`."""
-    mesh = surface_of(session, shape, settings.level)
-    if texture is not None and set(settings.formats) - {"binvox"}:
-        mesh = painted_mesh(session, shape, texture, mesh)
+    mesh = surface_of(session, shape, settings.level, settings.grid)
+    if settings.smooth:
+        mesh = smoothed(mesh)
+    if settings.faces is not None:
+        mesh = decimated(mesh, settings.faces)
+    if texture is not None and set(settings.formats) - {"binvox", "stl"}:
+        if settings.vertex_colours or not set(settings.formats) & {"glb", "obj", "usdz"}:
+            mesh = painted_mesh(session, shape, texture, mesh)
+        else:
+            mesh = textured_mesh(session, shape, texture, mesh, settings.texture_px)
+    mesh = placed(mesh, settings.height, settings.origin)
     origin = session.source.provenance.record(
         shape=shape.name,
         shape_code=None if shape.code is None else code_text(shape.code.tolist()),
@@ -127,7 +207,7 @@ def write_shape_files(
         if format == "binvox":
             _write_voxels(session, shape, settings.level, files[format])
         else:
-            write_mesh(files[format], mesh, extras)
+            write_mesh(files[format], mesh, extras, up=settings.up)
     return mesh, files
 
 
@@ -143,6 +223,7 @@ def _export_one(session: ModelSession, settings: ExportSettings, folder: Path, s
         "shape": shape.name,
         "shape_code": None if shape.code is None else shape.code.tolist(),
         "texture_code": None if texture is None else texture.tolist(),
+        "texture_px": None if mesh.atlas is None else len(mesh.atlas.image),
         "level": session.level if settings.level is None else settings.level,
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),

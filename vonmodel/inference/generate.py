@@ -16,8 +16,10 @@ from vonmodel.checkpoint import CheckpointInfo
 from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.inference.sampling import Seed, Viewpoints, sample_codes, sample_viewpoints
 from vonmodel.inference.session import LoadedModel, ModelSession, Shape
-from vonmodel.inference.views import View, origin_of, painted_mesh, png_origin
-from vonmodel.mesh import mesh_statistics, write_glb, write_grey, write_image
+from vonmodel.inference.texture_baking import textured_mesh
+from vonmodel.inference.views import View, origin_of, png_origin
+from vonmodel.mesh import mesh_statistics, write_grey, write_image
+from vonmodel.mesh_files import write_glb
 from vonmodel.projection import SurfaceSketch
 from vonmodel.reports.album import replaced_folder
 from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, write_page
@@ -41,7 +43,7 @@ def write_shape(
     )
     mesh = session.mesh(shape, level)
     if len(mesh.faces):
-        mesh = painted_mesh(session, shape, texture_codes[0], mesh)
+        mesh = textured_mesh(session, shape, texture_codes[0], mesh)
         front = View("mesh", "", shape, (0.0, 0.0), texture_codes[0])
         extras = {"von": session.source.provenance.record(**origin_of(front)), "statistics": mesh_statistics(mesh)}
         write_glb(folder / "mesh.glb", mesh, folder.name, extras)

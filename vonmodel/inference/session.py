@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from vonmodel.mesh import SurfaceMesh, surface_mesh
 from vonmodel.model import VonModel, arrange_channels_last
 from vonmodel.projection import SurfaceSketch
 from vonmodel.reports.provenance import Provenance
-from vonmodel.representation import surface_field, surface_level
+from vonmodel.representation import refined, surface_field, surface_level
 from vonmodel.run_folder import RunFolder
 
 
@@ -111,9 +111,12 @@ def open_model(
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+Made = TypeVar("Made")
 CodeLike = Seed | int | Sequence[float] | Tensor
 """A code by its seed, or the code itself."""
 MAX_BATCH_IMAGES = 32
+MADE_KEPT = 8
+"""Painted meshes that a session keeps, a few MB each."""
 
 
 class UnknownShapeError(VonError, ValueError):
@@ -185,6 +188,7 @@ class ModelSession:
         self.source = source
         self._volumes: LruCache[bytes, tuple[Tensor, float]] = LruCache(shapes_kept)
         self._sketches: LruCache[tuple[bytes, float, float], SurfaceSketch] = LruCache(sketches_kept)
+        self._made: LruCache[Hashable, Any] = LruCache(MADE_KEPT)
 
     @property
     def config(self) -> ModelConfig:
@@ -355,11 +359,27 @@ class ModelSession:
         with torch.no_grad():
             return float(self.source.model.shape_critic(shape.volume[None])[0])
 
-    def mesh(self, shape: Shape, level: float | None = None) -> SurfaceMesh:
-        """The closed surface of a shape; without faces where nothing exceeds the level."""
-        return surface_mesh(
-            surface_field(self.config, shape.volume)[0].cpu().numpy(), self.level if level is None else level
-        )
+    def mesh(self, shape: Shape, level: float | None = None, grid: int | None = None) -> SurfaceMesh:
+        """The closed surface of a shape; without faces where nothing exceeds the level.
+
+        Args:
+            shape: the shape.
+            level: value of the volume on the surface; the representation's own where None.
+            grid: voxels along an edge of the grid that it is taken from, cubic between those of the volume; where
+                None the configuration's.
+        """
+        field = surface_field(self.config, shape.volume)
+        if grid is not None and grid > field.shape[-1]:
+            field = refined(shape.volume[None], grid)[0]
+        return surface_mesh(field[0].cpu().numpy(), self.level if level is None else level)
+
+    def remembered(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What was made under this key lately, else what is made now; for what takes seconds, such as textures."""
+        if key not in self._made:
+            self._made.keep({key: make()})
+        value: Made = self._made[key]
+        self._made.keep({key: value})
+        return value
 
 
 def _seed(which: Seed | int) -> Seed:

@@ -99,7 +99,10 @@ def viewer_mesh(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> str | None:
 
 
 def decimated(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> SurfaceMesh:
-    """The mesh with at most so many faces and `MAX_VERTICES` vertices, by quadric decimation; colours are kept."""
+    """The mesh with at most so many faces and `MAX_VERTICES` vertices, by quadric decimation.
+
+    Colours at the vertices are kept, a texture is not.
+    """
     while len(mesh.faces) > max_faces or len(mesh.vertices) > MAX_VERTICES:
         import open3d as o3d
 
@@ -116,6 +119,7 @@ def decimated(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> SurfaceMesh:
             vertices=np.asarray(simple.vertices).copy(),
             faces=np.asarray(simple.triangles).astype(np.int64),
             colours=None if mesh.colours is None else np.clip(colours * 255.0, 0, 255).round().astype(np.uint8),
+            atlas=None,
         )
         if len(mesh.faces) > target:  # what is left cannot be simplified further
             break

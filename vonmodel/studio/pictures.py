@@ -1,4 +1,4 @@
-"""Renders view requests: images and sketches as PNG, surfaces as GLB, OBJ, PLY and STL, turntables as WebP."""
+"""Renders view requests: images and sketches as PNG, surfaces as mesh files, turntables as WebP."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession
-from vonmodel.inference.views import painted_mesh
-from vonmodel.mesh import MeshFormat, cut_out_pixels, glb_bytes, mesh_bytes, mesh_statistics, png_bytes, to_pixels
+from vonmodel.inference.texture_baking import painted_mesh, textured_mesh
+from vonmodel.mesh import SurfaceMesh, cut_out_pixels, mesh_statistics, png_bytes, to_pixels
+from vonmodel.mesh_files import MeshFormat, glb_bytes, mesh_bytes
 from vonmodel.reports.video import FRAMES_A_SECOND, film_frames
 from vonmodel.studio.view_request import CodeName, LatentMix, Purpose, StoredShape, ViewRequest
 
@@ -59,20 +60,35 @@ def render_surface(session: ModelSession, request: ViewRequest) -> bytes | None:
 
 def render_painted_surface(session: ModelSession, request: ViewRequest) -> bytes | None:
     """The shape's surface in its texture as GLB, colours at the vertices; None if it is empty."""
-    return render_mesh_file(session, request, "glb")
+    mesh = _painted(session, request, textured=False)
+    return None if mesh is None else _glb(session, request, mesh)
 
 
 def render_mesh_file(session: ModelSession, request: ViewRequest, format: MeshFormat) -> bytes | None:
-    """The shape's surface in its texture as a mesh file (STL holds no colours); None if it is empty."""
-    shape = request.shape_of(session)
-    mesh = session.mesh(shape)
-    if not len(mesh.faces):
+    """The shape's surface as a mesh file; None if it is empty.
+
+    GLB and USDZ have a texture image, OBJ and PLY colours at the vertices, STL neither.
+    """
+    if format == "stl":
+        mesh = session.mesh(request.shape_of(session))
+        return mesh_bytes(mesh, format) if len(mesh.faces) else None
+    mesh = _painted(session, request, textured=format in ("glb", "usdz"))
+    if mesh is None:
         return None
-    if format != "stl":
-        mesh = painted_mesh(session, shape, request.texture_of(session), mesh)
-    if format == "glb":
-        return glb_bytes(mesh, session.source.class_name, _extras(session, content_of(request), mesh))
-    return mesh_bytes(mesh, format)
+    return _glb(session, request, mesh) if format == "glb" else mesh_bytes(mesh, format)
+
+
+def _painted(session: ModelSession, request: ViewRequest, *, textured: bool) -> SurfaceMesh | None:
+    """The painted surface, made once for a shape and texture; None if it is empty."""
+    shape, texture = request.shape_of(session), request.texture_of(session)
+    paint = textured_mesh if textured else painted_mesh
+    key = (paint.__name__, shape.key, texture.numpy().tobytes())
+    mesh = session.remembered(key, lambda: paint(session, shape, texture, session.mesh(shape)))
+    return mesh if len(mesh.faces) else None
+
+
+def _glb(session: ModelSession, request: ViewRequest, mesh: SurfaceMesh) -> bytes:
+    return glb_bytes(mesh, session.source.class_name, _extras(session, content_of(request), mesh))
 
 
 def render_film(session: ModelSession, request: ViewRequest, on_step: Callable[[], None]) -> bytes:

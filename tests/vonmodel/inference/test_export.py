@@ -10,9 +10,19 @@ from vondata.frames import object_to_gltf
 from vondata.shapes.binvox import read_binvox
 from vondata.shapes.source_file import Limits
 from vonmodel.geometry import Camera, viewpoint_rotation
-from vonmodel.inference.export import ExportSettings, NoSurfaceError, export, shape_glb
-from vonmodel.inference.views import camera_places, painted_mesh, spread
-from vonmodel.mesh import SurfaceMesh, linear_of_srgb, to_pixels
+from vonmodel.inference.export import (
+    ExportSettings,
+    ExportSettingsError,
+    NoSurfaceError,
+    export,
+    placed,
+    shape_glb,
+    smoothed,
+)
+from vonmodel.inference.texture_baking import camera_places, painted_mesh, spread
+from vonmodel.mesh import SurfaceMesh, to_pixels
+from vonmodel.mesh_files import linear_of_srgb
+from vonmodel.reports.html import decimated
 
 
 def left_red_right_blue(session, monkeypatch):
@@ -42,8 +52,8 @@ def test_one_colour_is_the_colour_of_every_vertex_also_where_nobody_looks(sessio
 
 def test_vertices_have_the_colours_of_the_pixels_that_show_them(session, monkeypatch):
     left_red_right_blue(session, monkeypatch)
-    monkeypatch.setattr("vonmodel.inference.views.AZIMUTHS", 1)
-    monkeypatch.setattr("vonmodel.inference.views.ELEVATIONS_DEG", (0.0,))
+    monkeypatch.setattr("vonmodel.inference.texture_baking.AZIMUTHS", 1)
+    monkeypatch.setattr("vonmodel.inference.texture_baking.ELEVATIONS_DEG", (0.0,))
     shape = session.shape(7)
     mesh = painted_mesh(session, shape, session.texture(0), session.mesh(shape))
     # From the front, at +y looking back, the object's left is at the image's left: +x.
@@ -86,32 +96,92 @@ def test_unknown_vertices_take_their_neighbours_colours():
 def test_every_file_opens_watertight_where_the_voxels_are_and_in_its_colours(tmp_path, session, monkeypatch):
     colour = one_colour(session, monkeypatch)
     shape = session.shape(7)
-    settings = ExportSettings(("glb", "obj", "ply", "binvox"), level=0.4)
+    settings = ExportSettings(("glb", "obj", "ply", "stl", "binvox"), level=0.4, texture_px=256)
     said = export(session, [shape], settings, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == said
     told = said["objects"][0]
     expected = session.mesh(shape, 0.4)
-    for format in ("glb", "obj", "ply"):
+    for format in ("glb", "obj", "ply", "stl"):
         (mesh,) = trimesh.load_scene(tmp_path / "out" / told["files"][format], process=False).geometry.values()
+        assert len(mesh.faces) == told["faces"] == len(expected.faces)
+        corners = object_to_gltf(expected.vertices)[expected.faces]
+        np.testing.assert_allclose(mesh.vertices[mesh.faces], corners, atol=2e-5)
+        if format in ("glb", "obj"):
+            material = mesh.visual.material
+            image = np.asarray(material.baseColorTexture if format == "glb" else material.image)
+            assert image.shape == (256, 256, 3)
+            assert np.abs(image.astype(int) - colour).max() <= 3  # JPEG
+        elif format == "ply":
+            assert (np.asarray(mesh.visual.vertex_colors)[:, :3] == colour).all()
+        mesh.merge_vertices(merge_tex=True, merge_norm=True)
         assert mesh.is_watertight, format
         assert mesh.is_winding_consistent, format
         assert mesh.volume > 0, format
-        assert len(mesh.faces) == told["faces"] == len(expected.faces)
-        np.testing.assert_allclose(mesh.vertices, object_to_gltf(expected.vertices), atol=1e-5)
-        if format == "glb":
-            np.testing.assert_allclose(
-                mesh.visual.vertex_attributes["color"][:, :3],
-                linear_of_srgb(np.tile(colour, (len(mesh.vertices), 1))),
-                atol=1e-5,
-            )
-        else:
-            assert (np.asarray(mesh.visual.vertex_colors)[:, :3] == colour).all()
     grid = read_binvox(tmp_path / "out" / told["files"]["binvox"], Limits())
     assert np.array_equal(grid.occupancy, shape.volume[0].numpy() > 0.4)
     np.testing.assert_allclose(grid.to_model(np.array([[0.0] * 3, [31.0] * 3])), [[-1] * 3, [1] * 3], atol=1e-6)
     html = (tmp_path / "out" / "index.html").read_text("utf-8")
     for name in re.findall(r'(?:src|href)="(?!data:)([^"]+)"', html):
         assert (tmp_path / "out" / name).is_file(), name
+
+
+def test_without_an_image_the_colours_are_at_the_vertices(tmp_path, session, monkeypatch):
+    colour = one_colour(session, monkeypatch)
+    said = export(session, [session.shape(7)], ExportSettings(vertex_colours=True), tmp_path / "out")
+    (mesh,) = trimesh.load_scene(
+        tmp_path / "out" / said["objects"][0]["files"]["glb"], process=False
+    ).geometry.values()
+    found = mesh.visual.vertex_attributes["color"][:, :3]
+    np.testing.assert_allclose(found, linear_of_srgb(np.tile(colour, (len(mesh.vertices), 1))), atol=1e-5)
+    assert said["objects"][0]["texture_px"] is None
+
+
+def extents(mesh):
+    return np.stack([mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)])
+
+
+def test_a_height_and_an_origin_place_the_object(session):
+    mesh = session.mesh(session.shape(7))
+    low, high = extents(placed(mesh, 0.9, "floor"))
+    assert high[2] - low[2] == pytest.approx(0.9)
+    np.testing.assert_allclose([low[2], low[0] + high[0], low[1] + high[1]], 0.0, atol=1e-9)
+    np.testing.assert_allclose(extents(placed(mesh, None, "centre")).sum(axis=0), 0.0, atol=1e-9)
+    np.testing.assert_array_equal(placed(mesh, None, "grid").vertices, mesh.vertices)
+    original = extents(mesh)
+    np.testing.assert_allclose((high - low) / 0.9, (original[1] - original[0]) / np.ptp(original[:, 2]))
+
+
+def test_up_turns_the_files_and_not_the_glb(tmp_path, session):
+    shape, expected = session.shape(7), session.mesh(session.shape(7))
+    settings = ExportSettings(("glb", "stl"), up="z", texture=None)
+    said = export(session, [shape], settings, tmp_path / "out")["objects"][0]
+    upright = trimesh.load(tmp_path / "out" / said["files"]["stl"]).bounds
+    np.testing.assert_allclose(upright[:, 2], extents(expected)[:, 2], atol=1e-5)
+    np.testing.assert_allclose(upright[:, 1], -extents(expected)[::-1, 1], atol=1e-5)
+    glb = trimesh.load(tmp_path / "out" / said["files"]["glb"], force="mesh").bounds
+    np.testing.assert_allclose(glb[:, 1], extents(expected)[:, 2], atol=1e-5)
+
+
+def test_a_finer_grid_smoothing_and_a_budget_of_faces(session):
+    shape = session.shape(7)
+    coarse, fine = session.mesh(shape), session.mesh(shape, grid=96)
+    assert len(fine.faces) > 4 * len(coarse.faces)
+    before = trimesh.Trimesh(fine.vertices, fine.faces)
+    smooth = smoothed(fine)
+    after = trimesh.Trimesh(smooth.vertices, smooth.faces)
+    assert after.is_watertight
+    assert after.volume == pytest.approx(before.volume, rel=0.03)
+    bends = [np.square(each.face_adjacency_angles).mean() for each in (before, after)]
+    assert bends[1] < 0.8 * bends[0]
+    small = decimated(fine, 1000)
+    assert 500 < len(small.faces) <= 1000
+    assert trimesh.Trimesh(small.vertices, small.faces).volume == pytest.approx(before.volume, rel=0.03)
+
+
+@pytest.mark.parametrize("wrong", [{"faces": 3}, {"texture_px": 1}, {"height": -1.0}, {"grid": 4096}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ExportSettingsError, match=str(next(iter(wrong.values())))):
+        ExportSettings(**wrong)
 
 
 def test_the_level_decides_the_size(session):

@@ -11,7 +11,7 @@ from vonmodel.geometry import viewpoint_rotation
 from vonmodel.inference.edit import TransferSettings, transfer
 from vonmodel.inference.photo import photo_of_pixels
 from vonmodel.inference.session import ModelSession, open_model
-from vonmodel.inference.views import painted_mesh
+from vonmodel.inference.texture_baking import painted_mesh
 from vonmodel.mesh import to_pixels
 from vonmodel.model import build_model
 from vonmodel.reconstruction.reconstruct import Reconstructor, ReconstructSettings
