@@ -33,6 +33,7 @@ VERBS = {
         "interpolate": "Go from shape to shape, from texture to texture.",
         "transfer": "Paint shapes in the textures of photos.",
         "reconstruct": "Find shape, viewpoint and texture of photos.",
+        "invert": "Find the shape codes of meshes.",
         "export": "Write shapes as meshes or voxels.",
         "serve": "Serve a page to explore a model by hand.",
     },
@@ -124,6 +125,10 @@ def load_verb(name: str) -> click.Command:  # noqa: PLR0911, PLR0912, PLR0915  #
             from voncli.reconstruct import reconstruct
 
             return reconstruct
+        case "invert":
+            from voncli.reconstruct import invert
+
+            return invert
         case "export":
             from voncli.export import export
 

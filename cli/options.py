@@ -93,7 +93,8 @@ shape_options = option(
     metavar="SEED|ID|PATH",
     heading="Shape and texture",
     help="Take this shape: a seed such as 7, or 7:3 for its third code; the id of a prepared shape; a prepared .npz "
-    "file; or what von generate or von reconstruct wrote. Repeat for more. [default: 0]",
+    "file; a mesh or .binvox file, whose code is found as von invert does; or what von generate, von reconstruct or "
+    "von invert wrote. Repeat for more. [default: 0]",
 )
 
 
@@ -200,21 +201,41 @@ def chosen_shapes(session: ModelSession, names: Sequence[str]) -> list[Shape]:
 
 def _shapes_named(session: ModelSession, name: str) -> list[Shape]:
     from vonmodel.inference.sampling import parse_seed
+    from vonmodel.reconstruction.inversion import (
+        SHAPE_SUFFIXES,
+        given_shape,
+        is_inversion,
+        read_inverted_shapes,
+    )
     from vonmodel.reconstruction.results import read_reconstructed_shapes
     from vonmodel.reports.gallery import read_gallery_codes
 
     if _SEED.fullmatch(name):
         return [session.shape(parse_seed(name))]
     path = Path(name).expanduser()
-    if path.suffix == ".npz" and path.is_file():
-        return [session.shape_of_file(path)]
+    if path.suffix.lower() in SHAPE_SUFFIXES:
+        return [_inverted(session, name)]
     gallery = path / "generated.json" if path.is_dir() else path
     if gallery.name == "generated.json" and gallery.is_file():
         codes = read_gallery_codes(gallery)
         return [session.shape_of_code(code, title) for title, code in codes.items()]
-    if path.exists() or "/" in name or path.suffix == ".json":
-        return read_reconstructed_shapes(session, path)
-    return [session.prepared_shape(name)]
+    is_prepared_file = path.suffix == ".npz" and path.is_file()
+    if not is_prepared_file and (path.exists() or "/" in name or path.suffix == ".json"):
+        return read_inverted_shapes(session, path) if is_inversion(path) else read_reconstructed_shapes(session, path)
+    return [given_shape(session, name)]
+
+
+def _inverted(session: ModelSession, name: str) -> Shape:
+    """The shape of the code that comes nearest to a mesh or voxel file."""
+    from voncli.output import note
+
+    from vonmodel.reconstruction.inversion import Inverter, given_shape
+
+    given = given_shape(session, name)
+    note(f"{name}: finding its code (a shape encoder is trained when a checkpoint first needs it)")
+    found = Inverter(session).invert(given)
+    note(f"{name}: the shape of its code overlaps it by {found.iou:.2f}")
+    return found.shape
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Packs a finished run as a model of the package: python scripts/pack_builtin_model.py RUN --card CARD.json.
 
-The card says in a few words what the model card of docs/models.md says in full: data, recipe, scores, limits.
+The card says in a few words what the model card of docs/models.md says in full: data, recipe, scores, limits. The
+networks that invert the checkpoint are trained where none are kept beside the run, and come along.
 """
 
 from __future__ import annotations
@@ -8,10 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from vonmodel.builtin import pack_builtin
 from vonmodel.inference.session import ModelSession, open_model
+from vonmodel.reconstruction.inversion import EncoderSettings, shape_encoder
+from vonmodel.reconstruction.regression import RegressionSettings, photo_regressor
 from vonmodel.reports.gallery import WHOLE
 from vonmodel.run_folder import RunFolder
 
@@ -22,11 +26,20 @@ CARD = ("data", "recipe", "scores", "limits")
 SEEDS = 64
 
 
-def best_seed(run: Path, checkpoint: str | None) -> int:
+def best_seed(session: ModelSession) -> int:
     """Of the first seeds the one whose shape is in one piece and scored highest by the shape critic."""
-    session = ModelSession(open_model(run, data=Path("data"), checkpoint=checkpoint))
     shapes = session.shapes(range(SEEDS))
     return max(range(SEEDS), key=lambda seed: (shapes[seed].largest_piece >= WHOLE, session.realness(shapes[seed])))
+
+
+def _told(name: str) -> Callable[[int, int], None]:
+    """Prints how far the training of a network is."""
+
+    def tell(done: int, total: int) -> None:
+        if done % 100 == 0 or done == total:
+            sys.stderr.write(f"{name}: step {done:,} of {total:,}\n")
+
+    return tell
 
 
 def main() -> None:
@@ -41,7 +54,10 @@ def main() -> None:
     if missing:
         parser.error(f"{arguments.card} says nothing of {', '.join(missing)}")
     file = FOLDER / f"{RunFolder(arguments.run).config().class_name}.safetensors"
-    seed = best_seed(arguments.run, arguments.checkpoint)
+    session = ModelSession(open_model(arguments.run, data=Path("data"), checkpoint=arguments.checkpoint))
+    photo_regressor(session.source, RegressionSettings(), _told("photo regressor"))
+    shape_encoder(session.source, EncoderSettings(), _told("shape encoder"))
+    seed = best_seed(session)
     packed = pack_builtin(arguments.run, file, card, arguments.checkpoint, seed)
     sys.stdout.write(f"{file}: {file.stat().st_size / 1e6:.2f} MB, {packed.checkpoint.name} of {arguments.run}\n")
 

@@ -89,11 +89,13 @@ class PhotoFit:
     Attributes:
         view: shape, viewpoint and texture of the photo.
         silhouette_iou: of the photo's outline and the shape's silhouette, in [0, 1].
+        confidence: probability of the viewpoint among those that were fitted, in [0, 1].
         alternatives: other viewpoints that fitted, the better ones first: (azimuth, elevation) in degrees.
     """
 
     view: ObjectView
     silhouette_iou: float
+    confidence: float
     alternatives: tuple[tuple[float, float], ...]
 
 
@@ -314,7 +316,7 @@ class TrainedModel:
             found.shape, math.degrees(found.azimuth), math.degrees(found.elevation), found.texture.numpy()
         )
         others = tuple((math.degrees(each.azimuth), math.degrees(each.elevation)) for each in found.alternatives)
-        return PhotoFit(view, float(found.overlap), others)
+        return PhotoFit(view, float(found.overlap), found.confidence, others)
 
     def mesh(self, shape: Code | Shape, texture: Code | None = None) -> SurfaceMesh:
         """The closed surface of a shape: vertices, faces, and the colours of a texture where one is given."""

@@ -3,7 +3,8 @@
 A file holds the averaged weights of the networks that make pictures and of the shape critic, which says what looks
 best, and in its header the configuration, the checkpoint and what the model card says. Large weights have eight bits
 and a scale for each of their first channels, all others half precision: an error of 0.2 % of a channel's largest
-weight. The critics of images are left out: they serve training alone.
+weight. The critics of images are left out: they serve training alone. The networks that invert the checkpoint, kept
+beside the run, come along, so that photos and meshes are read without training anything.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from torch import Tensor
 
 from vondata.errors import VonError
 from vondata.io.files import atomic_path, cache_folder
-from vonmodel.checkpoint import CheckpointInfo, CheckpointState, load_model, save_checkpoint
+from vonmodel.checkpoint import (
+    INVERSE,
+    CheckpointInfo,
+    CheckpointState,
+    load_model,
+    read_inverse,
+    save_checkpoint,
+    save_inverse,
+)
 from vonmodel.config import TrainConfig, update
 from vonmodel.model import GENERATORS, build_model
 from vonmodel.run_folder import RunFolder
@@ -114,8 +123,11 @@ def unpack_builtin(name: str) -> RunFolder:
         run.start(model.config)
         # What is not packed stays as it is drawn.
         networks = build_model(model.config.model, model.config.seed).state_dict()
-        networks |= {key: value.to(networks[key].dtype) for key, value in weights.items()}
-        save_checkpoint(run.path, model.checkpoint, CheckpointState(networks, {}, {}))
+        inverse, own = _separated(weights)
+        networks |= {key: value.to(networks[key].dtype) for key, value in own.items()}
+        saved = save_checkpoint(run.path, model.checkpoint, CheckpointState(networks, {}, {}))
+        for network, its_weights in inverse.items():
+            save_inverse(run.path, network, its_weights, saved.sha256)
         facts = {"name": name, "card": model.card, "first_seed": model.first_seed}
         (run.path / FACTS).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
         try:
@@ -132,7 +144,7 @@ def pack_builtin(
     """Packs a trained run as a built-in model.
 
     Args:
-        run: the run folder.
+        run: the run folder, with the networks that invert this checkpoint where they are to come along.
         file: where to write it; its name without suffix is the model's.
         card: what the model card says.
         checkpoint: which one; the newest where None.
@@ -148,6 +160,10 @@ def pack_builtin(
     for name, value in model.state_dict().items():
         if name.startswith(kept):
             weights |= _packed(name, value)
+    for file_of_network in sorted((run / INVERSE).glob("*.safetensors")):
+        inverse = read_inverse(run, file_of_network.stem, info.sha256) or {}
+        for name, value in inverse.items():
+            weights |= _packed(f"{INVERSE}/{file_of_network.stem}/{name}", value)
     header = {
         "format": FORMAT,
         "config": dataclasses.asdict(config),
@@ -182,6 +198,18 @@ def _unpacked(stored: dict[str, Tensor]) -> dict[str, Tensor]:
         elif not name.endswith(_SCALE):
             weights[name] = value.float() if value.is_floating_point() else value
     return weights
+
+
+def _separated(weights: dict[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """The weights of each network that inverts the checkpoint, by its name, and all others."""
+    inverse, own = dict[str, dict[str, Tensor]](), dict[str, Tensor]()
+    for key, value in weights.items():
+        if key.startswith(f"{INVERSE}/"):
+            _, network, name = key.split("/", 2)
+            inverse.setdefault(network, {})[name] = value
+        else:
+            own[key] = value
+    return inverse, own
 
 
 def _read(name: str) -> tuple[BuiltinModel, dict[str, Tensor]]:

@@ -16,17 +16,20 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vondata.errors import VonError
+from vondata.io.files import atomic_path
 from vonmodel.config import STAGES, StageName, TrainConfig, load_config
 from vonmodel.model import VonModel
 from vonmodel.run_files import JsonError, open_run_file, parse_object, read_run_file
 
 FORMAT = 1
 MAX_DESCRIPTION_BYTES = 1 << 20
+INVERSE = "inverse"
+"""In a run folder: the networks that invert its checkpoint, photo to codes and mesh to code."""
 Part = Literal["networks", "average", "training"]
 PARTS: tuple[Part, ...] = get_args(Part)
 _NAME = re.compile(rf"(?P<stage>{'|'.join(STAGES)})-\d{{8,12}}")
@@ -416,6 +419,34 @@ def _read(file: Path) -> dict[str, Tensor]:
 def _reason(error: Exception) -> str:
     """An error without the path that its message begins with."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def save_inverse(run: Path, name: str, weights: Mapping[str, Tensor], checkpoint_sha256: str) -> None:
+    """Keeps a network that inverts a checkpoint beside the run, in half precision, with the checkpoint's hash.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file = run / INVERSE / f"{name}.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    halves = {key: value.detach().half().cpu().contiguous() for key, value in weights.items()}
+    with atomic_path(file) as temporary:
+        save_file(halves, temporary, {"checkpoint": checkpoint_sha256})
+
+
+def read_inverse(run: Path, name: str, checkpoint_sha256: str) -> dict[str, Tensor] | None:
+    """The weights that `save_inverse` kept; None where there are none, none of this checkpoint, or damaged ones."""
+    file = run / INVERSE / f"{name}.safetensors"
+    try:
+        with safe_open(file, "pt") as opened:
+            if (opened.metadata() or {}).get("checkpoint") != checkpoint_sha256:
+                return None
+            return {key: opened.get_tensor(key).float() for key in opened.keys()}  # noqa: SIM118  # no mapping
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError) as error:
+        _log.warning("%s is damaged (%s) and passed over", file, error)
+        return None
 
 
 def _sha256(file: Path) -> str:

@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import trimesh
 from PIL import Image
 from safetensors.numpy import load_file
 
 from tests import harness
 from vondata.shapes.binvox import read_binvox
 from vondata.shapes.source_file import Limits
+from vonmodel.networks import ShapeCodeRegressor
 
 
 @pytest.fixture
@@ -26,6 +28,8 @@ def von(tiny_run, tiny_data, tmp_path, monkeypatch):
 RECONSTRUCT = (
     "reconstruct",
     "photo.png",
+    "--start",
+    "search",
     "--candidate-count",
     "1",
     "--start-count",
@@ -62,6 +66,31 @@ def test_a_reconstruction_serves_the_other_verbs(von, tmp_path):
     assert "was made with checkpoint joint-00000020, not with joint-00000010" in other.stderr
 
 
+def test_a_mesh_has_a_code_that_the_other_verbs_take(von, tmp_path, monkeypatch):
+    network = ShapeCodeRegressor(32, 8)
+
+    def train(source, settings, step):
+        step(1, 1)
+        return network
+
+    monkeypatch.setattr("vonmodel.reconstruction.inversion.train_encoder", train)
+    trimesh.creation.box((1.0, 2.0, 0.5)).export(tmp_path / "box.obj")
+    result = von("invert", "box.obj", "shape1", "--steps", "2")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("Training the encoder that reads shapes, once for this checkpoint") == 1
+    folder = "runs/chair/inverted/joint-00000020-box+shape1"
+    assert result.stdout.splitlines()[-1] == f"{folder}/index.html"
+    found = json.loads((tmp_path / folder / "result.json").read_text())["objects"]
+    assert [each["name"] for each in found] == ["box", "chair shape1"]
+    edited = json.loads(von("edit", "--shape", folder, "--count", "1", "--film", "none", "--json").stdout)
+    assert [each["shape_code"] for each in edited["objects"]] == [
+        pytest.approx(each["shape_code"], abs=1e-6) for each in found
+    ]
+    result = von("interpolate", "--shape", "box.obj", "--shape", "1", "--count", "1", "--film", "none", "--json")
+    assert result.exit_code == 0, result.output
+    assert "box.obj: the shape of its code overlaps it by" in result.stderr
+
+
 def test_transfer_and_interpolate_print_their_results(von):
     said = json.loads(von("transfer", "--photo", "photo.png", "--view-count", "0", "--film", "none", "--json").stdout)
     assert said["objects"][0]["textures"][0]["mask_origin"] == "plain"
@@ -87,6 +116,11 @@ def test_transfer_and_interpolate_print_their_results(von):
         (("export", "--level", "0.999999"), 1, "has no surface at level 1"),
         (("export", "--format", "stl"), 2, "--format"),
         (("export", "--shape", "photo.png"), 1, "photo.png holds no reconstruction"),
+        (("export", "--shape", "none.obj"), 1, "none.obj: no such file"),
+        (("invert",), 2, "Missing argument"),
+        (("invert", "none.glb"), 1, "none.glb: no such file"),
+        (("invert", "shape99"), 1, "has no prepared chair 'shape99'"),
+        (("invert", "shape1", "--up", "w"), 2, "--up"),
     ],
 )
 def test_mistakes_are_named(von, arguments, code, message):

@@ -59,7 +59,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("number", range(1, 6))
 def test_the_examples_of_the_page(number: int, workplace: Path) -> None:
     code = blocks("docs/python.md")[number].replace("photo.jpg", "photo.png")
-    quick = "ReconstructSettings(shapes=4, azimuths=4, rounds=((2, 2),), carve_steps=0, texture_steps=2)"
+    quick = "ReconstructSettings(4, 4, ((2, 2),), carve_steps=0, texture_steps=2, start='search')"
     code = code.replace('reconstruct("photo.png")', f'reconstruct("photo.png", {quick})')
     exec(
         compile("from vonmodel.reconstruction.reconstruct import ReconstructSettings\n" + code, "python.md", "exec"),

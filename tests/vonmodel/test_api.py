@@ -122,9 +122,10 @@ def test_a_photo_gives_its_texture_and_its_parts(model: TrainedModel, tmp_path: 
     np.testing.assert_array_equal(view.texture, model.texture_of(pixels))
     assert model.texture_of(tmp_path / "photo.png").shape == view.texture.shape
     phases = []
-    quick = ReconstructSettings(shapes=4, azimuths=4, rounds=((2, 2),), carve_steps=0, texture_steps=2)
+    quick = ReconstructSettings(4, 4, ((2, 2),), carve_steps=0, texture_steps=2, start="search")
     found = model.reconstruct(pixels, quick, lambda phase, done, total: phases.append(phase))
     assert 0.0 < found.silhouette_iou <= 1.0
+    assert 0.0 < found.confidence <= 1.0
     assert set(phases) == {"search", "fit", "texture"}
     assert model.render(found.view).image.shape == seen.image.shape
     with pytest.raises(ArgumentError, match="alpha"):

@@ -23,7 +23,7 @@ from vonmodel.builtin import (
     pack_builtin,
     unpack_builtin,
 )
-from vonmodel.checkpoint import list_checkpoints, load_model
+from vonmodel.checkpoint import INVERSE, list_checkpoints, load_model, read_inverse, save_inverse
 from vonmodel.run_folder import RunFolder
 
 CARD = {"data": "boxes", "recipe": "none", "scores": "bad", "limits": "many"}
@@ -64,6 +64,24 @@ def test_unpacked_it_is_the_run_it_was_packed_from(package: Path, tiny_run: Path
     torch.testing.assert_close(unpacked.generate_shapes(codes), original.generate_shapes(codes), rtol=0, atol=0.02)
     assert describe_builtin("chair").card == CARD
     assert (first_seed_of(run.path), first_seed_of(tiny_run)) == (7, 0)
+
+
+def test_networks_that_invert_the_checkpoint_come_along(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = list_checkpoints(tiny_run)[-1].sha256
+    weights = {"head.weight": torch.randn(80, 64), "head.bias": torch.randn(80)}
+    save_inverse(tiny_run, "line", weights, sha256)
+    save_inverse(tiny_run, "older", weights, "0" * 64)
+    (tmp_path / "package").mkdir()
+    pack_builtin(tiny_run, tmp_path / "package" / "chair.safetensors", CARD)
+    monkeypatch.setattr(builtin, "_folder", lambda: tmp_path / "package")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = unpack_builtin("chair").path
+    found = read_inverse(run, "line", list_checkpoints(run)[-1].sha256)
+    assert found is not None
+    torch.testing.assert_close(found, weights, rtol=0, atol=0.03)
+    assert [file.stem for file in (run / INVERSE).iterdir()] == ["line"]
 
 
 def test_large_weights_take_a_byte_and_critics_of_images_none(package: Path) -> None:

@@ -1,6 +1,6 @@
 """The networks of a Visual Object Network."""
 
-from vonmodel.networks.shape_networks import ShapeCritic, ShapeEncoder, ShapeGenerator
+from vonmodel.networks.shape_networks import ShapeCodeRegressor, ShapeCritic, ShapeEncoder, ShapeGenerator
 from vonmodel.networks.texture_networks import (
     CodeRegressor,
     DepthUNet,
@@ -19,6 +19,7 @@ __all__ = [
     "GeometryPainter",
     "PatchCritic",
     "ResidualCritic",
+    "ShapeCodeRegressor",
     "ShapeCritic",
     "ShapeEncoder",
     "ShapeGenerator",

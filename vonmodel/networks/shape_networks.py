@@ -141,3 +141,35 @@ class ShapeEncoder(nn.Module):
             features = functional.leaky_relu(stage(features), LEAK, inplace=True)
         mean, log_variance = self.head(features).flatten(1).chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCES)
+
+
+ENCODED_RESOLUTION = 32
+"""Voxels along an edge that `ShapeCodeRegressor` sees of a finer volume, or all of a coarser one's."""
+
+
+class ShapeCodeRegressor(nn.Module):
+    """Reads the code of a shape off its volume, for a generator that was trained without an encoder. Small, for a CPU.
+
+    Args:
+        resolution: voxels on a side; one of `sizes.SHAPE_SIZES`.
+        code_size: numbers in a shape code.
+        base_channels: channels at half the resolution; five times as many in the end.
+    """
+
+    def __init__(self, resolution: int, code_size: int = 200, base_channels: int = 12) -> None:
+        super().__init__()
+        self.resolution, self.code_size = min(resolution, ENCODED_RESOLUTION), code_size
+        halvings = shape_levels(self.resolution) + 1
+        widths = [1, *(base_channels * factor for factor in (1, 2, 4, 5)[:halvings])]
+        self.stages = nn.ModuleList(
+            nn.Conv3d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
+        )
+        self.head = nn.Linear(widths[-1] * (self.resolution >> halvings) ** 3, code_size)
+
+    def forward(self, volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n k"]:
+        """Codes of a batch of volumes with values in [0, 1]."""
+        features = functional.adaptive_avg_pool3d(volumes, self.resolution)
+        for stage in self.stages:
+            features = functional.leaky_relu(stage(features), LEAK)
+        codes: Tensor = self.head(features.flatten(1))
+        return codes

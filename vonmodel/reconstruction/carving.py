@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_opening, distance_transform_edt
 from torch import Tensor
 from torch.nn import functional
 
@@ -42,6 +42,10 @@ BEND_COSTS, CHANGE_COSTS = 0.8, 0.002
 MOMENTUM = 0.8
 FASTEST = 3.0
 """How much faster than the surface usually moves any part of it may."""
+THIN_RADIUS = 0.03
+"""Of the image's size; parts of an outline that no disk of this radius fits into are thin, such as legs."""
+THIN_WEIGHT = 0.2
+"""What covered thin parts count against overlap where carved surfaces are compared."""
 
 
 class CarveResult(NamedTuple):
@@ -53,6 +57,7 @@ class CarveResult(NamedTuple):
         silhouette: (1, S, S) as framed, of the outline's size.
         overlap: intersection over union of silhouette and outline.
         overlap_before: the same of the volume to begin with.
+        thin_parts: share of the outline's thin parts that the silhouette covers, see `thin_coverage`.
     """
 
     volume: Float[Tensor, "1 g g g"]
@@ -60,6 +65,7 @@ class CarveResult(NamedTuple):
     silhouette: Float[Tensor, "1 S S"]
     overlap: float
     overlap_before: float
+    thin_parts: float
 
 
 def carve(
@@ -92,7 +98,8 @@ def carve(
     with torch.no_grad():
         seen = render_volume(model, volume[None], angles[None], camera=camera, image_size=size)
         before, silhouette = _overlap(model, seen, angles[None], outline, camera)
-    best = CarveResult(volume, angles.detach().clone(), silhouette, before, before)
+    thin = thin_coverage(outline, silhouette)
+    best = CarveResult(volume, angles.detach().clone(), silhouette, before, before, thin)
     solid = solid_of(model, volume)
     if not steps or solid.all() or not solid.any():
         return best
@@ -115,8 +122,9 @@ def carve(
             with torch.no_grad():
                 grown_seen = render_volume(model, grown[None], turned, camera=camera, image_size=size)
                 overlap, silhouette = _overlap(model, grown_seen, turned, outline, camera)
-            if overlap > best.overlap:
-                best = CarveResult(grown, turned[0].detach().clone(), silhouette, overlap, before)
+            thin = thin_coverage(outline, silhouette)
+            if overlap + THIN_WEIGHT * thin > best.overlap + THIN_WEIGHT * best.thin_parts:
+                best = CarveResult(grown, turned[0].detach().clone(), silhouette, overlap, before, thin)
         if index < steps:
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -182,6 +190,15 @@ def signed_distance(
     """Distance in voxels to the faces between solid and empty voxels, negative inside."""
     distance = distance_transform_edt(~solid) - distance_transform_edt(solid)
     return torch.from_numpy(distance - np.copysign(0.5, distance)).to(like)[None]
+
+
+def thin_coverage(outline: Float[Tensor, "1 S S"], silhouette: Float[Tensor, "1 S S"]) -> float:
+    """Share of an outline's thin parts that a silhouette covers; 1 where it has none."""
+    solid, seen = (each[0].cpu().numpy() > 0.5 for each in (outline, silhouette))
+    radius = THIN_RADIUS * len(solid)
+    across = np.arange(-math.floor(radius), math.floor(radius) + 1)
+    thin = solid & ~binary_opening(solid, np.hypot(*np.meshgrid(across, across)) <= radius)
+    return float((thin & seen).sum() / thin.sum()) if thin.any() else 1.0
 
 
 def smooth(field: Float[Tensor, "1 1 g g g"]) -> Float[Tensor, "1 1 g g g"]:

@@ -69,6 +69,12 @@ class Target(NamedTuple):
     depth: Float[Tensor, "1 R R"]
     trust: float = 1.0
 
+    def reduced(self, size: int) -> Target:
+        """The same with fewer pixels, each the mean of what it covers, if there are more and they divide evenly."""
+        if self.mask.shape[-1] <= size or self.mask.shape[-1] % size:
+            return self
+        return Target(*(functional.adaptive_avg_pool2d(each, size) for each in self[:2]), self.trust)
+
 
 def depth_trust(mask: Float[Tensor, "1 R R"], depth: Float[Tensor, "1 R R"]) -> float:
     """How much a depth map says: 1 where it spreads as depths of objects do, near 0 where it is all but flat.
@@ -103,17 +109,19 @@ class FitResult(NamedTuple):
         overlap: intersection over union of mask and silhouette, framed as the model frames sketches.
         depth_error: mean absolute difference of the depths where both show the object, 2 is the whole range, times
             the trust in the depths.
+        prior: what speaks for its start beforehand, in units of the score.
     """
 
     pose: FitParameters
     loss: Float[Tensor, " n"]
     overlap: Float[Tensor, " n"]
     depth_error: Float[Tensor, " n"]
+    prior: Float[Tensor, " n"]
 
     @property
     def score(self) -> Float[Tensor, " n"]:
-        """How well it fits; 1 is perfect."""
-        return score(self.overlap, self.depth_error)
+        """How well it fits, and what speaks for it beforehand; 1 is perfect."""
+        return score(self.overlap, self.depth_error) + self.prior
 
     def better_of(self, other: FitResult) -> FitResult:
         """Row by row the one with the higher score."""
@@ -124,7 +132,13 @@ class FitResult(NamedTuple):
 
     def best(self, count: int) -> FitResult:
         """The rows with the highest scores, the best first."""
-        rows = self.score.argsort(descending=True)[:count]
+        return self._rows(self.score.argsort(descending=True)[:count])
+
+    def rest(self, count: int) -> FitResult:
+        """The rows that `best` leaves."""
+        return self._rows(self.score.argsort(descending=True)[count:])
+
+    def _rows(self, rows: Tensor) -> FitResult:
         return FitResult(FitParameters(*(part[rows] for part in self.pose)), *(part[rows] for part in self[1:]))
 
 
@@ -142,6 +156,7 @@ def fit(
     elevations: tuple[float, float],
     weights: FitWeights,
     camera: Camera = Camera(),  # noqa: B008  # frozen
+    prior: Float[Tensor, " n"] | None = None,
 ) -> Iterator[FitResult]:
     """Descends from every start; yields where each is before each step, and in the end.
 
@@ -150,29 +165,32 @@ def fit(
 
     Args:
         model: whose weights stay as they are.
-        target: silhouette and depth.
+        target: silhouette and depth; sketches are drawn at its size.
         start: where to begin.
         steps: how many steps of Adam, whose rate falls to zero by a cosine.
         elevations: lowest and highest elevation that the class is seen from, in radians.
         weights: of the terms of the loss.
         camera: what the photo was taken with.
+        prior: what speaks for each start beforehand, see `FitResult`; nothing where None.
     """
+    size = target.mask.shape[-1]
+    prior = torch.zeros_like(start.angles[:, 0]) if prior is None else prior
     values = [part.clone().requires_grad_() for part in start]
-    rates = (CODE_RATE, ANGLE_RATE, FRAME_RATE * model.config.image_size)
+    rates = (CODE_RATE, ANGLE_RATE, FRAME_RATE * size)
     groups = [{"params": [value], "lr": rate} for value, rate in zip(values, rates, strict=True)]
     optimizer = torch.optim.Adam(groups, betas=(0.8, 0.95))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     for step in range(steps + 1):
         optimizer.zero_grad()
-        with torch.enable_grad():
+        with torch.set_grad_enabled(step < steps):
             pose = FitParameters(*values)
-            seen = camera_sketch(model, pose, camera)
+            seen = camera_sketch(model, pose, camera, size)
             if step > FREE_FRAME_SHARE * steps:
                 pose = pose._replace(frames=frames_of(model.config, seen))
             losses = pose_losses(seen, target, pose, elevations, weights)
         with torch.no_grad():
             reached = FitParameters(*(value.detach().clone() for value in pose))
-            yield FitResult(reached, losses.detach(), *framed_errors(model, seen, pose.angles, target, camera))
+            yield FitResult(reached, losses.detach(), *framed_errors(model, seen, pose.angles, target, camera), prior)
         if step < steps:
             torch.autograd.backward(losses.sum())
             optimizer.step()
@@ -220,9 +238,10 @@ def camera_sketch(
     model: VonModel,
     pose: FitParameters,
     camera: Camera = Camera(),  # noqa: B008  # frozen
+    image_size: int | None = None,
 ) -> Sketch:
-    """What the camera sees of each pose, before framing."""
-    return render_volume(model, model.generate_shapes(pose.codes), pose.angles, camera=camera)
+    """What the camera sees of each pose, before framing; at the model's image size where none is named."""
+    return render_volume(model, model.generate_shapes(pose.codes), pose.angles, camera=camera, image_size=image_size)
 
 
 def initial_frames(
@@ -230,11 +249,11 @@ def initial_frames(
     codes: Float[Tensor, "n k"],
     angles: Float[Tensor, "n 2"],
     camera: Camera = Camera(),  # noqa: B008  # frozen
+    image_size: int | None = None,
 ) -> Float[Tensor, "n 3"]:
-    """The frames that the model would choose."""
-    return frames_of(
-        model.config, camera_sketch(model, FitParameters(codes, angles, angles.new_zeros(len(angles), 3)), camera)
-    )
+    """The frames that the model would choose of sketches of this size."""
+    anywhere = angles.new_zeros(len(angles), 3)
+    return frames_of(model.config, camera_sketch(model, FitParameters(codes, angles, anywhere), camera, image_size))
 
 
 def frames_of(config: ModelConfig, seen: Sketch) -> Float[Tensor, "n 3"]:
@@ -291,18 +310,29 @@ class SketchBank:
     camera: Camera
 
     def starts(self, session: ModelSession, target: Target, count: int) -> FitParameters:
-        """The codes and viewpoints whose sketches fit best, at most two of one viewpoint."""
+        """The codes and viewpoints whose sketches fit best, at most two of one viewpoint.
+
+        Args:
+            session: the model.
+            target: what to fit to, with at most as many pixels as the bank's sketches.
+            count: how many.
+        """
         scores = torch.stack([self._scores(index, target) for index in range(len(self.viewpoints))])
         within = scores.argsort(dim=1, descending=True)[:, :OF_ONE_VIEWPOINT]
         best = scores.gather(1, within).flatten().argsort(descending=True)[:count]
         views = best // within.shape[1]
         codes = self.codes[within.flatten()[best]]
         angles = torch.from_numpy(self.viewpoints).to(codes)[views]
+        size = target.mask.shape[-1]
         with torch.no_grad():
-            return FitParameters(codes, angles, initial_frames(session.source.model, codes, angles, self.camera))
+            frames = initial_frames(session.source.model, codes, angles, self.camera, size)
+        return FitParameters(codes, angles, frames)
 
     def _scores(self, viewpoint: int, target: Target) -> Float[Tensor, " k"]:
-        silhouettes, depths = self.silhouettes[viewpoint, :, None], self.depths[viewpoint, :, None]
+        size = target.mask.shape[-1]
+        silhouettes, depths = (
+            functional.adaptive_avg_pool2d(each[viewpoint, :, None], size) for each in (self.silhouettes, self.depths)
+        )
         overlap, depth_error = sketch_errors(silhouettes, depths, target)
         return score(overlap, depth_error)
 

@@ -1,8 +1,9 @@
 """Reconstruction: from one photo to shape code, viewpoint and texture code.
 
-Mask, sketch encoder and texture encoder read the photo. Sketches of generated shapes from all around give the starts,
-descent through the projection fits the best of them to silhouette and depth. Then the shape is carved to the
-outline where codes cannot follow it, on a finer grid where the photo shows more, and the texture code is fitted.
+Mask, sketch encoder and texture encoder read the photo. A search among sketches of generated shapes from all around
+gives starts, or a regression gives likely viewpoints, each with a shape code; descent through the projection fits the
+best of them to silhouette and depth. Then the shape is carved to the outline where codes cannot follow it, on a finer
+grid where the photo shows more, and the texture code is fitted.
 
 The model's own camera stands two units from the object, nearer than photographers do: seen from there, things look as
 through a wide lens, and photos would have to be explained by lower viewpoints and distorted shapes. Photos are
@@ -12,7 +13,7 @@ therefore fitted from further away.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -38,14 +39,35 @@ from vonmodel.reconstruction.fitting import (
     build_sketch_bank,
     depth_trust,
     fit,
+    initial_frames,
     sketch_errors,
 )
+from vonmodel.reconstruction.regression import (
+    APART,
+    PhotoRegressor,
+    RegressionSettings,
+    photo_regressor,
+    view_of_photo,
+)
 
-Phase = Literal["search", "fit", "carve", "texture"]
+Phase = Literal["train", "search", "fit", "carve", "texture"]
 Progress = Callable[[Phase, int, int], None]
 """Called with the phase, its steps done and their number."""
 
+Start = Literal["regression", "search"]
+"""Where fits begin."""
+Rounds = tuple[tuple[int, int], ...]
+"""Starts that each round of fits goes on with, and its steps."""
+
 ELEVATION_TOLERANCE = math.radians(5.0)
+FIT_SIZE = 64
+"""Pixels an edge of the sketches that are fitted after a regression, or fewer where the model's images have fewer."""
+PRIOR_WEIGHT = 0.03
+"""What a natural logarithm of a viewpoint's probability counts against overlap when fits are compared."""
+RARE = 0.01
+"""Least probability that a viewpoint is given beforehand."""
+ONE_VIEWPOINT = math.radians(20.0)
+"""Fits whose azimuths are nearer than this are of one viewpoint."""
 COLOUR_SCALE = 0.3
 TEXTURE_RATE = 0.05
 CAMERA_DISTANCE = 3.5
@@ -57,49 +79,75 @@ class CancelledError(VonError):
     """The reconstruction was not wanted any more."""
 
 
+def rounds_of(start: Start, count: int | None = None, steps: int | None = None) -> Rounds:
+    """The rounds of this many starts, with this many steps in the last round.
+
+    What a regression says is near, and one step costs as much as weighing a start: most are only weighed.
+    """
+    match start:
+        case "regression":
+            count, steps = count or 8, steps or 20
+            return (count, 0), (min(3, count), max(1, steps // 2)), (1, steps)
+        case "search":
+            count, steps = count or 12, steps or 60
+            return (count, max(1, steps * 2 // 5)), (min(4, count), steps)
+
+
 @dataclass(frozen=True)
 class ReconstructSettings:
     """How hard to look.
 
     Attributes:
-        shapes: generated shapes to begin with; None takes 96, fewer of more than 64 voxels an edge.
-        azimuths: viewpoints among those that the class is seen from, for each of two elevations.
-        rounds: starts that each round goes on with, and its steps.
+        shapes: of a search, generated shapes; None takes 96, fewer of more than 64 voxels an edge.
+        azimuths: of a search, viewpoints among those that the class is seen from, for each of two elevations.
+        rounds: starts that each round goes on with, and its steps; as `rounds_of` has them where None.
         carve_steps: steps that carve the shape after its code is found; 0 leaves it as the code makes it.
         carve_below: a shape whose silhouette overlaps the outline so well by itself is left as the code makes it:
             what carving gains in the outline, it loses in the solid.
+        thin_below: unless it covers less than this share of the outline's thin parts, such as legs.
         texture_steps: steps that fit the texture code after the encoder; 0 keeps what the encoder says.
         camera_distance: of the photo's camera, in object units (half the edge of the cube of voxels).
-        seed: what the shapes are drawn with.
+        seed: what the shapes of a search are drawn with.
         weights: of the fit.
+        start: with what a regression says, which is trained where none is kept, or with a search.
+        near_azimuth: radians; viewpoints further than 25 degrees from it are left out. None for any viewpoint.
+        regression: how the regression is trained where none is kept.
     """
 
     shapes: int | None = None
     azimuths: int = 18
-    rounds: tuple[tuple[int, int], ...] = ((12, 25), (4, 60))
+    rounds: Rounds | None = None
     carve_steps: int = 50
     carve_below: float = 0.8
+    thin_below: float = 0.7
     texture_steps: int = 60
     camera_distance: float = CAMERA_DISTANCE
     seed: int = 0
     weights: FitWeights = field(default_factory=FitWeights)
+    start: Start = "search"
+    near_azimuth: float | None = None
+    regression: RegressionSettings = field(default_factory=RegressionSettings)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Alternative:
-    """Another fit, further down.
+    """A fit of another viewpoint.
 
     Attributes:
+        code: (k,) its shape code.
         azimuth: radians.
         elevation: radians.
         overlap: intersection over union of the silhouettes.
-        score: overlap less depth error; what the fits are ordered by.
+        score: overlap less depth error, and what speaks for the viewpoint beforehand; what fits are ordered by.
+        confidence: probability of this viewpoint among those that were fitted, in [0, 1].
     """
 
+    code: Float[Tensor, " k"]
     azimuth: float
     elevation: float
     overlap: float
     score: float
+    confidence: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +165,11 @@ class Reconstruction:
         silhouette: (1, S, S) the same as finely as the photo's outline.
         overlap: intersection over union of outline and silhouette.
         code_overlap: the same of the shape that the code makes, before it is carved.
+        thin_parts: share of the outline's thin parts, such as legs, that the silhouette covers.
         depth_error: mean absolute difference of the depths where both show the object, 2 is the whole range,
             times the trust in the depths.
-        alternatives: the other fits of the last round, the better ones first.
+        confidence: probability of the viewpoint among those that were fitted, in [0, 1].
+        alternatives: the fits of other viewpoints, the better ones first.
     """
 
     photo: CutPhoto
@@ -132,17 +182,20 @@ class Reconstruction:
     silhouette: Float[Tensor, "1 S S"]
     overlap: float
     code_overlap: float
+    thin_parts: float
     depth_error: float
+    confidence: float
     alternatives: tuple[Alternative, ...]
 
 
 class Reconstructor:
-    """Reconstructs photos with one model; the sketches to begin with are drawn once."""
+    """Reconstructs photos with one model; what fits begin with is read, trained or drawn once."""
 
     def __init__(self, session: ModelSession, settings: ReconstructSettings | None = None) -> None:
         self.session = session
         self.settings = settings or ReconstructSettings()
         self._class = load_class(session.source.class_name)
+        self._rounds = self.settings.rounds or rounds_of(self.settings.start)
         self._camera = Camera.at(self.settings.camera_distance)
         bands = self._class.viewpoints
         self._azimuths, self._elevations = (
@@ -150,6 +203,7 @@ class Reconstructor:
             for ranges in ([band.azimuth_deg for band in bands], [band.elevation_deg for band in bands])
         )
         self._bank: SketchBank | None = None
+        self._regressor: PhotoRegressor | None = None
 
     def reconstruct(
         self, photo: CutPhoto, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
@@ -173,15 +227,12 @@ class Reconstructor:
 
         session = self.session
         target = self.target(photo)
-        starts = self._sketches(step).starts(session, target, self.settings.rounds[0][0])
-        best = self._descend(target, starts, step)
-        shape, carved = self._carve(photo, best, step)
+        fitted = target.reduced(FIT_SIZE) if self.settings.start == "regression" else target
+        starts, prior = self._starts(photo, fitted, step)
+        fits = ranked(self._descend(fitted, starts, prior, step))
+        shape, carved = self._carve(photo, fits[0], step)
         with torch.no_grad():
             sketch = render_framed(session.source.model, shape.volume[None], carved.angles[None], self._camera)
-        found = [
-            Alternative(float(angles[0]), float(angles[1]), float(overlap), float(score))
-            for angles, overlap, score in zip(best.pose.angles, best.overlap, best.score, strict=True)
-        ]
         return Reconstruction(
             photo=photo,
             depth=target.depth.cpu(),
@@ -193,8 +244,10 @@ class Reconstructor:
             silhouette=carved.silhouette.cpu(),
             overlap=carved.overlap,
             code_overlap=carved.overlap_before,
+            thin_parts=carved.thin_parts,
             depth_error=sketch_errors(sketch.silhouette, sketch.normalized_depth, target)[1].item(),
-            alternatives=tuple(found[1:]),
+            confidence=fits[0].confidence,
+            alternatives=tuple(fits[1:]),
         )
 
     def target(self, photo: CutPhoto) -> Target:
@@ -208,14 +261,43 @@ class Reconstructor:
         mask = photo.mask.to(session.device)
         return Target(mask, depth, depth_trust(mask, depth))
 
+    def _starts(
+        self, photo: CutPhoto, target: Target, step: Callable[[Phase, int, int], None]
+    ) -> tuple[FitParameters, Float[Tensor, " n"]]:
+        """Where fits begin, and what speaks for each beforehand."""
+        settings, model, count = self.settings, self.session.source.model, self._rounds[0][0]
+        if settings.start == "search":
+            starts = self._sketches(step).starts(self.session, target, count)
+            return starts, torch.zeros_like(starts.angles[:, 0])
+        regressor = self._trained(step)
+        view = view_of_photo(photo, regressor.view_size).to(self.session.device)
+        likely = regressor.hypotheses(view, count, settings.near_azimuth)
+        low, high = self._elevations
+        angles = torch.tensor([(each.azimuth, min(max(each.elevation, low), high)) for each in likely]).to(view)
+        codes = torch.stack([each.code for each in likely])
+        with torch.no_grad():
+            frames = initial_frames(model, codes, angles, self._camera, target.mask.shape[-1])
+        beforehand = torch.tensor([math.log(each.probability + RARE) for each in likely]).to(view)
+        return FitParameters(codes, angles, frames), PRIOR_WEIGHT * beforehand
+
+    def _trained(self, step: Callable[[Phase, int, int], None]) -> PhotoRegressor:
+        if self._regressor is None:
+            self._regressor = photo_regressor(
+                self.session.source, self.settings.regression, lambda done, total: step("train", done, total)
+            )
+        return self._regressor
+
     def _sketches(self, step: Callable[[Phase, int, int], None]) -> SketchBank:
         if self._bank is None:
             settings, (low, high) = self.settings, self._elevations
+            azimuths = self._azimuths
+            if (near := settings.near_azimuth) is not None:
+                azimuths = (near - APART, near + APART)
             shapes = settings.shapes or max(12, min(96, _BANK_VOXELS // self.session.config.resolution**3))
             self._bank = build_sketch_bank(
                 self.session,
                 shapes=shapes,
-                azimuths=tuple(np.linspace(*self._azimuths, settings.azimuths).tolist()),
+                azimuths=tuple(np.linspace(*azimuths, settings.azimuths).tolist()),
                 elevations=(low + (high - low) / 4.0, high - (high - low) / 4.0),
                 seed=settings.seed,
                 camera=self._camera,
@@ -223,16 +305,23 @@ class Reconstructor:
             )
         return self._bank
 
-    def _descend(self, target: Target, starts: FitParameters, step: Callable[[Phase, int, int], None]) -> FitResult:
-        """Rounds of descent, each from the best of the one before; what fitted best, the best first."""
-        settings, done = self.settings, 0
-        total = sum(steps + 1 for _, steps in settings.rounds)
+    def _descend(
+        self,
+        target: Target,
+        starts: FitParameters,
+        prior: Float[Tensor, " n"],
+        step: Callable[[Phase, int, int], None],
+    ) -> list[FitResult]:
+        """Rounds of descent, each from the best of the one before; what became of every start."""
+        settings, done, left = self.settings, 0, list[FitResult]()
+        total = sum(steps + 1 for _, steps in self._rounds)
         limits = (self._elevations[0] - ELEVATION_TOLERANCE, self._elevations[1] + ELEVATION_TOLERANCE)
         best: FitResult | None = None
-        for count, steps in settings.rounds:
+        for count, steps in self._rounds:
             if best is not None:
+                left.append(best.rest(count))
                 best = best.best(count)
-                starts = best.pose
+                starts, prior = best.pose, best.prior
             for reached in fit(
                 self.session.source.model,
                 target,
@@ -241,26 +330,28 @@ class Reconstructor:
                 elevations=limits,
                 weights=settings.weights,
                 camera=self._camera,
+                prior=prior,
             ):
                 best = reached if best is None else best.better_of(reached)
                 done += 1
                 step("fit", done, total)
         if best is None:
             raise ValueError("a reconstruction needs at least one round")
-        return best.best(len(best.score))
+        return [best, *left]
 
     def _carve(
-        self, photo: CutPhoto, best: FitResult, step: Callable[[Phase, int, int], None]
+        self, photo: CutPhoto, best: Alternative, step: Callable[[Phase, int, int], None]
     ) -> tuple[Shape, CarveResult]:
         """The shape of the best code, carved to the photo's outline where it is far off."""
         session, settings = self.session, self.settings
-        shape = session.shape_of_code(best.pose.codes[0], photo.name)
+        shape = session.shape_of_code(best.code, photo.name)
+        angles = torch.tensor([best.azimuth, best.elevation]).to(shape.volume)
 
         def carved_in(steps: int) -> CarveResult:
             return carve(
                 session.source.model,
                 shape.volume,
-                best.pose.angles[0],
+                angles,
                 photo.outline.to(session.device),
                 steps=steps,
                 mirrored=self._class.mirror_symmetry,
@@ -269,7 +360,8 @@ class Reconstructor:
             )
 
         carved = carved_in(0)
-        if not settings.carve_steps or carved.overlap >= settings.carve_below:
+        fits = carved.overlap >= settings.carve_below and carved.thin_parts >= settings.thin_below
+        if not settings.carve_steps or fits:
             return shape, carved
         carved = carved_in(settings.carve_steps)
         return replace(session.shape_of_volume(photo.name, carved.volume), code=shape.code), carved
@@ -298,3 +390,24 @@ class Reconstructor:
             optimizer.step()
             step("texture", index + 1, steps)
         return best[0].cpu()
+
+
+def ranked(results: Sequence[FitResult]) -> list[Alternative]:
+    """Fits, the best first, one of each viewpoint, with the probability of each: p(viewpoint) exp(score / weight)."""
+    rows = [
+        Alternative(code, float(angles[0]), float(angles[1]), float(overlap), float(score), 0.0)
+        for each in results
+        for code, angles, overlap, score in zip(
+            each.pose.codes.cpu(), each.pose.angles, each.overlap, each.score, strict=True
+        )
+    ]
+    found = list[Alternative]()
+    for row in sorted(rows, key=lambda row: -row.score):
+        if all(_apart(row.azimuth, other.azimuth) >= ONE_VIEWPOINT for other in found):
+            found.append(row)
+    weights = [math.exp((each.score - found[0].score) / PRIOR_WEIGHT) for each in found]
+    return [replace(each, confidence=weight / sum(weights)) for each, weight in zip(found, weights, strict=True)]
+
+
+def _apart(first: float, second: float) -> float:
+    return abs(math.remainder(first - second, 2.0 * math.pi))

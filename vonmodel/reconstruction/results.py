@@ -171,8 +171,9 @@ def _write_one(
     compared = _write_comparison(session, found, folder, name)
     fresh = other_azimuths(base, settings.views)
     textured = other_textures(session, base, Seed(0), settings.textures, "the photo's")
+    second = _write_second(session, found, folder, name)
     strips = (
-        Strip("photo and reconstruction", compared, framed=True),
+        Strip("photo and reconstruction", (*compared, *second), framed=True),
         Strip("new views", draw_views(session, fresh, folder, name), framed=True),
         Strip("other textures", draw_views(session, textured, folder, name), framed=True),
     )
@@ -190,19 +191,21 @@ def _write_one(
         "elevation_deg": float(np.degrees(found.elevation)),
         "overlap": found.overlap,
         "code_overlap": found.code_overlap,
+        "thin_parts": found.thin_parts,
         "depth_error": found.depth_error,
         "voxels": found.shape.volume.shape[-1],
         "volume": f"{name}/{VOLUME}",
         "shape_code": [] if found.shape.code is None else found.shape.code.tolist(),
         "texture_code": found.texture.tolist(),
+        "confidence": found.confidence,
         "alternatives": [_alternative(each) for each in found.alternatives],
         "pictures": {strip.label: [each.file for each in strip.pictures] for strip in strips},
         "films": [each.file for each in films],
         "files": {format: f"{name}/{path.name}" for format, path in files.items()},
     }
     facts = (
-        f"azimuth {said['azimuth_deg']:.0f}°, elevation {said['elevation_deg']:.0f}°, silhouettes overlap "
-        f"{found.overlap:.0%}, mask from {found.photo.origin}"
+        f"azimuth {said['azimuth_deg']:.0f}° ({found.confidence:.0%} sure), elevation {said['elevation_deg']:.0f}°, "
+        f"silhouettes overlap {found.overlap:.0%}, mask from {found.photo.origin}"
     )
     downloads = tuple((format.upper(), f"{name}/{path.name}") for format, path in files.items())
     return said, Plate(found.photo.name, facts, strips, films, downloads, shown)
@@ -230,10 +233,28 @@ def _write_comparison(session: ModelSession, found: Reconstruction, folder: Path
     return tuple(Picture(f"{name}/{file}", caption) for file, caption in shown.items())
 
 
-def _alternative(each: Alternative) -> dict[str, float]:
+def _write_second(session: ModelSession, found: Reconstruction, folder: Path, name: str) -> tuple[Picture, ...]:
+    """The second-best viewpoint, with the shape that was fitted for it; nothing where there is none."""
+    if not found.alternatives:
+        return ()
+    second = found.alternatives[0]
+    shape = session.shape_of_code(second.code, found.photo.name)
+    view = View(
+        "second",
+        f"second-best viewpoint: {np.degrees(second.azimuth):.0f}° ({second.confidence:.0%})",
+        shape,
+        (second.azimuth, second.elevation),
+        found.texture,
+    )
+    return draw_views(session, [view], folder, name)
+
+
+def _alternative(each: Alternative) -> dict[str, Any]:
     return {
         "azimuth_deg": float(np.degrees(each.azimuth)),
         "elevation_deg": float(np.degrees(each.elevation)),
         "overlap": each.overlap,
         "score": each.score,
+        "confidence": each.confidence,
+        "shape_code": each.code.tolist(),
     }

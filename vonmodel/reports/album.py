@@ -16,7 +16,7 @@ from vonmodel.reports.gallery import FORMAT, PAGE, SIDECAR, origin_facts
 from vonmodel.reports.html import Page
 from vonmodel.reports.provenance import Provenance
 
-Verb = Literal["generate", "edit", "interpolate", "transfer", "reconstruct", "export"]
+Verb = Literal["generate", "edit", "interpolate", "transfer", "reconstruct", "invert", "export"]
 RESULT = "result.json"
 """What every verb but generate says of its folder, beside the pictures."""
 

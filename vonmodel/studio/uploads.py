@@ -274,8 +274,9 @@ def _object_in_box(file: Path, box: tuple[float, float, float, float]) -> FoundO
 
 # The share of the whole at which each phase begins and ends, and its name in words.
 PHASES: Mapping[Phase, tuple[float, float, str]] = {
-    "search": (0.0, 0.2, "searching similar shapes"),
-    "fit": (0.2, 0.8, "fitting shape and viewpoint"),
+    "train": (0.0, 0.5, "learning to read photos, once for this checkpoint"),
+    "search": (0.5, 0.5, "searching similar shapes"),
+    "fit": (0.5, 0.8, "fitting shape and viewpoint"),
     "carve": (0.8, 0.9, "carving the shape"),
     "texture": (0.9, 1.0, "fitting the texture"),
 }
@@ -298,7 +299,7 @@ def reconstruct(
         task.progress(start + (end - start) * done / max(1, total), doing)
         on_step()
 
-    task.progress(PHASES["search"][0], PHASES["search"][2])
+    task.progress(0.0, PHASES["fit"][2])
     try:
         found = reconstructor.reconstruct(photo.cut, progress, task.cancelled)
     except CancelledError:

@@ -103,7 +103,9 @@ def test_photos_give_textures_and_shapes(painted, tmp_path):
         tmp_path / "out",
     )
     assert len(told["objects"]) == 1
-    quick = ReconstructSettings(2, 2, ((2, 2), (1, 1)), carve_steps=1, carve_below=1.1, texture_steps=2)
+    quick = ReconstructSettings(
+        2, 2, ((2, 2), (1, 1)), carve_steps=1, carve_below=1.1, texture_steps=2, start="search"
+    )
     pixels = to_pixels(painted.image(painted.shape(3), 0.5, 0.4, painted.texture(0))).transpose(1, 2, 0)
     alpha = to_pixels(2.0 * painted.sketch(painted.shape(3), 0.5, 0.4).silhouette[0, 0] - 1.0)
     found = Reconstructor(painted, quick).reconstruct(photo_of_pixels("chair", np.dstack([pixels, alpha])))

@@ -6,7 +6,7 @@ import torch
 
 from vonmodel.geometry import Camera
 from vonmodel.inference.rendering import render_framed, resample_volume, silhouette_iou
-from vonmodel.reconstruction.carving import carve, carving_grid, signed_distance, solid_of
+from vonmodel.reconstruction.carving import carve, carving_grid, signed_distance, solid_of, thin_coverage
 from vonmodel.reconstruction.fitting import Target, depth_trust
 from vonmodel.representation import volume_of_distance
 
@@ -134,6 +134,20 @@ def test_a_distant_camera_sees_flatter_things_as_large(session):
     )
     assert near.silhouette.shape == far.silhouette.shape == (1, 1, 32, 32)
     assert 0.7 < silhouette_iou(near.silhouette, far.silhouette).item() < 0.99
+
+
+def test_thin_parts_are_those_that_no_disk_fits_into():
+    outline = torch.zeros(1, 128, 128)
+    outline[:, 10:60, 20:100] = 1.0
+    assert thin_coverage(outline, outline) == pytest.approx(1.0)
+    seat = outline.clone()
+    outline[:, 60:120, 25:29] = 1.0
+    outline[:, 60:120, 90:94] = 1.0
+    one_leg = outline.clone()
+    one_leg[:, 60:, 50:] = 0.0
+    assert thin_coverage(outline, one_leg) == pytest.approx(0.5, abs=0.05)
+    assert thin_coverage(outline, seat) == pytest.approx(0.0, abs=0.1)
+    assert thin_coverage(torch.zeros(1, 16, 16), torch.zeros(1, 16, 16)) == 1.0
 
 
 def test_flat_depths_are_not_trusted():

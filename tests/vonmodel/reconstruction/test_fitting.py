@@ -133,7 +133,7 @@ def test_the_better_of_two_is_chosen_row_by_row():
     def fitted(overlaps):
         rows = torch.tensor(overlaps)
         pose = FitParameters(rows[:, None], rows[:, None].expand(-1, 2), rows[:, None].expand(-1, 3))
-        return FitResult(pose, -rows, rows, 0 * rows)
+        return FitResult(pose, -rows, rows, 0 * rows, 0 * rows)
 
     best = fitted([0.1, 0.9, 0.5]).better_of(fitted([0.3, 0.2, 0.4]))
     np.testing.assert_allclose(best.overlap, [0.3, 0.9, 0.5])

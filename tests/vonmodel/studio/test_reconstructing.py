@@ -14,8 +14,8 @@ from vonmodel.reconstruction.reconstruct import Phase, Reconstructor, Reconstruc
 from vonmodel.studio import state as models
 from vonmodel.studio.uploads import PHASES
 
-SMALL = ReconstructSettings(shapes=2, azimuths=2, rounds=((2, 2),), carve_steps=2, texture_steps=2)
-ENDLESS = ReconstructSettings(shapes=2, azimuths=2, rounds=((1, 100_000),), texture_steps=0)
+SMALL = ReconstructSettings(2, 2, ((2, 2),), carve_steps=2, texture_steps=2, start="search")
+ENDLESS = ReconstructSettings(2, 2, ((1, 100_000),), texture_steps=0, start="search")
 
 
 @pytest.fixture

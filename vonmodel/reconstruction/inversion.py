@@ -1,0 +1,348 @@
+"""Inversion: the shape code of a mesh, read off its volume by a shape encoder and refined by a few steps of descent.
+
+The encoder is trained on the model's own shapes, whose codes are known, once for a checkpoint, and kept beside its
+run. What no code makes stays out of reach: how well both shapes overlap is always said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vondata.errors import VonError
+from vondata.frames import Axis
+from vondata.shapes.prepare import ShapeSettings, prepare_shape
+from vondata.shapes.sources import BINVOX_SUFFIX, MESH_SUFFIXES
+from vondata.types import Item, Rejected
+from vonmodel.inference.sampling import Seed, generate_volumes
+from vonmodel.inference.session import LoadedModel, ModelSession, Shape
+from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths, turnable
+from vonmodel.model import VonModel
+from vonmodel.networks import ShapeCodeRegressor
+from vonmodel.networks.initialisation import initialise_kaiming
+from vonmodel.reconstruction.carving import solid_of
+from vonmodel.reconstruction.regression import kept_network
+from vonmodel.reports.album import RESULT, Plate, Strip, Written, replaced_folder, write_account, write_each
+from vonmodel.seeding import torch_generator
+
+Phase = Literal["encoder", "descent"]
+Progress = Callable[[Phase, int, int], None]
+"""Called with the phase, its steps done and their number."""
+
+SHAPE_SUFFIXES = (*MESH_SUFFIXES, BINVOX_SUFFIX)
+"""Files that are prepared on the fly."""
+LEVELS = 3
+"""Volumes are compared at this many grids, each half as fine as the one before: coarse ones pull from afar."""
+CODE_RATE = 0.1
+CODE_WEIGHT = 0.01
+"""Of what a code is longer than codes that are drawn, against the difference of volumes by that of an empty one."""
+SHORTER = (1.0, 0.6, 0.3, 0.0)
+"""The descent begins at these shares of the encoder's code: the nearer to the middle, the plainer the shape."""
+VIEWS = 4
+_SHAPENET_MESH = "model_normalized.obj"
+
+
+class GivenShapeError(VonError, ValueError):
+    """A file that is no shape, or of no use as one."""
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """How long to train the encoder.
+
+    Attributes:
+        shapes: generated shapes.
+        epochs: over all of them.
+        batch_size: shapes a step.
+        learning_rate: of Adam, falling to zero by a cosine.
+        seed: of everything that is drawn.
+    """
+
+    shapes: int = 2000
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class InversionSettings:
+    """How hard to look.
+
+    Attributes:
+        steps: of the descent from every start; 0 keeps what the encoder says.
+        encoder: how the encoder is trained where none is kept.
+    """
+
+    steps: int = 60
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """What was found for a given shape.
+
+    Attributes:
+        given: the shape as the model has shapes, which no code made.
+        shape: the shape of the code found, by the name of the given one.
+        iou: intersection over union of both solids, on the grid that the model's shapes are seen on.
+        encoder_iou: the same of the code that the encoder says.
+    """
+
+    given: Shape
+    shape: Shape
+    iou: float
+    encoder_iou: float
+
+
+class Inverter:
+    """Finds codes with one model; its encoder is trained, or read, when it is first needed."""
+
+    def __init__(self, session: ModelSession, settings: InversionSettings | None = None) -> None:
+        self.session = session
+        self.settings = settings or InversionSettings()
+        self._encoder: ShapeCodeRegressor | None = None
+
+    def invert(self, given: Shape, progress: Progress | None = None) -> Inversion:
+        """Finds the code whose shape is most like the one given; the same shape always gives the same code."""
+
+        def step(phase: Phase, done: int, total: int) -> None:
+            if progress is not None:
+                progress(phase, done, total)
+
+        encoder, session = self._trained(step), self.session
+        model, volume = session.source.model, given.volume[None]
+        with torch.no_grad():
+            encoded = encoder(volume)[0]
+            if self.session.config.symmetric:
+                # The generator's shapes are symmetric: the mirror image has the same code, and errors halve.
+                encoded = (encoded + encoder(volume.flip(2))[0]) / 2.0
+        codes = torch.stack([share * encoded for share in SHORTER])
+        descended = descend(model, volume, codes, self.settings.steps, partial(step, "descent"))
+        candidates = [session.shape_of_code(code, given.name) for code in (encoded, *descended)]
+        solid = solid_of(model, given.volume)
+        overlaps = [_iou(solid_of(model, each.volume), solid) for each in candidates]
+        best = max(range(len(candidates)), key=lambda index: overlaps[index])
+        return Inversion(given, candidates[best], overlaps[best], overlaps[0])
+
+    def _trained(self, step: Callable[[Phase, int, int], None]) -> ShapeCodeRegressor:
+        if self._encoder is None:
+            self._encoder = shape_encoder(self.session.source, self.settings.encoder, partial(step, "encoder"))
+        return self._encoder
+
+
+def shape_encoder(
+    source: LoadedModel, settings: EncoderSettings, step: Callable[[int, int], None]
+) -> ShapeCodeRegressor:
+    """The encoder of a model, trained with these settings where none is kept."""
+    network = ShapeCodeRegressor(source.config.resolution, source.config.shape_code_size)
+    return kept_network(source, "shape-encoder", network, lambda: train_encoder(source, settings, step))
+
+
+def train_encoder(
+    source: LoadedModel, settings: EncoderSettings, step: Callable[[int, int], None]
+) -> ShapeCodeRegressor:
+    """An encoder of a model's own shapes; `step` is told of steps done and their number and may raise to stop."""
+    model, size = source.model, source.config.shape_code_size
+    device = next(model.parameters()).device
+    batches = math.ceil(settings.shapes / settings.batch_size)
+    total = batches * (1 + settings.epochs)
+    codes = torch.randn(settings.shapes, size, generator=torch_generator(settings.seed, "encoder", "codes"))
+    kept = list[Tensor]()
+    encoder = ShapeCodeRegressor(source.config.resolution, size).to(device)
+    for some in codes.split(settings.batch_size):
+        with torch.no_grad():
+            volumes = generate_volumes(model, some)
+            kept.append(functional.adaptive_avg_pool3d(volumes, encoder.resolution).half())
+        step(len(kept), total)
+    volumes = torch.cat(kept)
+    initialise_kaiming(encoder, torch_generator(settings.seed, "encoder", "weights"))
+    order = torch_generator(settings.seed, "encoder", "order")
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * batches)
+    done = batches
+    for _ in range(settings.epochs):
+        for rows in torch.randperm(settings.shapes, generator=order).split(settings.batch_size):
+            with torch.enable_grad():
+                found = encoder(volumes[rows.to(device)].float())
+                loss = (found - codes[rows].to(device)).square().mean()
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+            done += 1
+            step(done, total)
+    return encoder.eval()
+
+
+def descend(
+    model: VonModel,
+    volume: Float[Tensor, "1 1 r r r"],
+    codes: Float[Tensor, "n k"],
+    steps: int,
+    step: Callable[[int, int], None],
+) -> Float[Tensor, "n k"]:
+    """Adam from every code towards the volume; of each start the code that came nearest."""
+    best, least = codes.clone(), torch.full((len(codes),), math.inf, device=codes.device)
+    moved = codes.clone().requires_grad_()
+    optimizer = torch.optim.Adam([moved], lr=CODE_RATE, betas=(0.8, 0.95))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+    for index in range(steps + 1):
+        with torch.enable_grad():
+            losses = volume_losses(model.generate_shapes(moved), volume)
+            losses = losses + CODE_WEIGHT * (moved.square().mean(1) - 1.0).clamp_min(0.0)
+        nearer = losses.detach() < least
+        best[nearer], least[nearer] = moved.detach()[nearer], losses.detach()[nearer]
+        if index < steps:
+            optimizer.zero_grad()
+            torch.autograd.backward(losses.sum())
+            optimizer.step()
+            schedule.step()
+            step(index + 1, steps)
+    return best
+
+
+def volume_losses(found: Float[Tensor, "n 1 r r r"], wanted: Float[Tensor, "1 1 r r r"]) -> Float[Tensor, " n"]:
+    """Squared differences of volumes, mean over the levels, each by what an empty volume would differ."""
+    levels = []
+    for level in range(LEVELS):
+        ours, theirs = (functional.avg_pool3d(each, 2**level) for each in (found, wanted))
+        levels.append((ours - theirs).square().mean((1, 2, 3, 4)) / theirs.square().mean().clamp_min(1e-6))
+    return torch.stack(levels).mean(0)
+
+
+def given_shape(session: ModelSession, name: str, *, up: Axis | None = None, front: Axis | None = None) -> Shape:
+    """A shape that somebody has: a mesh or .binvox file, prepared now; a prepared .npz file; or a prepared id.
+
+    Args:
+        session: the model it is for.
+        name: a path, or the id of a prepared shape.
+        up: the axis that points up in a file; where None +y of meshes and +z of voxels, as exports have them.
+        front: the axis that the front faces; where None +z of meshes, -z of ShapeNetCore's and +y of voxels.
+
+    Raises:
+        GivenShapeError: a file is no mesh, or of no use.
+        UnknownShapeError, ManifestMissingError, ShapeFileError, ResolutionError: as `ModelSession` has it.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".npz" and path.is_file():
+        return session.shape_of_file(path)
+    if path.suffix.lower() not in SHAPE_SUFFIXES and not path.exists():
+        return session.prepared_shape(name)
+    if not path.is_file():
+        raise GivenShapeError(f"{path}: no such file")
+    voxels = path.suffix.lower() == BINVOX_SUFFIX
+    axes = {
+        "up": up or ("z" if voxels else "y"),
+        "front": front or ("y" if voxels else "-z" if path.name == _SHAPENET_MESH else "z"),
+    }
+    item = Item(path.stem, session.source.class_name, str(path), (str(path),), fields=axes)
+    resolution = max(32, session.config.resolution, session.config.finer_grid)
+    with tempfile.TemporaryDirectory(prefix="von-given-") as folder:
+        file = Path(folder) / f"{path.stem}.npz"
+        try:
+            prepare_shape(item, ShapeSettings(resolution=resolution), file)
+        except Rejected as error:
+            raise GivenShapeError(f"{path}: {error.detail} ({error.reason})") from error
+        return session.shape_of_file(file)
+
+
+def invert_shapes(
+    inverter: Inverter, given: Sequence[Shape], output: Path, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Writes the codes of given shapes as result.json, with pictures of both and a page.
+
+    Args:
+        inverter: the model and how hard to look.
+        given: the shapes (see `given_shape`).
+        output: the folder; an older inversion in it is replaced.
+        progress: told after every step on a shape.
+
+    Returns:
+        the content of result.json.
+
+    Raises:
+        OutputError: the folder holds something else than an older inversion.
+    """
+    session = inverter.session
+    with replaced_folder(output, "invert") as folder:
+
+        def write_one(shape: Shape, name: str) -> Written:
+            return _written(session, inverter.invert(shape, progress), folder, name)
+
+        written = write_each(given, write_one, folder, None)
+        lead = "Above what was given, below the shape of the code that comes nearest, in the same texture."
+        words = f"Codes of {session.source.class_name}s", lead
+        asked = dataclasses.asdict(inverter.settings)
+        return write_account(folder, "invert", session.source.provenance, asked, words, written)
+
+
+def read_inverted_shapes(session: ModelSession, folder: Path) -> list[Shape]:
+    """The shapes of the codes that an inversion found.
+
+    Args:
+        session: the model.
+        folder: what `invert_shapes` wrote, or its result.json.
+
+    Raises:
+        GivenShapeError: it is damaged, no inversion, or of another checkpoint.
+        CodeError: its codes are of another model.
+    """
+    file = folder / RESULT if folder.is_dir() else folder
+    try:
+        said = json.loads(file.read_text("utf-8"))
+        codes = [(str(each["name"]), each["shape_code"]) for each in said["objects"]]
+        verb, checkpoint = said["verb"], said["checkpoint"]
+        name, same = checkpoint["name"], checkpoint["sha256"] == session.source.checkpoint.sha256
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GivenShapeError(f"{file} is missing or damaged; invert the shape again") from error
+    if verb != "invert":
+        raise GivenShapeError(f"{file} is no result of an inversion")
+    if not same:
+        raise GivenShapeError(f"{file} was made with checkpoint {name}, not with {session.source.checkpoint.name}")
+    return [session.shape_of_code(code, name) for name, code in codes]
+
+
+def is_inversion(path: Path) -> bool:
+    """Whether a folder, or its result.json, holds an inversion."""
+    file = path / RESULT if path.is_dir() else path
+    try:
+        return file.name == RESULT and json.loads(file.read_text("utf-8")).get("verb") == "invert"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _written(session: ModelSession, found: Inversion, folder: Path, name: str) -> Written:
+    viewpoint, texture = base_viewpoint(session, found.given, None, None), session.texture(Seed(0))
+    strips = []
+    for label, kind, shape in (("given", "given", found.given), ("of its code", "found", found.shape)):
+        views = other_azimuths(View(kind, "", shape, viewpoint, texture), VIEWS)
+        views = [dataclasses.replace(view, name=f"{kind}-{view.name}") for view in views]
+        strips.append(Strip(label, draw_views(session, views, folder, name)))
+    said = {
+        "name": found.given.name,
+        "iou": found.iou,
+        "encoder_iou": found.encoder_iou,
+        "shape_code": [] if found.shape.code is None else found.shape.code.tolist(),
+        "pictures": {strip.label: [each.file for each in strip.pictures] for strip in strips},
+    }
+    facts = f"solids overlap {found.iou:.0%}, {found.encoder_iou:.0%} before the descent"
+    return said, Plate(found.given.name, facts, tuple(strips), (), (), turnable(session, found.shape, texture))
+
+
+def _iou(first: Any, second: Any) -> float:
+    """Intersection over union of solids; 0 where both are empty."""
+    return float((first & second).sum() / max(1, (first | second).sum()))
