@@ -86,7 +86,7 @@ def test_a_mesh_has_a_code_that_the_other_verbs_take(von, tmp_path, monkeypatch)
     assert [each["shape_code"] for each in edited["objects"]] == [
         pytest.approx(each["shape_code"], abs=1e-6) for each in found
     ]
-    result = von("interpolate", "--shape", "box.obj", "--shape", "1", "--count", "1", "--film", "none", "--json")
+    result = von("interpolate", "--shape", "box.obj", "--shape", "1", "--count", "2", "--film", "none", "--json")
     assert result.exit_code == 0, result.output
     assert "box.obj: the shape of its code overlaps it by" in result.stderr
 

@@ -148,7 +148,7 @@ ENCODED_RESOLUTION = 32
 
 
 class ShapeCodeRegressor(nn.Module):
-    """Reads the code of a shape off its volume, for a generator that was trained without an encoder. Small, for a CPU.
+    """Reads the code of a shape off its volume, for a generator without an encoder of its own. Small, for a CPU.
 
     Args:
         resolution: voxels on a side; one of `sizes.SHAPE_SIZES`.

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.vonmodel.reconstruction.test_reconstruct import photo_of
 from vonmodel.checkpoint import INVERSE
 from vonmodel.reconstruction.reconstruct import Reconstructor, ReconstructSettings
 from vonmodel.reconstruction.regression import (
@@ -166,18 +167,20 @@ def test_a_network_is_trained_once_for_a_checkpoint(session, monkeypatch):
     assert (kept(source), file.exists()) == (1.5, False)
 
 
-def test_reconstruction_begins_where_the_regression_says(session, monkeypatch):
+def test_reconstruction_begins_where_the_regression_says(session):
     shape = session.shape(7)
     sketch = session.sketch(shape, 0.6, 0.4)
-    image = session.image(shape, 0.6, 0.4, session.texture(0))
-    from tests.vonmodel.reconstruction.test_reconstruct import photo_of
-
+    photo = photo_of(session.image(shape, 0.6, 0.4, session.texture(0)), sketch)
     settings = ReconstructSettings(
-        rounds=((3, 0), (1, 4)), carve_steps=0, texture_steps=1, camera_distance=2.0, regression=FEW
+        rounds=((3, 0), (1, 4)),
+        carve_steps=0,
+        texture_steps=1,
+        camera_distance=2.0,
+        start="regression",
+        regression=replace(FEW, epochs=4),
     )
     phases = []
     reconstructor = Reconstructor(session, settings)
-    photo = photo_of(image, sketch)
     found = reconstructor.reconstruct(photo, lambda phase, *_: phases.append(phase))
     assert list(dict.fromkeys(phases)) == ["train", "fit", "texture"]
     assert (session.source.run / INVERSE / "photo-regressor.safetensors").is_file()
