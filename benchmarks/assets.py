@@ -27,6 +27,7 @@ from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.inference.texture_baking import PaintedViews, bake, paint_views, unwrap
 from vonmodel.mesh import SurfaceMesh
 from vonmodel.mesh_files import glb_bytes, jpeg_bytes
+from vonmodel.reports.html import MAX_VERTICES, decimated
 
 Floats = npt.NDArray[np.float64]
 Result = TypeVar("Result")
@@ -39,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", default="builtin:chair", help="a trained run, or builtin:NAME  [builtin:chair]")
     parser.add_argument("--shapes", type=int, default=4, help="seeds 0 to N - 1  [4]")
+    parser.add_argument("--faces", type=int, help="decimate the meshes to so many  [all]")
     parser.add_argument("--texture-size", type=int, nargs="*", default=[512, 1024, 2048])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path)
@@ -48,19 +50,19 @@ def main() -> None:
     run = Path(arguments.run) if name is None else unpack_builtin(name).path
     session = ModelSession(open_model(run, data=Path("data")))
     table = Table("Assets", " ".join(["python -m benchmarks.assets", *sys.argv[1:]]))
-    _measure(session, 0, arguments.texture_size[:1], Table("warm", ""))  # compiles
+    _measure(session, 0, arguments, Table("warm", ""))  # compiles
     for seed in range(arguments.shapes):
-        _measure(session, seed, arguments.texture_size, table)
+        _measure(session, seed, arguments, table)
     table.notes.append("Seconds of processor time, all threads together; PSNR in dB against the painted views.")
     table.finish(arguments.output)
 
 
-def _measure(session: ModelSession, seed: int, sizes: list[int], table: Table) -> None:
+def _measure(session: ModelSession, seed: int, arguments: argparse.Namespace, table: Table) -> None:
     shape, texture = session.shape(seed), session.texture(seed)
-    mesh, mesh_s = _timed(lambda: session.mesh(shape))
+    mesh, mesh_s = _timed(lambda: decimated(session.mesh(shape), arguments.faces or MAX_VERTICES))
     views, paint_s = _timed(lambda: paint_views(session, shape, texture, mesh))
     _, unwrap_s = _timed(lambda: unwrap(mesh))
-    for size in sizes:
+    for size in arguments.texture_size:
         made, bake_s = _timed(lambda size=size: bake(mesh, views, size))  # type: ignore[misc]
         content, write_s = _timed(lambda made=made: glb_bytes(made))  # type: ignore[misc]
         vertices, baked = psnr(made, views)
