@@ -95,16 +95,18 @@ def test_searching_and_choosing_a_bar_filter_and_the_address_remembers(tab: Any)
     tab.click("#clear")
     counted(tab, "200 of 200")
     tab.locator(".bars").first.locator("button").first.click()
-    assert "range=azimuth_deg" in tab.url
+    tab.wait_for_function("!document.querySelector('#count').textContent.startsWith('200 ')")
+    tab.wait_for_url("**range=azimuth_deg**")
     few = tab.locator("#count").inner_text()
     assert int(few.split()[0]) < 20
     tab.reload()
     tab.wait_for_selector(".tile")
     counted(tab, few)
     tab.select_option("#order", "-azimuth_deg")
+    tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     first = tab.locator(".tile b").first.inner_text()
     tab.select_option("#order", "azimuth_deg")
-    assert tab.locator(".tile b").first.inner_text() < first
+    tab.wait_for_function("first => document.querySelector('.tile b').textContent < first", arg=first)
 
 
 def test_flagged_shapes_are_marked_and_come_first(browser: Any, page_file: Path) -> None:

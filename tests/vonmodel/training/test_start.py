@@ -176,6 +176,7 @@ def test_a_run_starts_from_one_on_images_of_half_the_size(
     for photo in (data / "chair" / "images").rglob("*.png"):
         Image.open(photo).resize((128, 128), Image.Resampling.NEAREST).save(photo)
     first = TrainingJob(RunFolder(tmp_path / "small"), small, data, CPU)
+    first.run.start(small)
     train(first, ("shape", "texture"))
     job = TrainingJob(RunFolder(tmp_path / "large"), large, data, CPU)
     assert start_from(job, "texture", Origin(first.run.path)) is not None
