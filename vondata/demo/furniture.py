@@ -301,7 +301,7 @@ def _three_legs(lamp: Lamp) -> list[PartMesh]:
         angle = np.pi / 2 + 2.0 * np.pi * number / 3
         foot = 1.5 * lamp.base * np.array([np.cos(angle), np.sin(angle)])
         path = np.array([[*foot, 0.0], [*(0.1 * foot), hub]])
-        parts.append(tube(path, np.array([0.7 * radius, radius]), 10).of("body"))
+        parts.append(column(path, np.stack([circle(12, 0.7 * radius), circle(12, radius)])).of("body"))
     return parts
 
 
