@@ -23,6 +23,7 @@ OWN_CLASSES = "VON_CLASSES"
 """The environment variable that names the folder of own class files; `classes` in the current folder without it."""
 MAX_BANDS = 4
 MIN_BAND_SHARE = 0.05  # of the viewpoints that a band of its own holds
+MIN_BAND_VIEWPOINTS = 10  # that it holds at least: a rectangle around fewer is much smaller than what they came from
 MIN_EXTENT_DEG = 1.0  # of a band: annotations are seldom finer
 CUTS = 64  # places tried along an axis
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -337,7 +338,7 @@ def fit_bands(viewpoints_deg: npt.NDArray[np.float64], max_bands: int = MAX_BAND
 def _best_cut(piece: npt.NDArray[np.float64], count: int) -> tuple[float, int, float]:
     """How much the best cut of a piece raises the log likelihood, its axis and its place."""
     best = (0.0, 0, 0.0)
-    fewest = max(2.0, MIN_BAND_SHARE * count)
+    fewest = max(MIN_BAND_VIEWPOINTS, MIN_BAND_SHARE * count)
     for axis in (0, 1):
         for place in _places(np.unique(piece[:, axis])):
             below, above = piece[piece[:, axis] < place], piece[piece[:, axis] >= place]

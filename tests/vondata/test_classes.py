@@ -228,6 +228,12 @@ def test_every_viewpoint_lies_in_a_band_and_the_file_takes_them(points: list[tup
     assert parse_class(class_text(made), "made") == made
 
 
+def test_a_few_viewpoints_are_one_band_however_they_lie() -> None:
+    few = np.array([[-90.0, 0.0], [-89.0, 1.0], [80.0, 1.0], [45.0, 7.0], [60.0, 8.0], [20.0, 30.0], [50.0, 34.0]])
+    assert len(fit_bands(few)) == 1
+    assert len(fit_bands(np.repeat(few[[0, -1]], 10, axis=0))) == 2
+
+
 def test_no_viewpoint_makes_no_band() -> None:
     with pytest.raises(ValueError, match="no viewpoint is known"):
         fit_bands(np.full((3, 2), np.nan))
