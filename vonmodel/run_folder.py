@@ -104,7 +104,9 @@ class RunFolder:
         partial = self.path / ".config.json.partial"
         save_config(config, partial)
         partial.replace(self.path / "config.json")
-        (self.path / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", "utf-8")
+        partial = self.path / ".environment.json.partial"  # a pipe in its place would be waited for
+        partial.write_text(json.dumps(environment(), indent=2) + "\n", "utf-8")
+        partial.replace(self.path / "environment.json")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

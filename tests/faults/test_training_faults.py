@@ -227,6 +227,9 @@ def test_any_damaged_file(
             shutil.copy(spare / name, path)
             go_on(forks, tiny_data, cut_short, expected, count, f"{note}, after the remedy")
         else:
+            if name.startswith("checkpoints/texture"):  # which nothing reads once the joint stage has begun
+                remove(path)
+                shutil.copy(spare / name, path)
             compare(count, expected, cut_short, note)
         shutil.rmtree(cut_short)
         shutil.copytree(spare, cut_short)

@@ -160,3 +160,12 @@ def test_the_newest_checkpoint_of_a_stage(tiny_run: Path) -> None:
     assert newest is not None
     assert dataclasses.astuple(newest)[:3] == ("joint-00000020", "joint", 20)
     assert run.latest_checkpoint("shape") is None
+
+
+def test_a_pipe_in_place_of_the_environment_is_replaced(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.start(TrainConfig())
+    (run.path / "environment.json").unlink()
+    os.mkfifo(run.path / "environment.json")
+    run.start(TrainConfig())
+    assert json.loads((run.path / "environment.json").read_text())
