@@ -89,14 +89,15 @@ def psnr(mesh: SurfaceMesh, views: PaintedViews) -> tuple[float, float]:
     assert mesh.atlas is not None
     assert mesh.colours is not None
     scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
+    corners, triangles = mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32)
+    scene.add_triangles(o3d.core.Tensor.from_numpy(corners), o3d.core.Tensor.from_numpy(triangles))
     texture = np.asarray(Image.open(io.BytesIO(jpeg_bytes(mesh.atlas.image)))).astype(np.float64)
     channels = np.moveaxis(texture, -1, 0)
     errors: tuple[list[Floats], list[Floats]] = ([], [])
     for view in range(len(views.images)):
         start, directions = views.rays(view)
         rays = np.concatenate([np.broadcast_to(start, directions.shape), directions], axis=-1)
-        hits = scene.cast_rays(rays.astype(np.float32))
+        hits = scene.cast_rays(o3d.core.Tensor.from_numpy(rays.astype(np.float32)))
         shown = np.isfinite(hits["t_hit"].numpy()) & (views.silhouettes[view] >= INNER)
         faces = hits["primitive_ids"].numpy()[shown].astype(np.int64)
         second, third = hits["primitive_uvs"].numpy()[shown].astype(np.float64).T

@@ -127,7 +127,7 @@ def paint_views(
     images, silhouettes, rotations, places = [], [], [], []
     with torch.no_grad():
         opacity = model.opacity(shape.volume[None])
-        for angles in torch.from_numpy(viewpoints).to(session.device, torch.float32).split(BATCH):
+        for angles in torch.split(torch.from_numpy(viewpoints).to(session.device, torch.float32), BATCH):
             count = len(angles)
             seen = render_opacity(
                 config, opacity.expand(count, -1, -1, -1, -1), angles, camera=model.camera, image_size=rays
@@ -169,12 +169,13 @@ def _depths(mesh: SurfaceMesh, views: PaintedViews) -> Singles:
     import open3d as o3d
 
     scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
+    vertices, faces = mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32)
+    scene.add_triangles(o3d.core.Tensor.from_numpy(vertices), o3d.core.Tensor.from_numpy(faces))
     depths = np.empty(views.images.shape[:3], dtype=np.float32)
     for view in range(len(depths)):
         start, directions = views.rays(view)
         rays = np.concatenate([np.broadcast_to(start, directions.shape), directions], axis=-1)
-        depths[view] = scene.cast_rays(rays.astype(np.float32))["t_hit"].numpy()
+        depths[view] = scene.cast_rays(o3d.core.Tensor.from_numpy(rays.astype(np.float32)))["t_hit"].numpy()
     return depths
 
 

@@ -73,7 +73,8 @@ class Target(NamedTuple):
         """The same with fewer pixels, each the mean of what it covers, if there are more and they divide evenly."""
         if self.mask.shape[-1] <= size or self.mask.shape[-1] % size:
             return self
-        return Target(*(functional.adaptive_avg_pool2d(each, size) for each in self[:2]), self.trust)
+        mask, depth = (functional.adaptive_avg_pool2d(each, size) for each in (self.mask, self.depth))
+        return Target(mask, depth, self.trust)
 
 
 def depth_trust(mask: Float[Tensor, "1 R R"], depth: Float[Tensor, "1 R R"]) -> float:

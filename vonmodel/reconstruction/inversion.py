@@ -162,7 +162,7 @@ def train_encoder(
     codes = torch.randn(settings.shapes, size, generator=torch_generator(settings.seed, "encoder", "codes"))
     kept = list[Tensor]()
     encoder = ShapeCodeRegressor(source.config.resolution, size).to(device)
-    for some in codes.split(settings.batch_size):
+    for some in torch.split(codes, settings.batch_size):
         with torch.no_grad():
             volumes = generate_volumes(model, some)
             kept.append(functional.adaptive_avg_pool3d(volumes, encoder.resolution).half())
@@ -174,7 +174,7 @@ def train_encoder(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * batches)
     done = batches
     for _ in range(settings.epochs):
-        for rows in torch.randperm(settings.shapes, generator=order).split(settings.batch_size):
+        for rows in torch.split(torch.randperm(settings.shapes, generator=order), settings.batch_size):
             with torch.enable_grad():
                 found = encoder(volumes[rows.to(device)].float())
                 loss = (found - codes[rows].to(device)).square().mean()

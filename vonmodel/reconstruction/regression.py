@@ -304,7 +304,7 @@ def train_regressor(source: LoadedModel, settings: RegressionSettings, step: Ste
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * batches)
     for epoch in range(settings.epochs):
         done = settings.shapes + epoch * batches
-        for rows in torch.randperm(len(data.views), generator=generator).split(settings.batch_size):
+        for rows in torch.split(torch.randperm(len(data.views), generator=generator), settings.batch_size):
             batch = TrainingViews(*(part[rows.to(part.device)] for part in data))
             views, angles = _shifted(batch.views.float(), generator), batch.angles
             if mirrored and torch.rand(1, generator=generator) < 0.5:
@@ -329,7 +329,8 @@ def regression_loss(network: PhotoRegressor, batch: TrainingViews) -> Float[Tens
     azimuth = -(soft_bins(batch.angles[:, 0]) * logs).sum(1).mean()
     elevation = functional.smooth_l1_loss(elevations, batch.angles[:, 1] / ELEVATION_SCALE)
     code = ((codes - batch.codes).square().mean(1) * batch.exact).sum() / batch.exact.sum().clamp_min(1.0)
-    return azimuth + elevation + code
+    loss: Tensor = azimuth + elevation + code
+    return loss
 
 
 def photo_regressor(source: LoadedModel, settings: RegressionSettings, step: Step) -> PhotoRegressor:

@@ -70,8 +70,8 @@ def render_mesh_file(session: ModelSession, request: ViewRequest, format: MeshFo
     GLB and USDZ have a texture image, OBJ and PLY colours at the vertices, STL neither.
     """
     if format == "stl":
-        mesh = session.mesh(request.shape_of(session))
-        return mesh_bytes(mesh, format) if len(mesh.faces) else None
+        plain = session.mesh(request.shape_of(session))
+        return mesh_bytes(plain, format) if len(plain.faces) else None
     mesh = _painted(session, request, textured=format in ("glb", "usdz"))
     if mesh is None:
         return None
