@@ -114,7 +114,7 @@ def test_transfer_and_interpolate_print_their_results(von):
         (("interpolate", "--shape", "1", "--shape", "shape1"), 1, "has no code to interpolate"),
         (("export", "--level", "nan"), 2, "not a finite number"),
         (("export", "--level", "0.999999"), 1, "has no surface at level 1"),
-        (("export", "--format", "stl"), 2, "--format"),
+        (("export", "--format", "dwg"), 2, "--format"),
         (("export", "--shape", "photo.png"), 1, "photo.png holds no reconstruction"),
         (("export", "--shape", "none.obj"), 1, "none.obj: no such file"),
         (("invert",), 2, "Missing argument"),

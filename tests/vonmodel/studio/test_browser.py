@@ -160,7 +160,7 @@ def test_photos_downloads_and_saved_views(studio, open_page, tmp_path):
     name, surface = downloaded("#glb")
     assert name == "chair-shape-0-texture-of-a-photo.glb"
     assert struct.unpack("<4sII", surface[:12]) == (b"glTF", 2, len(surface))
-    assert downloaded("#obj")[1].startswith(b"#")
+    assert downloaded("#obj")[1].startswith(b"o shape\n")
     assert downloaded("#ply")[1].startswith(b"ply")
     assert len(downloaded("#stl")[1]) == 84 + 50 * int.from_bytes(downloaded("#stl")[1][80:84], "little")
 
