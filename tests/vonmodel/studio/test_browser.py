@@ -53,9 +53,6 @@ def explored(open_page, studio, **options):
 def seen(page):
     """The pixels of the four pictures, once what was asked last is drawn."""
     settled(page)
-    if page.locator("#look").input_value() == "painted":
-        page.locator("#surface[data-painted=true]").wait_for()
-        settled(page)
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     names = ("surface", "image", "silhouette", "depth")
     return {name: page.evaluate(f"document.getElementById('{name}').toDataURL()") for name in names}
