@@ -37,7 +37,6 @@ install_import_hook(
         "vonmodel.training.log",
         "vonmodel.training.shape_stage",
         "vonmodel.training.stage",
-        "vonmodel.training.texture_pairs",
         "vonmodel.training.texture_stage",
     ],
     "beartype.beartype",

@@ -14,7 +14,7 @@ from vonmodel.training.texture_stage import texture_critic_losses, texture_criti
 
 
 class JointStage(Stage):
-    """Learns shapes and textures together; see `phase.Stage` for the attributes.
+    """Learns shapes and textures together; see `stage.Stage` for the attributes.
 
     The gradient of the texture terms flows through the projection into the shape generator. Generated shapes are made
     once a step, and every network takes one step on its sum of terms.

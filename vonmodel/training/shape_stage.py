@@ -27,7 +27,7 @@ from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
 
 
 class ShapeStage(Stage):
-    """Learns to generate shapes; see `phase.Stage` for the attributes."""
+    """Learns to generate shapes; see `stage.Stage` for the attributes."""
 
     config: ShapeStageConfig
     name: StageName = "shape"

@@ -7,7 +7,7 @@ from torch import Tensor
 from vonmodel.data.loader import Batch
 from vonmodel.distributed import Part
 from vonmodel.training.stage import Step
-from vonmodel.training.texture_pairs import Variation, draw_variation, shift_images, vary_colours, with_mask
+from vonmodel.training.texture_stage import Variation, draw_variation, shift_images, vary_colours, with_mask
 
 
 def _step(part: Part | None = None) -> Step:

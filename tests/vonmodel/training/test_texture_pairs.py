@@ -13,7 +13,7 @@ from vonmodel.distributed import Part
 from vonmodel.networks import ResidualCritic
 from vonmodel.projection import FramedSketch
 from vonmodel.training.stage import Step, run_phase, run_step
-from vonmodel.training.texture_pairs import (
+from vonmodel.training.texture_stage import (
     draw_variation,
     paired_critic_losses,
     paired_texture_losses,
