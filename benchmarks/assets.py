@@ -25,8 +25,7 @@ from benchmarks.measure import Table
 from vonmodel.builtin import builtin_name, unpack_builtin
 from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.inference.texture_baking import PaintedViews, bake, paint_views, unwrap
-from vonmodel.mesh import SurfaceMesh
-from vonmodel.mesh_files import glb_bytes, jpeg_bytes
+from vonmodel.mesh import SurfaceMesh, glb_bytes, jpeg_bytes
 from vonmodel.reports.html import MAX_VERTICES, decimated
 
 Floats = npt.NDArray[np.float64]

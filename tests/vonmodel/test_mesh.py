@@ -18,13 +18,16 @@ from vonmodel.mesh import (
     SurfaceMesh,
     TextureAtlas,
     cut_out_pixels,
+    glb_bytes,
+    mesh_bytes,
     mesh_statistics,
     surface_mesh,
     to_pixels,
+    write_glb,
     write_grey,
     write_image,
+    write_mesh,
 )
-from vonmodel.mesh_files import glb_bytes, mesh_bytes, write_glb, write_mesh
 from vonmodel.representation import surface_level
 
 

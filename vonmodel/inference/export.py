@@ -17,8 +17,7 @@ from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession, Shape
 from vonmodel.inference.texture_baking import MAX_TEXTURE_PX, MIN_TEXTURE_PX, painted_mesh, textured_mesh
 from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths
-from vonmodel.mesh import SurfaceMesh, mesh_statistics
-from vonmodel.mesh_files import UpAxis, glb_bytes, write_mesh
+from vonmodel.mesh import SurfaceMesh, UpAxis, glb_bytes, mesh_statistics, write_mesh
 from vonmodel.reports.album import Plate, Strip, Written, replaced_folder, write_account, write_each
 from vonmodel.reports.html import decimated, viewer_mesh
 from vonmodel.reports.provenance import code_text
@@ -58,7 +57,7 @@ class ExportSettings:
         faces: at most so many, by quadric decimation; None keeps all.
         height: of the object in the files, in their units; None leaves object units (the cube's edge is 2).
         origin: the middle of the grid, or of the object's box on the floor or in its middle.
-        up: of the files but GLB, see `vonmodel.mesh_files.mesh_bytes`.
+        up: of the files but GLB, see `vonmodel.mesh.mesh_bytes`.
     """
 
     formats: tuple[FileFormat, ...] = ("glb",)

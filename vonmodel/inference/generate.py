@@ -18,8 +18,7 @@ from vonmodel.inference.sampling import Seed, Viewpoints, sample_codes, sample_v
 from vonmodel.inference.session import LoadedModel, ModelSession, Shape
 from vonmodel.inference.texture_baking import textured_mesh
 from vonmodel.inference.views import View, origin_of, png_origin
-from vonmodel.mesh import mesh_statistics, write_grey, write_image
-from vonmodel.mesh_files import write_glb
+from vonmodel.mesh import mesh_statistics, write_glb, write_grey, write_image
 from vonmodel.projection import SurfaceSketch
 from vonmodel.reports.album import replaced_folder
 from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, write_page

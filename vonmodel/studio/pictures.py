@@ -16,8 +16,16 @@ from torch import Tensor
 from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession
 from vonmodel.inference.texture_baking import painted_mesh, textured_mesh
-from vonmodel.mesh import SurfaceMesh, cut_out_pixels, mesh_statistics, png_bytes, to_pixels
-from vonmodel.mesh_files import MeshFormat, glb_bytes, mesh_bytes
+from vonmodel.mesh import (
+    MeshFormat,
+    SurfaceMesh,
+    cut_out_pixels,
+    glb_bytes,
+    mesh_bytes,
+    mesh_statistics,
+    png_bytes,
+    to_pixels,
+)
 from vonmodel.reports.video import FRAMES_A_SECOND, film_frames
 from vonmodel.studio.view_request import CodeName, LatentMix, Purpose, StoredShape, ViewRequest
 

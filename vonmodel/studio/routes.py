@@ -17,7 +17,7 @@ from tornado.http1connection import HTTP1Connection
 from vondata.errors import VonError
 from vondata.types import Rejected
 from vonmodel.inference.session import ModelSession
-from vonmodel.mesh_files import MeshFormat
+from vonmodel.mesh import MeshFormat
 from vonmodel.studio.pictures import (
     render_film,
     render_image,

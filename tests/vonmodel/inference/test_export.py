@@ -20,8 +20,7 @@ from vonmodel.inference.export import (
     smoothed,
 )
 from vonmodel.inference.texture_baking import camera_places, painted_mesh, spread
-from vonmodel.mesh import SurfaceMesh, to_pixels
-from vonmodel.mesh_files import linear_of_srgb
+from vonmodel.mesh import SurfaceMesh, linear_of_srgb, to_pixels
 from vonmodel.reports.html import decimated
 
 
