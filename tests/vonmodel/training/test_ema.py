@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vonmodel.config import ShapeStageConfig
-from vonmodel.training.ema import WeightAverage, kept_by_decay, kept_by_half_life, kept_share
+from vonmodel.training.loop import WeightAverage, kept_by_decay, kept_by_half_life, kept_share
 
 
 class Pair(nn.Module):
