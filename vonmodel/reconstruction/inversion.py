@@ -29,9 +29,8 @@ from vondata.types import Item, Rejected
 from vonmodel.inference.sampling import Seed, generate_volumes
 from vonmodel.inference.session import LoadedModel, ModelSession, Shape
 from vonmodel.inference.views import View, base_viewpoint, draw_views, other_azimuths, turnable
-from vonmodel.model import VonModel
+from vonmodel.model import VonModel, initialise_kaiming
 from vonmodel.networks import ShapeCodeRegressor
-from vonmodel.networks.initialisation import initialise_kaiming
 from vonmodel.reconstruction.carving import solid_of
 from vonmodel.reconstruction.regression import kept_network
 from vonmodel.reports.album import RESULT, Plate, Strip, Written, replaced_folder, write_account, write_each

@@ -25,8 +25,8 @@ from vonmodel.geometry import Camera
 from vonmodel.inference.photo import CutPhoto
 from vonmodel.inference.rendering import frame_seen, render_volume, share_in_largest_piece
 from vonmodel.inference.session import LoadedModel
+from vonmodel.model import initialise_kaiming
 from vonmodel.networks.blocks import LEAK, Pyramid
-from vonmodel.networks.initialisation import initialise_kaiming
 from vonmodel.projection.sketch import VISIBLE_SILHOUETTE, SurfaceSketch, surface_normals
 from vonmodel.representation import surface_level
 from vonmodel.seeding import torch_generator

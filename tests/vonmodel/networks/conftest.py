@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vonmodel.model import initialise_kaiming
 from vonmodel.networks import (
     PatchCritic,
     ShapeCritic,
@@ -15,7 +16,6 @@ from vonmodel.networks import (
     TextureEncoder,
     TextureGenerator,
 )
-from vonmodel.networks.initialisation import initialise_kaiming
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "net_G_3D": partial(ShapeGenerator, code_size=5),

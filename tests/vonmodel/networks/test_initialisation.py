@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from vonmodel.model import initialise_kaiming
 from vonmodel.networks import PatchCritic, ShapeCritic, ShapeGenerator, TextureEncoder, TextureGenerator
 from vonmodel.networks.blocks import WholeSampleNorm
-from vonmodel.networks.initialisation import initialise_kaiming
 
 
 def seeded(seed: int) -> torch.Generator:

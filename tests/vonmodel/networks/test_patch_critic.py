@@ -2,8 +2,8 @@
 
 import torch
 
+from vonmodel.model import initialise_kaiming
 from vonmodel.networks import PatchCritic
-from vonmodel.networks.initialisation import initialise_kaiming
 
 
 def critic(in_channels: int = 1, image_size: int = 128) -> PatchCritic:

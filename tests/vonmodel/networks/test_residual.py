@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vonmodel.model import initialise_kaiming
 from vonmodel.networks import CodeRegressor, DepthUNet, GeometryPainter, ResidualCritic
 from vonmodel.networks.blocks import PlainResidual, UnsupportedSizeError, level_widths, twice_as_large
-from vonmodel.networks.initialisation import initialise_kaiming
 
 Build = Callable[[int], nn.Module]
 BUILD: dict[str, Build] = {

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from vonmodel.model import initialise_kaiming
 from vonmodel.networks import SketchEncoder, TextureEncoder, TextureGenerator, sample_code
-from vonmodel.networks.initialisation import initialise_kaiming
 
 
 @pytest.fixture

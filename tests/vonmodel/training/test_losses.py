@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vonmodel.model import initialise_kaiming
 from vonmodel.networks import ShapeCritic
-from vonmodel.networks.initialisation import initialise_kaiming
 from vonmodel.training import losses
 
 
