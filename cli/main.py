@@ -94,7 +94,7 @@ def load_verb(name: str) -> click.Command:  # noqa: PLR0911, PLR0912, PLR0915  #
 
             return score
         case "train-classifier":
-            from voncli.train_classifier import train_classifier
+            from voncli.evaluate import train_classifier
 
             return train_classifier
         case "pull":
