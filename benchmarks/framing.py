@@ -20,7 +20,7 @@ from torch.nn import functional
 from benchmarks.gpu import waiting_for
 from benchmarks.measure import Table, time_paired
 from vonmodel.projection import Sketch, frame_sketch
-from vonmodel.projection.components import largest_component, largest_component_by_hooking
+from vonmodel.projection.framing import largest_component, largest_component_by_hooking
 
 
 def main() -> None:

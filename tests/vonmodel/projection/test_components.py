@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vonmodel.projection.components import largest_component, largest_component_by_hooking
+from vonmodel.projection.framing import largest_component, largest_component_by_hooking
 
 MECHANISMS = pytest.mark.parametrize("largest", [largest_component, largest_component_by_hooking])
 Largest = Callable[[torch.Tensor], torch.Tensor]

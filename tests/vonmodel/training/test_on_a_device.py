@@ -14,7 +14,7 @@ from vonmodel.model import VonModel
 from vonmodel.precision import computing_in
 from vonmodel.presets import PRESETS
 from vonmodel.projection import dispatch, framing
-from vonmodel.projection.components import largest_component_by_hooking
+from vonmodel.projection.framing import largest_component_by_hooking
 from vonmodel.training import stage as phase
 from vonmodel.training.setup import build_stage, open_data, prepare_model
 from vonmodel.training.stage import ImagePool, Stage, Step, run_step
