@@ -308,10 +308,7 @@ def chosen_output(options: Mapping[str, Any], default: Path) -> Path:
     """
     named: Path | None = options["output"]
     if named is not None:
-        if _is_taken(named) and not options["overwrite"]:
-            raise click.UsageError(
-                f"--output {named} is not empty: name another folder, or let --overwrite replace an older result"
-            )
+        check_output(named, overwrite=options["overwrite"])
         return named
     if options["overwrite"]:
         return default
@@ -320,6 +317,14 @@ def chosen_output(options: Mapping[str, Any], default: Path) -> Path:
         number += 1
         folder = default.with_name(f"{default.name}-{number}")
     return folder
+
+
+def check_output(folder: Path, *, overwrite: bool) -> None:
+    """Raises click.UsageError where the folder named by --output holds something that may not be overwritten."""
+    if _is_taken(folder) and not overwrite:
+        raise click.UsageError(
+            f"--output {folder} is not empty: name another folder, or let --overwrite replace an older result"
+        )
 
 
 def _is_taken(folder: Path) -> bool:

@@ -11,7 +11,7 @@ import click
 from voncli.command import Command, option
 from voncli.evaluate import chosen_features, download_weights_for, feature_options
 from voncli.model_options import choose_device
-from voncli.options import json_option, output_options, random_seed_option
+from voncli.options import check_output, json_option, output_options, random_seed_option
 from voncli.output import note, print_json, print_table, progress_bar, user_errors
 from voncli.prepare import AXES
 from voncli.settings import LOCAL_PATH
@@ -155,8 +155,8 @@ def score(folders: tuple[Path, ...], reference: Path | None, as_json: bool, **op
     """
     generated, reference = _sides(folders, reference)
     output, overwrite = options.pop("output"), options.pop("overwrite")
-    if output is not None and output.exists() and any(output.iterdir()) and not overwrite:
-        raise click.UsageError(f"--output {output} is not empty: name another folder, or let --overwrite replace it")
+    if output is not None:
+        check_output(output, overwrite=overwrite)
     with user_errors(), progress_bar(as_json) as progress:
         from vonmodel.evaluation.score_folders import common_kind, score_folders
         from vonmodel.evaluation.score_page import write_scores
