@@ -1,5 +1,6 @@
 """The shape networks: generator of voxels from a code, critic of voxels, and encoder of voxels to a code."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -14,7 +15,7 @@ class ShapeGenerator(nn.Module):
     """Grows a grid from a code, G_shape in the paper: z_shape -> v.
 
     Args:
-        resolution: voxels on a side; one of `sizes.SHAPE_SIZES`.
+        resolution: voxels on a side; one of `blocks.SHAPE_SIZES`.
         code_size: numbers in a shape code.
         base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
         classes: of how many classes it makes shapes; 0 for one without an embedding.
@@ -70,6 +71,30 @@ class GrowingStage(nn.Module):
 
 
 LEAK = 0.2
+
+
+class HalvingStages(nn.ModuleList):
+    """Convolutions of stride 2 with leaky ReLUs: every network here that reads a volume begins with them.
+
+    Args:
+        widths: channels of the volume, then of each stage's result.
+        kernel: edge of the convolutions; 4 and 3 halve a grid alike.
+        bias: whether the convolutions have one.
+    """
+
+    def __init__(self, widths: Sequence[int], kernel: int, *, bias: bool) -> None:
+        super().__init__(
+            nn.Conv3d(fine, coarse, kernel, stride=2, padding=1, bias=bias) for fine, coarse in pairwise(widths)
+        )
+
+    def forward(self, volumes: Float[Tensor, "n c r r r"]) -> Float[Tensor, "n d s s s"]:
+        """Features at the coarsest grid."""
+        features = volumes
+        for stage in self:
+            features = functional.leaky_relu(stage(features), LEAK, inplace=True)
+        return features
+
+
 LOG_VARIANCES = (-8.0, 4.0)
 """Of an encoded number: none may become so sure or so unsure that its exponential overflows."""
 
@@ -78,7 +103,7 @@ class ShapeCritic(nn.Module):
     """Scores how real a shape looks, D_shape in the paper; the generator's mirror image without normalisation.
 
     Args:
-        resolution: voxels on a side; one of `sizes.SHAPE_SIZES`.
+        resolution: voxels on a side; one of `blocks.SHAPE_SIZES`.
         base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
         classes: of how many classes it judges shapes; 0 for one that is not told.
     """
@@ -88,9 +113,7 @@ class ShapeCritic(nn.Module):
         self.resolution, self.base_channels = resolution, base_channels
         levels = shape_levels(resolution)
         widths = [1, *(shape_width(level, base_channels) for level in reversed(range(levels)))]
-        self.stages = nn.ModuleList(
-            nn.Conv3d(fine, coarse, 4, stride=2, padding=1, bias=False) for fine, coarse in pairwise(widths)
-        )
+        self.stages = HalvingStages(widths, 4, bias=False)
         self.head = nn.Conv3d(widths[-1], 1, 4, bias=False)
         self.class_scores = ClassScores(nn.Conv3d(widths[-1], classes, 4, bias=False)) if classes else None
 
@@ -103,9 +126,7 @@ class ShapeCritic(nn.Module):
             volumes: the batch.
             classes: weights of their classes; None scores them as shapes of any.
         """
-        features = volumes
-        for stage in self.stages:
-            features = functional.leaky_relu(stage(features), LEAK, inplace=True)
+        features = self.stages(volumes)
         scores: Tensor = self.head(features)
         if self.class_scores is not None and classes is not None:
             scores = scores + self.class_scores(features, classes)
@@ -115,8 +136,12 @@ class ShapeCritic(nn.Module):
 class ShapeEncoder(nn.Module):
     """Reads a shape code off a grid: v -> z_shape. Not in the paper; a variational autoencoder with the generator.
 
+    Trained together with the generator, so part of the model and of its checkpoints: as large as the critic, at full
+    resolution, and its answer is a distribution. For models that were trained without it there is
+    `ShapeCodeRegressor`.
+
     Args:
-        resolution: voxels on a side; one of `sizes.SHAPE_SIZES`.
+        resolution: voxels on a side; one of `blocks.SHAPE_SIZES`.
         code_size: numbers in a shape code.
         base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
     """
@@ -125,9 +150,7 @@ class ShapeEncoder(nn.Module):
         super().__init__()
         self.resolution, self.code_size, self.base_channels = resolution, code_size, base_channels
         widths = [1, *(shape_width(level, base_channels) for level in reversed(range(shape_levels(resolution))))]
-        self.stages = nn.ModuleList(
-            nn.Conv3d(fine, coarse, 4, stride=2, padding=1) for fine, coarse in pairwise(widths)
-        )
+        self.stages = HalvingStages(widths, 4, bias=True)
         self.head = nn.Conv3d(widths[-1], 2 * code_size, 4)
 
     def forward(self, volumes: Float[Tensor, "n 1 r r r"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
@@ -136,10 +159,7 @@ class ShapeEncoder(nn.Module):
         Returns:
             Mean and logarithm of the variance of each number of the code.
         """
-        features = volumes
-        for stage in self.stages:
-            features = functional.leaky_relu(stage(features), LEAK, inplace=True)
-        mean, log_variance = self.head(features).flatten(1).chunk(2, dim=1)
+        mean, log_variance = self.head(self.stages(volumes)).flatten(1).chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCES)
 
 
@@ -148,10 +168,13 @@ ENCODED_RESOLUTION = 32
 
 
 class ShapeCodeRegressor(nn.Module):
-    """Reads the code of a shape off its volume, for a generator without an encoder of its own. Small, for a CPU.
+    """Reads the code of a shape off its volume, for a generator without a `ShapeEncoder` of its own.
+
+    Trained afterwards on what the finished generator makes, within minutes on a CPU: so it is small, sees a coarse
+    grid and answers with one code, from which a fit goes on.
 
     Args:
-        resolution: voxels on a side; one of `sizes.SHAPE_SIZES`.
+        resolution: voxels on a side; one of `blocks.SHAPE_SIZES`.
         code_size: numbers in a shape code.
         base_channels: channels at half the resolution; five times as many in the end.
     """
@@ -161,15 +184,11 @@ class ShapeCodeRegressor(nn.Module):
         self.resolution, self.code_size = min(resolution, ENCODED_RESOLUTION), code_size
         halvings = shape_levels(self.resolution) + 1
         widths = [1, *(base_channels * factor for factor in (1, 2, 4, 5)[:halvings])]
-        self.stages = nn.ModuleList(
-            nn.Conv3d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
-        )
+        self.stages = HalvingStages(widths, 3, bias=True)
         self.head = nn.Linear(widths[-1] * (self.resolution >> halvings) ** 3, code_size)
 
     def forward(self, volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n k"]:
         """Codes of a batch of volumes with values in [0, 1]."""
-        features = functional.adaptive_avg_pool3d(volumes, self.resolution)
-        for stage in self.stages:
-            features = functional.leaky_relu(stage(features), LEAK)
+        features = self.stages(functional.adaptive_avg_pool3d(volumes, self.resolution))
         codes: Tensor = self.head(features.flatten(1))
         return codes
