@@ -50,7 +50,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-all: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --hypothesis-profile=explore
 
 test-faults: $(VENV)/.installed-dev
 	VON_FAULT_TRIES=$${VON_FAULT_TRIES:-50} $(BIN)/python -m pytest tests/faults

@@ -1,17 +1,18 @@
 """Where the tests find what lies beside the repository; what is absent skips with a reason."""
 
 import os
+import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 # Shapes in annotations are checked at every call of these modules, which must not be imported before.
@@ -42,9 +43,15 @@ install_import_hook(
     "beartype.beartype",
 )
 
-# Machines differ and are shared: how long one example takes says nothing about its being right.
-settings.register_profile("suite", deadline=None)
+# Machines differ and are shared: how long examples take says nothing about their being right. The suite has the same
+# examples in each run, so that it fails for what was changed; --hypothesis-profile=explore looks at others each time.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("suite", settings.get_profile("explore"), derandomize=True, database=None)
 settings.load_profile("suite")
+
+# A shell's background job is deaf to Ctrl-C, and hands that on to the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -53,6 +60,26 @@ def _folder(path: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"{path.name} is not there: this check needs the reference data beside the repository")
     return path
+
+
+@pytest.fixture(autouse=True)
+def _no_test_depends_on_others() -> Iterator[None]:
+    """Random numbers that nothing seeds, the environment and the threads are the same whichever tests ran before."""
+    import numpy as np
+
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  # what libraries draw from
+    torch = sys.modules.get("torch")
+    threads = None if torch is None else torch.get_num_threads()
+    if torch is not None:
+        torch.manual_seed(0)
+    environment = dict(os.environ)
+    yield
+    if torch is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    for name in os.environ.keys() - environment.keys():  # as starting Dask's processes leaves them
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 @pytest.fixture(scope="session")
@@ -138,10 +165,11 @@ def tiny_run(tmp_path, tiny_config) -> Path:
     return run.path
 
 
-# WebGL in software, and nothing that a browser does by itself.
+# WebGL in software, however slowly, and nothing that a browser does by itself.
 BROWSER_ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
-    *("--ignore-gpu-blocklist", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-gpu-watchdog", "--ignore-gpu-blocklist"),
+    *("--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 ]
 
@@ -153,8 +181,10 @@ def browser() -> Iterator[Any]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("chromium is not there to show the page (make system-browser)")
+    from tests.harness import PATIENCE_S
+
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=BROWSER_ARGUMENTS, timeout=120_000)
+        browser = driver.chromium.launch(executable_path=chromium, args=BROWSER_ARGUMENTS, timeout=1000 * PATIENCE_S)
         yield browser
         browser.close()
 
@@ -164,18 +194,19 @@ def s3_server() -> Iterator[str]:
     """The address of an S3 server in a process of its own."""
     pytest.importorskip("moto", reason="moto is not installed: pip install 'visual-object-networks[dev]'")
     pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'visual-object-networks[s3]'")
-    from tests.harness import free_port
+    from tests.harness import free_port, wait_until
 
     port = free_port()
+
+    def answers() -> bool:
+        assert running.poll() is None
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert running.poll() is None
-            time.sleep(0.1)
+        wait_until(answers)
         yield f"http://127.0.0.1:{port}"
     finally:
         running.kill()

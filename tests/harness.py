@@ -1,8 +1,11 @@
-"""What many tests need: the command in this process, the smallest trainings, losses of a run, free ports."""
+"""What many tests need: the command in this process, the smallest trainings, losses of a run, ports, patience."""
 
 import json
 import os
+import random
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,11 +60,33 @@ def losses_by_step(run: Path) -> dict[tuple[str, int], dict[str, float]]:
     return {(stage, step): losses for stage, step, losses in logged_losses(run)}
 
 
+# Far longer than anything takes: a machine that does much else at once is slow, which is no fault.
+PATIENCE_S = 600.0
+
+
+def wait_until(condition: Callable[[], object], every_s: float = 0.05) -> None:
+    """Waits until a condition holds, which is looked at again and again; an error that it raises ends the wait.
+
+    Raises:
+        AssertionError: it does not hold in ten minutes.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, f"still not so after {PATIENCE_S:.0f} s"
+        time.sleep(every_s)
+
+
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nothing listens on, and that no connection gets which is opened meanwhile."""
+    chosen = random.SystemRandom()
+    while True:
+        port = chosen.randrange(20_000, 32_000)  # systems take the ports of connections from above
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def on_white(file: Path | IO[bytes]) -> Any:

@@ -9,8 +9,10 @@ import pytest
 
 from benchmarks.__main__ import ON_CPU, ON_GPU, Part, run_parts
 from benchmarks.measure import Table, load_table, time_paired
+from tests.harness import PATIENCE_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+LIMIT_S = 20  # in which a process starts and writes a row, whatever else the machine does
 
 GOOD = """
 import argparse, pathlib
@@ -49,18 +51,23 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_fails_becomes_a_row(parts: Path) -> None:
-    given = [Part("bad", "bad"), Part("missing", "nowhere"), Part("hangs", "hangs", limit_s=5), Part("good", "good")]
-    failed = run_parts(given, parts, ends=time.monotonic() + 60)
+    given = [
+        Part("bad", "bad"),
+        Part("missing", "nowhere"),
+        Part("hangs", "hangs", limit_s=LIMIT_S),
+        Part("good", "good"),
+    ]
+    failed = run_parts(given, parts, ends=time.monotonic() + PATIENCE_S)
     assert list(failed) == ["bad", "missing", "hangs"]
     assert failed["bad"] == "ValueError: the fan has stopped"
     assert "nowhere" in failed["missing"]
-    assert failed["hangs"] == "took longer than 5 s"
+    assert failed["hangs"] == f"took longer than {LIMIT_S} s"
     rows = {path.stem: json.loads(path.read_text())["rows"] for path in parts.glob("*.json")}
     assert rows["good"] == [{"ms": 1.5}]
     assert rows["bad"] == [{"failed": failed["bad"]}]
     assert rows["hangs"] == [{"ms": 2.5}, {"failed": failed["hangs"]}]
     summary = (parts / "summary.md").read_text()
-    assert all(text in summary for text in ("the fan has stopped", "took longer than 5 s", "| 1.5 |", "| 2.5 |"))
+    assert all(text in summary for text in ("the fan has stopped", failed["hangs"], "| 1.5 |", "| 2.5 |"))
 
 
 def test_nothing_begins_when_the_time_is_up(parts: Path) -> None:

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,12 @@ def command(data: Path, runs: Path, *arguments: str) -> list[str]:
 def train(data: Path, runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command(data, runs, *arguments), env=one_thread, capture_output=True, text=True, timeout=600, check=False
+        command(data, runs, *arguments),
+        env=one_thread,
+        capture_output=True,
+        text=True,
+        timeout=harness.PATIENCE_S,
+        check=False,
     )
 
 
@@ -106,29 +110,31 @@ def test_a_killed_process_ends_the_job_and_it_goes_on(tiny_data: Path, tmp_path:
         text=True,
     )
     checkpoints = tmp_path / "chair" / "checkpoints"
-    deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("shape-*/checkpoint.json")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    harness.wait_until(lambda: job.poll() is not None or list(checkpoints.glob("shape-*/checkpoint.json")))
     children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
     assert len(children) == 2
     os.kill(int(children[1]), signal.SIGKILL)
-    _, told = job.communicate(timeout=120)
+    _, told = job.communicate(timeout=harness.PATIENCE_S)
     assert job.returncode == 1
     assert "training process 1 of 0 to 1 was ended by SIGKILL" in told
     assert "goes on from the last checkpoint" in told
-    reached = max(int(each.name[-8:]) for each in checkpoints.glob("shape-*"))
+    reached = _reached(checkpoints)
     assert 5 <= reached < 400
     # The rest would take long: a signal after some more steps ends it as Ctrl-C does one alone.
     job = subprocess.Popen(
         command(tiny_data, tmp_path, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    while max(int(each.name[-8:]) for each in checkpoints.glob("shape-*")) <= reached and job.poll() is None:
-        time.sleep(0.1)
+    harness.wait_until(lambda: job.poll() is not None or _reached(checkpoints) > reached)
     job.send_signal(signal.SIGTERM)
-    _, told = job.communicate(timeout=120)
+    _, told = job.communicate(timeout=harness.PATIENCE_S)
     assert job.returncode == 130, told
     assert told.count("Stopping after this step") == 1
     assert "goes on from there" in told
+
+
+def _reached(checkpoints: Path) -> int:
+    """The step of the newest checkpoint of the shape stage."""
+    return max(int(each.name[-8:]) for each in checkpoints.glob("shape-*"))
 
 
 @pytest.mark.slow
@@ -147,12 +153,11 @@ def test_a_process_that_hangs_ends_the_job_when_patience_ends(tiny_data: Path, t
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("chair/checkpoints/shape-*/checkpoint.json")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    checkpoints = tmp_path / "chair" / "checkpoints"
+    harness.wait_until(lambda: job.poll() is not None or list(checkpoints.glob("shape-*/checkpoint.json")))
     hanging = int(Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()[1])
     os.kill(hanging, signal.SIGSTOP)
-    _, told = job.communicate(timeout=120)
+    _, told = job.communicate(timeout=harness.PATIENCE_S)
     assert job.returncode == 1
     assert "another process of this training ended or does not answer" in told
     assert "goes on from the last checkpoint" in told
@@ -180,7 +185,9 @@ def test_a_process_without_the_others_says_so(port_is_taken: bool, tiny_data: Pa
 def test_torchrun_starts_it_too(tiny_data: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "voncli"]
     arguments = command(tiny_data, tmp_path, "--stage=shape", *lengths(2, "shape"))[3:]
-    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [*launcher, *arguments], capture_output=True, text=True, timeout=harness.PATIENCE_S, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Stage shape is finished") == 1
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,13 +263,12 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path:
     command = [str(executable), "prepare", "shapenet", "--root", str(tree), *options]
     journal = tmp_path / "data" / "journal" / "chair-shapes.jsonl"
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would hand on a deaf ear
     with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes) as running:
-        deadline = time.monotonic() + 60
-        while not (journal.exists() and journal.read_bytes().count(b"\n") > 5) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        harness.wait_until(
+            lambda: running.poll() is not None or (journal.exists() and journal.read_bytes().count(b"\n") > 5)
+        )
         os.killpg(running.pid, signal.SIGINT)
-        _, words = running.communicate(timeout=60)
+        _, words = running.communicate(timeout=harness.PATIENCE_S)
     assert running.returncode == 130
     assert "the same command goes on from here" in words
     assert "Traceback" not in words

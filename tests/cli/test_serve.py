@@ -7,6 +7,8 @@ import urllib.request
 
 import pytest
 
+from tests.harness import PATIENCE_S
+
 
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
@@ -55,6 +57,6 @@ def test_it_serves_until_it_is_interrupted(tiny_run, tiny_data):
         with urllib.request.urlopen(f"{said['address']}api/run") as answer:
             assert json.loads(answer.read())["class"] == "chair"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors
     assert errors == "closed\n"

@@ -161,17 +161,22 @@ def leftovers(data: Path) -> list[str]:
     return [str(path.relative_to(data)) for path in data.rglob(".*") if path.is_file() and ".lock" not in path.name]
 
 
+def _unbuffered(command: list[str], **settings: Any) -> subprocess.Popen[bytes]:
+    """A process whose answers `select` sees: a buffer would take in the second of two that come at once."""
+    return subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **settings)
+
+
 class Driver:
     """A process that runs commands one after the other; one that hangs is ended and replaced."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, arguments: list[str], timeout_s: float = 120.0) -> dict[str, Any]:
+    def run(self, arguments: list[str], timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
         """The result of a command: code, output and trace; code None when it hung."""
         if self._process is None:
             command = [sys.executable, str(Path(__file__).with_name("driver.py"))]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._process = _unbuffered(command)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(arguments).encode() + b"\n")
@@ -197,7 +202,7 @@ class Forks:
     def __init__(self) -> None:
         command = [sys.executable, str(Path(__file__).with_name("driver.py")), "--fork"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self._process = _unbuffered(command, env=environment)
         self._answer(TIMEOUT_S)
 
     def start(self, arguments: list[str], end_before: tuple[str, int, Path] | None = None) -> int:
@@ -207,7 +212,7 @@ class Forks:
         request = {"arguments": arguments, "end_before": call}
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
-        return int(self._answer(60.0)["pid"])
+        return int(self._answer(TIMEOUT_S)["pid"])
 
     def has_ended(self) -> bool:
         """Whether the command that was started has ended."""

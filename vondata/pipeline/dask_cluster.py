@@ -11,7 +11,7 @@ import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from multiprocessing import resource_tracker
@@ -23,7 +23,7 @@ from vondata.errors import VonError
 from vondata.io.files import FULL, ScratchError
 
 if TYPE_CHECKING:
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, Nanny
 
 
 # One process per core: further threads inside them would compete for the same cores.
@@ -50,6 +50,7 @@ LOCAL_SETTINGS = {
     "distributed.nanny.pre-spawn-environ": SINGLE_THREADED | {"MALLOC_TRIM_THRESHOLD_": "65536"},
 }
 KILL_AFTER_S = 0.5
+ENDED_AFTER_S = 60.0  # a process that was killed and still has not ended is left to the system
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -174,7 +175,18 @@ def _ctrl_c_deferred() -> Iterator[None]:
 
 async def _kill_workers(cluster: LocalCluster) -> None:
     """Ends the worker processes at once; closing the cluster would wait for their running tasks."""
-    await asyncio.gather(*(nanny.close(timeout=KILL_AFTER_S) for nanny in cluster.workers.values()))
+    await asyncio.gather(*(_kill_worker(nanny) for nanny in cluster.workers.values()))
+
+
+async def _kill_worker(nanny: Nanny) -> None:
+    """Ends the process of a nanny; one that a busy machine takes long to end costs no result."""
+    process = nanny.process
+    try:
+        await nanny.close(timeout=KILL_AFTER_S)
+    except TimeoutError:
+        if process is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.stopped.wait(), ENDED_AFTER_S)
 
 
 # Programs whose version must be the same on both sides, so that tasks can be unpickled and give the same results.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.harness import PATIENCE_S
 from vondata.dataset.manifest import output_path, split_of, write_manifest
 from vondata.dataset.schema import load_reason
 from vondata.dataset.shape_file import PreparedShape, save_shape
@@ -53,7 +54,7 @@ def tab(browser: Any, page_file: Path) -> Iterator[Any]:
     """The page with all photos; nothing may have gone wrong on it in the end."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     tab = context.new_page()
-    tab.set_default_timeout(60_000)
+    tab.set_default_timeout(1000 * PATIENCE_S)
     wrong: list[str] = []
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     tab.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
@@ -111,7 +112,7 @@ def test_searching_and_choosing_a_bar_filter_and_the_address_remembers(tab: Any)
 
 def test_flagged_shapes_are_marked_and_come_first(browser: Any, page_file: Path) -> None:
     tab = browser.new_page()
-    tab.set_default_timeout(60_000)
+    tab.set_default_timeout(1000 * PATIENCE_S)
     tab.goto(f"{page_file.as_uri()}#part=chair/shapes")
     tab.wait_for_selector(".tile")
     tab.select_option("#order", "-leak")
@@ -125,18 +126,17 @@ def test_flagged_shapes_are_marked_and_come_first(browser: Any, page_file: Path)
 
 def test_scrolling_brings_all_tiles(tab: Any) -> None:
     assert tab.locator(".tile").count() < PHOTOS
-    for _ in range(20):
-        tab.evaluate("scrollTo(0, document.body.scrollHeight)")
-        tab.wait_for_timeout(100)
-        if tab.locator(".tile").count() == PHOTOS:
-            break
+    scrolled = "scrollTo(0, document.body.scrollHeight)"
+    tab.wait_for_function(
+        f"count => {{ {scrolled}; return document.querySelectorAll('.tile').length >= count; }}", arg=PHOTOS
+    )
     assert tab.locator(".tile").count() == PHOTOS
 
 
 def test_shapes_are_seen_from_three_sides_also_on_a_phone_in_the_dark(browser: Any, page_file: Path) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     tab = context.new_page()
-    tab.set_default_timeout(60_000)
+    tab.set_default_timeout(1000 * PATIENCE_S)
     tab.goto(f"{page_file.as_uri()}#part=chair/shapes")
     tab.wait_for_function("[...document.querySelectorAll('.tile img')].filter(each => each.complete).length === 2")
     size = tab.evaluate(

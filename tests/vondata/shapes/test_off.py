@@ -75,6 +75,7 @@ def test_time_and_memory_go_with_the_lines():
     positions = "\n".join(f"{x:.6f} {y:.6f} {z:.6f}" for x, y, z in rng.random((count, 3)))
     faces = "\n".join(f"3 {a} {b} {c}" for a, b, c in rng.integers(count, size=(2 * count, 3)))
     text = f"OFF\n{count} {2 * count} 0\n{positions}\n{faces}\n".encode() + b"\n" * 1_000_000
+    parse_off(b"OFF\n5 1 0\n" + CORNERS + b"3 0 1 4\n")  # compiles it
     started = time.process_time()
     mesh = parse_off(text)
     assert time.process_time() - started < 5

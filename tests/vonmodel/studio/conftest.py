@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.harness import PATIENCE_S
 from vonmodel.studio.server import StudioSettings, serve
 
 
@@ -35,7 +36,7 @@ class Studio:
         return urlsplit(self.address).netloc
 
     def ask(self, path, *, method="GET", body=None, headers=None):
-        connection = http.client.HTTPConnection(self.netloc, timeout=600)
+        connection = http.client.HTTPConnection(self.netloc, timeout=PATIENCE_S)
         try:
             connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()
@@ -64,7 +65,7 @@ def running(settings):
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert ready.wait(60)
+    assert ready.wait(PATIENCE_S)
     try:
         if failed:
             raise failed[0]
@@ -72,7 +73,7 @@ def running(settings):
     finally:
         if not failed:
             loop_of[0].call_soon_threadsafe(stop.set)
-        thread.join(60)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 

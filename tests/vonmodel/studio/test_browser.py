@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.harness import PATIENCE_S
 from vonmodel.studio.server import StudioSettings
-
-# Far more than it takes: a machine that does much else at once shows WebGL in software slowly.
-PATIENCE_MS = 180_000
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ def open_page(browser):
     def open_page(address, **options):
         contexts.append(browser.new_context(viewport={"width": 480, "height": 600}, **options))
         page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE_MS)
+        page.set_default_timeout(1000 * PATIENCE_S)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
         page.goto(address)
@@ -52,8 +50,9 @@ def explored(open_page, studio, **options):
 
 def seen(page):
     """The pixels of the four pictures, once what was asked last is drawn."""
-    settled(page)
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    for _ in range(2):  # what a click leads to may be asked for a frame later
+        settled(page)
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     names = ("surface", "image", "silhouette", "depth")
     return {name: page.evaluate(f"document.getElementById('{name}').toDataURL()") for name in names}
 
@@ -76,18 +75,18 @@ def test_exploring_a_model(studio, open_page):
     press(page, "#azimuth", "PageUp")
     turned = seen(page)
     assert changed(first, turned) == {"image", "silhouette", "depth", "surface"}
-    assert "azimuth=66" in page.url
+    page.wait_for_url(lambda url: "azimuth=66" in url)
 
     press(page, "#code-texture [data-role=seed-slider]", "ArrowRight")
     assert changed(turned, painted := seen(page)) == {"image"}
-    assert "texture=1" in page.url
+    page.wait_for_url(lambda url: "texture=1" in url)
 
     page.locator("#code-shape [data-role=seed]").fill("7")
     page.keyboard.press("Enter")
     reshaped = seen(page)
     assert changed(painted, reshaped) >= {"image", "surface"}  # an untrained shape fills the whole silhouette
     press(page, "#code-shape [data-role=mix]", "End")
-    assert "shape-to=8" in page.url
+    page.wait_for_url(lambda url: "shape-to=8" in url)
     blended = seen(page)
     assert "surface" in changed(reshaped, blended)
 
@@ -139,7 +138,7 @@ def test_photos_downloads_and_saved_views(studio, open_page, tmp_path):
     page.evaluate(drop, list((tmp_path / "photo.png").read_bytes()))
     page.locator("#brought").wait_for()
     assert changed(plain, seen(page)) == {"image"}
-    assert "texture=~" in page.url
+    page.wait_for_url(lambda url: "texture=~" in url)
 
     (tmp_path / "text.png").write_text("no photo")
     page.locator("#photo").set_input_files(tmp_path / "text.png")
@@ -167,9 +166,11 @@ def test_photos_downloads_and_saved_views(studio, open_page, tmp_path):
     page.locator("#surprise").click()
     assert "image" in changed(saved, seen(page))
     page.locator("#saved a").click()
+    page.wait_for_url(lambda url: url == link)
     assert changed(saved, seen(page)) == set()
-    assert page.url == link
     page.reload()
+    page.locator("#look").select_option("clay")  # a page that is opened paints its surface after a moment
+    page.locator("#surface[data-painted=false]").wait_for()
     assert changed(saved, seen(page)) == set()
     assert page.locator("#saved a").count() == 1
 
@@ -180,7 +181,7 @@ def test_a_link_that_makes_no_sense_is_said_to(studio, open_page):
     assert "azimuth=NaN" in said
     assert "shape=4294967296" in said
     assert "joint-00000099, which this run no longer has; this is joint-00000020" in said
-    assert "checkpoint=joint-00000020" in page.url
+    page.wait_for_url(lambda url: "checkpoint=joint-00000020" in url)
 
 
 def test_a_phone_scrolls_in_one_direction_only(studio, open_page):
@@ -209,13 +210,14 @@ def test_a_training_shows_itself_and_then_its_model(open_studio, open_page, tiny
         page.locator("#tab-explore").click()
         seen(page)
         newer = tiny_run / "checkpoints" / "joint-00000030"
-        shutil.copytree(tiny_run / "checkpoints" / "joint-00000020", newer)
-        said = json.loads((newer / "checkpoint.json").read_text())
-        (newer / "checkpoint.json").write_text(json.dumps(said | {"name": newer.name, "step": 30}))
+        shutil.copytree(tiny_run / "checkpoints" / "joint-00000020", hidden)
+        said = json.loads((hidden / "checkpoint.json").read_text())
+        (hidden / "checkpoint.json").write_text(json.dumps(said | {"name": newer.name, "step": 30}))
+        hidden.rename(newer)  # whole at once, as a training saves one
         page.evaluate("dispatchEvent(new Event('focus'))")
         page.get_by_text("There is a newer checkpoint, joint 30").wait_for()
         page.locator("#checkpoint").select_option("joint-00000030")
-        assert "checkpoint=joint-00000030" in page.url
+        page.wait_for_url(lambda url: "checkpoint=joint-00000030" in url)
         seen(page)
         # The page asks for news as long as it is open: it goes before its server does.
         page.context.close()
@@ -234,7 +236,7 @@ def test_the_gallery_shows_shapes_and_a_click_opens_one(studio, open_page):
     assert re.search(r"shape=(\d+)&texture=\1&", page.url)
     page.go_back()
     page.locator("#gallery").wait_for()
-    assert page.url == studio.address
+    page.wait_for_url(studio.address)
 
 
 def test_back_is_undo_and_surprises_stay_within_the_sliders(studio, open_page):
@@ -295,6 +297,7 @@ def test_a_refused_photo_is_shown_and_a_box_helps(studio, open_page, tmp_path):
     page.locator("#brought:visible, #given:visible").first.wait_for()
     if page.locator("#brought").is_visible():
         page.locator("#other-mask").click()
+    settled(page)
     given.scroll_into_view_if_needed()
     box = given.bounding_box()
     at = lambda x, y: (box["x"] + x / 160 * box["width"], box["y"] + y / 120 * box["height"])  # noqa: E731

@@ -5,8 +5,8 @@ import json
 import shutil
 import socket
 import struct
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +199,7 @@ def test_a_photo_that_does_not_say_its_length(studio):
 def test_photos_do_not_fill_the_memory(studio):
     host, port = studio.netloc.split(":")
     head = f"POST /api/photos HTTP/1.1\r\nHost: {studio.netloc}\r\nContent-Length: 5000000\r\n"
-    coming = [socket.create_connection((host, int(port)), timeout=60) for _ in range(MAX_UPLOADS)]
+    coming = [socket.create_connection((host, int(port)), timeout=harness.PATIENCE_S) for _ in range(MAX_UPLOADS)]
     try:
         for connection in coming:
             connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
@@ -213,15 +213,14 @@ def test_photos_do_not_fill_the_memory(studio):
     finally:
         for connection in coming:
             connection.close()
-    deadline = time.monotonic() + 60
-    while studio.ask("/api/photos", method="POST", body=photo_file()).status != 200:
-        assert time.monotonic() < deadline
+    harness.wait_until(lambda: studio.ask("/api/photos", method="POST", body=photo_file()).status == 200)
 
 
 def test_broken_http_does_not_end_it(studio):
     host, port = studio.netloc.split(":")
     for nonsense in (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"x" * 100_000, b"\n" * 50):
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection = socket.create_connection((host, int(port)), timeout=harness.PATIENCE_S)
+        with connection, suppress(ConnectionError):  # the studio may hang up before it has read all of it
             connection.sendall(nonsense)
     assert studio.ask("/api/run").status == 200
 

@@ -246,10 +246,10 @@ export class Explore {
   }
 
   async #drawSurface(blob, status, link) {
-    const look = part("look").value;
+    const mesh = status === 204 ? null : readGlb(await blob.arrayBuffer());
+    const look = part("look").value;  // what is wanted now: it may have changed while the mesh was read
     const wanted = this.#partial(look === "painted" ? PAINTED_NAMES : SURFACE_NAMES);
     if (this.onScreen === wanted || (link !== wanted && link !== this.#partial(SURFACE_NAMES))) return;
-    const mesh = status === 204 ? null : readGlb(await blob.arrayBuffer());
     this.surface.show(mesh && geometryOf(mesh), look);
     this.onScreen = link;
     part("surface").dataset.painted = String(link !== bareOf(link));
