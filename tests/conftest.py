@@ -1,5 +1,6 @@
 """Where the tests find what lies beside the repository; what is absent skips with a reason."""
 
+import logging
 import os
 import random
 import shutil
@@ -64,7 +65,7 @@ def _folder(path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_test_depends_on_others() -> Iterator[None]:
-    """Random numbers that nothing seeds, the environment and the threads are the same whichever tests ran before."""
+    """Seeds, environment, logs and the number of threads are the same whichever tests ran before."""
     import numpy as np
 
     random.seed(0)
@@ -74,7 +75,12 @@ def _no_test_depends_on_others() -> Iterator[None]:
     if torch is not None:
         torch.manual_seed(0)
     environment = dict(os.environ)
+    loggers = [logging.getLogger(name) for name in ("vondata", "vonmodel")]
+    logs = [(each.level, each.handlers[:]) for each in loggers]
     yield
+    for logger, (level, handlers) in zip(loggers, logs, strict=True):  # as --verbose leaves them
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
     if torch is not None and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     for name in os.environ.keys() - environment.keys():  # as starting Dask's processes leaves them
