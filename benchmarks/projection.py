@@ -110,7 +110,8 @@ def main() -> None:
         )
     for scene, volumes in build_scenes(resolution, arguments.shapes).items():
         if (arguments.scene or "") in scene:
-            _time(table, setting, scene, volumes.repeat(-(-setting.batch // ITEMS), 1, 1, 1, 1)[: setting.batch])
+            repeated = volumes.repeat(-(-setting.batch // ITEMS), 1, 1, 1, 1)[: setting.batch]
+            time_projection(table, setting, scene, repeated)
     if not on_gpu:
         _weigh(table, arguments.smoke, arguments.threads)
     table.finish(arguments.output)
@@ -122,13 +123,13 @@ def _contender(setting: Setting, name: str, resolution: int) -> Projection:
     return partial(project, implementation="fused" if name == "fused" else "reference")
 
 
-def _time(table: Table, setting: Setting, scene: str, volumes: Tensor) -> None:
+def time_projection(table: Table, setting: Setting, scene: str, volumes: Tensor) -> None:
     """Forward, forward + backward to the volumes, and to the volumes and viewpoints."""
     volumes = volumes.to(setting.device)
     contenders = {name: _contender(setting, name, volumes.shape[-1]) for name in METHODS}
     _check(setting, contenders, volumes)
     rotations = setting.rotations()
-    samples = _samples_that_count(volumes, rotations) if setting.ceilings else 0.0
+    samples = samples_that_count(volumes, rotations) if setting.ceilings else 0.0
     for job, needs in JOBS.items():
         steps = {
             name: partial(_step, projection, volumes, rotations, needs)
@@ -170,7 +171,7 @@ def _bytes(job: str, volumes: Tensor, size: int) -> float:
     return forward if job == "forward" else 2 * forward + volumes.numel() * size
 
 
-def _samples_that_count(volumes: Tensor, rotations: Tensor) -> float:
+def samples_that_count(volumes: Tensor, rotations: Tensor) -> float:
     """How many samples have more than the least opacity and are not in the dark; the others can be passed over."""
     camera, resolution, count = Camera(), volumes.shape[-1], 0.0
     start = torch.tensor([-camera.distance, 0.0, 0.0], device=volumes.device)

@@ -68,7 +68,7 @@ def examine() -> Iterator[Finding]:
     yield _extras()
     if "torch" in sys.modules:
         yield _devices()
-        yield from _kernels()
+        yield from check_kernels()
     yield _cache()
     yield _inception()
     yield _disk(Path())
@@ -145,13 +145,13 @@ def _devices() -> Finding:
     return Finding("GPU", "note", f"none is there; {cores} CPU cores", "with one, look at its driver: nvidia-smi")
 
 
-def _kernels() -> Iterator[Finding]:
+def check_kernels() -> Iterator[Finding]:
     """The fused projection against its definition, forward and backward, on each kind of device that there is."""
     import torch
 
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        yield _guarded(f"kernels on {device}", partial(_compare_projection, device))
-    yield _guarded("kernels of shapes", _compare_distance)
+        yield _guarded(f"kernels on {device}", partial(compare_projection, device))
+    yield _guarded("kernels of shapes", compare_distance)
 
 
 def _guarded(what: str, compare: Callable[[], float]) -> Finding:
@@ -165,7 +165,8 @@ def _guarded(what: str, compare: Callable[[], float]) -> Finding:
     return Finding(what, "ok", f"equal to the reference within {error:.1g}")
 
 
-def _compare_projection(device: str) -> float:
+def compare_projection(device: str) -> float:
+    """The largest difference of the fused projection on a device from the reference, forward and backward."""
     import torch
 
     from vonmodel.geometry import viewpoint_rotation
@@ -184,7 +185,7 @@ def _compare_projection(device: str) -> float:
     return max(float((one - other).detach().abs().max()) for one, other in zip(*results, strict=True))
 
 
-def _compare_distance() -> float:
+def compare_distance() -> float:
     """Distances to the faces of a cube, whose truth is a formula."""
     import numpy as np
 

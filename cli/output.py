@@ -58,10 +58,10 @@ class StopRequest:
             if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
             self.requested = True
-            _discard_output()
+            discard_output()
 
 
-def _discard_output() -> None:
+def discard_output() -> None:
     """Sends what is printed from now on nowhere, also what Python flushes when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):

@@ -235,9 +235,9 @@ def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }.items():
         monkeypatch.setenv(name, value)
-    remote._file_system.cache_clear()
+    remote.file_system_of.cache_clear()
     url = f"s3://bucket-{tmp_path.name.replace('_', '-')}"[:60]
     system, path = remote.file_system(url)
     system.mkdir(path)
     yield url
-    remote._file_system.cache_clear()
+    remote.file_system_of.cache_clear()

@@ -79,7 +79,7 @@ class BuiltinModel:
 
 def builtin_names() -> tuple[str, ...]:
     """The built-in models there are, by name."""
-    files = (each.name for each in _folder().iterdir())
+    files = (each.name for each in models_folder().iterdir())
     return tuple(sorted(name.removesuffix(".safetensors") for name in files if name.endswith(".safetensors")))
 
 
@@ -159,11 +159,11 @@ def pack_builtin(
     weights = dict[str, Tensor]()
     for name, value in model.state_dict().items():
         if name.startswith(kept):
-            weights |= _packed(name, value)
+            weights |= packed_weight(name, value)
     for file_of_network in sorted((run / INVERSE).glob("*.safetensors")):
         inverse = read_inverse(run, file_of_network.stem, info.sha256) or {}
         for name, value in inverse.items():
-            weights |= _packed(f"{INVERSE}/{file_of_network.stem}/{name}", value)
+            weights |= packed_weight(f"{INVERSE}/{file_of_network.stem}/{name}", value)
     header = {
         "format": FORMAT,
         "config": dataclasses.asdict(config),
@@ -176,8 +176,8 @@ def pack_builtin(
     return BuiltinModel(file.stem, config, info, card, first_seed, hashlib.sha256(file.read_bytes()).hexdigest())
 
 
-def _packed(name: str, value: Tensor) -> dict[str, Tensor]:
-    """A weight as it is stored: what `_unpacked` reads."""
+def packed_weight(name: str, value: Tensor) -> dict[str, Tensor]:
+    """A weight as it is stored: what `unpacked_weights` reads."""
     if not value.is_floating_point():
         return {name: value.contiguous()}
     if value.numel() < SMALL:
@@ -188,7 +188,7 @@ def _packed(name: str, value: Tensor) -> dict[str, Tensor]:
     return {name: (value / rows).round().clamp(-127, 127).to(torch.int8).contiguous(), name + _SCALE: scale.half()}
 
 
-def _unpacked(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+def unpacked_weights(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a file, in single precision."""
     weights = dict[str, Tensor]()
     for name, value in stored.items():
@@ -214,7 +214,7 @@ def _separated(weights: dict[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]]
 
 def _read(name: str) -> tuple[BuiltinModel, dict[str, Tensor]]:
     """A file of the package: its header and its weights."""
-    file = _folder() / f"{name}.safetensors"
+    file = models_folder() / f"{name}.safetensors"
     if name not in builtin_names():
         raise BuiltinModelError(f"{PREFIX}{name}: the package has {_listed()}")
     content = file.read_bytes()
@@ -231,14 +231,14 @@ def _read(name: str) -> tuple[BuiltinModel, dict[str, Tensor]]:
             header["first_seed"],
             hashlib.sha256(content).hexdigest(),
         )
-        return model, _unpacked(load(content))
+        return model, unpacked_weights(load(content))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise BuiltinModelError(
             f"the file of {PREFIX}{name} is damaged: {error}", hint="install VON again"
         ) from error
 
 
-def _folder() -> Any:
+def models_folder() -> Any:
     """Where the files are in the package."""
     return resources.files("vonmodel") / "builtin_models"
 

@@ -300,7 +300,7 @@ def read_state(run: Path, info: CheckpointInfo, parts: Sequence[Part] = PARTS) -
     """
     check_files(run, info, parts)
     folder = run / "checkpoints" / info.name
-    return CheckpointState(*(_read(folder / f"{part}.safetensors") if part in parts else {} for part in PARTS))
+    return CheckpointState(*(read_weights(folder / f"{part}.safetensors") if part in parts else {} for part in PARTS))
 
 
 def prune_checkpoints(run: Path, stage: StageName, keep: int) -> None:
@@ -409,7 +409,12 @@ def load_weights(model: nn.Module, state: CheckpointState, info: CheckpointInfo,
         raise CheckpointError(f"checkpoint {info.name} does not fit the model of config.json: {error}") from error
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name.
+
+    Raises:
+        CheckpointDamagedError: the file is missing or damaged.
+    """
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:

@@ -88,7 +88,7 @@ def test_projection_stands_beside_its_floor(monkeypatch: pytest.MonkeyPatch) -> 
     volumes = torch.zeros(2, 1, 16, 16, 16)
     volumes[:, :, 4:12, 4:12, 4:12] = 1.0
     table = Table("any", "any")
-    projection._time(table, setting, "boxes", volumes)
+    projection.time_projection(table, setting, "boxes", volumes)
     methods = ["two-pass", "fused", "fused, bfloat16"]
     assert [(row["job"], row["method"]) for row in table.rows] == [
         (job, method) for job in projection.JOBS for method in methods
@@ -105,8 +105,8 @@ def test_samples_that_count_are_those_in_the_light() -> None:
     # Straight at a slab of four layers: dark after the first samples of every ray that meets it.
     volumes = torch.zeros(1, 1, 16, 16, 16)
     rotation = torch.eye(3).unsqueeze(0)
-    assert projection._samples_that_count(volumes, rotation) == 0
+    assert projection.samples_that_count(volumes, rotation) == 0
     volumes[:, :, 6:10] = 1.0
-    dark = projection._samples_that_count(volumes, rotation)
-    clear = projection._samples_that_count(0.01 * volumes, rotation)
+    dark = projection.samples_that_count(volumes, rotation)
+    clear = projection.samples_that_count(0.01 * volumes, rotation)
     assert 0 < dark < clear

@@ -10,7 +10,7 @@ from vonmodel import builtin
 def von(tiny_run, tiny_data, tmp_path, monkeypatch):
     """Runs a command in a folder with the tiny run and the tiny dataset, and no built-in models."""
     (tmp_path / "package").mkdir()
-    monkeypatch.setattr(builtin, "_folder", lambda: tmp_path / "package")
+    monkeypatch.setattr(builtin, "models_folder", lambda: tmp_path / "package")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VON_DATA", str(tiny_data))
     return harness.von

@@ -32,8 +32,8 @@ def test_this_machine_is_well() -> None:
 def test_kernels_that_compute_something_else_fail(
     compare: object, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_compare_distance", compare)
-    monkeypatch.setattr(doctor, "_compare_projection", lambda device: 0.0)
+    monkeypatch.setattr(doctor, "compare_distance", compare)
+    monkeypatch.setattr(doctor, "compare_projection", lambda device: 0.0)
     result = von("doctor")
     assert result.exit_code == 1
     line = next(line for line in result.stdout.splitlines() if "kernels of shapes" in line)
@@ -45,7 +45,7 @@ def test_what_is_missing_is_named_with_what_helps(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "open3d", None)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage(10, 9, 1))
-    monkeypatch.setattr(doctor, "_kernels", lambda: iter([Finding("kernels", "ok", "")]))
+    monkeypatch.setattr(doctor, "check_kernels", lambda: iter([Finding("kernels", "ok", "")]))
     result = von("doctor")
     assert result.exit_code == 1
     missing = next(line for line in result.stdout.splitlines() if "open3d" in line)

@@ -76,7 +76,7 @@ def test_a_closed_pipe_is_a_request_to_end(monkeypatch: pytest.MonkeyPatch) -> N
 
     stop = StopRequest()
     monkeypatch.setattr("voncli.output.click.echo", broken)
-    monkeypatch.setattr("voncli.output._discard_output", lambda: None)
+    monkeypatch.setattr("voncli.output.discard_output", lambda: None)
     stop.print("a line")
     assert stop.requested
     with pytest.raises(KeyboardInterrupt):

@@ -83,7 +83,7 @@ def test_a_store_that_lets_nobody_in_is_told_in_words(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "_file_system", lambda scheme: Closed())
+    monkeypatch.setattr(remote, "file_system_of", lambda scheme: Closed())
     (tmp_path / "meshes").mkdir()
     (tmp_path / "meshes" / "one.obj").write_text("v 0 0 0\n", "utf-8")
     done = harness.von(*command.split())

@@ -352,9 +352,9 @@ def checkpoint_seeds() -> list[bytes]:
 
 def read_weights(content: bytes) -> object:
     """Weights that lie about their hash are refused earlier; here their bytes are read."""
-    from vonmodel.checkpoint import _read
+    from vonmodel import checkpoint
 
-    return _read(written("weights.safetensors", content))
+    return checkpoint.read_weights(written("weights.safetensors", content))
 
 
 def weight_seeds() -> list[bytes]:

@@ -14,14 +14,14 @@ from vonmodel.api import load_run
 from vonmodel.builtin import (
     PACKED,
     BuiltinModelError,
-    _packed,
-    _unpacked,
     builtin_name,
     builtin_names,
     describe_builtin,
     first_seed_of,
     pack_builtin,
+    packed_weight,
     unpack_builtin,
+    unpacked_weights,
 )
 from vonmodel.checkpoint import INVERSE, list_checkpoints, load_model, read_inverse, save_inverse
 from vonmodel.run_folder import RunFolder
@@ -35,7 +35,7 @@ def package(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder = tmp_path / "package"
     folder.mkdir()
     pack_builtin(tiny_run, folder / "chair.safetensors", CARD, first_seed=7)
-    monkeypatch.setattr(builtin, "_folder", lambda: folder)
+    monkeypatch.setattr(builtin, "models_folder", lambda: folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return folder
 
@@ -75,7 +75,7 @@ def test_networks_that_invert_the_checkpoint_come_along(
     save_inverse(tiny_run, "older", weights, "0" * 64)
     (tmp_path / "package").mkdir()
     pack_builtin(tiny_run, tmp_path / "package" / "chair.safetensors", CARD)
-    monkeypatch.setattr(builtin, "_folder", lambda: tmp_path / "package")
+    monkeypatch.setattr(builtin, "models_folder", lambda: tmp_path / "package")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run = unpack_builtin("chair").path
     found = read_inverse(run, "line", list_checkpoints(run)[-1].sha256)
@@ -96,7 +96,7 @@ def test_large_weights_take_a_byte_and_critics_of_images_none(package: Path) -> 
 def test_eight_bits_err_by_half_a_step(seed: int, size: float) -> None:
     weight = size * torch.randn(64, 16, 4, generator=torch.Generator().manual_seed(seed))
     weight[3] = 0.0
-    back = _unpacked(_packed("a.weight", weight))["a.weight"]
+    back = unpacked_weights(packed_weight("a.weight", weight))["a.weight"]
     step = weight.abs().flatten(1).amax(1) / 127.0
     assert ((back - weight).abs() <= 0.52 * step[:, None, None] + 1e-5).all()
 
@@ -139,7 +139,7 @@ def test_from_python(package: Path, tmp_path: Path) -> None:
 def test_the_package_s_own_models() -> None:
     described = [describe_builtin(name) for name in builtin_names()]
     assert {each.name for each in described} <= {"chair", "car"}
-    files = [Path(str(builtin._folder())) / f"{name}.safetensors" for name in builtin_names()]
+    files = [Path(str(builtin.models_folder())) / f"{name}.safetensors" for name in builtin_names()]
     assert sum(file.stat().st_size for file in files) <= 8_000_000
     for model in described:
         assert {"data", "recipe", "scores", "limits"} <= model.card.keys()

@@ -224,7 +224,7 @@ def _read(file: BinaryIO, max_pixels: int, enough_px: int | None, keep_incomplet
 
 def _identified(file: BinaryIO, form: str | None, start: bytes) -> Image.Image:
     """The file with its header read."""
-    _add_decoder(form)
+    add_decoder(form)
     decoders = tuple(name for name in DECODERS[form] if name in Image.OPEN)
     if form in EXTRA_FORMATS and not decoders:
         raise Rejected(
@@ -251,7 +251,7 @@ def _header_read(file: BinaryIO, decoders: tuple[str, ...]) -> Image.Image | Non
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _add_decoder(form: str | None) -> None:
+def add_decoder(form: str | None) -> None:
     """Registers the decoders that Pillow brings, and that of an extra where it is wanted and installed."""
     Image.init()
     try:

@@ -228,7 +228,7 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
     Raises:
         ScratchError: none can be made.
     """
-    _remove_abandoned()
+    remove_abandoned()
     try:
         folder = Path(tempfile.mkdtemp(prefix=f"von-{purpose}-"))
         lock = FileLock(folder / LOCK_NAME)
@@ -255,7 +255,7 @@ def scratch_file() -> IO[bytes]:
 
 
 @functools.cache
-def _remove_abandoned() -> None:
+def remove_abandoned() -> None:
     """Removes scratch folders of killed processes, once in a process."""
     try:
         entries = [entry for entry in os.scandir(tempfile.gettempdir()) if _FOLDER.fullmatch(entry.name)]

@@ -195,7 +195,7 @@ def file_system(url: str) -> tuple[Any, str]:
     scheme = url.partition("://")[0].lower()
     try:
         # Listings are read once in a run and must not come from an earlier one.
-        return _file_system(scheme), str(fsspec.core.strip_protocol(url))
+        return file_system_of(scheme), str(fsspec.core.strip_protocol(url))
     except ImportError as error:
         extra = EXTRAS.get(scheme)
         remedy = f"pip install '{extra}'" if extra else str(error)
@@ -228,7 +228,8 @@ def _package_errors() -> tuple[type[Exception], ...]:
 
 
 @functools.cache
-def _file_system(scheme: str) -> Any:
+def file_system_of(scheme: str) -> Any:
+    """Fsspec's file system of a scheme such as s3, opened once in a process."""
     import fsspec
 
     return fsspec.filesystem(scheme, use_listings_cache=False)
@@ -300,7 +301,7 @@ def fetched(item: Item) -> Iterator[Item]:
     with scratch_folder("input") as scratch:
         copies = [Path(scratch, str(number), posixpath.basename(each)) for number, each in enumerate(item.inputs)]
         for url, copy in zip(item.inputs, copies, strict=True):
-            _fetch_input(url, copy)
+            fetch_input(url, copy)
         try:
             yield replace(item, inputs=tuple(map(str, copies)))
         except Rejected as verdict:
@@ -310,7 +311,13 @@ def fetched(item: Item) -> Iterator[Item]:
             raise Rejected(verdict.reason, detail) from verdict
 
 
-def _fetch_input(url: str, copy: Path) -> None:
+def fetch_input(url: str, copy: Path) -> None:
+    """Copies an input to this machine.
+
+    Raises:
+        Rejected: source_missing, source_unreadable or too_large.
+        ScratchError: this machine has no room for it.
+    """
     system, path = file_system(url)
     try:
         with store_errors(url):

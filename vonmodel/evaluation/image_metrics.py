@@ -140,7 +140,8 @@ def _sum_without_diagonal(matrix: npt.NDArray[np.float64]) -> float:
 PRECISION_NEIGHBOURS = 3
 DENSITY_NEIGHBOURS = 5
 MIN_SAMPLES_OF_MANIFOLD = DENSITY_NEIGHBOURS + 1
-_BLOCK = 1024
+BLOCK_ROWS = 1024
+"""Samples whose distances to all others are in memory at a time; changes no score."""
 
 
 @dataclass(frozen=True)
@@ -272,8 +273,8 @@ def neighbour_distance(samples: Array, neighbours: int) -> Array:
 def _distances(first: Array, second: Array) -> Iterator[tuple[slice, Array]]:
     """Squared distances (block, m) of some rows of the first set at a time to all of the second."""
     squares = np.square(second).sum(axis=1)
-    for start in range(0, len(first), _BLOCK):
-        rows = slice(start, start + _BLOCK)
+    for start in range(0, len(first), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
         block = first[rows]
         distance = np.square(block).sum(axis=1)[:, None] + squares - 2.0 * block @ second.T
         yield rows, distance.clip(min=0.0)

@@ -321,7 +321,7 @@ MIN_TEXTURE_PX, MAX_TEXTURE_PX = 256, 4096
 _TRUSTED = 0.2
 """Weight of the views that see a texel from which on the vertices' colours do not show through."""
 _PADDING_TEXELS = 4  # between charts, of an atlas of about 1024
-_BLOCK_FACES = 2500  # that are unwrapped together
+MAX_BLOCK_FACES = 2500  # that are unwrapped together
 
 
 def textured_mesh(
@@ -401,7 +401,7 @@ def _blocks(mesh: SurfaceMesh) -> list[Integers]:
     pending, blocks = [np.arange(len(mesh.faces))], list[Integers]()
     while pending:
         rows = pending.pop()
-        if len(rows) <= _BLOCK_FACES:
+        if len(rows) <= MAX_BLOCK_FACES:
             blocks.append(rows)
             continue
         axis = int(np.ptp(middles[rows], axis=0).argmax())

@@ -51,7 +51,7 @@ def project(
     """
     check_input(volumes, rotations, camera, image_size)
     size = volumes.shape[-1] if image_size is None else image_size
-    fused = _fused(implementation, volumes, resampled)
+    fused = uses_fused(implementation, volumes, resampled)
     dtype = torch.float64 if volumes.dtype == torch.float64 else torch.float32
     with torch.autocast(volumes.device.type, enabled=False):
         rotations = rotations.to(dtype)
@@ -62,7 +62,7 @@ def project(
         return project_reference(volumes.to(dtype), rotations, camera, size, resampled)
 
 
-def _fused(implementation: Implementation, volumes: Tensor, resampled: bool) -> bool:
+def uses_fused(implementation: Implementation, volumes: Tensor, resampled: bool) -> bool:
     """Whether the fused implementation is wanted and can do it."""
     hindrance = None
     if resampled:

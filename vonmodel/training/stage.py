@@ -57,7 +57,7 @@ class ImagePool:
         fakes = fakes.detach()
         if self.capacity == 0:
             return fakes
-        decisions = [self._decide(generator) for _ in range(len(fakes) * part.of)]
+        decisions = [self.decide(generator) for _ in range(len(fakes) * part.of)]
         # From every process the part with the same index among its own parts.
         pieces, everyone = part.of // process_count(), joined_everywhere(fakes)
         parts = [Part(process * pieces + part.index % pieces, part.of) for process in range(process_count())]
@@ -75,7 +75,8 @@ class ImagePool:
                 shown.append(fake)
         return torch.cat(shown[rank() * len(fakes) : (rank() + 1) * len(fakes)])
 
-    def _decide(self, generator: torch.Generator) -> tuple[bool, int]:
+    def decide(self, generator: torch.Generator) -> tuple[bool, int]:
+        """Draws whether a fake is exchanged for a past one, and for which."""
         swap = torch.rand((), generator=generator).item() < 0.5
         return swap, int(torch.randint(self.capacity, (), generator=generator).item())
 

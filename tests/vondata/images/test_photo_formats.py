@@ -434,7 +434,7 @@ def test_formats_of_the_extra_are_read(tmp_path, name):
     ("start", "name"), [(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"), (b"\xff\x0a\xfa\x7f", "JPEG XL")]
 )
 def test_formats_without_a_decoder_are_named(tmp_path, monkeypatch, start, name):
-    monkeypatch.setattr("vondata.images.decoding._add_decoder", lambda form: None)
+    monkeypatch.setattr("vondata.images.decoding.add_decoder", lambda form: None)
     monkeypatch.setattr(
         Image, "OPEN", {key: value for key, value in Image.OPEN.items() if key not in ("HEIF", "JXL")}
     )

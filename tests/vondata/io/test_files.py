@@ -66,7 +66,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    scratch._remove_abandoned.cache_clear()
+    scratch.remove_abandoned.cache_clear()
     return folder
 
 

@@ -89,7 +89,7 @@ def test_a_resume_does_nothing_again_and_changes_nothing(
     assert shapes(f"{bucket}/tree", f"{bucket}/data").exit_code == 0
     system, path = file_system(f"{bucket}/data")
     before = system.find(path, detail=True)
-    monkeypatch.setattr(remote, "_fetch_input", refuse)  # not even a look into an input
+    monkeypatch.setattr(remote, "fetch_input", refuse)  # not even a look into an input
     result = shapes(f"{bucket}/tree", f"{bucket}/data", "--json")
     counts = result_of(result)["classes"]["chair"]
     assert (counts["found"], counts["worked"], counts["prepared"]) == (4, 0, 2)
@@ -352,7 +352,7 @@ def test_urls_that_cannot_be_used_are_named(tmp_path: Path, memory: str, monkeyp
     assert result.exit_code == 2
     assert "memory://nowhere holds no dataset" in result.output
     monkeypatch.setattr("fsspec.filesystem", lack)
-    remote._file_system.cache_clear()
+    remote.file_system_of.cache_clear()
     result = von("inspect", "s3://bucket/data")
     assert "reading s3:// needs one more package: pip install 'visual-object-networks[s3]'" in result.output
 

@@ -121,14 +121,14 @@ def test_a_resume_reads_no_file_and_works_on_nothing(bench: Bench, monkeypatch: 
     bench.run(*items)
     written = manifest_path(bench.data, "chair", "shapes").stat().st_mtime_ns
 
-    monkeypatch.setattr("vondata.pipeline.task._hash_file", _refuse)
+    monkeypatch.setattr("vondata.pipeline.task.file_sha256", _refuse)
     result = bench.run(*items)
     assert bench.worked() == []
     assert result.classes["chair"].prepared == 4
     assert manifest_path(bench.data, "chair", "shapes").stat().st_mtime_ns == written
 
 
-def _refuse(path: str) -> str:
+def _refuse(path: Path, max_bytes: int) -> str:
     raise AssertionError(f"{path} was read")
 
 

@@ -38,7 +38,7 @@ def test_scores_equal_counting_balls(first, second, spread, seed):
 def test_scores_do_not_depend_on_the_block(monkeypatch):
     generated, real = samples(50, 0, 1.2), samples(40, 1)
     whole = manifold_scores(generated, real)
-    monkeypatch.setattr(manifold, "_BLOCK", 7)
+    monkeypatch.setattr(manifold, "BLOCK_ROWS", 7)
     assert manifold_scores(generated, real) == whole
 
 

@@ -18,7 +18,7 @@ def ball():
 
 @pytest.mark.parametrize("most", [2500, 300])
 def test_charts_keep_every_face_and_do_not_overlap(monkeypatch, most):
-    monkeypatch.setattr("vonmodel.inference.texture_baking._BLOCK_FACES", most)
+    monkeypatch.setattr("vonmodel.inference.texture_baking.MAX_BLOCK_FACES", most)
     mesh = ball()
     source, faces, uvs = unwrap(mesh)
     assert np.array_equal(source[faces], mesh.faces)

@@ -70,7 +70,7 @@ def test_on_a_device_without_numbers(
     # Reading a number of a meta tensor fails, and so does computing with it and a tensor on the host. What runs on
     # GPUs stands in for what this kind of device lacks.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(dispatch, "_fused", lambda implementation, volumes, resampled: True)
+    monkeypatch.setattr(dispatch, "uses_fused", lambda implementation, volumes, resampled: True)
     monkeypatch.setattr(framing, "largest_component", largest_component_by_hooking)
     changes = {"compute": {"precision": "float32", "fused_optimiser": False}}
     config = update(update(update(PRESETS["fast"], SMALL, "test"), shapes, "test"), changes, "test")
@@ -96,7 +96,7 @@ def test_on_a_gpu_that_is_not_there(
     monkeypatch.setattr(VonModel, "to", lambda model, *_: model)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
-    monkeypatch.setattr(ImagePool, "_decide", lambda *_: (True, 1))  # drawn on the host, without numbers here too
+    monkeypatch.setattr(ImagePool, "decide", lambda *_: (True, 1))  # drawn on the host, without numbers here too
     if not torch.cuda.is_available():
         # The way back needs a driver: forward alone.
         monkeypatch.setattr(torch.autograd, "grad", lambda _, inputs, **__: (inputs * 2.0,))
