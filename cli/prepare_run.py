@@ -364,7 +364,7 @@ def _duration(seconds: float) -> str:
 
 
 def print_matches(counts: dict[str, MatchCount]) -> None:
-    """Tells, for each class with photos that asked for a viewpoint, how many got one."""
+    """Prints, for each class with photos that asked for a viewpoint, how many got one."""
     for name, count in counts.items():
         if count.matched or count.unreadable:
             words = (

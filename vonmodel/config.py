@@ -58,7 +58,7 @@ class ModelConfig:
             images with masks without any norm.
         classes: names of the classes that one model makes objects of, in the order of their embeddings; none for a
             model of one class.
-        class_embedding: numbers that tell a class, in the generator of shapes and in the painter.
+        class_embedding: length of the embedding of a class, in the generator of shapes and in the painter.
     """
 
     resolution: Count = 128

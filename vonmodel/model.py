@@ -184,7 +184,7 @@ class VonModel(nn.Module):
         """Colours of framed sketches in these textures, in [-1, 1], also where there is no object.
 
         Raises:
-            TypeError: the painter sees the surface, and this sketch does not tell it; `sketch` and `frame` do.
+            TypeError: the painter sees the surface, and this sketch has none; those of `sketch` and `frame` do.
         """
         seen = framed.normalized_depth
         if self.config.painter == "geometry":

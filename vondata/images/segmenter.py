@@ -119,7 +119,7 @@ def open_segmenter(weights: Path, settings: NetworkSettings) -> Segmenter:
     """The network, kept for the next photo of this process.
 
     Raises:
-        SegmenterError: the file is no network, or not the one that `settings` tell of.
+        SegmenterError: the file is no network, or not the one that `settings` describe.
     """
     try:
         content = weights.read_bytes()

@@ -65,7 +65,7 @@ class MatchSettings:
 
 @dataclass(frozen=True)
 class ViewpointMatch:
-    """Where a photo was taken from, as far as the shapes of its class tell.
+    """Where a photo was taken from, as far as the shapes of its class show it.
 
     Attributes:
         azimuth_deg: in [-180, 180).

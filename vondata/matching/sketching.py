@@ -25,7 +25,7 @@ CHANNELS = 4  # depth (0 where nothing is), and the normal's parts to the right,
 _STEPS = 4.0  # clearances are stored in quarters of a voxel
 _HIT = 3  # at three quarters of a voxel from the surface a ray has met it; at half of one, thin sheets leak
 _ROUNDING = 0.87  # from a voxel's centre to its corner, in voxels: what the clearance of a voxel promises too much
-_SHORTEST = 0.4  # voxels a ray moves at least
+_MIN_STEP = 0.4  # voxels a ray moves at least
 _BACK = 1.5  # voxels before the surface, where the slope of the clearance is the surface's normal
 
 _Vector = tuple[float, float, float]
@@ -183,7 +183,7 @@ def _follow(clearance: Bytes, origin: _Vector, ray: _Vector) -> float:
         free = clearance[min(max(x, 0), last), min(max(y, 0), last), min(max(z, 0), last)]
         if free <= _HIT:
             return way
-        way += max(free / _STEPS - _ROUNDING, _SHORTEST) / per_unit
+        way += max(free / _STEPS - _ROUNDING, _MIN_STEP) / per_unit
     return -1.0
 
 

@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 MAX_EDGE = 512
 MAX_RUN_BYTES = 32 * 2**20  # a solid on a grid of MAX_EDGE needs a tenth of it; only noise needs more
-_LONGEST_RUN = 255
+_MAX_RUN = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +115,9 @@ def encode_runs(occupancy: Bools) -> bytes:
     flat = np.ascontiguousarray(occupancy.transpose(0, 2, 1)).reshape(-1)  # the file's order, not a change of frame
     starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
     lengths = np.diff(np.append(starts, flat.size))
-    pieces = -(-lengths // _LONGEST_RUN)
-    counts = np.full(int(pieces.sum()), _LONGEST_RUN, dtype=np.uint8)
-    counts[np.cumsum(pieces) - 1] = lengths - (pieces - 1) * _LONGEST_RUN
+    pieces = -(-lengths // _MAX_RUN)
+    counts = np.full(int(pieces.sum()), _MAX_RUN, dtype=np.uint8)
+    counts[np.cumsum(pieces) - 1] = lengths - (pieces - 1) * _MAX_RUN
     return np.stack([np.repeat(flat[starts].view(np.uint8), pieces), counts], axis=1).tobytes()
 
 

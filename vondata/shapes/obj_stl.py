@@ -34,8 +34,8 @@ from vondata.types import Rejected
 
 _HEADER_BYTES, _FACET_BYTES = 84, 50
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-_MOST_SOLIDS = 1000  # of a binary file
-_LEAST_TEXT_FACET = 40  # bytes of the shortest facet that a text can hold
+_MAX_SOLIDS = 1000  # of a binary file
+_MIN_TEXT_FACET = 40  # bytes of the shortest facet that a text can hold
 
 
 def announced_facets(content: bytes | memoryview) -> int:
@@ -59,7 +59,7 @@ def parse_stl_binary(content: bytes, limits: Limits) -> Polygons:
         Rejected: too_large.
     """
     solids, rest, count = list[npt.NDArray[np.void]](), memoryview(content), 0
-    while not solids or (_is_whole(rest) and len(solids) < _MOST_SOLIDS):
+    while not solids or (_is_whole(rest) and len(solids) < _MAX_SOLIDS):
         own, room = announced_facets(rest), facets_with_room(rest)
         if own > room or (own == 0 and len(rest) != _HEADER_BYTES):
             raise MeshFileError(f"{own:,} triangles announced, bytes for {room:,}")
@@ -101,8 +101,8 @@ def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
         Rejected: too_large.
     """
     text = as_lines(plain_text(content))
-    most = min(text.size // _LEAST_TEXT_FACET + 1, limits.faces)
-    vertices = np.empty((min(text.size // _LEAST_TEXT_FACET * 3 + 3, limits.vertices), 3))
+    most = min(text.size // _MIN_TEXT_FACET + 1, limits.faces)
+    vertices = np.empty((min(text.size // _MIN_TEXT_FACET * 3 + 3, limits.vertices), 3))
     starts = np.zeros(most + 2, dtype=np.int64)
     error, line, count = read_stl_text(text, vertices, starts)
     if error == TOO_MANY:

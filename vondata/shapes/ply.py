@@ -289,11 +289,11 @@ def _read_rows(
                 length = _size(layout[number, 2])
                 if at + length > data.size:
                     return ENDS_EARLY, row, at
-                told = _value(data, at, layout[number, 2], is_big, bits)
+                announced = _value(data, at, layout[number, 2], is_big, bits)
                 at += length
-                if not 0 <= told <= data.size:
+                if not 0 <= announced <= data.size:
                     return BAD_COUNT, row, at
-                many = int(told)
+                many = int(announced)
             size = _size(code)
             if at + many * size > data.size:
                 return ENDS_EARLY, row, at

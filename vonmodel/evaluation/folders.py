@@ -63,7 +63,7 @@ class FolderError(VonError, ValueError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class FolderItem:
     """A file of a folder, or a part of one.
 
     Attributes:
@@ -101,7 +101,7 @@ class Folder:
 
     title: str
     path: Path
-    entries: dict[Kind, tuple[Entry, ...]]
+    entries: dict[Kind, tuple[FolderItem, ...]]
     prefers: Kind
 
     @property
@@ -127,7 +127,7 @@ def open_folder(
         ManifestMissingError, GalleryError: the dataset has no such class, or the generation is damaged.
     """
     if path.is_file():
-        found: dict[Kind, list[Entry]] = {"images": [], "shapes": list(_parts(Entry(path.name, path)))}
+        found: dict[Kind, list[FolderItem]] = {"images": [], "shapes": list(_parts(FolderItem(path.name, path)))}
         return _folder(path, found, "shapes")
     if not path.is_dir():
         raise FolderError(f"{path}: no such folder")
@@ -136,7 +136,7 @@ def open_folder(
         made: dict[Kind, list[str]] = {"images": images, "shapes": meshes}
         return _folder(
             path,
-            {kind: [Entry(name, path / name, "generated") for name in names] for kind, names in made.items()},
+            {kind: [FolderItem(name, path / name, "generated") for name in names] for kind, names in made.items()},
             "images",
         )
     data, classes = (path.parent, [path.name]) if _is_class_folder(path) else (path, dataset_classes(path))
@@ -149,18 +149,18 @@ def open_folder(
         if patterns and not any(relative.match(pattern) for pattern in patterns):
             continue
         if suffix in SHAPE_SUFFIXES:
-            found["shapes"] += _parts(Entry(relative.as_posix(), file))
+            found["shapes"] += _parts(FolderItem(relative.as_posix(), file))
         elif suffix in PHOTO_SUFFIXES:
-            found["images"].append(Entry(relative.as_posix(), file))
+            found["images"].append(FolderItem(relative.as_posix(), file))
     if unreadable:
         raise FolderError(f"{path / unreadable[0][0]} cannot be listed: {unreadable[0][1]}")
     return _folder(path, found, "shapes")  # pictures beside meshes are their textures
 
 
-def _folder(path: Path, found: dict[Kind, list[Entry]], prefers: Kind) -> Folder:
+def _folder(path: Path, found: dict[Kind, list[FolderItem]], prefers: Kind) -> Folder:
     if not any(found.values()):
         raise FolderError(f"{path} holds no image and no shape of a known format")
-    ordered: dict[Kind, tuple[Entry, ...]] = {
+    ordered: dict[Kind, tuple[FolderItem, ...]] = {
         kind: tuple(entries[place] for place in in_order_of_hash([each.name for each in entries]))
         for kind, entries in found.items()
     }
@@ -176,17 +176,17 @@ def _dataset(path: Path, data: Path, classes: Sequence[str], class_name: str | N
     if class_name is None and len(classes) > 1:
         raise FolderError(f"{path} is a dataset of {', '.join(classes)}: say of which class, or name its folder")
     name = class_name or classes[0]
-    found: dict[Kind, list[Entry]] = {}
+    found: dict[Kind, list[FolderItem]] = {}
     kinds: tuple[Kind, ...] = ("images", "shapes")
     for kind in kinds:
         if manifest_path(data, name, kind).is_file():
             files = OutputFiles(data, name, kind)
             ids = prepared(read_manifest(data, name, kind), split)["id"]
-            found[kind] = [Entry(id, files[id], "prepared") for id in sorted(ids)]
+            found[kind] = [FolderItem(id, files[id], "prepared") for id in sorted(ids)]
     return _folder(path, found, "images")
 
 
-def _parts(entry: Entry) -> Iterator[Entry]:
+def _parts(entry: FolderItem) -> Iterator[FolderItem]:
     """The entry itself; of an array (n, k, 3) each of its clouds."""
     if isinstance(entry.file, Path) and entry.file.suffix.lower() == ".npy":
         try:
@@ -194,7 +194,7 @@ def _parts(entry: Entry) -> Iterator[Entry]:
         except (OSError, ValueError, EOFError):
             shape = ()  # reading it says why
         if len(shape) == 3 and shape[2] == 3 and len(set(shape)) > 1:
-            yield from (Entry(f"{entry.name}:{index}", entry.file, "file", index) for index in range(shape[0]))
+            yield from (FolderItem(f"{entry.name}:{index}", entry.file, "file", index) for index in range(shape[0]))
             return
     yield entry
 
@@ -248,12 +248,12 @@ def read_images(
 
 
 def _in_order(
-    folder: Folder, entries: Sequence[Entry], read: Callable[[Entry], Read], reading: Reading
-) -> Iterator[tuple[Entry, Read]]:
+    folder: Folder, entries: Sequence[FolderItem], read: Callable[[FolderItem], Read], reading: Reading
+) -> Iterator[tuple[FolderItem, Read]]:
     """What is read of entries, a few of them ahead in other threads; those that cannot be read are noted."""
     threads = max(1, torch.get_num_threads())
 
-    def attempt(entry: Entry) -> tuple[Read, str] | Refused:
+    def attempt(entry: FolderItem) -> tuple[Read, str] | Refused:
         try:
             return read(entry), file_sha256(entry.file) + ("" if entry.index is None else f":{entry.index}")
         except Rejected as error:
@@ -273,7 +273,7 @@ def _in_order(
                     yield entry, found[0]
 
 
-def image_pixels(entry: Entry, size: int | None = None) -> UInt8[Tensor, "3 h w"]:
+def image_pixels(entry: FolderItem, size: int | None = None) -> UInt8[Tensor, "3 h w"]:
     """An image as it looks on white."""
     if entry.origin == "prepared":  # on white already; the file may be a part of a shard
         with entry.file.open("rb") as content, Image.open(content) as photo:
@@ -325,7 +325,7 @@ class ReadShape:
 
 def read_shapes(
     folder: Folder, reading: Reading, how: ShapeReading, *, maximum: int | None = None
-) -> Iterator[tuple[Entry, ReadShape]]:
+) -> Iterator[tuple[FolderItem, ReadShape]]:
     """The shapes of a folder one by one; what cannot be read is noted, and others take its place.
 
     Args:
@@ -341,7 +341,7 @@ def read_shapes(
             return
 
 
-def read_shape(entry: Entry, how: ShapeReading) -> ReadShape:
+def read_shape(entry: FolderItem, how: ShapeReading) -> ReadShape:
     """Reads a shape.
 
     Raises:
@@ -378,7 +378,7 @@ Surface = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | None]
 """Vertices and faces; no faces for a point cloud."""
 
 
-def _is_prepared(entry: Entry) -> bool:
+def _is_prepared(entry: FolderItem) -> bool:
     """Whether a file lies in the object frame, as preparation writes it."""
     if entry.origin == "prepared":
         return True
@@ -388,7 +388,7 @@ def _is_prepared(entry: Entry) -> bool:
         return "distance_coarse.npy" in archive.namelist()
 
 
-def _surface(entry: Entry) -> Surface:
+def _surface(entry: FolderItem) -> Surface:
     if _is_prepared(entry):
         return _prepared_surface(entry.file)
     assert isinstance(entry.file, Path)

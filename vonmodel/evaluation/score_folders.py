@@ -62,7 +62,7 @@ PAIRS = 8
 
 
 @dataclass(frozen=True)
-class Quantity:
+class ScoreColumn:
     """A number of a table.
 
     Attributes:
@@ -77,23 +77,31 @@ class Quantity:
 
 
 _SHARE = (0.0, 1.0)
-QUANTITIES: Mapping[str, Quantity] = {
-    "fid": Quantity("FID ↓", "Fréchet distance of the features' Gaussians"),
-    "kid": Quantity("KID ↓", "kernel distance: unbiased, so values may be a little below 0", (-math.inf, math.inf)),
-    "precision": Quantity("precision ↑", "share of generated images inside the reference manifold: quality", _SHARE),
-    "recall": Quantity("recall ↑", "share of reference images inside the generated manifold: variety", _SHARE),
-    "density": Quantity("density ↑", "reference balls around a generated image, over 5; may exceed 1"),
-    "coverage": Quantity("coverage ↑", "share of reference images with a generated one in their ball", _SHARE),
-    "cd_mmd": Quantity("MMD-CD ↓", "minimum matching distance by Chamfer distance"),
-    "cd_cov": Quantity("COV-CD ↑", "share of reference shapes that are some generated shape's nearest", _SHARE),
-    "cd_nna": Quantity("1-NNA-CD → 0.5", "how often a shape's nearest neighbour is of its own side", _SHARE),
-    "emd_mmd": Quantity("MMD-EMD ↓", "minimum matching distance by earth mover's distance"),
-    "emd_cov": Quantity("COV-EMD ↑", "coverage by earth mover's distance", _SHARE),
-    "emd_nna": Quantity("1-NNA-EMD → 0.5", "nearest-neighbour accuracy by earth mover's distance", _SHARE),
-    "shading_fid": Quantity("shading FID ↓", "Fréchet distance of shaded views, mean over the viewpoints"),
-    "authenticity": Quantity("authenticity ↑", "share of generated samples farther from their nearest reference than "
-                             "that is from its own nearest: copies lower it", _SHARE),
-}  # fmt: skip
+QUANTITIES: Mapping[str, ScoreColumn] = {
+    "fid": ScoreColumn("FID ↓", "Fréchet distance of the features' Gaussians"),
+    "kid": ScoreColumn(
+        "KID ↓", "kernel distance: unbiased, so values may be a little below 0", (-math.inf, math.inf)
+    ),
+    "precision": ScoreColumn(
+        "precision ↑", "share of generated images inside the reference manifold: quality", _SHARE
+    ),
+    "recall": ScoreColumn("recall ↑", "share of reference images inside the generated manifold: variety", _SHARE),
+    "density": ScoreColumn("density ↑", "reference balls around a generated image, over 5; may exceed 1"),
+    "coverage": ScoreColumn("coverage ↑", "share of reference images with a generated one in their ball", _SHARE),
+    "cd_mmd": ScoreColumn("MMD-CD ↓", "minimum matching distance by Chamfer distance"),
+    "cd_cov": ScoreColumn("COV-CD ↑", "share of reference shapes that are some generated shape's nearest", _SHARE),
+    "cd_nna": ScoreColumn("1-NNA-CD → 0.5", "how often a shape's nearest neighbour is of its own side", _SHARE),
+    "emd_mmd": ScoreColumn("MMD-EMD ↓", "minimum matching distance by earth mover's distance"),
+    "emd_cov": ScoreColumn("COV-EMD ↑", "coverage by earth mover's distance", _SHARE),
+    "emd_nna": ScoreColumn("1-NNA-EMD → 0.5", "nearest-neighbour accuracy by earth mover's distance", _SHARE),
+    "shading_fid": ScoreColumn("shading FID ↓", "Fréchet distance of shaded views, mean over the viewpoints"),
+    "authenticity": ScoreColumn(
+        "authenticity ↑",
+        "share of generated samples farther from their nearest reference than "
+        "that is from its own nearest: copies lower it",
+        _SHARE,
+    ),
+}
 _POINT_NAMES = {"minimum_matching_distance": "mmd", "coverage": "cov", "nearest_neighbour_accuracy": "nna"}
 
 
@@ -151,7 +159,7 @@ class NearestPair:
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """The scores of one folder.
 
     Attributes:
@@ -200,7 +208,7 @@ class FolderScores:
 
     kind: Kind
     reference: Folder
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
     refused: tuple[Refused, ...]
     comparable: bool
 
@@ -278,7 +286,7 @@ def score_folders(
     read = _read_images_of if kind == "images" else _read_shapes_of
     compare = _compare_images if kind == "images" else _compare_shapes
     known = read(reference, settings, chosen, network, progress, is_reference=True)
-    rows, refused = list[Row](), list(known.reading.refused)
+    rows, refused = list[ScoreRow](), list(known.reading.refused)
     for folder in generated:
         side = read(folder, settings, chosen, network, progress)
         refused += side.reading.refused
@@ -344,7 +352,7 @@ def _compare_images(
     chosen: Sequence[str],
     network: FeatureNetwork | None,
     progress: Progress | None,
-) -> Row:
+) -> ScoreRow:
     assert network is not None
     values, notes, pairs = dict[str, Interval](), list[str](), tuple[NearestPair, ...]()
     seed, resamples = settings.seed, settings.resamples
@@ -474,7 +482,7 @@ def _compare_shapes(
     chosen: Sequence[str],
     network: FeatureNetwork | None,
     progress: Progress | None,
-) -> Row:
+) -> ScoreRow:
     count = min(len(side.points), len(known.points))
     few, threads = min(count, settings.emd_shapes), torch.get_num_threads()
     values, notes, pairs = dict[str, Interval](), list[str](), tuple[NearestPair, ...]()
@@ -570,11 +578,11 @@ def _row(
     pairs: tuple[NearestPair, ...],
     protocol: Mapping[str, Any],
     notes: Sequence[str],
-) -> Row:
+) -> ScoreRow:
     reading = side.reading
     path = str(side.folder.path)
     values = {name: _within(*QUANTITIES[name].range, found) for name, found in values.items()}
-    return Row(side.folder.title, path, reading.sha256, values, pairs, protocol, tuple(notes), reading.sizes)
+    return ScoreRow(side.folder.title, path, reading.sha256, values, pairs, protocol, tuple(notes), reading.sizes)
 
 
 def format_value(value: float) -> str:

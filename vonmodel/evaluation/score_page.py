@@ -19,7 +19,7 @@ from vondata.render.caster import Caster
 from vondata.render.textured_mesh import grey_render_mesh
 from vondata.render.views import RenderSettings, render_views
 from vondata.types import Kind
-from vonmodel.evaluation.folders import Entry, Folder, ShapeReading, image_pixels, read_shape
+from vonmodel.evaluation.folders import Folder, FolderItem, ShapeReading, image_pixels, read_shape
 from vonmodel.evaluation.image_metrics import Interval
 from vonmodel.evaluation.score_folders import QUANTITIES, FolderScores, FolderSettings, format_value
 from vonmodel.mesh import write_png
@@ -68,7 +68,7 @@ def _thumbnail(folder: Folder, name: str, kind: Kind, how: ShapeReading) -> npt.
     return _shape_thumbnail(entry, how)
 
 
-def _shape_thumbnail(entry: Entry, how: ShapeReading) -> npt.NDArray[np.uint8]:
+def _shape_thumbnail(entry: FolderItem, how: ShapeReading) -> npt.NDArray[np.uint8]:
     """A surface shaded from ahead and above; of a cloud its points."""
     shape = read_shape(entry, how)
     view = RenderSettings(views=1, size=THUMBNAIL_PX, cameras="turntable")

@@ -216,8 +216,8 @@ class ModelSession:
         if isinstance(which, Seed | int):
             return _seed(which).code(size, purpose, self.source.sampling.truncation)
         code = torch.as_tensor(which, dtype=torch.float32).detach().cpu()
-        told = (size + len(self.config.classes),)
-        if code.shape not in ((size,), told) or not torch.isfinite(code).all():
+        with_classes = (size + len(self.config.classes),)
+        if code.shape not in ((size,), with_classes) or not torch.isfinite(code).all():
             raise CodeError(f"a {purpose} code of this model is {size} finite numbers; this one is not")
         return code
 

@@ -105,7 +105,7 @@ class ShapeCritic(nn.Module):
     Args:
         resolution: voxels on a side; one of `blocks.SHAPE_SIZES`.
         base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
-        classes: of how many classes it judges shapes; 0 for one that is not told.
+        classes: of how many classes it judges shapes; 0 for one that does not see them.
     """
 
     def __init__(self, resolution: int, base_channels: int = 64, *, classes: int = 0) -> None:

@@ -39,7 +39,7 @@ class PatchCritic(nn.Module):
         in_channels: 3 for images, 1 for normalised depth.
         image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
         base_channels: channels after the first convolution of the first scale; at least 2.
-        classes: of how many classes it judges images; 0 for one that is not told.
+        classes: of how many classes it judges images; 0 for one that does not see them.
     """
 
     def __init__(self, in_channels: int, image_size: int, base_channels: int = 64, *, classes: int = 0) -> None:
@@ -101,7 +101,7 @@ class ResidualCritic(nn.Module):
         in_channels: 4 for images with masks.
         image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
         base_channels: channels at half the size; four times as many in the end.
-        classes: of how many classes it judges images; 0 for one that is not told.
+        classes: of how many classes it judges images; 0 for one that does not see them.
     """
 
     def __init__(self, in_channels: int, image_size: int, base_channels: int = 24, *, classes: int = 0) -> None:

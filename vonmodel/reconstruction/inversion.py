@@ -153,7 +153,7 @@ def shape_encoder(
 def train_encoder(
     source: LoadedModel, settings: EncoderSettings, step: Callable[[int, int], None]
 ) -> ShapeCodeRegressor:
-    """An encoder of a model's own shapes; `step` is told of steps done and their number and may raise to stop."""
+    """An encoder of a model's own shapes; `step` is called with the steps done and their number, and may raise."""
     model, size = source.model, source.config.shape_code_size
     device = next(model.parameters()).device
     batches = math.ceil(settings.shapes / settings.batch_size)
@@ -268,7 +268,7 @@ def invert_shapes(
         inverter: the model and how hard to look.
         given: the shapes (see `given_shape`).
         output: the folder; an older inversion in it is replaced.
-        progress: told after every step on a shape.
+        progress: called after every step on a shape.
 
     Returns:
         the content of result.json.

@@ -53,7 +53,7 @@ WHOLE = 0.9
 _log = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
 Step = Callable[[int, int], None]
-"""Told of steps done and their number."""
+"""Called with the steps done and their number."""
 
 
 class RegressionError(VonError):
@@ -212,7 +212,7 @@ class TrainingViews(NamedTuple):
 
 @torch.no_grad()
 def draw_views(source: LoadedModel, settings: RegressionSettings, step: Step) -> TrainingViews:
-    """Draws shapes, viewpoints, distances and lights, and what is seen then; `step` is told after every batch.
+    """Draws shapes, viewpoints, distances and lights, and what is seen then; `step` is called after every batch.
 
     Shapes that fall apart are left out: framing would show a piece of them as if it were the whole.
 
@@ -292,7 +292,7 @@ def _stretched(
 
 
 def train_regressor(source: LoadedModel, settings: RegressionSettings, step: Step) -> PhotoRegressor:
-    """A regressor of a model's own shapes; `step` is told of steps done and their number and may raise to stop."""
+    """A regressor of a model's own shapes; `step` is called with the steps done and their number, and may raise."""
     batches = math.ceil(settings.shapes * settings.views / settings.batch_size)
     total = settings.shapes + settings.epochs * batches
     data = draw_views(source, settings, lambda done, _: step(done, total))

@@ -152,7 +152,7 @@ def shape_generator_loss(
     config: ShapeStageConfig,
     classes: Float[Tensor, "n c"] | None = None,
 ) -> Float[Tensor, ""]:
-    """What the shape generator minimises against the critic, which is told the classes."""
+    """What the shape generator minimises against the critic, which gets the classes."""
     if config.objective == "wgan-gp":
         return wasserstein_generator_loss(model.shape_critic(fake, classes))
     with torch.no_grad():

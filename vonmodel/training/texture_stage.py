@@ -342,7 +342,7 @@ def _shown(
 def _scores(model: VonModel, step: Step) -> Callable[[Tensor], Tensor]:
     """The image critic as one that gives a tensor: a score a sample, or its patches' in a row.
 
-    It is told the step's classes, and takes the step's rows, or these several times over.
+    It gets the step's classes, and takes the step's rows, or these several times over.
     """
 
     def scores(images: Tensor) -> Tensor:
