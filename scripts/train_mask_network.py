@@ -12,6 +12,7 @@ and frames.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +23,25 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save_file
 from torch import Tensor, nn
-from vondata.demo.camera import Pose, camera_of
-from vondata.demo.caster import Caster
-from vondata.demo.mesh import concatenated, corner_normals
-from vondata.demo.render import Light, render
-from vondata.demo.textures import DYES, LACQUERS, WOODS, Finish, Material, make_material, pick
 
 from vondata.classes import load_class
-from vondata.demo.collection import DemoObject, make_object, normalized
+from vondata.demo.collection import DemoObject, make_object, normalized, render_mesh
 from vondata.demo.primitives import box, cushion, lathe, tube
-from vondata.images.mask_refinement import FILE, LAYERS, network_input
+from vondata.images.mask_refinement import FILE, LAYERS, network_input, placed
+from vondata.images.pix3d_camera import CameraPose, camera_of
+from vondata.render.caster import Caster
+from vondata.render.mesh import (
+    DYES,
+    LACQUERS,
+    WOODS,
+    Finish,
+    Material,
+    concatenated,
+    corner_normals,
+    make_material,
+    pick,
+)
+from vondata.render.shading import Light, render
 
 Bytes = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]
@@ -50,13 +60,14 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=900)
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=FILE, help="where the weights go; %(default)s by default")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(arguments.threads)
     if arguments.step == "layers":
         write_layers(arguments.folder, arguments.objects)
     else:
-        train(arguments.folder, arguments.minutes)
+        train(arguments.folder, arguments.minutes, arguments.output)
 
 
 # --- layers
@@ -147,13 +158,13 @@ def _painted(item: DemoObject, rng: Generator) -> DemoObject:
 
 def _layer(item: DemoObject, rng: Generator) -> Bytes:
     """(LAYER_PX, LAYER_PX, 10): RGB, coverage, hard and soft light on the floor, mirror image and its coverage."""
-    caster = Caster(item)
+    caster = Caster(render_mesh(item))
     if item.class_name == "car" or rng.random() < 0.3:
         viewpoint = rng.uniform(-180, 180), rng.uniform(-2, 30)
     else:
         viewpoint = tuple(load_class("chair").sample_viewpoints(1, rng)[0])
     azimuth, elevation = np.radians(viewpoint)
-    pose = Pose(azimuth, elevation, 1.6, (0.0, 0.0), 0.0, float(rng.uniform(34, 70)), (LAYER_PX, LAYER_PX))
+    pose = CameraPose(azimuth, elevation, 1.6, (0.0, 0.0), 0.0, float(rng.uniform(34, 70)), (LAYER_PX, LAYER_PX))
     while True:
         camera = camera_of(pose)
         pixels, _ = camera.project(caster.vertices)
@@ -175,7 +186,7 @@ def _layer(item: DemoObject, rng: Generator) -> Bytes:
         )
         for part in item.parts
     )
-    below = Caster(replace(item, parts=mirrored, normals=corner_normals(concatenated(mirrored))))
+    below = Caster(render_mesh(replace(item, parts=mirrored, normals=corner_normals(concatenated(mirrored)))))
     image = render(below, camera, light, None, rng, samples=1)
     rows, columns = np.mgrid[:LAYER_PX, :LAYER_PX].astype(np.float32) + 0.5
     rays = camera.directions(np.stack([columns, rows], axis=-1)).reshape(-1, 3)
@@ -392,8 +403,8 @@ class _Network(nn.Module):
         return result
 
 
-def train(folder: Path, minutes: float) -> None:
-    """Trains for some minutes and writes the weights beside the module that uses them."""
+def train(folder: Path, minutes: float, output: Path) -> None:
+    """Trains for some minutes and writes the weights; layers that appear in the folder meanwhile are taken along."""
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
     network = _Network()
@@ -407,6 +418,8 @@ def train(folder: Path, minutes: float) -> None:
             for path in sorted(set(folder.glob("[0-9]*[0-9].npz")) - known):
                 layers += list(np.load(path)["layers"])
                 known.add(path)
+            if not layers:
+                sys.exit(f"{folder} holds no layers: write some first (train_mask_network.py layers {folder})")
         batch = [compose(layers[int(rng.integers(len(layers)))], rng) for _ in range(16)]
         shown = torch.from_numpy(np.stack([each[0] for each in batch]).transpose(0, 3, 1, 2).copy())
         truth = torch.from_numpy(np.stack([each[1] for each in batch])[:, None])
@@ -431,14 +444,14 @@ def train(folder: Path, minutes: float) -> None:
             sys.stdout.write(f"{step} steps, {len(layers)} layers, loss {np.mean(losses[-100:]):.4f}\n")
             sys.stdout.flush()
         if step % 500 == 0:
-            _save(network, average)
-    _save(network, average)
+            _save(network, average, output)
+    _save(network, average, output)
 
 
-def _save(network: _Network, average: dict[str, Tensor]) -> None:
+def _save(network: _Network, average: dict[str, Tensor], output: Path) -> None:
     kept = {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(average)
-    save_file(network.folded(), FILE)
+    save_file(network.folded(), output)
     network.load_state_dict(kept)
 
 
