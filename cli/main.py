@@ -6,7 +6,7 @@ import click
 from voncli.command import Group
 from voncli.settings import load_settings
 
-from vondata import __version__
+from vondata.version import __version__
 
 VERBS = {
     "Data": {

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vondata.version import __version__
+
 if TYPE_CHECKING:
     from vondata.api import prepare_images, prepare_shapes
 
 __all__ = ["__version__", "prepare_images", "prepare_shapes"]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

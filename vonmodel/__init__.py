@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vondata import __version__
+from vondata.version import __version__
 
 if TYPE_CHECKING:
     from vonmodel.api import load_run

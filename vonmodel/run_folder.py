@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from vondata import __version__
 from vondata.errors import VonError
 from vondata.io.files import atomic_path
 from vondata.io.lease import DatasetBusyError, Leases
+from vondata.version import __version__
 from vonmodel.checkpoint import (
     CheckpointError,
     CheckpointInfo,

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vondata import __version__
 from vondata.errors import VonError
 from vondata.io.files import atomic_path
 from vondata.io.fs import RemoteError, deliver, exists, fetch, file_system, is_url, store_errors
 from vondata.io.json_file import JsonFileError, read_json
+from vondata.version import __version__
 from vonmodel.checkpoint import CheckpointInfo, CheckpointMissingError, check_files, list_checkpoints, read_info
 from vonmodel.config import TrainConfig
 from vonmodel.reports.metrics_log import describe, read_metrics

@@ -18,9 +18,9 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vondata import __version__
 from vondata.errors import VonError
 from vondata.io.files import FULL, ScratchError
+from vondata.version import __version__
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster, Nanny

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vondata import __version__
+from vondata.version import __version__
 from vonmodel.baselines.models import BASELINES
 from vonmodel.baselines.training import baseline_folder, load_baseline
 from vonmodel.checkpoint import CheckpointInfo, chosen_class, load_model

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vondata import __version__
 from vondata.render.caster import Caster
 from vondata.render.textured_mesh import grey_render_mesh
 from vondata.render.views import RenderSettings, render_views, viewpoints_of
 from vondata.shapes.point_distance import EMD_TOLERANCE, EXACT_POINTS, Matrix, Points, chamfer_matrix, emd_matrix
 from vondata.types import Kind
+from vondata.version import __version__
 from vonmodel.evaluation.features import FeatureNetwork
 from vonmodel.evaluation.folders import (
     Folder,

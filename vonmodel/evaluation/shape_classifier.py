@@ -20,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vondata import __version__
 from vondata.dataset.manifest import Split, dataset_classes
 from vondata.dataset.shards import OutputFiles
 from vondata.io.files import atomic_path
+from vondata.version import __version__
 from vonmodel.config import Representation
 from vonmodel.data.datasets import EmptyDatasetError, ShapeDataset
 from vonmodel.evaluation.inception import WeightsError, file_sha256

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vondata import __version__
+from vondata.version import __version__
 
 PNG_KEY = "von"
 """Keyword of the PNG text chunk that holds the provenance as JSON."""
