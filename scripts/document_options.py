@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,11 +53,14 @@ def _table(name: str, command: click.Command) -> str:
 
 def run() -> int:
     """Writes or checks the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
     text = PAGE.read_text("utf-8")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     current = f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
-    if "--check" in sys.argv[1:]:
+    if check:
         if current != text:
             sys.stderr.write(f"{PAGE} is out of date: run python scripts/document_options.py\n")
         return int(current != text)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -169,6 +170,7 @@ def voxels() -> list[str]:
 
 def main() -> None:
     """Writes the file."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     markers = "".join(
         f'<marker id="{colour[1:]}" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="7" markerHeight="7"'
         f' orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="{colour}"/></marker>'
