@@ -145,9 +145,9 @@ class ProgressReporter:
             self._move(self._bar, event)
         elif event.stage == "finished" and time.monotonic() > self._line_due and not self._quiet:
             self._line_due = time.monotonic() + LINE_EVERY_S
-            self.say(f"{event.done} of {event.total} done, {self._rejected} rejected")
+            self.print_line(f"{event.done} of {event.total} done, {self._rejected} rejected")
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Prints a line above the bar."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 

@@ -233,7 +233,7 @@ def run_preparation(
 
     log = log_file(command.data)
     try:
-        with ProgressReporter() as progress, disk_errors(command.data), logs_to(log, progress.say):
+        with ProgressReporter() as progress, disk_errors(command.data), logs_to(log, progress.print_line):
             result = prepare(kind, items, work, settings, command.data, command.options, progress, review)
             matches = {} if match is None else match(result, progress)
             page = _write_report(command, progress) if result.classes else None

@@ -75,3 +75,15 @@ def test_no_test_reaches_into_a_private_name() -> None:
 )
 def test_what_the_walk_finds(code: str, found: list[str]) -> None:
     assert [name for _, name in private_names(ast.parse(code))] == found
+
+
+def test_the_house_stays_small_enough_to_find_things_in() -> None:
+    files = [file for folder in ("vondata", "vonmodel", "cli") for file in (ROOT / folder).rglob("*.py")]
+    lines = {
+        file.relative_to(ROOT).as_posix(): len(file.read_text("utf-8").splitlines())
+        for file in files
+        if file.stem not in {"__init__", "__main__"}
+    }
+    assert len(lines) <= 195
+    assert {file: count for file, count in lines.items() if count > 650} == {}
+    assert len([count for count in lines.values() if count < 40]) <= 2

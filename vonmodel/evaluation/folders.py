@@ -200,7 +200,7 @@ def _parts(entry: FolderItem) -> Iterator[FolderItem]:
 
 
 @dataclass
-class Reading:
+class ReadRecord:
     """What reading a folder found on its way.
 
     Attributes:
@@ -222,7 +222,7 @@ class Reading:
 
 
 def read_images(
-    folder: Folder, reading: Reading, *, batch_size: int, size: int | None = None, maximum: int | None = None
+    folder: Folder, reading: ReadRecord, *, batch_size: int, size: int | None = None, maximum: int | None = None
 ) -> Iterator[list[UInt8[Tensor, "3 _ _"]]]:
     """The images of a folder on white, batch by batch; only the next few batches are in memory.
 
@@ -248,7 +248,7 @@ def read_images(
 
 
 def _in_order(
-    folder: Folder, entries: Sequence[FolderItem], read: Callable[[FolderItem], Read], reading: Reading
+    folder: Folder, entries: Sequence[FolderItem], read: Callable[[FolderItem], Read], reading: ReadRecord
 ) -> Iterator[tuple[FolderItem, Read]]:
     """What is read of entries, a few of them ahead in other threads; those that cannot be read are noted."""
     threads = max(1, torch.get_num_threads())
@@ -324,7 +324,7 @@ class ReadShape:
 
 
 def read_shapes(
-    folder: Folder, reading: Reading, how: ShapeReading, *, maximum: int | None = None
+    folder: Folder, reading: ReadRecord, how: ShapeReading, *, maximum: int | None = None
 ) -> Iterator[tuple[FolderItem, ReadShape]]:
     """The shapes of a folder one by one; what cannot be read is noted, and others take its place.
 

@@ -24,7 +24,7 @@ from vonmodel.evaluation.features import FeatureNetwork
 from vonmodel.evaluation.folders import (
     Folder,
     FolderError,
-    Reading,
+    ReadRecord,
     Refused,
     ShapeReading,
     read_images,
@@ -309,7 +309,7 @@ class _Side:
     """
 
     folder: Folder
-    reading: Reading
+    reading: ReadRecord
     features: Features | None = None
     statistics: tuple[FeatureStatistics, ...] = ()
     points: tuple[Points, ...] = ()
@@ -326,7 +326,7 @@ def _read_images_of(
 ) -> _Side:
     """One pass over a folder of images; the number of files changes nothing of its memory but for `MAX_KEPT`."""
     assert network is not None
-    report, reading = bind_progress(progress, folder.title), Reading()
+    report, reading = bind_progress(progress, folder.title), ReadRecord()
     total = len(folder.entries["images"][: settings.maximum])
     accumulator = StatisticsAccumulator(network.size)
     kept = list[npt.NDArray[np.float32]]()
@@ -442,7 +442,7 @@ def _read_shapes_of(
     is_reference: bool = False,
 ) -> _Side:
     """The points of a folder's shapes, and the statistics of their shaded views where a score needs them."""
-    report, reading = bind_progress(progress, folder.title), Reading()
+    report, reading = bind_progress(progress, folder.title), ReadRecord()
     how = settings.reference_shapes if is_reference else settings.shapes
     limit = settings.maximum or MAX_SHAPES
     total = min(limit, len(folder.entries["shapes"]))

@@ -126,7 +126,7 @@ def normalize_depth(
     nearest, farthest = depth.amin(axes, keepdim=True), depth.amax(axes, keepdim=True)
     if everywhere and depth_range == "batch":
         nearest, farthest = stacked_everywhere(nearest).amin(0), stacked_everywhere(farthest).amax(0)
-    # Chosen before and after dividing, as 0 times an infinite gradient of what is not chosen would be no number.
+    # Chosen before and after dividing, as 0 times an infinite gradient of what is not chosen would be NaN.
     varies = farthest > nearest
     extent = torch.where(varies, farthest - nearest, 1.0)
     return torch.where(varies, 2.0 * (farthest - depth) / extent - 1.0, -1.0)

@@ -13,7 +13,7 @@ from PIL import Image
 from vondata.shapes.binvox import export_binvox
 from vonmodel.evaluation.folders import (
     FolderError,
-    Reading,
+    ReadRecord,
     ShapeReading,
     image_pixels,
     open_folder,
@@ -128,7 +128,7 @@ def test_images_of_any_size_and_transparency(tmp_path, network):
     glass = np.zeros((8, 8, 4), dtype=np.uint8)
     glass[:, 4:, 3] = 255
     Image.fromarray(glass).save(folder / "glass.png")
-    reading = Reading()
+    reading = ReadRecord()
     batches = list(read_images(open_folder(folder), reading, batch_size=4))
     assert [len(batch) for batch in batches] == [4, 2]
     assert reading.sizes == {"8x8": 4, "16x16": 2}
@@ -138,7 +138,7 @@ def test_images_of_any_size_and_transparency(tmp_path, network):
     features = np.concatenate([network(batch) for batch in batches])
     alone = np.concatenate([network(image[None]) for batch in batches for image in batch])
     np.testing.assert_allclose(features, alone, rtol=1e-6)
-    small = Reading()
+    small = ReadRecord()
     assert {
         image.shape for batch in read_images(open_folder(folder), small, batch_size=4, size=8) for image in batch
     } == {(3, 8, 8)}
@@ -206,7 +206,7 @@ def test_shapes_of_every_format_are_the_same_shape(tmp_path):
     solid = (inside[0] <= 0.5) & (inside[1] <= 0.25) & (inside[2] <= 0.125)
     np.save(folder / "voxels.npy", solid)
     export_binvox(folder / "grid.binvox", solid)
-    reading = Reading()
+    reading = ReadRecord()
     shapes = {
         entry.name: shape for entry, shape in read_shapes(open_folder(folder), reading, ShapeReading(points=512))
     }
@@ -222,11 +222,13 @@ def test_shapes_of_every_format_are_the_same_shape(tmp_path):
 
 def test_axes_and_places_of_files(tmp_path):
     lying = write_boxes(tmp_path / "z-up", [(1.0, 0.5, 0.25)])
-    (placed,) = read_shapes(open_folder(lying), Reading(), ShapeReading(points=64, up="z", front="y", frame="none"))
+    (placed,) = read_shapes(
+        open_folder(lying), ReadRecord(), ShapeReading(points=64, up="z", front="y", frame="none")
+    )
     assert np.ptp(placed[1].mesh.vertices, axis=0) == pytest.approx([1.0, 0.5, 0.25])
-    (upright,) = read_shapes(open_folder(lying), Reading(), ShapeReading(points=64, frame="none"))
+    (upright,) = read_shapes(open_folder(lying), ReadRecord(), ShapeReading(points=64, frame="none"))
     assert np.ptp(upright[1].mesh.vertices, axis=0) == pytest.approx([1.0, 0.25, 0.5])
-    (unit,) = read_shapes(open_folder(lying), Reading(), ShapeReading(points=64))
+    (unit,) = read_shapes(open_folder(lying), ReadRecord(), ShapeReading(points=64))
     assert np.linalg.norm(unit[1].mesh.vertices, axis=1) == pytest.approx(1.0)
 
 
@@ -241,7 +243,7 @@ def test_shapes_that_cannot_be_used_have_reasons(tmp_path):
     np.savez(folder / "faces.npz", vertices=np.zeros((3, 3)), faces=np.array([[0, 1, 7]]))
     np.save(folder / "nan.npy", np.full((100, 3), np.nan))
     (folder / "zip.npz").write_bytes(b"PK\x03\x04 no archive")
-    reading = Reading()
+    reading = ReadRecord()
     read = [entry.name for entry, _ in read_shapes(open_folder(folder), reading, ShapeReading(points=64))]
     assert read == ["box0.obj"]
     reasons = {each.file: each.reason for each in reading.refused}
@@ -273,7 +275,7 @@ def test_scores_of_shapes_equal_their_definitions(tmp_path):
     )
     (row,) = score_folders([generated], reference, settings, None).rows
     sides = [
-        [shape.points for _, shape in read_shapes(folder, Reading(), ShapeReading(64), maximum=5)]
+        [shape.points for _, shape in read_shapes(folder, ReadRecord(), ShapeReading(64), maximum=5)]
         for folder in (generated, reference)
     ]
     from scipy.optimize import linear_sum_assignment
@@ -316,7 +318,7 @@ def test_prepared_data_and_generated_results(tiny_data, tmp_path, network):
     assert whole.entries == chairs.entries
     assert (len(whole.entries["images"]), len(whole.entries["shapes"])) == (24, 8)
     assert whole.kinds == ("images", "shapes")
-    reading = Reading()
+    reading = ReadRecord()
     shapes = [shape for _, shape in read_shapes(whole, reading, ShapeReading(points=64))]
     assert (len(shapes), reading.refused) == (8, [])
     result = write_pictures(tmp_path / "result" / "shape-01", 2, 0)
@@ -326,7 +328,7 @@ def test_prepared_data_and_generated_results(tiny_data, tmp_path, network):
     (result.parent / "generated.json").write_text(text)
     made = open_folder(result.parent)
     assert [entry.name for entry in made.entries["images"]] == ["shape-01/0000.png"]
-    (shape,) = read_shapes(made, Reading(), ShapeReading(points=64, frame="none"))
+    (shape,) = read_shapes(made, ReadRecord(), ShapeReading(points=64, frame="none"))
     # y up and z to the front become z up and y to the front.
     assert np.ptp(shape[1].mesh.vertices, axis=0) == pytest.approx([1, 3, 2])
     assert common_kind([made, whole]) == "images"
@@ -371,6 +373,6 @@ def test_an_empty_prepared_shape_has_its_reason(tmp_path):
     nothing = np.zeros((16, 16, 16), dtype=bool)
     far = np.ones((16, 16, 16), dtype=np.float32)
     save_shape(tmp_path / "empty.npz", PreparedShape(nothing, nothing, far, 1.0, (0.0,) * 3, np.eye(3)))
-    reading = Reading()
+    reading = ReadRecord()
     assert list(read_shapes(open_folder(tmp_path), reading, ShapeReading(points=64))) == []
     assert [each.reason for each in reading.refused] == ["the prepared shape is empty (empty_mesh)"]

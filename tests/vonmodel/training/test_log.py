@@ -1,4 +1,4 @@
-"""Reports: means between two of them, one line, three places; and the search for a loss that is no number."""
+"""Reports: means between two of them, one line, three places; and the search for a loss that is NaN."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""The loop: resumed equals uninterrupted bit for bit; stages follow each other; a loss that is no number stops."""
+"""The loop: resumed equals uninterrupted bit for bit; stages follow each other; a loss that is NaN stops."""
 
 import json
 import shutil

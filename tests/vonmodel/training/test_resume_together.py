@@ -76,7 +76,7 @@ def test_processes_that_were_started_with_different_things_say_so(tiny_data: Pat
 
 
 def go_wrong(data: Path, run: Path) -> None:
-    """Trains where the second process alone reads a shape that is no number."""
+    """Trains where the second process alone reads a shape of NaN."""
 
     def load(source: ShapeSource, *arguments: Any) -> Batch:
         batch = loaded(source, *arguments)

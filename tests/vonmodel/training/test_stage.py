@@ -1,4 +1,4 @@
-"""Phases: who learns, how far, and at which rate."""
+"""Phases: which networks are trained, how long, and at which rate."""
 
 import pytest
 import torch

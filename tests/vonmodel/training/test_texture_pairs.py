@@ -1,4 +1,4 @@
-"""The texture objective by pairs: its terms by hand, who learns from what, and which networks take it."""
+"""The texture objective by pairs: its terms by hand, which networks each term trains, and which networks take it."""
 
 import dataclasses
 from collections.abc import Callable
