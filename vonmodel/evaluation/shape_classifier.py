@@ -98,7 +98,7 @@ class ShapeClassifier(nn.Module):
     """Strided 4x4x4 convolutions with batch norm down to 4 voxels, then a layer of features and one of classes.
 
     Args:
-        resolution: voxels along an edge; one of `networks.sizes.SHAPE_SIZES`.
+        resolution: voxels along an edge; one of `networks.blocks.SHAPE_SIZES`.
         classes: how many classes.
         base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
     """
