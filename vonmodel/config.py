@@ -46,6 +46,8 @@ class ModelConfig:
         finer_grid: voxels along an edge of the grid that a signed shape is interpolated to before light and surfaces
             meet it; where it is not finer, its own.
         shape_encoder: an encoder of volumes stands before the shape generator, trained with it: mesh -> shape code.
+        shape_prior: coupling layers of the flow that turns normal codes into those that the encoder gives, learned
+            with it; 0 has the generator take normal codes themselves.
         symmetric: generated shapes are their own mirror images at x = 0: the half at x > 0 is generated.
         depth_range: depth is normalised over each item or over the whole batch (published).
         resampled: the published two-pass projection instead of sampling the volume once.
@@ -72,6 +74,7 @@ class ModelConfig:
     opacity_width: Length = 0.002
     finer_grid: Natural = 0
     shape_encoder: bool = False
+    shape_prior: Natural = 0
     symmetric: bool = False
     depth_range: DepthRange = "batch"
     resampled: bool = True
@@ -350,6 +353,12 @@ class TrainConfig:
             )
         if self.model.shape_encoder and not self.shape.reconstruction:
             raise ConfigError("model.shape_encoder is true: shape.reconstruction must be more than 0, now it is 0")
+        if self.model.shape_prior and not self.model.shape_encoder:
+            raise ConfigError(
+                "model.shape_prior is learned from an encoder's codes; set model.shape_encoder to true, or it to 0"
+            )
+        if self.model.shape_prior and (self.model.classes or self.model.shape_code_size % 2):
+            raise ConfigError("model.shape_prior is for one class and an even model.shape_code_size; set it to 0")
 
     def stage(self, name: StageName) -> ShapeStageConfig | TextureStageConfig | JointStageConfig:
         """The configuration of one stage."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vonmodel.config import ModelConfig
 from vonmodel.geometry import Camera
 from vonmodel.networks import (
+    CodeFlow,
     CodeRegressor,
     DepthUNet,
     GeometryPainter,
@@ -33,6 +34,7 @@ from vonmodel.networks.blocks import (
     UNet,
     WholeSampleNorm,
 )
+from vonmodel.networks.shape_networks import CouplingLayer
 from vonmodel.projection import (
     DepthRange,
     FramedSketch,
@@ -59,7 +61,8 @@ class VonModel(nn.Module):
         config: sizes and representation.
         shape_generator: shape code -> volume.
         shape_critic: volume -> score.
-        shape_encoder: volume -> mean and log variance of its shape code; None where there is none.
+        shape_encoder: volume -> mean and log variance of its latent code; None where there is none.
+        shape_prior: latent codes <-> shape codes; None where they are the same.
         texture_generator: normalised depth, or the maps of a surface, and texture code -> image.
         sketch_encoder: image -> normalised depth.
         texture_encoder: image -> mean and log variance of its texture code.
@@ -85,6 +88,7 @@ class VonModel(nn.Module):
             if config.shape_encoder
             else None
         )
+        self.shape_prior = CodeFlow(config.shape_code_size, config.shape_prior) if config.shape_prior else None
         code_size, geometry = config.texture_code_size, config.painter == "geometry"
         self.texture_generator = (GeometryPainter if geometry else TextureGenerator)(
             size, code_size, width, classes=classes, class_size=class_size
@@ -112,7 +116,11 @@ class VonModel(nn.Module):
 
     def generate_shapes(self, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
         """Volumes of shape codes, in the model's representation, [0, 1]."""
-        volumes: Tensor = self.shape_generator(codes)
+        return self.decode_shapes(codes if self.shape_prior is None else self.shape_prior.inverse(codes))
+
+    def decode_shapes(self, latents: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
+        """Volumes of the codes that the shape encoder gives: shape codes, but for a model with a `shape_prior`."""
+        volumes: Tensor = self.shape_generator(latents)
         return mirrored(volumes) if self.config.symmetric else volumes
 
     def opacity(self, volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 1 g g g"]:
@@ -330,5 +338,7 @@ def _begin_small(network: nn.Module) -> None:
                 if module.class_scores is not None:
                     for weight in module.class_scores.head.parameters():
                         weight.mul_(LINEAR_SHARE)
+            case CouplingLayer():
+                module.head.weight.zero_()
             case CodeRegressor():
                 module.mean.weight.mul_(LINEAR_SHARE)

@@ -1,6 +1,6 @@
 """The networks of a Visual Object Network."""
 
-from vonmodel.networks.shape_networks import ShapeCodeRegressor, ShapeCritic, ShapeEncoder, ShapeGenerator
+from vonmodel.networks.shape_networks import CodeFlow, ShapeCodeRegressor, ShapeCritic, ShapeEncoder, ShapeGenerator
 from vonmodel.networks.texture_networks import (
     CodeRegressor,
     DepthUNet,
@@ -14,6 +14,7 @@ from vonmodel.networks.texture_networks import (
 )
 
 __all__ = [
+    "CodeFlow",
     "CodeRegressor",
     "DepthUNet",
     "GeometryPainter",

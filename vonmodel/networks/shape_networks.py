@@ -163,6 +163,78 @@ class ShapeEncoder(nn.Module):
         return mean, log_variance.clamp(*LOG_VARIANCES)
 
 
+MAX_LOG_SCALE = 2.0
+"""Largest logarithm of what a coupling layer multiplies a number by, so that its inverse stays accurate."""
+
+
+class CodeFlow(nn.Module):
+    """Normal codes <-> the codes of an encoder, one to one: a learned prior for an autoencoder of shapes.
+
+    Affine coupling layers (RealNVP, Dinh et al. 2017): each scales and moves one half of the numbers by what the
+    other half says. A generator that has only seen encoded shapes knows nothing of most normal codes; through the
+    flow every normal code is one that the encoder could have given. The flow begins as the identity.
+
+    Args:
+        code_size: numbers in a code, even.
+        layers: coupling layers; two change every number once.
+        width: numbers in the hidden layers.
+    """
+
+    def __init__(self, code_size: int, layers: int, width: int = 128) -> None:
+        super().__init__()
+        self.code_size = code_size
+        self.layers = nn.ModuleList(CouplingLayer(code_size // 2, width) for _ in range(layers))
+
+    def forward(self, codes: Float[Tensor, "n k"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, " n"]]:
+        """Normal codes of encoded ones, and the logarithm of the determinant of the derivative."""
+        with torch.autocast(codes.device.type, enabled=False):
+            kept, changed = codes.chunk(2, dim=1)
+            logarithm = codes.new_zeros(len(codes))
+            for index, layer in enumerate(self.layers):
+                log_scale, offset = layer(kept)
+                kept, changed = changed * log_scale.exp() + offset, kept
+                logarithm = logarithm + log_scale.sum(1)
+                if index % 2:
+                    kept, changed = _shuffled(kept, changed)
+            return torch.cat([kept, changed], dim=1), logarithm
+
+    def inverse(self, codes: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Encoded codes of normal ones."""
+        with torch.autocast(codes.device.type, enabled=False):
+            kept, changed = codes.chunk(2, dim=1)
+            for index, layer in reversed(list(enumerate(self.layers))):
+                if index % 2:
+                    kept, changed = _ordered(kept, changed)
+                kept, changed = changed, kept
+                log_scale, offset = layer(kept)
+                changed = (changed - offset) * (-log_scale).exp()
+            return torch.cat([kept, changed], dim=1)
+
+
+class CouplingLayer(nn.Module):
+    """What one half of a code does to the other: three linear layers with SiLU."""
+
+    def __init__(self, half: int, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Linear(half, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.head = nn.Linear(width, 2 * half)
+
+    def forward(self, half: Float[Tensor, "n h"]) -> tuple[Float[Tensor, "n h"], Float[Tensor, "n h"]]:
+        """Logarithm of the scale, within `MAX_LOG_SCALE`, and offset of every number of the other half."""
+        log_scale, offset = self.head(self.hidden(half)).chunk(2, dim=1)
+        return MAX_LOG_SCALE * torch.tanh(log_scale / MAX_LOG_SCALE), offset
+
+
+def _shuffled(first: Float[Tensor, "n h"], second: Float[Tensor, "n h"]) -> tuple[Tensor, ...]:
+    """Two halves of numbers, their numbers by turns: after this each half has numbers of both."""
+    return torch.stack([first, second], dim=2).flatten(1).chunk(2, dim=1)
+
+
+def _ordered(first: Float[Tensor, "n h"], second: Float[Tensor, "n h"]) -> tuple[Tensor, ...]:
+    """The inverse of `_shuffled`."""
+    return torch.cat([first, second], dim=1).unflatten(1, (-1, 2)).unbind(2)
+
+
 ENCODED_RESOLUTION = 32
 """Voxels along an edge that `ShapeCodeRegressor` sees of a finer volume, or all of a coarser one's."""
 

@@ -164,25 +164,28 @@ class LossRecord:
     def __init__(self, stage: str) -> None:
         self._stage = stage
         self._steps: list[tuple[int, tuple[str, ...]]] = []
-        self._values: dict[str, list[Tensor]] = {}
+        self._values: dict[str, dict[int, Tensor]] = {}
 
     def add(self, step: int, items: tuple[str, ...], losses: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Adds the losses of a step, by phase and term."""
+        """Adds the losses of a step, by phase and term; steps may differ in the terms that they have."""
+        column = len(self._steps)
         self._steps.append((step, items))
         for phase, terms in losses.items():
             for term, value in terms.items():
-                self._values.setdefault(f"{phase}/{term}", []).append(value)
+                self._values.setdefault(f"{phase}/{term}", {})[column] = value
 
     def read(self) -> dict[str, float]:
-        """Means over the steps since the last call and over all processes, by `phase/term`.
+        """Means over the steps since the last call that have a term, and over all processes, by `phase/term`.
 
         Raises:
             NonFiniteLossError: names the first step with a loss that is not finite, in whichever process.
         """
         if not self._steps:
             return {}
-        names = list(self._values)
-        table = torch.stack([torch.stack(values) for values in self._values.values()]).double().cpu()
+        names, columns = list(self._values), range(len(self._steps))
+        absent = torch.zeros_like(next(iter(self._values[names[0]].values())))
+        rows = [torch.stack([values.get(column, absent) for column in columns]) for values in self._values.values()]
+        table = torch.stack(rows).double().cpu()
         means = mean_everywhere(table).numpy()
         if not np.isfinite(means).all():
             own = None if torch.isfinite(table).all() else self._where(names, table.numpy())
@@ -190,9 +193,10 @@ class LossRecord:
             phases = list(dict.fromkeys(name.partition("/")[0] for name in names))
             found = [where for where in gather_objects(own) if where is not None]
             raise NonFiniteLossError(min(found, key=lambda where: (where["step"], phases.index(where["phase"]))))
+        steps = [len(values) for values in self._values.values()]
         self._steps.clear()
         self._values.clear()
-        return dict(zip(names, means.mean(axis=1).tolist(), strict=True))
+        return dict(zip(names, (means.sum(axis=1) / steps).tolist(), strict=True))
 
     def _where(self, names: list[str], table: npt.NDArray[np.float64]) -> dict[str, Any]:
         column = int((~np.isfinite(table)).any(axis=0).argmax())

@@ -151,6 +151,26 @@ def code_divergence(mean: Float[Tensor, "n k"], log_variance: Float[Tensor, "n k
     return -0.5 * (1.0 + log_variance - mean.square() - log_variance.exp()).sum(dim=1)
 
 
+def flow_divergence(
+    normal: Float[Tensor, "n k"], log_determinant: Float[Tensor, " n"], log_variance: Float[Tensor, "n k"]
+) -> Float[Tensor, " n"]:
+    """Divergence of an encoder from a prior that a flow learns, at one code drawn from each sample's distribution.
+
+    D_KL(E(x) || p) = E[log q(c) - log p(c)] with log p(c) = log N(f(c); 0, I) + log |det df/dc| (Chen et al. 2017,
+    eq. 9). The entropy of q is known, and only -log p(c) is estimated from the code c.
+
+    Args:
+        normal: f(c), the code through the flow.
+        log_determinant: log |det df/dc| there.
+        log_variance: of the encoder, for every number of the code.
+
+    Returns:
+        One number a sample, whose expectation is not negative; single ones may be.
+    """
+    normal, log_variance = at_least_single(normal), at_least_single(log_variance)
+    return 0.5 * (normal.square() - 1.0 - log_variance).sum(dim=1) - at_least_single(log_determinant)
+
+
 def mask_loss(normalized_depth: Float[Tensor, "n 1 r r"], mask: Float[Tensor, "n 1 r r"]) -> Scalar:
     """Mean absolute difference of an image's estimated sketch, composed on -1, and its mask scaled to [-1, 1].
 

@@ -17,6 +17,7 @@ from vonmodel.precision import at_least_single
 from vonmodel.training.losses import (
     code_divergence,
     critic_slope,
+    flow_divergence,
     gradient_penalty,
     relativistic_critic_loss,
     relativistic_generator_loss,
@@ -60,6 +61,9 @@ class ShapeStage(Stage):
         if model.shape_encoder is not None:
             generator = (model.shape_generator, model.shape_encoder)
             self.averaged = ("shape_generator", "shape_encoder")
+        if model.shape_prior is not None:
+            generator = (*generator, model.shape_prior)
+            self.averaged = (*self.averaged, "shape_prior")
         critic_adam, generator_adam = (
             adam([(networks, config.learning_rate, betas)], fused=fused_optimiser) for networks in (critic, generator)
         )
@@ -118,7 +122,8 @@ def encoded_shape_losses(
     """What shape generator and encoder minimise together, weighted.
 
     A variational autoencoder (Kingma and Welling 2014) whose decoder is judged on shapes of drawn codes (Larsen
-    et al. 2016): the generator learns every prepared shape, and the critic sees to what lies between them.
+    et al. 2016): the generator learns every prepared shape, and the critic sees to what lies between them. With a
+    `shape_prior` codes need not be normal: the flow learns how they are spread (Chen et al. 2017).
 
     Args:
         model: with a shape encoder.
@@ -129,16 +134,24 @@ def encoded_shape_losses(
         classes: weights of the classes of the shapes; None for a model of one class.
     """
     assert model.shape_encoder is not None
+    prior, size = model.shape_prior, model.config.shape_code_size
     mean, log_variance = (at_least_single(each) for each in model.shape_encoder(real))
-    codes = with_classes(sample_code(mean, log_variance, step.normal(model.config.shape_code_size, real)), classes)
+    encoded = sample_code(mean, log_variance, step.normal(size, real))
+    if prior is None:
+        divergence = code_divergence(mean, log_variance)
+    else:
+        divergence = flow_divergence(*prior(encoded), log_variance)
+    latents = with_classes(encoded, classes)
     if judged:
         # In one batch, so that the batch norms see both kinds of codes at once.
-        codes = torch.cat([codes, with_classes(step.normal(model.config.shape_code_size, real), classes)])
-    volumes = model.generate_shapes(codes)
+        drawn = step.normal(size, real)
+        drawn = drawn if prior is None else prior.inverse(at_least_single(drawn))
+        latents = torch.cat([latents, with_classes(drawn.to(latents), classes)])
+    volumes = model.decode_shapes(latents)
     again = at_least_single(volumes[: len(real)])
     losses = {
         "shape_reconstruction": config.reconstruction * 0.5 * (again - real).square().flatten(1).sum(1).mean(),
-        "shape_kl": config.kl * code_divergence(mean, log_variance).mean(),
+        "shape_kl": config.kl * divergence.mean(),
     }
     if judged:
         losses["shape_adversarial"] = shape_generator_loss(model, real, volumes[len(real) :], config, classes)

@@ -106,8 +106,11 @@ def start_from(job: TrainingJob, stage: StageName, origin: Origin) -> Checkpoint
 
 
 def _fitted(other: VonModel, model: VonModel) -> dict[str, Tensor]:
-    """The other model's weights, of networks for images of half the size made to fit this model's."""
+    """The other model's weights, with a prior of shapes that it lacks, and grown from images of half the size."""
     weights = other.state_dict()
+    if model.shape_prior is not None and other.shape_prior is None:
+        # As it begins it orders the numbers of a code anew, and changes none.
+        weights |= {f"shape_prior.{key}": value for key, value in model.shape_prior.state_dict().items()}
     if 2 * other.config.image_size != model.config.image_size or other.config.image_size < MIN_GROWING:
         return weights
     for name, network in model.named_modules():

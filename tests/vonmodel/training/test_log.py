@@ -1,6 +1,7 @@
 """Reports: means between two of them, one line, three places; and the search for a loss that is NaN."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -114,6 +115,19 @@ def test_the_first_loss_that_is_no_number_is_named(bad: float) -> None:
         "items": ["chair3", "photo3"],
     }
     assert "stage texture, step 3, phase critics: image is not finite; items chair3, photo3" in str(caught.value)
+
+
+def test_terms_that_begin_between_two_reports_count_from_there() -> None:
+    record = LossRecord("shape")
+    for number in range(4):
+        critic = {"critic": {"shape_critic": torch.tensor(number + 2.0)}} if number >= 2 else {}
+        record.add(number, (), {**critic, "generator": {"shape_kl": torch.tensor(float(number))}})
+    assert record.read() == {"generator/shape_kl": 1.5, "critic/shape_critic": 4.5}
+    record.add(
+        4, (), {"critic": {"shape_critic": torch.tensor(math.nan)}, "generator": {"shape_kl": torch.tensor(0.0)}}
+    )
+    with pytest.raises(NonFiniteLossError, match="step 4, phase critic: shape_critic is not finite"):
+        record.read()
 
 
 def test_it_is_saved_and_logged(run: RunFolder) -> None:

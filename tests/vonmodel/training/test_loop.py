@@ -95,7 +95,7 @@ SIGNED = {
     "shape": {"objective": "relativistic", "slope_every": 2, "mirror": True, "average_half_life": 3.0},
 }
 ENCODED = {
-    "model": {**SIGNED["model"], "shape_encoder": True},
+    "model": {**SIGNED["model"], "shape_encoder": True, "shape_prior": 4},
     "shape": {**SIGNED["shape"], "critic_steps": 2, "reconstruction": 0.05, "kl": 1e-3, "critic_from": 0.4},
 }
 PAIRS = {

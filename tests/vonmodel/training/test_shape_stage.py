@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
 
 from tests.harness import losses_by_step
 from vonmodel.checkpoint import load_model
@@ -20,6 +21,7 @@ from vonmodel.published import load_published
 from vonmodel.run_folder import RunFolder
 from vonmodel.seeding import torch_generator
 from vonmodel.training.loop import TrainingJob, train_stage
+from vonmodel.training.losses import flow_divergence
 from vonmodel.training.setup import open_data
 from vonmodel.training.shape_stage import encoded_shape_losses, shape_critic_losses, shape_generator_loss
 from vonmodel.training.stage import Step, learning_rate_share, run_phase, set_learning_rate
@@ -229,9 +231,41 @@ def test_reconstruction_alone_then_the_critic_too(tiny_config: TrainConfig, tiny
     assert (model.generate_shapes(code) - shape).square().sum() < (other - shape).square().sum()
 
 
+def test_codes_go_through_the_prior_and_back(tiny_config: TrainConfig) -> None:
+    config = update(tiny_config, {**ENCODED, "model": {"shape_encoder": True, "shape_prior": 4}}, "test")
+    model = build_model(config.model, 0).eval()
+    prior, codes = model.shape_prior, torch.randn(3, config.model.shape_code_size, generator=torch.manual_seed(0))
+    assert torch.equal(prior.inverse(prior(codes)[0]), codes)  # as it begins, it only orders numbers anew
+    torch.testing.assert_close(prior(codes)[1], torch.zeros(3))
+    with torch.no_grad():
+        for weight in prior.parameters():
+            weight.copy_(0.3 * torch.randn(weight.shape))
+    model, codes = model.double(), codes.double()
+    normal, logarithm = prior(codes)
+    assert not torch.allclose(normal.sort(1).values, codes.sort(1).values, atol=0.1)
+    torch.testing.assert_close(prior.inverse(normal), codes)
+    for code, found in zip(codes, logarithm, strict=True):
+        derivative = torch.autograd.functional.jacobian(lambda one: prior(one[None])[0][0], code)
+        torch.testing.assert_close(found, torch.linalg.slogdet(derivative).logabsdet)
+    torch.testing.assert_close(model.generate_shapes(normal), model.decode_shapes(codes))
+
+
+def test_the_divergence_from_a_flow_is_that_of_the_distribution_it_makes() -> None:
+    # A flow that doubles and moves codes: the prior of codes is N(-offset / 2, 1/4), and the divergence known.
+    mean, log_variance, offset = torch.tensor([[0.3, -0.4]]), torch.tensor([[-1.0, 0.2]]), torch.tensor([[0.5, -1.0]])
+    noise = torch.randn(400_000, 2, generator=torch.Generator().manual_seed(0))
+    codes = mean + (0.5 * log_variance).exp() * noise
+    found = flow_divergence(2.0 * codes + offset, torch.full((len(codes),), 2.0 * math.log(2.0)), log_variance)
+    of_codes = Normal(mean, (0.5 * log_variance).exp())
+    expected = kl_divergence(of_codes, Normal(-offset / 2.0, torch.full_like(offset, 0.5))).sum()
+    assert found.mean().item() == pytest.approx(expected.item(), rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"model": {"shape_prior": 2}}, "set model.shape_encoder to true"),
+        ({**ENCODED, "model": {"shape_encoder": True, "shape_prior": 2, "shape_code_size": 5}}, "an even"),
         ({"shape": {"reconstruction": 1.0}}, "set model.shape_encoder to true"),
         ({"shape": {"critic_from": 0.5}}, "set model.shape_encoder to true"),
         ({"model": {"shape_encoder": True}}, "shape.reconstruction must be more than 0"),
