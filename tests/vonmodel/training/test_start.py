@@ -21,6 +21,7 @@ from vonmodel.checkpoint import (
 )
 from vonmodel.config import TrainConfig, update
 from vonmodel.data.datasets import EmptySplitError
+from vonmodel.model import build_model
 from vonmodel.networks.blocks import LEAK, grown
 from vonmodel.networks.texture_networks import GeometryPainter, ResidualCritic
 from vonmodel.run_folder import ConfigChangedError, RunFolder, StageBegunError
@@ -181,6 +182,29 @@ def test_a_run_starts_from_one_on_images_of_half_the_size(
     job = TrainingJob(RunFolder(tmp_path / "large"), large, data, CPU)
     assert start_from(job, "texture", Origin(first.run.path)) is not None
     assert train(job, ("texture",)).finished
+
+
+def test_a_run_with_a_prior_of_shapes_starts_from_one_without(
+    tmp_path: Path, tiny_data: Path, config: TrainConfig
+) -> None:
+    encoded = {"model": {"shape_encoder": True}, "shape": {"reconstruction": 0.1, "kl": 0.01}}
+    without = update(config, encoded, "test")
+    model = build_model(without.model, 3)
+    state = CheckpointState(model.state_dict(), {}, {})
+    first = RunFolder(tmp_path / "without")
+    first.start(without)
+    save_checkpoint(first.path, CheckpointInfo("shape-00000003", "shape", 3, 3, 6, ""), state)
+    job = TrainingJob(
+        RunFolder(tmp_path / "with"), update(without, {"model": {"shape_prior": 2}}, "test"), tiny_data, CPU
+    )
+    assert start_from(job, "shape", Origin(first.path)) is not None
+    job.run.start(job.config)
+    started, _ = load_model(job.run.path)
+    codes = torch.randn(2, without.model.shape_code_size)
+    torch.testing.assert_close(
+        started.generate_shapes(started.shape_prior(codes)[0]), model.eval().generate_shapes(codes)
+    )
+    assert train(job, ("shape",)).finished
 
 
 def test_networks_of_few_pixels_do_not_grow(
