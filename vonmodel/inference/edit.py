@@ -28,9 +28,9 @@ from vonmodel.inference.views import (
     turnable,
     write_turntable,
 )
-from vonmodel.mesh import write_grey, write_image
+from vonmodel.mesh import write_grey, write_image, write_png
 from vonmodel.reports.album import Picture, Plate, Strip, Written, replaced_folder, write_account, write_each
-from vonmodel.reports.video import FilmSettings, grid_of, write_picture
+from vonmodel.reports.video import FilmSettings, grid_of
 
 Progress = Callable[[int, int], None]
 """Called with the objects done and their number."""
@@ -139,7 +139,10 @@ def _write_grid(session: ModelSession, rows: dict[str, list[View]], folder: Path
         render_views(session, [dataclasses.replace(view, texture=other.texture) for view in rows["azimuth"]])
         for other in rows["texture"]
     ]
-    write_picture(folder / name / "grid.png", grid_of(grid, GRID_PX))
+    shown = [
+        dataclasses.replace(view, texture=other.texture) for other in rows["texture"] for view in rows["azimuth"]
+    ]
+    write_png(folder / name / "grid.png", grid_of(grid, GRID_PX), png_origin(session, *shown))
     return Picture(f"{name}/grid.png", "textures downwards, azimuths across")
 
 

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from vondata.errors import VonError
 from vonmodel.inference.session import ModelSession, Shape
-from vonmodel.inference.views import View, base_viewpoint, draw_views, render_views
+from vonmodel.inference.views import View, base_viewpoint, draw_views, origin_of, render_views
+from vonmodel.mesh import write_png
 from vonmodel.reports.album import Picture, Plate, Strip, Written, replaced_folder, write_account
-from vonmodel.reports.video import FilmSettings, film_frames, grid_of, write_film, write_picture
+from vonmodel.reports.video import FilmSettings, film_frames, grid_of, write_film
 
 PARALLEL = 1e-4  # radians; below it the chord and the arc differ by less than float32 can tell
 
@@ -198,13 +199,15 @@ def _write_path(
     viewpoint = base_viewpoint(session, shapes[0], settings.azimuth_deg, settings.elevation_deg)
     views = _views(session, shapes, textures, torch.linspace(0.0, 1.0, settings.pictures), settings, viewpoint)
     strip = draw_views(session, views, folder, name)
-    write_picture(folder / name / "strip.png", grid_of([render_views(session, views)], STRIP_PX))
+    origin = session.source.provenance.png_text(**origin_of(*views), to_class=settings.to_class)
+    write_png(folder / name / "strip.png", grid_of([render_views(session, views)], STRIP_PX), origin)
     films: tuple[Picture, ...] = ()
     if settings.film.format is not None:
         file = f"{name}/film.{settings.film.format}"
         there_and_back = 0.5 - 0.5 * torch.cos(torch.linspace(0.0, 2.0 * torch.pi, settings.film.frames + 1)[:-1])
         frames = _views(session, shapes, textures, there_and_back, settings, viewpoint)
-        write_film(folder / file, film_frames(render_views(session, frames), settings.film.size_px))
+        origin = session.source.provenance.png_text(**origin_of(*frames), to_class=settings.to_class)
+        write_film(folder / file, film_frames(render_views(session, frames), settings.film.size_px), origin)
         films = (Picture(file, "there and back"),)
     azimuth_deg, elevation_deg = (float(each) for each in np.degrees(viewpoint))
     said = {

@@ -66,8 +66,25 @@ def _render(session: ModelSession, views: Sequence[View]) -> Rendering:
     return session.render([view.shape for view in views], viewpoints, textures)
 
 
-def origin_of(view: View) -> dict[str, Any]:
-    """What a view shows, for its provenance: the shape's name, both codes, the angles in degrees."""
+def origin_of(*views: View) -> dict[str, Any]:
+    """What views show together, for their provenance: the shape's name, both codes, the angles in degrees.
+
+    What differs between them stands as a list of all values under the plural, such as azimuths_deg.
+    """
+    each = [_origin_of_one(view) for view in views]
+    values = {name: list(dict.fromkeys(one[name] for one in each)) for name in each[0]}
+    return {
+        (name if len(some) == 1 else _plural(name)): some[0] if len(some) == 1 else some
+        for name, some in values.items()
+    }
+
+
+def _plural(name: str) -> str:
+    stem = name.removesuffix("_deg")
+    return f"{stem}s{name[len(stem) :]}"
+
+
+def _origin_of_one(view: View) -> dict[str, Any]:
     azimuth, elevation = (round(float(each), 4) for each in np.degrees(view.viewpoint))
     return {
         "shape": view.shape.name,
@@ -78,9 +95,9 @@ def origin_of(view: View) -> dict[str, Any]:
     }
 
 
-def png_origin(session: ModelSession, view: View) -> dict[str, str]:
-    """The text chunks of a picture of a view."""
-    return session.source.provenance.png_text(**origin_of(view))
+def png_origin(session: ModelSession, *views: View) -> dict[str, str]:
+    """The text chunks of a picture of views."""
+    return session.source.provenance.png_text(**origin_of(*views))
 
 
 def turnable(session: ModelSession, shape: Shape, texture: Float[Tensor, " k"]) -> str | None:
@@ -169,5 +186,6 @@ def write_turntable(
     if film.format is None:
         return ()
     file = f"{name}/{stem}.{film.format}"
-    write_film(folder / file, film_frames(render_views(session, turntable(base, film.frames)), film.size_px))
+    views = turntable(base, film.frames)
+    write_film(folder / file, film_frames(render_views(session, views), film.size_px), png_origin(session, *views))
     return (Picture(file, "turntable"),)

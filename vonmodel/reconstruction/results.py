@@ -23,11 +23,11 @@ from vonmodel.inference.photo import CutPhoto
 from vonmodel.inference.sampling import Seed
 from vonmodel.inference.session import ModelSession, Shape
 from vonmodel.inference.views import View, draw_views, other_azimuths, other_textures, png_origin, write_turntable
-from vonmodel.mesh import write_grey, write_image
+from vonmodel.mesh import write_grey, write_image, write_png
 from vonmodel.reconstruction.reconstruct import Alternative, Phase, Reconstruction, Reconstructor
 from vonmodel.reports.album import RESULT, Album, Picture, Plate, Strip, replaced_folder, write_album, write_result
 from vonmodel.reports.html import viewer_mesh
-from vonmodel.reports.video import FilmSettings, write_picture
+from vonmodel.reports.video import FilmSettings
 
 VOLUME = "volume.safetensors"
 
@@ -217,12 +217,13 @@ def _write_comparison(session: ModelSession, found: Reconstruction, folder: Path
     read = torch.where(found.photo.mask > 0.5, found.depth, -1.0)
     base = View("image", "", found.shape, (found.azimuth, found.elevation), found.texture)
     write_image(folder / name / "photo.png", found.photo.image, silhouette=found.photo.mask)
-    write_image(folder / name / "image.png", image, png_origin(session, base), found.sketch.silhouette[0])
-    write_picture(
-        folder / name / "overlap.png", outlines(found.photo.outline[0].numpy(), found.silhouette[0].numpy())
-    )
-    write_grey(folder / name / "depth-of-photo.png", (read[0] + 1.0) / 2.0)
-    write_grey(folder / name / "depth.png", (found.sketch.normalized_depth[0, 0] + 1.0) / 2.0)
+    origin = png_origin(session, base)
+    write_image(folder / name / "image.png", image, origin, found.sketch.silhouette[0])
+    overlap = outlines(found.photo.outline[0].numpy(), found.silhouette[0].numpy())
+    write_png(folder / name / "overlap.png", overlap, origin)
+    of_photo = session.source.provenance.png_text(photo=found.photo.name)
+    write_grey(folder / name / "depth-of-photo.png", (read[0] + 1.0) / 2.0, of_photo)
+    write_grey(folder / name / "depth.png", (found.sketch.normalized_depth[0, 0] + 1.0) / 2.0, origin)
     shown = {
         "photo.png": "photo",
         "image.png": "reconstruction",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from vondata.version import __version__
 
@@ -91,11 +91,15 @@ def png_text(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def read_png_provenance(path: Path) -> dict[str, Any] | None:
-    """The record of a PNG file that VON wrote; None if it holds none."""
+def read_provenance(path: Path) -> dict[str, Any] | None:
+    """The record of a PNG, WebP or GIF file that VON wrote; None if it holds none."""
     with Image.open(path) as image:
         image.load()
         text = getattr(image, "text", {}).get(PNG_KEY)
+        if image.format == "WEBP":
+            text = image.getexif().get(ExifTags.Base.ImageDescription)
+        elif image.format == "GIF":
+            text = image.info.get("comment")
     if text is None or len(text) > MAX_TEXT_BYTES:
         return None
     try:

@@ -1,8 +1,8 @@
-"""Moving and composed pictures: films as WebP, GIF or MP4, strips and grids as PNG."""
+"""Moving and composed pictures: films as WebP, GIF or MP4, and grids of images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from vondata.errors import VonError
 from vondata.io.files import atomic_path
 from vonmodel.mesh import to_pixels
+from vonmodel.reports.provenance import PNG_KEY
 
 FilmFormat = Literal["webp", "gif", "mp4"]
 Pixels = npt.NDArray[np.uint8]
@@ -55,8 +56,14 @@ def film_frames(images: Float[Tensor, "n 3 h w"], size_px: int) -> Pixels:
     return np.stack([np.asarray(frame) for frame in resized])
 
 
-def write_film(path: Path, frames: Pixels) -> None:
+def write_film(path: Path, frames: Pixels, text: Mapping[str, str] | None = None) -> None:
     """Writes frames (n, h, w, 3) as a film that repeats; the suffix of the path decides the format.
+
+    Args:
+        path: of the file.
+        frames: of 8 bits.
+        text: as of `provenance.png_text`. The record becomes the description in the EXIF of a WebP file and the
+            comment of a GIF file; MP4 holds none.
 
     Raises:
         FilmError: this machine cannot write MP4.
@@ -68,11 +75,12 @@ def write_film(path: Path, frames: Pixels) -> None:
             first, *rest = (Image.fromarray(frame) for frame in frames)
             duration = round(1000 / FRAMES_A_SECOND)
             if path.suffix == ".gif":
-                _write_gif(temporary, [first, *rest], duration)
+                _write_gif(temporary, [first, *rest], duration, "" if text is None else text[PNG_KEY])
             else:
                 first.save(
                     temporary,
                     "WEBP",
+                    exif=b"" if text is None else _exif(text),
                     save_all=True,
                     append_images=rest,
                     duration=duration,
@@ -80,6 +88,13 @@ def write_film(path: Path, frames: Pixels) -> None:
                     quality=85,
                     method=4,
                 )
+
+
+def _exif(text: Mapping[str, str]) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = text["Software"]
+    exif[ExifTags.Base.ImageDescription] = text[PNG_KEY]
+    return exif.tobytes()
 
 
 def grid_of(images: Sequence[Float[Tensor, "c 3 h w"]], tile_px: int) -> Pixels:
@@ -101,13 +116,7 @@ def grid_of(images: Sequence[Float[Tensor, "c 3 h w"]], tile_px: int) -> Pixels:
     return canvas
 
 
-def write_picture(path: Path, pixels: Pixels) -> None:
-    """Writes pixels as PNG."""
-    with atomic_path(path) as temporary:
-        Image.fromarray(pixels).save(temporary, "PNG", optimize=True)
-
-
-def _write_gif(path: Path, frames: list[Image.Image], duration_ms: int) -> None:
+def _write_gif(path: Path, frames: list[Image.Image], duration_ms: int, comment: str) -> None:
     # One palette for all frames, or colours flicker from frame to frame.
     width, height = frames[0].size
     shown = frames[:: max(1, len(frames) // 8)]
@@ -116,7 +125,7 @@ def _write_gif(path: Path, frames: list[Image.Image], duration_ms: int) -> None:
         together.paste(frame, (index * width, 0))
     palette = together.quantize(256, method=Image.Quantize.MEDIANCUT)
     first, *rest = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
-    first.save(path, "GIF", save_all=True, append_images=rest, duration=duration_ms, loop=0)
+    first.save(path, "GIF", save_all=True, append_images=rest, duration=duration_ms, loop=0, comment=comment)
 
 
 def _write_mp4(path: Path, frames: Pixels) -> None:

@@ -12,7 +12,9 @@ from vonmodel.inference.sampling import Seed
 from vonmodel.inference.views import degrees_text
 from vonmodel.mesh import to_pixels
 from vonmodel.reports.album import OutputError
+from vonmodel.reports.provenance import read_provenance
 from vonmodel.reports.video import FilmSettings
+from vonmodel.studio.view_request import decode_code
 
 SETTINGS = EditSettings(40.0, 20.0, Seed(3), alternatives=2, film=FilmSettings("webp", 4, 32))
 
@@ -47,6 +49,25 @@ def test_result_holds_all_that_is_needed_to_draw_again(tmp_path, session):
         session.shape(first["shape_code"]), *np.radians([40, 20]), torch.tensor(first["texture_code"])
     )
     assert np.abs(pixels(tmp_path / "out" / "object-01" / "image.png") - to_pixels(image)).max() <= 1
+
+
+def test_grid_and_turntable_say_all_that_they_show(tmp_path, session):
+    said = edit(session, [session.shape(7)], SETTINGS, tmp_path / "out")["objects"][0]
+    grid, turntable = (
+        read_provenance(tmp_path / "out" / "object-01" / name) for name in ("grid.png", "turntable.webp")
+    )
+    for origin in (grid, turntable):
+        assert origin["checkpoint"]["sha256"] == session.source.checkpoint.sha256
+        assert origin["run"] == session.source.provenance.run
+        assert origin["shape"] == "seed 7"
+        assert decode_code(origin["shape_code"]) == tuple(said["shape_code"])
+        assert origin["elevation_deg"] == 20.0
+    assert grid["azimuths_deg"] == [40.0, 160.0, 280.0]
+    assert [decode_code(each) for each in grid["texture_codes"]] == [
+        tuple(session.texture(seed).tolist()) for seed in (3, 4, 5)
+    ]
+    assert turntable["azimuths_deg"] == [40.0, 130.0, 220.0, 310.0]
+    assert decode_code(turntable["texture_code"]) == tuple(said["texture_code"])
 
 
 def test_the_turntable_goes_once_around(tmp_path, session):

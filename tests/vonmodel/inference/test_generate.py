@@ -16,7 +16,7 @@ from vonmodel.inference.sampling import render
 from vonmodel.inference.session import LoadedModel
 from vonmodel.mesh import to_pixels
 from vonmodel.model import build_model
-from vonmodel.reports.provenance import read_png_provenance
+from vonmodel.reports.provenance import read_provenance
 from vonmodel.studio.view_request import decode_code
 
 
@@ -70,7 +70,7 @@ def test_each_picture_can_be_drawn_again_from_the_json_file(tmp_path, source):
                 again = render(source.model, volume, np.radians([viewpoint]), torch.tensor([code]))
                 stored = on_white(tmp_path / "out" / file).transpose(2, 0, 1)
                 assert np.abs(to_pixels(again.images[0]) - stored).max() <= 1
-                origin = read_png_provenance(tmp_path / "out" / file)
+                origin = read_provenance(tmp_path / "out" / file)
                 assert decode_code(origin["texture_code"]) == tuple(code)
                 assert decode_code(origin["shape_code"]) == tuple(shape["code"])
                 assert (origin["azimuth_deg"], origin["elevation_deg"]) == pytest.approx(viewpoint, abs=1e-3)

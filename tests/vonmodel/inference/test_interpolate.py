@@ -8,7 +8,9 @@ from PIL import Image
 from tests.harness import on_white
 from vonmodel.inference.interpolate import InterpolateSettings, PathError, codes_along, interpolate
 from vonmodel.mesh import to_pixels
+from vonmodel.reports.provenance import read_provenance
 from vonmodel.reports.video import FilmSettings
+from vonmodel.studio.view_request import decode_code
 
 QUIET = InterpolateSettings("linear", 3, 30.0, 20.0, FilmSettings(None))
 
@@ -59,6 +61,14 @@ def test_the_film_goes_there_and_back(tmp_path, session):
             film.seek(index)
             frames.append(np.asarray(film.convert("RGB")).astype(int))
     assert np.abs(frames[1] - frames[3]).mean() < 2
+    for file in ("shape/strip.png", said["objects"][0]["films"][0]):
+        origin = read_provenance(tmp_path / "out" / file)
+        codes = [decode_code(each) for each in origin["shape_codes"]]
+        assert codes[0] == tuple(session.shape(1).code.tolist())
+        assert codes[-1] == pytest.approx(tuple(session.shape(2).code.tolist()), abs=1e-6)
+        assert decode_code(origin["texture_code"]) == tuple(session.texture(3).tolist())
+        assert origin["checkpoint"]["sha256"] == session.source.checkpoint.sha256
+        assert {"azimuth_deg", "elevation_deg", "run", "class"} <= origin.keys()
     assert np.abs(frames[0] - frames[2]).mean() > 2
 
 
