@@ -202,6 +202,7 @@ def evaluate(as_json: bool, **options: Any) -> None:
     """Scores a trained model and records the result in its run's metrics.jsonl.
 
     Without a choice of scores, all of them are measured. RUN/metrics.html shows them as curves over the checkpoints.
+    The scores of a run behind a URL are printed and not sent there.
     """
     from vonmodel.evaluation.score import open_extractors
     from vonmodel.reports.metrics_page import write_metrics_page
@@ -243,6 +244,9 @@ def evaluate(as_json: bool, **options: Any) -> None:
         click.echo(table_text(rows))
     if unrecorded:
         note(f"not recorded, as {folder.path} cannot be written: {describe_os_error(unrecorded[0])}")
+    elif run_options["run"] is not None and run_options["run"].is_remote:
+        kept = f"von pull {run_options['run']}"
+        note(f"curves in {page}, until the copy of this run is brought up to date; to keep scores: {kept}", err=False)
     else:
         note(f"recorded in {folder.path / 'metrics.jsonl'}, curves in {page}", err=False)
 

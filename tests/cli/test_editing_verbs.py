@@ -12,6 +12,7 @@ from tests import harness
 from vondata.shapes.binvox import read_binvox
 from vondata.shapes.source_file import Limits
 from vonmodel.networks import ShapeCodeRegressor
+from vonmodel.reports.provenance import read_provenance
 
 
 @pytest.fixture
@@ -53,6 +54,13 @@ def test_a_reconstruction_serves_the_other_verbs(von, tmp_path):
     assert "photo: azimuth" in result.stdout
     found = json.loads((tmp_path / page).with_name("result.json").read_text())["objects"][0]
     folder = "runs/chair/reconstructed/joint-00000020-photo"
+    for name in ("image", "overlap", "depth"):
+        (file,) = (tmp_path / folder).glob(f"*/{name}.png")
+        origin = read_provenance(file)
+        assert (origin["shape"], origin["checkpoint"]["name"]) == ("photo", "joint-00000020")
+        assert origin["azimuth_deg"] == pytest.approx(found["azimuth_deg"], abs=1e-3)
+    (read,) = (tmp_path / folder).glob("*/depth-of-photo.png")
+    assert read_provenance(read)["photo"] == "photo"
     exported = json.loads(
         von("export", "--shape", folder, "--format", "binvox", "--plain", "--level", "0.01", "--json").stdout
     )

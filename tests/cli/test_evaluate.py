@@ -3,6 +3,7 @@ import json
 import pytest
 
 from tests import harness
+from vondata.io.fs import file_system
 
 
 @pytest.fixture
@@ -65,6 +66,27 @@ def test_shapes_need_no_features(von):
     assert result.exit_code == 0, result.output
     assert "of 3 overlap a training shape with IoU over 0.5" in result.stdout
     assert "8 training shapes" in result.stdout
+
+
+def test_a_run_behind_a_url_is_scored_and_left_as_it_is(von, tiny_run, tmp_path):
+    system, _ = file_system("memory://")
+    try:
+        system.put(f"{tiny_run}/", "/shared/chair/", recursive=True)
+        stored = system.find("/shared", detail=False)
+        url = "memory://shared/chair"
+        asked = ("--run", url, "--shapes", "--shape-count", "3", "--seed", "1")
+        result = von(*asked)
+        assert result.exit_code == 0, result.output
+        assert "of 3 overlap a training shape with IoU over 0.5" in result.stdout
+        assert result.stdout.splitlines()[-1].endswith(f"to keep scores: von pull {url}")
+        assert system.find("/shared", detail=False) == stored
+        here = json.loads(von("--run", tiny_run, *asked[2:], "--json").stdout)["results"][0]
+        there = json.loads(von(*asked, "--json").stdout)["results"][0]
+        assert there["metric"] == "shapes"
+        assert there["nearest_iou"] == here["nearest_iou"]
+    finally:
+        system.store.clear()
+        system.pseudo_dirs[:] = [""]
 
 
 def test_missing_weights_are_explained(von):
