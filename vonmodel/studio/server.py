@@ -91,7 +91,7 @@ def application(state: AppState) -> tornado.web.Application:
                 (r"/api/image", ImageHandler, shared),
                 (r"/api/surface", SurfaceHandler, shared),
                 (r"/api/painted", PaintedHandler, shared),
-                (r"/api/mesh\.([a-z]{3})", MeshHandler, shared),
+                (r"/api/mesh\.([a-z]{3,4})", MeshHandler, shared),
                 (r"/api/film", FilmHandler, shared),
                 (r"/api/photos", PhotoHandler, shared),
                 (r"/api/reconstructions", ReconstructionHandler, shared),

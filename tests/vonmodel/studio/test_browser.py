@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,10 @@ def test_photos_downloads_and_saved_views(studio, open_page, tmp_path):
     assert struct.unpack("<4sII", surface[:12]) == (b"glTF", 2, len(surface))
     assert downloaded("#obj")[1].startswith(b"o shape\n")
     assert downloaded("#ply")[1].startswith(b"ply")
+    name, package = downloaded("#usdz")
+    assert name == "chair-shape-0-texture-of-a-photo.usdz"
+    with zipfile.ZipFile(io.BytesIO(package)) as parts:
+        assert parts.namelist() == ["shape.usda", "textures/base_colour.jpg"]
     assert len(downloaded("#stl")[1]) == 84 + 50 * int.from_bytes(downloaded("#stl")[1][80:84], "little")
 
     page.locator("#save").click()

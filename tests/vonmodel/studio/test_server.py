@@ -16,6 +16,7 @@ from PIL import Image
 from tests import harness
 from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.mesh import to_pixels
+from vonmodel.studio.routes import MESH_TYPES
 from vonmodel.studio.scheduler import SHORT_QUEUE
 from vonmodel.studio.server import ListenError, StudioSettings
 from vonmodel.studio.uploads import MAX_PHOTO_BYTES, MAX_UPLOADS
@@ -85,6 +86,17 @@ def test_a_surface_is_a_glb(studio):
     assert answer.headers["Content-Type"] == "model/gltf-binary"
     magic, version, length = struct.unpack("<4sII", answer.body[:12])
     assert (magic, version, length) == (b"glTF", 2, len(answer.body))
+
+
+def test_a_surface_comes_as_any_mesh_file(studio):
+    starts = {"glb": b"glTF", "obj": b"o shape\n", "ply": b"ply\n", "stl": b"", "usdz": b"PK"}
+    assert starts.keys() == MESH_TYPES.keys()
+    for format, start in starts.items():
+        answer = studio.ask(f"/api/mesh.{format}?shape=7&texture=3")
+        assert answer.status == 200, format
+        assert answer.headers["Content-Type"] == MESH_TYPES[format]
+        assert answer.body.startswith(start)
+    assert studio.ask("/api/mesh.fbx").status == 404
 
 
 def test_a_painted_surface_has_the_colours_of_its_texture(studio):

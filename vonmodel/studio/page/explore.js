@@ -13,7 +13,7 @@ const PAINTED_NAMES = [...SURFACE_NAMES, "texture", "texture-to", "texture-mix"]
 const pick = (state, names) => link(Object.fromEntries(names.map((name) => [name, state[name]])));
 const bareOf = (given) => pick(parse(given).state, SURFACE_NAMES);
 const SLIDERS = { azimuth: "°", elevation: "°", truncation: "" };
-const MESHES = ["glb", "obj", "ply", "stl"];
+const MESHES = ["glb", "obj", "ply", "stl", "usdz"];
 const STATISTICS = {
   faces: "Faces", vertices: "Vertices", parts: "Parts", largest_part: "Largest part's share of the surface",
   area: "Surface (edge of the cube = 2)", volume: "Volume",
