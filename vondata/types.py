@@ -38,9 +38,13 @@ class Rejected(VonError):
     Args:
         reason: a name from `manifests/reasons.toml`.
         detail: what was found, for people.
+
+    Attributes:
+        mask: (h, w) bool, of a photo the object that was found and refused; None without. Other processes get none.
     """
 
     http_status = 422
+    mask: Any = None
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)

@@ -7,6 +7,8 @@ copy of the photo, since its time grows with the pixels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -233,8 +235,12 @@ def _found_inside(box: Box, rgb: Bytes, scale: float, segmenter: Segmenter | Non
         Rejected: as `find_object`.
     """
     left, top, right, bottom = box
-    found = find_object(np.ascontiguousarray(rgb[top:bottom, left:right]), None, scale, segmenter)
     around = ((top, rgb.shape[0] - bottom), (left, rgb.shape[1] - right))
+    try:
+        found = find_object(np.ascontiguousarray(rgb[top:bottom, left:right]), None, scale, segmenter)
+    except Rejected as verdict:
+        verdict.mask = None if verdict.mask is None else np.pad(verdict.mask, around)
+        raise
     cut = CutOut(np.pad(found.cut.rgb, (*around, (0, 0)), mode="edge"), np.pad(found.cut.alpha, around))
     return replace(found, mask=np.pad(found.mask, around), cut=cut)
 
@@ -245,11 +251,22 @@ def _checked(found: Segmentation, scale: float, min_agreement: float) -> MaskQua
     Raises:
         Rejected: it is not good enough.
     """
-    check_presence(found.mask, scale)
-    check_border(found.mask, trimmed=False)
-    quality = measure_quality(found.mask, found.agreement)
-    check_trust(quality, min_agreement=min_agreement)
+    with _refusing(found.mask):
+        check_presence(found.mask, scale)
+        check_border(found.mask, trimmed=False)
+        quality = measure_quality(found.mask, found.agreement)
+        check_trust(quality, min_agreement=min_agreement)
     return quality
+
+
+@contextmanager
+def _refusing(mask: Bools) -> Iterator[None]:
+    """Gives a rejection in the block the mask that it is of."""
+    try:
+        yield
+    except Rejected as verdict:
+        verdict.mask = mask
+        raise
 
 
 def _object_of_network(rgb: Bytes, share: Floats, scale: float) -> FoundObject:
@@ -282,8 +299,9 @@ def is_telling(alpha: Bytes) -> bool:
 def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float) -> FoundObject:
     parts, shadow = _half_transparent(rgb, alpha)
     mask = ((alpha >= 128) | parts) & ~shadow
-    check_presence(mask, scale)
-    check_border(mask, trimmed=True)
+    with _refusing(mask):
+        check_presence(mask, scale)
+        check_border(mask, trimmed=True)
     soft = np.where(shadow, np.float32(0), alpha.astype(np.float32) / np.float32(255))
     # Under full transparency, and at soft edges, files hold any colour: there the object's own is continued.
     inner = cut_out(rgb, mask)

@@ -29,7 +29,15 @@ from vonmodel.studio.pictures import (
 from vonmodel.studio.scheduler import BackgroundTask, BusyError, RequestSequence
 from vonmodel.studio.security import HEADERS, TOKEN_ARGUMENT
 from vonmodel.studio.state import AppState, to_json
-from vonmodel.studio.uploads import MAX_PHOTO_BYTES, MAX_PHOTO_PIXELS, Upload, parse_box, read_texture, reconstruct
+from vonmodel.studio.uploads import (
+    MAX_PHOTO_BYTES,
+    MAX_PHOTO_PIXELS,
+    Upload,
+    parse_box,
+    pieces_picture,
+    read_texture,
+    reconstruct,
+)
 from vonmodel.studio.view_request import ViewRequest, ViewRequestError, parse_checkpoint, parse_view_request
 
 logger = logging.getLogger(__name__)
@@ -370,7 +378,15 @@ class PhotoHandler(ComputeHandler):
             session = state.models.reconstructor(checkpoint).session
             return dataclasses.asdict(read_texture(session, state.photos, upload))
 
-        self.finish_json(await self.compute(read, background=True))
+        try:
+            found = await self.compute(read, background=True)
+        except Rejected as refused:
+            pieces = None if refused.mask is None else pieces_picture(refused.mask)
+            self.set_status(refused.http_status)
+            said = {"error": message_of(refused), "kind": type(refused).__name__}
+            self.finish_json(said if pieces is None else said | {"pieces": pieces})
+            return
+        self.finish_json(found)
 
     def _upload(self) -> Upload:
         content, size = bytes(self._content), self.get_query_argument("mask_bytes", "0")

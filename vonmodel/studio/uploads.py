@@ -20,7 +20,7 @@ import torch
 
 from vondata.errors import VonError
 from vondata.images.decoding import decode_mask, decode_photo
-from vondata.images.masks import check_presence
+from vondata.images.masks import check_presence, regions
 from vondata.images.object_mask import FoundObject, object_of_mask
 from vondata.images.prepare import locate_object
 from vondata.images.settings import ImageSettings
@@ -42,6 +42,8 @@ BOX_WORKING_PX = 640
 BOX_ITERATIONS = 6
 SIMILAR_SHAPES = 6
 SIMILAR_AZIMUTHS = 8
+# Of the pieces of a refused photo, the largest first; half of the photo shows through.
+PIECE_COLOURS = tuple((*rgb, 128) for rgb in ((240, 146, 106), (64, 140, 220), (120, 190, 90), (190, 100, 210)))
 MIN_SIMILARITY = 0.6
 """IoU with the most similar silhouette of a few generated shapes, below which a photo may show another class."""
 Pixels = npt.NDArray[np.uint8]
@@ -174,14 +176,8 @@ def read_texture(session: ModelSession, photos: PhotoCache, upload: Upload) -> P
     """Segments a photo and encodes its texture; errors as `PhotoCache.take`."""
     photo = photos.take(upload, session.config.image_size)
     texture = session.encode_texture(photo.cut.image)
-    picture = base64.b64encode(png_bytes(photo.rgba)).decode("ascii")
-    return PhotoTexture(
-        photo.key,
-        encode_code(texture),
-        f"data:image/png;base64,{picture}",
-        photo.cut.origin,
-        _class_warning(session, photo.cut),
-    )
+    warning = _class_warning(session, photo.cut)
+    return PhotoTexture(photo.key, encode_code(texture), _data_url(photo.rgba), photo.cut.origin, warning)
 
 
 def similarity(session: ModelSession, photo: CutPhoto) -> float:
@@ -238,6 +234,21 @@ def _segment(upload: Upload, size: int) -> UploadedPhoto:
     cut = photo_of_object("photo", found, size)
     rgba = to_pixels(torch.cat([cut.image, 2.0 * cut.mask - 1.0])).transpose(1, 2, 0)
     return UploadedPhoto(upload.key, rgba, cut)
+
+
+def pieces_picture(mask: npt.NDArray[np.bool_]) -> str | None:
+    """A mask (h, w) as a data URL to lay over its photo, each piece in its own colour; None for an empty one."""
+    pieces = regions(mask, connectivity=8)
+    if not mask.any():
+        return None
+    order = np.argsort(-pieces.areas, kind="stable")  # the largest first; 0 is what is outside, without area
+    colours = np.zeros((len(order), 4), dtype=np.uint8)
+    colours[order[:-1]] = np.resize(np.array(PIECE_COLOURS, dtype=np.uint8), (len(order) - 1, 4))
+    return _data_url(colours[pieces.labels])
+
+
+def _data_url(pixels: Pixels) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png_bytes(pixels)).decode('ascii')}"
 
 
 def _object_of_mask_file(photo: Path, mask: Path) -> FoundObject:

@@ -297,6 +297,16 @@ def test_a_refused_photo_is_shown_and_a_box_helps(studio, open_page, tmp_path):
     given = page.locator("#given-photo")
     given.wait_for()
     assert page.evaluate("document.getElementById('given-photo').naturalWidth") == 160
+    assert page.locator("#given-pieces").is_hidden()  # nothing was found
+    two = np.full((120, 160, 3), 250, dtype=np.uint8)
+    two[20:60, 20:60], two[70:115, 95:150] = (180, 40, 30), (40, 60, 150)
+    Image.fromarray(two).save(tmp_path / "pieces.png")
+    page.locator("#photo").set_input_files(tmp_path / "pieces.png")
+    page.get_by_text("pieces.png: this photo is of no use").wait_for()
+    page.locator("#given-pieces").wait_for()
+    page.wait_for_function("document.getElementById('given-pieces').naturalWidth === 160")
+    shown = page.evaluate("['given-photo', 'given-pieces'].map(id => document.getElementById(id).clientWidth)")
+    assert shown[0] == shown[1] > 0
     Image.fromarray(photo).save(tmp_path / "two things.png")
     page.locator("#photo").set_input_files(tmp_path / "two things.png")
     page.locator("#brought:visible, #given:visible").first.wait_for()
@@ -313,6 +323,7 @@ def test_a_refused_photo_is_shown_and_a_box_helps(studio, open_page, tmp_path):
         page.mouse.up()
     assert "box=0.2" in asked.value.url
     page.locator("#brought").wait_for()
+    assert page.locator("#given-pieces").is_hidden()
 
 
 def test_looks_statistics_and_the_turntable(studio, open_page):

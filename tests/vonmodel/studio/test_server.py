@@ -1,5 +1,6 @@
 """The studio over HTTP: what it answers, and that it lives on whatever is asked."""
 
+import base64
 import io
 import json
 import shutil
@@ -19,7 +20,7 @@ from vonmodel.mesh import to_pixels
 from vonmodel.studio.routes import MESH_TYPES
 from vonmodel.studio.scheduler import SHORT_QUEUE
 from vonmodel.studio.server import ListenError, StudioSettings
-from vonmodel.studio.uploads import MAX_PHOTO_BYTES, MAX_UPLOADS
+from vonmodel.studio.uploads import MAX_PHOTO_BYTES, MAX_UPLOADS, PIECE_COLOURS
 
 
 def pixels(answer):
@@ -192,6 +193,26 @@ def test_bad_photos_get_a_sentence(studio, content, status, says):
     answer = studio.ask("/api/photos", method="POST", body=content)
     assert answer.status == status
     assert says in answer.json["error"]
+
+
+def test_a_refused_photo_comes_with_the_pieces_that_were_found(studio):
+    picture = np.full((120, 160, 3), 250, dtype=np.uint8)
+    picture[20:60, 20:60], picture[70:115, 95:150] = (180, 40, 30), (40, 60, 150)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    answer = studio.ask("/api/photos", method="POST", body=file.getvalue())
+    assert answer.status == 422
+    assert "2 pieces" in answer.json["error"]
+    head, _, content = answer.json["pieces"].partition(",")
+    assert head == "data:image/png;base64"
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+    assert shown.shape == (120, 160, 4)
+    larger, smaller = tuple(shown[90, 120]), tuple(shown[40, 40])
+    assert larger == PIECE_COLOURS[0]
+    assert smaller == PIECE_COLOURS[1]
+    assert shown[5, 5, 3] == 0
+    assert np.abs((shown[..., 3] > 0) ^ (picture < 200).any(axis=2)).sum() < 400  # as wide as an edge
+    assert "pieces" not in studio.ask("/api/photos", method="POST", body=photo_file(draw=False)).json
 
 
 def test_a_photo_with_too_many_pixels_is_not_decoded(studio):

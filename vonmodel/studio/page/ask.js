@@ -4,10 +4,11 @@ const MAX_TRIES = 3;
 let turn = 0;
 
 export class Refused extends Error {
-  constructor(sentence, status, kind) {
+  constructor(sentence, status, kind, pieces) {
     super(sentence);
     this.status = status;
     this.kind = kind;
+    this.pieces = pieces;
   }
 }
 
@@ -26,7 +27,7 @@ export async function ask(path, options = {}) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * again));
     return ask(path, { ...options, tries: (options.tries ?? 0) + 1 });
   }
-  throw new Refused(said.error ?? `The studio answered ${response.status}.`, response.status, said.kind);
+  throw new Refused(said.error ?? `The studio answered ${response.status}.`, response.status, said.kind, said.pieces);
 }
 
 export class Channel {

@@ -47,6 +47,7 @@ export class Photos {
     }
     this.file = file;
     this.#showGiven(false);
+    this.#showPieces();
     part("brought").hidden = true;
     if (file.size + (mask?.size ?? 0) > this.limit) {
       this.say(`${name} has ${Math.ceil(file.size / 2 ** 20)} MB; a photo may have ${Math.floor(this.limit / 2 ** 20)} MB.`);
@@ -64,6 +65,7 @@ export class Photos {
     } catch (error) {
       if (number !== this.number) return;
       this.say(`${name}: ${error.message}`, true);
+      this.#showPieces(error.pieces);
       this.#showGiven(error.status === 422);
       return;
     }
@@ -113,6 +115,12 @@ export class Photos {
 
   #showGiven(shown) {
     part("given").hidden = !shown;
+  }
+
+  // Lays what was found and refused over the photo: a picture of the same proportions, none to show nothing.
+  #showPieces(picture = "") {
+    for (const id of ["given-pieces", "pieces-note"]) part(id).hidden = !picture;
+    if (picture) part("given-pieces").src = picture;
   }
 
   #listenForBox() {
