@@ -232,7 +232,7 @@ def _shuffled(first: Float[Tensor, "n h"], second: Float[Tensor, "n h"]) -> tupl
 
 def _ordered(first: Float[Tensor, "n h"], second: Float[Tensor, "n h"]) -> tuple[Tensor, ...]:
     """The inverse of `_shuffled`."""
-    return torch.cat([first, second], dim=1).unflatten(1, (-1, 2)).unbind(2)
+    return torch.cat([first, second], dim=1).reshape(len(first), -1, 2).unbind(2)
 
 
 ENCODED_RESOLUTION = 32

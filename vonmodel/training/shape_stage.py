@@ -140,7 +140,8 @@ def encoded_shape_losses(
     if prior is None:
         divergence = code_divergence(mean, log_variance)
     else:
-        divergence = flow_divergence(*prior(encoded), log_variance)
+        normal, log_determinant = prior(encoded)
+        divergence = flow_divergence(normal, log_determinant, log_variance)
     latents = with_classes(encoded, classes)
     if judged:
         # In one batch, so that the batch norms see both kinds of codes at once.

@@ -255,7 +255,8 @@ def test_the_divergence_from_a_flow_is_that_of_the_distribution_it_makes() -> No
     mean, log_variance, offset = torch.tensor([[0.3, -0.4]]), torch.tensor([[-1.0, 0.2]]), torch.tensor([[0.5, -1.0]])
     noise = torch.randn(400_000, 2, generator=torch.Generator().manual_seed(0))
     codes = mean + (0.5 * log_variance).exp() * noise
-    found = flow_divergence(2.0 * codes + offset, torch.full((len(codes),), 2.0 * math.log(2.0)), log_variance)
+    log_determinant = torch.full((len(codes),), 2.0 * math.log(2.0))
+    found = flow_divergence(2.0 * codes + offset, log_determinant, log_variance.expand_as(codes))
     of_codes = Normal(mean, (0.5 * log_variance).exp())
     expected = kl_divergence(of_codes, Normal(-offset / 2.0, torch.full_like(offset, 0.5))).sum()
     assert found.mean().item() == pytest.approx(expected.item(), rel=0.01)
