@@ -42,7 +42,7 @@ FORMAT = 1
 PREFIX = "builtin:"
 DEFAULT = "chair"
 """The built-in model where nothing says which."""
-PACKED = (*GENERATORS, "shape_critic", "shape_encoder", "shape_prior")
+PACKED = (*GENERATORS, "shape_critic", "shape_prior")
 """The networks that are packed."""
 SMALL = 4096
 """Weights with fewer numbers keep half precision."""
