@@ -187,10 +187,10 @@ def browser() -> Iterator[Any]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("chromium is not there to show the page (make system-browser)")
-    from tests.harness import PATIENCE_S
+    from tests.harness import TIMEOUT_S
 
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=BROWSER_ARGUMENTS, timeout=1000 * PATIENCE_S)
+        browser = driver.chromium.launch(executable_path=chromium, args=BROWSER_ARGUMENTS, timeout=1000 * TIMEOUT_S)
         yield browser
         browser.close()
 

@@ -61,7 +61,7 @@ def losses_by_step(run: Path) -> dict[tuple[str, int], dict[str, float]]:
 
 
 # Far longer than anything takes: a machine that does much else at once is slow, which is no fault.
-PATIENCE_S = 600.0
+TIMEOUT_S = 600.0
 
 
 def wait_until(condition: Callable[[], object], every_s: float = 0.05) -> None:
@@ -70,9 +70,9 @@ def wait_until(condition: Callable[[], object], every_s: float = 0.05) -> None:
     Raises:
         AssertionError: it does not hold in ten minutes.
     """
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + TIMEOUT_S
     while not condition():
-        assert time.monotonic() < end, f"still not so after {PATIENCE_S:.0f} s"
+        assert time.monotonic() < end, f"still not so after {TIMEOUT_S:.0f} s"
         time.sleep(every_s)
 
 

@@ -43,7 +43,7 @@ def train(data: Path, runs: Path, *arguments: str) -> subprocess.CompletedProces
         env=one_thread,
         capture_output=True,
         text=True,
-        timeout=harness.PATIENCE_S,
+        timeout=harness.TIMEOUT_S,
         check=False,
     )
 
@@ -114,7 +114,7 @@ def test_a_killed_process_ends_the_job_and_it_goes_on(tiny_data: Path, tmp_path:
     children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
     assert len(children) == 2
     os.kill(int(children[1]), signal.SIGKILL)
-    _, told = job.communicate(timeout=harness.PATIENCE_S)
+    _, told = job.communicate(timeout=harness.TIMEOUT_S)
     assert job.returncode == 1
     assert "training process 1 of 0 to 1 was ended by SIGKILL" in told
     assert "goes on from the last checkpoint" in told
@@ -126,7 +126,7 @@ def test_a_killed_process_ends_the_job_and_it_goes_on(tiny_data: Path, tmp_path:
     )
     harness.wait_until(lambda: job.poll() is not None or _reached(checkpoints) > reached)
     job.send_signal(signal.SIGTERM)
-    _, told = job.communicate(timeout=harness.PATIENCE_S)
+    _, told = job.communicate(timeout=harness.TIMEOUT_S)
     assert job.returncode == 130, told
     assert told.count("Stopping after this step") == 1
     assert "goes on from there" in told
@@ -157,7 +157,7 @@ def test_a_process_that_hangs_ends_the_job_when_patience_ends(tiny_data: Path, t
     harness.wait_until(lambda: job.poll() is not None or list(checkpoints.glob("shape-*/checkpoint.json")))
     hanging = int(Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()[1])
     os.kill(hanging, signal.SIGSTOP)
-    _, told = job.communicate(timeout=harness.PATIENCE_S)
+    _, told = job.communicate(timeout=harness.TIMEOUT_S)
     assert job.returncode == 1
     assert "another process of this training ended or does not answer" in told
     assert "goes on from the last checkpoint" in told
@@ -186,7 +186,7 @@ def test_torchrun_starts_it_too(tiny_data: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "voncli"]
     arguments = command(tiny_data, tmp_path, "--stage=shape", *lengths(2, "shape"))[3:]
     done = subprocess.run(
-        [*launcher, *arguments], capture_output=True, text=True, timeout=harness.PATIENCE_S, check=False
+        [*launcher, *arguments], capture_output=True, text=True, timeout=harness.TIMEOUT_S, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Stage shape is finished") == 1

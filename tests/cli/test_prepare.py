@@ -268,7 +268,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path:
             lambda: running.poll() is not None or (journal.exists() and journal.read_bytes().count(b"\n") > 5)
         )
         os.killpg(running.pid, signal.SIGINT)
-        _, words = running.communicate(timeout=harness.PATIENCE_S)
+        _, words = running.communicate(timeout=harness.TIMEOUT_S)
     assert running.returncode == 130
     assert "the same command goes on from here" in words
     assert "Traceback" not in words

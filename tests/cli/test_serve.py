@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from tests.harness import PATIENCE_S
+from tests.harness import TIMEOUT_S
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,6 @@ def test_it_serves_until_it_is_interrupted(tiny_run, tiny_data):
         with urllib.request.urlopen(f"{said['address']}api/run") as answer:
             assert json.loads(answer.read())["class"] == "chair"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=PATIENCE_S)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, errors
     assert errors == "closed\n"

@@ -13,8 +13,8 @@ import pytest
 from click.testing import Result
 
 from tests import harness
-from tests.harness import PATIENCE_S, von, wait_until
 from tests.harness import SMALL_TRAINING as SMALL
+from tests.harness import TIMEOUT_S, von, wait_until
 
 
 def train(data: Path, runs: Path, *arguments: str) -> Result:
@@ -182,7 +182,7 @@ def test_stopped_in_the_middle_it_goes_on_as_if_nothing_had_been(
     )
     wait_until(lambda: (stopped / "stats.jsonl").exists() or process.poll() is not None)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=PATIENCE_S)
+    _, errors = process.communicate(timeout=TIMEOUT_S)
     if number == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
     else:
@@ -212,7 +212,7 @@ def test_a_closed_pipe_saves_as_a_signal_does(tiny_data: Path, tmp_path: Path) -
     assert process.stderr is not None
     errors = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=PATIENCE_S) == 130, errors
+    assert process.wait(timeout=TIMEOUT_S) == 130, errors
     assert b"Traceback" not in errors
     assert list((tmp_path / "run" / "checkpoints").glob("shape-*/checkpoint.json"))
 

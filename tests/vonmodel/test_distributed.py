@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.harness import PATIENCE_S, free_port
+from tests.harness import TIMEOUT_S, free_port
 from vonmodel.distributed import (
     Part,
     averaging_gradients,
@@ -179,5 +179,5 @@ def test_two_processes_are_as_one() -> None:
         for rank in range(2)
     ]
     for process in processes:
-        _, told = process.communicate(timeout=PATIENCE_S)
+        _, told = process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == 0, told

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from tests.harness import PATIENCE_S
+from tests.harness import TIMEOUT_S
 from vondata.images.decoding import decode_mask, decode_photo
 from vondata.images.photo_files import exif_orientation, jxl_size, photo_format
 from vondata.types import Rejected
@@ -518,7 +518,7 @@ def test_memory_is_bounded_before_it_is_allocated(tmp_path, make):
         "print(next(row.split()[1] for row in open('/proc/self/status') if row.startswith('VmHWM')))\n"
     )
     command = [sys.executable, "-c", script, tmp_path / "a.tif"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
     reason, peak_kb = done.stdout.split()
     assert reason in ("too_large", "file_corrupt")
     assert int(peak_kb) < 1_200_000

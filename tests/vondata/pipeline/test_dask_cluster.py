@@ -98,7 +98,7 @@ def test_bad_items_harm_only_themselves(crew: psutil.Process, scheduler: str) ->
     bad = {task: result.reason for task, result in results.items() if isinstance(result, Failure)}
     assert bad == {"exit": "worker_died", "hang": "timed_out", "raise": "internal_error"}
 
-    again = dict(run_tasks(process_id, range(20), ExecutorOptions(0, harness.PATIENCE_S, scheduler=scheduler)))
+    again = dict(run_tasks(process_id, range(20), ExecutorOptions(0, harness.TIMEOUT_S, scheduler=scheduler)))
     assert os.getpid() not in again.values()  # the replaced workers work
 
 
@@ -129,7 +129,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing(
             killed.append(event.row["faces"])
             os.kill(killed[0], signal.SIGKILL)
 
-    options = PrepareOptions(timeout_s=harness.PATIENCE_S, scheduler=scheduler)
+    options = PrepareOptions(timeout_s=harness.TIMEOUT_S, scheduler=scheduler)
     data = tmp_path / "data"
     result = prepare("shapes", items, slow_copy, settings, data, options, kill_one)
     assert result.classes["chair"].prepared == 60
@@ -160,12 +160,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_wrong_address_is_named_at_once(impatient: None) -> None:
     started = time.monotonic()
-    with dask.config.set({"distributed.comm.timeouts.connect": f"{harness.PATIENCE_S} s"}):
+    with dask.config.set({"distributed.comm.timeouts.connect": f"{harness.TIMEOUT_S} s"}):
         for address in (UNUSED, "here:there", "ftp://127.0.0.1:1"):
             why = f"Dask scheduler {address}: no Dask scheduler answers"
             with pytest.raises(SchedulerUnreachableError, match=why):
                 list(run_tasks(square, [1], ExecutorOptions(0, 1.0, scheduler=address)))
-    assert time.monotonic() - started < harness.PATIENCE_S / 2
+    assert time.monotonic() - started < harness.TIMEOUT_S / 2
 
 
 def test_the_command_names_the_option(impatient: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_other_versions_are_refused(
     ours = {**recruiting.own_versions(), "von": "99.0"}
     monkeypatch.setattr(recruiting, "own_versions", lambda: ours)
     with pytest.raises(UnfitWorkersError, match=r"it runs von \S+, not 99.0 as here"):
-        list(run_tasks(square, [1], ExecutorOptions(0, harness.PATIENCE_S, scheduler=scheduler)))
+        list(run_tasks(square, [1], ExecutorOptions(0, harness.TIMEOUT_S, scheduler=scheduler)))
 
 
 def test_a_folder_that_workers_do_not_see_is_refused(
@@ -192,7 +192,7 @@ def test_a_folder_that_workers_do_not_see_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the workers' current folder is another one
     with pytest.raises(UnfitWorkersError, match="data is not there or is another folder"):
-        list(run_tasks(square, [1], ExecutorOptions(0, harness.PATIENCE_S, scheduler=scheduler), Path("data")))
+        list(run_tasks(square, [1], ExecutorOptions(0, harness.TIMEOUT_S, scheduler=scheduler), Path("data")))
     assert not list((tmp_path / "data").iterdir())
 
 

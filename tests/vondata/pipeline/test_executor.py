@@ -14,7 +14,7 @@ import dask
 import psutil
 import pytest
 
-from tests.harness import PATIENCE_S, wait_until
+from tests.harness import TIMEOUT_S, wait_until
 from vondata.pipeline import dask_cluster as cluster
 from vondata.pipeline.dask_cluster import UnfitWorkersError, connect
 from vondata.pipeline.executor import NO_WORKER_TIMEOUT_S, ExecutorOptions, Failure, run_tasks
@@ -84,7 +84,7 @@ def _hold_the_interpreter(task: int) -> int:
 
 def test_a_process_that_is_not_heard_of_is_not_dead() -> None:
     with dask.config.set({"distributed.scheduler.worker-ttl": "1s"}):
-        options = ExecutorOptions(workers=1, timeout_s=PATIENCE_S)
+        options = ExecutorOptions(workers=1, timeout_s=TIMEOUT_S)
         assert outcomes(_hold_the_interpreter, [4, 5], options) == {4: 4, 5: 5}
 
 
@@ -94,7 +94,7 @@ def test_the_time_limit_grows_with_the_load(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_memory_limit_ends_the_process_and_not_the_run() -> None:
-    options = ExecutorOptions(workers=1, timeout_s=PATIENCE_S, memory_limit="300MB")
+    options = ExecutorOptions(workers=1, timeout_s=TIMEOUT_S, memory_limit="300MB")
     results = outcomes(square, [1, "eat", 2], options)
     assert results[1] == 1
     assert results[2] == 4
@@ -119,7 +119,7 @@ def test_tasks_are_taken_as_they_are_needed() -> None:
 def test_processes_that_take_long_to_end_cost_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "KILL_AFTER_S", 0.0)  # none ends as fast, on any machine
     before = set(psutil.Process().children(recursive=True))
-    options = ExecutorOptions(workers=2, timeout_s=PATIENCE_S)
+    options = ExecutorOptions(workers=2, timeout_s=TIMEOUT_S)
     assert outcomes(square, range(4), options) == {task: task**2 for task in range(4)}
     assert not _started_since(before)
 
@@ -150,7 +150,7 @@ def _interrupt_at_the_first_result() -> None:
 
 
 def test_workers_use_one_thread() -> None:
-    (environment,) = outcomes(_environment, ["look"], ExecutorOptions(1, PATIENCE_S)).values()
+    (environment,) = outcomes(_environment, ["look"], ExecutorOptions(1, TIMEOUT_S)).values()
     assert isinstance(environment, dict)
     assert environment["OMP_NUM_THREADS"] == environment["NUMBA_NUM_THREADS"] == "1"
 
@@ -176,7 +176,7 @@ def _process_id(task: int | str) -> int:
 def test_a_running_scheduler_can_be_used() -> None:
     with connect(1, "auto") as client, connect(1, "auto"):  # two clusters at once get out of each other's way
         address = client.scheduler.address
-        results = outcomes(square, range(5), ExecutorOptions(0, PATIENCE_S, scheduler=address))
+        results = outcomes(square, range(5), ExecutorOptions(0, TIMEOUT_S, scheduler=address))
     assert results == {task: task**2 for task in range(5)}
 
 
@@ -186,7 +186,7 @@ def test_work_that_no_process_can_import_is_said_at_once(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "only_here", module)
     started = time.monotonic()
     with pytest.raises(UnfitWorkersError, match=r"worker processes cannot .* \(ModuleNotFoundError: .*'only_here'\)"):
-        list(run_tasks(module.double, [1, 2], ExecutorOptions(1, PATIENCE_S)))
+        list(run_tasks(module.double, [1, 2], ExecutorOptions(1, TIMEOUT_S)))
     assert time.monotonic() - started < NO_WORKER_TIMEOUT_S
 
 
@@ -196,6 +196,6 @@ def test_a_script_that_every_process_would_run_again_is_told_so(tmp_path: Path) 
         "from vondata.pipeline.executor import ExecutorOptions, run_tasks\n"
         "print(list(run_tasks(abs, [-1], ExecutorOptions(1, 60.0))))\n"
     )
-    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert ended.returncode == 1
     assert 'must prepare below `if __name__ == "__main__":`' in ended.stderr

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.harness import PATIENCE_S
+from tests.harness import TIMEOUT_S
 from vondata.dataset.manifest import histogram, output_path, split_of, viewpoint_histogram, write_manifest
 from vondata.dataset.schema import plain_row
 from vondata.dataset.shape_file import PreparedShape, save_shape
@@ -216,7 +216,7 @@ def test_the_page_comes_alive_in_a_browser(data: Path, tmp_path: Path) -> None:
         [*command, "--virtual-time-budget=3000", "--dump-dom", f"{page.as_uri()}#part=chair/shapes"],
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
         check=True,
     )
     assert done.stdout.count('class="tile"') == 3

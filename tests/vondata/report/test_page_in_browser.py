@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.harness import PATIENCE_S
+from tests.harness import TIMEOUT_S
 from vondata.dataset.manifest import output_path, split_of, write_manifest
 from vondata.dataset.schema import load_reason
 from vondata.dataset.shape_file import PreparedShape, save_shape
@@ -54,7 +54,7 @@ def tab(browser: Any, page_file: Path) -> Iterator[Any]:
     """The page with all photos; nothing may have gone wrong on it in the end."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     tab = context.new_page()
-    tab.set_default_timeout(1000 * PATIENCE_S)
+    tab.set_default_timeout(1000 * TIMEOUT_S)
     wrong: list[str] = []
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     tab.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
@@ -112,7 +112,7 @@ def test_searching_and_choosing_a_bar_filter_and_the_address_remembers(tab: Any)
 
 def test_flagged_shapes_are_marked_and_come_first(browser: Any, page_file: Path) -> None:
     tab = browser.new_page()
-    tab.set_default_timeout(1000 * PATIENCE_S)
+    tab.set_default_timeout(1000 * TIMEOUT_S)
     tab.goto(f"{page_file.as_uri()}#part=chair/shapes")
     tab.wait_for_selector(".tile")
     tab.select_option("#order", "-leak")
@@ -136,7 +136,7 @@ def test_scrolling_brings_all_tiles(tab: Any) -> None:
 def test_shapes_are_seen_from_three_sides_also_on_a_phone_in_the_dark(browser: Any, page_file: Path) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     tab = context.new_page()
-    tab.set_default_timeout(1000 * PATIENCE_S)
+    tab.set_default_timeout(1000 * TIMEOUT_S)
     tab.goto(f"{page_file.as_uri()}#part=chair/shapes")
     tab.wait_for_function("[...document.querySelectorAll('.tile img')].filter(each => each.complete).length === 2")
     size = tab.evaluate(

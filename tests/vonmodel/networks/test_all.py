@@ -8,7 +8,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from tests.harness import PATIENCE_S
+from tests.harness import TIMEOUT_S
 from vonmodel.networks import (
     PatchCritic,
     ShapeCritic,
@@ -156,4 +156,4 @@ for network, inputs in [
 @pytest.mark.slow
 def test_compiles_to_one_graph() -> None:
     # In a process of its own: the type checker of this one is no part of any graph.
-    subprocess.run([sys.executable, "-W", "error", "-c", COMPILED], check=True, timeout=PATIENCE_S)
+    subprocess.run([sys.executable, "-W", "error", "-c", COMPILED], check=True, timeout=TIMEOUT_S)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.harness import PATIENCE_S
+from tests.harness import TIMEOUT_S
 from vonmodel.mesh import surface_mesh
 from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, gallery_page
 from vonmodel.reports.html import Page, viewer_mesh
@@ -51,7 +51,7 @@ def show(browser, tmp_path):
     def show(figures, width, scheme="light"):
         contexts.append(browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme))
         tab = contexts[-1].new_page()
-        tab.set_default_timeout(1000 * PATIENCE_S)
+        tab.set_default_timeout(1000 * TIMEOUT_S)
         tab.on("pageerror", lambda error: wrong.append(str(error)))
         tab.goto(page_with(tmp_path, figures).as_uri())
         return tab

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.harness import PATIENCE_S
+from tests.harness import TIMEOUT_S
 from vonmodel.studio.server import StudioSettings, serve
 
 
@@ -36,7 +36,7 @@ class Studio:
         return urlsplit(self.address).netloc
 
     def ask(self, path, *, method="GET", body=None, headers=None):
-        connection = http.client.HTTPConnection(self.netloc, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection(self.netloc, timeout=TIMEOUT_S)
         try:
             connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()
@@ -65,7 +65,7 @@ def running(settings):
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert ready.wait(PATIENCE_S)
+    assert ready.wait(TIMEOUT_S)
     try:
         if failed:
             raise failed[0]
@@ -73,7 +73,7 @@ def running(settings):
     finally:
         if not failed:
             loop_of[0].call_soon_threadsafe(stop.set)
-        thread.join(PATIENCE_S)
+        thread.join(TIMEOUT_S)
         assert not thread.is_alive()
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.harness import PATIENCE_S
+from tests.harness import TIMEOUT_S
 from vondata.errors import VonError
 from vonmodel.run_files import UnsafeFileError, check_run_files, open_run_file, read_run_file
 from vonmodel.studio.scheduler import MAX_WAIT_S, SHORT_QUEUE, BusyError, Scheduler
@@ -42,7 +42,7 @@ def in_time(work):
     found = []
     thread = threading.Thread(target=lambda: found.append(work()), daemon=True)
     thread.start()
-    thread.join(PATIENCE_S)
+    thread.join(TIMEOUT_S)
     assert not thread.is_alive()
     return found[0]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.harness import PATIENCE_S
+from tests.harness import TIMEOUT_S
 from vonmodel.studio.server import StudioSettings
 
 
@@ -25,7 +25,7 @@ def open_page(browser):
     def open_page(address, **options):
         contexts.append(browser.new_context(viewport={"width": 480, "height": 600}, **options))
         page = contexts[-1].new_page()
-        page.set_default_timeout(1000 * PATIENCE_S)
+        page.set_default_timeout(1000 * TIMEOUT_S)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
         page.goto(address)

@@ -232,7 +232,7 @@ def test_a_photo_that_does_not_say_its_length(studio):
 def test_photos_do_not_fill_the_memory(studio):
     host, port = studio.netloc.split(":")
     head = f"POST /api/photos HTTP/1.1\r\nHost: {studio.netloc}\r\nContent-Length: 5000000\r\n"
-    coming = [socket.create_connection((host, int(port)), timeout=harness.PATIENCE_S) for _ in range(MAX_UPLOADS)]
+    coming = [socket.create_connection((host, int(port)), timeout=harness.TIMEOUT_S) for _ in range(MAX_UPLOADS)]
     try:
         for connection in coming:
             connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
@@ -252,7 +252,7 @@ def test_photos_do_not_fill_the_memory(studio):
 def test_broken_http_does_not_end_it(studio):
     host, port = studio.netloc.split(":")
     for nonsense in (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"x" * 100_000, b"\n" * 50):
-        connection = socket.create_connection((host, int(port)), timeout=harness.PATIENCE_S)
+        connection = socket.create_connection((host, int(port)), timeout=harness.TIMEOUT_S)
         with connection, suppress(ConnectionError):  # the studio may hang up before it has read all of it
             connection.sendall(nonsense)
     assert studio.ask("/api/run").status == 200

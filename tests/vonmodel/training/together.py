@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import torch
 
-from tests.harness import PATIENCE_S, free_port
+from tests.harness import TIMEOUT_S, free_port
 from vonmodel.distributed import processes_joined
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def run_together(count: int, function: Callable[..., None], *arguments: object, 
         for process in processes:
             process.start()
         for process in processes:
-            process.join(PATIENCE_S)
+            process.join(TIMEOUT_S)
     finally:
         for process in processes:
             process.kill()
