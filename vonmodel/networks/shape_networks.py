@@ -172,7 +172,7 @@ class CodeFlow(nn.Module):
 
     Affine coupling layers (RealNVP, Dinh et al. 2017): each scales and moves one half of the numbers by what the
     other half says. A generator that has only seen encoded shapes knows nothing of most normal codes; through the
-    flow every normal code is one that the encoder could have given. The flow begins as the identity.
+    flow every normal code is one that the encoder could have given. It begins by ordering the numbers anew.
 
     Args:
         code_size: numbers in a code, even.
