@@ -1,4 +1,4 @@
-"""Provenance: run, checkpoint, codes and viewpoint that made a result, as recorded in pages, PNG and GLB files."""
+"""Provenance: run, checkpoint, codes and viewpoint that made a result, kept in pages, pictures, films and GLBs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from vondata.version import __version__
+from vonmodel.reports.mp4_comment import is_mp4, read_comment
 
 PNG_KEY = "von"
 """Keyword of the PNG text chunk that holds the provenance as JSON."""
@@ -92,14 +93,8 @@ def png_text(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_provenance(path: Path) -> dict[str, Any] | None:
-    """The record of a PNG, WebP or GIF file that VON wrote; None if it holds none."""
-    with Image.open(path) as image:
-        image.load()
-        text = getattr(image, "text", {}).get(PNG_KEY)
-        if image.format == "WEBP":
-            text = image.getexif().get(ExifTags.Base.ImageDescription)
-        elif image.format == "GIF":
-            text = image.info.get("comment")
+    """The record of a PNG, WebP, GIF or MP4 file that VON wrote; None if it holds none."""
+    text = _text_of(path)
     if text is None or len(text) > MAX_TEXT_BYTES:
         return None
     try:
@@ -107,3 +102,19 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def _text_of(path: Path) -> str | bytes | None:
+    with path.open("rb") as file:
+        if is_mp4(file.read(8)):
+            return read_comment(path)
+    with Image.open(path) as image:
+        image.load()
+        if image.format == "WEBP":
+            description: str | None = image.getexif().get(ExifTags.Base.ImageDescription)
+            return description
+        if image.format == "GIF":
+            comment: str | bytes | None = image.info.get("comment")
+            return comment
+        text: str | None = getattr(image, "text", {}).get(PNG_KEY)
+        return text

@@ -17,6 +17,7 @@ from torch import Tensor
 from vondata.errors import VonError
 from vondata.io.files import atomic_path
 from vonmodel.mesh import to_pixels
+from vonmodel.reports.mp4_comment import write_comment
 from vonmodel.reports.provenance import PNG_KEY
 
 FilmFormat = Literal["webp", "gif", "mp4"]
@@ -63,7 +64,7 @@ def write_film(path: Path, frames: Pixels, text: Mapping[str, str] | None = None
         path: of the file.
         frames: of 8 bits.
         text: as of `provenance.png_text`. The record becomes the description in the EXIF of a WebP file and the
-            comment of a GIF file; MP4 holds none.
+            comment of a GIF or MP4 file.
 
     Raises:
         FilmError: this machine cannot write MP4.
@@ -71,6 +72,8 @@ def write_film(path: Path, frames: Pixels, text: Mapping[str, str] | None = None
     with atomic_path(path) as temporary:
         if path.suffix == ".mp4":
             _write_mp4(temporary, frames)
+            if text is not None:
+                write_comment(temporary, text[PNG_KEY], text["Software"])
         else:
             first, *rest = (Image.fromarray(frame) for frame in frames)
             duration = round(1000 / FRAMES_A_SECOND)

@@ -28,9 +28,9 @@ def test_a_picture_says_what_made_it(tmp_path):
     }
 
 
-@pytest.mark.parametrize("suffix", ["webp", "gif"])
+@pytest.mark.parametrize("suffix", ["webp", "gif", "mp4"])
 def test_a_film_says_what_made_it(tmp_path, suffix):
-    frames = np.stack([PIXELS, PIXELS + 90])
+    frames = np.stack([np.zeros((16, 16, 3), dtype=np.uint8), np.full((16, 16, 3), 90, dtype=np.uint8)])
     write_film(tmp_path / f"said.{suffix}", frames, PROVENANCE.png_text(shape_codes=["~" + "A" * 3000, "~B"]))
     found = read_provenance(tmp_path / f"said.{suffix}")
     assert found == PROVENANCE.record(shape_codes=["~" + "A" * 3000, "~B"])
