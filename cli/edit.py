@@ -20,7 +20,7 @@ from voncli.options import (
     texture_option,
     viewpoint_options,
 )
-from voncli.output import print_result, progress_bar, user_errors
+from voncli.output import counted, print_result, progress_bar, user_errors
 from voncli.settings import LOCAL_PATH
 
 
@@ -119,7 +119,7 @@ def interpolate(as_json: bool, **options: Any) -> None:
         result = interpolate_codes(
             model.session, shapes, textures, settings, output, lambda done, total: progress("paths", done, total)
         )
-    print_result(result, output, as_json, f"{len(result['objects'])} paths")
+    print_result(result, output, as_json, counted(len(result["objects"]), "path"))
 
 
 @click.command(cls=Command)
@@ -166,4 +166,6 @@ def transfer(as_json: bool, **options: Any) -> None:
             model.session, photos, shapes, settings, output, lambda done, total: progress("shapes", done, total)
         )
     result |= {"refused": [dataclasses.asdict(each) for each in refused]}
-    print_result(result, output, as_json, f"{len(shapes)} shapes in {len(photos)} photos' textures")
+    print_result(
+        result, output, as_json, f"{counted(len(shapes), 'shape')} in the textures of {counted(len(photos), 'photo')}"
+    )

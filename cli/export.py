@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -12,11 +13,14 @@ from voncli.options import (
     chosen_shapes,
     label_of,
     level_option,
+    note_without_effect,
     shape_options,
     texture_option,
 )
 from voncli.output import print_result, progress_bar, user_errors
 from voncli.settings import FiniteRange
+
+_WITH_IMAGE = {"glb", "obj", "usdz"}
 
 
 @click.command(cls=Command)
@@ -94,6 +98,7 @@ def export(as_json: bool, **options: Any) -> None:
     from vonmodel.inference.export import export as export_shapes
 
     texture = None if options["plain"] else options["texture"]
+    note_without_effect(_without_effect(options))
     with user_errors(), progress_bar(as_json) as progress:
         settings = ExportSettings(
             formats=tuple(dict.fromkeys(options["formats"])),
@@ -113,3 +118,23 @@ def export(as_json: bool, **options: Any) -> None:
             model.session, shapes, settings, output, lambda done, total: progress("shapes", done, total)
         )
     print_result(result, output, as_json, f"{len(shapes)} exported")
+
+
+def _without_effect(options: Mapping[str, Any]) -> dict[str, str]:
+    """Why options change nothing beside the others, by their parameters."""
+    formats = set(options["formats"])
+    reasons = {}
+    if formats <= {"glb", "binvox"}:
+        reasons["up"] = "GLB is y up always, binvox z up"
+    if not formats & _WITH_IMAGE:
+        reasons["texture_size"] = "only GLB, OBJ and USDZ have a texture image"
+    if options["vertex_colours"]:
+        reasons["texture_size"] = "--vertex-colours makes no texture image"
+    if formats <= {"stl", "binvox"}:
+        reasons |= dict.fromkeys(("texture_size", "vertex_colours"), "the files hold no colours")
+    if options["plain"]:
+        reasons |= dict.fromkeys(("texture", "texture_size", "vertex_colours"), "--plain writes no colours")
+    if formats == {"binvox"}:
+        geometry = ("resolution", "smooth", "faces", "height", "origin")
+        reasons |= dict.fromkeys(geometry, "binvox holds the voxels as they are")
+    return reasons

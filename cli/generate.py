@@ -15,7 +15,7 @@ from voncli.options import (
     level_option,
     random_seed_option,
 )
-from voncli.output import note, print_json, progress_bar, user_errors
+from voncli.output import counted, note, print_json, progress_bar, user_errors
 
 
 @click.command(cls=Command)
@@ -92,8 +92,6 @@ def generate(as_json: bool, **options: Any) -> None:
         return
     pictures = len(gallery.shapes) * len(gallery.viewpoints_deg) * len(gallery.texture_codes)
     meshes = sum(shape.mesh is not None for shape in gallery.shapes)
-    note(
-        f"{pictures} images and {meshes} meshes of checkpoint {model.checkpoint}, seed {settings.seed}; open",
-        err=False,
-    )
+    made = f"{counted(pictures, 'image')} and {counted(meshes, 'mesh')}"
+    note(f"{made} of checkpoint {model.checkpoint}, seed {settings.seed}; open", err=False)
     click.echo(str(page))

@@ -72,6 +72,22 @@ def all_of(options: Sequence[Callable[[Any], Any]]) -> Callable[[Decorated], Dec
     return add
 
 
+def note_without_effect(reasons: Mapping[str, str]) -> None:
+    """Says of each option that was given, but changes nothing beside the others, why it does not.
+
+    Args:
+        reasons: by the name of the option's parameter.
+    """
+    from voncli.output import note
+
+    ctx = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    for each in ctx.command.params:
+        name = each.name or ""
+        if name in reasons and ctx.get_parameter_source(name) is not default:
+            note(f"{each.opts[-1]} has no effect: {reasons[name]}")
+
+
 def json_option(command: Decorated) -> Decorated:
     """The `--json` flag: the result as one JSON document on standard output, everything else on standard error."""
     return option(
@@ -180,6 +196,8 @@ def film_settings(options: Mapping[str, Any]) -> FilmSettings:
     """What `film_options` say."""
     from vonmodel.reports.video import FilmSettings
 
+    if options["film"] == "none":
+        note_without_effect({"frames": "--film none makes none", "film_size": "--film none makes none"})
     format = None if options["film"] == "none" else options["film"]
     return FilmSettings(format, options["frames"], options["film_size"])
 
@@ -188,7 +206,7 @@ def chosen_shapes(session: ModelSession, names: Sequence[str]) -> list[Shape]:
     """The shapes that `--shape` names; that of seed 0 where it names none.
 
     Raises:
-        click.UsageError: a path is no result.
+        click.ClickException: a path is not there, or is no result.
         SeedError, UnknownShapeError, ReconstructionMissingError, ShapeFileError: a shape is not there.
     """
     from vonmodel.inference.sampling import parse_seed
@@ -200,6 +218,7 @@ def chosen_shapes(session: ModelSession, names: Sequence[str]) -> list[Shape]:
 
 
 def _shapes_named(session: ModelSession, name: str) -> list[Shape]:
+    from vondata.dataset.manifest import ManifestMissingError
     from vonmodel.inference.sampling import parse_seed
     from vonmodel.reconstruction.inversion import (
         SHAPE_SUFFIXES,
@@ -208,6 +227,7 @@ def _shapes_named(session: ModelSession, name: str) -> list[Shape]:
         read_inverted_shapes,
     )
     from vonmodel.reconstruction.results import read_reconstructed_shapes
+    from vonmodel.reports.album import RESULT
     from vonmodel.reports.gallery import read_gallery_codes
 
     if _SEED.fullmatch(name):
@@ -221,8 +241,22 @@ def _shapes_named(session: ModelSession, name: str) -> list[Shape]:
         return [session.shape_of_code(code, title) for title, code in codes.items()]
     is_prepared_file = path.suffix == ".npz" and path.is_file()
     if not is_prepared_file and (path.exists() or "/" in name or path.suffix == ".json"):
+        if not path.exists():
+            raise click.ClickException(f"--shape {name}: no such file or folder")
+        if path.name != RESULT and not (path / RESULT).is_file():
+            raise click.ClickException(
+                f"--shape {name} names no shape: it is no mesh, .binvox or .npz file, and nothing that von generate, "
+                "von reconstruct or von invert wrote"
+            )
         return read_inverted_shapes(session, path) if is_inversion(path) else read_reconstructed_shapes(session, path)
-    return [given_shape(session, name)]
+    try:
+        return [given_shape(session, name)]
+    except ManifestMissingError as error:
+        raise click.ClickException(
+            f"--shape {name} is no seed (0 to {MAX_SEED}, or 7:3 for the third code of seed 7), no file, and no "
+            f"prepared shape: {session.source.data} has no shapes of class {error.class_name!r} (--data names "
+            "another dataset)"
+        ) from error
 
 
 def _inverted(session: ModelSession, name: str) -> Shape:

@@ -443,6 +443,11 @@ def print_result(result: dict[str, Any], output: Path, as_json: bool, summary: s
     click.echo(str(page))
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 image, 2 images; the noun of one thing, with a regular plural of -s or -es."""
+    return f"{count} {noun if count == 1 else noun + ('es' if noun.endswith(('s', 'sh', 'ch', 'x')) else 's')}"
+
+
 def note(text: str, *, err: bool = True) -> None:
     """Prints a line that -q leaves out."""
     if not is_quiet():

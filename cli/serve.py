@@ -72,6 +72,7 @@ def serve(as_json: bool, open_browser: bool, **options: Any) -> None:
     import asyncio
     import webbrowser
 
+    from vonmodel.builtin import spoken_run
     from vonmodel.checkpoint import chosen_class
     from vonmodel.studio.server import StudioSettings
     from vonmodel.studio.server import serve as serve_studio
@@ -80,7 +81,7 @@ def serve(as_json: bool, open_browser: bool, **options: Any) -> None:
         if as_json:
             print_json({"address": address, "run": settings.run})
         else:
-            note(f"The studio of {settings.run} is open; Ctrl-C closes it", err=False)
+            note(f"The studio of {spoken_run(settings.run)} is open; Ctrl-C closes it", err=False)
             click.echo(address)
         if open_browser:
             webbrowser.open(address)

@@ -30,6 +30,10 @@ def pull(place: str, runs: Path, output: Path | None, overwrite: bool, as_json: 
     from vonmodel.sharing import pull_run
 
     place = hub_url(place)
+    if "://" not in place and not Path(place).exists():
+        raise click.ClickException(
+            f"{place}: no such folder; a run elsewhere is named by hf://USER/NAME, s3://BUCKET/NAME or another URL"
+        )
     target = output or runs / (re.sub(r"[^\w.-]+", "-", place.rstrip("/").rpartition("/")[2]) or "run")
     with user_errors(), progress_bar(as_json) as progress:
         run = pull_run(
@@ -61,10 +65,13 @@ def push(run: Path, place: str, checkpoint: str, overwrite: bool, as_json: bool)
     PLACE is hf://USER/NAME, s3://BUCKET/NAME, any other URL, or a folder; --run of every verb takes it. A model card
     (README.md) has sizes and scores, von-run.json the hash of every file.
     """
+    from vonmodel.builtin import builtin_name, unpack_builtin
     from vonmodel.run_folder import RunFolder
     from vonmodel.sharing import push_run
 
     with user_errors(), progress_bar(as_json) as progress:
+        if (name := builtin_name(run)) is not None:
+            run = unpack_builtin(name).path
         shared = push_run(
             run,
             hub_url(place),

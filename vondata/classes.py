@@ -80,7 +80,7 @@ class UnknownClassError(VonError, ValueError):
     def __init__(self, name: str) -> None:
         known = known_classes()
         spelt = {each: known_class.name for known_class in known for each in (known_class.name, *known_class.aliases)}
-        near = difflib.get_close_matches(name, spelt, n=1)
+        near = difflib.get_close_matches(name, spelt, n=1, cutoff=0.65)
         if near:
             hint = f"did you mean {spelt[near[0]]!r}?"
         else:

@@ -89,6 +89,16 @@ def builtin_name(run: Path | str) -> str | None:
     return text.removeprefix(PREFIX) if text.startswith(PREFIX) else None
 
 
+def spoken_run(run: Path) -> str:
+    """What people call a run, and name it by on any machine: `builtin:chair` for an unpacked model, else its path."""
+    facts = run / FACTS
+    try:
+        name = json.loads(facts.read_text("utf-8"))["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return str(run)
+    return f"{PREFIX}{name}" if run.parent == cache_folder() / "models" else str(run)
+
+
 def first_seed_of(run: Path) -> int:
     """The seed of the shape to show first of a run: the one chosen for a built-in model, else 0."""
     try:

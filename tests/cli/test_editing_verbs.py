@@ -123,7 +123,7 @@ def test_transfer_and_interpolate_print_their_results(von):
         (("export", "--level", "nan"), 2, "not a finite number"),
         (("export", "--level", "0.999999"), 1, "has no surface at level 1"),
         (("export", "--format", "dwg"), 2, "--format"),
-        (("export", "--shape", "photo.png"), 1, "photo.png holds no reconstruction"),
+        (("export", "--shape", "photo.png"), 1, "--shape photo.png names no shape"),
         (("export", "--shape", "none.obj"), 1, "none.obj: no such file"),
         (("invert",), 2, "Missing argument"),
         (("invert", "none.glb"), 1, "none.glb: no such file"),
@@ -135,3 +135,38 @@ def test_mistakes_are_named(von, arguments, code, message):
     result = von(*arguments)
     assert result.exit_code == code, result.output
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "unsaid"),
+    [
+        (("export", "--format", "stl", "--vertex-colours"), "--vertex-colours has no effect", "--plain"),
+        (("export", "--plain", "--texture-size", "512"), "--texture-size has no effect: --plain", "--texture has"),
+        (("export", "--plain", "--texture", "3"), "--texture has no effect: --plain", "--texture-size"),
+        (("export", "--plain", "--up", "z"), "--up has no effect: GLB", "--plain has"),
+        (("export", "--plain", "--format", "obj", "--up", "z"), "", "no effect"),
+        (("export", "--format", "binvox", "--smooth"), "--smooth has no effect: binvox", "--faces"),
+        (
+            (
+                "interpolate",
+                "--texture",
+                "1",
+                "--texture",
+                "2",
+                "--count",
+                "2",
+                "--film",
+                "none",
+                "--frame-count",
+                "4",
+            ),
+            "--frame-count has no effect: --film none",
+            "--film-size",
+        ),
+    ],
+)
+def test_options_without_effect_are_named(von, arguments, said, unsaid):
+    result = von(*arguments)
+    assert result.exit_code == 0, result.output
+    assert said in result.stderr
+    assert unsaid not in result.stderr

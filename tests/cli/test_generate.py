@@ -14,7 +14,7 @@ def test_the_last_line_is_the_page_to_open(von, tmp_path):
     page = result.stdout.splitlines()[-1]
     assert page == "runs/chair/generated/joint-00000020-seed0/index.html"
     assert (tmp_path / page).is_file()
-    assert "1 images and 1 meshes of checkpoint joint-00000020" in result.stdout
+    assert "1 image and 1 mesh of checkpoint joint-00000020" in result.stdout
     mesh = trimesh.load((tmp_path / page).parent / "shape-01" / "mesh.glb", force="mesh")
     assert len(mesh.faces)
 

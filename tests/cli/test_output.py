@@ -6,7 +6,7 @@ import re
 import click
 import pytest
 from voncli.main import main
-from voncli.output import ADVICE, EXIT_INTERRUPTED, StopRequest, cli_error, user_errors
+from voncli.output import ADVICE, EXIT_INTERRUPTED, StopRequest, cli_error, counted, user_errors
 
 from tests.vondata.test_errors import error_classes
 from vondata.classes import UnknownClassError
@@ -81,3 +81,8 @@ def test_a_closed_pipe_is_a_request_to_end(monkeypatch: pytest.MonkeyPatch) -> N
     assert stop.requested
     with pytest.raises(KeyboardInterrupt):
         stop.receive(15, None)
+
+
+def test_one_thing_is_no_plural() -> None:
+    said = [counted(1, "image"), counted(2, "image"), counted(0, "mesh"), counted(1, "mesh")]
+    assert said == ["1 image", "2 images", "0 meshes", "1 mesh"]

@@ -1,5 +1,6 @@
 """The examples of docs/python.md, README.md and examples/ run as they are written, in a folder with small data."""
 
+import ast
 import json
 import re
 import shutil
@@ -80,6 +81,23 @@ def test_a_dataset_is_prepared(workplace: Path) -> None:
 def test_the_readme(workplace: Path) -> None:
     for code in blocks("README.md"):
         exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_session_of_the_page_on_editing(workplace: Path) -> None:
+    (code,) = blocks("docs/editing.md")
+    exec(compile(code, "editing.md", "exec"), {})
+    assert (workplace / "chair.glb").read_bytes().startswith(b"glTF")
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_pages_import_is_there(page: str) -> None:
+    for code in blocks(page):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("vondata", "vonmodel"):
+                exec(compile(ast.Module([node], []), page, "exec"), {})
 
 
 def test_the_notebook(workplace: Path) -> None:

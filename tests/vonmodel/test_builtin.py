@@ -1,6 +1,7 @@
 """Models of the package: packed in half precision, unpacked into runs that everything reads."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from tests import harness
 from vonmodel import builtin
 from vonmodel.api import load_run
 from vonmodel.builtin import (
@@ -20,10 +22,12 @@ from vonmodel.builtin import (
     first_seed_of,
     pack_builtin,
     packed_weight,
+    spoken_run,
     unpack_builtin,
     unpacked_weights,
 )
 from vonmodel.checkpoint import INVERSE, list_checkpoints, load_model, read_inverse, save_inverse
+from vonmodel.inference.session import open_model
 from vonmodel.run_folder import RunFolder
 
 CARD = {"data": "boxes", "recipe": "none", "scores": "bad", "limits": "many"}
@@ -117,6 +121,22 @@ def test_another_version_has_a_folder_of_its_own(package: Path, tiny_run: Path) 
     other = unpack_builtin("chair")
     assert other.path != run.path
     assert [each.name for each in list_checkpoints(other.path)] == [earlier]
+
+
+def test_results_name_it_as_every_machine_does(package: Path, tiny_run: Path, tmp_path: Path) -> None:
+    run = unpack_builtin("chair").path
+    assert spoken_run(run) == "builtin:chair"
+    assert spoken_run(tiny_run) == str(tiny_run)
+    shutil.copytree(run, tmp_path / "own")  # a copy may be trained on
+    assert spoken_run(tmp_path / "own") == str(tmp_path / "own")
+    opened = open_model(run, data=tmp_path / "nowhere")
+    assert opened.provenance.record()["run"] == "builtin:chair"
+
+
+def test_it_can_be_sent_as_runs_are(package: Path, tmp_path: Path) -> None:
+    sent = harness.von("push", "builtin:chair", str(tmp_path / "sent"))
+    assert sent.exit_code == 0, sent.output
+    assert load_run(tmp_path / "sent", data=tmp_path / "nowhere").class_name == "chair"
 
 
 def test_an_unknown_or_damaged_model_is_named(package: Path) -> None:

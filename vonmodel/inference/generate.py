@@ -166,7 +166,7 @@ def generate(
                 progress(index + 1, settings.shapes)
         gallery = Gallery(
             class_name=source.class_name,
-            run=str(source.run),
+            run=source.provenance.run,
             checkpoint=dataclasses.asdict(source.checkpoint),
             seed=settings.seed,
             image_size=config.image_size,

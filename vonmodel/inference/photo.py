@@ -65,8 +65,15 @@ def read_photo(path: Path, size: int, mask: Path | None = None) -> CutPhoto:
     try:
         found = _find(path, size) if mask is None else _find_by_mask(path, mask)
     except Rejected as error:
-        raise PhotoError(f"{path}: {error.detail} ({error.reason}); {_ADVICE}") from error
+        raise PhotoError(_refusal(path, error)) from error
     return photo_of_object(path.stem, found, size)
+
+
+def _refusal(path: Path, error: Rejected) -> str:
+    """Why a photo is of no use; what helps, where the object in it is what was not found."""
+    detail = error.detail if error.detail.startswith(str(path)) else f"{path}: {error.detail}"
+    seen = error.reason.startswith("mask_") and error.reason not in _OF_MASK_FILES
+    return f"{detail} ({error.reason})" + (f"; {_ADVICE}" if seen else "")
 
 
 def photo_of_object(name: str, found: FoundObject, size: int) -> CutPhoto:
@@ -116,4 +123,5 @@ def photo_of_pixels(
     return CutPhoto(name, image, mask, outline, origin)
 
 
+_OF_MASK_FILES = {"mask_missing", "mask_mismatch"}
 _ADVICE = "a photo of one whole object on a plain ground, or a PNG with a transparent one, works best"

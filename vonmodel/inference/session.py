@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vondata.errors import VonError
+from vonmodel.builtin import spoken_run
 from vonmodel.checkpoint import CheckpointInfo, ClassNotInModelError, chosen_class, load_model
 from vonmodel.config import ModelConfig
 from vonmodel.data.datasets import ShapeDataset, ViewpointSampler, read_shape_volume, viewpoint_sampler
@@ -70,7 +71,7 @@ class LoadedModel:
         config, checkpoint = self.config, dataclasses.asdict(self.checkpoint)
         sizes = (config.resolution, config.image_size)
         sampling = dataclasses.asdict(self.sampling)
-        return Provenance(self.class_name, str(self.run), checkpoint, *sizes, sampling=sampling)
+        return Provenance(self.class_name, spoken_run(self.run), checkpoint, *sizes, sampling=sampling)
 
 
 def open_model(

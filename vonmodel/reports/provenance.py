@@ -32,7 +32,7 @@ class Provenance:
 
     Attributes:
         class_name: the object class.
-        run: the run folder, as it was given.
+        run: the run folder, as it was given, or `builtin:` and the name of a model of the package.
         checkpoint: name, stage, step and sha256 of the networks.
         resolution: voxels along an edge of the volumes.
         image_size: pixels along an edge of the images.

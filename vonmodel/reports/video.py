@@ -27,6 +27,7 @@ FRAMES_A_SECOND = 15
 # VP9 plays in every browser; MPEG-4 is what every build of OpenCV can write.
 CODECS = ("vp09", "mp4v")
 GAP_PX = 4
+ALMOST_WHITE = 245
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,22 @@ def _write_gif(path: Path, frames: list[Image.Image], duration_ms: int, comment:
     for index, frame in enumerate(shown):
         together.paste(frame, (index * width, 0))
     palette = together.quantize(256, method=Image.Quantize.MEDIANCUT)
-    first, *rest = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
+    colours = np.array(palette.getpalette(), dtype=np.uint8).reshape(-1, 3)
+    lightest = int(colours.min(axis=1).argmax())
+    if colours[lightest].min() >= ALMOST_WHITE:  # or the ground would show as a box on white pages
+        colours[lightest] = 255
+        palette.putpalette(colours.tobytes())
+    first, *rest = (_in_palette(frame, palette, lightest) for frame in frames)
     first.save(path, "GIF", save_all=True, append_images=rest, duration=duration_ms, loop=0, comment=comment)
+
+
+def _in_palette(frame: Image.Image, palette: Image.Image, lightest: int) -> Image.Image:
+    """The frame in the colours of the palette, its white in the lightest one."""
+    found = frame.quantize(palette=palette, dither=Image.Dither.NONE)
+    index = np.array(found)
+    index[(np.asarray(frame) == 255).all(axis=2)] = lightest
+    found.putdata(index.ravel())
+    return found
 
 
 def _write_mp4(path: Path, frames: Pixels) -> None:

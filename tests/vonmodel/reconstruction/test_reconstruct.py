@@ -150,3 +150,14 @@ def test_photos_of_no_use_say_why(tmp_path):
     ):
         with pytest.raises(PhotoError, match=why):
             read_photo(tmp_path / name, 32)
+
+
+def test_advice_on_taking_photos_is_given_where_it_would_help(tmp_path):
+    Image.fromarray(np.full((300, 300, 3), 200, dtype=np.uint8)).save(tmp_path / "blank.png")
+    with pytest.raises(PhotoError, match="a plain ground"):
+        read_photo(tmp_path / "blank.png", 32)
+    for path in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(PhotoError) as refused:
+            read_photo(path, 32)
+        assert "a plain ground" not in str(refused.value)
+        assert str(refused.value).count(str(path)) == 1

@@ -53,6 +53,15 @@ def test_films_repeat(tmp_path, suffix):
         assert film.info["duration"] in (60, 67, 70)
 
 
+def test_the_ground_of_a_gif_is_white(tmp_path):
+    y, x = np.mgrid[:48, :48]
+    inside = np.exp(-((x - 24) ** 2 + (y - 24) ** 2) / 60.0)[..., None]
+    frames = np.stack([255 - inside * np.array([40 * n + 90, 200, 120 + n]) for n in range(4)]).astype(np.uint8)
+    frames[:, :8] = 255
+    write_film(tmp_path / "film.gif", frames)
+    assert (read_back(tmp_path / "film.gif")[:, :6] == 255).all()
+
+
 def test_odd_sizes_lose_a_pixel_in_mp4(tmp_path):
     write_film(tmp_path / "film.mp4", coloured_frames(49))
     assert read_back(tmp_path / "film.mp4").shape == (5, 48, 48, 3)
