@@ -137,7 +137,8 @@ def save_checkpoint(run: Path, info: CheckpointInfo, state: CheckpointState) -> 
         hashes = {f"{name}.safetensors": _sha256(partial / f"{name}.safetensors") for name in PARTS}
         saved = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         info = dataclasses.replace(info, sha256=hashes["networks.safetensors"], files=hashes, saved=saved)
-        description = json.dumps({"format": FORMAT, **dataclasses.asdict(info)}, indent=2)
+        values = dataclasses.asdict(info)
+        description = json.dumps({"format": FORMAT, **values, "checksum": _checksum(values)}, indent=2)
         (partial / "checkpoint.json").write_text(description + "\n", "utf-8")
         for file in partial.iterdir():
             _flush(file)
@@ -241,12 +242,19 @@ def read_info(run: Path, name: str) -> CheckpointInfo:
         version = values.pop("format", None)
         if isinstance(version, int) and version != FORMAT:
             raise CheckpointError(f"{file.parent} has format {version}; this version of VON reads {FORMAT}")
+        if (recorded := values.pop("checksum", None)) not in (None, _checksum(values)):
+            raise JsonError(f"its checksum is not the recorded one, {str(recorded)[:12]}")
         return _typed_info(name, values)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing from error
     except (OSError, JsonError) as error:
         reason = str(error).removeprefix(str(file)).strip(": ") or type(error).__name__
         raise CheckpointDamagedError(f"{file} is damaged: {reason}") from error
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    """SHA-256 of a description without its format and checksum; those of 0.1.0 record none."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _typed_info(name: str, values: Mapping[str, Any]) -> CheckpointInfo:

@@ -207,8 +207,8 @@ class RunFolder:
                 f"{name} was {value_of(theirs, name)!r}, now {value_of(config, name)!r}" for name in changed
             )
             raise ConfigChangedError(
-                f"{self.path} was started with another configuration ({fields}). Give the old values to "
-                f"go on with it, or start another run"
+                f"{self.path} was started with another configuration ({fields}; see its config.json). Give the old "
+                f"values to go on with it, or start another run"
             )
 
 

@@ -253,6 +253,7 @@ def test_names_never_lead_out_of_the_run(name: str, tiny_run: Path) -> None:
         load_model(tiny_run, checkpoint=name)
     file = tiny_run / "checkpoints" / "joint-00000020" / "checkpoint.json"
     values = json.loads(file.read_text())
+    del values["checksum"]
     file.write_text(json.dumps({**values, "name": name}))
     with pytest.raises(CheckpointError, match=r"its name cannot be used"):
         read_info(tiny_run, "joint-00000020")
@@ -261,11 +262,27 @@ def test_names_never_lead_out_of_the_run(name: str, tiny_run: Path) -> None:
         read_info(tiny_run, "joint-00000020")
 
 
+def test_a_flipped_bit_of_a_description_is_noticed(tmp_path: Path) -> None:
+    saved = save_checkpoint(tmp_path, info(), state())
+    file = tmp_path / "checkpoints" / saved.name / "checkpoint.json"
+    content = file.read_bytes()
+    noticed = 0
+    for place in range(len(content)):
+        for bit in (1, 4, 64):
+            file.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+            try:
+                assert dataclasses.asdict(read_info(tmp_path, saved.name)) == dataclasses.asdict(saved)
+            except CheckpointError:
+                noticed += 1
+    assert noticed > 2 * len(content)  # the rest is space between the fields, and the name of the checksum
+
+
 def test_checkpoints_of_0_1_0_have_one_hash(tmp_path: Path) -> None:
     saved = save_checkpoint(tmp_path, info(), state())
     file = tmp_path / "checkpoints" / saved.name / "checkpoint.json"
     values = json.loads(file.read_text())
-    file.write_text(json.dumps({name: value for name, value in values.items() if name not in ("files", "saved")}))
+    later = ("files", "saved", "checksum")
+    file.write_text(json.dumps({name: value for name, value in values.items() if name not in later}))
     old = read_info(tmp_path, saved.name)
     assert (old.files, old.saved, old.sha256) == ({}, "", saved.sha256)
     assert newest_whole(tmp_path) == old
