@@ -189,6 +189,7 @@ def read_metadata(content: bytes) -> object:
     from vondata.images import photo_files
 
     assert 0 <= photo_files.exif_orientation(content) <= 8
+    assert photo_files.exif_colours(content) in (photo_files.SRGB, photo_files.ADOBE_RGB)
     for parse in (photo_files.jpeg_pixels, photo_files.png_pixels):
         assert 1 <= parse(content).orientation <= 8
     photo_files.photo_format(content[:32])

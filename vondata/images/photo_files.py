@@ -112,8 +112,8 @@ class ColourSpace:
 
     Attributes:
         profile: an ICC profile.
-        gamma: exponent of the encoding (0.45455 for about sRGB), of PNG.
-        primaries: x and y of white, red, green and blue, of PNG.
+        gamma: exponent of the encoding (0.45455 for about sRGB), of PNG or of Adobe RGB by a camera's EXIF.
+        primaries: x and y of white, red, green and blue, of the same.
     """
 
     profile: bytes = b""
@@ -122,6 +122,7 @@ class ColourSpace:
 
 
 SRGB = ColourSpace()
+ADOBE_RGB = ColourSpace(b"", 256 / 563, (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06))
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +225,7 @@ def jpeg_pixels(data: bytes) -> PixelData:
             return PixelData(
                 (*kept, view[place:stop]),
                 exif_orientation(exif) or _xmp_orientation(xmp) or 1,
-                ColourSpace(icc if len(icc) <= MAX_PROFILE_BYTES else b""),
+                ColourSpace(icc if len(icc) <= MAX_PROFILE_BYTES else b"") if icc else exif_colours(exif),
                 has_end,
                 progressive,
             )
@@ -314,24 +315,65 @@ _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "
 
 def exif_orientation(block: bytes) -> int:
     """The orientation 1 to 8 that an EXIF block states, in whatever type of number; 0 where it states none."""
-    order = {b"II": "<", b"MM": ">"}.get(block[:2])
-    if order is None or len(block) < 8:
-        return 0
-    start = struct.unpack_from(f"{order}I", block, 4)[0]
-    if start + 2 > len(block):
-        return 0
-    for number in range(struct.unpack_from(f"{order}H", block, start)[0]):
-        place = start + 2 + 12 * number
-        if place + 12 > len(block):
-            break
-        tag, kind = struct.unpack_from(f"{order}HH", block, place)
+    order = _byte_order(block)
+    for tag, kind, value in _directory(block, order, _first_directory(block, order)):
         if tag == ORIENTATION:
-            value = block[place + 8 : place + 12]
             if kind == 2:
                 return int(value[:1]) if value[:1] in b"12345678" and value[:1] else 0
             stated = struct.unpack_from(order + _CODES[kind], value)[0] if _SIZES.get(kind, 8) <= 4 else 0
             return stated if 1 <= stated <= 8 else 0
     return 0
+
+
+_EXIF_DIRECTORY, _COLOUR_SPACE, _INTEROPERABILITY = 0x8769, 0xA001, 0xA005  # EXIF's tags
+_SRGB_CODE, _ADOBE_RGB_CODE = 1, 2  # of the colour space; cameras write 65535 for Adobe RGB, and its index beside it
+_INDEX, _ADOBE_RGB_INDEX = 1, b"R03"
+
+
+def exif_colours(block: bytes) -> ColourSpace:
+    """The colour space that an EXIF block states: Adobe RGB as cameras note it, which write no profile, or sRGB."""
+    order = _byte_order(block)
+    pointers = _numbers(block, order, _first_directory(block, order))
+    within = _numbers(block, order, pointers.get(_EXIF_DIRECTORY, len(block)))
+    code = within.get(_COLOUR_SPACE, 0)
+    code = code >> 16 if order == ">" else code & 0xFFFF  # two bytes at the start of the four
+    if code == _ADOBE_RGB_CODE:
+        return ADOBE_RGB
+    if code == _SRGB_CODE:
+        return SRGB
+    for tag, _, value in _directory(block, order, within.get(_INTEROPERABILITY, len(block))):
+        if tag == _INDEX:
+            return ADOBE_RGB if value[:3] == _ADOBE_RGB_INDEX else SRGB
+    return SRGB
+
+
+def _byte_order(block: bytes) -> str:
+    """The byte order of an EXIF block for `struct`; "" where it is none."""
+    return {b"II": "<", b"MM": ">"}.get(block[:2], "") if len(block) >= 8 else ""
+
+
+def _first_directory(block: bytes, order: str) -> int:
+    return int(struct.unpack_from(f"{order}I", block, 4)[0]) if order else len(block)
+
+
+def _numbers(block: bytes, order: str, start: int) -> dict[int, int]:
+    """The four bytes of each entry as one number, by tag; the first of a tag counts."""
+    found = dict[int, int]()
+    for tag, _, value in _directory(block, order, start):
+        found.setdefault(tag, struct.unpack(f"{order}I", value)[0])
+    return found
+
+
+def _directory(block: bytes, order: str, start: int) -> Iterator[tuple[int, int, bytes]]:
+    """Tag, type and the four bytes of the value of each entry of an EXIF directory, as far as the block goes."""
+    if start + 2 > len(block):
+        return
+    for number in range(struct.unpack_from(f"{order}H", block, start)[0]):
+        place = start + 2 + 12 * number
+        if place + 12 > len(block):
+            return
+        tag, kind = struct.unpack_from(f"{order}HH", block, place)
+        yield tag, kind, block[place + 8 : place + 12]
 
 
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])\s*[\"'<]")

@@ -52,7 +52,7 @@ def colours_to_srgb(image: Image.Image, space: ColourSpace) -> tuple[Image.Image
         return _of_lab(image), "converted"
     if space.profile:
         return _by_profile(image, space.profile)
-    if space.gamma or space.primaries:
+    if (space.gamma or space.primaries) and image.mode != "CMYK":
         return _by_gamma(image, space)
     return image, None
 
@@ -123,7 +123,7 @@ def _probe(mode: str) -> Bytes:
 
 
 def _by_gamma(image: Image.Image, space: ColourSpace) -> tuple[Image.Image, ProfileUse | None]:
-    """PNG's gAMA and cHRM: v^(1 / gamma) is linear light of these primaries."""
+    """PNG's gAMA and cHRM, or Adobe RGB: v^(1 / gamma) is linear light of these primaries."""
     gamma = space.gamma or 1 / 2.2
     primaries = space.primaries or SRGB_PRIMARIES
     same_primaries = np.allclose(primaries, SRGB_PRIMARIES, atol=0.002)

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from tests.harness import TIMEOUT_S
 from vondata.images.decoding import decode_mask, decode_photo
-from vondata.images.photo_files import exif_orientation, jxl_size, photo_format
+from vondata.images.photo_files import ADOBE_RGB, ColourSpace, exif_colours, exif_orientation, jxl_size, photo_format
 from vondata.types import Rejected
 
 LIMIT = 10_000_000
@@ -286,9 +286,10 @@ def exif_block(order, kind, value, count=1, extra=b""):
     return sign + struct.pack(f"{order}I", 8) + struct.pack(f"{order}H", len(entries)) + b"".join(entries) + extra
 
 
-def with_exif(kind, block):
+def with_exif(kind, block, values=None):
     memory = io.BytesIO()
-    Image.fromarray(picture()).save(memory, kind, **({"quality": 98} if kind == "JPEG" else {}))
+    image = Image.fromarray(picture() if values is None else values)
+    image.save(memory, kind, **({"quality": 98} if kind == "JPEG" else {}))
     content = memory.getvalue()
     if kind == "PNG":
         return content[:33] + chunk(b"eXIf", block) + content[33:]
@@ -312,6 +313,54 @@ def test_exif_of_wrong_types_stops_no_photo(tmp_path, order, kind, format_name):
 @given(block=st.binary(max_size=80).map(lambda rest: b"MM\0*\0\0\0\x08" + rest) | st.binary(max_size=200))
 def test_any_exif_gives_an_orientation(block):
     assert 0 <= exif_orientation(block) <= 8
+    assert exif_colours(block) in (ColourSpace(), ADOBE_RGB)
+
+
+def colour_block(order, code, index):
+    """An EXIF block with a colour space, and with the index of interoperability that cameras put beside it."""
+
+    def directory(*entries):
+        return struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
+
+    def entry(tag, kind, value):
+        packed = value if isinstance(value, bytes) else struct.pack(order + {3: "H2x", 4: "I"}[kind], value)
+        return struct.pack(f"{order}HHI", tag, kind, len(value) if isinstance(value, bytes) else 1) + packed
+
+    first = directory(entry(0x8769, 4, 26))
+    second = directory(entry(0xA001, 3, code), entry(0xA005, 4, 56))
+    header = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
+    return header + first + second + directory(entry(1, 2, index))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("code", "index", "is_adobe"),
+    [
+        (65535, b"R03\0", True),
+        (2, b"R98\0", True),
+        (65535, b"R98\0", False),
+        (1, b"R03\0", False),
+        (65535, b"THM\0", False),
+    ],
+)
+def test_adobe_rgb_as_cameras_note_it_without_a_profile(tmp_path, order, code, index, is_adobe):
+    values = encoded(picture(), ADOBE, 2.19921875) if is_adobe else picture()
+    block = colour_block(order, code, index)
+    photo = decoded(written(tmp_path / "a.jpg", with_exif("JPEG", block, values)))
+    assert photo.profile_use == ("converted" if is_adobe else None)
+    away = np.abs(photo.rgb.astype(int) - picture())
+    bright = picture().min(axis=2) > 40
+    assert np.quantile(away[bright], 0.95) <= 5
+
+
+def test_a_profile_says_more_than_the_exif_block(tmp_path):
+    memory = io.BytesIO()
+    options = {"icc_profile": matrix_profile(SRGB, 1.0), "quality": 100, "subsampling": 0}
+    block = b"Exif\0\0" + colour_block("<", 65535, b"R03\0")
+    Image.fromarray(encoded(picture(), SRGB, 1.0)).save(memory, "JPEG", exif=block, **options)
+    photo = decoded(written(tmp_path / "a.jpg", memory.getvalue()))
+    bright = picture().min(axis=2) > 60
+    assert np.quantile(np.abs(photo.rgb.astype(int) - picture())[bright], 0.95) <= 5
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
