@@ -397,7 +397,9 @@ def _network(features: str) -> Features:
         case _ if Path(features).is_file():
             return Path(features)
         case _:
-            raise click.UsageError(f"--features {features}: use inception, random or the file of a network")
+            raise click.UsageError(
+                f"--features {features}: no such file; use inception, random or the file of a network"
+            )
 
 
 def _devices(names: str) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def test_wrong_weights_are_refused(von, tmp_path):
         (("--split", "test"), 1, "the test part of"),
         (("--run", "nowhere"), 1, "nowhere is no run"),
         (("--count", "1"), 2, "--count"),
-        (("--features", "vgg"), 2, "--features"),
+        (("--features", "vgg"), 2, "--features vgg: no such file"),
     ],
 )
 def test_mistakes_are_named(von, arguments, code, message):
