@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.scene import Driver, Forks, Tally, Verb, outcome, von, write_collections
+from tests.faults.scene import Driver, Forks, Tally, Verb, outcome, write_collections
 
 TALLY = Tally()
 
@@ -31,13 +31,15 @@ def verbs(tmp_path_factory: pytest.TempPathFactory) -> list[Verb]:
 
 
 @pytest.fixture(scope="session")
-def expected(verbs: list[Verb], tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, str], Path]]:
+def expected(
+    verbs: list[Verb], forks: Forks, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[dict[str, str], Path]]:
     """By verb, what an undisturbed run gives, and its data folder."""
     found = {}
     for verb in verbs:
         data = tmp_path_factory.mktemp("undisturbed") / "data"
-        done = von(verb.command(data))
-        assert done.returncode == 0, done.stderr
+        code, said = forks.run(verb.command(data))
+        assert code == 0, said
         found[verb.name] = (outcome(data), data)
     return found
 

@@ -4,8 +4,9 @@
     python driver.py --fork    each command in a fork of this process, which has imported everything: a line with its
                                process id comes at once, one with its exit code and output when it has ended
 
-With `--fork` a line in is {"arguments": [...], "end_before": [call, number, folder] or null}: the process ends itself
-by SIGKILL before the n-th call of a kind on a file below the folder.
+With `--fork` a line in is {"arguments": [...], "end_before": [call, number, folder] or null, "temporary": folder or
+null}: the process ends itself by SIGKILL before the n-th call of a kind on a file below the folder, and has its
+temporary files in the other one.
 """
 
 import builtins
@@ -27,6 +28,7 @@ PRELOADED = (
     "vonmodel.training.loop",
     "vonmodel.projection.fused_cpu",
     "vonmodel.api",
+    "voncli.prepare",
     "torch.utils.tensorboard",
     "vondata.api",
 )
@@ -67,6 +69,9 @@ def run_child(request: dict[str, Any], output: int) -> None:
     os.dup2(nothing, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    if request["temporary"]:
+        os.environ["TMPDIR"] = request["temporary"]
+        tempfile.tempdir = None  # asks for it anew
     if request["end_before"]:
         end_before(*request["end_before"])
     code = 1

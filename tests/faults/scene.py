@@ -205,11 +205,14 @@ class Forks:
         self._process = _unbuffered(command, env=environment)
         self._answer(TIMEOUT_S)
 
-    def start(self, arguments: list[str], end_before: tuple[str, int, Path] | None = None) -> int:
+    def start(
+        self, arguments: list[str], end_before: tuple[str, int, Path] | None = None, temporary: Path | None = None
+    ) -> int:
         """Starts a command, which leads a process group; returns its process id. `wait` before the next."""
         assert self._process.stdin is not None
         call = None if end_before is None else [*end_before[:2], str(end_before[2])]
-        request = {"arguments": arguments, "end_before": call}
+        place = None if temporary is None else str(temporary)
+        request = {"arguments": arguments, "end_before": call, "temporary": place}
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
         return int(self._answer(TIMEOUT_S)["pid"])
@@ -224,9 +227,11 @@ class Forks:
         result = self._answer(TIMEOUT_S)
         return int(result["code"]), str(result["output"])
 
-    def run(self, arguments: list[str], end_before: tuple[str, int, Path] | None = None) -> tuple[int, str]:
-        """Runs a command to its end."""
-        self.start(arguments, end_before)
+    def run(
+        self, arguments: list[str], end_before: tuple[str, int, Path] | None = None, temporary: Path | None = None
+    ) -> tuple[int, str]:
+        """Runs a command to its end; returns its exit code and all that it said."""
+        self.start(arguments, end_before, temporary)
         return self.wait()
 
     def _answer(self, timeout_s: float) -> dict[str, Any]:

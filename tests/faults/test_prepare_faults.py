@@ -20,6 +20,7 @@ import pytest
 from tests.faults.scene import (
     Count,
     Driver,
+    Forks,
     Tally,
     Verb,
     compare,
@@ -37,11 +38,11 @@ VERBS = (0, 1)
 Expected = dict[str, tuple[dict[str, str], Path]]
 
 
-def run_again(verb: Verb, data: Path, expected: Expected, count: Count, note: str) -> None:
-    done = von(verb.command(data))
-    if done.returncode != 0 or "Traceback" in done.stderr:
+def run_again(forks: Forks, verb: Verb, data: Path, expected: Expected, count: Count, note: str) -> None:
+    code, said = forks.run(verb.command(data))
+    if code != 0 or "Traceback" in said:
         count.unclear += 1
-        count.notes.append(f"{note}: the run after it ended with {done.returncode}: {done.stderr[-300:]}")
+        count.notes.append(f"{note}: the run after it ended with {code}: {said[-300:]}")
         return
     compare(count, expected[verb.name][0], data, note)
     damages = list(verify_dataset(data))
@@ -58,7 +59,7 @@ def check(count: Count) -> None:
 
 @pytest.mark.parametrize("number", VERBS)
 def test_killed_at_any_moment(
-    number: int, verbs: list[Verb], expected: Expected, tally: Tally, tries: int, tmp_path: Path
+    number: int, verbs: list[Verb], expected: Expected, tally: Tally, tries: int, forks: Forks, tmp_path: Path
 ) -> None:
     verb, rng = verbs[number], random.Random(number)
     count = tally[f"kill -9, {verb.name}"]
@@ -75,7 +76,7 @@ def test_killed_at_any_moment(
         time.sleep(rng.uniform(0.2, 1.0) * duration_s)
         kill(running)
         count.tries += 1
-        run_again(verb, data, expected, count, f"try {attempt}")
+        run_again(forks, verb, data, expected, count, f"try {attempt}")
         shutil.rmtree(data)
     check(count)
 
@@ -83,7 +84,14 @@ def test_killed_at_any_moment(
 @pytest.mark.parametrize("number", VERBS)
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_asked_to_stop(
-    number: int, name: str, verbs: list[Verb], expected: Expected, tally: Tally, tries: int, tmp_path: Path
+    number: int,
+    name: str,
+    verbs: list[Verb],
+    expected: Expected,
+    tally: Tally,
+    tries: int,
+    forks: Forks,
+    tmp_path: Path,
 ) -> None:
     verb, rng = verbs[number], random.Random(name)
     count = tally[f"{name}, {verb.name}"]
@@ -99,14 +107,21 @@ def test_asked_to_stop(
         if b"Traceback" in said:
             count.unclear += 1
             count.notes.append(f"try {attempt}: {said[-300:].decode()}")
-        run_again(verb, data, expected, count, f"try {attempt}")
+        run_again(forks, verb, data, expected, count, f"try {attempt}")
     check(count)
 
 
 @pytest.mark.parametrize("number", VERBS)
 @pytest.mark.parametrize("place", ["data", "tmp"])
 def test_a_full_disk(
-    number: int, place: str, verbs: list[Verb], expected: Expected, tally: Tally, tries: int, tmp_path: Path
+    number: int,
+    place: str,
+    verbs: list[Verb],
+    expected: Expected,
+    tally: Tally,
+    tries: int,
+    forks: Forks,
+    tmp_path: Path,
 ) -> None:
     verb, rng = verbs[number], random.Random(number)
     count = tally[f"full disk of {place}, {verb.name}"]
@@ -116,17 +131,15 @@ def test_a_full_disk(
         try:
             with small_disk(disk, size_kb):
                 data = disk / "data" if place == "data" else tmp_path / f"data{attempt}"
-                environment = dict(os.environ) if place == "data" else {**os.environ, "TMPDIR": str(disk)}
                 if place == "tmp":
                     (disk / "full").write_bytes(bytes(3500))  # room enough to seem usable
-                done = von(verb.command(data), env=environment)
+                code, said = forks.run(verb.command(data), temporary=disk if place == "tmp" else None)
                 count.tries += 1
-                named = str(disk) in done.stderr
-                if "Traceback" in done.stderr or (done.returncode != 0 and not named):
+                if "Traceback" in said or (code != 0 and str(disk) not in said):
                     count.unclear += 1
-                    count.notes.append(f"{size_kb} kB: {done.returncode} {done.stderr[-400:]}")
+                    count.notes.append(f"{size_kb} kB: {code} {said[-400:]}")
                 enlarge(disk)
-                run_again(verb, data, expected, count, f"{size_kb} kB")
+                run_again(forks, verb, data, expected, count, f"{size_kb} kB")
         except PermissionError as error:
             pytest.skip(f"no small disk can be mounted: {error}")
     check(count)
@@ -226,7 +239,7 @@ def test_any_damaged_file(
 
 @pytest.mark.parametrize("number", VERBS)
 def test_two_at_once(
-    number: int, verbs: list[Verb], expected: Expected, tally: Tally, tries: int, tmp_path: Path
+    number: int, verbs: list[Verb], expected: Expected, tally: Tally, tries: int, forks: Forks, tmp_path: Path
 ) -> None:
     verb = verbs[number]
     count = tally[f"two at once, {verb.name}"]
@@ -240,5 +253,5 @@ def test_two_at_once(
         if codes not in ([0, 0], [0, 1]) or not all("another process is writing" in text for text in refused):
             count.unclear += 1
             count.notes.append(f"try {attempt}: {codes} {[text[-200:] for text in said]}")
-        run_again(verb, data, expected, count, f"try {attempt}")
+        run_again(forks, verb, data, expected, count, f"try {attempt}")
     check(count)
