@@ -56,6 +56,8 @@ class ModelConfig:
         camera_distance: from the camera to the middle of the cube, in half edges; what stands there stays as large.
         painter: the published networks of texture and sketch, which see normalised depth alone, or a U-Net that sees
             silhouette, depth, normals and positions of the surface, with encoders of its kind.
+        surface_encoder: the sketch encoder of that painter reads normals and positions off an image as well, and the
+            texture encoder the spread of codes, so that a photo can be painted again (`texture.image_cycle`).
         critics: patch critics of images and of sketches with instance norm (published), or one residual critic of
             images with masks without any norm.
         classes: names of the classes that one model makes objects of, in the order of their embeddings; none for a
@@ -82,6 +84,7 @@ class ModelConfig:
     exact_framing: bool = False
     camera_distance: Distance = 2.0
     painter: PainterKind = "published"
+    surface_encoder: bool = False
     critics: CriticKind = "patch"
     classes: tuple[str, ...] = ()
     class_embedding: Count = 16
@@ -172,6 +175,8 @@ class ShapeStageConfig(StageConfig):
         mirror: mirror every second prepared shape of a class with mirror symmetry.
         reconstruction: weight of half the squared error, summed over its voxels, of a prepared shape that is encoded
             and generated again; with a shape encoder.
+        thicken: how much thicker prepared shapes are learnt on every side, in cube edges: what a generator is unsure
+            of it makes thinner, and thin parts break. For signed distances.
         kl: weight of the shape encoder's divergence from the normal distribution.
         critic_from: first fraction of the stage that is reconstruction alone, before there is a critic.
     """
@@ -189,6 +194,7 @@ class ShapeStageConfig(StageConfig):
     slope_every: Count = 1
     mirror: bool = False
     reconstruction: Amount = 0.0
+    thicken: Share = 0.0
     kl: Amount = 0.0
     critic_from: Share = 0.0
 
@@ -208,8 +214,8 @@ class TextureStageConfig(StageConfig):
         kl: weight of the texture encoder's divergence from the normal distribution.
         mask: weight of the fake sketch staying inside the photo's mask.
         objective: least squares with the three cycles, sketches judged too (published), or pairs of one real and
-            one generated image, augmented alike, with the cycles of code and sketch; `image_pool`, `image_cycle` and
-            `kl` are of the published objective alone.
+            one generated image, augmented alike, with the cycles of code and sketch; `image_pool` is of the published
+            objective alone, `image_cycle` and `kl` serve here with a `model.surface_encoder` only.
         r1: weight of the squared slope of the critic of pairs on photos.
         r2: the same on generated images.
         slope_every: steps from one such penalty to the next, which then weighs as much more.
@@ -346,6 +352,11 @@ class TrainConfig:
                     f"model.{name} is {value}: it is trained by pairs; set texture.objective to relativistic, "
                     f"now {self.texture.objective}"
                 )
+        if self.model.surface_encoder and self.model.painter != "geometry":
+            raise ConfigError(
+                "model.surface_encoder is for a painter that sees surfaces; "
+                "set model.painter to geometry, or it to false"
+            )
         if not self.model.shape_encoder and (self.shape.reconstruction or self.shape.critic_from):
             raise ConfigError(
                 "shape.reconstruction and shape.critic_from are for a model with an encoder of shapes; "
@@ -357,8 +368,8 @@ class TrainConfig:
             raise ConfigError(
                 "model.shape_prior is learned from an encoder's codes; set model.shape_encoder to true, or it to 0"
             )
-        if self.model.shape_prior and (self.model.classes or self.model.shape_code_size % 2):
-            raise ConfigError("model.shape_prior is for one class and an even model.shape_code_size; set it to 0")
+        if self.model.shape_prior and self.model.shape_code_size % 2:
+            raise ConfigError("model.shape_prior is for an even model.shape_code_size; set it to 0")
 
     def stage(self, name: StageName) -> ShapeStageConfig | TextureStageConfig | JointStageConfig:
         """The configuration of one stage."""

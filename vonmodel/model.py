@@ -93,8 +93,14 @@ class VonModel(nn.Module):
         self.texture_generator = (GeometryPainter if geometry else TextureGenerator)(
             size, code_size, width, classes=classes, class_size=class_size
         )
-        self.sketch_encoder = DepthUNet(size, width // 2) if geometry else SketchEncoder(size, width)
-        self.texture_encoder = (CodeRegressor if geometry else TextureEncoder)(size, code_size, width)
+        self.sketch_encoder = (
+            DepthUNet(size, width // 2, surface=config.surface_encoder) if geometry else SketchEncoder(size, width)
+        )
+        self.texture_encoder = (
+            CodeRegressor(size, code_size, width, spread=config.surface_encoder)
+            if geometry
+            else TextureEncoder(size, code_size, width)
+        )
         patches = config.critics == "patch"
         self.image_critic = (
             PatchCritic(3, size, width, classes=classes)
@@ -116,7 +122,11 @@ class VonModel(nn.Module):
 
     def generate_shapes(self, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
         """Volumes of shape codes, in the model's representation, [0, 1]."""
-        return self.decode_shapes(codes if self.shape_prior is None else self.shape_prior.inverse(codes))
+        if self.shape_prior is not None:
+            size = self.config.shape_code_size
+            # What follows the code are the weights of its classes.
+            codes = torch.cat([self.shape_prior.inverse(codes[:, :size]), codes[:, size:]], dim=1)
+        return self.decode_shapes(codes)
 
     def decode_shapes(self, latents: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
         """Volumes of the codes that the shape encoder gives: shape codes, but for a model with a `shape_prior`."""
@@ -342,3 +352,5 @@ def _begin_small(network: nn.Module) -> None:
                 module.head.weight.zero_()
             case CodeRegressor():
                 module.mean.weight.mul_(LINEAR_SHARE)
+                if module.log_variance is not None:
+                    module.log_variance.weight.mul_(LINEAR_SHARE)

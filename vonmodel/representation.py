@@ -91,6 +91,13 @@ def signed_volume(distance: Float[Tensor, "*n"], band: float) -> Float[Tensor, "
     return (0.5 - distance / (2.0 * band)).clamp(0.0, 1.0)
 
 
+def thickened(config: ModelConfig, volumes: Float[Tensor, "*n"], by: float) -> Float[Tensor, "*n"]:
+    """Volumes of signed distances whose surface lies farther out, by `by` cube edges; others are given back."""
+    if not by or config.representation != "signed":
+        return volumes
+    return (volumes + by / (2.0 * config.band)).clamp_max(1.0)
+
+
 def opaque_above(resolution: int) -> float:
     """Smallest value exp(-8 d) of a distance-function volume that stops light.
 

@@ -100,3 +100,20 @@ def test_the_table_of_options_is_current() -> None:
     script = ROOT / "scripts" / "document_options.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+PYTHON_FILE = re.compile(r"`((?:[\w.]+/)*\w+\.py)(?:::(\w+))?")
+OWN = [
+    path
+    for folder in ("vondata", "vonmodel", "cli", "tests", "benchmarks", "scripts", "examples")
+    for path in (ROOT / folder).rglob("*.py")
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_tests_that_a_page_names_are_there(page: Path) -> None:
+    for path, function in PYTHON_FILE.findall(page.read_text("utf-8")):
+        found = [each for each in OWN if each.as_posix().endswith(f"/{path}")]
+        assert found, f"{page.name}: there is no {path}"
+        if function:
+            assert any(f"def {function}(" in each.read_text("utf-8") for each in found), f"{path} has no {function}"

@@ -182,6 +182,15 @@ def test_batches_are_balanced_and_every_class_visits_its_items_equally(step: int
     assert counts.max() - counts.min() <= 1
 
 
+def test_the_flow_of_shape_codes_leaves_the_weights_of_classes_as_they_are() -> None:
+    model = build_model(dataclasses.replace(SMALL, shape_encoder=True, shape_prior=2), 1).eval()
+    codes, classes = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), torch.eye(3)
+    latents = model.shape_prior.inverse(codes)
+    torch.testing.assert_close(
+        model.generate_shapes(with_classes(codes, classes)), model.decode_shapes(with_classes(latents, classes))
+    )
+
+
 def test_a_batch_has_shapes_and_photos_of_the_same_classes(three_classes: Path) -> None:
     config = configured()
     data = open_data(config, three_classes, "texture")

@@ -16,6 +16,7 @@ from vonmodel.representation import (
     signed_volume,
     surface_field,
     surface_level,
+    thickened,
     volume_of_distance,
 )
 
@@ -34,6 +35,19 @@ def test_a_signed_volume_is_a_half_on_the_surface_and_more_inside() -> None:
     expected = torch.tensor([1.0, 1.0, 0.75, 0.5, 0.375, 0.0, 0.0])
     torch.testing.assert_close(signed_volume(distance, 0.08), expected)
     assert surface_level(SIGNED) == 0.5
+
+
+def test_thickened_volumes_have_their_surface_farther_out() -> None:
+    distance = ball(32, 0.3)
+    band = SIGNED.band
+    for by in (0.0, 0.01):
+        volume = thickened(SIGNED, signed_volume(distance, band), by)
+        expected = signed_volume(distance - by, band)
+        near = distance < band
+        torch.testing.assert_close(volume[near], expected[near])
+    assert volume.max() == 1.0
+    occupancy = torch.rand(3)
+    assert thickened(ModelConfig(), occupancy, 0.01) is occupancy
 
 
 def test_the_opacity_of_a_signed_volume() -> None:

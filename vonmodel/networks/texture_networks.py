@@ -199,19 +199,21 @@ class CodeRegressor(nn.Module):
     """Reads a texture code off an image, in place of `TextureEncoder`.
 
     It is trained to find the code that an image was painted with, under a normal distribution of variance one around
-    its answer: the log variance that it gives is 0.
+    its answer: the log variance that it gives is 0, but for one that learns the spread of the codes of photos.
 
     Args:
         image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
         code_size: numbers in a texture code.
         base_channels: channels at half the size; four times as many in the end.
+        spread: learn the variance of each number as well.
     """
 
-    def __init__(self, image_size: int, code_size: int = 8, base_channels: int = 24) -> None:
+    def __init__(self, image_size: int, code_size: int = 8, base_channels: int = 24, *, spread: bool = False) -> None:
         super().__init__()
         self.image_size, self.code_size, self.base_channels = image_size, code_size, base_channels
         self.body = Pyramid(3, image_size, base_channels)
         self.mean = nn.Linear(self.body.out_channels, code_size)
+        self.log_variance = nn.Linear(self.body.out_channels, code_size) if spread else None
 
     def forward(self, image: Float[Tensor, "n 3 r r"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
         """Encodes a batch of images, colours in [-1, 1] on white.
@@ -219,8 +221,9 @@ class CodeRegressor(nn.Module):
         Returns:
             Mean and logarithm of the variance of each number of the code.
         """
-        mean: Tensor = self.mean(self.body(image).mean(dim=(2, 3)))
-        return mean, torch.zeros_like(mean)
+        features = self.body(image).mean(dim=(2, 3))
+        mean: Tensor = self.mean(features)
+        return mean, torch.zeros_like(mean) if self.log_variance is None else self.log_variance(features)
 
 
 class DepthUNet(nn.Module):
@@ -229,12 +232,13 @@ class DepthUNet(nn.Module):
     Args:
         image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
         base_channels: channels at half the size; four times as many at the bottleneck.
+        surface: also read what a painter sees besides depth, the normal and the position of every pixel.
     """
 
-    def __init__(self, image_size: int, base_channels: int = 12) -> None:
+    def __init__(self, image_size: int, base_channels: int = 12, *, surface: bool = False) -> None:
         super().__init__()
-        self.image_size, self.base_channels = image_size, base_channels
-        self.body = UNet(3, 1, image_size, base_channels)
+        self.image_size, self.base_channels, self.surface = image_size, base_channels, surface
+        self.body = UNet(3, 7 if surface else 1, image_size, base_channels)
 
     def forward(self, image: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n 1 r r"]:
         """Estimates the sketches of a batch of images.
@@ -245,7 +249,24 @@ class DepthUNet(nn.Module):
         Returns:
             Normalised depth in [-1, 1], near 1, also where there is no object: compose it with the mask.
         """
-        return torch.tanh(self.body(image))
+        return torch.tanh(self.body(image)[:, :1])
+
+    def maps(self, image: Float[Tensor, "n 3 r r"], mask: Float[Tensor, "n 1 r r"]) -> Float[Tensor, "n 8 r r"]:
+        """Estimates what a painter would see of the objects in a batch of images, as `projection.geometry_maps` is.
+
+        Args:
+            image: colours in [-1, 1], the object on white.
+            mask: 1 on the object.
+
+        Raises:
+            ValueError: this encoder reads depth alone.
+        """
+        if not self.surface:
+            raise ValueError("this sketch encoder reads depth alone: the model has no surface_encoder")
+        read = self.body(image)
+        depth = mask * torch.tanh(read[:, :1]) + mask - 1.0
+        normal = functional.normalize(read[:, 1:4], dim=1, eps=1e-6)
+        return torch.cat([2.0 * mask - 1.0, depth, mask * normal, mask * torch.tanh(read[:, 4:])], dim=1)
 
 
 class TextureGenerator(nn.Module):

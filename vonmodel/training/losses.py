@@ -105,6 +105,35 @@ def critic_slope(
     return scores, penalty
 
 
+def pair_losses(
+    critic: Callable[[Tensor], Tensor],
+    real: Float[Tensor, "n *shape"],
+    fake: Float[Tensor, "n *shape"],
+    *,
+    weights: tuple[float, float],
+    slope_every: int,
+    update: int,
+) -> tuple[Scalar, Scalar]:
+    """What a critic of pairs minimises in an update: `relativistic_critic_loss`, and the weighted slopes R1 and R2.
+
+    Args:
+        critic: see `critic_slope`.
+        real: samples of the data.
+        fake: as many generated samples, without gradient.
+        weights: of R1, on `real`, and of R2, on `fake`.
+        slope_every: the slopes are computed in one of this many updates, and weigh as many times more.
+        update: number of this update, from 0.
+    """
+    if update % slope_every:
+        # Real and generated together: nothing in the critic makes a score depend on other samples.
+        real_scores, fake_scores = critic(torch.cat([real, fake])).chunk(2)
+        loss = relativistic_critic_loss(real_scores, fake_scores)
+        return loss, torch.zeros_like(loss)
+    (real_scores, real_slope), (fake_scores, fake_slope) = (critic_slope(critic, each) for each in (real, fake))
+    slope = slope_every * (weights[0] * real_slope + weights[1] * fake_slope)
+    return relativistic_critic_loss(real_scores, fake_scores), slope
+
+
 def interpolation_factors(
     count: int, generator: torch.Generator, device: torch.device | str = "cpu"
 ) -> Float[Tensor, " n"]:

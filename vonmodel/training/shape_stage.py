@@ -14,12 +14,12 @@ from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import VonModel, with_classes
 from vonmodel.networks import sample_code
 from vonmodel.precision import at_least_single
+from vonmodel.representation import thickened
 from vonmodel.training.losses import (
     code_divergence,
-    critic_slope,
     flow_divergence,
     gradient_penalty,
-    relativistic_critic_loss,
+    pair_losses,
     relativistic_generator_loss,
     wasserstein_critic_loss,
     wasserstein_generator_loss,
@@ -149,9 +149,9 @@ def encoded_shape_losses(
         drawn = drawn if prior is None else prior.inverse(at_least_single(drawn))
         latents = torch.cat([latents, with_classes(drawn.to(latents), classes)])
     volumes = model.decode_shapes(latents)
-    again = at_least_single(volumes[: len(real)])
+    again, wanted = at_least_single(volumes[: len(real)]), thickened(model.config, real, config.thicken)
     losses = {
-        "shape_reconstruction": config.reconstruction * 0.5 * (again - real).square().flatten(1).sum(1).mean(),
+        "shape_reconstruction": config.reconstruction * 0.5 * (again - wanted).square().flatten(1).sum(1).mean(),
         "shape_kl": config.kl * divergence.mean(),
     }
     if judged:
@@ -170,7 +170,7 @@ def shape_generator_loss(
     if config.objective == "wgan-gp":
         return wasserstein_generator_loss(model.shape_critic(fake, classes))
     with torch.no_grad():
-        real_scores = model.shape_critic(real, classes)
+        real_scores = model.shape_critic(thickened(model.config, real, config.thicken), classes)
     return relativistic_generator_loss(real_scores, model.shape_critic(fake, classes))
 
 
@@ -194,18 +194,28 @@ def shape_critic_losses(
         update: number of this update of the critic, from 0.
         classes: weights of the classes of both, row by row; None for a model of one class.
     """
-    critic = partial(model.shape_critic, classes=classes)
+    real = thickened(model.config, real, config.thicken)
     if config.objective == "wgan-gp":
+        critic = partial(model.shape_critic, classes=classes)
         penalty = gradient_penalty(critic, real, fake, step.uniform(real))
         return {
             "shape_critic": wasserstein_critic_loss(critic(real), critic(fake)),
             "shape_penalty": config.gradient_penalty * penalty,
         }
-    if update % config.slope_every:
-        loss = relativistic_critic_loss(critic(real), critic(fake))
-        return {"shape_critic": loss, "shape_slope": torch.zeros_like(loss)}
-    (real_scores, real_slope), (fake_scores, fake_slope) = critic_slope(critic, real), critic_slope(critic, fake)
-    return {
-        "shape_critic": relativistic_critic_loss(real_scores, fake_scores),
-        "shape_slope": config.slope_every * (config.r1 * real_slope + config.r2 * fake_slope),
-    }
+    loss, slope = pair_losses(
+        partial(_scores, model, classes),
+        real,
+        fake,
+        weights=(config.r1, config.r2),
+        slope_every=config.slope_every,
+        update=update,
+    )
+    return {"shape_critic": loss, "shape_slope": slope}
+
+
+def _scores(model: VonModel, classes: Tensor | None, shapes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, " n"]:
+    """The shape critic's scores, of real and generated shapes of the same classes where these come together."""
+    if classes is not None:
+        classes = classes.repeat(len(shapes) // len(classes), 1)
+    scores: Tensor = model.shape_critic(shapes, classes)
+    return scores

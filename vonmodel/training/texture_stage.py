@@ -25,15 +25,14 @@ from vonmodel.data.loader import Batch, Photos, Shapes, joined
 from vonmodel.distributed import WHOLE, Part
 from vonmodel.model import VonModel, on_background, with_classes
 from vonmodel.networks import sample_code
-from vonmodel.projection import FramedSketch, SurfaceSketch
+from vonmodel.projection import FramedSketch, SurfaceSketch, geometry_maps
 from vonmodel.training.losses import (
     code_divergence,
-    critic_slope,
     cycle_loss,
     least_squares_critic_loss,
     least_squares_generator_loss,
     mask_loss,
-    relativistic_critic_loss,
+    pair_losses,
     relativistic_generator_loss,
 )
 from vonmodel.training.shape_stage import generate
@@ -292,6 +291,7 @@ def paired_texture_losses(
         "image_adversarial": relativistic_generator_loss(real_scores, fake_scores),
         "texture_cycle": weights.texture_cycle * functional.mse_loss(code_again.to(code), code),
         **_sketch_losses(model, sketch, step, weights),
+        **(_image_losses(model, step, weights) if model.config.surface_encoder else {}),
     }
 
 
@@ -300,30 +300,59 @@ def paired_critic_losses(model: VonModel, step: Step, weights: TextureStageConfi
     photo, mask = _photos(step)
     real = _shown(model, photo, mask, step, weights)
     fake = _shown(model, step.made["image"], step.made["silhouette"], step, weights)
-    scores = _scores(model, step)
-    if step.number % weights.slope_every:
-        # Real and generated together: nothing in the critic makes a score depend on other samples.
-        real_scores, fake_scores = scores(torch.cat([real, fake])).chunk(2)
-        slope = real_scores.new_zeros(())
-    else:
-        (real_scores, real_slope), (fake_scores, fake_slope) = (critic_slope(scores, each) for each in (real, fake))
-        slope = weights.slope_every * (weights.r1 * real_slope + weights.r2 * fake_slope)
-    return {"image_critic": relativistic_critic_loss(real_scores, fake_scores), "image_slope": slope}
+    loss, slope = pair_losses(
+        _scores(model, step),
+        real,
+        fake,
+        weights=(weights.r1, weights.r2),
+        slope_every=weights.slope_every,
+        update=step.number,
+    )
+    return {"image_critic": loss, "image_slope": slope}
 
 
 def _sketch_losses(
     model: VonModel, sketch: FramedSketch | SurfaceSketch, step: Step, weights: TextureStageConfig
 ) -> dict[str, Tensor]:
-    """What the sketch encoder alone minimises: the depth of generated images, in colours varied as for the critic."""
+    """What the sketch encoder alone minimises: the depth of generated images, in colours varied as for the critic.
+
+    One that reads surfaces also learns their normals and positions from images that the model painted.
+    """
     photo, mask = _photos(step)
     variation = draw_variation(step, photo, colour=weights.augment_colour, shift=0.0)
-    of_fake = model.sketch_encoder(vary_colours(step.made["image"], variation))
-    again = on_background(of_fake, step.made["silhouette"], FAR)
-    losses = {"sketch_cycle": weights.sketch_cycle * cycle_loss(again, sketch.normalized_depth)}
+    painted, silhouette = vary_colours(step.made["image"], variation), step.made["silhouette"]
+    losses = {}
+    if model.config.surface_encoder:
+        assert isinstance(sketch, SurfaceSketch)
+        maps, seen = model.sketch_encoder.maps(painted, silhouette), geometry_maps(sketch)
+        again = maps[:, 1:2]
+        losses["surface_cycle"] = weights.sketch_cycle * cycle_loss(maps[:, 2:], seen[:, 2:].detach())
+    else:
+        again = on_background(model.sketch_encoder(painted), silhouette, FAR)
+    losses["sketch_cycle"] = weights.sketch_cycle * cycle_loss(again, sketch.normalized_depth)
     if weights.mask > 0.0:
         of_photo = model.sketch_encoder(vary_colours(photo, variation))
         losses["sketch_mask"] = weights.mask * mask_loss(on_background(of_photo, mask, FAR), mask)
     return losses
+
+
+def _image_losses(model: VonModel, step: Step, weights: TextureStageConfig) -> dict[str, Tensor]:
+    """Photo -> surface and texture code -> photo, with a sketch encoder that reads surfaces.
+
+    What tells seat from frame in a photo must be in its code then, and the painter must place it by the surface. The
+    surface has no gradient: it can hide no colours. The divergence makes the codes of photos fill the normal
+    distribution that codes are drawn from.
+    """
+    photo, mask = _photos(step)
+    with torch.no_grad():
+        surface = model.sketch_encoder.maps(photo, mask)
+    mean, log_variance = model.texture_encoder(photo)
+    sampled = sample_code(mean, log_variance, step.normal(model.config.texture_code_size, photo))
+    again = model.texture_generator(surface, with_classes(sampled, step.batch.classes))
+    return {
+        "image_cycle": weights.image_cycle * cycle_loss(on_background(again, mask, WHITE), photo),
+        "texture_kl": weights.kl * weights.batch_size * code_divergence(mean, log_variance).mean(),
+    }
 
 
 def _shown(

@@ -50,6 +50,24 @@ def test_outputs_have_the_size_of_the_image(name: str, size: int) -> None:
     assert tuple(output.shape) == expected[name]
 
 
+def test_maps_read_off_an_image_are_ones_that_a_painter_sees() -> None:
+    network = DepthUNet(32, 4, surface=True)
+    initialise_kaiming(network, torch.Generator().manual_seed(0))
+    (image,) = inputs_of("depth", 32)
+    mask = torch.zeros(2, 1, 32, 32)
+    mask[:, :, 8:24, 4:20] = 1.0
+    maps = network.maps(image, mask)
+    assert maps.shape == (2, 8, 32, 32)
+    inside, outside = maps[:, :, 8:24, 4:20], maps[:, :, :8]
+    assert inside.abs().max() <= 1
+    torch.testing.assert_close(inside[:, 2:5].norm(dim=1), torch.ones(2, 16, 16))
+    torch.testing.assert_close(inside[:, 1:2], network(image)[:, :, 8:24, 4:20])
+    assert (outside[:, :2] == -1).all()
+    assert (outside[:, 2:] == 0).all()
+    with pytest.raises(ValueError, match="depth alone"):
+        DepthUNet(32, 4).maps(image, mask)
+
+
 def test_other_sizes_are_refused(name: str) -> None:
     with pytest.raises(UnsupportedSizeError):
         BUILD[name](48)

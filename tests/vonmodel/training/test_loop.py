@@ -103,9 +103,11 @@ PAIRS = {
     "shape": SIGNED["shape"],
     "texture": {"objective": "relativistic", "slope_every": 2, "augment_colour": 0.5, "augment_shift": 0.125},
 }
+SURFACES = {**PAIRS, "model": {**PAIRS["model"], "surface_encoder": True}}
+RECIPES = {"published": {}, "signed": SIGNED, "encoded": ENCODED, "pairs": PAIRS, "surfaces": SURFACES}
 
 
-@pytest.mark.parametrize("changes", [{}, SIGNED, ENCODED, PAIRS], ids=["published", "signed", "encoded", "pairs"])
+@pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES)
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     stage: StageName, changes: dict[str, Any], job: Job

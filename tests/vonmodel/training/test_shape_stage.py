@@ -135,6 +135,27 @@ def test_pairs_are_compared_and_slopes_held_down(tiny_config: TrainConfig) -> No
     torch.testing.assert_close(between["shape_critic"], expected)
 
 
+def test_prepared_shapes_are_learnt_thicker(tiny_config: TrainConfig) -> None:
+    model = build_model(update(tiny_config, {"model": {"representation": "signed"}}, "test").model, 0)
+    real, fake = (torch.rand(2, 1, 32, 32, 32, generator=torch.Generator().manual_seed(each)) for each in (0, 1))
+    step = Step(0, Batch(), torch.Generator())
+    thick = dataclasses.replace(RELATIVISTIC, thicken=0.012)
+    thicker = (real + 0.012 / (2 * model.config.band)).clamp_max(1.0)
+    assert (thicker > real).all()
+    for mine, theirs in (
+        (
+            shape_critic_losses(model, real, fake, step, thick, 0),
+            shape_critic_losses(model, thicker, fake, step, RELATIVISTIC, 0),
+        ),
+        (
+            {"": shape_generator_loss(model, real, fake, thick)},
+            {"": shape_generator_loss(model, thicker, fake, RELATIVISTIC)},
+        ),
+    ):
+        for name, loss in mine.items():
+            torch.testing.assert_close(loss, theirs[name])
+
+
 def test_the_generator_is_compared_with_the_same_shapes(tiny_config: TrainConfig) -> None:
     model = build_model(tiny_config.model, 0)
     real, fake = torch.rand(2, 1, 32, 32, 32), torch.rand(2, 1, 32, 32, 32)
@@ -155,7 +176,7 @@ def test_it_learns_boxes(tiny_data: Path, tmp_path: Path) -> None:
     config, run = update(PRESETS["demo"], changes, "test"), RunFolder(tmp_path)
     run.start(config)
     shapes = open_data(config, tiny_data, "shape").shapes
-    real = torch.stack([shapes[index] for index in range(len(shapes))]).bool()
+    real = torch.stack([shapes[index] for index in range(len(shapes))]) > 0.5
     codes = torch.randn(16, 8, generator=torch_generator(0, "test"))
 
     def overlaps(made: Tensor) -> Tensor:
@@ -203,6 +224,14 @@ def test_encoded_shapes_are_generated_again(tiny_config: TrainConfig) -> None:
     torch.testing.assert_close(drawn[0], mean + math.exp(-0.5) * noise)
     assert losses["shape_reconstruction"].item() == pytest.approx(0.1 * 0.5 * 0.25**2 * 32**3)
     assert losses["shape_kl"].item() == pytest.approx(0.01 * size * 0.5 * (0.25 + math.exp(-1.0) + 1.0 - 1.0))
+    model.config = dataclasses.replace(model.config, representation="signed")
+    thick = dataclasses.replace(config.shape, thicken=0.012)
+    thicker = encoded_shape_losses(
+        model, real, Step(0, Batch(), torch.Generator().manual_seed(1)), thick, judged=False
+    )
+    wanted = 0.012 / (2 * model.config.band)
+    assert thicker["shape_reconstruction"].item() == pytest.approx(0.1 * 0.5 * (0.25 - wanted) ** 2 * 32**3)
+    drawn.pop()
     judged = encoded_shape_losses(
         model, real, Step(0, Batch(), torch.Generator().manual_seed(1)), config.shape, judged=True
     )

@@ -11,7 +11,7 @@ from torch.nn import functional
 from vonmodel.config import ConfigError, TrainConfig, update
 from vonmodel.distributed import Part
 from vonmodel.networks import ResidualCritic
-from vonmodel.projection import FramedSketch
+from vonmodel.projection import FramedSketch, geometry_maps
 from vonmodel.training.stage import Step, run_phase, run_step
 from vonmodel.training.texture_stage import (
     draw_variation,
@@ -86,6 +86,64 @@ def test_terms_are_those_written_out(config: TrainConfig, make_stage: MakeStage,
     norms = [slope.square().sum((1, 2, 3)).mean() for slope in slopes]
     # r1 / 2 E||.||^2 + r2 / 2 E||.||^2, twice as heavy as it is there in every second step only.
     torch.testing.assert_close(critic["image_slope"], 2.0 * (2.0 / 2.0 * norms[0] + 3.0 / 2.0 * norms[1]))
+
+
+def test_a_surface_encoder_adds_the_image_cycle(
+    config: TrainConfig, make_stage: MakeStage, make_step: MakeStage
+) -> None:
+    config = update(
+        config,
+        {"model": {"surface_encoder": True}, "texture": {"image_cycle": 7.0, "kl": 0.5, "sketch_cycle": 3.0}},
+        "test",
+    )
+    model, stage = make_stage(config, "texture")
+    weights, step = config.texture, make_step(stage, 0)
+    sketch = model.sketch(step.batch.volumes, step.batch.rotations)
+    losses = paired_texture_losses(model.requires_grad_(), sketch, step, weights)
+
+    photo, mask = step.batch.images, step.batch.masks
+    maps = model.sketch_encoder.maps(photo, mask)
+    mean, log_variance = model.texture_encoder(photo)
+    # The same draws in the same order: of the code, of three variations, of the noise.
+    drawn = make_step(stage, 0)
+    drawn.normal(model.config.texture_code_size, photo)
+    for shift in (0.125, 0.125, 0.0):
+        draw_variation(drawn, photo, colour=0.5, shift=shift)
+    code = mean + (0.5 * log_variance).exp() * drawn.normal(model.config.texture_code_size, photo)
+    again = mask * model.texture_generator(maps, code) + 1 - mask
+    torch.testing.assert_close(losses["image_cycle"], 7.0 * (again - photo).abs().mean())
+    divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+    torch.testing.assert_close(losses["texture_kl"], 0.5 * 4 * divergence)
+
+    losses["image_cycle"].backward(retain_graph=True)
+    assert all(each.grad is None for each in model.sketch_encoder.parameters())
+    for network in (model.texture_generator, model.texture_encoder):
+        assert any(each.grad is not None and each.grad.abs().sum() > 0 for each in network.parameters())
+    model.zero_grad()
+    losses["surface_cycle"].backward()
+    assert any(each.grad is not None and each.grad.abs().sum() > 0 for each in model.sketch_encoder.parameters())
+    assert all(each.grad is None for each in model.texture_generator.parameters())
+
+
+def test_a_surface_encoder_learns_what_the_painter_sees(
+    config: TrainConfig, make_stage: MakeStage, make_step: MakeStage
+) -> None:
+    config = update(config, {"model": {"surface_encoder": True}}, "test")
+    model, stage = make_stage(config, "texture")
+    step = make_step(stage, 0)
+    sketch = model.sketch(step.batch.volumes, step.batch.rotations)
+    seen = geometry_maps(sketch)
+    # An encoder that answers with what is there makes no error.
+    model.sketch_encoder.maps = lambda image, mask: seen  # type: ignore[method-assign]
+    losses = paired_texture_losses(model, sketch, step, config.texture)
+    assert losses["surface_cycle"] == 0
+    assert losses["sketch_cycle"] == 0
+
+
+def test_an_encoder_of_surfaces_needs_a_painter_of_surfaces(tiny_config: TrainConfig) -> None:
+    config = update(tiny_config, {"model": {"surface_encoder": True}}, "test")
+    with pytest.raises(ConfigError, match=r"model\.surface_encoder"):
+        config.check_objective()
 
 
 def test_the_slope_is_penalised_every_second_step(
