@@ -106,6 +106,7 @@ PRESETS: Mapping[PresetName, TrainConfig] = {
             shape_prior=4,
             finer_grid=64,
             texture_base_channels=24,
+            surface_encoder=False,
         ),
         data=MODERN.data,
         shape=replace(
@@ -130,6 +131,8 @@ PRESETS: Mapping[PresetName, TrainConfig] = {
             learning_rate=8e-4,
             generated_share=0.3,
             slope_every=3,
+            # The image cycle wants more steps than these; without it the code's own cycle keeps colours apart.
+            texture_cycle=1.5,
             average_half_life=3_000.0,
         ),
         joint=replace(

@@ -324,7 +324,7 @@ def _sketch_losses(
     losses = {}
     if model.config.surface_encoder:
         assert isinstance(sketch, SurfaceSketch)
-        maps, seen = model.sketch_encoder.maps(painted, silhouette), geometry_maps(sketch)
+        maps, seen = model.read_surface(painted, silhouette), geometry_maps(sketch)
         again = maps[:, 1:2]
         losses["surface_cycle"] = weights.sketch_cycle * cycle_loss(maps[:, 2:], seen[:, 2:].detach())
     else:
@@ -345,7 +345,7 @@ def _image_losses(model: VonModel, step: Step, weights: TextureStageConfig) -> d
     """
     photo, mask = _photos(step)
     with torch.no_grad():
-        surface = model.sketch_encoder.maps(photo, mask)
+        surface = model.read_surface(photo, mask)
     mean, log_variance = model.texture_encoder(photo)
     sampled = sample_code(mean, log_variance, step.normal(model.config.texture_code_size, photo))
     again = model.texture_generator(surface, with_classes(sampled, step.batch.classes))
