@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from voncli.command import Command, option
-from voncli.output import cli_error
+from voncli.output import cli_error, disk_errors
 from voncli.prepare import axis_options, check_axes, found_items, source_tree
 from voncli.prepare_run import PrepareCommand, job_options, run_preparation
 from voncli.settings import LOCAL_PATH, FiniteRange, FolderType
@@ -158,7 +158,8 @@ def render(
         run_preparation(command, "renders", found_items([(tree, items)], command), render_item, settings)
     finally:
         try:
-            write_pix3d(command.data.path)
+            with disk_errors(command.data.path):
+                write_pix3d(command.data.path)
         except VonError as error:
             raise cli_error(error) from error
 
