@@ -112,13 +112,18 @@ def test_wrong_weights_are_refused(von, tmp_path):
         (("--split", "test"), 1, "the test part of"),
         (("--run", "nowhere"), 1, "nowhere is no run"),
         (("--count", "1"), 2, "--count"),
-        (("--features", "vgg"), 2, "--features vgg: no such file"),
+        (("--features", "random"), 2, "--features is given 2 times"),
     ],
 )
 def test_mistakes_are_named(von, arguments, code, message):
     result = von("--fid", "--features", "random", *arguments)
     assert result.exit_code == code, result.output
     assert message in result.stderr
+
+
+def test_features_that_are_no_file_are_named(von):
+    result = von("--fid", "--features", "vgg")
+    assert (result.exit_code, "--features vgg: no such file" in result.stderr) == (2, True), result.output
 
 
 def test_a_single_photo_is_too_few(von, tiny_data, tmp_path):
