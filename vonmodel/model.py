@@ -221,17 +221,13 @@ class VonModel(nn.Module):
     def read_surface(
         self, images: Float[Tensor, "n 3 size size"], masks: Float[Tensor, "n 1 size size"]
     ) -> Float[Tensor, "n 8 size size"]:
-        """What the painter would see of the objects in images, as the sketch encoder estimates it.
+        """What the painter would see of the objects in images, as its surface encoder estimates it.
 
         Args:
             images: colours in [-1, 1], the object on white.
             masks: 1 on the object.
-
-        Raises:
-            ValueError: the model has no `surface_encoder`.
         """
-        if not isinstance(self.sketch_encoder, DepthUNet):
-            raise ValueError("the sketch encoder of this painter reads depth alone: the model has no surface_encoder")
+        assert isinstance(self.sketch_encoder, DepthUNet)
         return self.sketch_encoder.maps(images, masks)
 
 

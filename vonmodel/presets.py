@@ -94,7 +94,7 @@ PRESETS: Mapping[PresetName, TrainConfig] = {
     # The fused projection samples a volume once; nothing else differs from the published model.
     "fast": TrainConfig(model=ModelConfig(resampled=False), compute=FAST),
     "modern": MODERN,
-    # The same, small, and for so many steps that two cores train it in minutes.
+    # Small, and for so many steps that two cores train it in minutes: its shapes by reconstruction, without a critic.
     "demo": TrainConfig(
         model=replace(
             MODERN.model,

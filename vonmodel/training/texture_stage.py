@@ -3,7 +3,8 @@
 The published one is of least squares, held together by three cycles. The objective by pairs has one critic of images
 with masks, both sides augmented alike. Of the cycles stay the code's, texture code -> image -> code, without which
 the painter ignores its code, and the sketch's, sketch -> image -> sketch, which trains the sketch encoder alone: the
-painter sees the geometry itself and needs no gradient of it.
+painter sees the geometry itself and needs no gradient of it. With a sketch encoder that reads surfaces the image's
+cycle, photo -> surface and code -> photo, takes the place of the code's.
 
 A critic that sees photos as they are learns them by heart. Colours and places that vary in the same way on both sides
 do not leak into what is generated, as each operation can be undone in distribution (Zhao et al. 2020, Karras et al.
