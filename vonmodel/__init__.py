@@ -1,6 +1,6 @@
-"""The model: networks, projection, training, use and scores of Visual Object Networks.
+"""Visual Object Networks: networks, projection, training, inference, reconstruction and evaluation.
 
-`load_run` (of `vonmodel.api`) is the way in from Python: a trained model by its run folder, URL or class.
+`load_run` (of `vonmodel.api`) opens a trained model by its run folder, URL or class.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["__version__", "load_run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the API, and with it torch, at its first use."""
+    """Imports the API, and with it torch, on first use."""
     if name != "load_run":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from vonmodel.api import load_run

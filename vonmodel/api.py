@@ -1,4 +1,4 @@
-"""The Python API: a trained model that takes seeds, codes and degrees, and gives arrays, meshes and files.
+"""Python API of a trained model: sampling, editing, rendering, reconstruction from photos and export.
 
     from vonmodel import load_run
 
@@ -45,19 +45,19 @@ FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 
 
 class ArgumentError(VonError, ValueError):
-    """An argument that means nothing to this model; the message says what it takes."""
+    """An argument that the model cannot take; the message says what it accepts."""
 
     http_status = 400
 
 
 @dataclass(frozen=True, eq=False)
 class ObjectView:
-    """A picture to draw: three independent factors.
+    """A view to render, as three independent factors: shape, viewpoint and texture.
 
     Attributes:
         shape: the shape, with its (1, r, r, r) volume and its code.
-        azimuth_deg: where the camera stands around the object; 0 sees the front, 90 the object's left side.
-        elevation_deg: how far above the object's middle the camera stands.
+        azimuth_deg: azimuth of the camera; 0 sees the front, 90 the object's left side.
+        elevation_deg: elevation of the camera above the object's centre.
         texture: (k,) the texture code.
     """
 
@@ -69,11 +69,11 @@ class ObjectView:
 
 @dataclass(frozen=True, eq=False)
 class RenderedView:
-    """What a view looks like, R pixels an edge.
+    """Image, silhouette and depth of a view, R pixels along an edge.
 
     Attributes:
         image: (R, R, 3) uint8, the object on white.
-        silhouette: (R, R) float32, the share of the pixel that the object covers, in [0, 1].
+        silhouette: (R, R) float32, the fraction of the pixel that the object covers, in [0, 1].
         depth: (R, R) float32, near is 1, far and the background -1, normalised over the object.
     """
 
@@ -84,13 +84,13 @@ class RenderedView:
 
 @dataclass(frozen=True, eq=False)
 class PhotoFit:
-    """What a photo shows, as the model sees it.
+    """Shape, viewpoint and texture fitted to a photo.
 
     Attributes:
         view: shape, viewpoint and texture of the photo.
-        silhouette_iou: of the photo's outline and the shape's silhouette, in [0, 1].
+        silhouette_iou: IoU of the photo's mask and the shape's silhouette, in [0, 1].
         confidence: probability of the viewpoint among those that were fitted, in [0, 1].
-        alternatives: other viewpoints that fitted, the better ones first: (azimuth, elevation) in degrees.
+        alternatives: other fitted viewpoints, best first: (azimuth, elevation) in degrees.
     """
 
     view: ObjectView
@@ -112,11 +112,11 @@ def load_run(
 
     Args:
         run: a run folder, its URL such as s3://bucket/runs/chair, which is copied into the cache, or `builtin:chair`,
-            a model that comes with the package.
-        class_name: the run of this class in `runs`; with `run`, of a model of several classes the one to make.
-            Neither this nor `run` takes the run trained last.
-        checkpoint: name of a checkpoint; the newest where None.
-        data: the prepared dataset of the class, whose viewpoints and shapes are used; it may be missing.
+            a model that comes with the package. Without it and `class_name`, the run trained last.
+        class_name: loads the run of this class in `runs`; together with `run`, the class to generate with a model of
+            several classes.
+        checkpoint: name of a checkpoint; the newest if None.
+        data: the prepared dataset of the class, for its viewpoints and shapes; it may be missing.
         runs: the folder of runs.
         device: "cpu", "cuda" or "cuda:1".
 
@@ -141,7 +141,7 @@ def load_run(
 
 
 class TrainedModel:
-    """A trained Visual Object Network. The same arguments always give the same answer; nothing tracks gradients."""
+    """A trained Visual Object Network. Equal arguments give equal results; nothing tracks gradients."""
 
     def __init__(self, session: ModelSession) -> None:
         self.session = session
@@ -166,8 +166,8 @@ class TrainedModel:
         """The shape of a seed or of a shape code.
 
         Raises:
-            SeedError: a seed that is none.
-            CodeError: a code of another length, or with numbers that are not finite.
+            SeedError: the seed cannot be parsed.
+            CodeError: the code has the wrong length or values that are not finite.
         """
         return self.session.shape(_code_like(which))
 
@@ -180,7 +180,7 @@ class TrainedModel:
 
         Raises:
             UnknownShapeError: the dataset has no usable shape of this id.
-            ManifestMissingError: it has no shapes of the class.
+            ManifestMissingError: the dataset has no shapes of the class.
         """
         return self.session.prepared_shape(id)
 
@@ -197,7 +197,7 @@ class TrainedModel:
         *,
         seed: int = 0,
     ) -> ObjectView:
-        """A view to render; an angle that is not given is drawn, with `seed`, as the class is seen."""
+        """A view to render; an angle that is not given is sampled, with `seed`, from the viewpoints of the class."""
         azimuth, elevation = np.degrees(self.session.viewpoints(1, seed)[0])
         return ObjectView(
             shape if isinstance(shape, Shape) else self.shape(shape),
@@ -215,7 +215,7 @@ class TrainedModel:
         azimuth_deg: float | None = None,
         elevation_deg: float | None = None,
     ) -> ObjectView:
-        """The view with the factors that are given changed, and the others as they are."""
+        """The view with the given factors changed and the others kept."""
         return ObjectView(
             view.shape if shape is None else shape if isinstance(shape, Shape) else self.shape(shape),
             view.azimuth_deg if azimuth_deg is None else _angle(azimuth_deg),
@@ -228,7 +228,7 @@ class TrainedModel:
         return self.render_all([view])[0]
 
     def render_all(self, views: Sequence[ObjectView]) -> list[RenderedView]:
-        """Images and sketches of views, drawn together."""
+        """Images and sketches of views, rendered in one batch."""
         if not views:
             return []
         viewpoints = np.radians([[view.azimuth_deg, view.elevation_deg] for view in views])
@@ -243,7 +243,7 @@ class TrainedModel:
         ]
 
     def turntable(self, view: ObjectView, frames: int = 24) -> list[RenderedView]:
-        """The view from once around, at its elevation and beginning with it."""
+        """Frames of one turn around the object, at the elevation of the view and starting at it."""
         angles = [view.azimuth_deg + 360.0 * frame / frames for frame in range(frames)]
         return self.render_all([dataclasses.replace(view, azimuth_deg=angle) for angle in angles])
 
@@ -257,7 +257,7 @@ class TrainedModel:
     ) -> list[ObjectView]:
         """`steps` views from start to end, both included: codes along the curve, angles along the shorter way round.
 
-        With `to_class`, a model of several classes goes from the one it was loaded with to this one.
+        With `to_class`, a model of several classes interpolates from the class it was loaded with to this one.
 
         Raises:
             ClassNotInModelError: the model is not of this class.
@@ -282,15 +282,15 @@ class TrainedModel:
         ]
 
     def texture_of(self, photo: PhotoLike) -> Floats:
-        """(k,) the texture code that the texture encoder reads off a photo.
+        """(k,) the texture code of a photo, given by the texture encoder.
 
         Raises:
-            PhotoError: no picture, or no object in it that can be trusted.
+            PhotoError: the file is not an image, or no object is found in it with confidence.
         """
         return self.session.encode_texture(self._photo(photo).image).numpy()
 
     def transfer(self, photo: PhotoLike, view: ObjectView) -> ObjectView:
-        """The view in the texture of a photo; errors as `texture_of`."""
+        """The view with the texture of a photo; errors as `texture_of`."""
         return dataclasses.replace(view, texture=self.texture_of(photo))
 
     def reconstruct(
@@ -303,7 +303,7 @@ class TrainedModel:
 
         Args:
             photo: a photo of one whole object.
-            settings: how hard to look.
+            settings: numbers of candidates and steps of the search.
             on_progress: called with the phase, its steps done and their number.
 
         Raises:
@@ -319,7 +319,7 @@ class TrainedModel:
         return PhotoFit(view, float(found.overlap), found.confidence, others)
 
     def mesh(self, shape: Code | Shape, texture: Code | None = None) -> SurfaceMesh:
-        """The closed surface of a shape: vertices, faces, and the colours of a texture where one is given."""
+        """The closed surface of a shape: vertices, faces, and the colours of a texture if given."""
         shape = shape if isinstance(shape, Shape) else self.shape(shape)
         mesh = self.session.mesh(shape)
         if texture is None:
@@ -327,13 +327,13 @@ class TrainedModel:
         return painted_mesh(self.session, shape, torch.as_tensor(self.texture(texture)), mesh)
 
     def export(self, shape: Code | Shape, path: str | Path, texture: Code | None = None) -> Path:
-        """Writes a shape as .glb, .obj, .ply or .binvox, in the colours of a texture where one is given.
+        """Writes a shape as .glb, .obj, .ply or .binvox, in the colours of a texture if given.
 
         Returns:
             the path.
 
         Raises:
-            ArgumentError: another suffix.
+            ArgumentError: the path has another suffix.
             NoSurfaceError: the shape has no surface.
         """
         path = Path(path)

@@ -1,10 +1,10 @@
-"""The models that come with the package: one file each, unpacked into the cache as a run that everything else reads.
+"""Built-in models: one file each in the package, unpacked into the cache as an ordinary run folder.
 
-A file holds the averaged weights of the networks that make pictures and of the shape critic, which says what looks
-best, and in its header the configuration, the checkpoint and what the model card says. Large weights have eight bits
-and a scale for each of their first channels, all others half precision: an error of 0.2 % of a channel's largest
-weight. The critics of images are left out: they serve training alone. The networks that invert the checkpoint, kept
-beside the run, come along, so that photos and meshes are read without training anything.
+A file holds the averaged weights of the generators and of the shape critic, which ranks generated shapes; its header
+holds the configuration, the checkpoint and the model card. Large weights are int8 with one scale per index of their
+first axis, all others half precision: an error of 0.2 % of a channel's largest weight. The image critics are left
+out: only training uses them. The networks that invert the checkpoint, kept beside the run, are included, so that
+photos and meshes are encoded without training.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from vonmodel.run_folder import RunFolder
 FORMAT = 1
 PREFIX = "builtin:"
 DEFAULT = "chair"
-"""The built-in model where nothing says which."""
+"""The built-in model that is used when none is named."""
 PACKED = (*GENERATORS, "shape_critic", "shape_prior")
-"""The networks that are packed."""
+"""The networks that a file holds."""
 SMALL = 4096
-"""Weights with fewer numbers keep half precision."""
+"""Weights with fewer elements are stored in half precision."""
 FACTS = "builtin.json"
 """In an unpacked run: name, card and first seed."""
 _KEY = "von_builtin"
@@ -62,9 +62,9 @@ class BuiltinModel:
 
     Attributes:
         name: also its class.
-        config: what it was trained with.
+        config: the configuration it was trained with.
         checkpoint: of the run it was packed from.
-        card: data, recipe, scores and limits, for people.
+        card: the model card: data, recipe, scores and limits.
         first_seed: of the shape to show first.
         sha256: of the file.
     """
@@ -78,7 +78,7 @@ class BuiltinModel:
 
 
 def builtin_names() -> tuple[str, ...]:
-    """The built-in models there are, by name."""
+    """Names of all built-in models."""
     files = (each.name for each in models_folder().iterdir())
     return tuple(sorted(name.removesuffix(".safetensors") for name in files if name.endswith(".safetensors")))
 
@@ -90,7 +90,7 @@ def builtin_name(run: Path | str) -> str | None:
 
 
 def spoken_run(run: Path) -> str:
-    """What people call a run, and name it by on any machine: `builtin:chair` for an unpacked model, else its path."""
+    """The name of a run that is valid on any machine: `builtin:chair` for an unpacked model, else its path."""
     facts = run / FACTS
     try:
         name = json.loads(facts.read_text("utf-8"))["name"]
@@ -108,7 +108,7 @@ def first_seed_of(run: Path) -> int:
 
 
 def describe_builtin(name: str) -> BuiltinModel:
-    """What the file of a built-in model says of it.
+    """The header of a built-in model's file.
 
     Raises:
         BuiltinModelError: there is none of this name, or its file is damaged.
@@ -131,7 +131,7 @@ def unpack_builtin(name: str) -> RunFolder:
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as partial:
         run = RunFolder(Path(partial) / "run")
         run.start(model.config)
-        # What is not packed stays as it is drawn.
+        # Networks that are not packed keep their random initial weights.
         networks = build_model(model.config.model, model.config.seed).state_dict()
         inverse, own = _separated(weights)
         networks |= {key: value.to(networks[key].dtype) for key, value in own.items()}
@@ -154,10 +154,10 @@ def pack_builtin(
     """Packs a trained run as a built-in model.
 
     Args:
-        run: the run folder, with the networks that invert this checkpoint where they are to come along.
+        run: the run folder; networks in it that invert this checkpoint are packed too.
         file: where to write it; its name without suffix is the model's.
         card: what the model card says.
-        checkpoint: which one; the newest where None.
+        checkpoint: which one; the newest if None.
         first_seed: of the shape to show first.
 
     Raises:
@@ -187,7 +187,7 @@ def pack_builtin(
 
 
 def packed_weight(name: str, value: Tensor) -> dict[str, Tensor]:
-    """A weight as it is stored: what `unpacked_weights` reads."""
+    """A weight in the form in which it is stored and `unpacked_weights` reads it."""
     if not value.is_floating_point():
         return {name: value.contiguous()}
     if value.numel() < SMALL:

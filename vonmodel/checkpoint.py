@@ -1,4 +1,4 @@
-"""Checkpoints: a folder of safetensors files and one JSON file that appears complete or not at all; no pickle."""
+"""Checkpoints: folders of safetensors files and JSON description, written atomically, checked by hash; no pickle."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointError(VonError):
-    """A run or checkpoint that is missing, half there or of another version."""
+    """A run or checkpoint that is missing, incomplete or of another version."""
 
 
 class ClassNotInModelError(CheckpointError):
-    """A class that a model does not know."""
+    """A class that a model was not trained on."""
 
 
 class CheckpointMissingError(CheckpointError):
@@ -51,7 +51,7 @@ class CheckpointMissingError(CheckpointError):
 
 
 class CheckpointDamagedError(CheckpointError):
-    """A checkpoint that is not what was written."""
+    """A checkpoint whose files are not what was written."""
 
 
 class CheckpointWriteError(CheckpointError, OSError):
@@ -70,7 +70,7 @@ class CheckpointInfo:
         images_seen: items this stage has trained on.
         sha256: hash of the networks' file.
         dataset: hash of the ids it was trained on; "" where unknown.
-        files: hash of every file by its name; empty for checkpoints of 0.1.0, of which `sha256` is checked alone.
+        files: hash of every file by its name; empty for checkpoints of 0.1.0, for which only `sha256` is checked.
         saved: when it was written, UTC in ISO 8601; "" for checkpoints of 0.1.0.
         schedule: the configured length of the stage, such as `100+100 epochs`; "" for checkpoints of 0.1.0.
     """
@@ -99,7 +99,7 @@ class CheckpointState:
     Attributes:
         networks: all weights of the model as they train.
         average: running averages of the generators' weights, under the names of the weights; may be empty.
-        training: what only training needs: optimisers and image pools.
+        training: the state of optimisers and image pools.
     """
 
     networks: Mapping[str, Tensor]
@@ -183,9 +183,9 @@ def list_checkpoints(run: Path, stage: StageName | None = None) -> list[Checkpoi
 
 
 def newest_whole(run: Path, stage: StageName | None = None) -> CheckpointInfo | None:
-    """The newest checkpoint of a run (or of one of its stages) all of whose files are what was written.
+    """The newest undamaged checkpoint of a run (or of one of its stages).
 
-    Damaged ones are passed over and named in the log; None where there is no checkpoint.
+    Damaged ones are passed over and named in the log; None if there is no checkpoint.
 
     Raises:
         CheckpointDamagedError: there are some, and all of them are damaged.
@@ -261,7 +261,7 @@ def _typed_info(name: str, values: Mapping[str, Any]) -> CheckpointInfo:
     """The description with every field of its type and in its range; unknown fields are ignored.
 
     Raises:
-        JsonError: a field is missing or makes no sense.
+        JsonError: a field is missing or has an invalid value.
     """
     counts: dict[str, Any] = {key: values.get(key) for key in ("step", "steps", "images_seen")}
     wrong = [key for key, value in counts.items() if type(value) is not int or not 0 <= value < 1 << 53]
@@ -301,7 +301,7 @@ def check_files(run: Path, info: CheckpointInfo, parts: Sequence[Part] = PARTS) 
 
 
 def read_state(run: Path, info: CheckpointInfo, parts: Sequence[Part] = PARTS) -> CheckpointState:
-    """The tensors of a checkpoint, on the CPU; those of other parts than asked for are empty.
+    """The tensors of a checkpoint, on the CPU; parts that are not requested are empty.
 
     Raises:
         CheckpointDamagedError: a file is missing or is not what was written.
@@ -318,14 +318,14 @@ def prune_checkpoints(run: Path, stage: StageName, keep: int) -> None:
 
 
 def remove_partial_checkpoints(run: Path) -> None:
-    """Removes what a killed run left half written or half removed. Only its trainer may call this."""
+    """Removes what a killed run left half written or half removed. Only the process that trains may call this."""
     for pattern in (".*.partial", ".*.removed"):
         for folder in (run / "checkpoints").glob(pattern):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(folder: Path) -> None:
-    """Removes a checkpoint's folder: first its name, in one step."""
+    """Removes a checkpoint's folder, renamed first so that it never looks like an incomplete checkpoint."""
     doomed = folder.with_name(f".{folder.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
     try:
@@ -338,11 +338,11 @@ def _remove(folder: Path) -> None:
 def load_model(
     run: Path, *, checkpoint: str | None = None, device: str | torch.device = "cpu"
 ) -> tuple[VonModel, CheckpointInfo]:
-    """The model of a run as it is to be used: averaged weights where training kept them, evaluation mode.
+    """The model of a run in evaluation mode, with averaged weights where training kept them.
 
     Args:
         run: the run folder.
-        checkpoint: name of the checkpoint; where None, the newest one whose weights are what was written.
+        checkpoint: name of the checkpoint; if None, the newest one whose weights are undamaged.
         device: where the model goes.
 
     Raises:
@@ -356,11 +356,11 @@ def load_model(
 
 
 def chosen_class(config: TrainConfig, name: str | None) -> TrainConfig:
-    """The configuration of a run with one of its classes in question.
+    """The configuration of a run with one of its classes selected.
 
     Args:
         config: of the run.
-        name: the class; where None the run's own, of several the first.
+        name: the class; if None the run's own, the first of several.
 
     Raises:
         ClassNotInModelError: the model is not of this class.
@@ -378,10 +378,10 @@ def _named(run: Path, name: str) -> tuple[CheckpointInfo, CheckpointState]:
 
 
 def _newest_usable(run: Path) -> tuple[CheckpointInfo, CheckpointState]:
-    """The newest checkpoint whose weights are what was written; damaged ones are named in the log.
+    """The newest checkpoint whose weights are undamaged; damaged ones are named in the log.
 
     Raises:
-        CheckpointMissingError, CheckpointDamagedError: there is none, or none is whole.
+        CheckpointMissingError, CheckpointDamagedError: there is none, or all are damaged.
     """
     first: CheckpointDamagedError | None = None
     for name in reversed(checkpoint_names(run)):
@@ -405,7 +405,7 @@ def load_weights(model: nn.Module, state: CheckpointState, info: CheckpointInfo,
     Args:
         model: where the weights go.
         state: the checkpoint's tensors.
-        info: the checkpoint, to name it in an error.
+        info: the checkpoint, for its name in errors.
         averaged: take the running averages where the checkpoint has them.
 
     Raises:
@@ -448,13 +448,13 @@ def save_inverse(run: Path, name: str, weights: Mapping[str, Tensor], checkpoint
 
 
 def read_inverse(run: Path, name: str, checkpoint_sha256: str) -> dict[str, Tensor] | None:
-    """The weights that `save_inverse` kept; None where there are none, none of this checkpoint, or damaged ones."""
+    """The weights that `save_inverse` wrote; None if they are missing, damaged or of another checkpoint."""
     file = run / INVERSE / f"{name}.safetensors"
     try:
         with safe_open(file, "pt") as opened:
             if (opened.metadata() or {}).get("checkpoint") != checkpoint_sha256:
                 return None
-            return {key: opened.get_tensor(key).float() for key in opened.keys()}  # noqa: SIM118  # no mapping
+            return {key: opened.get_tensor(key).float() for key in opened.keys()}  # noqa: SIM118  # not a mapping
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError) as error:

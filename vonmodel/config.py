@@ -1,4 +1,4 @@
-"""The one home of every training default: frozen dataclasses and their way in and out of JSON."""
+"""Training configuration: frozen dataclasses that hold every default, and reading and writing them as JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STAGES: tuple[StageName, ...] = get_args(StageName)
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What the networks and the projection look like; the defaults are the published model.
+    """Sizes and variants of the networks and the projection; the defaults are the published model.
 
     Attributes:
         resolution: voxels along an edge of the cube.
@@ -41,28 +41,28 @@ class ModelConfig:
         representation: shapes as occupancy, as exp(-8 d) of the unsigned distance d in cube edges, or as signed
             distance clipped at `band`.
         band: largest signed distance that a volume holds, in cube edges; a voxel is 1 / (resolution - 1).
-        opacity_width: of the edge of a signed shape, in cube edges: the distance over which the log odds of its
+        opacity_width: width of the edge of a signed shape, in cube edges: the distance over which the log odds of its
             opacity change by one.
-        finer_grid: voxels along an edge of the grid that a signed shape is interpolated to before light and surfaces
-            meet it; where it is not finer, its own.
-        shape_encoder: an encoder of volumes stands before the shape generator, trained with it: mesh -> shape code.
-        shape_prior: coupling layers of the flow that turns normal codes into those that the encoder gives, learned
-            with it; 0 has the generator take normal codes themselves.
+        finer_grid: voxels along an edge of the grid that a signed shape is interpolated to before it is rendered or
+            meshed; ignored unless finer than `resolution`.
+        shape_encoder: train an encoder of volumes with the shape generator: mesh -> shape code.
+        shape_prior: coupling layers of the normalising flow that maps normal codes to those of the encoder, trained
+            with it; with 0 the generator takes normal codes directly.
         symmetric: generated shapes are their own mirror images at x = 0: the half at x > 0 is generated.
         depth_range: depth is normalised over each item or over the whole batch (published).
         resampled: the published two-pass projection instead of sampling the volume once.
         rays_per_pixel: rays along an edge of each pixel of the framed sketch, averaged; 1 is published.
         exact_framing: frame sketches as photos are, centred and with a margin of 3 %, instead of in whole pixels.
-        camera_distance: from the camera to the middle of the cube, in half edges; what stands there stays as large.
-        painter: the published networks of texture and sketch, which see normalised depth alone, or a U-Net that sees
-            silhouette, depth, normals and positions of the surface, with encoders of its kind.
-        surface_encoder: the sketch encoder of that painter reads normals and positions off an image as well, and the
-            texture encoder the spread of codes, so that a photo can be painted again (`texture.image_cycle`).
+        camera_distance: from the camera to the centre of the cube, in half edges; the focal length keeps the size of
+            the image.
+        painter: the published texture generator and sketch encoder, with normalised depth as the only map, or a U-Net
+            on silhouette, depth, normals and positions of the surface, with matching encoders.
+        surface_encoder: the sketch encoder of that painter predicts normals and positions as well, and the texture
+            encoder the variance of codes, so that a photo can be reconstructed (`texture.image_cycle`).
         critics: patch critics of images and of sketches with instance norm (published), or one residual critic of
             images with masks without any norm.
-        classes: names of the classes that one model makes objects of, in the order of their embeddings; none for a
-            model of one class.
-        class_embedding: length of the embedding of a class, in the generator of shapes and in the painter.
+        classes: names of the classes of one model, in the order of their embeddings; empty for a model of one class.
+        class_embedding: length of the embedding of a class, in the shape generator and in the painter.
     """
 
     resolution: Count = 128
@@ -92,15 +92,15 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How photos and viewpoints reach a step.
+    """Augmentation of photos, distribution of viewpoints, and the split that is trained on.
 
     Attributes:
         hue_jitter: largest shift of the hue, as a fraction of the colour circle.
         shift_px: largest shift of a photo and its mask on each axis, in pixels.
         mirror: mirror every second photo; only classes with mirror symmetry are mirrored, and the azimuth with them.
-        viewpoints: where photos without a viewpoint draw theirs: as the known ones of the dataset are spread (the
-            class file where there is none), or always from the class file.
-        split: train on the training part of the dataset, or on all of it; scores on held-out items then say nothing.
+        viewpoints: distribution of the viewpoints sampled for photos without one: that of the dataset's known ones
+            (of the class file where there is none), or always that of the class file.
+        split: train on the training split of the dataset, or on all of it, which makes held-out scores meaningless.
     """
 
     hue_jitter: Share = 0.1
@@ -112,7 +112,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """What all stages share: length, batch, optimiser.
+    """Settings that all stages share: length, batch size, optimiser.
 
     Attributes:
         batch_size: items a step.
@@ -123,10 +123,9 @@ class StageConfig:
         beta1: Adam's decay of the mean gradient.
         beta2: Adam's decay of the mean squared gradient.
         average: decay of the running average of the generators' weights that samples are drawn with; 0 keeps none.
-        average_half_life: items seen after which weights count half in that average, in place of `average`; 0 leaves
-            the choice to `average`.
-        class_from: a model of several classes is trained without telling them apart for this share of the stage.
-        class_until: share of the stage at which it tells them apart fully; in between this grows linearly.
+        average_half_life: half-life of that average, in items seen, in place of `average`; 0 uses `average`.
+        class_from: fraction of the stage before which a model of several classes is trained without the class.
+        class_until: fraction of the stage from which the class has its full weight; linear in between.
     """
 
     batch_size: Count
@@ -142,10 +141,10 @@ class StageConfig:
     class_until: Share = 0.4
 
     def class_share(self, step: int, steps: int) -> float:
-        """How far classes are told apart at a step of a stage of this many steps, in [0, 1].
+        """The weight of the class conditioning at a step of a stage of this many steps, in [0, 1].
 
-        Conditioning from the start lets a GAN on little data collapse; what it has learnt of all classes together
-        holds when the class comes in afterwards (Shahbazi et al. 2022, "Collapse by Conditioning").
+        Conditioning from the start makes a GAN on little data collapse; one trained without the class first does not
+        when the class is added (Shahbazi et al. 2022, "Collapse by Conditioning").
         """
         begin, end = self.class_from * steps, self.class_until * steps
         return min(1.0, max(0.0, (step - begin) / (end - begin))) if end > begin else float(step >= end)
@@ -157,7 +156,7 @@ class StageConfig:
 
     @property
     def schedule(self) -> str:
-        """The length in words: steady and decaying part, and their unit."""
+        """The length as text: steady and decaying part, and their unit."""
         return f"{self.steady:g}+{self.decaying:g} {self.unit}"
 
 
@@ -166,19 +165,19 @@ class ShapeStageConfig(StageConfig):
     """Shape generator against its critic.
 
     Attributes:
-        objective: WGAN-GP (published), or relativistic pairs with penalties on the critic's slope.
+        objective: WGAN-GP (published), or a relativistic pairing loss with R1 and R2 penalties.
         critic_steps: updates of the critic for each update of the generator.
         gradient_penalty: weight of WGAN-GP's penalty on the critic's gradient norm.
-        r1: weight of the squared slope on prepared shapes, with relativistic pairs.
+        r1: weight of the critic's squared gradient norm on prepared shapes, with the relativistic objective.
         r2: the same on generated shapes.
-        slope_every: the slopes are computed in one of this many updates of the critic, and weigh as many times more.
+        slope_every: R1 and R2 are computed in one of this many updates of the critic, with as many times the weight.
         mirror: mirror every second prepared shape of a class with mirror symmetry.
-        reconstruction: weight of half the squared error, summed over its voxels, of a prepared shape that is encoded
-            and generated again; with a shape encoder.
-        thicken: how much thicker prepared shapes are learnt on every side, in cube edges: what a generator is unsure
-            of it makes thinner, and thin parts break. For signed distances.
-        kl: weight of the shape encoder's divergence from the normal distribution.
-        critic_from: first fraction of the stage that is reconstruction alone, before there is a critic.
+        reconstruction: weight of half the squared error, summed over voxels, between a prepared shape and its
+            reconstruction by encoder and generator; with a shape encoder.
+        thicken: offset by which prepared shapes are thickened on every side, in cube edges: generators thin out what
+            is uncertain, and thin parts break. For signed distances.
+        kl: weight of the KL divergence of the shape encoder's codes from the normal distribution.
+        critic_from: first fraction of the stage, with the reconstruction loss and without the critic.
     """
 
     batch_size: Count = 8
@@ -207,21 +206,22 @@ class TextureStageConfig(StageConfig):
 
     Attributes:
         generated_share: last fraction of the stage that renders generated shapes in place of prepared ones.
-        image_pool: how many past fakes a critic is shown again; 0 shows it only the newest.
+        image_pool: number of past fakes kept to show a critic again; 0 shows it only the newest.
         sketch_cycle: weight of sketch -> image -> sketch.
         image_cycle: weight of image -> sketch and texture code -> image.
         texture_cycle: weight of texture code -> image -> texture code.
-        kl: weight of the texture encoder's divergence from the normal distribution.
+        kl: weight of the KL divergence of the texture encoder's codes from the normal distribution.
         mask: weight of the fake sketch staying inside the photo's mask.
-        objective: least squares with the three cycles, sketches judged too (published), or pairs of one real and
-            one generated image, augmented alike, with the cycles of code and sketch; `image_pool` is of the published
-            objective alone, `image_cycle` and `kl` serve here with a `model.surface_encoder` only.
-        r1: weight of the squared slope of the critic of pairs on photos.
+        objective: least squares with the three cycles and a sketch critic (published), or a relativistic loss on
+            pairs of one real and one generated image, augmented alike, with the cycles of code and sketch.
+            `image_pool` applies to the published objective only; the relativistic one uses `image_cycle` and `kl`
+            only with `model.surface_encoder`.
+        r1: weight of the relativistic critic's squared gradient norm on photos.
         r2: the same on generated images.
-        slope_every: steps from one such penalty to the next, which then weighs as much more.
-        augment_colour: strength of the colours' variation of all that the critic of pairs sees, see
-            `training.critic_augmentation`.
-        augment_shift: largest shift there, as a fraction of the image's side.
+        slope_every: steps from one such penalty to the next, which has as many times the weight.
+        augment_colour: strength of the colour augmentation of the relativistic critic's inputs, see
+            `training.texture_stage`.
+        augment_shift: largest shift of that augmentation, as a fraction of the image's side.
     """
 
     batch_size: Count = 12
@@ -264,13 +264,13 @@ class JointStageConfig(StageConfig):
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """When the run writes what; may differ between a run and its continuation.
+    """Intervals of logs, samples and checkpoints, and loading; may differ between a run and its continuation.
 
     Attributes:
         log_every: steps between two lines of losses.
         sample_every: steps between two sample sheets; 0 draws one at the end of each stage only.
         save_every: steps between two checkpoints; 0 saves at the end of each stage only.
-        keep: checkpoints of a stage that stay, counted from the newest.
+        keep: number of newest checkpoints kept per stage.
         workers: threads that decode shapes and photos ahead of the step.
         cache_mb: memory for decoded shapes and photos, in MB.
     """
@@ -285,17 +285,17 @@ class OutputConfig:
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """How steps are computed; changes results by rounding, and nothing else.
+    """How steps are computed; changes results by rounding only.
 
     Attributes:
-        precision: what networks convolve in; weights, losses, projection and gradient penalty are float32 all the
-            same. float64 is for all of them and tells an error from rounding; it is slow.
-        channels_last: weights of convolutions lie in memory as tensor cores want them; on a CPU they always do.
-        fused_optimiser: an update is one pass over memory.
+        precision: number type of the convolutions; weights, losses, projection and gradient penalty stay float32.
+            float64 applies to all of them and tells an error from rounding; it is slow.
+        channels_last: store convolution weights channels-last, for tensor cores; on a CPU they always are.
+        fused_optimiser: update all weights in one pass over memory.
         compile: compile the networks: on GPUs, where it pays within minutes, or everywhere.
-        tune_convolutions: let cuDNN try its algorithms and take the fastest; not the same one in every run.
-        accumulate: pieces that a process takes a batch in, one after the other, where it does not fit into memory.
-            The statistics of batch norm and the depth range of a batch are then those of a piece.
+        tune_convolutions: let cuDNN benchmark its algorithms and take the fastest, which can differ between runs.
+        accumulate: micro-batches that a process splits a batch into, where it does not fit into memory. Batch-norm
+            statistics and the depth range of a batch are then those of a micro-batch.
     """
 
     precision: Precision = "float32"
@@ -308,11 +308,11 @@ class ComputeConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a training run.
+    """The complete configuration of a training run.
 
     Attributes:
-        class_name: the class; of several the one in question, in training the first.
-        seed: of everything random.
+        class_name: the class; of a model of several the selected one, in training the first.
+        seed: of all random numbers.
         model: see the dataclasses, like the other fields.
     """
 
@@ -337,11 +337,11 @@ class TrainConfig:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes that the model is of."""
+        """The classes of the model."""
         return self.model.classes or (self.class_name,)
 
     def check_objective(self) -> None:
-        """Checks that the objectives are ones for these networks.
+        """Checks that objectives and networks fit together.
 
         Raises:
             ConfigError: names the two fields that exclude each other.
@@ -355,7 +355,7 @@ class TrainConfig:
         if self.model.surface_encoder and self.model.painter != "geometry":
             raise ConfigError(
                 "model.surface_encoder is for a painter that sees surfaces; "
-                "set model.painter to geometry, or it to false"
+                "set model.painter to geometry, or model.surface_encoder to false"
             )
         if not self.model.shape_encoder and (self.shape.reconstruction or self.shape.critic_from):
             raise ConfigError(
@@ -366,7 +366,8 @@ class TrainConfig:
             raise ConfigError("model.shape_encoder is true: shape.reconstruction must be more than 0, now it is 0")
         if self.model.shape_prior and not self.model.shape_encoder:
             raise ConfigError(
-                "model.shape_prior is learned from an encoder's codes; set model.shape_encoder to true, or it to 0"
+                "model.shape_prior is learned from an encoder's codes; set model.shape_encoder to true, or "
+                "model.shape_prior to 0"
             )
         if self.model.shape_prior and self.model.shape_code_size % 2:
             raise ConfigError("model.shape_prior is for an even model.shape_code_size; set it to 0")
@@ -397,7 +398,7 @@ def load_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
         with path.open("rb") as file:
             content = file.read(MAX_JSON_BYTES + 1)
         if len(content) > MAX_JSON_BYTES:
-            raise ConfigError(f"{path} is no configuration: it has more than {MAX_JSON_BYTES:,} bytes")
+            raise ConfigError(f"{path} is not a configuration: it has more than {MAX_JSON_BYTES:,} bytes")
         values = parse_json(content)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
@@ -425,7 +426,7 @@ def apply_setting(config: TrainConfig, setting: str) -> TrainConfig:
 
 
 def difference(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
-    """Dotted names of the fields that differ and matter: what a run writes and when (`output`) does not."""
+    """Dotted names of the fields that differ, without those of `output`, which do not change the model."""
     before, after = dict(walk(ours)), dict(walk(theirs))
     return [name for name, value in before.items() if value != after[name] and not name.startswith("output.")]
 
@@ -446,7 +447,7 @@ class ConfigError(VonError, ValueError):
 
 @dataclass(frozen=True)
 class Range:
-    """The values a number may have: from `least` up to `most`, or under it where `below`."""
+    """The range of a number: from `least` up to `most`, which is excluded if `below`."""
 
     least: float
     most: float = math.inf
@@ -471,7 +472,7 @@ Decay = Annotated[float, Range(0, 1, below=True)]
 
 
 def walk(config: DataclassInstance, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of all fields that are no configurations themselves."""
+    """Dotted names and values of all fields that are not configurations themselves."""
     for each in dataclasses.fields(config):
         value = getattr(config, each.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -37,11 +37,11 @@ class DisagreementError(VonError):
 
 @dataclass(frozen=True)
 class Part:
-    """A share of every batch, so that all parts together are the batch.
+    """The part of every batch that one process computes in one pass; all parts together are the batch.
 
     Attributes:
         index: which part, from 0.
-        of: number of parts: processes times the pieces that each one computes after the other.
+        of: number of parts: processes times micro-batches of each.
     """
 
     index: int = 0
@@ -75,7 +75,7 @@ def process_count() -> int:
 
 
 def is_writer() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this process is the one that writes files (rank 0)."""
     return rank() == 0
 
 
@@ -89,11 +89,11 @@ def processes_joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iter
     """Initialises the process group of a launcher's processes and destroys it at the end; a no-op for a single one.
 
     Args:
-        device: where this process computes; tensors elsewhere than on a GPU are exchanged through the host.
+        device: where this process computes; tensors that are not on a GPU are exchanged through the host.
         timeout: how long a process waits for another one, here and in all collectives.
 
     Raises:
-        LostProcessError: the other processes did not come, or the port is taken.
+        LostProcessError: the other processes did not join, or the port is in use.
     """
     if not is_launched() or distributed.is_initialized():
         yield
@@ -108,7 +108,7 @@ def processes_joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iter
         raise LostProcessError(f"{_describe_process()} did not find the others: {reason}") from error
     try:
         with warnings.catch_warnings():
-            # It compares strides of axes of length one as well, which are meaningless.
+            # DDP also compares strides of axes of length one, which are meaningless.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             yield
     finally:
@@ -116,7 +116,7 @@ def processes_joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iter
 
 
 def wait_for_all() -> None:
-    """Waits until every process is here; on the host, so that no GPU is waited for."""
+    """A barrier; on the host, so that no GPU is synchronised."""
     any_everywhere(False)
 
 
@@ -144,7 +144,7 @@ def same_everywhere(things: Mapping[str, str]) -> None:
     """Checks that values are equal in all processes.
 
     Args:
-        things: the values by what an error calls them.
+        things: the values by their name in errors.
 
     Raises:
         DisagreementError: names what differs, and in which processes.
@@ -168,7 +168,7 @@ def mean_everywhere(values: Tensor) -> Tensor:
 
 
 def joined_everywhere(values: Float[Tensor, "n ..."]) -> Float[Tensor, "m ..."]:
-    """The rows of all processes by rank, without gradient; each has as many."""
+    """The rows of all processes by rank, without gradient; all must have equally many."""
     if process_count() == 1:
         return values
     values = values.detach().contiguous()
@@ -222,7 +222,7 @@ def backward(loss: Float[Tensor, ""]) -> None:
 
 
 class _SumEverywhere(torch.autograd.Function):
-    """The differentiable sum: torch.distributed.nn's is deprecated, what is to follow it is private."""
+    """The differentiable sum: torch.distributed.nn's is deprecated and its successor private."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -244,7 +244,7 @@ def _summed(values: Tensor) -> Tensor:
 
 
 def _describe_process() -> str:
-    """This process by the variables of its launcher."""
+    """This process, described by the variables of its launcher."""
     names = ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     variables = ", ".join(f"{name} {os.environ.get(name, 'not set')}" for name in names)
     return f"training process {os.environ.get('RANK', '?')} ({variables})"

@@ -1,4 +1,4 @@
-"""The camera and the viewpoint: where a ray starts, where it goes and how the camera's frame turns into the object's.
+"""Pinhole camera and viewpoint: ray directions, sample depths and the rotation from camera to object frame.
 
 Camera frame: the camera sits at (-distance, 0, 0) and looks along +x; up is +z, the image's right is -y. A depth is
 measured along the optical axis (not along the ray); the origin lies at depth `distance`.
@@ -38,7 +38,7 @@ class Camera:
 
     @classmethod
     def at(cls, distance: float) -> Camera:
-        """A camera at another distance, with the lens that keeps what stands at the origin as large in the image."""
+        """A camera at another distance, its focal length scaled so that the origin keeps its size in the image."""
         own = cls()
         return cls(distance=distance, focal_length=own.focal_length * distance / own.distance)
 
@@ -54,7 +54,7 @@ class Camera:
 
     @property
     def half_width(self) -> float:
-        """Half the width of what the camera sees at depth 1 (tangent of the half angle)."""
+        """Half the width of the field of view at depth 1 (tangent of the half angle)."""
         return self.sensor / (2.0 * self.focal_length)
 
     def samples(self, resolution: int) -> int:
@@ -62,14 +62,14 @@ class Camera:
         return int(self.samples_per_voxel * resolution)
 
     def sample_depths(self, resolution: int, like: Tensor) -> Float[Tensor, " S"]:
-        """Depths where a ray is sampled: near + 2 k / S, k = 0..S-1, so the last lies one step before `far`."""
+        """Depths at which a ray is sampled: near + 2 k / S, k = 0..S-1, so the last lies one step before `far`."""
         count = self.samples(resolution)
         return self.near + (self.far - self.near) / count * torch.arange(count, dtype=like.dtype, device=like.device)
 
     def depth_weights(self, resolution: int, like: Tensor) -> Float[Tensor, " S"]:
         """Depth that a ray stopping at sample k reports: evenly from `near` to `far`, both included.
 
-        A little more than where the sample lies, up to one step at the far end: the published arithmetic.
+        Slightly more than the sample's own depth, by up to one step at the far end, as in the published code.
         """
         count = self.samples(resolution)
         return torch.linspace(self.near, self.far, count, dtype=like.dtype, device=like.device)
@@ -98,7 +98,7 @@ def viewpoint_rotation(azimuth: Float[Tensor, " n"], elevation: Float[Tensor, " 
     sin_a, cos_a = torch.sin(azimuth), torch.cos(azimuth)
     sin_e, cos_e = torch.sin(elevation), torch.cos(elevation)
     zero = torch.zeros_like(sin_a)
-    # The columns are where the camera's axes (forward, left, up) point in the object frame.
+    # The columns are the camera's axes (forward, left, up) in the object frame.
     forward = torch.stack([sin_a * cos_e, -cos_a * cos_e, -sin_e], dim=-1)
     left = torch.stack([cos_a, sin_a, zero], dim=-1)
     up = torch.stack([sin_a * sin_e, -cos_a * sin_e, cos_e], dim=-1)
@@ -106,9 +106,9 @@ def viewpoint_rotation(azimuth: Float[Tensor, " n"], elevation: Float[Tensor, " 
 
 
 def rotate_points(rotations: Float[Tensor, "n 3 3"], points: Float[Tensor, "*k 3"]) -> Float[Tensor, "n *k 3"]:
-    """Turns the same points by every rotation.
+    """Applies every rotation to the same points.
 
-    Written as sums of products, not as a matrix product, which would lose digits under TF32 and autocast.
+    Written as sums of products, not as a matrix product, which would lose precision under TF32 and autocast.
     """
     columns = rotations.mT.reshape(-1, 3, *(1,) * (points.dim() - 1), 3)
     x, y, z = points.unbind(-1)

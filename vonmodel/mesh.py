@@ -1,4 +1,4 @@
-"""Surfaces of volumes with texture or vertex colours, as GLB, OBJ, PLY, STL and USDZ; images and sketches as PNG."""
+"""Meshes of volumes with texture or vertex colours, as GLB, OBJ, PLY, STL and USDZ; images and sketches as PNG."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from vondata.shapes.implicit import isosurface
 
 @dataclass(frozen=True, eq=False)
 class TextureAtlas:
-    """A mesh's surface laid out in an image.
+    """A mesh's UV layout and its texture.
 
     Attributes:
-        source: (n,) for every texture vertex the vertex of the mesh; one on a seam has several.
+        source: (n,) for every texture vertex the vertex of the mesh; a vertex on a seam has several.
         faces: (f, 3) texture vertices of the mesh's faces, in their order.
         uvs: (n, 2) column and row in [0, 1] from the image's upper left corner.
         image: (s, s, 3) sRGB.
@@ -58,7 +58,7 @@ class SurfaceMesh:
     atlas: TextureAtlas | None = None
 
     def normals(self) -> npt.NDArray[np.float64]:
-        """(v, 3) unit normals of the vertices: those of the faces around, by their areas."""
+        """(v, 3) unit vertex normals: the area-weighted mean of the adjacent faces' normals."""
         corners = self.vertices[self.faces]
         across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         summed = [
@@ -67,25 +67,25 @@ class SurfaceMesh:
         ]
         normals = np.stack(summed, axis=1)
         length = np.linalg.norm(normals, axis=1, keepdims=True)
-        # Where thin parts meet, faces may cancel out: any unit vector is as good as another.
+        # Where thin parts meet, the normals may cancel out: any unit vector will do.
         return np.where(length > 0, normals / np.where(length > 0, length, 1.0), [0.0, 0.0, 1.0])
 
 
 def surface_mesh(volume: npt.NDArray[np.floating], level: float) -> SurfaceMesh:
-    """The surface where a volume crosses a level, closed also where the object reaches the border of the grid.
+    """The isosurface of a volume, closed also where the object reaches the border of the grid.
 
     Args:
         volume: (N, N, N) [x, y, z] in the object frame, higher inside; taken as 0 outside the grid.
         level: above 0.
 
     Returns:
-        A watertight mesh; without faces where the volume nowhere exceeds the level.
+        A watertight mesh; without faces if the volume nowhere exceeds the level.
     """
     return SurfaceMesh(*isosurface(volume, level, outside=0.0))
 
 
 def mesh_statistics(mesh: SurfaceMesh) -> dict[str, int | float]:
-    """Vertices, faces, area and volume (of a cube of edge 2), connected parts and the share of the largest."""
+    """Numbers of vertices, faces and connected parts, area and volume (cube edge 2), largest part's area share."""
     from scipy import sparse
 
     corners = mesh.vertices[mesh.faces]
@@ -131,8 +131,7 @@ def mesh_bytes(
     Args:
         mesh: the mesh, in the object frame.
         format: of the file.
-        up: y has the front towards +z, z towards -y, as Blender's front view sees it. A GLB is y up whatever this
-            says, as glTF wants it.
+        up: y has the front towards +z, z towards -y, as Blender's front view. A GLB is always y up, as glTF requires.
         name: of the object in the file.
         extras: JSON values kept in a GLB's `asset.extras`, such as its provenance.
     """
@@ -162,12 +161,12 @@ def write_mesh(
     up: UpAxis = "y",
     name: str = "shape",
 ) -> None:
-    """Writes a mesh in the format that the path ends in, see `mesh_bytes`; beside an OBJ its .mtl and .jpg.
+    """Writes a mesh in the format of the path's suffix, see `mesh_bytes`; beside an OBJ its .mtl and .jpg.
 
-    Prepared again as a mesh whose up is y and whose front is z.
+    To prepare such a file as a shape, give y as its up axis and z as its front.
 
     Raises:
-        ValueError: the path ends otherwise.
+        ValueError: the path has another suffix.
     """
     format = next((each for each in get_args(MeshFormat) if path.suffix == f".{each}"), None)
     if format is None:
@@ -177,13 +176,13 @@ def write_mesh(
         for suffix, content in ((".jpg", jpeg_bytes(mesh.atlas.image)), (".mtl", material.encode())):
             with atomic_path(path.with_suffix(suffix)) as temporary:
                 temporary.write_bytes(content)
-        name = path.stem  # by which the OBJ finds its material
+        name = path.stem  # the OBJ refers to its material by it
     with atomic_path(path) as temporary:
         temporary.write_bytes(mesh_bytes(mesh, format, up=up, name=name, extras=extras))
 
 
 def jpeg_bytes(image: npt.NDArray[np.uint8]) -> bytes:
-    """A texture as JPEG, a tenth of its PNG; colours keep the resolution of brightness."""
+    """A texture as JPEG, a tenth the size of its PNG, without chroma subsampling."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return file.getvalue()
@@ -195,7 +194,7 @@ def _turned(points: Floats, up: UpAxis) -> Floats:
 
 
 def _obj_text(mesh: SurfaceMesh, up: UpAxis, name: str) -> str:
-    """Positions with colours where there is no texture; else with texture coordinates and the material's name."""
+    """The OBJ file: positions with vertex colours, or texture coordinates and the material's name if textured."""
     positions, normals = _turned(mesh.vertices, up), _turned(mesh.normals(), up)
     rows = positions if mesh.colours is None or mesh.atlas else np.hstack([positions, mesh.colours / 255.0])
     parts = [_lines("v", rows), _lines("vn", normals)]
@@ -300,7 +299,7 @@ def _accessor(view: int, name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
         return {"bufferView": view, "componentType": _UNSIGNED_INT, "count": len(array), "type": "SCALAR"}
     kind = "VEC2" if name == "TEXCOORD_0" else "VEC3"
     accessor = {"bufferView": view, "componentType": _FLOAT, "count": len(array), "type": kind}
-    if name == "POSITION":  # which must say its bounds
+    if name == "POSITION":  # glTF requires its bounds
         accessor |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
     return accessor
 
@@ -321,7 +320,7 @@ def _container(document: bytes, binary: bytes) -> bytes:
 
 
 _USDZ_ALIGNMENT = 64
-_DOS_DATE = (1 << 5) | 1  # the first of January 1980
+_DOS_DATE = (1 << 5) | 1  # 1980-01-01
 
 
 def _usdz_bytes(mesh: SurfaceMesh, up: UpAxis, name: str) -> bytes:
@@ -411,7 +410,7 @@ def _tuples(rows: Floats) -> str:
 
 
 def _aligned_zip(files: Sequence[tuple[str, bytes]]) -> bytes:
-    """A zip archive of stored files whose contents begin at multiples of 64 bytes, as USDZ wants it."""
+    """A zip archive of stored files whose contents begin at multiples of 64 bytes, as USDZ requires."""
     archive, directory = bytearray(), bytearray()
     for name, content in files:
         encoded, start = name.encode(), len(archive)
@@ -451,13 +450,13 @@ def write_grey(path: Path, values: Float[Tensor, "h w"], text: Mapping[str, str]
 
 
 def to_pixels(images: Float[Tensor, "*any"]) -> npt.NDArray[np.uint8]:
-    """Values in [-1, 1] to the nearest of 0..255; what lies beyond is clipped."""
+    """Values in [-1, 1] rounded to 0..255; values outside are clipped."""
     levels = (images.detach().cpu().double() + 1.0) * 127.5
     return levels.clamp(0.0, 255.0).round().numpy().astype(np.uint8)
 
 
 def cut_out_pixels(image: Float[Tensor, "3 h w"], silhouette: Float[Tensor, "1 h w"]) -> npt.NDArray[np.uint8]:
-    """An image on white as transparent pixels (h, w, 4), which give the image again when laid on white.
+    """An image on white as transparent pixels (h, w, 4) that give the same image when composed on white.
 
     Args:
         image: in [-1, 1], the object on white: I = a C + (1 - a).

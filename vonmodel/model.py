@@ -1,4 +1,4 @@
-"""The networks of VON put together and their first weights: codes and viewpoints to shapes, sketches and images."""
+"""VonModel, all networks of VON and their initialisation: codes and viewpoints to shapes, sketches and images."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ GENERATORS = ("shape_generator", "texture_generator", "sketch_encoder", "texture
 
 
 class VonModel(nn.Module):
-    """All networks of a class, or of several.
+    """All networks of a model of one class or several.
 
     Attributes:
         config: sizes and representation.
         shape_generator: shape code -> volume.
         shape_critic: volume -> score.
-        shape_encoder: volume -> mean and log variance of its latent code; None where there is none.
-        shape_prior: latent codes <-> shape codes; None where they are the same.
+        shape_encoder: volume -> mean and log variance of its latent code; None if there is none.
+        shape_prior: latent codes <-> shape codes; None if they are the same.
         texture_generator: normalised depth, or the maps of a surface, and texture code -> image.
         sketch_encoder: image -> normalised depth.
         texture_encoder: image -> mean and log variance of its texture code.
         image_critic: image -> patch scores, or image with mask -> score.
-        sketch_critic: normalised depth -> patch scores; None where sketches are not judged.
+        sketch_critic: normalised depth -> patch scores; None without a critic of sketches.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -110,7 +110,7 @@ class VonModel(nn.Module):
         self.sketch_critic = PatchCritic(1, size, width, classes=classes) if patches else None
 
     def choose_class(self, name: str) -> None:
-        """Lets codes that say no class mean this one; a model of one class has no choice.
+        """Sets the class of codes that have no class weights; a no-op for a model of one class.
 
         Raises:
             ValueError: it is not one of the model's classes.
@@ -124,17 +124,17 @@ class VonModel(nn.Module):
         """Volumes of shape codes, in the model's representation, [0, 1]."""
         if self.shape_prior is not None:
             size = self.config.shape_code_size
-            # What follows the code are the weights of its classes.
+            # The class weights follow the code.
             codes = torch.cat([self.shape_prior.inverse(codes[:, :size]), codes[:, size:]], dim=1)
         return self.decode_shapes(codes)
 
     def decode_shapes(self, latents: Float[Tensor, "n code"]) -> Float[Tensor, "n 1 r r r"]:
-        """Volumes of the codes that the shape encoder gives: shape codes, but for a model with a `shape_prior`."""
+        """Volumes of the shape encoder's codes, which are shape codes unless the model has a `shape_prior`."""
         volumes: Tensor = self.shape_generator(latents)
         return mirrored(volumes) if self.config.symmetric else volumes
 
     def opacity(self, volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 1 g g g"]:
-        """What of a volume in the model's representation stops light, in [0, 1]; see `representation.opacity`."""
+        """The opacity of volumes in the model's representation, in [0, 1]; see `representation.opacity`."""
         return opacity(self.config, volumes)
 
     @property
@@ -155,8 +155,8 @@ class VonModel(nn.Module):
         Args:
             volumes: in the model's representation, [0, 1].
             rotations: from the camera's frame to the object's, see `geometry.viewpoint_rotation`.
-            depth_range: what shares one range of depth; the model's own choice where None.
-            everywhere: a batch is that of all processes that train together; all must call this.
+            depth_range: whether items or the batch share one range of depth; the model's own if None.
+            everywhere: the batch spans all training processes; all of them must call this.
         """
         size = self.config.image_size * self.config.rays_per_pixel
         seen = view_opacity(self.config, self.opacity(volumes), rotations, camera=self.camera, image_size=size)
@@ -172,15 +172,15 @@ class VonModel(nn.Module):
         depth_range: DepthRange | None = None,
         everywhere: bool = False,
     ) -> SurfaceSketch:
-        """Frames what a camera sees as the painter is trained on it.
+        """Frames sketches as the painter is trained on them.
 
         Args:
-            seen: as `view_opacity` gives it, of a multiple of the image's size.
-            rotations: the viewpoints it was seen from.
-            camera: took it.
-            image_size: pixels along an edge of the result; the model's where None.
-            depth_range: as for `sketch`, like `everywhere`.
-            everywhere: a batch is that of all processes that train together.
+            seen: the sketches of `view_opacity`, at a multiple of the image's size.
+            rotations: their viewpoints.
+            camera: their camera.
+            image_size: pixels along an edge of the result; the model's if None.
+            depth_range: as for `sketch`.
+            everywhere: as for `sketch`.
         """
         config, chosen = self.config, depth_range or self.config.depth_range
         size = image_size or config.image_size
@@ -199,10 +199,10 @@ class VonModel(nn.Module):
     def colours(
         self, framed: FramedSketch | SurfaceSketch, texture_codes: Float[Tensor, "n code"]
     ) -> Float[Tensor, "n 3 size size"]:
-        """Colours of framed sketches in these textures, in [-1, 1], also where there is no object.
+        """Colours of framed sketches in these textures, in [-1, 1], also outside the object.
 
         Raises:
-            TypeError: the painter sees the surface, and this sketch has none; those of `sketch` and `frame` do.
+            TypeError: the painter needs a `SurfaceSketch`, as `sketch` and `frame` return it.
         """
         seen = framed.normalized_depth
         if self.config.painter == "geometry":
@@ -221,7 +221,7 @@ class VonModel(nn.Module):
     def read_surface(
         self, images: Float[Tensor, "n 3 size size"], masks: Float[Tensor, "n 1 size size"]
     ) -> Float[Tensor, "n 8 size size"]:
-        """What the painter would see of the objects in images, as its surface encoder estimates it.
+        """The painter's input maps of the objects in images, estimated by its surface encoder.
 
         Args:
             images: colours in [-1, 1], the object on white.
@@ -239,17 +239,17 @@ def view_opacity(
     camera: Camera,
     image_size: int,
 ) -> Sketch:
-    """What a camera sees of volumes, before framing; differentiable with respect to opacity and rotations.
+    """The sketch of volumes before framing; differentiable with respect to opacity and rotations.
 
     Args:
         config: of the model.
-        opacity: what stops light, in [0, 1], on any grid.
+        opacity: opacity of the voxels, in [0, 1], on any grid.
         rotations: from the camera's frame to the object's.
-        camera: where from.
+        camera: the camera.
         image_size: pixels along an edge.
 
     Returns:
-        The sketch; its depths begin where those of the published camera do, however far away this one is.
+        The sketch; its depths are shifted to the range of the published camera, at any camera distance.
     """
     seen = project(opacity, rotations, camera=camera, image_size=image_size, resampled=config.resampled)
     return Sketch(seen.silhouette, seen.depth - (camera.distance - Camera().distance))
@@ -263,12 +263,12 @@ def build_model(config: ModelConfig, seed: int) -> VonModel:
 
 
 def with_classes(codes: Float[Tensor, "n k"], classes: Float[Tensor, "n c"] | None) -> Float[Tensor, "n d"]:
-    """Codes that say their class: with its weights behind them; unchanged where there are none."""
+    """Codes with class weights appended; unchanged if there are none."""
     return codes if classes is None else torch.cat([codes, classes.to(codes)], dim=1)
 
 
 def blend_classes(networks: Iterable[nn.Module], share: float) -> None:
-    """Sets how far networks tell classes apart, in [0, 1]; nothing happens to those of one class."""
+    """Sets the weight of the class conditioning of networks, in [0, 1]; a no-op for those of one class."""
     for network in networks:
         for module in network.modules():
             if isinstance(module, ClassEmbedding | ClassScores):
@@ -276,7 +276,7 @@ def blend_classes(networks: Iterable[nn.Module], share: float) -> None:
 
 
 def arrange_channels_last(model: nn.Module) -> None:
-    """Stores the weights of convolutions channels-last, which a CPU convolves a fifth faster; no value changes."""
+    """Stores convolution weights channels-last, which makes CPU convolutions a fifth faster; no value changes."""
     for weight in model.parameters():
         if weight.dim() == 4:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
@@ -297,11 +297,11 @@ def mirrored(volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 1 r r r"]:
     return torch.cat([half.flip(2), half], dim=2)
 
 
-# --- first weights, drawn from a generator that the caller seeds
+# --- initial weights, drawn from a generator that the caller seeds
 
-# What the published rule is multiplied by where nothing is normalised. Residual blocks begin near the identity and
-# styles near no modulation; what no ReLU follows has the variance 1 / (3 fan-in) that PyTorch begins with. A critic
-# that multiplies its input at every level begins so steep that it has won before the painter has learnt anything.
+# Gains on the published rule for networks without normalisation. Residual blocks start near the identity and styles
+# near no modulation; layers without a following ReLU have PyTorch's default variance, 1 / (3 fan-in). A critic that
+# amplifies its input at every level would start so steep that it wins before the painter learns anything.
 RESIDUAL_SHARE = 0.3 / math.sqrt(2.0)
 MODULATION_SHARE = 0.3
 LINEAR_SHARE = math.sqrt(1.0 / 6.0)
@@ -311,9 +311,9 @@ LINEAR_SHARE = math.sqrt(1.0 / 6.0)
 def initialise_kaiming(network: nn.Module, generator: torch.Generator) -> None:
     """Draws normal weights with variance 2 / fan-in, as the published training does for all seven networks.
 
-    Fan-in is counted as the published code counts it, over the numbers in `weight[0]`; for transposed convolutions
-    those are the output channels. Biases are 0, batch norm is the identity, gains of whole-sample normalisation are
-    uniform in [0, 1]. Of the networks without normalisation the layers begin smaller, each as its place asks.
+    Fan-in is counted as in the published code, over the numbers in `weight[0]`; for transposed convolutions those are
+    the output channels. Biases are 0, batch norm is the identity, gains of whole-sample normalisation are uniform in
+    [0, 1]. Layers of networks without normalisation are scaled down by their role.
 
     Args:
         network: initialised in place, on any device.
@@ -341,7 +341,7 @@ def initialise_kaiming(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def _begin_small(network: nn.Module) -> None:
-    """Reduces the layers of networks without normalisation to what their places ask."""
+    """Scales down the layers of networks without normalisation by their role."""
     for module in network.modules():
         match module:
             case PlainResidual(shortcut=shortcut):

@@ -196,7 +196,7 @@ def find_weights(root: Path, class_name: str, representation: Representation | N
     Args:
         root: the folder.
         class_name: the class, as the release names it.
-        representation: which variant; where None that with distances before the one with voxels.
+        representation: which variant; if None that with distances before the one with voxels.
 
     Returns:
         The files; None where there is none of the class.

@@ -82,7 +82,7 @@ def push_run(
     Args:
         run: the run folder.
         place: path, s3://bucket/name, hf://user/name or any URL that fsspec knows.
-        checkpoint: its name; the newest where None.
+        checkpoint: its name; the newest if None.
         overwrite: replace a run that is there.
         on_file: see `OnFile`.
 

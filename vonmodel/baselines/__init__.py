@@ -1,1 +1,1 @@
-"""The generators that the paper compares with, trained on the same data for as many steps."""
+"""Baseline GANs of the paper's comparison, trained on the same data for as many steps."""

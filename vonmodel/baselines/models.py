@@ -1,4 +1,4 @@
-"""The baselines: networks of DCGAN and 3D-GAN, and objective and optimiser of each as its paper has them."""
+"""Baseline GANs: networks of DCGAN and 3D-GAN, and objective and optimiser of each as in its paper."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ImageGenerator(nn.Module):
 
 
 class ImageCritic(nn.Module):
-    """DCGAN's discriminator: an image to a number, unbounded; the generator's mirror image.
+    """DCGAN's discriminator: an image to an unbounded score; the generator's layers in reverse.
 
     Args:
         image_size: pixels along an edge.
@@ -70,7 +70,7 @@ class ImageCritic(nn.Module):
 
 
 class VolumeCritic(nn.Module):
-    """3D-GAN's discriminator: a volume to a number, unbounded.
+    """3D-GAN's discriminator: a volume to an unbounded score.
 
     Args:
         resolution: voxels along an edge.
@@ -118,7 +118,7 @@ class Baseline(nn.Module):
 
 
 def build_baseline(name: BaselineName, config: ModelConfig, seed: int) -> Baseline:
-    """A baseline with DCGAN's initial weights: normal with deviation 0.02, the gains of batch norm around 1."""
+    """A baseline with DCGAN's initial weights: normal with standard deviation 0.02, batch-norm gains around 1."""
     model = Baseline(name, config)
     generator = torch_generator(seed, name, "initial weights")
     for module in model.modules():
@@ -160,15 +160,15 @@ class BaselineConfig:
     """A baseline.
 
     Attributes:
-        title: as papers write it.
-        draws: images, or shapes.
+        title: the name as papers write it.
+        draws: what it generates, images or shapes.
         objective: the losses of generator and critic.
         generator_rate: Adam's step size for the generator.
         critic_rate: Adam's step size for the critic.
         betas: Adam's decays.
         critic_steps: updates of the critic for each of the generator.
-        gradient_penalty: weight of the penalty on the critic's slope; 0 has none.
-        normalised_critic: batch norm in the critic; a penalty on each sample's slope rules it out.
+        gradient_penalty: weight of WGAN-GP's gradient penalty; 0 for none.
+        normalised_critic: batch norm in the critic; excluded by a gradient penalty, which is defined per sample.
         code_size: length of a code.
         accuracy_limit: the critic is updated only while it classifies at most this share of a batch correctly.
     """

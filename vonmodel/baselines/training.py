@@ -1,4 +1,4 @@
-"""Training a baseline: the stage it is for the training loop, its data and schedule, and its checkpoints."""
+"""Training of a baseline GAN: its training stage, data, schedule and checkpoints."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class GanStage(Stage):
         *,
         fused_optimiser: bool = False,
     ) -> None:
-        """Sets the phases up.
+        """Sets up the phases.
 
         Args:
-            baseline: its name, under which it is reported.
+            baseline: its name, used in logs and errors.
             model: generator and critic.
             gan: objective and optimisers.
             config: batch size and weight average, those of the model's stage on the same data.
@@ -110,7 +110,7 @@ class GanStage(Stage):
         return {"generator": generator_loss(self._gan.objective, scores)}
 
     def _generate(self, step: Step, like: Tensor) -> Tensor:
-        """As many samples as these items are, from codes of this step."""
+        """One sample per item, from codes of this step."""
         fakes: Tensor = self._model.generator(step.normal(self._gan.code_size, like))
         return fakes
 
@@ -157,13 +157,13 @@ SHEET_SAMPLES = 16
 
 
 def baseline_folder(run: Path, name: BaselineName) -> RunFolder:
-    """Where a baseline of a run lies."""
+    """The folder of a baseline of a run."""
     return RunFolder(run / FOLDER / name)
 
 
 @dataclass(frozen=True)
 class BaselinePlan:
-    """The data of a baseline and its schedule: as many steps as the model's stage on this data and the joint one.
+    """Data and schedule of a baseline: as many steps as the model's stage on this data plus its joint stage.
 
     Attributes:
         data: the photos and shapes of the class.
@@ -184,8 +184,8 @@ def plan_baseline(name: BaselineName, config: TrainConfig, data: Path) -> Baseli
     """Opens the training part and counts the steps.
 
     Raises:
-        ManifestMissingError: it was not prepared.
-        EmptyDatasetError: nothing of it is usable.
+        ManifestMissingError: the class was not prepared.
+        EmptyDatasetError: it has no usable items.
     """
     opened = open_data(config, data, "texture")
     assert opened.photos is not None
@@ -215,7 +215,7 @@ def train_baseline(job: TrainingJob, name: BaselineName) -> CheckpointInfo:
 
     Raises:
         RunError: the baseline was started with another configuration.
-        EmptyDatasetError, ManifestMissingError, ResolutionError: the data does not serve.
+        EmptyDatasetError, ManifestMissingError, ResolutionError: the data cannot be used.
         NonFiniteLossError: a loss became infinite or NaN.
         RunBusyError: another process trains this baseline.
     """
@@ -278,7 +278,7 @@ class BaselineMissingError(CheckpointError):
 def load_baseline(
     folder: RunFolder, name: BaselineName, *, device: str | torch.device = "cpu"
 ) -> tuple[Baseline, CheckpointInfo]:
-    """A trained baseline as it is to be used: averaged weights where training kept them, evaluation mode.
+    """A trained baseline in evaluation mode, with averaged weights where training kept them.
 
     Raises:
         CheckpointError: there is no checkpoint, or it is damaged.

@@ -1,1 +1,1 @@
-"""Prepared shapes and photos as batches of training."""
+"""Datasets, augmentation and batch loading of prepared shapes and photos."""

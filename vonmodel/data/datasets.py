@@ -33,11 +33,11 @@ ViewpointSampler = Callable[[int, np.random.Generator], npt.NDArray[np.float64]]
 
 
 class EmptyDatasetError(VonError, ValueError):
-    """A class of which nothing is there to train on."""
+    """A class without any usable item to train on."""
 
 
 class EmptySplitError(EmptyDatasetError):
-    """A part of a class that is empty, while others are not."""
+    """An empty split of a class whose other splits have items."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Photo:
 
     Attributes:
         image: (3, size, size) colours in [-1, 1], the object on white.
-        mask: (1, size, size) share of the pixel that the object covers, in [0, 1].
-        viewpoint: azimuth and elevation in radians; None where nobody knows.
+        mask: (1, size, size) fraction of the pixel that the object covers, in [0, 1].
+        viewpoint: azimuth and elevation in radians; None if unknown.
     """
 
     image: Float[Tensor, "3 size size"]
@@ -56,7 +56,7 @@ class Photo:
 
 
 class DamagedItemError(VonError, OSError):
-    """A prepared file that is not the one that was prepared."""
+    """A prepared file whose hash is not the recorded one."""
 
     def __init__(self, file: ReadableFile) -> None:
         super().__init__(
@@ -87,8 +87,8 @@ class CheckedFiles:
         """The file of an item.
 
         Raises:
-            DamagedItemError: it is not what was prepared.
-            OSError: it is missing, no regular file, or cannot be read.
+            DamagedItemError: its hash is not the recorded one.
+            OSError: it is missing, not a regular file, or cannot be read.
         """
         file = self._files[id]
         if isinstance(file, Path):
@@ -102,9 +102,9 @@ class CheckedFiles:
 
 
 class ItemCache:
-    """Keeps decoded arrays as long as they fit; what comes later is decoded every time.
+    """A cache of decoded arrays without eviction: what no longer fits is decoded every time.
 
-    Epochs visit all items equally often, so replacing one by another would gain nothing.
+    Epochs visit all items equally often, so eviction would gain nothing.
     """
 
     def __init__(self, megabytes: int) -> None:
@@ -148,7 +148,7 @@ class ShapeDataset:
             resolution: voxels along an edge, at most what was prepared.
             representation: what a volume holds, see `vonmodel.representation`.
             band: largest signed distance that a volume holds, in cube edges; for the signed representation.
-            split: which part; all where None.
+            split: which part; all if None.
             cache_mb: memory for decoded shapes.
 
         Raises:
@@ -171,14 +171,14 @@ class ShapeDataset:
 
         Raises:
             ShapeFileError, OSError: the file is missing or damaged.
-            ResolutionError: it was prepared with fewer voxels than training asks for.
+            ResolutionError: it was prepared at a lower resolution than the model's.
         """
         return self.compact(index).float()
 
     def compact(self, index: int) -> Num[Tensor, "1 r r r"]:
-        """The same in fewer bytes: uint8 for an occupancy, float16 for distances. Not to be written to.
+        """The volume in a small type: uint8 for an occupancy, float16 for distances. Must not be modified.
 
-        A float32 volume of 128^3 has 8 MB, which take longer to hand out and to move than its file to decode.
+        A float32 volume of 128^3 has 8 MB, which take longer to copy than its file to decode.
         """
         kept = self._cache.get(self.ids[index], lambda: self._decode(self.ids[index]))
         return _unpacked(kept, self._resolution, self._representation)
@@ -188,11 +188,11 @@ class ShapeDataset:
 
 
 def read_shape_volume(file: ReadableFile, config: ModelConfig) -> Float[Tensor, "1 r r r"]:
-    """The volume of one prepared shape, as a model of this configuration has it.
+    """The volume of one prepared shape, in a model's resolution and representation.
 
     Raises:
-        ShapeFileError: the file is damaged, or no prepared shape.
-        ResolutionError: it was prepared with fewer voxels than the model has.
+        ShapeFileError: the file is damaged or not a prepared shape.
+        ResolutionError: it was prepared at a lower resolution than the model's.
     """
     compact = _compact_shape(file, config.resolution, config.representation, config.band)
     return _unpacked(compact, config.resolution, config.representation).float()
@@ -201,7 +201,7 @@ def read_shape_volume(file: ReadableFile, config: ModelConfig) -> Float[Tensor, 
 def _compact_shape(
     file: ReadableFile, resolution: int, representation: Representation, band: float
 ) -> npt.NDArray[np.generic]:
-    """What is cached: eight voxels of an occupancy in a byte, so that a whole class fits into memory."""
+    """A volume in the form that is cached: an occupancy as bits, so that a whole class fits into memory."""
     if representation == "occupancy":
         return np.packbits(coarser_occupancy(load_occupancy(file), resolution))
     distance = load_distance(file)
@@ -241,7 +241,7 @@ class ImageDataset:
             data: the prepared dataset, packed or not.
             class_name: the class.
             size: pixels along an edge, at most what was prepared.
-            split: which part; all where None.
+            split: which part; all if None.
             cache_mb: memory for decoded photos.
 
         Raises:
@@ -264,7 +264,7 @@ class ImageDataset:
 
         Raises:
             OSError: the file is missing or damaged.
-            ResolutionError: it was prepared with fewer pixels than training asks for.
+            ResolutionError: it was prepared at a smaller size than the model's.
         """
         id = self.ids[index]
         rgba = torch.from_numpy(self._cache.get(id, lambda: self._decode(id)).astype(np.float32))
@@ -283,13 +283,13 @@ class ImageDataset:
 def viewpoint_sampler(
     data: Path, class_name: str, *, source: Literal["dataset", "class"] = "dataset"
 ) -> ViewpointSampler:
-    """How viewpoints of a class are drawn: (count, rng) -> (count, 2) azimuth and elevation in radians.
+    """The sampler of a class's viewpoints: (count, rng) -> (count, 2) azimuth and elevation in radians.
 
     Args:
         data: the prepared dataset.
         class_name: the class.
-        source: "dataset" draws as the known viewpoints of the class's photos are spread, annotated ones and those
-            matched with confidence; from the class file where there are none. "class" always draws from the latter.
+        source: "dataset" samples from the distribution of the known viewpoints of the class's photos, annotated or
+            matched with confidence, or from the class file where there are none; "class" always from the class file.
 
     Raises:
         UnknownClassError: there is no such class.

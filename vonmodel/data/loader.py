@@ -1,4 +1,4 @@
-"""What happens to a photo before a step sees it: another hue, a small shift, a mirror."""
+"""Batches of training steps: augmentation of photos, sampling of items and viewpoints, loading ahead in threads."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from vonmodel.seeding import epoch_positions, numpy_generator
 
 
 def augment(photo: Photo, data: DataConfig, rng: np.random.Generator, *, mirror_symmetry: bool) -> Photo:
-    """A variation of a photo; the numbers drawn do not depend on the photo.
+    """Augments a photo by hue, shift and mirror; the random numbers do not depend on the photo.
 
     Args:
         photo: the photo.
-        data: how far it may vary.
-        rng: source of the variation.
-        mirror_symmetry: whether the class looks alike in the mirror. Only then is a mirrored photo one of an object
-            of this class, seen from the negated azimuth; photos of other classes are never mirrored.
+        data: strength of the augmentation.
+        rng: source of randomness.
+        mirror_symmetry: whether the class has mirror symmetry. Only then does a mirrored photo show an object of the
+            class, seen from the negated azimuth; photos of other classes are never mirrored.
     """
     hue = rng.uniform(-data.hue_jitter, data.hue_jitter)
     down, right = rng.integers(-data.shift_px, data.shift_px, size=2, endpoint=True)
@@ -45,14 +45,14 @@ def augment(photo: Photo, data: DataConfig, rng: np.random.Generator, *, mirror_
 
 
 def turn_hue(image: Float[Tensor, "3 h w"], turn: float) -> Float[Tensor, "3 h w"]:
-    """Turns every colour around the grey axis and keeps it inside the cube of colours.
+    """Rotates every colour around the grey axis and clips it to the colour cube.
 
     Args:
         image: colours in [-1, 1].
         turn: fraction of the whole circle.
 
     Returns:
-        The turned colours; greys, white and black stay what they are.
+        The rotated colours; greys, white and black do not change.
     """
     if turn == 0.0:
         return image
@@ -73,7 +73,7 @@ def turn_hue(image: Float[Tensor, "3 h w"], turn: float) -> Float[Tensor, "3 h w
 
 
 def shift(image: Float[Tensor, "c h w"], down: int, right: int, *, fill: float) -> Float[Tensor, "c h w"]:
-    """Moves an image by whole pixels; what comes in at the edges is `fill`."""
+    """Shifts an image by whole pixels; the uncovered border is `fill`."""
     _, height, width = image.shape
     moved = torch.full_like(image, fill)
     moved[:, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)] = image[
@@ -81,9 +81,9 @@ def shift(image: Float[Tensor, "c h w"], down: int, right: int, *, fill: float) 
     ]
     return moved
 
-# Steps whose data is ready or under way, beyond one for each worker.
+# Steps loaded ahead, beyond one for each worker.
 STEPS_AHEAD = 2
-# Each of a step's many operations takes the interpreter back from a thread that decodes; Python's 5 ms are too long.
+# The training thread takes the GIL back from decoding threads at every operation; Python's 5 ms would stall it.
 SWITCH_INTERVAL_S = 1e-4
 
 
@@ -92,12 +92,12 @@ class Batch:
     """The data of one step.
 
     Attributes:
-        volumes: shapes in the model's representation, [0, 1]; in few bytes, as they are kept, until `to` moved them.
+        volumes: shapes in the model's representation, [0, 1]; in the small type of `ShapeDataset.compact` until `to`.
         images: photos in [-1, 1] on white.
         masks: their masks in [0, 1].
-        rotations: the viewpoint of each photo, its own or one drawn for it, as rotation to the object frame.
-        ids: ids of shapes and photos, to name in an error.
-        classes: weights of the class of every row, of a model of several classes.
+        rotations: the viewpoint of each photo, known or sampled, as rotation from the camera's to the object's frame.
+        ids: ids of shapes and photos, named in errors.
+        classes: class weights of every row, for a model of several classes.
     """
 
     volumes: Num[Tensor, "m 1 r r r"] | None = None
@@ -108,9 +108,9 @@ class Batch:
     classes: Float[Tensor, "_ c"] | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
-        """The batch on a device; copies to a GPU from pinned memory without waiting.
+        """The batch on a device; copies from pinned memory to a GPU are asynchronous.
 
-        One move after the other, as a move that changes the type as well would do that on the host, and wait.
+        Copy and type conversion are separate: together, the conversion would run on the host and block.
         """
         return self._each(lambda tensor: tensor.to(device, non_blocking=True).to(dtype))
 
@@ -126,13 +126,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class ShapeSource:
-    """Draws shapes for the steps of a stage.
+    """Samples shapes for the steps of a stage.
 
     Attributes:
         dataset: the prepared shapes.
-        stage: whose steps they are.
+        stage: name of the stage.
         seed: of the run.
-        mirror: mirror every second shape; for classes that look alike in the mirror.
+        mirror: mirror every second shape; for classes with mirror symmetry.
     """
 
     dataset: ShapeDataset
@@ -141,7 +141,7 @@ class ShapeSource:
     mirror: bool = False
 
     def load(self, step: int, count: int, rows: Sequence[int] | None = None) -> Batch:
-        """`count` shapes for a step, or those of them in these rows."""
+        """`count` shapes for a step, or only these rows of them."""
         positions = epoch_positions(step, count, len(self.dataset), seed=self.seed, purpose=f"{self.stage} shapes")
         rows = range(count) if rows is None else rows
         positions = [positions[row] for row in rows]
@@ -157,7 +157,7 @@ class ShapeSource:
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """Draws photos with their viewpoints for the steps of a stage."""
+    """Samples photos with their viewpoints for the steps of a stage."""
 
     dataset: ImageDataset
     viewpoints: ViewpointSampler
@@ -167,17 +167,17 @@ class PhotoSource:
     seed: int
 
     def load(self, step: int, count: int, rows: Sequence[int] | None = None) -> Batch:
-        """`count` photos for a step, varied, each with its own viewpoint or one drawn from the class's.
+        """`count` augmented photos for a step, each with its own viewpoint or a sampled one.
 
         Args:
             step: the step.
             count: items of the step.
-            rows: only these of them, the same as among all.
+            rows: load only these rows; each is the same as when all are loaded.
         """
         positions = epoch_positions(step, count, len(self.dataset), seed=self.seed, purpose=f"{self.stage} photos")
         rows = range(count) if rows is None else rows
         positions = [positions[row] for row in rows]
-        # A generator for each photo, as a process that loads some of them knows nothing of the others.
+        # A generator for each photo, so that a process that loads some rows gets the same photos.
         rngs = [numpy_generator(self.seed, self.stage, "photos", step, row) for row in rows]
         photos = [
             augment(self.dataset[position], self.data, rng, mirror_symmetry=self.mirror_symmetry)
@@ -190,7 +190,7 @@ class PhotoSource:
         ]
         azimuth, elevation = torch.from_numpy(np.array(angles)).unbind(-1)
         return Batch(
-            # As convolutions write images: made ones and photos then take the same path through compiled networks.
+            # Channels last like generated images, so that both take the same path through compiled networks.
             images=torch.stack([photo.image for photo in photos]).contiguous(memory_format=torch.channels_last),
             masks=torch.stack([photo.mask for photo in photos]),
             rotations=viewpoint_rotation(azimuth, elevation).float(),
@@ -206,10 +206,10 @@ def joined(shapes: Batch, photos: Batch) -> Batch:
 
 @dataclass(frozen=True)
 class ClassBalancedSource:
-    """Deals the rows of all steps to classes in turn, so that a batch has as many of each as can be.
+    """Assigns the rows of all steps to classes round-robin, so that batches are balanced.
 
     Row r of step n is of class (n * count + r) modulo the number of classes. Each class passes through its own items
-    in an order of its own; sources of shapes and of photos that are asked for as many rows give the same classes.
+    in its own order; sources of shapes and of photos give the same classes for the same number of rows.
 
     Attributes:
         sources: of each class, in the order of the model's classes; their stages must differ by the class.
@@ -218,7 +218,7 @@ class ClassBalancedSource:
     sources: tuple[ShapeSource | PhotoSource | ClassBalancedSource, ...]
 
     def load(self, step: int, count: int, rows: Sequence[int] | None = None) -> Batch:
-        """Arguments as of the sources; the batch says the classes."""
+        """Arguments as of the sources; the batch has the classes."""
         places = [divmod(step * count + row, len(self.sources)) for row in (range(count) if rows is None else rows)]
         items = [self.sources[which].load(turn, 1) for turn, which in places]
         classes = torch.eye(len(self.sources))[[which for _, which in places]]
@@ -237,7 +237,7 @@ Photos = PhotoSource | ClassBalancedSource
 
 
 def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """Tensors of one row each as one, laid out in memory as they are; None where there are none."""
+    """Concatenates tensors of one row each, keeping their memory format; None if there are none."""
     there = [each for each in parts if each is not None]
     return torch.cat(there) if there else None
 
@@ -249,13 +249,13 @@ def loaded_ahead(
     """Loads the batches of `steps` in threads, in order, a few steps ahead.
 
     Args:
-        load: the batch of a step, in the parts that it is computed in; called from several threads.
-        steps: the steps to come.
-        workers: threads; 0 loads when the step asks.
+        load: the batch of a step, split into micro-batches; called from several threads.
+        steps: the steps to load.
+        workers: threads; 0 loads each step when it is requested.
         pin: put batches into pinned memory, for a GPU.
 
     Raises:
-        Exception: what `load` raised, when its step is asked for.
+        Exception: what `load` raised, when its step is requested.
     """
 
     def prepare(step: int) -> list[Batch]:

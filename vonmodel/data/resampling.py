@@ -1,4 +1,4 @@
-"""Prepared shapes and photos at a lower training resolution."""
+"""Downsampling of prepared shapes and photos to a lower training resolution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class ResolutionError(VonError, ValueError):
-    """Training asks for more voxels or pixels than were prepared.
+    """The configured resolution exceeds that of the prepared data.
 
     Args:
         field: of the configuration: model.resolution or model.image_size.
@@ -32,11 +32,11 @@ class ResolutionError(VonError, ValueError):
 
 
 def coarser_occupancy(occupancy: Bools, resolution: int) -> Bools:
-    """Occupancy on a coarser grid: a coarse voxel is filled where any fine voxel nearest to it is.
+    """Occupancy on a coarser grid: a coarse voxel is filled if any fine voxel nearest to it is.
 
     This is what preparing at the coarse resolution gives (a voxel is filled where the object touches its cell) up to
-    one fine voxel. Averages or samples would lose chair legs thinner than a coarse voxel; here they stay, and pieces
-    that hang together still do.
+    one fine voxel. Averages or samples would lose chair legs thinner than a coarse voxel; here they stay, and
+    connected parts stay connected.
 
     Args:
         occupancy: (N, N, N).
@@ -49,7 +49,7 @@ def coarser_occupancy(occupancy: Bools, resolution: int) -> Bools:
     _check_not_finer("model.resolution", resolution, fine)
     if resolution == fine:
         return occupancy
-    # Both grids span [-1, 1] from their first to their last voxel; in whole numbers, so that ties are always alike.
+    # Both grids span [-1, 1] from their first to their last voxel; in integers, so that ties are resolved alike.
     nearest = (2 * np.arange(fine) * (resolution - 1) + fine - 1) // (2 * (fine - 1))
     starts = np.searchsorted(nearest, np.arange(resolution))
     return reduce(lambda filled, axis: _any_between(filled, starts, axis), range(3), occupancy)
@@ -65,10 +65,10 @@ def _any_between(filled: Bools, starts: npt.NDArray[np.intp], axis: int) -> Bool
 
 
 def coarser_distance(distance: Floats, resolution: int) -> Floats:
-    """Distance to the surface at the points of a coarser grid, linear between the fine ones.
+    """Distance to the surface at the points of a coarser grid, interpolated linearly.
 
-    A distance changes by no more than the way between two points, so sampling it loses nothing: what is thin stays in
-    the field, `model.opaque_above` sees to it that it stays opaque.
+    A distance field is 1-Lipschitz, so thin parts stay in the sampled field; `representation.opaque_above` keeps them
+    opaque.
 
     Args:
         distance: (N, N, N).
@@ -92,7 +92,7 @@ def coarser_distance(distance: Floats, resolution: int) -> Floats:
 
 
 def smaller_photo(photo: Image.Image, size: int) -> npt.NDArray[np.uint8]:
-    """A prepared photo (RGBA, already on white) at a smaller size; every new pixel is the mean of what it covers.
+    """A prepared photo (RGBA, already on white) downsampled to a smaller size with a box filter.
 
     Returns:
         (size, size, 4) colours and mask.
@@ -103,7 +103,7 @@ def smaller_photo(photo: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     _check_not_finer("model.image_size", size, photo.width)
     if photo.width == size:
         return np.asarray(photo)
-    # Channels one by one: Pillow would weigh colours with alpha, but these are composed on white already.
+    # Channel by channel: Pillow would weight colours by alpha, but these are composed on white already.
     channels = [each.resize((size, size), Image.Resampling.BOX) for each in photo.split()]
     return np.stack([np.asarray(each) for each in channels], axis=-1)
 
@@ -114,5 +114,5 @@ def _check_not_finer(field: str, wanted: int, prepared: int) -> None:
 
 
 def held_thickness(resolution: int) -> float:
-    """Half the thickness of what a grid of this resolution still holds wherever it lies: half a voxel, in cube edges."""
+    """Half the smallest thickness that a grid of this resolution represents anywhere: half a voxel, in cube edges."""
     return 0.5 / (resolution - 1)

@@ -1,1 +1,1 @@
-"""Scores of images and shapes."""
+"""Evaluation of images and shapes: FID, KID, precision and recall, MMD, COV, 1-NNA, view consistency."""

@@ -24,18 +24,18 @@ from vonmodel.projection import SurfaceSketch, frame_positions
 ANGLES_DEG = (15.0, 30.0)
 MAX_OBJECTS = 64
 SOLID = 0.9
-"""A pixel counts where at least this share of it is covered: less would mix in the background."""
+"""A pixel counts if at least this fraction of it is covered: less would mix in the background."""
 TOLERANCE_VOXELS = 2.0
-"""A point is seen from the other side where the surface there is no farther from it than this."""
+"""A point is visible in the other view if the surface seen there is at most this far from it."""
 
 
 class FramedView(NamedTuple):
-    """An image with the surface it shows, and where its pixels lie in the camera's view.
+    """An image with the surface it shows and the positions of its pixels in the view before framing.
 
     Attributes:
         image: (n, 3, R, R) colours in [-1, 1].
         sketch: the surface, with the object-space position of every pixel.
-        rows: (n, R) pixel index, with fractions, of every row of the frame in the view before framing.
+        rows: (n, R) fractional pixel index of every row of the frame in the view before framing.
         columns: (n, R) likewise.
         rotations: (n, 3, 3) camera frame to object frame.
         size: pixels along an edge of the view before framing.
@@ -51,12 +51,12 @@ class FramedView(NamedTuple):
 
 @dataclass(frozen=True)
 class ViewDifference:
-    """What two viewpoints make of the same objects.
+    """Colour differences of the same objects between two viewpoints.
 
     Attributes:
         difference: (n,) mean absolute difference of colours, each in [0, 1], over the points of the first view that
-            the second one sees too; NaN where there is none.
-        seen: (n,) share of the first view's points that the second one sees.
+            are visible in the second; NaN where there is none.
+        seen: (n,) fraction of the first view's points that are visible in the second.
     """
 
     difference: Float[Tensor, " n"]
@@ -70,7 +70,7 @@ def paint_view(
     codes: Float[Tensor, "n code"],
     angles: Float[Tensor, "n 2"],
 ) -> FramedView:
-    """The images of volumes from viewpoints (azimuth and elevation in radians), with all that a warp needs."""
+    """The images of volumes from viewpoints (azimuth and elevation in radians), with the maps that a warp needs."""
     config, camera = model.config, model.camera
     rotations = viewpoint_rotation(angles[:, 0], angles[:, 1])
     size = config.image_size * config.rays_per_pixel
@@ -84,13 +84,13 @@ def paint_view(
 def view_difference(first: FramedView, second: FramedView, camera: Camera, tolerance: float) -> ViewDifference:
     """Compares the colours of surface points that both views show.
 
-    Every solid pixel of the first view is carried to the second one by its object-space position. It counts where the
-    second view is solid there and shows the same surface: within `tolerance`, so that hidden points do not count.
+    Every solid pixel of the first view is projected into the second one by its object-space position. It counts if
+    the second view is solid there and shows the same surface: within `tolerance`, so that hidden points do not count.
 
     Args:
-        first: of the objects.
-        second: of the same ones.
-        camera: took both.
+        first: a view of the objects.
+        second: another view of the same objects.
+        camera: the camera of both.
         tolerance: distance in object units.
     """
     points = first.sketch.position.flatten(2)
@@ -111,7 +111,7 @@ def view_difference(first: FramedView, second: FramedView, camera: Camera, toler
 def _pixels_of(
     points: Float[Tensor, "n 3 p"], view: FramedView, camera: Camera
 ) -> tuple[Float[Tensor, "n p"], Float[Tensor, "n p"]]:
-    """Row and column of object-space points in a view's frame, -1 and 1 the middles of its first and last pixel."""
+    """Row and column of object-space points in a view's frame; -1 and 1 are the centres of the border pixels."""
     forward, left, up = (view.rotations.to(points).mT @ points).unbind(1)
     depth = forward + camera.distance
     found = []
@@ -123,18 +123,18 @@ def _pixels_of(
 
 
 def _sample(maps: Float[Tensor, "n c R R"], grid: Float[Tensor, "n 1 p 2"], mode: str) -> Float[Tensor, "n c p"]:
-    """Values of maps at positions of `_pixels_of`; 0 beyond their ends."""
+    """Values of maps at positions of `_pixels_of`; 0 outside."""
     return functional.grid_sample(maps, grid, mode=mode, align_corners=True).squeeze(2)
 
 
 def consistency_scores(
     generator: Generator, settings: ScoreSettings, progress: Progress | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Measures how consistently a model colours what it draws when it is turned.
+    """Measures how consistent the colours of generated objects are between viewpoints.
 
     Args:
-        generator: what to score; baselines draw no object that could be turned, and get no score.
-        settings: how many objects, and their seed.
+        generator: the generator to score; baselines have no 3D object, and get no score.
+        settings: number of objects and seed.
         progress: called after every batch.
 
     Yields:

@@ -1,9 +1,9 @@
-"""A feature network from a file: ONNX, safetensors of a known architecture, or TorchScript whose code is trusted.
+"""Feature networks of image scores: Inception, a fixed random network, or a file (ONNX, safetensors, TorchScript).
 
 ONNX and safetensors hold numbers and a graph of arithmetic: reading and running them touches no file and no other
 process. TorchScript is a program: its code may call every operator of torch, those that write files among them, and
-looking through its source does not keep it from that. (`torch.export`'s loader unpickles what a file holds, which is
-code as well.) So TorchScript runs only where the caller says that it trusts the file.
+inspecting its source cannot prevent that. (`torch.export`'s loader unpickles the file, which runs code as well.) So
+TorchScript runs only if the caller says that it trusts the file.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ _ZIP = b"PK\x03\x04"
 
 
 class NetworkFileError(WeightsError):
-    """A file that is no feature network."""
+    """A file that is not a feature network."""
 
 
 class CodeNotTrustedError(NetworkFileError):
-    """A file whose network is a program, which the caller did not say it trusts."""
+    """A file whose network is a program that the caller does not trust."""
 
 
 def load_network(path: Path, *, trust_code: bool = False) -> nn.Module:
     """The network of a file, in evaluation mode, without gradients: images (n, 3, s, s) to features (n, d).
 
     Args:
-        path: the file; its content decides what it is.
+        path: the file; its format is recognised by its content.
         trust_code: run the code of a TorchScript file.
 
     Raises:
         CodeNotTrustedError: it is TorchScript, and `trust_code` is not set.
-        NetworkFileError: it holds no network that can be used.
+        NetworkFileError: it holds no usable network.
     """
     try:
         status = path.stat()
@@ -80,10 +80,10 @@ def load_network(path: Path, *, trust_code: bool = False) -> nn.Module:
 
 @torch.inference_mode()
 def feature_size(module: nn.Module, input_size: int, device: str, path: Path) -> int:
-    """The length of the vectors that a network makes of images.
+    """The length of a network's feature vectors.
 
     Raises:
-        NetworkFileError: it fails on an image of this size, or gives something else than one finite vector an image.
+        NetworkFileError: it fails on images of this size, or does not give one vector per image.
     """
     wanted = f"it must turn images (n, 3, {input_size}, {input_size}) into features (n, d)"
     try:
@@ -97,14 +97,14 @@ def feature_size(module: nn.Module, input_size: int, device: str, path: Path) ->
 
 
 class OnnxNetwork(nn.Module):
-    """A network that ONNX Runtime computes, on the CPU, whatever device it is asked for on.
+    """A network run by ONNX Runtime, always on the CPU.
 
     Args:
         path: of the file, for messages.
-        content: its bytes; a network that keeps its weights in other files is refused.
+        content: its bytes; a network with weights in other files is refused.
 
     Raises:
-        NetworkFileError: ONNX Runtime is missing, or cannot run this.
+        NetworkFileError: ONNX Runtime is missing, or cannot run the network.
     """
 
     def __init__(self, path: Path, content: bytes) -> None:
@@ -148,7 +148,7 @@ def _start(path: Path, content: bytes) -> onnxruntime.InferenceSession:
 
 
 def _onnx_failures() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises: exceptions that have no other base than Exception."""
+    """The exceptions of ONNX Runtime, which have no common base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state
 
     found = [each for each in vars(onnxruntime_pybind11_state).values() if isinstance(each, type)]
@@ -156,7 +156,7 @@ def _onnx_failures() -> tuple[type[Exception], ...]:
 
 
 def _load_safetensors(path: Path) -> nn.Module:
-    """A network of a known architecture, recognised by its weights' names: Inception, as the PyTorch port has it."""
+    """A network of a known architecture, recognised by the names of its weights: the PyTorch port of Inception."""
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -201,13 +201,13 @@ def _last_line(error: Exception) -> str:
 
 
 def resize_tensorflow(images: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:
-    """Bilinear resizing as TensorFlow 1 did it (`align_corners=False`), which published FID values contain.
+    """Bilinear resizing of TensorFlow 1 (`align_corners=False`), which published FID values use.
 
     Target pixel i samples the source at i * (source size / target size): no half pixel offset, no antialiasing,
     and the last source pixel repeated beyond the border.
 
     Args:
-        images: any value range; the result keeps it.
+        images: of any value range, which is kept.
         size: height and width of the result in pixels.
     """
     rows = _neighbours(images.shape[-2], size, images.device)
@@ -216,7 +216,7 @@ def resize_tensorflow(images: Float[Tensor, "n c h w"], size: int) -> Float[Tens
 
 
 def resize_antialiased(images: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:
-    """Bilinear resizing with half pixel centres whose kernel widens when shrinking, as image editors do."""
+    """Antialiased bilinear resizing with half pixel centres, as in image editors."""
     if images.shape[-2:] == (size, size):
         return images
     return torch.nn.functional.interpolate(
@@ -225,12 +225,12 @@ def resize_antialiased(images: Float[Tensor, "n c h w"], size: int) -> Float[Ten
 
 
 def resize_clean(images: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:
-    """Bicubic resizing whose kernel widens when shrinking, in float32: Pillow's, which "clean" FID values contain.
+    """Pillow's antialiased bicubic resizing, in float32, which "clean" FID values use.
 
     Parmar, Zhang, Zhu 2022, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation".
 
     Args:
-        images: values in [0, 255]; where the cubic overshoots, the result is clipped to them again.
+        images: values in [0, 255]; overshoots of the cubic are clipped.
         size: height and width of the result in pixels.
     """
     if images.shape[-2:] == (size, size):
@@ -268,10 +268,10 @@ SEED = 20151205
 
 
 class RandomNetwork(nn.Module):
-    """Four convolutions with maximum pools; the features are the mean responses of each.
+    """Four random convolutions with max pooling; the features are the mean responses of each.
 
-    The first three are averaged over the whole picture and tell textures apart, the last one over its four quarters
-    and tells where things are.
+    The first three are averaged over the whole image and capture texture, the last one over its quadrants and
+    captures layout.
     """
 
     def __init__(self) -> None:
@@ -328,15 +328,15 @@ class FeatureNetwork:
     """A network that turns images into feature vectors.
 
     Attributes:
-        name: what scores call it.
+        name: its name in scores.
         module: scaled images (n, 3, s, s) to features (n, size).
         size: length of a feature vector.
-        input_size: s, the edge of the images the module sees.
-        resize: how images get that size.
+        input_size: s, the edge of its input images.
+        resize: how images are resized to it.
         sha256: hash of the weights.
-        comparable: whether scores with it may stand beside published ones.
-        scale: what values its images have: "signed" (x - 128) / 128, "unit" x / 255, "imagenet" that with ImageNet's
-            mean taken off and divided by its deviation.
+        comparable: whether scores with it are comparable with published ones.
+        scale: range of its input: "signed" (x - 128) / 128, "unit" x / 255, "imagenet" x / 255 normalised by
+            ImageNet's mean and standard deviation.
     """
 
     name: str
@@ -350,7 +350,7 @@ class FeatureNetwork:
 
     @property
     def identity(self) -> dict[str, str | int]:
-        """What decides the features of an image; part of the key of cached statistics."""
+        """Everything that determines the features of an image; part of the key of cached statistics."""
         return {
             "features": self.name,
             "sha256": self.sha256,
@@ -367,7 +367,7 @@ class FeatureNetwork:
     def __call__(
         self, images: UInt8[Tensor, "n 3 h w"] | Sequence[UInt8[Tensor, "3 _ _"]]
     ) -> npt.NDArray[np.float32]:
-        """The features (n, size) of 8-bit images; of a sequence each may have a size of its own."""
+        """The features (n, size) of 8-bit images; those of a sequence may differ in size."""
         device = next(iter(self.module.state_dict().values())).device
         if not isinstance(images, Tensor) and len({each.shape for each in images}) == 1:
             images = torch.stack(tuple(images))
@@ -375,7 +375,7 @@ class FeatureNetwork:
         resized = torch.cat(
             [_RESIZED[self.resize](each.to(device, torch.float32), self.input_size) for each in batches]
         )
-        # Channels last takes little more than half the time on CPUs and GPUs alike.
+        # Channels last takes little more than half the time, on CPUs and GPUs.
         scaled = _scaled(resized, self.scale).contiguous(memory_format=torch.channels_last)
         # Full float32 products: TF32 would make a score depend on the kind of GPU.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -386,12 +386,12 @@ class FeatureNetwork:
 def inception_features(
     weights: Path | None = None, device: str = "cpu", *, resize: Resize = "tensorflow"
 ) -> FeatureNetwork:
-    """The network of the published FID: TensorFlow's Inception of 2015-12-05, its last pool.
+    """The network of the published FID: the last pool of TensorFlow's Inception of 2015-12-05.
 
     Args:
-        weights: the file of weights; where None, `$VON_INCEPTION_WEIGHTS` or the cache.
+        weights: the file of weights; if None, `$VON_INCEPTION_WEIGHTS` or the cache.
         device: where to compute.
-        resize: "tensorflow" as most published values have it, "clean" as clean-fid does.
+        resize: "tensorflow" as for most published values, "clean" as in clean-fid.
 
     Raises:
         WeightsError: the weights are missing or not the published ones.
@@ -404,7 +404,7 @@ def inception_features(
 
 
 def random_features(device: str = "cpu") -> FeatureNetwork:
-    """Fixed random features: to compare models with each other, never with published numbers."""
+    """Fixed random features, to compare models with each other, never with published numbers."""
     module = RandomNetwork().eval().requires_grad_(False)
     sha256 = weights_sha256(module)
     return FeatureNetwork(
@@ -427,21 +427,21 @@ def file_features(
     resize: Resize = "clean",
     trust_code: bool = False,
 ) -> FeatureNetwork:
-    """A feature network of the user's own: images (n, 3, s, s) to features (n, d); see `network_file`.
+    """A feature network of the user's own: images (n, 3, s, s) to features (n, d); see `load_network`.
 
-    Scores with it compare with scores of the same file, size, scale and resizing alone.
+    Scores with it are comparable only with scores of the same file, size, scale and resizing.
 
     Args:
         path: the file.
         device: where to compute.
-        input_size: s, the edge of the images it wants.
-        scale: the values it wants.
-        resize: how images get their size.
+        input_size: s, the edge of its input images.
+        scale: the range of its input.
+        resize: how images are resized.
         trust_code: run the code of a TorchScript file.
 
     Raises:
         CodeNotTrustedError: it is TorchScript, and its code is not trusted.
-        NetworkFileError: it is no network, or gives no vectors.
+        NetworkFileError: it is not a network, or does not give vectors.
     """
     module = load_network(path, trust_code=trust_code).to(device)
     size = feature_size(module, input_size, device, path)
@@ -450,7 +450,7 @@ def file_features(
 
 
 def _scaled(pixels: Tensor, scale: Scale) -> Tensor:
-    """Values in [0, 255] as a network wants them."""
+    """Values in [0, 255] in a network's input range."""
     match scale:
         case "signed":
             return (pixels - 128.0) / 128.0

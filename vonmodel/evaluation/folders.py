@@ -1,6 +1,6 @@
-"""Folders as a side of a score: images or shapes of any kind, prepared datasets, generated results; read one by one.
+"""Reading folders to score: images, meshes, point clouds and voxels, prepared datasets and generated results.
 
-A file that cannot be used is left out with its reason, and the others count.
+Items are read one by one. A file that cannot be used is left out with its reason.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Read = TypeVar("Read")
 
 
 class FolderError(VonError, ValueError):
-    """A folder that cannot be a side of a score."""
+    """A folder that cannot be scored."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class FolderItem:
     Attributes:
         name: its path below the folder, or its id in a dataset.
         file: what is read.
-        origin: a file as it came, one that preparation wrote, or one that a generation wrote.
+        origin: an ordinary file, one written by preparation, or one written by generation.
         index: which cloud of an array (n, k, 3); None for a whole file.
     """
 
@@ -81,7 +81,7 @@ class FolderItem:
 
 @dataclass(frozen=True)
 class Refused:
-    """A file that was left out, and why."""
+    """A file that was left out, and the reason."""
 
     folder: str
     file: str
@@ -90,13 +90,13 @@ class Refused:
 
 @dataclass(frozen=True)
 class Folder:
-    """What a folder holds.
+    """The images and shapes of a folder.
 
     Attributes:
-        title: what tables call it.
-        path: where it is.
-        entries: its images and its shapes, in the order of the hash of their names: the first of them are a sample.
-        prefers: what it is taken for where it holds both.
+        title: its name in tables.
+        path: its path.
+        entries: its images and its shapes, ordered by the hash of their names, so that the first n are a sample.
+        prefers: the kind that is scored if it holds both.
     """
 
     title: str
@@ -106,24 +106,24 @@ class Folder:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """What it can be taken for, the preferred kind first."""
+        """The kinds it holds, the preferred one first."""
         return tuple(sorted((kind for kind, found in self.entries.items() if found), key=self.prefers.__ne__))
 
 
 def open_folder(
     path: Path, *, class_name: str | None = None, split: Split | None = None, patterns: Sequence[str] = ()
 ) -> Folder:
-    """Finds out what a folder holds; nothing is decoded yet.
+    """Lists the images and shapes of a folder; nothing is decoded yet.
 
     Args:
         path: a folder of files, a prepared dataset or the folder of a class in it, a generated result, or one file
             with an array of point clouds.
         class_name: the class of a dataset of several.
-        split: part of a dataset; all where None.
-        patterns: files below an ordinary folder must match one of these; none takes all of known suffixes.
+        split: of a dataset; all if None.
+        patterns: files below an ordinary folder must match one of these; without patterns all known suffixes count.
 
     Raises:
-        FolderError: it is not there, holds nothing, or several classes of which none is named.
+        FolderError: it does not exist, is empty, or holds several classes and none is named.
         ManifestMissingError, GalleryError: the dataset has no such class, or the generation is damaged.
     """
     if path.is_file():
@@ -187,12 +187,12 @@ def _dataset(path: Path, data: Path, classes: Sequence[str], class_name: str | N
 
 
 def _parts(entry: FolderItem) -> Iterator[FolderItem]:
-    """The entry itself; of an array (n, k, 3) each of its clouds."""
+    """The entry itself, or each point cloud of an array (n, k, 3)."""
     if isinstance(entry.file, Path) and entry.file.suffix.lower() == ".npy":
         try:
             shape = np.load(entry.file, mmap_mode="r", allow_pickle=False).shape
         except (OSError, ValueError, EOFError):
-            shape = ()  # reading it says why
+            shape = ()  # the error is reported when it is read
         if len(shape) == 3 and shape[2] == 3 and len(set(shape)) > 1:
             yield from (FolderItem(f"{entry.name}:{index}", entry.file, "file", index) for index in range(shape[0]))
             return
@@ -201,12 +201,12 @@ def _parts(entry: FolderItem) -> Iterator[FolderItem]:
 
 @dataclass
 class ReadRecord:
-    """What reading a folder found on its way.
+    """A record of reading a folder.
 
     Attributes:
-        names: of what was read, in order.
-        refused: what was left out.
-        sizes: how many images there are of each width and height.
+        names: of the items read, in order.
+        refused: files that were left out.
+        sizes: number of images of each width and height.
         digests: SHA-256 of the bytes of each file that was read.
     """
 
@@ -217,7 +217,7 @@ class ReadRecord:
 
     @property
     def sha256(self) -> str:
-        """Hash of the contents, whatever the files are called and in whichever order."""
+        """Hash of the contents, independent of file names and order."""
         return hashlib.sha256("\n".join(sorted(self.digests)).encode()).hexdigest()
 
 
@@ -228,10 +228,10 @@ def read_images(
 
     Args:
         folder: the folder.
-        reading: filled on the way.
+        reading: filled while reading.
         batch_size: images at a time.
-        size: pixels that their edges get first; as they are where None.
-        maximum: take the first so many files.
+        size: resize images to this many pixels along an edge; not resized if None.
+        maximum: read at most this many files.
     """
     entries = folder.entries["images"][:maximum]
     batch = list[Tensor]()
@@ -250,7 +250,7 @@ def read_images(
 def _in_order(
     folder: Folder, entries: Sequence[FolderItem], read: Callable[[FolderItem], Read], reading: ReadRecord
 ) -> Iterator[tuple[FolderItem, Read]]:
-    """What is read of entries, a few of them ahead in other threads; those that cannot be read are noted."""
+    """Reads entries in order, a few ahead in other threads; those that cannot be read are recorded."""
     threads = max(1, torch.get_num_threads())
 
     def attempt(entry: FolderItem) -> tuple[Read, str] | Refused:
@@ -274,8 +274,8 @@ def _in_order(
 
 
 def image_pixels(entry: FolderItem, size: int | None = None) -> UInt8[Tensor, "3 h w"]:
-    """An image as it looks on white."""
-    if entry.origin == "prepared":  # on white already; the file may be a part of a shard
+    """An image composed on white."""
+    if entry.origin == "prepared":  # on white already; the file may be a member of a shard
         with entry.file.open("rb") as content, Image.open(content) as photo:
             rgb = np.asarray(photo.convert("RGB"))
     else:
@@ -295,11 +295,11 @@ class ShapeReading:
     """How shapes are read.
 
     Attributes:
-        points: drawn on each surface, or out of each cloud.
-        up: axis of files that points up; of prepared shapes and generated meshes it is known.
+        points: number of points sampled on each surface or from each cloud.
+        up: up axis of files; known for prepared shapes and generated meshes.
         front: axis of files that the front faces.
-        frame: "unit" puts the middle of each shape's box at the origin and its farthest point at a distance of 1;
-            "none" leaves shapes where they are.
+        frame: "unit" moves the centre of each shape's bounding box to the origin and scales its farthest point to a
+            distance of 1; "none" leaves shapes as they are.
         seed: of the points; equal surfaces get equal points.
     """
 
@@ -326,13 +326,13 @@ class ReadShape:
 def read_shapes(
     folder: Folder, reading: ReadRecord, how: ShapeReading, *, maximum: int | None = None
 ) -> Iterator[tuple[FolderItem, ReadShape]]:
-    """The shapes of a folder one by one; what cannot be read is noted, and others take its place.
+    """The shapes of a folder one by one; files that cannot be read are recorded, and others take their place.
 
     Args:
         folder: the folder.
-        reading: filled on the way.
-        how: what is made of files.
-        maximum: of shapes that can be read.
+        reading: filled while reading.
+        how: how files are read.
+        maximum: number of readable shapes to stop at.
     """
     for entry, shape in _in_order(folder, folder.entries["shapes"], lambda each: read_shape(each, how), reading):
         reading.names.append(entry.name)
@@ -345,7 +345,7 @@ def read_shape(entry: FolderItem, how: ShapeReading) -> ReadShape:
     """Reads a shape.
 
     Raises:
-        Rejected: it cannot be read, has no surface, or fewer points than asked for.
+        Rejected: it cannot be read, has no surface, or has fewer points than requested.
         ShapeFileError: a prepared shape is damaged.
     """
     vertices, faces = _surface(entry)
@@ -409,7 +409,7 @@ def _soup_surface(soup: TriangleSoup) -> Surface:
 
 
 def _prepared_surface(file: ReadableFile) -> Surface:
-    """The surface between the voxels of a prepared shape, from its signed distance."""
+    """The surface of a prepared shape at subvoxel precision, from its signed distance."""
     occupancy, distance = load_occupancy(file), load_distance(file)
     if not occupancy.any():
         raise Rejected("empty_mesh", "the prepared shape is empty")
@@ -421,7 +421,7 @@ def _prepared_surface(file: ReadableFile) -> Surface:
 
 
 def _array_surface(path: Path, index: int | None) -> Surface:
-    """Points (k, 3), voxels (n, n, n), or vertices and faces of numpy's files; nothing in them is executed."""
+    """Points (k, 3), voxels (n, n, n), or vertices and faces of a numpy file, read without pickle."""
     if path.stat().st_size > MAX_ARRAY_BYTES and index is None:
         raise Rejected("too_large", f"the file has more than {MAX_ARRAY_BYTES:,} bytes")
     loaded = np.load(path, mmap_mode="r" if index is not None else None, allow_pickle=False)

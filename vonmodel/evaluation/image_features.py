@@ -1,4 +1,4 @@
-"""One pass over images: mean and covariance of their features in float64, the features themselves, and a cache."""
+"""Feature statistics of images: mean and covariance in float64 from one pass, kept features, and a cache."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Array = npt.NDArray[np.float64]
 
 
 class StatisticsError(VonError, ValueError):
-    """Features from which no mean and covariance can be made."""
+    """Too few or invalid features for statistics."""
 
 
 @dataclass(frozen=True)
 class FeatureStatistics:
     """Sample mean and covariance of feature vectors.
 
-    With no more samples than features the covariance is kept as its root, which is smaller and exact where the matrix
-    itself would be singular.
+    With no more samples than features the covariance is kept as its root, which is smaller, and exact where the
+    matrix would be singular.
 
     Attributes:
         count: number of samples, at least 2.
@@ -64,7 +64,7 @@ class FeatureStatistics:
         return self.covariance
 
     def save(self, path: Path) -> None:
-        """Writes an .npz file, whole or not at all."""
+        """Writes an .npz file atomically."""
         empty = np.empty(0)
         with atomic_path(path) as temporary:
             np.savez(
@@ -87,9 +87,9 @@ class FeatureStatistics:
 
 
 class StatisticsAccumulator:
-    """Gathers features; the result depends on neither batch size nor order, but for rounding in float64.
+    """Accumulates features; up to float64 rounding the result depends on neither batch size nor order.
 
-    The first `size` samples are kept as they are. From there on, mean and scatter are merged batch by batch:
+    The first `size` samples are kept. From there on, mean and scatter are merged batch by batch:
 
         M <- M + S_b + (m_b - m)(m_b - m)^T n n_b / (n + n_b)        (Chan, Golub, LeVeque 1979)
 
@@ -157,18 +157,18 @@ class StatisticsAccumulator:
 
 CACHE_FORMAT = 1
 Progress = Callable[[int, int], None]
-"""Called with the images done and their number."""
+"""Called with the number of images done and their total."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one pass over images gives.
+    """The result of one pass over images.
 
     Attributes:
         statistics: mean and covariance of the features.
-        features: (n, d) the features; None where they were not kept.
+        features: (n, d) the features; None if they were not kept.
     """
 
     statistics: FeatureStatistics
@@ -194,7 +194,7 @@ def measure(
 
     Args:
         replicas: at least one; they share the work.
-        batch_size: images at a time; like the number of replicas, it changes nothing but memory and time.
+        batch_size: images at a time; like the number of replicas, it changes only memory and time.
         keep: keep the features, which takes 8 KB an image with Inception.
         progress: called after every batch.
     """
@@ -211,7 +211,7 @@ def measure(
 
 
 def features_in_order(replicas: Sequence[Replica], batch_size: int) -> Iterator[npt.NDArray[np.float32]]:
-    """The features of batch after batch, however many devices compute them."""
+    """The features of all batches in order, for any number of devices."""
     count = len(replicas[0].images)
     starts = range(0, count, batch_size)
 
@@ -245,13 +245,13 @@ def measure_real(
 ) -> Measured:
     """Measures photos or shapes, or reads the cached result for the same items and network.
 
-    A cached file is named by a hash of everything that decides its content. One that cannot be read is measured
-    again; a cache that cannot be written is reported and not used.
+    A cached file is named by a hash of everything that determines its content. One that cannot be read is measured
+    again; a cache that cannot be written is logged and not used.
 
     Args:
         real: the prepared photos or shapes.
         networks: the feature network, on each device that takes part.
-        cache: folder of what was measured before.
+        cache: folder of cached results.
         batch_size: images at a time.
         keep: keep the features.
         progress: called after every batch.

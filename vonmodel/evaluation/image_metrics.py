@@ -1,4 +1,4 @@
-"""Scores of images from their features: Fréchet distance, KID, manifolds, nearest references; bootstrap intervals."""
+"""Image metrics on features: FID, KID, precision, recall, density, coverage, authenticity; bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Array = npt.NDArray[np.float64]
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     """d^2 = |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
 
-    Symmetric, zero for equal statistics, and at least zero but for rounding.
+    Symmetric, zero for equal statistics, non-negative up to rounding.
 
     Raises:
         ValueError: the two have features of different length.
@@ -44,10 +44,10 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
 
 def trace_of_root(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """The trace of (C_a C_b)^(1/2): the sum of the roots of the eigenvalues of C_a C_b.
+    """The trace of (C_a C_b)^(1/2): the sum of the square roots of the eigenvalues of C_a C_b.
 
-    With C_a = R_a^T R_a these are the singular values of R_a R_b^T. Where both roots are known (fewer samples than
-    features) their product is small and is taken as it is; else the eigenvalues of R_a C_b R_a^T are taken, R_a being
+    With C_a = R_a^T R_a these are the singular values of R_a R_b^T. If both roots are known (fewer samples than
+    features) their product is small and used directly; else the eigenvalues of R_a C_b R_a^T are taken, R_a being
     the known root or the Cholesky factor.
     """
     if a.root is not None and b.root is not None:
@@ -60,7 +60,7 @@ def trace_of_root(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
 
 def _root(covariance: Array) -> Array:
-    """R (d, d) with R^T R = covariance, also for one that is singular."""
+    """R (d, d) with R^T R = covariance, also for a singular one."""
     try:
         lower = scipy.linalg.cholesky(covariance + _JITTER * np.eye(len(covariance)), lower=True)
     except scipy.linalg.LinAlgError:
@@ -79,9 +79,9 @@ class KernelDistance:
     """A squared maximum mean discrepancy, estimated without bias on subsets.
 
     Attributes:
-        value: mean over the subsets; 0 is best, and around it the estimate may be negative.
+        value: mean over the subsets; 0 is best, and the estimate may be slightly negative.
         spread: standard deviation over the subsets.
-        subsets: how many.
+        subsets: number of subsets.
         subset_size: samples of each side in a subset.
     """
 
@@ -100,9 +100,9 @@ def kernel_distance(
         first: (n, d)
         second: (m, d)
         seed: of the subsets.
-        subsets: how many subsets, each drawn without repeats.
-        subset_size: samples of each side in a subset. Where there are no more than that, half of them, so that the
-            subsets differ and their spread says something.
+        subsets: number of subsets, each drawn without replacement.
+        subset_size: samples of each side in a subset. If there are no more than that, half of them, so that the
+            subsets differ and their spread is meaningful.
 
     Raises:
         StatisticsError: fewer than four samples on a side.
@@ -141,18 +141,18 @@ PRECISION_NEIGHBOURS = 3
 DENSITY_NEIGHBOURS = 5
 MIN_SAMPLES_OF_MANIFOLD = DENSITY_NEIGHBOURS + 1
 BLOCK_ROWS = 1024
-"""Samples whose distances to all others are in memory at a time; changes no score."""
+"""Rows of the distance matrix in memory at a time; changes no score."""
 
 
 @dataclass(frozen=True)
 class ManifoldScores:
-    """Each set is taken as the union of balls around its samples that reach to their k-th nearest neighbour.
+    """Each set is the union of balls around its samples, with the distance to the k-th nearest neighbour as radius.
 
     Attributes:
-        precision: share of generated samples inside the real set (Kynkäänniemi et al. 2019, k = 3): quality.
-        recall: share of real samples inside the generated set (k = 3): variety.
+        precision: fraction of generated samples inside the real set (Kynkäänniemi et al. 2019, k = 3): quality.
+        recall: fraction of real samples inside the generated set (k = 3): variety.
         density: mean number of real balls around a generated sample, over k (Naeem et al. 2020, k = 5); may exceed 1.
-        coverage: share of real balls with a generated sample inside (k = 5).
+        coverage: fraction of real balls with a generated sample inside (k = 5).
     """
 
     precision: float
@@ -224,8 +224,8 @@ class NearestReference:
 
     Attributes:
         index: (n,) which one.
-        distance: (n,) how far it is.
-        ratio: (n,) that distance over the reference sample's own to its nearest other one; 0 for a copy.
+        distance: (n,) the distance to it.
+        ratio: (n,) that distance over the reference sample's distance to its nearest neighbour; 0 for a copy.
     """
 
     index: npt.NDArray[np.int64]
@@ -234,22 +234,22 @@ class NearestReference:
 
     @property
     def authentic(self) -> npt.NDArray[np.bool_]:
-        """(n,) whether each is farther from its nearest reference sample than that is from another (Alaa 2022)."""
+        """(n,) whether each is farther from its nearest reference than that is from any other (Alaa 2022)."""
         return self.ratio > 1.0
 
 
 def nearest_reference(across: Iterable[Array], radius: Array) -> NearestReference:
-    """Looks for copies of reference samples.
+    """Finds the nearest reference of each generated sample, to detect copies.
 
     Args:
-        across: distances (rows, m) of some generated samples at a time to all reference ones.
-        radius: (m,) distance of every reference sample to its nearest other one.
+        across: distances (rows, m) of blocks of generated samples to all reference samples.
+        radius: (m,) distance of every reference sample to its nearest neighbour.
     """
     nearest = [(block.argmin(axis=1), block.min(axis=1)) for block in across]
     index = np.concatenate([each for each, _ in nearest])
     distance = np.concatenate([each for _, each in nearest])
     own = radius[index]
-    # Reference samples of which there are two alike have no distance of their own.
+    # Duplicate reference samples have a radius of 0.
     alike = np.where(distance > 0.0, np.inf, 0.0)
     return NearestReference(index, distance, np.divide(distance, own, out=alike, where=own > 0.0))
 
@@ -263,7 +263,7 @@ def nearest_features(generated: Features, real: Features) -> NearestReference:
 
 def neighbour_distance(samples: Array, neighbours: int) -> Array:
     """Squared distance (n,) of each sample (n, d) to its k-th nearest other sample."""
-    # The nearest of all is the sample itself.
+    # The nearest is the sample itself.
     parts = [
         np.partition(distance, neighbours, axis=1)[:, neighbours] for _, distance in _distances(samples, samples)
     ]
@@ -271,7 +271,7 @@ def neighbour_distance(samples: Array, neighbours: int) -> Array:
 
 
 def _distances(first: Array, second: Array) -> Iterator[tuple[slice, Array]]:
-    """Squared distances (block, m) of some rows of the first set at a time to all of the second."""
+    """Squared distances (block, m) of blocks of rows of the first set to all of the second."""
     squares = np.square(second).sum(axis=1)
     for start in range(0, len(first), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
@@ -281,7 +281,7 @@ def _distances(first: Array, second: Array) -> Iterator[tuple[slice, Array]]:
 
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being measured, how much of it is done, and how much there is."""
+"""Called with what is measured, the amount done and the total."""
 
 
 def image_scores(
@@ -290,16 +290,16 @@ def image_scores(
     settings: ScoreSettings,
     progress: Progress | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Measures what is drawn against the photos of the class.
+    """Scores generated images against the photos of the class.
 
     Args:
-        generator: what to score; one that draws no images gets no score.
-        networks: the feature network, on each device that takes part; the first one's is the generator's own.
+        generator: the generator to score; one without images gets no score.
+        networks: the feature network, on each device that takes part; the generator is on the first.
         settings: which scores, and how many images.
         progress: called after every batch.
 
     Yields:
-        one entry for each score asked for, with what it was measured on.
+        one entry for each requested score, with what it was measured on.
     """
     config = generator.config
     real = RealImages(
@@ -343,7 +343,7 @@ def _measure_drawn(
     *,
     keep: bool = False,
 ) -> Measured | None:
-    """What the generator draws, measured on all devices; None where it draws no images."""
+    """Feature statistics of generated images, computed on all devices; None for a generator without images."""
     others = [generator.on(device) for device in settings.devices[1:]]
     images = [each.images(count, settings.seed) for each in (generator, *others)]
     replicas = [Replica(some, network) for some, network in zip(images, networks, strict=True) if some is not None]
@@ -353,7 +353,7 @@ def _measure_drawn(
 
 
 def _feature_scores(drawn: Features, photos: Features, settings: ScoreSettings) -> Iterator[dict[str, Any]]:
-    """The scores that take the features themselves."""
+    """The scores that need the features themselves."""
     if settings.kid:
         yield {"metric": "kid", **asdict(kernel_distance(drawn, photos, seed=settings.seed))}
     if settings.precision_recall:
@@ -368,7 +368,7 @@ def _untrained(
     settings: ScoreSettings,
     progress: Progress | None,
 ) -> float | None:
-    """The Fréchet distance of the model with its initial weights; None where it is not wanted."""
+    """The Fréchet distance of the model with its initial weights; None if not requested."""
     wanted = settings.features == "random" if settings.untrained is None else settings.untrained
     if not wanted:
         return None
@@ -396,7 +396,7 @@ def _about(real: RealImages, count: int, network: FeatureNetwork, settings: Scor
 
 
 def bind_progress(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    """A report of one thing."""
+    """The progress callback with its first argument bound."""
     return None if progress is None else partial(progress, what)
 
 
@@ -407,7 +407,7 @@ MIN_SAMPLES = 8
 
 @dataclass(frozen=True)
 class Interval:
-    """A score with its interval.
+    """A score with its bootstrap interval.
 
     Attributes:
         value: on all samples.
@@ -427,14 +427,14 @@ def kernel_distance_interval(
 ) -> Interval:
     """MMD^2 with the kernel (x.y / d + 1)^3, the unbiased estimate on all samples, and its bootstrap interval.
 
-    Both sides are resampled. Pairs of a sample with its own copy are left out, as a sample with itself is: they would
-    raise every resampled score over the value.
+    Both sides are resampled. Pairs of a sample with its own copy are excluded, like pairs of a sample with itself:
+    they would raise every resampled score over the value.
 
     Args:
         generated: (n, d).
         real: (m, d).
         seed: of the resampling.
-        resamples: how many.
+        resamples: number of resamples.
 
     Raises:
         StatisticsError: fewer than eight samples on a side.
@@ -459,8 +459,8 @@ def frechet_distance_interval(
 ) -> Interval:
     """The Fréchet distance on all samples, and its bootstrap interval; arguments and errors as above.
 
-    Resampled distances lie over the value, as the distance falls with the number of different samples; the interval
-    is as wide as their spread and lies about the value.
+    Resampled distances exceed the value, as the distance falls with the number of distinct samples; the interval
+    has the width of their spread and is centred on the value.
     """
     _check_counts(generated, real)
     rng = numpy_generator(seed, "frechet distance interval")
@@ -473,7 +473,7 @@ def frechet_distance_interval(
 
 
 def _resampled_statistics(samples: Array, weights: Array) -> FeatureStatistics:
-    """The statistics of samples that count so often each; of those drawn several times one row is kept."""
+    """The statistics of weighted samples; a sample drawn several times is one row of the root."""
     drawn = weights > 0
     mean = weights @ samples / weights.sum()
     root = np.sqrt(weights[drawn] / (weights.sum() - 1.0))[:, None] * (samples[drawn] - mean)
@@ -482,7 +482,7 @@ def _resampled_statistics(samples: Array, weights: Array) -> FeatureStatistics:
 
 
 def mean_interval(values: npt.NDArray[Any], *, seed: int, resamples: int = RESAMPLES) -> Interval:
-    """The mean of a number that every sample has, such as being inside a manifold, and its bootstrap interval."""
+    """The mean of a value per sample, such as membership of a manifold, and its bootstrap interval."""
     rng = numpy_generator(seed, "mean interval")
     numbers = values.astype(np.float64)
     means = [float(numbers[rng.integers(len(numbers), size=len(numbers))].mean()) for _ in range(resamples)]
@@ -496,12 +496,12 @@ def _check_counts(generated: Features, real: Features) -> None:
 
 
 def multiplicities(count: int, rng: np.random.Generator) -> Array:
-    """How often each of `count` samples is drawn when as many are drawn with replacement."""
+    """How often each of `count` samples occurs among as many draws with replacement."""
     return np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float64)
 
 
 def _pair_mean(kernel: Array, weights: Array) -> float:
-    """The mean over pairs of different samples, a pair counting as often as both were drawn."""
+    """The mean over pairs of different samples, weighted by the product of their multiplicities."""
     pairs = weights.sum() ** 2 - np.square(weights).sum()
     return float(weights @ kernel @ weights / pairs)
 
@@ -514,6 +514,6 @@ def statistics_of(features: Features) -> FeatureStatistics:
 
 
 def interval_about(value: float, scores: Array) -> Interval:
-    """The quantiles of resampled scores about their mean, moved to the value."""
+    """The quantiles of resampled scores about their mean, shifted to the value."""
     low, high = np.quantile(scores - scores.mean(), [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
     return Interval(value, float(value + low), float(value + high))

@@ -1,8 +1,8 @@
-"""The Inception network of 2015-12-05 whose pooled features define the FID.
+"""The Inception network of 2015-12-05, whose pooled features define the FID.
 
-Its parameters carry the names of the PyTorch port of the weights (`Mixed_5b.branch5x5_1.conv.weight`). It differs
-from the textbook's Inception v3 in three places: average pools do not count the padding, the last mixed block takes a
-maximum where the others average, and the classifier has 1008 outputs.
+Its parameters have the names of the PyTorch port of the weights (`Mixed_5b.branch5x5_1.conv.weight`). It differs from
+the textbook's Inception v3 in three places: average pools do not count the padding, the last mixed block has a max
+pool where the others average, and the classifier has 1008 outputs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Kernel = int | tuple[int, int]
 
 @dataclass(frozen=True)
 class Conv:
-    """One convolution of a branch: stride 1 keeps the size, stride 2 pads nothing."""
+    """One convolution of a branch: stride 1 keeps the size, stride 2 has no padding."""
 
     name: str
     channels: int
@@ -43,7 +43,7 @@ class Conv:
 
 
 Branch = tuple[Conv | tuple[Conv, Conv], ...]
-"""Convolutions in a row; a pair works side by side on the same input."""
+"""Convolutions in sequence; a pair runs in parallel on the same input."""
 
 
 class NormalizedConv(nn.Module):
@@ -64,7 +64,7 @@ class NormalizedConv(nn.Module):
 
 
 class Mixed(nn.ModuleDict):
-    """Branches side by side, their channels concatenated; the last one starts with a 3 x 3 pool."""
+    """Parallel branches, their channels concatenated; the last one starts with a 3 x 3 pool."""
 
     def __init__(self, in_channels: int, branches: tuple[Branch, ...], pool: Pool, pool_branch: Branch = ()) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Mixed(nn.ModuleDict):
 class Inception(nn.Module):
     """Images to the 2048 features of the last pool (TensorFlow's `pool_3:0`).
 
-    The classifier is part of the network so that the published state dict loads whole; features do not need it.
+    The classifier is part of the network so that the published state dict loads completely; features do not need it.
     """
 
     def __init__(self) -> None:
@@ -202,7 +202,7 @@ def _reduce_to_8(in_channels: int) -> Mixed:
 
 
 def _mixed_8(in_channels: int, pool: Pool) -> Mixed:
-    """A block of the 8 x 8 grid: the 3 x 3 convolutions end in a row and a column side by side."""
+    """A block of the 8 x 8 grid: the 3 x 3 convolutions end in a 1 x 3 and a 3 x 1 one in parallel."""
     branches: tuple[Branch, ...] = (
         (Conv("branch1x1", 320),),
         (Conv("branch3x3_1", 384), (Conv("branch3x3_2a", 384, (1, 3)), Conv("branch3x3_2b", 384, (3, 1)))),
@@ -235,7 +235,7 @@ Progress = Callable[[int, int | None], None]
 
 
 class WeightsError(VonError, RuntimeError):
-    """A network to measure with that is not there, or is not the one it should be."""
+    """A feature network that is missing, or is not the expected one."""
 
 
 class WeightsMissingError(WeightsError):
@@ -246,7 +246,7 @@ def find_weights(named: Path | None = None) -> Path:
     """The file of Inception weights: the one named, else `$VON_INCEPTION_WEIGHTS`, else the one in the cache.
 
     Raises:
-        WeightsError: there is none; the message says where to get it and what works without it.
+        WeightsError: the file is missing; the message says where to get it and what works without it.
     """
     variable = os.environ.get(VARIABLE)
     chosen = named or (Path(variable) if variable else None)
@@ -269,9 +269,9 @@ def download_weights(progress: Progress | None = None, *, url: str = URL, sha256
     """Fetches the weights into the cache, unless they are there.
 
     Args:
-        progress: called after every piece.
+        progress: called after every chunk.
         url: where to fetch from.
-        sha256: what the file must hash to; anything else is thrown away.
+        sha256: the hash that the file must have; any other file is discarded.
 
     Raises:
         WeightsError: the file cannot be fetched or is not the published one.
@@ -299,7 +299,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def read_torchscript(path: Path) -> dict[str, Tensor]:
     """The weights of a TorchScript network with TensorFlow's names, under the names of the PyTorch port.
 
-    Both have their convolutions in the same order; batch norm has no scale there, and the classifier is absent.
+    Both have their convolutions in the same order; its batch norm has no scale, and it has no classifier.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -325,7 +325,7 @@ def load_inception(path: Path, *, known: Mapping[str, Callable[[Path], dict[str,
     """The Inception network with the weights of a file, in evaluation mode.
 
     Raises:
-        WeightsError: the file is none of the published ones, or does not fit the network.
+        WeightsError: the file is not one of the published ones, or does not fit the network.
     """
     state = known[_check(path, *known)](path)
     network = Inception()

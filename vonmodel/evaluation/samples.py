@@ -1,4 +1,4 @@
-"""The two sides of a score: prepared photos or shapes of a class, and what a generator under test makes."""
+"""Real and generated samples of a score: prepared photos or shapes of a class, and the output of a generator."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from vonmodel.model import VonModel, build_model
 
 
 class Sample:
-    """The prepared items that count.
+    """A sample of the prepared items of a class.
 
     Attributes:
-        ids: in the order of the hash of the id: a part of a class taken by number is a sample of all its sources.
+        ids: in the order of the hash of the id, so that the first n are a sample of all sources.
     """
 
     def __init__(self, data: Path, class_name: str, kind: Kind, ids: Sequence[str], maximum: int | None) -> None:
@@ -58,7 +58,7 @@ class Sample:
 
 
 def in_order_of_hash(ids: Sequence[str]) -> list[int]:
-    """The positions of ids in the order of their hashes: the first of them are a sample of all sources alike."""
+    """The positions of ids in the order of their hashes, so that the first n are a sample of all sources."""
 
     def digest(position: int) -> bytes:
         return hashlib.blake2b(ids[position].encode(), digest_size=8).digest()
@@ -76,7 +76,7 @@ def content_sha256(ids: Iterable[str], files: Iterable[ReadableFile]) -> str:
 
 @runtime_checkable
 class Volumes(Protocol):
-    """Something that gives volumes in [0, 1], the same ones every time."""
+    """A deterministic sequence of volumes in [0, 1]."""
 
     def __len__(self) -> int: ...
 
@@ -102,7 +102,7 @@ class RealShapes(Sample):
             data: the prepared dataset.
             class_name: the class.
             config: resolution and representation.
-            split: which part; all where None.
+            split: which split; all if None.
             maximum: take at most this many.
 
         Raises:
@@ -127,13 +127,13 @@ class RealShapes(Sample):
 
 @dataclass(frozen=True)
 class GeneratedShapes:
-    """What a shape generator draws.
+    """Shapes of a shape generator.
 
     Attributes:
         generate: codes (n, size) on the CPU to volumes (n, 1, r, r, r) in [0, 1].
         code_size: length of a code.
-        count: how many shapes.
-        seed: what their codes are drawn with.
+        count: number of shapes.
+        seed: of their codes.
     """
 
     generate: Callable[[Tensor], Tensor]
@@ -153,12 +153,12 @@ class GeneratedShapes:
 
 @runtime_checkable
 class Images(Protocol):
-    """Something that gives 8-bit images, the same ones every time."""
+    """A deterministic sequence of 8-bit images."""
 
     def __len__(self) -> int: ...
 
     def part(self, start: int, stop: int) -> UInt8[Tensor, "n 3 h w"]:
-        """The images from `start` on, before `stop`; an image does not depend on what it is asked for with."""
+        """The images from `start` on, before `stop`; an image does not depend on the others of the range."""
         ...
 
 
@@ -184,7 +184,7 @@ class RealImages(Sample):
             data: the prepared dataset.
             class_name: the class.
             size: pixels along an edge, at most what was prepared.
-            split: which part; all where None.
+            split: which split; all if None.
             maximum: take at most this many.
 
         Raises:
@@ -203,13 +203,13 @@ class RealImages(Sample):
 
 @dataclass(frozen=True)
 class GeneratedImages:
-    """What a model draws: new shapes, each from a viewpoint of the class and in a texture of its own.
+    """Images of a model: new shapes, each from a viewpoint of the class and in a texture of its own.
 
     Attributes:
         model: in evaluation mode.
         sampler: the class's viewpoints.
-        count: how many images.
-        seed: what codes and viewpoints are drawn with.
+        count: number of images.
+        seed: of codes and viewpoints.
     """
 
     model: VonModel
@@ -246,7 +246,7 @@ class Generator(Protocol):
 
     @property
     def config(self) -> TrainConfig:
-        """What it was trained with."""
+        """The configuration it was trained with."""
         ...
 
     @property
@@ -255,11 +255,11 @@ class Generator(Protocol):
         ...
 
     def images(self, count: int, seed: int) -> Images | None:
-        """The images it draws; None where it draws none."""
+        """Generated images; None if it generates only shapes."""
         ...
 
     def shapes(self, count: int, seed: int) -> Volumes | None:
-        """The shapes it draws; None where it draws none."""
+        """Generated shapes; None if it generates only images."""
         ...
 
     def untrained(self) -> Generator:
@@ -273,11 +273,11 @@ class Generator(Protocol):
 
 @dataclass(frozen=True)
 class VonGenerator:
-    """A model of this project.
+    """A VON model as a generator under test.
 
     Attributes:
         model: in evaluation mode, on the device to compute on.
-        config: what it was trained with.
+        config: the configuration it was trained with.
         data: the prepared dataset.
     """
 
@@ -294,7 +294,7 @@ class VonGenerator:
         return GeneratedImages(self.model, self.sampler(), count, seed)
 
     def shapes(self, count: int, seed: int) -> Volumes:
-        """New shapes, the ones that a gallery shows for the same seed."""
+        """New shapes, the same as in a gallery of this seed."""
         return GeneratedShapes(partial(generate_volumes, self.model), self.config.model.shape_code_size, count, seed)
 
     def untrained(self) -> VonGenerator:
@@ -310,13 +310,13 @@ class VonGenerator:
 
 @dataclass(frozen=True)
 class BaselineImages:
-    """What an image generator draws.
+    """Images of an image generator.
 
     Attributes:
         model: in evaluation mode.
         code_size: length of a code.
-        count: how many images.
-        seed: what their codes are drawn with.
+        count: number of images.
+        seed: of their codes.
     """
 
     model: Baseline
@@ -342,7 +342,7 @@ class BaselineGenerator:
     Attributes:
         name: which one.
         model: in evaluation mode, on the device to compute on.
-        config: what it was trained with.
+        config: the configuration it was trained with.
         data: the prepared dataset.
     """
 
@@ -352,12 +352,12 @@ class BaselineGenerator:
     data: Path
 
     def images(self, count: int, seed: int) -> Images | None:
-        """Its images; None of 3D-GAN."""
+        """Its images; None for 3D-GAN."""
         gan = CONFIGS[self.name]
         return BaselineImages(self.model, gan.code_size, count, seed) if gan.draws == "images" else None
 
     def shapes(self, count: int, seed: int) -> Volumes | None:
-        """Its shapes; None of generators of images."""
+        """Its shapes; None for generators of images."""
         gan = CONFIGS[self.name]
         return GeneratedShapes(self._generate, gan.code_size, count, seed) if gan.draws == "shapes" else None
 

@@ -1,4 +1,4 @@
-"""Scores of a checkpoint: measured, described and recorded in its run's metrics.jsonl."""
+"""Scoring of a checkpoint: measures it and records the results in its run's metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class FeatureExtractors:
     """The feature networks of scores, loaded once for many checkpoints.
 
     Attributes:
-        networks: the feature network of images on each device; none where no score of images is asked for.
-        classifier: the feature network of shapes; None where their Fréchet distance is not wanted.
+        networks: the feature network of images on each device; empty if no score of images is requested.
+        classifier: the feature network of shapes; None if their Fréchet distance is not requested.
     """
 
     networks: tuple[FeatureNetwork, ...]
@@ -44,10 +44,10 @@ class ScoredCheckpoint:
     """A checkpoint to score.
 
     Attributes:
-        generator: what it draws.
-        checkpoint: which one it is.
+        generator: its generator.
+        checkpoint: its description.
         run: where its scores are recorded.
-        model: what tables call it.
+        model: its name in tables.
     """
 
     generator: Generator
@@ -57,7 +57,7 @@ class ScoredCheckpoint:
 
 
 def open_extractors(settings: ScoreSettings) -> FeatureExtractors:
-    """Loads what the scores need.
+    """Loads the feature networks that the scores need.
 
     Raises:
         WeightsError: the Inception weights cannot be used.
@@ -97,7 +97,7 @@ def open_checkpoint(
     checkpoint: str | None = None,
     class_name: str | None = None,
 ) -> ScoredCheckpoint:
-    """Loads a checkpoint of a run, the newest where none is named, to be scored on one of its classes.
+    """Loads a checkpoint of a run, the newest if none is named, to score on one of its classes.
 
     Raises:
         ClassNotInModelError: the model is not of this class.
@@ -129,15 +129,14 @@ def score(
     progress: Progress | None = None,
     on_unrecorded: Callable[[OSError], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Measures a checkpoint and appends each result to the run's metrics.jsonl as soon as it is there.
+    """Measures a checkpoint and appends each result to the run's metrics.jsonl as soon as it is known.
 
     Args:
-        scored: what to score.
-        extractors: what to score it with.
+        scored: the checkpoint to score.
+        extractors: the feature networks.
         settings: what to measure.
-        progress: called with what is measured, how much is done and how much there is.
-        on_unrecorded: called where a result cannot be recorded, as in a run folder that is read-only; where None, the
-            log says so.
+        progress: called with what is measured, the amount done and the total.
+        on_unrecorded: called if a result cannot be recorded, as in a run folder that is read-only; logged if None.
 
     Returns:
         The lines, recorded or not.
@@ -178,7 +177,7 @@ def _results(
 
 
 def _recorded(result: dict[str, Any], scored: ScoredCheckpoint) -> dict[str, Any]:
-    """A result with where it comes from."""
+    """A result with its provenance."""
     info, config = scored.checkpoint, scored.generator.config
     several = {"classes": list(config.model.classes)} if config.model.classes else {}
     return (

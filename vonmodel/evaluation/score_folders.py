@@ -1,4 +1,4 @@
-"""Scores of folders against a reference folder: values, intervals, nearest references, protocol, and their page."""
+"""Scoring of folders against a reference folder: values, intervals, nearest references and protocol."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ IMAGE_SCORES = ("fid", "kid", "precision_recall", "nearest")
 SHAPE_SCORES = ("chamfer", "emd", "shading_fid", "nearest")
 DEFAULT_SCORES: Mapping[Kind, tuple[str, ...]] = {"images": IMAGE_SCORES, "shapes": ("chamfer", "nearest")}
 MAX_KEPT = 10_000
-"""Images of a side whose features stay in memory: those that scores of pairs are taken on."""
+"""Images of a side whose features stay in memory, for the scores that compare pairs."""
 MAX_RESAMPLED = 1_000
-"""Images of a side that intervals of distances are resampled from; with more the intervals shrink with the root."""
+"""Images of a side that intervals of distances are resampled from; for more, intervals are scaled by 1 / sqrt(n)."""
 MAX_SHAPES = 1_000
 PAIRS = 8
 
 
 @dataclass(frozen=True)
 class ScoreColumn:
-    """A number of a table.
+    """A column of a table of scores.
 
     Attributes:
-        title: its heading; the arrow points to what is better.
-        about: what it is, in a sentence.
-        range: the least and the most it can be.
+        title: its heading; the arrow points to better values.
+        about: its definition in a sentence.
+        range: its smallest and largest possible value.
     """
 
     title: str
@@ -110,17 +110,17 @@ class FolderSettings:
     """What to measure on folders, and how.
 
     Attributes:
-        scores: of `IMAGE_SCORES` or `SHAPE_SCORES`; the usual ones of the kind where empty.
-        image_size: pixels that the edges of images get first; as they are where None.
-        maximum: take at most so many files of a side.
+        scores: of `IMAGE_SCORES` or `SHAPE_SCORES`; the default ones of the kind if empty.
+        image_size: resize images to this many pixels along an edge; not resized if None.
+        maximum: read at most this many files of a side.
         shapes: how shapes of generated folders are read.
-        reference_shapes: how those of the reference are.
+        reference_shapes: how those of the reference are read.
         emd_shapes: shapes of a side that earth mover's distances are measured on.
-        views: from so many viewpoints shaded views are drawn.
-        view_size: their pixels an edge.
+        views: number of viewpoints of the shaded views.
+        view_size: pixels along an edge of a shaded view.
         seed: of subsets, points and intervals.
         resamples: of intervals; 0 for none.
-        batch_size: images at a time; it changes no score.
+        batch_size: images at a time; changes no score.
     """
 
     scores: tuple[str, ...] = ()
@@ -139,13 +139,13 @@ class FolderSettings:
         """The scores to measure on folders of a kind.
 
         Raises:
-            FolderError: none of those asked for is one of this kind.
+            FolderError: none of the requested scores applies to this kind.
         """
         known = IMAGE_SCORES if kind == "images" else SHAPE_SCORES
         chosen = tuple(name for name in self.scores or DEFAULT_SCORES[kind] if name in known)
         if not chosen:
             asked = ", ".join(name.replace("_", " ") for name in self.scores)
-            raise FolderError(f"the folders hold {kind}, of which {asked} is no score")
+            raise FolderError(f"the folders hold {kind}, but {asked} is not one of their scores")
         return chosen
 
 
@@ -165,12 +165,12 @@ class ScoreRow:
     Attributes:
         title: its name.
         path: of the folder.
-        sha256: hash of what was read of it.
-        values: by the names of `QUANTITIES`, with intervals; low and high are the value where there is none.
-        nearest: the pairs that look most like copies, most alike first.
-        protocol: everything that decides the values but for the folder's content.
+        sha256: hash of the items read.
+        values: by the names of `QUANTITIES`, with intervals; without an interval, low and high equal the value.
+        nearest: the pairs most likely to be copies, in order.
+        protocol: everything that determines the values, except the folder's content.
         notes: what could not be measured, and why.
-        sizes: how many images there are of each width and height.
+        sizes: number of images of each width and height.
     """
 
     title: str
@@ -184,7 +184,7 @@ class ScoreRow:
 
     @property
     def protocol_hash(self) -> str:
-        """Equal where two people measured alike."""
+        """Hash of the protocol; scores with equal hashes are comparable."""
         return hashlib.sha256(json.dumps(self.protocol, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -200,10 +200,10 @@ class FolderScores:
 
     Attributes:
         kind: what was compared.
-        reference: the folder.
+        reference: the reference folder.
         rows: one for each generated folder.
         refused: files that were left out, of both sides.
-        comparable: whether its Fréchet distances are the published FID's.
+        comparable: whether its Fréchet distances are comparable with published FID values.
     """
 
     kind: Kind
@@ -213,7 +213,7 @@ class FolderScores:
     comparable: bool
 
     def title_of(self, name: str) -> str:
-        """The heading of a quantity; under other networks than the published one a distance is no FID."""
+        """The heading of a quantity: FID with the published network only, FD with any other."""
         title = QUANTITIES[name].title
         return title if self.comparable else title.replace("FID", "FD")
 
@@ -238,10 +238,10 @@ class FolderScores:
 
 
 def common_kind(folders: Sequence[Folder], wanted: Kind | None = None) -> Kind:
-    """What folders are compared by: what all of them hold; of two kinds what the last one, the reference, prefers.
+    """The kind that all folders hold; of two kinds the one that the last folder, the reference, prefers.
 
     Raises:
-        FolderError: there is nothing that all of them hold.
+        FolderError: the folders have no kind in common.
     """
     for kind in (wanted,) if wanted else folders[-1].kinds:
         if all(kind in folder.kinds for folder in folders):
@@ -265,19 +265,19 @@ def score_folders(
     kind: Kind | None = None,
     progress: Progress | None = None,
 ) -> FolderScores:
-    """Measures folders against a reference, which is read once.
+    """Scores folders against a reference, which is read once.
 
     Args:
         generated: the folders, one or more.
-        reference: what they are compared with.
+        reference: the folder they are compared with.
         settings: what to measure.
-        network: the features of images and shaded views; None where no score needs them.
-        kind: what to compare where folders hold both.
-        progress: called with what is measured, how much is done and how much there is.
+        network: the features of images and shaded views; None if no score needs them.
+        kind: what to compare if folders hold both.
+        progress: called with what is measured, the amount done and the total.
 
     Raises:
-        FolderError: the folders do not compare.
-        StatisticsError: too little can be read of one.
+        FolderError: the folders have no kind in common.
+        StatisticsError: a folder has too few readable items.
     """
     kind = common_kind([*generated, reference], kind)
     chosen = settings.chosen(kind)
@@ -298,10 +298,10 @@ def score_folders(
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """What was read of a folder.
+    """The features or points of one folder.
 
     Attributes:
-        folder: which one.
+        folder: the folder.
         reading: names, hashes, refused files.
         features: (n, d) of the first `MAX_KEPT` images.
         statistics: of the features of all images; of shapes, of each viewpoint's.
@@ -324,7 +324,7 @@ def _read_images_of(
     *,
     is_reference: bool = False,
 ) -> _Side:
-    """One pass over a folder of images; the number of files changes nothing of its memory but for `MAX_KEPT`."""
+    """One pass over a folder of images; memory is bounded by `MAX_KEPT`, for any number of files."""
     assert network is not None
     report, reading = bind_progress(progress, folder.title), ReadRecord()
     total = len(folder.entries["images"][: settings.maximum])
@@ -406,7 +406,7 @@ def _distance_interval(
     known: _Side,
     settings: FolderSettings,
 ) -> Interval:
-    """The interval of a distance: resampled from at most `MAX_RESAMPLED` images, narrower for more of them."""
+    """The interval of a distance, resampled from at most `MAX_RESAMPLED` images and scaled to the actual number."""
     few = Interval(value, value, value)
     if not settings.resamples or side.features is None or known.features is None:
         return few
@@ -468,7 +468,7 @@ def _read_shapes_of(
 
 
 def _views(mesh: SurfaceMesh, settings: FolderSettings) -> torch.Tensor:
-    """Shaded views (n, 3, s, s) of a grey surface, from viewpoints evenly on a sphere."""
+    """Shaded views (n, 3, s, s) of a grey surface, from viewpoints evenly distributed on a sphere."""
     how = RenderSettings(views=settings.views, size=settings.view_size, cameras="sphere", seed=settings.seed)
     caster = Caster(grey_render_mesh(mesh.vertices, mesh.faces))
     views = [view.image.transpose(2, 0, 1) for view in render_views(caster, viewpoints_of(how, None), how)]
@@ -568,7 +568,7 @@ def _interval_protocol(settings: FolderSettings) -> dict[str, Any]:
 
 
 def _within(least: float, most: float, found: Interval) -> Interval:
-    """An interval without what no score can be."""
+    """An interval clipped to the range of its score."""
     return replace(found, low=min(max(found.low, least), found.value), high=max(min(found.high, most), found.value))
 
 
@@ -586,12 +586,12 @@ def _row(
 
 
 def format_value(value: float) -> str:
-    """A score with four digits; what rounding leaves of 0 is 0."""
+    """A score with four digits; rounding noise around 0 is shown as 0."""
     return f"{value:.4g}" if abs(value) > 1e-9 else "0"
 
 
 def format_interval(found: Interval | None) -> str:
-    """A score with its interval; nothing where it was not measured."""
+    """A score with its interval; empty if it was not measured."""
     if found is None:
         return ""
     ends = f" [{format_value(found.low)}, {format_value(found.high)}]" if found.high > found.low else ""

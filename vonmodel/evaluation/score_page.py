@@ -1,4 +1,4 @@
-"""The page of scores of folders: what each number is called, its table with intervals, and the nearest references."""
+"""HTML page of folder scores: the table with intervals and the nearest references, and score.json."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ RESULT, PAGE = "score.json", "index.html"
 
 
 def write_scores(output: Path, scores: FolderScores, generated: Sequence[Folder], settings: FolderSettings) -> Path:
-    """Writes score.json and index.html with the pictures it shows into a folder; returns the page.
+    """Writes score.json and index.html with its pictures into a folder; returns the page.
 
     Args:
-        output: the folder, made where it is not there.
-        scores: what was measured.
+        output: the folder, created if missing.
+        scores: the scores.
         generated: the folders, in the order of the rows.
-        settings: as they were measured.
+        settings: of the scores.
     """
     record = scores.record()
     output.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def _thumbnail(folder: Folder, name: str, kind: Kind, how: ShapeReading) -> npt.
 
 
 def _shape_thumbnail(entry: FolderItem, how: ShapeReading) -> npt.NDArray[np.uint8]:
-    """A surface shaded from ahead and above; of a cloud its points."""
+    """A shaded view of a surface from the front and above, or the points of a cloud."""
     shape = read_shape(entry, how)
     view = RenderSettings(views=1, size=THUMBNAIL_PX, cameras="turntable")
     if shape.mesh is not None:
@@ -117,7 +117,7 @@ def _page(scores: FolderScores, plates: Sequence[Mapping[str, Any]]) -> Page:
 
 
 def _cell(found: Interval | None, span: tuple[float, float]) -> dict[str, Any] | None:
-    """A value as the page shows it: its text, and where its interval lies in the column's range, in percent."""
+    """A value for the page: its text, and the position of its interval in the column's range, in percent."""
     if found is None:
         return None
     low, high = span

@@ -1,4 +1,4 @@
-"""What to measure on a model, and how."""
+"""Settings of a model's evaluation: which scores, features, sample sizes and devices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Features = Literal["inception", "random"] | Path
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """What to measure and how.
+    """Which scores to measure on a model, and how.
 
     Attributes:
         fid: the Fréchet distance of images.
@@ -23,22 +23,22 @@ class ScoreSettings:
         precision_recall: precision, recall, density and coverage of images.
         shapes: overlap of generated shapes with training shapes and each other, and distances of surface points.
         consistency: how colours of surface points differ between viewpoints.
-        classifier: file of the classifier on whose features shapes get a Fréchet distance; None measures none.
+        classifier: file of the shape classifier for the Fréchet distance of shapes; not measured if None.
         features: the network of image features.
-        resizing: how images get the size of the network; where None, as the literature does it with this network.
-        network_size: pixels along an edge that a network from a file wants.
-        network_scale: values that a network from a file wants.
+        resizing: how images are resized for the network; if None, as in the literature.
+        network_size: input size of a network from a file, in pixels along an edge.
+        network_scale: input range of a network from a file.
         trust_code: run the code of a network that is a TorchScript file.
-        weights: file of the Inception weights; where None, the environment's or the cache's.
-        samples: images to draw; as many as there are photos where None.
-        max_images: upper limit of photos and of drawn images.
-        shape_samples: shapes to draw; where None, as many as there are real ones, at most 32.
+        weights: file of the Inception weights; if None, the environment's or the cache's.
+        samples: images to generate; as many as there are photos if None.
+        max_images: upper limit of photos and of generated images.
+        shape_samples: shapes to generate; if None, as many as there are real ones, at most 32.
         points: on the surface of a shape.
-        seed: what codes and viewpoints are drawn with.
+        seed: of codes and viewpoints.
         batch_size: images at a time; changes no score.
-        split: part of the dataset that counts as real; all where None. Copies are looked for in the training part.
-        untrained: measure the Fréchet distance of the model's initial weights too; where None, with random features
-            only, whose numbers mean nothing without something to compare them with.
+        split: split of the dataset that counts as real; all if None. Copies are searched in the training split.
+        untrained: measure the Fréchet distance of the model's initial weights too; if None, only with random
+            features, whose values mean nothing without a baseline.
         devices: where to compute; the first one holds the model, several share the images.
     """
 
@@ -66,7 +66,7 @@ class ScoreSettings:
 
     @property
     def images(self) -> bool:
-        """Whether any score of images is asked for."""
+        """Whether any score of images is requested."""
         return self.fid or self.kid or self.precision_recall
 
     def shapes_only(self) -> ScoreSettings:

@@ -1,4 +1,4 @@
-"""A classifier of shapes, whose features the Fréchet distance of shapes is measured on, and its file."""
+"""Shape classifier, whose features define the Fréchet distance of shapes: network, training and file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LEAK = 0.2
 
 
 class ClassifierError(WeightsError):
-    """A shape classifier that is not there, is damaged or does not fit."""
+    """A shape classifier that is missing, damaged or does not fit the model."""
 
 
 class ClassifierMissingError(ClassifierError):
@@ -46,7 +46,7 @@ class ClassifierMissingError(ClassifierError):
 
 
 class ClassifierMismatchError(ClassifierError):
-    """A shape classifier of other volumes than the model's.
+    """A shape classifier of another resolution or representation than the model's.
 
     Args:
         seen: voxels along an edge and representation that the classifier was trained on.
@@ -66,13 +66,13 @@ class ClassifierInfo:
     """The description of a classifier.
 
     Attributes:
-        classes: what it tells apart, in the order of its outputs.
-        resolution: voxels along an edge of what it sees.
-        representation: of the volumes it sees.
+        classes: in the order of its outputs.
+        resolution: voxels along an edge of its input.
+        representation: of its input.
         base_channels: width next to the volume.
-        accuracy: share of the held-out shapes (parts val and test) classified correctly.
-        held_out: how many there were, by class.
-        correct: how many of them are classified correctly, by class.
+        accuracy: fraction of the held-out shapes (splits val and test) classified correctly.
+        held_out: number of held-out shapes by class.
+        correct: number of them classified correctly, by class.
         trained: number of training shapes by class.
         dataset_sha256: hash of all these shapes.
         seed: of initial weights, batches and shifts.
@@ -95,12 +95,12 @@ class ClassifierInfo:
 
 
 class ShapeClassifier(nn.Module):
-    """Strided 4x4x4 convolutions with batch norm down to 4 voxels, then a layer of features and one of classes.
+    """Strided 4x4x4 convolutions with batch norm down to 4 voxels, then a feature layer and a classification layer.
 
     Args:
         resolution: voxels along an edge; one of `networks.blocks.SHAPE_SIZES`.
-        classes: how many classes.
-        base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
+        classes: number of classes.
+        base_channels: channels at the finest grid; eight times as many at 4 voxels along an edge.
     """
 
     def __init__(self, resolution: int, classes: int, base_channels: int = 16) -> None:
@@ -121,7 +121,7 @@ class ShapeClassifier(nn.Module):
         self.to_classes = nn.Linear(FEATURES, classes)
 
     def features(self, volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 256"]:
-        """Features of volumes with values in [0, 1], none below 0."""
+        """Non-negative features of volumes with values in [0, 1]."""
         features: Tensor = torch.relu(self.to_features(self.stages(volumes)))
         return features.flatten(1)
 
@@ -133,7 +133,7 @@ class ShapeClassifier(nn.Module):
 
 
 def as_seen(volumes: Float[Tensor, "n 1 r r r"], representation: Representation) -> Float[Tensor, "n 1 r r r"]:
-    """Volumes as a classifier sees them: solids as an export shows them, shells as they are."""
+    """Volumes as input of a classifier: solids thresholded as in an export, shells unchanged."""
     return volumes if is_shell(representation) else (volumes > 0.5).float()
 
 
@@ -143,7 +143,7 @@ class ShapeFeatures:
 
     Attributes:
         module: in evaluation mode.
-        info: what it says of itself.
+        info: its description.
         sha256: hash of its file.
     """
 
@@ -153,7 +153,7 @@ class ShapeFeatures:
 
     @property
     def name(self) -> str:
-        """What scores call it."""
+        """Its name in scores."""
         return f"shape-classifier-{self.sha256[:8]}"
 
     @property
@@ -163,7 +163,7 @@ class ShapeFeatures:
 
     @property
     def identity(self) -> dict[str, str | int]:
-        """What decides the features of a shape; part of the key of cached statistics."""
+        """Everything that determines the features of a shape; part of the key of cached statistics."""
         return {"features": self.name, "sha256": self.sha256}
 
     def on(self, device: str) -> ShapeFeatures:
@@ -179,7 +179,7 @@ class ShapeFeatures:
 
 
 def save_classifier(path: Path, module: ShapeClassifier, info: ClassifierInfo) -> str:
-    """Writes a classifier as one safetensors file, whole or not at all.
+    """Writes a classifier as one safetensors file, atomically.
 
     Returns:
         The hash of the file.
@@ -195,7 +195,7 @@ def load_classifier(path: Path, device: str = "cpu") -> ShapeFeatures:
     """Reads what `save_classifier` wrote.
 
     Raises:
-        ClassifierError: there is no such file, it is something else, or damaged.
+        ClassifierError: the file is missing, damaged or not a classifier.
     """
     if not path.is_file():
         raise ClassifierMissingError(f"there is no shape classifier {path}; train one first")
@@ -212,7 +212,7 @@ def load_classifier(path: Path, device: str = "cpu") -> ShapeFeatures:
         module = ShapeClassifier(info.resolution, len(info.classes), info.base_channels)
         module.load_state_dict(tensors)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise ClassifierError(f"{path} is no shape classifier, or damaged: {error}") from error
+        raise ClassifierError(f"{path} is not a shape classifier, or damaged: {error}") from error
     return ShapeFeatures(module.to(device).eval().requires_grad_(False), info, file_sha256(path))
 
 
@@ -226,14 +226,14 @@ class ClassifierSettings:
     """How a classifier is trained.
 
     Attributes:
-        classes: what to tell apart; all that were prepared where empty.
+        classes: the classes; all prepared ones if empty.
         resolution: voxels along an edge.
         representation: of the volumes.
         base_channels: width next to the volume.
-        steps: batches; where None, ten passes over the largest class, 200 at least.
-        batch_size: shapes a step, the classes in turn.
+        steps: number of batches; if None, ten passes over the largest class, at least 200.
+        batch_size: shapes a step, balanced over the classes.
         learning_rate: Adam's, falling linearly to zero.
-        seed: of everything random.
+        seed: of all random numbers.
         device: where to compute.
     """
 
@@ -251,14 +251,14 @@ class ClassifierSettings:
 def train_classifier(
     data: Path, settings: ClassifierSettings, output: Path, progress: Callable[[int, int], None] | None = None
 ) -> tuple[ClassifierInfo, str]:
-    """Trains a classifier on the training parts, measures its accuracy on the rest, and writes it.
+    """Trains a classifier on the training split, measures its accuracy on the others, and writes it.
 
     Returns:
-        What it says of itself, and the hash of its file.
+        Its description and the hash of its file.
 
     Raises:
         ClassifierError: fewer than two classes, or no shape is held out; or `output` is a folder.
-        EmptyDatasetError, ManifestMissingError, ResolutionError, ShapeFileError: the data does not serve.
+        EmptyDatasetError, ManifestMissingError, ResolutionError, ShapeFileError: the data cannot be used.
     """
     if output.is_dir():
         raise ClassifierError(f"{output} is a folder; name a file to write")
@@ -276,7 +276,7 @@ def train_classifier(
     if empty:
         raise EmptyDatasetError(f"{data} has no shapes to train on of class {', '.join(empty)}")
     if not any(held_out.values()):
-        raise ClassifierError(f"{data} holds out no shape (parts val and test), so that nothing could be said of it")
+        raise ClassifierError(f"{data} holds out no shape (parts val and test) to measure the accuracy on")
     module = ShapeClassifier(settings.resolution, len(classes), settings.base_channels)
     _initialise(module, torch_generator(settings.seed, "classifier weights"))
     module.to(settings.device)
@@ -303,7 +303,7 @@ def train_classifier(
 
 
 def _open(data: Path, class_name: str, parts: Sequence[Split], settings: ClassifierSettings) -> list[ShapeDataset]:
-    """The parts of a class that hold any shape."""
+    """The non-empty splits of a class."""
     opened = []
     for split in parts:
         try:
@@ -329,7 +329,7 @@ def _learn(
     steps: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Minimises the cross entropy over batches that hold every class equally often."""
+    """Minimises the cross entropy over class-balanced batches."""
     optimiser = torch.optim.Adam(module.parameters(), settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
     names = tuple(training)
@@ -337,7 +337,7 @@ def _learn(
     for step in range(steps):
         turns = [(step * settings.batch_size + place) % len(names) for place in range(settings.batch_size)]
         volumes = as_seen(_batch(training, names, turns, step, settings), settings.representation)
-        # Dropout draws from torch's own generator: each step starts it anew.
+        # Dropout draws from torch's global generator, so each step seeds it.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(numpy_generator(settings.seed, "dropout", step).integers(2**63)))
             loss = nn.functional.cross_entropy(
@@ -358,7 +358,7 @@ def _batch(
     step: int,
     settings: ClassifierSettings,
 ) -> Tensor:
-    """The shapes of a step, each moved by up to a sixteenth of the grid."""
+    """The shapes of a step, each shifted by up to a sixteenth of the grid."""
     rng = numpy_generator(settings.seed, "classifier shifts", step)
     most = settings.resolution // 16
     volumes = []
@@ -372,7 +372,7 @@ def _batch(
 
 
 def _shifted(volume: Tensor, shift: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
-    """A volume moved by whole voxels; what comes in is empty."""
+    """A volume shifted by whole voxels and padded with zeros."""
     moved = torch.zeros_like(volume)
     edge = volume.shape[-1]
     to = [slice(max(0, by), edge + min(0, by)) for by in shift.tolist()]
@@ -385,7 +385,7 @@ def _shifted(volume: Tensor, shift: np.ndarray[tuple[int], np.dtype[np.int64]]) 
 def _correct(
     module: ShapeClassifier, index: int, datasets: Sequence[ShapeDataset], settings: ClassifierSettings
 ) -> int:
-    """How many shapes of a class are given its index."""
+    """The number of shapes of a class that are classified correctly."""
     module.eval()
     right = 0
     for dataset in datasets:

@@ -1,4 +1,4 @@
-"""Scores of shapes: overlap with training shapes, MMD, COV and 1-NNA of surface points, Fréchet distance."""
+"""Shape metrics: IoU with training shapes, MMD, COV and 1-NNA of surface points, Fréchet distance."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class ShapeOverlap:
     """Intersection over union of generated shapes.
 
     Attributes:
-        nearest_iou: for each shape, with the training shape it overlaps most.
+        nearest_iou: for each shape, IoU with the training shape it overlaps most.
         nearest: the ids of these training shapes.
-        pairwise_iou_max: of the two generated shapes most alike; 0 for a single shape.
-        training: how many training shapes there were.
+        pairwise_iou_max: largest IoU of two generated shapes; 0 for a single shape.
+        training: number of training shapes.
     """
 
     nearest_iou: tuple[float, ...]
@@ -60,7 +60,7 @@ class ShapeOverlap:
 
     @property
     def over_half(self) -> int:
-        """How many shapes overlap a training shape with IoU over 0.5."""
+        """Number of shapes that overlap a training shape with IoU over 0.5."""
         return sum(overlap > 0.5 for overlap in self.nearest_iou)
 
 
@@ -72,7 +72,7 @@ def shape_overlap(
     Args:
         generated: the shapes.
         training: in the same resolution and representation.
-        level: a voxel is solid where a volume exceeds it.
+        level: a voxel is solid if its value exceeds it.
         progress: called after every training shape.
     """
     starts = range(0, len(generated), _BATCH)
@@ -88,7 +88,7 @@ def shape_overlap(
 
 
 def overlap_of(generated: Bits, training: Iterable[tuple[str, Bits]]) -> ShapeOverlap:
-    """The overlaps of packed shapes; the training shapes come one by one, each with its id, and are not kept."""
+    """The overlaps of packed shapes; training shapes are given one by one with their ids, and not kept."""
     best = np.full(len(generated), -1.0)
     nearest = [""] * len(generated)
     count = 0
@@ -123,16 +123,16 @@ def intersection_over_union(first: Bits, second: Bits) -> npt.NDArray[np.float64
 
 
 def point_sets(volumes: Volumes, level: float, *, points: int, seed: int) -> Iterator[Points]:
-    """The surface points of every shape; a shape without a surface gives none.
+    """Points sampled on the surface of every shape; none for a shape without a surface.
 
-    Each shape's are drawn by themselves, so that they depend neither on its place nor on its neighbours: equal shapes
-    are equal sets.
+    Each shape is sampled with a generator of its own, so that its points do not depend on the other shapes: equal
+    shapes give equal sets.
 
     Args:
         volumes: the shapes, in [0, 1].
         level: of their surface.
-        points: how many on each.
-        seed: what they are drawn with.
+        points: number of points on each.
+        seed: of the points.
     """
     for index in range(len(volumes)):
         volume = volumes.part(index, index + 1)[0, 0].numpy()
@@ -141,10 +141,10 @@ def point_sets(volumes: Volumes, level: float, *, points: int, seed: int) -> Ite
 
 
 def sample_surface(mesh: SurfaceMesh, points: int, rng: np.random.Generator) -> Points:
-    """Points (k, 3) uniform over the area of a mesh; none where it has no area.
+    """Points (k, 3) uniform over the area of a mesh; none if it has no area.
 
-    The area is cut into `points` strips of equal size, in the order of the faces, with one point in each: less ragged
-    than independent points, and as unbiased.
+    Stratified sampling: the area is divided into `points` strata of equal size, in the order of the faces, with one
+    point in each. It has less variance than independent points, and is as unbiased.
     """
     corners = mesh.vertices[mesh.faces]
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
@@ -155,7 +155,7 @@ def sample_surface(mesh: SurfaceMesh, points: int, rng: np.random.Generator) -> 
     at = (np.arange(points) + rng.random(points)) / points * ends[-1]
     face = np.searchsorted(ends, at, side="right").clip(max=len(ends) - 1)
     share = rng.random((2, points))
-    beyond = share.sum(axis=0) > 1.0  # the other half of the parallelogram, folded back
+    beyond = share.sum(axis=0) > 1.0  # outside the triangle: reflected into it
     share = np.where(beyond, 1.0 - share, share)
     return np.asarray(corners[face, 0] + share[0, :, None] * first[face] + share[1, :, None] * second[face])
 
@@ -166,10 +166,10 @@ class PointScores:
 
     Attributes:
         minimum_matching_distance: mean over real shapes of the distance to the nearest generated one; fidelity, 0 is
-            best. None where no generated shape has a surface.
-        coverage: share of the real shapes that are some generated shape's nearest; variety, 1 is best.
-        nearest_neighbour_accuracy: how often the nearest other shape of both sets together is of the same set, one
-            set as large as the other; 0.5 where they cannot be distinguished, 1 where they always can.
+            best. None if no generated shape has a surface.
+        coverage: fraction of the real shapes that are some generated shape's nearest; variety, 1 is best.
+        nearest_neighbour_accuracy: how often the nearest other shape of both sets together is of the same set, for
+            sets of equal size; 0.5 if they cannot be distinguished, 1 if they always can.
         empty: generated shapes without a surface.
     """
 
@@ -186,8 +186,8 @@ def point_scores(
 
     Args:
         generated: points of each generated shape; none for one without a surface, which is infinitely far from all
-            others but its like.
-        real: points of each real shape, of which each has some.
+            shapes with one.
+        real: points of each real shape, at least one.
         progress: called after every shape.
 
     Raises:
@@ -229,14 +229,14 @@ def point_intervals(
 ) -> dict[str, Interval | None]:
     """Bootstrap intervals of `scores_of`, by its names.
 
-    Shapes of both sides are resampled. A shape is never its own copy's nearest neighbour: copies are left out where
-    neighbours are looked for, and a shape drawn twice counts twice where shares and means are taken.
+    Shapes of both sides are resampled. Copies of a shape are excluded from the search for its nearest neighbour, and
+    a shape drawn twice counts twice in fractions and means.
 
     Args:
         distance: (2n, 2n), the n generated shapes first.
         count: n.
         seed: of the resampling.
-        resamples: how many.
+        resamples: number of resamples.
     """
     scores = scores_of(distance, count)
     others = distance.copy()
@@ -274,7 +274,7 @@ MAX_SHAPES = 32
 
 
 def largest_piece_shares(generated: Volumes, config: ModelConfig) -> tuple[float, ...]:
-    """Share of each shape's solid in its largest piece, on the grid of its surface; 0 where nothing is solid."""
+    """Fraction of each shape's solid voxels in its largest component, on the grid of its surface; 0 if empty."""
     level = surface_level(config)
     volumes = (generated.part(index, index + 1)[0] for index in range(len(generated)))
     return tuple(share_in_largest_piece(surface_field(config, volume)[0], level) for volume in volumes)
@@ -283,11 +283,11 @@ def largest_piece_shares(generated: Volumes, config: ModelConfig) -> tuple[float
 def shape_scores(
     generator: Generator, settings: ScoreSettings, progress: Progress | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Measures the shapes that are drawn against those of the class.
+    """Scores generated shapes against those of the class.
 
     Args:
-        generator: what to score; one that draws no shapes gets no score.
-        settings: how many shapes and points.
+        generator: the generator to score; one without shapes gets no score.
+        settings: numbers of shapes and points.
         progress: called after every shape.
 
     Yields:
@@ -345,16 +345,16 @@ def shape_scores(
 def shape_fid(
     generator: Generator, features: ShapeFeatures, settings: ScoreSettings, progress: Progress | None = None
 ) -> dict[str, Any] | None:
-    """Measures the shapes that are drawn against those of the class.
+    """The Fréchet distance of generated shapes to those of the class.
 
     Args:
-        generator: what to score.
+        generator: the generator to score.
         features: the classifier.
-        settings: how many shapes, and which part is the real one.
+        settings: number of shapes, and the split that counts as real.
         progress: called after every batch.
 
     Returns:
-        The score with what it was measured on; None where the generator draws no shapes.
+        The score with what it was measured on; None if the generator has no shapes.
     """
     config = generator.config
     real = RealShapes(generator.data, config.class_name, config.model, split=settings.split)
@@ -396,7 +396,7 @@ def _untrained(
     real: FeatureStatistics,
     progress: Progress | None,
 ) -> float | None:
-    """The distance of the initial weights, to compare with; None where it is not wanted."""
+    """The distance of the model's initial weights, as a baseline; None if not requested."""
     drawn = None if settings.untrained is False else generator.untrained().shapes(count, settings.seed)
     if drawn is None:
         return None
@@ -407,10 +407,10 @@ def _untrained(
 
 
 def check_fits(features: ShapeFeatures, config: TrainConfig) -> None:
-    """Checks that a classifier knows the class and sees what a model draws.
+    """Checks that a classifier was trained on the class, resolution and representation of a model.
 
     Raises:
-        ClassifierError: it does not; the message says which one does.
+        ClassifierError: it was not; the message says what is needed.
     """
     info, model = features.info, config.model
     if config.class_name not in info.classes:

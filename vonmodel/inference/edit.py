@@ -43,7 +43,7 @@ class EditSettings:
     """What to edit and how to show it.
 
     Attributes:
-        azimuth_deg: the viewpoint; drawn as the class is seen where None.
+        azimuth_deg: the viewpoint; drawn as the class is seen if None.
         elevation_deg: the same.
         texture: the texture's seed.
         alternatives: how many changes of each kind are shown.
@@ -154,7 +154,7 @@ class TransferSettings:
     """How to show the shapes.
 
     Attributes:
-        azimuth_deg: the viewpoint; drawn as the class is seen where None.
+        azimuth_deg: the viewpoint; drawn as the class is seen if None.
         elevation_deg: the same.
         views: other azimuths that each is shown from.
         film: a turntable for every photo.

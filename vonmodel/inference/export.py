@@ -47,12 +47,12 @@ class ExportSettings:
 
     Attributes:
         formats: of the files.
-        level: value of the volume on the surface; the representation's own where None.
+        level: value of the volume on the surface; the representation's own if None.
         texture: seed of the texture that the meshes get; None leaves them plain.
-        texture_px: texels along an edge of the texture image; where None as fine as the model's pictures are.
+        texture_px: texels along an edge of the texture image; if None as fine as the model's pictures are.
         vertex_colours: put the colours at the vertices alone, without an image.
         grid: voxels along an edge of the grid that the surface is taken from, cubic between those of the volume; the
-            model's own where None.
+            model's own if None.
         smooth: Taubin smoothing, which takes the steps of the grid out of a surface and keeps its volume.
         faces: at most so many, by quadric decimation; None keeps all.
         height: of the object in the files, in their units; None leaves object units (the cube's edge is 2).

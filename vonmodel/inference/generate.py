@@ -100,7 +100,7 @@ class GenerateSettings:
         seed: what codes and viewpoints are drawn with.
         azimuths_deg: seen from these; drawn from the class's viewpoints where empty.
         elevations_deg: seen from these; drawn where empty. With both given, every azimuth meets every elevation.
-        level: value of the volume on the surface of the meshes; the representation's own where None.
+        level: value of the volume on the surface of the meshes; the representation's own if None.
     """
 
     shapes: int = 8

@@ -92,7 +92,7 @@ class InterpolateSettings:
     Attributes:
         curve: straight lines, or great circles, on which codes stay as long as drawn ones.
         pictures: of the strip.
-        azimuth_deg: the viewpoint; drawn as the class is seen where None.
+        azimuth_deg: the viewpoint; drawn as the class is seen if None.
         elevation_deg: the same.
         film: the film, which goes there and back.
         to_class: the class to end in, of a model of several: what a path is of goes there from the session's class as

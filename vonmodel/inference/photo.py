@@ -114,7 +114,7 @@ def photo_of_pixels(
     Args:
         name: what people call it.
         rgba: (S, S, 4), as large as the photo shows the object, at least the model's size.
-        size: the model's image size; that of the pixels where None.
+        size: the model's image size; that of the pixels if None.
         origin: how the object was found.
     """
     outline = torch.from_numpy(rgba[None, ..., 3].astype(np.float32) / 255.0)

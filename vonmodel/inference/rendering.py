@@ -51,7 +51,7 @@ def render_opacity(
         opacity: what stops light, in [0, 1], on any grid.
         angles: azimuth and elevation in radians.
         camera: where from.
-        image_size: pixels an edge; the model's where None.
+        image_size: pixels an edge; the model's if None.
 
     Returns:
         The sketch; its depths begin where the published camera begins to see, however far away this one is.

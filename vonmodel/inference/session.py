@@ -88,10 +88,10 @@ def open_model(
     Args:
         run: the run folder.
         data: the prepared dataset, whose viewpoints are those of the class; it may be missing.
-        checkpoint: name of the checkpoint; the newest where None.
+        checkpoint: name of the checkpoint; the newest if None.
         device: where to compute.
         sampling: how codes are drawn and what of shapes is kept.
-        class_name: of a model of several classes the one to make; the first where None.
+        class_name: of a model of several classes the one to make; the first if None.
 
     Raises:
         ClassNotInModelError: the model is not of this class.
@@ -365,7 +365,7 @@ class ModelSession:
 
         Args:
             shape: the shape.
-            level: value of the volume on the surface; the representation's own where None.
+            level: value of the volume on the surface; the representation's own if None.
             grid: voxels along an edge of the grid that it is taken from, cubic between those of the volume; where
                 None the configuration's.
         """

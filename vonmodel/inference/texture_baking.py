@@ -119,7 +119,7 @@ def paint_views(
         shape: what is painted.
         texture: the texture code.
         mesh: its surface, which says what each pixel shows.
-        viewpoints: (v, 2) in radians; `viewpoints_around` where None.
+        viewpoints: (v, 2) in radians; `viewpoints_around` if None.
     """
     viewpoints = viewpoints_around() if viewpoints is None else viewpoints
     model, config = session.source.model, session.config
@@ -334,7 +334,7 @@ def textured_mesh(
         shape: what the mesh is the surface of.
         texture: the texture code.
         mesh: as `session.mesh` makes it, at any level.
-        size: texels along an edge of the image; where None as fine as the model's pictures are.
+        size: texels along an edge of the image; if None as fine as the model's pictures are.
     """
     if not len(mesh.faces):
         return mesh

@@ -381,7 +381,7 @@ class UNet(nn.Module):
         image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
         base_channels: channels at half the size; four times as many at the bottleneck.
         style_size: numbers of the style that modulates the bottleneck and the way up; 0 for none.
-        fine_inputs: as many of the first channels of the input are read again at full size; all where None.
+        fine_inputs: as many of the first channels of the input are read again at full size; all if None.
     """
 
     def __init__(

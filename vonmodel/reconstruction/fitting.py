@@ -172,7 +172,7 @@ def fit(
         elevations: lowest and highest elevation that the class is seen from, in radians.
         weights: of the terms of the loss.
         camera: what the photo was taken with.
-        prior: what speaks for each start beforehand, see `FitResult`; nothing where None.
+        prior: what speaks for each start beforehand, see `FitResult`; nothing if None.
     """
     size = target.mask.shape[-1]
     prior = torch.zeros_like(start.angles[:, 0]) if prior is None else prior

@@ -229,8 +229,8 @@ def given_shape(session: ModelSession, name: str, *, up: Axis | None = None, fro
     Args:
         session: the model it is for.
         name: a path, or the id of a prepared shape.
-        up: the axis that points up in a file; where None +y of meshes and +z of voxels, as exports have them.
-        front: the axis that the front faces; where None +z of meshes, -z of ShapeNetCore's and +y of voxels.
+        up: the axis that points up in a file; if None +y of meshes and +z of voxels, as exports have them.
+        front: the axis that the front faces; if None +z of meshes, -z of ShapeNetCore's and +y of voxels.
 
     Raises:
         GivenShapeError: a file is no mesh, or of no use.

@@ -100,7 +100,7 @@ class ReconstructSettings:
     Attributes:
         shapes: of a search, generated shapes; None takes 96, fewer of more than 64 voxels an edge.
         azimuths: of a search, viewpoints among those that the class is seen from, for each of two elevations.
-        rounds: starts that each round goes on with, and its steps; as `rounds_of` has them where None.
+        rounds: starts that each round goes on with, and its steps; as `rounds_of` has them if None.
         carve_steps: steps that carve the shape after its code is found; 0 leaves it as the code makes it.
         carve_below: a shape whose silhouette overlaps the outline so well by itself is left as the code makes it:
             what carving gains in the outline, it loses in the solid.

@@ -65,7 +65,7 @@ class StudioSettings:
         port: the port; 0 takes a free one.
         allowed_hosts: host names besides this machine's own under which browsers may call it.
         sampling: how codes are drawn and what of generated shapes is kept.
-        class_name: of a model of several classes the one shown; the first where None.
+        class_name: of a model of several classes the one shown; the first if None.
         token: require an access token also on a loopback address; on other addresses one is always required.
     """
 

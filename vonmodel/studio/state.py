@@ -193,7 +193,7 @@ class ModelCache:
         data: the prepared dataset; it may be missing.
         device: where models compute.
         sampling: how codes are drawn and what of generated shapes is kept.
-        class_name: of a model of several classes the one shown; the first where None.
+        class_name: of a model of several classes the one shown; the first if None.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class ModelCache:
         """The session of a checkpoint, for interactive jobs.
 
         Args:
-            checkpoint: its name; the newest where None.
+            checkpoint: its name; the newest if None.
 
         Raises:
             CheckpointError: there is no such checkpoint, or it cannot be used.

@@ -172,7 +172,7 @@ class ViewRequest:
         texture: the texture's code.
         azimuth_deg: of the camera.
         elevation_deg: of the camera.
-        checkpoint: name of the weights; the newest where None.
+        checkpoint: name of the weights; the newest if None.
     """
 
     shape: LatentMix
