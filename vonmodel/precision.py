@@ -19,12 +19,12 @@ def at_least_single(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def weights_in(precision: Precision) -> torch.dtype:
-    """The type of weights and data where networks convolve in this precision."""
+    """The type of weights and data for networks that convolve in this precision."""
     return torch.float64 if precision == "float64" else torch.float32
 
 
 def computing_in(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
-    """Opens contexts in which networks convolve in this precision; weights and their updates stay what they are."""
+    """Returns the context in which networks convolve in this precision; weights and their updates keep their type."""
     if precision != "bfloat16":
         return nullcontext
     return lambda: torch.autocast(device.type, torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Named configurations: the paper's, the same fast, today's and one that learns on two CPU cores in minutes."""
+"""Presets of the training configuration: published, fast, modern, and a demo for minutes on two CPU cores."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vonmodel.config import (
 
 PresetName = Literal["demo", "published", "fast", "modern"]
 
-# Half precision where it is safe, compiled where that pays; the published arithmetic otherwise.
+# bfloat16 where it is safe, compiled where that pays; the published arithmetic otherwise.
 FAST = ComputeConfig(
     precision="bfloat16", channels_last=True, fused_optimiser=True, compile="gpu", tune_convolutions=True
 )
 
-# Critics vary what they see on both sides alike; a photo that was varied before could be recognised by it.
+# The critics augment photos and generated images alike; a photo augmented before could be recognised by it.
 AS_CRITICS_SEE = DataConfig(hue_jitter=0.0, shift_px=0)
 
 MODERN = TrainConfig(
@@ -45,7 +45,7 @@ MODERN = TrainConfig(
         critics="residual",
     ),
     data=AS_CRITICS_SEE,
-    # Slopes spread over eight times the voxels of 32^3, where r1 = r2 = 2 was found to serve.
+    # Gradients spread over eight times the voxels of 32^3, for which r1 = r2 = 2 was tuned.
     shape=ShapeStageConfig(
         objective="relativistic",
         batch_size=16,
@@ -58,7 +58,7 @@ MODERN = TrainConfig(
         mirror=True,
         average_half_life=10_000.0,
     ),
-    # At 128 pixels a side R1 = R2 = 40 left the critic of chairs without a slope, and so the painter without any.
+    # At 128 pixels R1 = R2 = 40 flattened the critic of chairs and left the painter without gradient.
     texture=TextureStageConfig(
         batch_size=16,
         learning_rate=5e-4,
@@ -70,7 +70,7 @@ MODERN = TrainConfig(
         slope_every=2,
         augment_colour=0.5,
         augment_shift=0.125,
-        # The image cycle leads: the critic alone was content with one colour a code, and overdid patterns.
+        # The image cycle dominates: with the critic alone a code gave a single colour, or exaggerated patterns.
         image_cycle=60.0,
         kl=0.0015,
         texture_cycle=0.0,
@@ -91,10 +91,10 @@ MODERN = TrainConfig(
 
 PRESETS: Mapping[PresetName, TrainConfig] = {
     "published": TrainConfig(),
-    # The fused projection samples a volume once; nothing else differs from the published model.
+    # The fused projection samples a volume once; the model is otherwise the published one.
     "fast": TrainConfig(model=ModelConfig(resampled=False), compute=FAST),
     "modern": MODERN,
-    # Small, and for so many steps that two cores train it in minutes: its shapes by reconstruction, without a critic.
+    # Small, with steps for minutes on two cores; its shapes are trained by reconstruction, without a critic.
     "demo": TrainConfig(
         model=replace(
             MODERN.model,
@@ -131,7 +131,7 @@ PRESETS: Mapping[PresetName, TrainConfig] = {
             learning_rate=8e-4,
             generated_share=0.3,
             slope_every=3,
-            # The image cycle wants more steps than these; without it the code's own cycle keeps colours apart.
+            # The image cycle needs more steps than these; the cycle of the code makes colours depend on it instead.
             texture_cycle=1.5,
             average_half_life=3_000.0,
         ),

@@ -1,4 +1,4 @@
-"""Weights of the 2018 release: its state dicts to and from the networks of this package, and its files to a run."""
+"""Conversion of the weights of the 2018 release: state dicts to and from our networks, and its files to a run."""
 
 import dataclasses
 import hashlib
@@ -49,7 +49,7 @@ PUBLISHED_NAMES: tuple[PublishedName, ...] = (
     "net_D_A",
     "net_D_B",
 )
-# Where each network of the release stands in our model.
+# Our attribute for each network of the release.
 PLACES: Mapping[PublishedName, str] = {
     "net_G_3D": "shape_generator",
     "net_D_3D": "shape_critic",
@@ -59,19 +59,19 @@ PLACES: Mapping[PublishedName, str] = {
     "net_D_A": "image_critic",
     "net_D_B": "sketch_critic",
 }
-# What a model cannot be used without; critics are of training alone.
+# The networks that inference needs; critics are used in training only.
 NEEDED: tuple[PublishedName, ...] = ("net_G_3D", "net_G_AB", "net_G_BA", "net_E")
 # The release's words for its two kinds of shapes.
 VARIANTS: Mapping[str, Representation] = {"df": "distance", "voxel": "occupancy"}
 SUFFIXES = (".pth", ".pt", ".safetensors")
 RECORD = "published.json"
-"""In an imported run: which files it was made of."""
-# Under what a training saved a state dict beside other things, the likelier ones first.
+"""In an imported run: the files it was made of."""
+# Keys of a state dict in checkpoints with other content, the likelier ones first.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
 WRAPPED_LEVELS = 3
 MODULE = "module."
 COUNTER = "num_batches_tracked"
-# What the readers raise at damaged files; torch's walks through them without looking ahead.
+# The errors of the readers on damaged files; torch's unpickler does not validate them first.
 UNREADABLE = (
     SafetensorError,
     UnpicklingError,
@@ -97,7 +97,7 @@ class PublishedFiles:
     """The files of one model of the release.
 
     Attributes:
-        representation: what its shapes are.
+        representation: of its shapes.
         files: by network; critics may be missing.
     """
 
@@ -106,16 +106,16 @@ class PublishedFiles:
 
     @property
     def missing(self) -> tuple[PublishedName, ...]:
-        """The networks without a file, which begin with random weights."""
+        """The networks without a file, which get random weights."""
         return tuple(name for name in PUBLISHED_NAMES if name not in self.files)
 
 
 def convert_state_dict(name: PublishedName, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the entries of a published state dict to those of our network.
 
-    Resolution, image size, code size and width are read off the keys and shapes, so that smaller or larger variants
-    of the release convert too. Keys may begin with `module.`, as those of networks on several GPUs do, and the batch
-    counters that torch 0.4.0 did not have yet may be missing; they are 0 then.
+    Resolution, image size, code size and width are inferred from the keys and shapes, so that smaller or larger
+    variants of the release convert too. Keys may begin with `module.`, as for networks on several GPUs, and the batch
+    counters, which torch 0.4.0 did not have yet, may be missing; they are 0 then.
 
     Args:
         name: which network of the release it is.
@@ -155,8 +155,8 @@ def load_published(name: PublishedName, source: Path | Mapping[str, Tensor]) -> 
 
     Args:
         name: which network of the release it is.
-        source: its state dict, or a file holding it: `.safetensors`, else what `torch.save` writes. Files are read
-            without running any code of theirs.
+        source: its state dict, or a file holding it: `.safetensors`, else the format of `torch.save`. Files are read
+            without executing code.
 
     Raises:
         PublishedWeightsError: the file holds no state dict, or not that of this network.
@@ -169,12 +169,12 @@ def load_published(name: PublishedName, source: Path | Mapping[str, Tensor]) -> 
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict from a `.safetensors` file or from what `torch.save` wrote, without running code of it.
+    """Reads a state dict from a `.safetensors` file or one of `torch.save`, without executing code.
 
-    Where a training saved it beside other things, as `{"epoch": 3, "state_dict": ...}`, it is taken out.
+    If it was saved with other content, as `{"epoch": 3, "state_dict": ...}`, it is extracted.
 
     Raises:
-        PublishedWeightsError: the file holds no names with tensors.
+        PublishedWeightsError: the file holds no state dict.
     """
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
@@ -188,22 +188,22 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def find_weights(root: Path, class_name: str, representation: Representation | None = None) -> PublishedFiles | None:
-    """The files of a class's model in the release, or in the folder of a training with its code.
+    """The files of a class's model in the release, or in the folder of a training run of the released code.
 
     The release has `models_3D/CLASS_VARIANT_G_3D.pth` and `models_2D/CLASS_VARIANT/latest_net_G_AB.pth`, in or beside
-    `final_models`, a variant being df or voxel; a training saves all seven as `EPOCH_net_NAME.pth` in one folder.
+    `final_models`, a variant being df or voxel; a training run saves all seven as `EPOCH_net_NAME.pth` in one folder.
 
     Args:
         root: the folder.
         class_name: the class, as the release names it.
-        representation: which variant; if None that with distances before the one with voxels.
+        representation: which variant; if None, distances are preferred to voxels.
 
     Returns:
-        The files; None where there is none of the class.
+        The files; None if there are none of the class.
 
     Raises:
-        PublishedWeightsError: networks that no model can do without are missing, or the folder of a training does not
-            say which variant it is.
+        PublishedWeightsError: networks that inference needs are missing, or the variant cannot be inferred from the
+            name of a training run's folder.
     """
     wanted = [word for word, each in VARIANTS.items() if representation in (None, each)]
     for folder in (root, root / "final_models"):
@@ -223,24 +223,24 @@ def find_weights(root: Path, class_name: str, representation: Representation | N
 
 
 def import_weights(found: PublishedFiles, run: Path, class_name: str, *, seed: int = 0) -> TrainConfig:
-    """Makes a run of published weights: everything that takes a run takes it, and training goes on from it.
+    """Makes an ordinary run of published weights, which can be used and trained further.
 
     The configuration is the published one, so the projection is the two-pass one and depth is normalised over a
-    batch; sizes are read off the weights. The run stands at the first step of its joint stage. Files are read without
-    running code of theirs.
+    batch; sizes are inferred from the weights. The run is at the start of its joint stage. Files are read without
+    executing code.
 
     Args:
         found: the files.
         run: the run folder: new, or empty.
         class_name: the class.
-        seed: of what training draws, and of networks that have no file.
+        seed: of further training, and of the weights of networks without a file.
 
     Returns:
         The configuration of the run.
 
     Raises:
         PublishedWeightsError: a file does not hold its network, or two of them are not of one model.
-        RunError: the folder holds something else.
+        RunError: the folder holds other files.
         CheckpointWriteError: it cannot be written.
     """
     state_dicts = {name: _tidied(read_state_dict(path)) for name, path in found.files.items()}
@@ -308,7 +308,7 @@ def _load_into(model: VonModel, name: PublishedName, weights: Mapping[str, Tenso
 
 
 def _release_files(folder: Path, stem: str) -> Iterator[tuple[PublishedName, Path]]:
-    """What the release's folder has of a model."""
+    """The files of a model in the release's folder."""
     for name in PUBLISHED_NAMES:
         three = name.endswith("3D")
         base = folder / "models_3D" if three else folder / "models_2D" / stem
@@ -320,7 +320,7 @@ def _release_files(folder: Path, stem: str) -> Iterator[tuple[PublishedName, Pat
 
 
 def _training_files(folder: Path) -> Iterator[tuple[PublishedName, Path]]:
-    """What a training saved: of the epochs `latest`, else the last one that has a shape generator."""
+    """The files of a training run: of the epoch `latest`, else of the last one that has a shape generator."""
     epochs = {
         match[1]
         for each in folder.glob("*_net_G_3D.*")
@@ -344,7 +344,7 @@ def _complete(found: PublishedFiles, folder: Path) -> PublishedFiles:
 
 
 def _unwrapped(content: Any, levels: int = WRAPPED_LEVELS) -> dict[str, Tensor] | None:
-    """The names with tensors that something loaded is or holds; None where it does not."""
+    """The state dict that a loaded object is or contains; None if there is none."""
     if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
         return None
     if all(isinstance(value, Tensor) for value in content.values()):
@@ -357,7 +357,7 @@ def _unwrapped(content: Any, levels: int = WRAPPED_LEVELS) -> dict[str, Tensor] 
 
 
 def _tidied(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without `module.` before its keys, and with the batch counters that torch 0.4.0 did not have."""
+    """A state dict without the key prefix `module.`, and with the batch counters that torch 0.4.0 did not have."""
     tidied = dict(state_dict)
     while tidied and all(key.startswith(MODULE) for key in tidied):
         tidied = {key.removeprefix(MODULE): value for key, value in tidied.items()}
@@ -367,11 +367,11 @@ def _tidied(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(name: PublishedName, state_dict: Mapping[str, Tensor]) -> nn.Module:
-    """Our network of the sizes that a published state dict has, on the meta device: layout without weights.
+    """Our network with the sizes of a published state dict, on the meta device: layout without weights.
 
     Raises:
-        PublishedWeightsError: the name is not one of the release, a key that tells a size is missing, or the sizes
-            are not supported.
+        PublishedWeightsError: the name is not one of the release, a key that determines a size is missing, or the
+            sizes are not supported.
     """
     if name not in PUBLISHED_NAMES:
         raise PublishedWeightsError(f"unknown network {name!r}; the release holds {', '.join(PUBLISHED_NAMES)}")
@@ -406,12 +406,12 @@ def _build(name: PublishedName, entries: "_Entries") -> nn.Module:
             width, in_channels = entries.shape("model_0.0.weight")[:2]
             halvings = entries.number("model_0.") // 3
             if entries.shape("model_0.2.weight")[0] == width:
-                halvings = 0  # at 32 pixels: as many convolutions as at 64, but they get no wider
+                halvings = 0  # at 32 pixels: as many convolutions as at 64, but all of the same width
             return PatchCritic(in_channels, 2 ** (5 + halvings), width)
 
 
 class _Entries:
-    """A published state dict, asked for what tells the sizes of its network."""
+    """Looks up the keys of a published state dict that determine the sizes of its network."""
 
     def __init__(self, name: str, state_dict: Mapping[str, Tensor]) -> None:
         self.name, self.state_dict = name, state_dict
@@ -420,7 +420,7 @@ class _Entries:
         """The shape of a weight.
 
         Raises:
-            PublishedWeightsError: it is missing, or is no weight.
+            PublishedWeightsError: it is missing, or not a weight.
         """
         if key not in self.state_dict:
             raise PublishedWeightsError(f"{self.name}: missing key {key}")
@@ -442,7 +442,7 @@ class _Entries:
 
 
 def _published_modules(network: nn.Module) -> dict[str, str]:
-    """From the modules of our networks to those of the release."""
+    """Maps the modules of our networks to those of the release."""
     match network:
         case ShapeGenerator():
             stages = range(len(network.stages))
@@ -476,7 +476,7 @@ def _published_modules(network: nn.Module) -> dict[str, str]:
             }
         case PatchCritic():
             convolutions = len(list(network.scales[0].parameters())) // 2  # each with weight and bias
-            # Between two convolutions stand an activation and, but for the first, a normalisation.
+            # Between two convolutions are an activation and, except after the first, a normalisation.
             return {
                 f"scales.{scale}.convolutions.{i}": f"model_{scale}.{max(0, 3 * i - 1)}"
                 for scale in range(len(network.scales))
@@ -496,7 +496,7 @@ def _content_modules(residual_blocks: int, decoder: str) -> dict[str, str]:
 
 
 def _published_keys(network: nn.Module) -> dict[str, str]:
-    """From the keys of our network to those of the release."""
+    """Maps the keys of our network to those of the release."""
     modules = _published_modules(network)
     owners = {key: next(ours for ours in modules if key.startswith(f"{ours}.")) for key in network.state_dict()}
     return {key: modules[ours] + key.removeprefix(ours) for key, ours in owners.items()}

@@ -1,12 +1,12 @@
-"""What the values of a volume mean: how each representation stops light, and where its surface is.
+"""Shape representations (occupancy, unsigned and signed distance): the opacity and the surface of a volume.
 
 A volume holds numbers in [0, 1] on a grid over the cube [-1, 1]^3, indexed [x, y, z]; distances are in cube edges.
 
-    occupancy   share of the solid; surface at 1/2
+    occupancy   solid fraction; surface at 1/2
     distance    exp(-8 d) of the unsigned distance d; a shell around the surface (published)
     signed      1/2 - s / (2 band), clipped to [0, 1], of the signed distance s, negative inside; surface at 1/2
 
-Nothing outside this file asks which one it is.
+Code outside this module does not depend on which one it is.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from vonmodel.projection import distance_to_opacity
 DISTANCE_DECAY = 8.0
 """Distance-function volumes hold exp(-DISTANCE_DECAY d)."""
 SURFACE_DISTANCE = 0.012
-"""Distance of the surface drawn around a distance function's zero (the published value)."""
+"""Distance value of the extracted surface of a distance function (the published value)."""
 
 
 def opacity(config: ModelConfig, volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 1 g g g"]:
-    """What of volumes stops light, in [0, 1]; differentiable.
+    """The opacity of volumes, in [0, 1]; differentiable.
 
     Occupancy is opacity; a distance function is opaque in a shell; a signed distance s has the opacity
-    sigmoid(-s / opacity_width), on the finer grid that the configuration asks for.
+    sigmoid(-s / opacity_width), on the `finer_grid` of the configuration.
     """
     match config.representation:
         case "occupancy":
@@ -56,19 +56,19 @@ def surface_level(config: ModelConfig) -> float:
 
 
 def surface_field(config: ModelConfig, volume: Float[Tensor, "1 r r r"]) -> Float[Tensor, "1 g g g"]:
-    """The volume on the grid that its surface is taken from: a finer one where the configuration asks for it."""
+    """The volume on the grid that its surface is extracted from, the configuration's `finer_grid` if it is finer."""
     return refined(volume[None], max(volume.shape[-1], config.finer_grid))[0]
 
 
 def is_shell(representation: Representation) -> bool:
-    """Whether what is opaque of a volume is a shell around an empty inside, to be filled to become a solid."""
+    """Whether a volume is opaque in a shell around an empty inside, which must be filled to get a solid."""
     return representation == "distance"
 
 
 def volume_of_distance(
     config: ModelConfig, distance: Float[Tensor, "1 g g g"], width: float
 ) -> Float[Tensor, "1 g g g"]:
-    """The volume of signed distances, in voxels of their grid, to where the object begins to be opaque.
+    """The volume of signed distances to the surface of the opaque region, in voxels of their grid.
 
     Args:
         config: representation and its scales.
@@ -92,14 +92,14 @@ def signed_volume(distance: Float[Tensor, "*n"], band: float) -> Float[Tensor, "
 
 
 def thickened(config: ModelConfig, volumes: Float[Tensor, "*n"], by: float) -> Float[Tensor, "*n"]:
-    """Volumes of signed distances whose surface lies farther out, by `by` cube edges; others are given back."""
+    """Signed-distance volumes with the surface moved outwards by `by` cube edges; others are returned unchanged."""
     if not by or config.representation != "signed":
         return volumes
     return (volumes + by / (2.0 * config.band)).clamp_max(1.0)
 
 
 def opaque_above(resolution: int) -> float:
-    """Smallest value exp(-8 d) of a distance-function volume that stops light.
+    """Smallest value exp(-8 d) of a distance-function volume that is opaque.
 
     The published 0.9 (d < 0.013 cube edges) is a shell of 1.7 voxels at 128^3. On a coarser grid it would be thinner
     than the spacing and thin parts would vanish between voxels, so the shell is never thinner than half the diagonal
@@ -109,10 +109,10 @@ def opaque_above(resolution: int) -> float:
 
 
 def refined(volumes: Float[Tensor, "n 1 r r r"], grid: int) -> Float[Tensor, "n 1 g g g"]:
-    """Volumes on a grid of `grid` voxels an edge over the same cube, cubic (Catmull-Rom) between their voxels.
+    """Volumes resampled to `grid` voxels along an edge of the same cube by cubic (Catmull-Rom) interpolation.
 
     A smooth field stays smooth across the cells of the coarse grid, where linear interpolation leaves creases that
-    light shows. The values are clipped to [0, 1], which a cubic overshoots.
+    are visible in shading. The values are clipped to [0, 1], which a cubic overshoots.
     """
     if grid == volumes.shape[-1]:
         return volumes
@@ -124,7 +124,7 @@ def refined(volumes: Float[Tensor, "n 1 r r r"], grid: int) -> Float[Tensor, "n 
 
 
 def _cubic_weights(coarse: int, fine: int, like: Tensor) -> Float[Tensor, "fine coarse"]:
-    """Weights of coarse grid points at fine ones, both grids from end to end; the outermost values go on outside."""
+    """Weights of coarse grid points at fine ones, with aligned end points; border values are repeated outside."""
     position = torch.arange(fine, device=like.device, dtype=like.dtype) * ((coarse - 1) / (fine - 1))
     points = torch.arange(-1, coarse + 1, device=like.device, dtype=like.dtype)
     away = (position[:, None] - points).abs()

@@ -1,4 +1,4 @@
-"""Files of a run: opened only where they are regular and inside it, bounded; JSON with one error for all damage."""
+"""Safe reading of a run's files: only regular files inside the run, of bounded size; JSON with one error type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_JSON_BYTES = 1 << 24
 
 
 class UnsafeFileError(VonError, OSError):
-    """A file of a run that is not served: a link out of the run, a pipe, a device, or a file over its limit."""
+    """A file of a run that is refused: a link out of the run, a pipe, a device, or a file over its size limit."""
 
     http_status = 404
 
@@ -67,7 +67,7 @@ def read_run_file(run: Path, *parts: str, max_bytes: int) -> bytes:
 
 
 def check_run_files(run: Path, *files: tuple[str, ...]) -> None:
-    """Checks that files which other code will open are regular and inside the run; missing ones pass.
+    """Checks that files that other code will open are regular and inside the run; missing ones pass.
 
     Raises:
         UnsafeFileError: one is not.
@@ -80,15 +80,15 @@ def check_run_files(run: Path, *files: tuple[str, ...]) -> None:
 
 
 class JsonError(VonError, ValueError):
-    """JSON that cannot be read, or that holds something else than it should."""
+    """JSON that cannot be read, or that does not hold what is expected."""
 
 
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text; stricter than `json.loads`, and with one error for all damage.
 
     Raises:
-        JsonError: it is no JSON or no UTF-8, nested too deeply, or holds NaN, an infinity, a number beyond float or a
-            key twice.
+        JsonError: it is not JSON or not UTF-8, nested too deeply, or holds NaN, an infinity, a number beyond float or
+            a duplicate key.
     """
     try:
         return json_file.parse_json(text, "it")
@@ -100,7 +100,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     """The object of a JSON text.
 
     Raises:
-        JsonError: see `parse_json`; or it is no object.
+        JsonError: see `parse_json`; or it is not an object.
     """
     values = parse_json(text)
     if not isinstance(values, dict):

@@ -32,7 +32,7 @@ from vonmodel.run_files import JsonError, UnsafeFileError, parse_object, read_li
 
 LEASE = "training.lease"
 ORIGIN = "started-from.json"
-# What may lie in a folder in which a run starts: what one leaves that was stopped before it had a configuration.
+# Entries allowed in a new run's folder: the remains of a run stopped before it had a configuration.
 REMAINS = {"checkpoints", "samples", "baselines", ".config.json.partial", ORIGIN, LEASE}
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class RunBusyError(RunError):
 
 
 class StageBegunError(RunError):
-    """A stage is to be made longer from whose end a later one has begun."""
+    """A stage is to be made longer although a later stage has started from its end."""
 
 
 class ConfigChangedError(RunError):
@@ -79,7 +79,7 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        """Where the sample sheets go."""
+        """Folder of the sample sheets."""
         return self.path / "samples"
 
     def config(self) -> TrainConfig:
@@ -89,7 +89,7 @@ class RunFolder:
             RunError: no run was started here.
         """
         if not self.exists:
-            raise RunMissingError(f"{self.path} is no run: it has no config.json; train one first")
+            raise RunMissingError(f"{self.path} is not a run: it has no config.json; train one first")
         return load_config(self.path / "config.json")
 
     def start(self, config: TrainConfig) -> None:
@@ -104,19 +104,19 @@ class RunFolder:
         partial = self.path / ".config.json.partial"
         save_config(config, partial)
         partial.replace(self.path / "config.json")
-        partial = self.path / ".environment.json.partial"  # a pipe in its place would be waited for
+        partial = self.path / ".environment.json.partial"  # writing in place would block if it were a pipe
         partial.write_text(json.dumps(environment(), indent=2) + "\n", "utf-8")
         partial.replace(self.path / "environment.json")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps the run for this process, and removes what killed processes left half written.
+        """Locks the run for this process, and removes what killed processes left half written.
 
-        The lock is a lease, renewed every minute, so it also holds between machines that share a file system; the
-        lease of a process that was killed is taken over: at once on its own machine, after five minutes elsewhere.
+        The lock is a lease, renewed every minute, so it also works between machines that share a file system; the
+        lease of a killed process is taken over: at once on its own machine, after five minutes elsewhere.
 
         Raises:
-            RunBusyError: another process trains this run; names its host, process and since when.
+            RunBusyError: another process trains this run; names its host, process and start time.
         """
         leases = Leases()
         try:
@@ -139,7 +139,7 @@ class RunFolder:
         _append(self.path / "stats.jsonl", json.dumps(values))
 
     def log_nonfinite(self, where: Mapping[str, Any]) -> None:
-        """Appends a step that was left out to nonfinite.jsonl."""
+        """Appends a skipped step to nonfinite.jsonl."""
         _append(self.path / "nonfinite.jsonl", json.dumps(where))
 
     def append_metric(self, values: Mapping[str, Any]) -> None:
@@ -153,9 +153,9 @@ class RunFolder:
         _append(self.path / "log.txt", line)
 
     def rewind_stats(self, stage: StageName, step: int) -> None:
-        """Drops statistics of steps that a killed run did after its last checkpoint and that now run again.
+        """Drops statistics of steps after the last checkpoint of a killed run, which now run again.
 
-        Lines that cannot be read are dropped as well; one that cannot be written stops no training.
+        Lines that cannot be read are dropped as well; a failure to write is logged and does not stop training.
         """
         file = self.path / "stats.jsonl"
         if not os.path.lexists(file):
@@ -181,15 +181,15 @@ class RunFolder:
                 named = ", ".join(strange[:3]) + (" and more" if len(strange) > 3 else "")
                 raise RunFolderTakenError(f"{self.path} holds other things than a run ({named}); name a new folder")
         elif self.path.exists():
-            raise RunFolderTakenError(f"{self.path} is no folder; name a new one")
+            raise RunFolderTakenError(f"{self.path} is not a folder; name a new one")
 
     def check_same(self, config: TrainConfig) -> None:
-        """Checks that the run was started with this configuration, but for what it writes and when.
+        """Checks that the run was started with this configuration, except for its `output` settings.
 
-        Stages may have become longer, as long as no later one has begun: the run is then trained on.
+        Stages may have become longer if no later stage has started: the run is then trained further.
 
         Raises:
-            StageBegunError: a later stage has begun.
+            StageBegunError: a later stage has started.
             ConfigChangedError: it was not; the message names the fields that differ.
         """
         theirs = self.config()
@@ -213,7 +213,7 @@ class RunFolder:
 
 
 def _longer_stages(before: TrainConfig, after: TrainConfig, changed: Sequence[str]) -> list[StageName] | None:
-    """The stages that have become longer; None where anything else has changed."""
+    """The stages that have become longer; None if anything else has changed."""
     stages = [stage for stage in STAGES if any(name.startswith(f"{stage}.") for name in changed)]
     lengths = {f"{stage}.{name}" for stage in STAGES for name in ("steady", "decaying")}
     grown = all(sum(after.stage(stage).steps(1 << 40)) > sum(before.stage(stage).steps(1 << 40)) for stage in stages)
@@ -237,7 +237,7 @@ def latest_run(runs: Path) -> RunFolder:
 
 
 def _saved(run: Path, name: str) -> str:
-    """When a checkpoint was written, UTC in ISO 8601; "" where that cannot be said."""
+    """When a checkpoint was written, UTC in ISO 8601; "" if unknown."""
     try:
         saved = read_info(run, name).saved
         return saved or _iso((run / "checkpoints" / name / "checkpoint.json").stat().st_mtime)
@@ -250,7 +250,7 @@ def _iso(seconds: float) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What a run's figures depend on besides its configuration."""
+    """Versions and hardware, on which a run's results depend besides its configuration."""
     return {
         "von": __version__,
         "torch": torch.__version__,
@@ -265,7 +265,7 @@ def environment() -> dict[str, Any]:
 def _is_before(line: str, stage: StageName, step: int) -> bool:
     try:
         values = parse_object(line)
-    except JsonError:  # a line that the kill cut short
+    except JsonError:  # a line cut short by a kill
         return False
     own, at = values.get("stage"), values.get("step")
     if own not in STAGES or type(at) is not int:
@@ -275,7 +275,7 @@ def _is_before(line: str, stage: StageName, step: int) -> bool:
 
 
 def _append(file: Path, line: str) -> None:
-    """Appends a line to a regular file; a line that a kill cut short is ended first.
+    """Appends a line to a regular file; a line cut short by a kill is terminated first.
 
     Raises:
         OSError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Training's randomness as a function of (seed, stage, step)."""
+"""Random generators derived from (seed, stage, step), so that a resumed training equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed of its own for every (seed, purpose); equal on every machine and in every process."""
+    """A 63-bit seed derived from (seed, purpose); equal on every machine and in every process."""
     digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -25,9 +25,9 @@ def torch_generator(seed: int, *purpose: str | int) -> torch.Generator:
 
 
 def epoch_positions(step: int, batch_size: int, items: int, *, seed: int, purpose: str) -> list[int]:
-    """Which items step `step` trains on: every epoch visits every item once, in an order of its own.
+    """The items of step `step`: every epoch visits every item once, in a random order of its own.
 
-    Batches run on across the end of an epoch, so none is smaller than the others.
+    Batches continue across the end of an epoch, so all have the same size.
 
     Args:
         step: the step, from 0.

@@ -1,7 +1,7 @@
-"""Runs to and from other places: a folder, a bucket or the Hugging Face Hub, with a model card and every file's hash.
+"""Pushing and pulling runs: a folder, a bucket or the Hugging Face Hub, with a model card and every file's hash.
 
 A shared run is a run folder with one checkpoint, `README.md` (the model card) and `von-run.json`, which lists the
-files with their sizes and SHA-256. Only JSON, text and safetensors travel: nothing that is fetched can be executed.
+files with their sizes and SHA-256. Only JSON, text and safetensors are copied: no fetched file can execute code.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ _ALLOWED = re.compile(
 _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)/?")
 
 OnFile = Callable[[str, int, int], None]
-"""Called with a file's name, the files that are done, and how many there are."""
+"""Called with a file's name, the number of files done and their total."""
 
 
 class SharingError(VonError, ValueError):
-    """A place that holds no shared run, or a file of it that is not what its list says."""
+    """A place without a shared run, or a file of it that does not match its manifest."""
 
 
 class TargetTakenError(SharingError):
-    """The place holds something already."""
+    """The place is not empty."""
 
 
 @dataclass(frozen=True)
 class SharedRun:
-    """A run that travelled.
+    """A run that was pushed or pulled.
 
     Attributes:
-        place: the folder or URL that it went to.
+        place: the folder or URL that it was copied to.
         class_name: its class.
         checkpoint: the name of its checkpoint.
         bytes: size of all files.
@@ -77,7 +77,7 @@ def push_run(
 ) -> SharedRun:
     """Copies a run with one checkpoint to a folder or URL.
 
-    The list of files is written last, so that a run that broke off on its way is none.
+    The manifest is written last, so that an interrupted copy is not a shared run.
 
     Args:
         run: the run folder.
@@ -87,8 +87,8 @@ def push_run(
         on_file: see `OnFile`.
 
     Raises:
-        RunError, CheckpointError: the run or the checkpoint is not there, or damaged.
-        TargetTakenError: a run is there, and nobody asked to overwrite it.
+        RunError, CheckpointError: the run or the checkpoint is missing or damaged.
+        TargetTakenError: a run is there, and `overwrite` is not set.
         RemoteError, DeliveryError: the URL cannot be used.
     """
     folder = RunFolder(run)
@@ -110,17 +110,17 @@ def push_run(
 
 
 def pull_run(place: str, target: Path, *, overwrite: bool = False, on_file: OnFile | None = None) -> SharedRun:
-    """Fetches a shared run into a new folder, which appears whole or not at all.
+    """Fetches a shared run into a new folder, which appears complete or not at all.
 
     Args:
-        place: as `push_run` takes it.
-        target: the run folder to make.
+        place: as for `push_run`.
+        target: the run folder to create.
         overwrite: replace a run that is there.
         on_file: see `OnFile`.
 
     Raises:
-        SharingError: there is no shared run, or a file is not what its list says.
-        TargetTakenError: the folder is there, and nobody asked to overwrite it, or it is no run.
+        SharingError: there is no shared run, or a file does not match its manifest.
+        TargetTakenError: the folder is not empty, and `overwrite` is not set or it is not a run.
         RemoteError, OSError: the URL cannot be read.
     """
     if target.exists() and any(target.iterdir()) and not (overwrite and RunFolder(target).exists):
@@ -147,7 +147,7 @@ def pull_run(place: str, target: Path, *, overwrite: bool = False, on_file: OnFi
 
 
 def model_card(config: TrainConfig, info: CheckpointInfo, metrics: Any, place: str) -> str:
-    """What the model is, its scores and how it is loaded: Markdown with the Hub's front matter."""
+    """The model card (description, scores, usage) as Markdown with the Hub's front matter."""
     model = config.model
     scores = "\n".join(f"- {describe(line)}" for line in metrics) or "- none was measured"
     return f"""---
@@ -196,7 +196,7 @@ def _choose(run: Path, name: str | None) -> CheckpointInfo:
 
 
 def _files_of(run: Path, info: CheckpointInfo) -> dict[str, Path]:
-    """The files that travel, by their names in the run."""
+    """The files to share, by their names in the run."""
     names = [f"checkpoints/{info.name}/{file.name}" for file in (run / "checkpoints" / info.name).iterdir()]
     names += ["config.json", "environment.json", "metrics.jsonl"]
     return {name: run / name for name in sorted(names) if _ALLOWED.fullmatch(name) and (run / name).is_file()}
@@ -219,8 +219,8 @@ def _send(sources: Mapping[str, Path], place: str, on_file: OnFile | None) -> No
 
 
 def _upload_to_hub(sources: Mapping[str, Path], repository: str) -> None:
-    """One commit for all files, in a repository that is made where there is none."""
-    file_system(f"hf://{repository}")  # says which package is missing
+    """One commit for all files, in a repository that is created if missing."""
+    file_system(f"hf://{repository}")  # raises if a package is missing
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -233,7 +233,7 @@ def _upload_to_hub(sources: Mapping[str, Path], repository: str) -> None:
 
 
 def _get(place: str, target: Path, missing: str) -> None:
-    """Copies one file here; what no list allows is not asked for."""
+    """Copies one file here."""
     if not is_url(place):
         if not Path(place).is_file():
             raise SharingError(missing)
@@ -245,7 +245,7 @@ def _get(place: str, target: Path, missing: str) -> None:
         with store_errors(place):
             size = system.size(path)
         if target.name == MANIFEST and (size or 0) > MAX_MANIFEST_BYTES:
-            raise SharingError(f"{place} has {size:,} bytes, which is no list of files")
+            raise SharingError(f"{place} has {size:,} bytes, too many for a list of files")
         found = fetch(place, target)
     except FileNotFoundError:
         found = False
@@ -256,10 +256,10 @@ def _get(place: str, target: Path, missing: str) -> None:
 
 
 def _read_manifest(file: Path, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The files with their sizes and hashes, and what the list says of the run.
+    """The files with their sizes and hashes, and the manifest's other entries.
 
     Raises:
-        SharingError: it is damaged, of a newer version, or names files that no run has.
+        SharingError: it is damaged, of a newer version, or names files that are not part of a run.
     """
     try:
         about = read_json(file, max_bytes=MAX_MANIFEST_BYTES)
@@ -275,9 +275,9 @@ def _read_manifest(file: Path, place: str) -> tuple[dict[str, Any], dict[str, An
         raise SharingError(f"{place}: {MANIFEST} is damaged ({error})") from error
     strange = next((name for name in listed if not _ALLOWED.fullmatch(name)), None)
     if strange is not None:
-        raise SharingError(f"{place}: {MANIFEST} names {strange!r}, which is no file of a run")
+        raise SharingError(f"{place}: {MANIFEST} names {strange!r}, which is not a file of a run")
     if total > MAX_RUN_BYTES or not all(re.fullmatch(r"[0-9a-f]{64}", each) for each in hashes):
-        raise SharingError(f"{place}: {MANIFEST} names sizes or hashes that cannot be")
+        raise SharingError(f"{place}: {MANIFEST} names impossible sizes or hashes")
     return listed, about
 
 

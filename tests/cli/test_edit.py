@@ -26,8 +26,8 @@ def test_json_goes_to_standard_output_alone(von):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--run", "nowhere"), 1, "nowhere is no run"),
-        (("--shape", "-3"), 2, "'-3' is no seed"),
+        (("--run", "nowhere"), 1, "nowhere is not a run"),
+        (("--shape", "-3"), 2, "'-3' is not a seed"),
         (("--shape", "4294967296"), 2, "out of range"),
         (("--shape", "nan"), 1, "no prepared chair 'nan'"),
         (("--texture", "7:0"), 2, "out of range"),

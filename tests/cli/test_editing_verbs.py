@@ -115,7 +115,7 @@ def test_transfer_and_interpolate_print_their_results(von):
         (("reconstruct", "none.png", "blank.png"), 1, "none.png: no such file"),
         (("reconstruct",), 2, "Missing argument"),
         (("reconstruct", "photo.png", "--mask", "a.png", "--mask", "b.png"), 2, "2 of --mask for 1 photos"),
-        (("reconstruct", "photo.png", "--run", "nowhere"), 1, "nowhere is no run"),
+        (("reconstruct", "photo.png", "--run", "nowhere"), 1, "nowhere is not a run"),
         (("transfer",), 2, "--photo"),
         (("transfer", "--photo", "von.toml"), 1, "von.toml"),
         (("interpolate", "--shape", "1"), 1, "there is nothing to go between"),

@@ -110,7 +110,7 @@ def test_wrong_weights_are_refused(von, tmp_path):
     [
         (("--data", "nowhere"), 1, "nowhere has no images of class 'chair'"),
         (("--split", "test"), 1, "the test part of"),
-        (("--run", "nowhere"), 1, "nowhere is no run"),
+        (("--run", "nowhere"), 1, "nowhere is not a run"),
         (("--count", "1"), 2, "--count"),
         (("--features", "random"), 2, "--features is given 2 times"),
     ],

@@ -38,11 +38,11 @@ def test_run_class_and_checkpoint_choose_the_model(von):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--run", "nowhere"), 1, "nowhere is no run"),
+        (("--run", "nowhere"), 1, "nowhere is not a run"),
         (("--runs", "nowhere"), 1, "nowhere holds no run with a checkpoint"),
         (("--checkpoint", "joint-7"), 1, "no checkpoint 'joint-7'; it has: joint-00000010, joint-00000020"),
         (("--class", "chiar"), 2, "did you mean 'chair'?"),
-        (("--class", "car"), 1, "car is no run"),
+        (("--class", "car"), 1, "car is not a run"),
         (("--class", "car", "--run", "runs/chair"), 1, "this model is of chair, not of car"),
         (("--level", "1"), 2, "--level"),
         (("--count", "0"), 2, "--count"),
@@ -78,7 +78,7 @@ def test_without_a_run_the_built_in_model_serves_and_says_so(von, tmp_path):
     assert "the package has builtin:chair" in other.stderr
     # A run of one's own goes before, and a class without any is named as ever.
     assert "runs/chair/generated" in von(*SMALL).stdout
-    assert "car is no run" in von(*SMALL, "--class", "car").stderr
+    assert "car is not a run" in von(*SMALL, "--class", "car").stderr
 
 
 def test_loose_pieces_and_truncation_are_options_of_what_is_drawn(von, tmp_path):

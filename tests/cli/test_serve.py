@@ -13,7 +13,7 @@ from tests.harness import TIMEOUT_S
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("--run", "nowhere"), 1, "nowhere is no run: it has no config.json"),
+        (("--run", "nowhere"), 1, "nowhere is not a run: it has no config.json"),
         (("--runs", "nowhere"), 1, "nowhere holds no run with a checkpoint"),
         (("--class", "chiar"), 2, "did you mean 'chair'?"),
         (("--host", "0.0.0.0"), 2, "--allow-host NAME"),

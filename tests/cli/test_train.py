@@ -144,7 +144,7 @@ def test_a_folder_of_other_things_is_no_place_for_a_run(tiny_data: Path, tmp_pat
     file.touch()
     result = train(tiny_data, tmp_path, "--class=chair", "--stage=shape", *SMALL, f"--run={file}")
     assert result.exit_code == 1
-    assert f"{file} is no folder; name a new one (--run)" in result.stderr
+    assert f"{file} is not a folder; name a new one (--run)" in result.stderr
 
 
 def test_a_full_disk_is_said_in_one_sentence(

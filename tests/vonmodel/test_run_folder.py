@@ -47,7 +47,7 @@ def test_when_it_writes_may_change(tmp_path: Path) -> None:
 
 
 def test_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"is no run: it has no config\.json; train one first"):
+    with pytest.raises(RunError, match=r"is not a run: it has no config\.json; train one first"):
         RunFolder(tmp_path).config()
 
 

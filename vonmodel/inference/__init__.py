@@ -1,1 +1,1 @@
-"""What a trained model is used for: sampling, rendering, editing, export."""
+"""Inference with a trained model: sampling, rendering, editing, interpolation, texturing, export."""

@@ -1,4 +1,4 @@
-"""Editing: shape, viewpoint and texture of an object changed one at a time; textures taken from photos."""
+"""Editing: shape, viewpoint or texture of an object changed independently; texture transfer from photos."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class EditSettings:
     """What to edit and how to show it.
 
     Attributes:
-        azimuth_deg: the viewpoint; drawn as the class is seen if None.
+        azimuth_deg: of the viewpoint; sampled from the class's viewpoints if None.
         elevation_deg: the same.
         texture: the texture's seed.
-        alternatives: how many changes of each kind are shown.
+        alternatives: number of changes of each kind.
         film: the turntable.
     """
 
@@ -64,12 +64,12 @@ def edit(
     output: Path,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Writes pictures, films, result.json and a page for every shape, whole or not at all.
+    """Writes pictures, films, result.json and a page of every shape; the folder appears complete or not at all.
 
     Args:
         session: the model.
-        shapes: what to edit.
-        settings: how.
+        shapes: the shapes to edit.
+        settings: what to change and how to show it.
         output: the folder; an older edit in it is replaced.
         progress: called after every shape.
 
@@ -77,7 +77,7 @@ def edit(
         the content of result.json.
 
     Raises:
-        OutputError: the folder holds something else than an older edit.
+        OutputError: the folder holds something other than an older edit.
         SeedError: the texture's seed is out of range.
         FilmError: the turntable's format cannot be written here.
     """
@@ -85,7 +85,7 @@ def edit(
         edit_one = partial(_edit_one, session, settings, folder)
         written = write_each(shapes, edit_one, folder, progress)
         asked = dataclasses.asdict(settings) | {"texture": str(settings.texture)}
-        lead = "Shape, viewpoint and texture, each changed alone. The framed picture is the one they depart from."
+        lead = "Shape, viewpoint and texture, each changed alone. The framed picture is the original."
         words = f"Edited {session.source.class_name}s", lead
         return write_account(folder, "edit", session.source.provenance, asked, words, written)
 
@@ -146,17 +146,14 @@ def _write_grid(session: ModelSession, rows: dict[str, list[View]], folder: Path
     return Picture(f"{name}/grid.png", "textures downwards, azimuths across")
 
 
-"""Called with the shapes done and their number."""
-
-
 @dataclass(frozen=True)
 class TransferSettings:
-    """How to show the shapes.
+    """How to show the textured shapes.
 
     Attributes:
-        azimuth_deg: the viewpoint; drawn as the class is seen if None.
+        azimuth_deg: of the viewpoint; sampled from the class's viewpoints if None.
         elevation_deg: the same.
-        views: other azimuths that each is shown from.
+        views: number of further azimuths.
         film: a turntable for every photo.
     """
 
@@ -177,10 +174,10 @@ def transfer(
     """Writes every shape in every photo's texture, with result.json and a page.
 
     Args:
-        session: the model, whose texture encoder reads the photos.
-        photos: where textures come from (see `read_photo`).
-        shapes: what wears them.
-        settings: how.
+        session: the model, whose texture encoder encodes the photos.
+        photos: the photos that textures are taken from (see `read_photo`).
+        shapes: the shapes to texture.
+        settings: how to show them.
         output: the folder; an older transfer in it is replaced.
         progress: called after every shape.
 
@@ -188,7 +185,7 @@ def transfer(
         the content of result.json.
 
     Raises:
-        OutputError: the folder holds something else than an older transfer.
+        OutputError: the folder holds something other than an older transfer.
         FilmError: the turntable's format cannot be written here.
     """
     with replaced_folder(output, "transfer") as folder:

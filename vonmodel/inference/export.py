@@ -1,4 +1,4 @@
-"""Export: shapes as meshes, smoothed, decimated, scaled and with their texture, and as voxels."""
+"""Export of shapes as textured meshes, optionally smoothed, decimated and scaled, and as voxels."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ Progress = Callable[[int, int], None]
 
 
 class NoSurfaceError(VonError, ValueError):
-    """A shape that has no surface at the level."""
+    """A shape without a surface at the level."""
 
 
 class ExportSettingsError(VonError, ValueError):
-    """Settings that no mesh can be made with."""
+    """Export settings out of their range."""
 
     exit_code = 2
 
@@ -48,15 +48,15 @@ class ExportSettings:
     Attributes:
         formats: of the files.
         level: value of the volume on the surface; the representation's own if None.
-        texture: seed of the texture that the meshes get; None leaves them plain.
-        texture_px: texels along an edge of the texture image; if None as fine as the model's pictures are.
-        vertex_colours: put the colours at the vertices alone, without an image.
-        grid: voxels along an edge of the grid that the surface is taken from, cubic between those of the volume; the
-            model's own if None.
-        smooth: Taubin smoothing, which takes the steps of the grid out of a surface and keeps its volume.
-        faces: at most so many, by quadric decimation; None keeps all.
+        texture: seed of the texture of the meshes; None for none.
+        texture_px: texels along an edge of the texture image; if None, from the model's image size.
+        vertex_colours: vertex colours only, without a texture image.
+        grid: voxels along an edge of the grid that the surface is extracted from, interpolated cubically; the model's
+            own if None.
+        smooth: Taubin smoothing, which removes the steps of the grid from a surface and keeps its volume.
+        faces: largest number of faces, by quadric decimation; None keeps all.
         height: of the object in the files, in their units; None leaves object units (the cube's edge is 2).
-        origin: the middle of the grid, or of the object's box on the floor or in its middle.
+        origin: the centre of the grid, the centre of the object's bounding box, or the centre of its base.
         up: of the files but GLB, see `vonmodel.mesh.mesh_bytes`.
     """
 
@@ -98,7 +98,7 @@ def shape_glb(session: ModelSession, shape: Shape, texture: Any = None, level: f
 def surface_of(
     session: ModelSession, shape: Shape, level: float | None = None, grid: int | None = None
 ) -> SurfaceMesh:
-    """The watertight surface of a shape, taken from the model's grid or a finer one.
+    """The watertight surface of a shape, extracted from the model's grid or a finer one.
 
     Raises:
         NoSurfaceError: nothing of the shape exceeds the level.
@@ -114,9 +114,9 @@ def surface_of(
 
 
 def smoothed(mesh: SurfaceMesh, steps: int = _SMOOTHING_STEPS) -> SurfaceMesh:
-    """The mesh after Taubin smoothing: every step moves vertices to the middle of their neighbours and back out.
+    """The mesh after Taubin smoothing: every step moves vertices towards the mean of their neighbours and back out.
 
-    In the end all go a fiftieth of their way back, so that close ones do not come to lie on one another.
+    The result is blended with 2 % of the original, so that close vertices do not coincide.
     """
     import open3d as o3d
 
@@ -128,7 +128,7 @@ def smoothed(mesh: SurfaceMesh, steps: int = _SMOOTHING_STEPS) -> SurfaceMesh:
 
 
 def placed(mesh: SurfaceMesh, height: float | None, origin: Origin) -> SurfaceMesh:
-    """The mesh scaled to a height and moved so that the origin is where it is asked for."""
+    """The mesh scaled to a height and moved to the given origin."""
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     scale = 1.0 if height is None else height / float(high[2] - low[2])
     middle = (low + high) / 2.0
@@ -153,8 +153,8 @@ def export(
 
     Args:
         session: the model.
-        shapes: what to export.
-        settings: how.
+        shapes: the shapes to export.
+        settings: of the files.
         output: the folder; an older export in it is replaced.
         progress: called after every shape.
 
@@ -163,7 +163,7 @@ def export(
 
     Raises:
         NoSurfaceError: a shape has no surface at the level.
-        OutputError: the folder holds something else than an older export.
+        OutputError: the folder holds something other than an older export.
         SeedError: the texture's seed is out of range.
     """
     with replaced_folder(output, "export") as folder:

@@ -1,4 +1,4 @@
-"""Generation: n shapes x views x textures as images, sketches, meshes, a JSON file and a page."""
+"""Generation of random objects: n shapes x views x textures as images, sketches, meshes, a JSON file and a page."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from vonmodel.representation import surface_level
 def write_shape(
     folder: Path, session: ModelSession, shape: Shape, viewpoints: Viewpoints, texture_codes: Tensor, level: float
 ) -> tuple[GeneratedShape, str | None]:
-    """Draws and writes one shape with all its pictures, its mesh in the first texture.
+    """Renders and writes one shape with all its pictures and its mesh in the first texture.
 
     Returns:
-        what was written, and the mesh for the page's 3D view; None for an empty shape.
+        the record of the shape, and the mesh for the page's 3D view; None for an empty shape.
     """
     folder.mkdir()
     views = tuple(
@@ -94,12 +94,12 @@ class GenerateSettings:
     """What to generate.
 
     Attributes:
-        shapes: how many shapes.
-        views: how many viewpoints, where none are given.
-        textures: how many textures.
-        seed: what codes and viewpoints are drawn with.
-        azimuths_deg: seen from these; drawn from the class's viewpoints where empty.
-        elevations_deg: seen from these; drawn where empty. With both given, every azimuth meets every elevation.
+        shapes: number of shapes.
+        views: number of viewpoints, if none are given.
+        textures: number of textures.
+        seed: of codes and viewpoints.
+        azimuths_deg: of the viewpoints; sampled from the class's viewpoints if empty.
+        elevations_deg: of the viewpoints; sampled if empty. With both given, all combinations are rendered.
         level: value of the volume on the surface of the meshes; the representation's own if None.
     """
 
@@ -113,14 +113,14 @@ class GenerateSettings:
 
 
 def default_output(run: Path, checkpoint: CheckpointInfo, seed: int) -> Path:
-    """Where a generation goes when no folder is named."""
+    """The output folder of a generation if none is named."""
     return run / "generated" / f"{checkpoint.name}-seed{seed}"
 
 
 def choose_viewpoints(settings: GenerateSettings, sampler: ViewpointSampler) -> Viewpoints:
     """The viewpoints of a generation, the same for all its shapes, in the order of their azimuth.
 
-    An angle that is not given is drawn from the class's viewpoints.
+    An angle that is not given is sampled from the class's viewpoints.
     """
     azimuths, elevations = np.radians(settings.azimuths_deg), np.radians(settings.elevations_deg)
     if azimuths.size and elevations.size:
@@ -137,7 +137,7 @@ def choose_viewpoints(settings: GenerateSettings, sampler: ViewpointSampler) -> 
 def generate(
     source: LoadedModel, settings: GenerateSettings, output: Path, progress: Progress | None = None
 ) -> Gallery:
-    """Writes a generation into a folder, whole or not at all, and its page.
+    """Writes a generation and its page into a folder, which appears complete or not at all.
 
     Args:
         source: the model.
@@ -146,7 +146,7 @@ def generate(
         progress: called after every shape.
 
     Raises:
-        OutputError: the folder holds something else than an older generation.
+        OutputError: the folder holds something other than an older generation.
     """
     config = source.model.config
     viewpoints = choose_viewpoints(settings, source.sampler)

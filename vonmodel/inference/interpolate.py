@@ -1,4 +1,4 @@
-"""Interpolation: paths through shape codes, texture codes or both, as strips and films."""
+"""Latent interpolation: linear or spherical paths through shape codes, texture codes or both, as strips and films."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from vonmodel.mesh import write_png
 from vonmodel.reports.album import Picture, Plate, Strip, Written, replaced_folder, write_account
 from vonmodel.reports.video import FilmSettings, film_frames, grid_of, write_film
 
-PARALLEL = 1e-4  # radians; below it the chord and the arc differ by less than float32 can tell
+PARALLEL = 1e-4  # radians; below it chord and arc differ by less than float32's precision
 
 
 def interpolate_linear(
     start: Float[Tensor, "*n k"], end: Float[Tensor, "*n k"], fractions: Float[Tensor, " m"]
 ) -> Float[Tensor, "m *n k"]:
-    """Codes on the straight line: (1 - t) start + t end.
+    """Linear interpolation of codes: (1 - t) start + t end.
 
     Args:
         start: codes at fraction 0.
         end: codes at fraction 1.
-        fractions: places along the path.
+        fractions: positions along the path.
 
     Returns:
-        For each fraction the codes there.
+        The codes at each fraction.
     """
     t = fractions.reshape(-1, *[1] * start.dim())
     return (1.0 - t) * start + t * end
@@ -43,19 +43,19 @@ def interpolate_linear(
 def interpolate_spherical(
     start: Float[Tensor, "*n k"], end: Float[Tensor, "*n k"], fractions: Float[Tensor, " m"]
 ) -> Float[Tensor, "m *n k"]:
-    """Codes on the great circle: the direction turns at a constant rate, the length changes linearly.
+    """Spherical interpolation of codes: the direction turns at a constant rate, the length changes linearly.
 
-    With directions u, v an angle a apart, the direction is (sin((1 - t) a) u + sin(t a) v) / sin a. Normal codes of
-    many numbers lie close to a sphere; on this path they stay there, while on the straight line they get too short
-    half-way. Where start and end are parallel, opposite or zero no great circle is defined, and the path is straight.
+    With directions u, v an angle a apart, the direction is (sin((1 - t) a) u + sin(t a) v) / sin a. High-dimensional
+    normal codes lie close to a sphere; this path stays there, while the straight line leaves it half-way. If start
+    and end are parallel, opposite or zero no great circle is defined, and the path is straight.
 
     Args:
         start: codes at fraction 0.
         end: codes at fraction 1.
-        fractions: places along the path.
+        fractions: positions along the path.
 
     Returns:
-        For each fraction the codes there.
+        The codes at each fraction.
     """
     t = fractions.reshape(-1, *[1] * start.dim())
     tiny = torch.finfo(start.dtype).tiny
@@ -87,16 +87,15 @@ class PathTooShortError(PathError):
 
 @dataclass(frozen=True)
 class InterpolateSettings:
-    """How to go from code to code.
+    """How to interpolate, and how to show it.
 
     Attributes:
-        curve: straight lines, or great circles, on which codes stay as long as drawn ones.
-        pictures: of the strip.
-        azimuth_deg: the viewpoint; drawn as the class is seen if None.
+        curve: straight lines, or great circles, on which codes keep the length of sampled ones.
+        pictures: number of pictures of the strip.
+        azimuth_deg: of the viewpoint; sampled from the class's viewpoints if None.
         elevation_deg: the same.
-        film: the film, which goes there and back.
-        to_class: the class to end in, of a model of several: what a path is of goes there from the session's class as
-            the codes go along it.
+        film: the film, which plays the path there and back.
+        to_class: for a model of several classes, the class at the end of the path; it starts with the session's.
     """
 
     curve: Curve = "spherical"
@@ -110,12 +109,12 @@ class InterpolateSettings:
 def codes_along(
     stops: Float[Tensor, "m k"], fractions: Float[Tensor, " n"], curve: Curve = "spherical"
 ) -> Float[Tensor, "n k"]:
-    """Codes on the path through all stops; every piece between two of them takes the same share of it.
+    """Codes on the path through all stops; every segment takes the same fraction of it.
 
     Args:
-        stops: at least one code; from a single one the path does not move.
-        fractions: places on the path in [0, 1].
-        curve: the kind of its pieces.
+        stops: at least one code; with a single one the path is constant.
+        fractions: positions on the path in [0, 1].
+        curve: kind of the segments.
     """
     pieces = max(1, len(stops) - 1)
     piece = (fractions * pieces).floor().clamp(0, pieces - 1).long()
@@ -137,9 +136,9 @@ def interpolate(
 
     Args:
         session: the model.
-        shapes: where the path goes through, all with codes; a single one stays.
+        shapes: the shapes that the path goes through, all with codes; a single one is kept.
         textures: likewise.
-        settings: how.
+        settings: of the path.
         output: the folder; an older interpolation in it is replaced.
         progress: called after every path.
 
@@ -147,8 +146,8 @@ def interpolate(
         the content of result.json.
 
     Raises:
-        PathError: nothing to go between, or a shape without a code.
-        OutputError: the folder holds something else than an older interpolation.
+        PathError: fewer than two shapes and textures, or a shape without a code.
+        OutputError: the folder holds something other than an older interpolation.
         FilmError: the film's format cannot be written here.
     """
     paths = _paths(shapes, textures, settings.to_class)
@@ -249,7 +248,7 @@ def _views(
 
 
 def _known(code: Tensor | None) -> Tensor:
-    assert code is not None  # _paths has looked
+    assert code is not None  # checked by _paths
     return code
 
 

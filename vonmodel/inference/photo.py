@@ -1,4 +1,4 @@
-"""A photo as the encoders read it: the object found, cut out, centred on white at the model's size."""
+"""Photos as encoder input: the object is segmented, cut out and centred on white at the model's image size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OUTLINE_PX = 128
 
 
 class PhotoError(VonError, ValueError):
-    """A photo that is of no use: not readable, too large, or without an object that stands out."""
+    """A photo that cannot be used: not readable, too large, or without an object that stands out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +37,10 @@ class CutPhoto:
     """The object of a photo, framed as the model's sketches and images are.
 
     Attributes:
-        name: what people call it.
+        name: its name.
         image: (3, R, R) colours in [-1, 1], the object on white.
-        mask: (1, R, R) share of the pixel that the object covers, in [0, 1].
-        outline: (1, S, S) the same as finely as the photo shows it, S a multiple of R.
+        mask: (1, R, R) fraction of the pixel that the object covers, in [0, 1].
+        outline: (1, S, S) the same at the photo's own resolution, S a multiple of R.
         origin: how the object was found: alpha, plain or grabcut.
     """
 
@@ -55,12 +55,12 @@ def read_photo(path: Path, size: int, mask: Path | None = None) -> CutPhoto:
     """Reads a photo and finds its object.
 
     Args:
-        path: an image file of any common format; transparency says what the object is.
+        path: an image file of any common format; its alpha channel, if any, is the mask.
         size: the model's image size.
-        mask: an image of the same size, light where the object is, in place of finding it.
+        mask: a mask of the same size, light on the object, in place of segmentation.
 
     Raises:
-        PhotoError: a file is no picture, too large, or shows no object that can be trusted.
+        PhotoError: a file is not an image or too large, or no object is found in it with confidence.
     """
     try:
         found = _find(path, size) if mask is None else _find_by_mask(path, mask)
@@ -70,7 +70,7 @@ def read_photo(path: Path, size: int, mask: Path | None = None) -> CutPhoto:
 
 
 def _refusal(path: Path, error: Rejected) -> str:
-    """Why a photo is of no use; what helps, where the object in it is what was not found."""
+    """Why a photo cannot be used, with advice if no object was found."""
     detail = error.detail if error.detail.startswith(str(path)) else f"{path}: {error.detail}"
     seen = error.reason.startswith("mask_") and error.reason not in _OF_MASK_FILES
     return f"{detail} ({error.reason})" + (f"; {_ADVICE}" if seen else "")
@@ -89,7 +89,7 @@ def _find(path: Path, size: int) -> FoundObject:
     photo = decode_photo(path, max_pixels=settings.max_pixels, enough_px=MAX_SMALL_PX)
     if max(photo.full_size) > MAX_SMALL_PX or photo.alpha is not None:
         return locate_object(path, settings).found
-    # A small picture, such as those that VON paints, leaves too little background around the object to find it by.
+    # Small pictures, such as those of VON, have too little background around the object for segmentation.
     rgb, pad = photo.rgb, (SMALL_PADDING_PX,) * 4
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
     ground = tuple(float(value) for value in np.median(border, axis=0))
@@ -112,8 +112,8 @@ def photo_of_pixels(
     """A photo of prepared pixels, the object on white and framed, alpha = mask.
 
     Args:
-        name: what people call it.
-        rgba: (S, S, 4), as large as the photo shows the object, at least the model's size.
+        name: its name.
+        rgba: (S, S, 4), at the photo's own resolution, at least the model's size.
         size: the model's image size; that of the pixels if None.
         origin: how the object was found.
     """

@@ -1,4 +1,4 @@
-"""Rendering of volumes: opacity, sketches from any camera, finer grids, and the pieces of a shape."""
+"""Rendering of volumes: sketches from any camera, finer grids, silhouette IoU, connected components of shapes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vonmodel.model import VonModel, view_opacity
 from vonmodel.projection import Sketch, SurfaceSketch
 
 RAYS_PER_VOXEL = 2
-"""Along an edge, of volumes finer than the model's, whose thin parts would fall between its pixels' rays."""
+"""Along an edge, for volumes finer than the model's, whose thin parts would fall between its pixels' rays."""
 
 
 def render_volume(
@@ -30,7 +30,7 @@ def render_volume(
     camera: Camera | None = None,
     image_size: int | None = None,
 ) -> Sketch:
-    """What a camera sees of volumes in a model's representation, before framing; otherwise as `render_opacity`."""
+    """The sketches of volumes in a model's representation, before framing; otherwise as `render_opacity`."""
     return render_opacity(
         model.config, model.opacity(volumes), angles, camera=camera or model.camera, image_size=image_size
     )
@@ -44,17 +44,17 @@ def render_opacity(
     camera: Camera,
     image_size: int | None = None,
 ) -> Sketch:
-    """What a camera sees, before framing; differentiable with respect to opacity and angles.
+    """The sketches of opacity grids before framing; differentiable with respect to opacity and angles.
 
     Args:
         config: of the model.
-        opacity: what stops light, in [0, 1], on any grid.
+        opacity: opacity of the voxels, in [0, 1], on any grid.
         angles: azimuth and elevation in radians.
-        camera: where from.
-        image_size: pixels an edge; the model's if None.
+        camera: the camera.
+        image_size: pixels along an edge; the model's if None.
 
     Returns:
-        The sketch; its depths begin where the published camera begins to see, however far away this one is.
+        The sketch; its depths are shifted to the range of the published camera, at any camera distance.
     """
     rotations = viewpoint_rotation(angles[:, 0], angles[:, 1])
     return view_opacity(config, opacity, rotations, camera=camera, image_size=image_size or config.image_size)
@@ -66,9 +66,9 @@ def render_framed(
     angles: Float[Tensor, "n 2"],
     camera: Camera | None = None,
 ) -> SurfaceSketch:
-    """The same framed at the model's image size, each depth normalised by itself.
+    """The sketches of volumes framed at the model's image size, the depth of each normalised by itself.
 
-    Finer volumes are seen with more rays and then averaged. On the model's own grid, from its own camera, this is
+    Finer volumes are rendered with more rays and then averaged. On the model's own grid, with its own camera, this is
     `VonModel.sketch`.
     """
     camera = camera or model.camera
@@ -81,13 +81,13 @@ def render_framed(
 def frame_seen(
     model: VonModel, seen: Sketch, angles: Float[Tensor, "n 2"], camera: Camera, image_size: int | None = None
 ) -> SurfaceSketch:
-    """Frames what `render_volume` gave, each depth normalised by itself; at its own size where none is named."""
+    """Frames sketches of `render_volume`, each depth normalised by itself; at their own size if none is given."""
     size, rotations = image_size or seen.silhouette.shape[-1], viewpoint_rotation(angles[:, 0], angles[:, 1])
     return model.frame(seen, rotations, camera=camera, image_size=size, depth_range="item")
 
 
 def rays_across(config: ModelConfig, resolution: int) -> int:
-    """Rays along an edge of the image to see a volume with: a multiple of its pixels."""
+    """Rays along an edge of the image for a volume of this resolution: a multiple of its pixels."""
     own = config.image_size * config.rays_per_pixel
     if resolution <= config.resolution:
         return own
@@ -95,7 +95,7 @@ def rays_across(config: ModelConfig, resolution: int) -> int:
 
 
 def resample_volume(volume: Float[Tensor, "1 r r r"], resolution: int) -> Float[Tensor, "1 g g g"]:
-    """A volume on a finer grid over the same cube, linear between the voxels; itself where the grid is its own."""
+    """A volume on another grid over the same cube, interpolated trilinearly; unchanged on its own grid."""
     if volume.shape[-1] == resolution:
         return volume
     return functional.interpolate(volume[None], size=(resolution,) * 3, mode="trilinear", align_corners=True)[0]
@@ -111,21 +111,21 @@ Pieces = Literal["largest", "all"]
 PIECES: tuple[Pieces, ...] = get_args(Pieces)
 """What is kept of a generated shape."""
 HALO = 2
-"""Voxels around a loose piece that go with it: a field rises towards a surface before it reaches the level."""
+"""Voxels around a loose piece that are removed with it: a field rises before it reaches the level."""
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 Labels = npt.NDArray[np.int32]
 
 
 def largest_pieces(volumes: Float[Tensor, "n 1 r r r"], level: float) -> Float[Tensor, "n 1 r r r"]:
-    """Volumes without the pieces that hang loose of the largest one of each.
+    """Keeps the largest connected piece of each volume and removes the others.
 
-    Pieces hang together where a gap of at most two voxels lies between them: a leg that all but meets its seat is no
-    crumb. A loose piece goes with what surrounds it, as far as that is not nearer to the largest piece; a volume in
-    one piece is handed through.
+    Pieces with a gap of at most two voxels between them count as connected, so that a leg that almost touches its
+    seat is kept. A loose piece is removed with its surroundings, as far as they are not nearer to the largest piece;
+    a volume in one piece is returned unchanged.
 
     Args:
-        volumes: in any representation, 0 where there is nothing.
+        volumes: in any representation, 0 outside the object.
         level: of the surface.
     """
     kept = []
@@ -143,9 +143,9 @@ def largest_pieces(volumes: Float[Tensor, "n 1 r r r"], level: float) -> Float[T
 
 
 def share_in_largest_piece(volume: Float[Tensor, "r r r"], level: float) -> float:
-    """Share of the solid that lies in its largest piece, in (0, 1]; 0 for a volume without any solid.
+    """Fraction of the solid voxels in the largest piece, in (0, 1]; 0 for an empty volume.
 
-    Here voxels hang together where they share a face, an edge or a corner; no gap is bridged.
+    Voxels are connected if they share a face, an edge or a corner (26-connectivity); no gap is bridged.
     """
     _, sizes = _labelled(volume, level)
     return float(sizes.max() / sizes.sum()) if len(sizes) else 0.0
@@ -154,7 +154,7 @@ def share_in_largest_piece(volume: Float[Tensor, "r r r"], level: float) -> floa
 def _labelled(
     volume: Float[Tensor, "r r r"], level: float, *, bridged: bool = False
 ) -> tuple[Labels, npt.NDArray[np.int64]]:
-    """The piece of every voxel, from 1, and the voxels of each piece."""
+    """The piece of every voxel, from 1, and the number of voxels of each piece."""
     solid = volume.detach().cpu().numpy() > level
     labels, _ = ndimage.label(ndimage.binary_dilation(solid) if bridged else solid, structure=_TOUCHING)
     labels = labels * solid

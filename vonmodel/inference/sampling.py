@@ -1,4 +1,4 @@
-"""Random shape codes, texture codes and viewpoints, and codes named by seeds."""
+"""Sampling of shape codes, texture codes and viewpoints by seed, and batched generation and rendering."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Viewpoints = npt.NDArray[np.float64]
 
 
 MAX_BATCH_VOXELS = 4 * 128**3
-"""Voxels generated or projected at a time: each takes some 200 bytes meanwhile, and larger batches gain nothing."""
+"""Voxels generated or projected at a time: each takes some 200 bytes, and larger batches are no faster."""
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How codes are drawn, and what of their shapes is kept.
+    """How codes are sampled, and which pieces of their shapes are kept.
 
     Attributes:
         pieces: the largest piece of a generated shape, or all of it.
@@ -54,19 +54,18 @@ def sample_codes(
     """Codes from the normal distribution.
 
     Args:
-        count: how many.
-        size: numbers of a code.
-        seed: what they are drawn with.
+        count: number of codes.
+        size: length of a code.
+        seed: of the codes.
         purpose: codes of shapes and of textures are independent.
-        truncation: their standard deviation: 1 as in training; under 1 they lie nearer to the middle, where what is
-            generated is plainer and better.
+        truncation: their standard deviation: 1 as in training; below 1 samples are less varied and of better quality.
     """
     rng = numpy_generator(seed, "use", purpose)
     return torch.from_numpy((truncation * rng.standard_normal((count, size))).astype(np.float32))
 
 
 def sample_viewpoints(count: int, sampler: ViewpointSampler, *, seed: int) -> Viewpoints:
-    """Viewpoints from a class's distribution, drawn one after the other: more of them begin with the fewer."""
+    """Viewpoints from a class's distribution; a larger `count` starts with the same viewpoints."""
     generator = numpy_generator(seed, "use", "viewpoint")
     return np.concatenate([np.empty((0, 2)), *(sampler(1, generator) for _ in range(count))])
 
@@ -86,8 +85,8 @@ def render_sketches(
 ) -> SurfaceSketch:
     """The sketches of volumes, of the model's grid or a finer one, each from its viewpoint.
 
-    Depth is normalised for each sketch by itself, whatever the model was trained with: what a picture looks like must
-    not depend on its neighbours in a batch.
+    Depth is normalised for each sketch by itself, also for models trained with batch ranges: a picture must not
+    depend on the others of its batch.
     """
     angles = torch.from_numpy(viewpoints).to(volumes.device, volumes.dtype)
     at_once = _items_at_once(volumes.shape[-1])
@@ -119,13 +118,13 @@ _SEED_TEXT = re.compile(r"(\d{1,12})(?::(\d{1,6}))?")
 
 
 class SeedError(VonError, ValueError):
-    """A seed that is no whole number or out of range."""
+    """A seed that is not an integer or out of range."""
 
     http_status = 400
 
 
 class Seed(NamedTuple):
-    """The number-th code drawn with a seed; `7:3` is the third, a gallery of seed 7 shows it as shape-03.
+    """A seed and the index of a code drawn with it; `7:3` is the third, shape-03 in a gallery of seed 7.
 
     Attributes:
         seed: 0 to 2**32 - 1.
@@ -152,7 +151,7 @@ class Seed(NamedTuple):
         return self
 
     def after(self, steps: int) -> Seed:
-        """The seed this many further, beginning again at 0 after the largest."""
+        """The seed plus `steps`, wrapping to 0 after the largest."""
         return Seed((self.seed + steps) % (MAX_SEED + 1), self.number)
 
     def code(
@@ -175,5 +174,5 @@ def parse_seed(text: str) -> Seed:
     """
     found = _SEED_TEXT.fullmatch(text.strip())
     if found is None:
-        raise SeedError(f"{text!r} is no seed: write a whole number such as 7, or 7:3 for the third code of seed 7")
+        raise SeedError(f"{text!r} is not a seed: write an integer such as 7, or 7:3 for the third code of seed 7")
     return Seed(int(found[1]), int(found[2] or 1)).checked()

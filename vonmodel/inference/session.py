@@ -1,4 +1,4 @@
-"""A trained model loaded from its run, and the session that answers with shapes, sketches and images."""
+"""Loading of a trained model from its run, and the session that computes and caches shapes, sketches and images."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class LoadedModel:
 
     Attributes:
         model: in evaluation mode, on the device to compute on.
-        checkpoint: which weights these are.
-        run: their run folder.
+        checkpoint: the checkpoint of its weights.
+        run: the run folder.
         class_name: the object class.
         sampler: the class's viewpoints.
         data: the prepared dataset of the class; it may be missing.
-        sampling: how its codes are drawn and what of its shapes is kept.
+        sampling: how codes are sampled and which pieces of shapes are kept.
     """
 
     model: VonModel
@@ -67,7 +67,7 @@ class LoadedModel:
 
     @property
     def provenance(self) -> Provenance:
-        """What results of this model record of it."""
+        """The provenance recorded with results of this model."""
         config, checkpoint = self.config, dataclasses.asdict(self.checkpoint)
         sizes = (config.resolution, config.image_size)
         sampling = dataclasses.asdict(self.sampling)
@@ -87,16 +87,16 @@ def open_model(
 
     Args:
         run: the run folder.
-        data: the prepared dataset, whose viewpoints are those of the class; it may be missing.
+        data: the prepared dataset, for the viewpoints of the class; it may be missing.
         checkpoint: name of the checkpoint; the newest if None.
         device: where to compute.
-        sampling: how codes are drawn and what of shapes is kept.
-        class_name: of a model of several classes the one to make; the first if None.
+        sampling: how codes are sampled and which pieces of shapes are kept.
+        class_name: the class to generate with a model of several classes; the first if None.
 
     Raises:
         ClassNotInModelError: the model is not of this class.
-        RunError: no run was started there.
-        CheckpointError: it has no such checkpoint, or one of another version or a damaged one.
+        RunError: the folder is not a run.
+        CheckpointError: the checkpoint is missing, damaged or of another version.
         ConfigError: its configuration cannot be read.
         UnknownClassError: its class is not known.
     """
@@ -117,7 +117,7 @@ CodeLike = Seed | int | Sequence[float] | Tensor
 """A code by its seed, or the code itself."""
 MAX_BATCH_IMAGES = 32
 MADE_KEPT = 8
-"""Painted meshes that a session keeps, a few MB each."""
+"""Textured meshes that a session caches, a few MB each."""
 
 
 class UnknownShapeError(VonError, ValueError):
@@ -125,24 +125,24 @@ class UnknownShapeError(VonError, ValueError):
 
 
 class CodeError(VonError, ValueError):
-    """A code of another length than the model's, or with numbers that are not finite."""
+    """A code of the wrong length, or with values that are not finite."""
 
     http_status = 400
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A shape to look at.
+    """A shape: its volume and where it comes from.
 
     Attributes:
-        name: what people call it: `seed 7`, `chair 1a2b`.
-        volume: (1, g, g, g) in the model's representation, on its device; of the model's resolution, or finer where
-            it was carved.
-        code: (k,) its shape code; None for a shape that no code made.
-        key: equal for equal volumes; what is kept of a shape is kept under it.
-        seed: what its code was drawn with; None where nobody drew it.
-        largest_piece: share of what was generated that lies in its largest piece, before loose ones were dropped; 1
-            for a shape that no code made.
+        name: display name: `seed 7`, `chair 1a2b`.
+        volume: (1, g, g, g) in the model's representation, on its device; of the model's resolution, or finer if it
+            was carved.
+        code: (k,) its shape code; None for a shape without one.
+        key: cache key, equal for equal volumes.
+        seed: of its code; None if the code was not sampled.
+        largest_piece: fraction of the generated solid in its largest piece, before loose ones were removed; 1 for a
+            shape without a code.
     """
 
     name: str
@@ -154,14 +154,14 @@ class Shape:
 
 
 class LruCache(OrderedDict[Key, Value]):
-    """Keeps the values used last."""
+    """A least-recently-used cache."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self._most = most
 
     def keep(self, used: Mapping[Key, Value]) -> None:
-        """Notes that these values were used now; the ones not used for longest go."""
+        """Inserts or refreshes values and evicts the least recently used ones."""
         for key, value in used.items():
             self[key] = value
             self.move_to_end(key)
@@ -170,9 +170,9 @@ class LruCache(OrderedDict[Key, Value]):
 
 
 class ModelSession:
-    """Answers for one model; every answer is a function of the arguments alone, whatever was asked before.
+    """Shapes, sketches, images and meshes of one model; results depend on the arguments only, not on earlier calls.
 
-    To be used by one thread at a time. Angles are radians. Nothing here tracks gradients.
+    To be used by one thread at a time. Angles are in radians. Nothing here tracks gradients.
 
     Attributes:
         source: the model and where it comes from.
@@ -183,8 +183,8 @@ class ModelSession:
 
         Args:
             source: the model.
-            shapes_kept: how many generated shapes stay in memory, 4 bytes a voxel.
-            sketches_kept: how many sketches stay in memory, 24 bytes a pixel.
+            shapes_kept: number of generated shapes in the cache, 4 bytes a voxel.
+            sketches_kept: number of sketches in the cache, 24 bytes a pixel.
         """
         self.source = source
         self._volumes: LruCache[bytes, tuple[Tensor, float]] = LruCache(shapes_kept)
@@ -207,11 +207,11 @@ class ModelSession:
         return surface_level(self.config)
 
     def code(self, which: CodeLike, purpose: Literal["shape", "texture"]) -> Float[Tensor, " k"]:
-        """The code of a seed, or the code itself if it is one of this model.
+        """The code of a seed, or the given code, checked.
 
         Raises:
             SeedError: the seed is out of range.
-            CodeError: the code has another length or is not finite.
+            CodeError: the code has the wrong length or is not finite.
         """
         size = self.config.shape_code_size if purpose == "shape" else self.config.texture_code_size
         if isinstance(which, Seed | int):
@@ -225,7 +225,7 @@ class ModelSession:
     def between_classes(
         self, codes: Float[Tensor, "n k"], fractions: Float[Tensor, " n"], to_class: str
     ) -> Float[Tensor, "n d"]:
-        """Codes that say a mixture of classes: at fraction 0 that of the session, at 1 another one of the model.
+        """Codes with the class weights of a path: the session's class at fraction 0, `to_class` at 1.
 
         Raises:
             ClassNotInModelError: the model is not of this class.
@@ -246,7 +246,7 @@ class ModelSession:
         return self.shapes([which])[0]
 
     def shapes(self, which: Sequence[CodeLike]) -> list[Shape]:
-        """The shapes of seeds or shape codes, generated together where they are new; errors as `code`."""
+        """The shapes of seeds or shape codes, generated in one batch unless cached; errors as `code`."""
         codes = [self.code(each, "shape") for each in which]
         keys = [code.numpy().tobytes() for code in codes]
         new = {key: code for key, code in zip(keys, codes, strict=True) if key not in self._volumes}
@@ -267,11 +267,11 @@ class ModelSession:
         ]
 
     def shape_of_code(self, code: Sequence[float] | Tensor, name: str) -> Shape:
-        """The shape of a code, by a name of its own; errors as `code`."""
+        """The shape of a code, with the given name; errors as `code`."""
         return replace(self.shape(code), name=name)
 
     def shape_of_volume(self, name: str, volume: Float[Tensor, "1 g g g"]) -> Shape:
-        """A shape that no code made: its volume in the model's representation, of its resolution or finer."""
+        """A shape without a code: its volume in the model's representation, of its resolution or finer."""
         digest = hashlib.blake2b(volume.cpu().contiguous().numpy().tobytes()).digest()
         return Shape(name, volume.to(self.device), None, digest)
 
@@ -280,9 +280,9 @@ class ModelSession:
 
         Raises:
             UnknownShapeError: the dataset has no usable shape of this id.
-            ManifestMissingError: it has no shapes of the class at all.
+            ManifestMissingError: the dataset has no shapes of the class.
             ShapeFileError: its file is damaged.
-            ResolutionError: it was prepared with fewer voxels than the model has.
+            ResolutionError: it was prepared at a lower resolution than the model's.
         """
         source = self.source
         dataset = ShapeDataset(
@@ -303,7 +303,7 @@ class ModelSession:
         return self.shape_of_volume(path.stem, read_shape_volume(path, self.config))
 
     def viewpoints(self, count: int, seed: int) -> Viewpoints:
-        """Viewpoints drawn as the class is seen, the same for the same seed."""
+        """Viewpoints sampled from the class's distribution, equal for equal seeds."""
         return sample_viewpoints(count, self.source.sampler, seed=Seed(seed).checked().seed)
 
     def sketch(self, shape: Shape, azimuth: float, elevation: float) -> SurfaceSketch:
@@ -311,7 +311,7 @@ class ModelSession:
         return self.sketches([shape], np.array([[azimuth, elevation]]))
 
     def sketches(self, shapes: Sequence[Shape], viewpoints: Viewpoints) -> SurfaceSketch:
-        """Sketches of shapes, each from its viewpoint (n, 2); those seen before are not projected again."""
+        """Sketches of shapes, each from its viewpoint (n, 2); cached ones are not projected again."""
         if not np.isfinite(viewpoints).all():
             raise ValueError("a viewpoint is two finite angles")
         keys = [
@@ -350,24 +350,24 @@ class ModelSession:
             return torch.cat([self.source.model.paint(SurfaceSketch(*some), codes) for some, codes in pieces])
 
     def encode_texture(self, image: Float[Tensor, "3 R R"]) -> Float[Tensor, " k"]:
-        """The texture code that the texture encoder reads off an image in [-1, 1], the object on white."""
+        """The texture code of an image in [-1, 1], the object on white, given by the texture encoder."""
         with torch.no_grad():
             mean: Tensor = self.source.model.texture_encoder(image[None].to(self.device))[0]
         return mean[0].cpu()
 
     def realness(self, shape: Shape) -> float:
-        """The shape critic's score of a shape on the model's own grid: larger is more real, to be compared only."""
+        """The shape critic's score of a shape on the model's own grid: larger is more real; only its order counts."""
         with torch.no_grad():
             return float(self.source.model.shape_critic(shape.volume[None])[0])
 
     def mesh(self, shape: Shape, level: float | None = None, grid: int | None = None) -> SurfaceMesh:
-        """The closed surface of a shape; without faces where nothing exceeds the level.
+        """The closed surface of a shape; without faces if nothing exceeds the level.
 
         Args:
             shape: the shape.
             level: value of the volume on the surface; the representation's own if None.
-            grid: voxels along an edge of the grid that it is taken from, cubic between those of the volume; where
-                None the configuration's.
+            grid: voxels along an edge of the grid that it is extracted from, interpolated cubically; the
+                configuration's if None.
         """
         field = surface_field(self.config, shape.volume)
         if grid is not None and grid > field.shape[-1]:
@@ -375,7 +375,7 @@ class ModelSession:
         return surface_mesh(field[0].cpu().numpy(), self.level if level is None else level)
 
     def remembered(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """What was made under this key lately, else what is made now; for what takes seconds, such as textures."""
+        """The cached result of this key, else that of `make`; for results that take seconds, such as textures."""
         if key not in self._made:
             self._made.keep({key: make()})
         value: Made = self._made[key]

@@ -1,8 +1,8 @@
-"""Texture of a surface: the images that the texture network paints from around it, at its vertices or in an atlas.
+"""Texture baking: images that the texture network paints from all around a surface, as vertex colours or an atlas.
 
-Each view is painted by itself, so views differ where they overlap: a point takes a robust mean of those that see it,
-the ones that look straight at it before others, and those that disagree with the rest counted less. Pixels at
-outlines and edges of depth mix two surfaces and count little. What nobody sees takes the colour of its neighbours.
+Views are painted independently and differ where they overlap: a point takes a robust mean of the views in which it is
+visible, weighted towards frontal ones, with outliers weighted down. Pixels at silhouettes and depth edges mix two
+surfaces and have little weight. Points that are visible in no view take the colour of their neighbours.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ ELEVATIONS_DEG = (0.0, 30.0, 60.0)
 BATCH = 8
 """Views that are painted at a time."""
 EDGE_TRUST = 0.05
-"""How much a pixel counts at an outline or an edge of depth, compared with others."""
+"""Relative weight of a pixel at a silhouette or depth edge."""
 EDGE_DEPTH = 0.12
-"""Depths within a pixel's neighbourhood that differ by more, in object units, are of different surfaces."""
+"""Depths within a pixel's neighbourhood that differ by more, in object units, belong to different surfaces."""
 GREY = 186
-_BEHIND = 0.04  # how far behind what is seen a point still counts as seen, in object units
-_STRAIGHT = 4  # power of the cosine between normal and view that weighs a view
-_DISAGREEMENT = 0.15  # colours, in [-1, 1], that differ from the mean by this count half
+_BEHIND = 0.04  # depth tolerance of the visibility test, in object units
+_STRAIGHT = 4  # power of the cosine between normal and view in a view's weight
+_DISAGREEMENT = 0.15  # difference from the mean colour, in [-1, 1], that halves the weight
 _ROUNDS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class PaintedViews:
-    """Views of a mesh as they were painted, s pixels an edge.
+    """Painted views of a mesh, s pixels along an edge.
 
     Attributes:
-        images: (v, s, s, 3) colours in [-1, 1], also beside the object.
-        trust: (v, s, s) how much each pixel counts, in [0, 1].
-        depths: (v, s, s) of the mesh along the optical axis at the pixels' centres; infinite beside it.
+        images: (v, s, s, 3) colours in [-1, 1], also outside the object.
+        trust: (v, s, s) weight of each pixel, in [0, 1].
+        depths: (v, s, s) of the mesh along the optical axis at the pixels' centres; infinite outside it.
         silhouettes: (v, s, s) as painted, in [0, 1].
         rotations: (v, 3, 3) from the camera's frame to the object's.
         places: (v, 4) row = [0] + [1] z / depth and column = [2] + [3] y / depth, of points of the camera's frame.
@@ -69,7 +69,7 @@ class PaintedViews:
     distance: float
 
     def rays(self, view: int) -> tuple[Floats, Floats]:
-        """Where the rays of a view's pixels start (3,) and their directions (s, s, 3), a unit of depth long."""
+        """Origin (3,) and directions (s, s, 3) of the rays of a view's pixels, a unit of depth long."""
         size = self.images.shape[1]
         row, per_z, column, per_y = self.places[view]
         index = np.arange(size, dtype=np.float64)
@@ -83,9 +83,9 @@ def painted_mesh(session: ModelSession, shape: Shape, texture: Float[Tensor, " k
 
     Args:
         session: the model.
-        shape: what the mesh is the surface of.
+        shape: the shape of the mesh.
         texture: the texture code.
-        mesh: as `session.mesh` makes it, at any level.
+        mesh: the surface, see `session.mesh`, at any level.
     """
     if not len(mesh.faces):
         return mesh
@@ -112,13 +112,13 @@ def paint_views(
     mesh: SurfaceMesh,
     viewpoints: Viewpoints | None = None,
 ) -> PaintedViews:
-    """Paints a shape from around.
+    """Paints a shape from viewpoints all around.
 
     Args:
         session: the model.
-        shape: what is painted.
+        shape: the shape to paint.
         texture: the texture code.
-        mesh: its surface, which says what each pixel shows.
+        mesh: its surface, for depths and visibility.
         viewpoints: (v, 2) in radians; `viewpoints_around` if None.
     """
     viewpoints = viewpoints_around() if viewpoints is None else viewpoints
@@ -155,7 +155,7 @@ def paint_views(
 
 
 def _places(frames: list[Floats], camera: Camera, rays: int, size: int) -> Floats:
-    """How the pixels of framed images follow from the rays' positions: `PaintedViews.places` (v, 4)."""
+    """The affine maps from rays' positions to pixels of framed images: `PaintedViews.places` (v, 4)."""
     per_unit = (rays - 1) / (2.0 * camera.half_width)
     parts = []
     for ends in frames:  # rows, then columns; each pixel of the image is the mean of some rays
@@ -187,19 +187,19 @@ def _trust(silhouettes: Singles, depths: Singles) -> Singles:
     return np.asarray(silhouettes**2 * (EDGE_TRUST + (1.0 - EDGE_TRUST) * inner), dtype=np.float32)
 
 
-# Loops are not type-checked: what the tests check calls with would come between numba and its own functions.
+# Loops are not type-checked: the tests' run-time checker would wrap functions that numba compiles.
 
 
 def blend(points: Floats, normals: Floats, views: PaintedViews) -> tuple[Floats, Floats]:
-    """The colours of points by the views that see them.
+    """The colours of points, blended from the views in which they are visible.
 
     Args:
         points: (n, 3) on the surface, in the object frame.
         normals: (n, 3) of the surface there.
-        views: what was painted.
+        views: the painted views.
 
     Returns:
-        (n, 3) colours in [-1, 1] and (n,) how much they are to be trusted; 0 where nobody looks.
+        (n, 3) colours in [-1, 1] and (n,) their total weight; 0 if visible in no view.
     """
     colours, weights = np.zeros((len(points), 3)), np.zeros(len(points))
     depths = np.where(np.isfinite(views.depths), views.depths, np.float32(1e3))
@@ -274,7 +274,7 @@ def _blend(
 @contracted_kernel
 @no_type_check
 def _reweigh(seen: Floats, given: Floats, mean: Floats) -> None:
-    """Replaces a mean by one in which colours count less the farther they are from it."""
+    """One step of a robust mean: weights colours down by their distance from the current mean."""
     red, green, blue, total = 0.0, 0.0, 0.0, 0.0
     for k in range(given.size):
         away = (seen[k, 0] - mean[0]) ** 2 + (seen[k, 1] - mean[1]) ** 2 + (seen[k, 2] - mean[2]) ** 2
@@ -287,7 +287,7 @@ def _reweigh(seen: Floats, given: Floats, mean: Floats) -> None:
 def camera_places(
     points: Floats, rotation: Floats, camera: Camera, image_size: int
 ) -> tuple[npt.NDArray[np.float64], Floats]:
-    """Where points (v, 3) of the object frame appear: (2, v) row and column in pixels, and their depth (v,)."""
+    """Projects points (v, 3) of the object frame: (2, v) row and column in pixels, and their depth (v,)."""
     turned = points @ rotation  # p_camera = rotation^T p_object
     depth = turned[:, 0] + camera.distance
     per_unit = (image_size - 1) / (2.0 * camera.half_width)
@@ -297,7 +297,7 @@ def camera_places(
 
 
 def spread(values: Floats, known: npt.NDArray[np.bool_], faces: npt.NDArray[np.int64]) -> Floats:
-    """Fills values (v, 3) of unknown vertices from their neighbours, ring by ring; grey where no piece is known."""
+    """Fills values (v, 3) of unknown vertices from their neighbours, ring by ring; grey on pieces without any."""
     pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     count = len(values)
     ones = np.ones(len(pairs))
@@ -319,7 +319,7 @@ TEXELS_PER_PIXEL = 8
 """Texels along an edge of a texture, for each pixel along an edge of the painted views."""
 MIN_TEXTURE_PX, MAX_TEXTURE_PX = 256, 4096
 _TRUSTED = 0.2
-"""Weight of the views that see a texel from which on the vertices' colours do not show through."""
+"""Total view weight of a texel above which the vertex colours are not mixed in."""
 _PADDING_TEXELS = 4  # between charts, of an atlas of about 1024
 MAX_BLOCK_FACES = 2500  # that are unwrapped together
 
@@ -327,14 +327,14 @@ MAX_BLOCK_FACES = 2500  # that are unwrapped together
 def textured_mesh(
     session: ModelSession, shape: Shape, texture: Float[Tensor, " k"], mesh: SurfaceMesh, size: int | None = None
 ) -> SurfaceMesh:
-    """The mesh of a shape with a texture image, and with the colours of its vertices for formats without images.
+    """The mesh of a shape with a texture image, and with vertex colours for formats without images.
 
     Args:
         session: the model.
-        shape: what the mesh is the surface of.
+        shape: the shape of the mesh.
         texture: the texture code.
-        mesh: as `session.mesh` makes it, at any level.
-        size: texels along an edge of the image; if None as fine as the model's pictures are.
+        mesh: the surface, see `session.mesh`, at any level.
+        size: texels along an edge of the image; if None, from the model's image size.
     """
     if not len(mesh.faces):
         return mesh
@@ -344,7 +344,7 @@ def textured_mesh(
 
 
 def bake(mesh: SurfaceMesh, views: PaintedViews, size: int) -> SurfaceMesh:
-    """The mesh with what views show of it, as a texture image and at its vertices."""
+    """The mesh with the colours of views, as a texture image and at its vertices."""
     mesh = coloured(mesh, views)
     assert mesh.colours is not None
     source, faces, uvs = unwrap(mesh)
@@ -359,7 +359,7 @@ def bake(mesh: SurfaceMesh, views: PaintedViews, size: int) -> SurfaceMesh:
     around = ((mesh.colours[corners] / 127.5 - 1.0) * shares).sum(axis=1)
     image = np.zeros((size, size, 3))
     image[covered] = known * colours + (1.0 - known) * around
-    # Texels between the charts take the nearest colour, so that none bleeds in when the texture is filtered.
+    # Texels between the charts take the nearest colour, against bleeding when the texture is filtered.
     nearest = ndimage.distance_transform_edt(~covered, return_distances=False, return_indices=True)
     pixels = to_pixels(torch.from_numpy(image[tuple(nearest)]))
     return dataclasses.replace(mesh, atlas=TextureAtlas(source, faces, uvs, pixels))
@@ -393,9 +393,9 @@ def unwrap(mesh: SurfaceMesh) -> tuple[Integers, Integers, npt.NDArray[np.float3
 
 
 def _blocks(mesh: SurfaceMesh) -> list[Integers]:
-    """Rows of neighbouring faces, cut at the median across the longer side until no block has too many.
+    """Blocks of neighbouring faces, split at the median along the longest side until none has too many.
 
-    The time that a surface takes to unwrap grows faster than its number of faces.
+    The time to unwrap a surface grows faster than its number of faces.
     """
     middles = mesh.vertices[mesh.faces].mean(axis=1)
     pending, blocks = [np.arange(len(mesh.faces))], list[Integers]()
@@ -411,7 +411,7 @@ def _blocks(mesh: SurfaceMesh) -> list[Integers]:
 
 
 def rasterise(uvs: npt.NDArray[np.float32], faces: Integers, size: int) -> tuple[Integers, Floats]:
-    """The face that lies at the centre of every texel, and where in it.
+    """The face at the centre of every texel, and the position in it.
 
     Args:
         uvs: (n, 2) column and row in [0, 1].
@@ -419,7 +419,7 @@ def rasterise(uvs: npt.NDArray[np.float32], faces: Integers, size: int) -> tuple
         size: texels along an edge.
 
     Returns:
-        (s, s) faces, -1 beside the charts, and (s, s, 3) barycentric weights of their corners.
+        (s, s) faces, -1 outside the charts, and (s, s, 3) barycentric weights of their corners.
     """
     face_of, weights = np.full((size, size), -1, dtype=np.int64), np.zeros((size, size, 3))
     _rasterise(uvs.astype(np.float64) * size - 0.5, faces, face_of, weights)

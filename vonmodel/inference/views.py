@@ -1,4 +1,4 @@
-"""Views: a shape, a viewpoint and a texture each; ways to change one of the three, and turntable films."""
+"""Views (shape, viewpoint and texture), sequences that vary one of the three, and turntable films."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ MAX_ELEVATION_DEG = 60.0
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One picture to draw.
+    """One picture to render.
 
     Attributes:
         name: of its file.
-        caption: what there is to see in it.
+        caption: of the picture.
         shape: the shape.
         viewpoint: azimuth and elevation in radians.
         texture: (k,) the texture code.
@@ -47,7 +47,7 @@ class View:
 def base_viewpoint(
     session: ModelSession, shape: Shape, azimuth_deg: float | None, elevation_deg: float | None
 ) -> tuple[float, float]:
-    """The viewpoint asked for, in radians; an angle that is not given is drawn as the class is seen."""
+    """The given viewpoint in radians; an angle that is not given is sampled from the class's viewpoints."""
     azimuth, elevation = session.viewpoints(1, 0 if shape.seed is None else shape.seed.seed)[0]
     return (
         float(azimuth if azimuth_deg is None else np.radians(azimuth_deg)),
@@ -67,9 +67,9 @@ def _render(session: ModelSession, views: Sequence[View]) -> Rendering:
 
 
 def origin_of(*views: View) -> dict[str, Any]:
-    """What views show together, for their provenance: the shape's name, both codes, the angles in degrees.
+    """The content of views for their provenance: the shape's name, both codes, the angles in degrees.
 
-    What differs between them stands as a list of all values under the plural, such as azimuths_deg.
+    A value that differs between them is a list under the plural name, such as azimuths_deg.
     """
     each = [_origin_of_one(view) for view in views]
     values = {name: list(dict.fromkeys(one[name] for one in each)) for name in each[0]}
@@ -101,7 +101,7 @@ def png_origin(session: ModelSession, *views: View) -> dict[str, str]:
 
 
 def turnable(session: ModelSession, shape: Shape, texture: Float[Tensor, " k"]) -> str | None:
-    """The painted surface of a shape for a page's 3D view; None where it is empty."""
+    """The painted surface of a shape for a page's 3D view; None if it is empty."""
     return viewer_mesh(painted_mesh(session, shape, texture, decimated(session.mesh(shape))))
 
 
@@ -114,7 +114,7 @@ def draw_views(session: ModelSession, views: Sequence[View], folder: Path, name:
 
 
 def turntable(base: View, frames: int) -> list[View]:
-    """Views once around, at the elevation of the base and beginning with it."""
+    """Views of one turn around the object, at the elevation of the base and starting with it."""
     azimuth, elevation = base.viewpoint
     return [
         dataclasses.replace(base, viewpoint=(azimuth + 2.0 * np.pi * frame / frames, elevation))
@@ -123,7 +123,7 @@ def turntable(base: View, frames: int) -> list[View]:
 
 
 def other_shapes(session: ModelSession, base: View, count: int) -> list[View]:
-    """The base, then the shapes of the seeds after its own (from 0 where it has none)."""
+    """The base, then the shapes of the seeds after its own (from 0 if it has none)."""
     first = Seed(0) if base.shape.seed is None else base.shape.seed.after(1)
     shapes = session.shapes([first.after(step) for step in range(count)])
     return [
@@ -136,7 +136,7 @@ def other_shapes(session: ModelSession, base: View, count: int) -> list[View]:
 
 
 def other_azimuths(base: View, count: int) -> list[View]:
-    """The base, then from further around."""
+    """The base, then other azimuths, evenly spaced."""
     around = turntable(base, count + 1)
     names = [base.name, *(f"azimuth-{index + 1}" for index in range(count))]
     return [
@@ -146,7 +146,7 @@ def other_azimuths(base: View, count: int) -> list[View]:
 
 
 def other_elevations(base: View, count: int) -> list[View]:
-    """The base, then from level up to 60 degrees above."""
+    """The base, then elevations from 0 to 60 degrees."""
     azimuth, elevation = base.viewpoint
     angles = np.radians(np.linspace(0.0, MAX_ELEVATION_DEG, count)).tolist()
     return [
@@ -175,14 +175,14 @@ def other_textures(session: ModelSession, base: View, first: Seed, count: int, c
 
 
 def degrees_text(angle: float) -> str:
-    """An angle in radians for people: from -180° to 180°."""
+    """An angle in radians as text in degrees, from -180° to 180°."""
     return f"{round(float(np.degrees(np.angle(np.exp(1j * angle)))))}°"
 
 
 def write_turntable(
     session: ModelSession, base: View, film: FilmSettings, folder: Path, name: str, stem: str = "turntable"
 ) -> tuple[Picture, ...]:
-    """Writes the film as `folder/name/<stem>.<format>`; nothing where no film is wanted."""
+    """Writes the film as `folder/name/<stem>.<format>`; nothing without a film format."""
     if film.format is None:
         return ()
     file = f"{name}/{stem}.{film.format}"

@@ -1,4 +1,4 @@
-"""The networks of a Visual Object Network."""
+"""Network architectures: shape and texture generators, encoders and critics."""
 
 from vonmodel.networks.shape_networks import CodeFlow, ShapeCodeRegressor, ShapeCritic, ShapeEncoder, ShapeGenerator
 from vonmodel.networks.texture_networks import (

@@ -1,8 +1,8 @@
-"""What the networks are built of: convolutions, normalisation, residual blocks, content encoder, pyramid, U-Net.
+"""Building blocks of the networks: convolutions, normalisation, residual blocks, content encoder, pyramid, U-Net.
 
-Pyramid and U-Net have residual blocks without normalisation. Both work at half the size of their input, which a
-strided convolution reads: most of the time of such networks goes into their largest maps, and the U-Net draws its
-fine detail with a few channels at full size in the end.
+Pyramid and U-Net have residual blocks without normalisation. Both work at half the size of their input, after a
+strided convolution, because the largest maps dominate the run time; the U-Net adds fine detail at full size with a
+few channels in the end.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ class WholeSampleNorm(nn.Module):
 
 
 class SharedBatchNorm(nn.BatchNorm3d):
-    """Batch norm whose batch is that of all processes that train together; the same numbers of items in each.
+    """Batch norm over the batches of all training processes, which must have equally many items.
 
     `nn.SyncBatchNorm` is the same for GPUs only. Statistics are taken in float32 at least.
     """
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> SharedBatchNorm:
-        """One with the parameters and statistics of a plain one, which keep their names."""
+        """A copy of a plain batch norm with its parameters and statistics, under the same names."""
         shared = cls(norm.num_features, norm.eps, norm.momentum)
         shared.load_state_dict(norm.state_dict())
         return shared.to(norm.weight).requires_grad_(norm.weight.requires_grad).train(norm.training)
 
     def forward(self, input: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c *grid"]:
-        """Normalises a batch; by the running statistics in evaluation mode."""
+        """Normalises a batch; with the running statistics in evaluation mode."""
         if not self.training:
             return super().forward(input)
         precise = at_least_single(input)
@@ -77,11 +77,11 @@ class SharedBatchNorm(nn.BatchNorm3d):
         return (centred * scale.view(each_channel) + self.bias.view(each_channel)).to(input.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Images and volumes alike."""
+        """Accepts images and volumes."""
 
 
 def share_batch_norms(network: nn.Module) -> None:
-    """Replaces the batch norms of a network by ones over the batch of all processes."""
+    """Replaces the batch norms of a network by `SharedBatchNorm`."""
     for name, child in network.named_children():
         if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
             setattr(network, name, SharedBatchNorm.of(child))
@@ -101,7 +101,7 @@ class UnsupportedSizeError(VonError, ValueError):
 
 
 def shape_levels(resolution: int) -> int:
-    """How often a grid of `resolution` halves until it has 4 voxels on a side.
+    """The number of halvings of a grid of `resolution` down to 4 voxels on a side.
 
     Raises:
         UnsupportedSizeError: `resolution` is not one of `SHAPE_SIZES`.
@@ -172,7 +172,7 @@ class ResidualBlock(nn.Module):
 
     Args:
         channels: channels between the two convolutions.
-        code_size: channels of a texture code that the block carries along beside them.
+        code_size: channels of a texture code that the block passes on beside them.
     """
 
     def __init__(self, channels: int, code_size: int = 0) -> None:
@@ -188,7 +188,7 @@ class ResidualBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Twice the size by nearest neighbours, then a 5x5 convolution, whole-sample normalisation and ReLU."""
+    """Nearest-neighbour upsampling by 2, then a 5x5 convolution, whole-sample normalisation and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -240,16 +240,16 @@ FINE_CHANNELS = 16
 
 
 class ClassEmbedding(nn.Module):
-    """What tells a generator of several classes which one to make: a learnt vector a class, appended to the code.
+    """Class conditioning of a generator: a learned vector for each class, appended to the code.
 
-    A code ends with the weights of the classes: one is 1 and the others 0, or a mixture on the way between classes. A
-    code without them is of the class chosen by `choose`. The vector is scaled by `blend`, 0 while training begins
-    without classes and 1 in the end.
+    A code ends with class weights: one-hot, or a mixture for interpolation between classes. A code without them is of
+    the class set by `choose`. The vector is scaled by `blend`, which is 0 while training starts without classes and 1
+    in the end.
 
     Args:
-        classes: how many.
-        code_size: numbers of a code without the weights.
-        size: numbers of a vector.
+        classes: number of classes.
+        code_size: length of a code without the weights.
+        size: length of a vector.
     """
 
     def __init__(self, classes: int, code_size: int, size: int) -> None:
@@ -262,11 +262,11 @@ class ClassEmbedding(nn.Module):
         self.register_buffer("chosen", torch.eye(classes)[0].clone(), persistent=False)
 
     def choose(self, index: int) -> None:
-        """Lets codes without weights mean this class."""
+        """Sets the class of codes without weights."""
         self.chosen.zero_()[index] = 1.0
 
     def forward(self, codes: Float[Tensor, "n k"]) -> Float[Tensor, "n d"]:
-        """The codes with the vector of their class in place of its weight."""
+        """The codes with the vectors of their classes in place of the weights."""
         weights = (
             codes[:, self.code_size :] if codes.shape[1] > self.code_size else self.chosen.expand(len(codes), -1)
         )
@@ -275,9 +275,9 @@ class ClassEmbedding(nn.Module):
 
 
 class ClassScores(nn.Module):
-    """What a critic of several classes adds to its score: a learnt direction a class, times the features.
+    """Class conditioning of a critic: a learned direction for each class, times the features, added to the score.
 
-    This is the projection of Miyato and Koyama (2018). It is scaled by `blend` as `ClassEmbedding` is.
+    This is the projection discriminator of Miyato and Koyama (2018). It is scaled by `blend` like `ClassEmbedding`.
 
     Args:
         head: features to one score, or map of scores, for each class.
@@ -312,12 +312,12 @@ class Modulation(nn.Module):
 
 
 class PlainResidual(nn.Module):
-    """x + f(x), f two 3x3 convolutions with leaky ReLUs before and between them; 1x1 where the channels differ.
+    """x + f(x), f two 3x3 convolutions with leaky ReLUs after the first; a 1x1 shortcut if the channels differ.
 
     Args:
-        in_channels: channels read.
-        out_channels: channels written.
-        style_size: numbers of a style that modulates what the first convolution gives; 0 for none.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        style_size: length of a style that modulates the first convolution's output; 0 for none.
     """
 
     def __init__(self, in_channels: int, out_channels: int, style_size: int = 0) -> None:
@@ -338,7 +338,7 @@ class PlainResidual(nn.Module):
         return result
 
     def passing(self) -> dict[str, Tensor]:
-        """Weights with which the block gives the first of its input channels as they are; it can learn from there."""
+        """Weights that make the block the identity on its first input channels, as a start for training."""
         weights = {name: value.clone() for name, value in self.state_dict().items()}
         weights |= {name: torch.zeros_like(weights[name]) for name in ("second.weight", "second.bias")}
         if isinstance(self.shortcut, nn.Conv2d):
@@ -348,11 +348,11 @@ class PlainResidual(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """An image to features of 4x4 pixels: a strided convolution, then a residual block and a mean at every halving.
+    """An image to features of 4x4 pixels: a strided convolution, then a residual block and 2x2 mean at every halving.
 
     Args:
         in_channels: channels of the image.
-        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        image_size: pixels on a side; one of `blocks.IMAGE_SIZES`.
         base_channels: channels at half the size; four times as many in the end.
     """
 
@@ -373,15 +373,15 @@ class Pyramid(nn.Module):
 
 
 class UNet(nn.Module):
-    """Maps to maps of the same size: down to 4x4 pixels and up again, with what was on the way beside it.
+    """A U-Net: maps to maps of the same size, down to 4x4 pixels and up again with skip connections.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the result.
-        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        image_size: pixels on a side; one of `blocks.IMAGE_SIZES`.
         base_channels: channels at half the size; four times as many at the bottleneck.
-        style_size: numbers of the style that modulates the bottleneck and the way up; 0 for none.
-        fine_inputs: as many of the first channels of the input are read again at full size; all if None.
+        style_size: length of the style that modulates the bottleneck and the decoder; 0 for none.
+        fine_inputs: number of the first input channels that are used again at full size; all if None.
     """
 
     def __init__(
@@ -429,10 +429,10 @@ class UNet(nn.Module):
 
 
 def twice_as_large(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c 2*h 2*w"]:
-    """Nearest neighbours, then the mean of 3x3: smooth, with a gradient that is deterministic on every device.
+    """Upsampling by 2: nearest neighbours, then a 3x3 mean; smooth, with a deterministic gradient on every device.
 
-    What is shuffled from channels into pixels instead carries a pattern of two pixels' period, which a critic that
-    begins with a strided convolution hardly sees.
+    A pixel shuffle instead leaves a pattern with a period of two pixels, which a critic that starts with a strided
+    convolution hardly sees.
     """
     large = functional.interpolate(features, scale_factor=2.0, mode="nearest")
     return functional.avg_pool2d(large, 3, stride=1, padding=1, count_include_pad=False)
@@ -445,17 +445,18 @@ def level_widths(image_size: int, base_channels: int) -> list[int]:
 
 
 def grown(weights: Mapping[str, Tensor], network: Pyramid | UNet) -> dict[str, Tensor]:
-    """Weights of such a network for images of half the size, made to fit this one, which has one level more.
+    """Weights of a network for images of half the size, adapted to this one, which has one level more.
 
     Every level keeps its filters, and so the scale in pixels that it works at. The new level is the coarsest; its
-    blocks pass on what they get, so that the network goes on from what it can do and learns the rest.
+    blocks start as the identity, so that the larger network starts with the smaller one's abilities.
 
     Args:
         weights: of the network for images of half the size, named as in its `state_dict`.
-        network: the larger network, as wide and for images of 128 pixels or more: smaller ones widen as they grow.
+        network: the larger network, of the same width and for images of 128 pixels or more: smaller ones widen as
+            they grow.
 
     Returns:
-        The weights by name, those of the new blocks drawn so that these change nothing.
+        The weights by name, with identity blocks at the new level.
     """
     result = dict(weights)
     if isinstance(network, Pyramid):

@@ -1,4 +1,4 @@
-"""The shape networks: generator of voxels from a code, critic of voxels, and encoder of voxels to a code."""
+"""Shape networks on voxels: generator, critic, encoder, code regressor, and the normalising flow of the prior."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,14 +12,14 @@ from vonmodel.networks.blocks import ClassEmbedding, ClassScores, shape_levels, 
 
 
 class ShapeGenerator(nn.Module):
-    """Grows a grid from a code, G_shape in the paper: z_shape -> v.
+    """Generates a volume from a code, G_shape in the paper: z_shape -> v.
 
     Args:
         resolution: voxels on a side; one of `blocks.SHAPE_SIZES`.
         code_size: numbers in a shape code.
         base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
-        classes: of how many classes it makes shapes; 0 for one without an embedding.
-        class_size: numbers of the embedding of a class.
+        classes: number of classes; 0 for a network without class embedding.
+        class_size: length of the embedding of a class.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ShapeGenerator(nn.Module):
         """Generates a batch of shapes.
 
         Args:
-            codes: standard normal codes, with the weights of classes where there are several, see `ClassEmbedding`.
+            codes: standard normal codes, with class weights for several classes, see `ClassEmbedding`.
 
         Returns:
             Occupancy probability, or exp(-8 d) of the distance d to the surface, in [0, 1], indexed [x, y, z].
@@ -74,11 +74,11 @@ LEAK = 0.2
 
 
 class HalvingStages(nn.ModuleList):
-    """Convolutions of stride 2 with leaky ReLUs: every network here that reads a volume begins with them.
+    """Convolutions of stride 2 with leaky ReLUs, the first layers of every network here with a volume as input.
 
     Args:
-        widths: channels of the volume, then of each stage's result.
-        kernel: edge of the convolutions; 4 and 3 halve a grid alike.
+        widths: channels of the volume, then of each stage's output.
+        kernel: edge of the convolutions; both 4 and 3 halve a grid.
         bias: whether the convolutions have one.
     """
 
@@ -96,16 +96,16 @@ class HalvingStages(nn.ModuleList):
 
 
 LOG_VARIANCES = (-8.0, 4.0)
-"""Of an encoded number: none may become so sure or so unsure that its exponential overflows."""
+"""Range of the encoder's log variances, so that their exponential cannot overflow."""
 
 
 class ShapeCritic(nn.Module):
-    """Scores how real a shape looks, D_shape in the paper; the generator's mirror image without normalisation.
+    """Scores how real a shape looks, D_shape in the paper; the generator's layers in reverse, without normalisation.
 
     Args:
         resolution: voxels on a side; one of `blocks.SHAPE_SIZES`.
         base_channels: channels at the finest grids; eight times as many at 4 voxels on a side.
-        classes: of how many classes it judges shapes; 0 for one that does not see them.
+        classes: number of classes; 0 for a critic without class conditioning.
     """
 
     def __init__(self, resolution: int, base_channels: int = 64, *, classes: int = 0) -> None:
@@ -124,7 +124,7 @@ class ShapeCritic(nn.Module):
 
         Args:
             volumes: the batch.
-            classes: weights of their classes; None scores them as shapes of any.
+            classes: their class weights; scored without class conditioning if None.
         """
         features = self.stages(volumes)
         scores: Tensor = self.head(features)
@@ -134,11 +134,10 @@ class ShapeCritic(nn.Module):
 
 
 class ShapeEncoder(nn.Module):
-    """Reads a shape code off a grid: v -> z_shape. Not in the paper; a variational autoencoder with the generator.
+    """Encodes a volume: v -> z_shape. Not in the paper; a variational autoencoder with the generator.
 
-    Trained together with the generator, so part of the model and of its checkpoints: as large as the critic, at full
-    resolution, and its answer is a distribution. For models that were trained without it there is
-    `ShapeCodeRegressor`.
+    Trained with the generator and part of the model and its checkpoints: as large as the critic, at full resolution,
+    with a distribution as output. For models that were trained without it there is `ShapeCodeRegressor`.
 
     Args:
         resolution: voxels on a side; one of `blocks.SHAPE_SIZES`.
@@ -157,27 +156,27 @@ class ShapeEncoder(nn.Module):
         """Encodes a batch of volumes with values in [0, 1].
 
         Returns:
-            Mean and logarithm of the variance of each number of the code.
+            Mean and log variance of each element of the code.
         """
         mean, log_variance = self.head(self.stages(volumes)).flatten(1).chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCES)
 
 
 MAX_LOG_SCALE = 2.0
-"""Largest logarithm of what a coupling layer multiplies a number by, so that its inverse stays accurate."""
+"""Largest log scale of a coupling layer, so that its inverse stays accurate."""
 
 
 class CodeFlow(nn.Module):
-    """Normal codes <-> the codes of an encoder, one to one: a learned prior for an autoencoder of shapes.
+    """A normalising flow, normal codes <-> codes of an encoder: a learned prior for an autoencoder of shapes.
 
-    Affine coupling layers (RealNVP, Dinh et al. 2017): each scales and moves one half of the numbers by what the
-    other half says. A generator that has only seen encoded shapes knows nothing of most normal codes; through the
-    flow every normal code is one that the encoder could have given. It begins by ordering the numbers anew.
+    Affine coupling layers (RealNVP, Dinh et al. 2017): each scales and shifts one half of the code by a function of
+    the other half. A generator trained on encoded shapes only does not cover most normal codes; the flow maps every
+    normal code to one that the encoder could have given. It starts as a permutation.
 
     Args:
-        code_size: numbers in a code, even.
-        layers: coupling layers; two change every number once.
-        width: numbers in the hidden layers.
+        code_size: length of a code, even.
+        layers: coupling layers; two change every element once.
+        width: width of the hidden layers.
     """
 
     def __init__(self, code_size: int, layers: int, width: int = 128) -> None:
@@ -186,7 +185,7 @@ class CodeFlow(nn.Module):
         self.layers = nn.ModuleList(CouplingLayer(code_size // 2, width) for _ in range(layers))
 
     def forward(self, codes: Float[Tensor, "n k"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, " n"]]:
-        """Normal codes of encoded ones, and the logarithm of the determinant of the derivative."""
+        """Normal codes of encoded ones, and the log determinant of the Jacobian."""
         with torch.autocast(codes.device.type, enabled=False):
             kept, changed = codes.chunk(2, dim=1)
             logarithm = codes.new_zeros(len(codes))
@@ -212,7 +211,7 @@ class CodeFlow(nn.Module):
 
 
 class CouplingLayer(nn.Module):
-    """What one half of a code does to the other: three linear layers with SiLU."""
+    """Scale and shift of one half of a code as a function of the other: three linear layers with SiLU."""
 
     def __init__(self, half: int, width: int) -> None:
         super().__init__()
@@ -220,13 +219,13 @@ class CouplingLayer(nn.Module):
         self.head = nn.Linear(width, 2 * half)
 
     def forward(self, half: Float[Tensor, "n h"]) -> tuple[Float[Tensor, "n h"], Float[Tensor, "n h"]]:
-        """Logarithm of the scale, within `MAX_LOG_SCALE`, and offset of every number of the other half."""
+        """Log scale, within `MAX_LOG_SCALE`, and offset of every element of the other half."""
         log_scale, offset = self.head(self.hidden(half)).chunk(2, dim=1)
         return MAX_LOG_SCALE * torch.tanh(log_scale / MAX_LOG_SCALE), offset
 
 
 def _shuffled(first: Float[Tensor, "n h"], second: Float[Tensor, "n h"]) -> tuple[Tensor, ...]:
-    """Two halves of numbers, their numbers by turns: after this each half has numbers of both."""
+    """Interleaves two halves of a code, so that each new half has elements of both."""
     return torch.stack([first, second], dim=2).flatten(1).chunk(2, dim=1)
 
 
@@ -236,14 +235,14 @@ def _ordered(first: Float[Tensor, "n h"], second: Float[Tensor, "n h"]) -> tuple
 
 
 ENCODED_RESOLUTION = 32
-"""Voxels along an edge that `ShapeCodeRegressor` sees of a finer volume, or all of a coarser one's."""
+"""Largest input resolution of `ShapeCodeRegressor`; finer volumes are averaged down to it."""
 
 
 class ShapeCodeRegressor(nn.Module):
-    """Reads the code of a shape off its volume, for a generator without a `ShapeEncoder` of its own.
+    """Predicts the code of a shape from its volume, for a generator without a `ShapeEncoder`.
 
-    Trained afterwards on what the finished generator makes, within minutes on a CPU: so it is small, sees a coarse
-    grid and answers with one code, from which a fit goes on.
+    Trained afterwards on samples of the finished generator, within minutes on a CPU: so it is small, works on a
+    coarse grid and returns a single code, as the initial value of a fit.
 
     Args:
         resolution: voxels on a side; one of `blocks.SHAPE_SIZES`.

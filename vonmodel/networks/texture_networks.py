@@ -1,8 +1,8 @@
-"""The texture networks: sketch and texture code to image, image to sketch, image to texture code; critics of images.
+"""Texture networks: sketch and texture code to image, image to sketch, image to texture code; critics of images.
 
 `TextureGenerator`, `SketchEncoder`, `TextureEncoder` and `PatchCritic` (patches at two scales) are the published
-ones. `GeometryPainter` makes an image of what a sketch shows of a surface, with `DepthUNet` and `CodeRegressor` as
-its encoders and `ResidualCritic`, one score for an image with its mask, as its critic.
+ones. `GeometryPainter` makes an image of the geometry maps of a surface, with `DepthUNet` and `CodeRegressor` as its
+encoders and `ResidualCritic`, one score for an image with its mask, as its critic.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from vonmodel.networks.blocks import (
 
 
 class PatchCritic(nn.Module):
-    """Judges patches as real or generated, D_image and D_2.5D in the paper.
+    """Scores patches as real or generated, D_image and D_2.5D in the paper.
 
-    The second scale sees the input averaged to half its size and is half as wide.
+    The input of the second scale is averaged to half the size; the scale is half as wide.
 
     Args:
         in_channels: 3 for images, 1 for normalised depth.
-        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        image_size: pixels on a side; one of `blocks.IMAGE_SIZES`.
         base_channels: channels after the first convolution of the first scale; at least 2.
-        classes: of how many classes it judges images; 0 for one that does not see them.
+        classes: number of classes; 0 for a critic without class conditioning.
     """
 
     def __init__(self, in_channels: int, image_size: int, base_channels: int = 64, *, classes: int = 0) -> None:
@@ -57,7 +57,7 @@ class PatchCritic(nn.Module):
 
         Args:
             image: the batch.
-            classes: weights of their classes; None scores them as images of any.
+            classes: their class weights; scored without class conditioning if None.
         """
         coarse = functional.avg_pool2d(image, 3, stride=2, padding=1, count_include_pad=False)
         return [scale(view, classes) for scale, view in zip(self.scales, (image, coarse), strict=True)]
@@ -92,16 +92,16 @@ class PatchScale(nn.Module):
 
 
 class ResidualCritic(nn.Module):
-    """Judges whole images, in place of `PatchCritic`.
+    """Scores whole images, in place of `PatchCritic`.
 
-    Nothing is normalised: instance norm hides colour and contrast from a critic, and a batch norm would make the
-    score of a sample depend on others. One score a sample is what pairs are compared by.
+    It has no normalisation: instance norm hides colour and contrast from a critic, and batch norm would make the
+    score of a sample depend on others. The relativistic loss compares pairs by one score per sample.
 
     Args:
         in_channels: 4 for images with masks.
-        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        image_size: pixels on a side; one of `blocks.IMAGE_SIZES`.
         base_channels: channels at half the size; four times as many in the end.
-        classes: of how many classes it judges images; 0 for one that does not see them.
+        classes: number of classes; 0 for a critic without class conditioning.
     """
 
     def __init__(self, in_channels: int, image_size: int, base_channels: int = 24, *, classes: int = 0) -> None:
@@ -118,7 +118,7 @@ class ResidualCritic(nn.Module):
 
         Args:
             image: the batch.
-            classes: weights of their classes; None scores them as images of any.
+            classes: their class weights; scored without class conditioning if None.
         """
         features = self.body(image).flatten(1)
         scores: Tensor = self.head(features)
@@ -128,25 +128,25 @@ class ResidualCritic(nn.Module):
 
 
 STYLE_SIZE = 64
-# Of colours beyond [-1, 1] in training: none would leave a saturated painter without a gradient to come back by, one
-# would let it run away.
+# Slope for colours beyond [-1, 1] in training: 0 would leave a saturated painter without gradient, 1 would let it
+# diverge.
 OUTSIDE_SLOPE = 0.1
 
 
 class GeometryPainter(nn.Module):
     """Paints a surface, in place of `TextureGenerator`: (silhouette, depth, normal, position; z_texture) -> x_2D.
 
-    A point of the object keeps its position and a part its normals however the object is turned, so colours follow
-    the parts, and views agree, without anybody asking for it. The code enters as constant channels at the input, and
-    by a small network as the style that modulates the features on the way up.
+    Positions and normals in the object frame do not change with the viewpoint, so colours follow the parts and views
+    agree without a loss for it. The code enters as constant channels at the input, and through a small network as the
+    style that modulates the features of the decoder.
 
     Args:
-        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        image_size: pixels on a side; one of `blocks.IMAGE_SIZES`.
         code_size: numbers in a texture code.
         base_channels: channels at half the size; four times as many at the bottleneck.
         geometry_channels: channels of the geometry.
-        classes: of how many classes it paints objects; 0 for one without an embedding.
-        class_size: numbers of the embedding of a class.
+        classes: number of classes; 0 for a network without class embedding.
+        class_size: length of the embedding of a class.
     """
 
     def __init__(
@@ -182,11 +182,11 @@ class GeometryPainter(nn.Module):
 
         Args:
             geometry: maps in [-1, 1], see `projection.geometry_maps`.
-            texture_code: standard normal codes, with the weights of classes where there are several.
+            texture_code: standard normal codes, with class weights for several classes.
 
         Returns:
-            Colours in [-1, 1], also where there is no object: compose them with the silhouette. In training they may
-            leave the range a little.
+            Colours in [-1, 1], also outside the object: compose them with the silhouette. In training they may
+            leave the range slightly.
         """
         texture_code = texture_code if self.embedding is None else self.embedding(texture_code)
         style = functional.leaky_relu(self.style(texture_code), LEAK)
@@ -196,16 +196,16 @@ class GeometryPainter(nn.Module):
 
 
 class CodeRegressor(nn.Module):
-    """Reads a texture code off an image, in place of `TextureEncoder`.
+    """Predicts the texture code of an image, in place of `TextureEncoder`.
 
-    It is trained to find the code that an image was painted with, under a normal distribution of variance one around
-    its answer: the log variance that it gives is 0, but for one that learns the spread of the codes of photos.
+    It is trained to predict the code that an image was painted with, under a normal distribution of variance one
+    around its output: the log variance is 0, unless `spread` has it learned from photos.
 
     Args:
-        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        image_size: pixels on a side; one of `blocks.IMAGE_SIZES`.
         code_size: numbers in a texture code.
         base_channels: channels at half the size; four times as many in the end.
-        spread: learn the variance of each number as well.
+        spread: learn the variance of each element as well.
     """
 
     def __init__(self, image_size: int, code_size: int = 8, base_channels: int = 24, *, spread: bool = False) -> None:
@@ -219,7 +219,7 @@ class CodeRegressor(nn.Module):
         """Encodes a batch of images, colours in [-1, 1] on white.
 
         Returns:
-            Mean and logarithm of the variance of each number of the code.
+            Mean and log variance of each element of the code.
         """
         features = self.body(image).mean(dim=(2, 3))
         mean: Tensor = self.mean(features)
@@ -227,12 +227,12 @@ class CodeRegressor(nn.Module):
 
 
 class DepthUNet(nn.Module):
-    """Reads a 2.5D sketch off an image, in place of `SketchEncoder`: x_2D -> v_2.5D.
+    """Estimates the 2.5D sketch of an image, in place of `SketchEncoder`: x_2D -> v_2.5D.
 
     Args:
-        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        image_size: pixels on a side; one of `blocks.IMAGE_SIZES`.
         base_channels: channels at half the size; four times as many at the bottleneck.
-        surface: also read what a painter sees besides depth, the normal and the position of every pixel.
+        surface: also estimate the painter's other inputs, the normal and the position of every pixel.
     """
 
     def __init__(self, image_size: int, base_channels: int = 12, *, surface: bool = False) -> None:
@@ -247,22 +247,22 @@ class DepthUNet(nn.Module):
             image: colours in [-1, 1], the object on white.
 
         Returns:
-            Normalised depth in [-1, 1], near 1, also where there is no object: compose it with the mask.
+            Normalised depth in [-1, 1], near 1, also outside the object: compose it with the mask.
         """
         return torch.tanh(self.body(image)[:, :1])
 
     def maps(self, image: Float[Tensor, "n 3 r r"], mask: Float[Tensor, "n 1 r r"]) -> Float[Tensor, "n 8 r r"]:
-        """Estimates what a painter would see of the objects in a batch of images, as `projection.geometry_maps` is.
+        """Estimates the painter's input maps of the objects in images, in the form of `projection.geometry_maps`.
 
         Args:
             image: colours in [-1, 1], the object on white.
             mask: 1 on the object.
 
         Raises:
-            ValueError: this encoder reads depth alone.
+            ValueError: this encoder estimates depth only.
         """
         if not self.surface:
-            raise ValueError("this sketch encoder reads depth alone: the model has no surface_encoder")
+            raise ValueError("this sketch encoder estimates depth only: the model has no surface_encoder")
         read = self.body(image)
         depth = mask * torch.tanh(read[:, :1]) + mask - 1.0
         normal = functional.normalize(read[:, 1:4], dim=1, eps=1e-6)
@@ -272,15 +272,15 @@ class DepthUNet(nn.Module):
 class TextureGenerator(nn.Module):
     """Paints a 2.5D sketch, G_texture in the paper: (v_2.5D, z_texture) -> x_2D.
 
-    The code enters three times: before the residual blocks behind the bottleneck, which carry its channels through,
-    before the second upsampling and before the output convolution.
+    The code enters three times: before the residual blocks behind the bottleneck, which pass its channels on, before
+    the second upsampling and before the output convolution.
 
     Args:
-        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        image_size: pixels on a side; one of `blocks.IMAGE_SIZES`.
         code_size: numbers in a texture code.
         base_channels: channels at full size; four times as many at the bottleneck.
-        classes: of how many classes it paints objects; 0 for one without an embedding.
-        class_size: numbers of the embedding of a class.
+        classes: number of classes; 0 for a network without class embedding.
+        class_size: length of the embedding of a class.
     """
 
     def __init__(
@@ -309,10 +309,10 @@ class TextureGenerator(nn.Module):
 
         Args:
             normalized_depth: near 1, far and background -1.
-            texture_code: standard normal codes, with the weights of classes where there are several.
+            texture_code: standard normal codes, with class weights for several classes.
 
         Returns:
-            Colours in [-1, 1], also where the sketch is empty: compose them with its silhouette.
+            Colours in [-1, 1], also outside the object: compose them with the silhouette.
         """
         texture_code = texture_code if self.embedding is None else self.embedding(texture_code)
         features: Tensor = self.residual(append_code(self.encoder(normalized_depth), texture_code))
@@ -323,10 +323,10 @@ class TextureGenerator(nn.Module):
 
 
 class SketchEncoder(nn.Module):
-    """Reads a 2.5D sketch off an image, E_2.5D in the paper: x_2D -> v_2.5D.
+    """Estimates the 2.5D sketch of an image, E_2.5D in the paper: x_2D -> v_2.5D.
 
     Args:
-        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        image_size: pixels on a side; one of `blocks.IMAGE_SIZES`.
         base_channels: channels at full size; four times as many at the bottleneck.
     """
 
@@ -347,17 +347,17 @@ class SketchEncoder(nn.Module):
             image: colours in [-1, 1], the object on white.
 
         Returns:
-            Normalised depth in [-1, 1], near 1, also where there is no object: compose it with the mask.
+            Normalised depth in [-1, 1], near 1, also outside the object: compose it with the mask.
         """
         depth: Tensor = self.to_depth(self.up(self.residual(self.encoder(image))))
         return depth
 
 
 class TextureEncoder(nn.Module):
-    """Reads a texture code off an image, E_texture in the paper: x_2D -> (mean, log variance) of z_texture.
+    """Encodes the texture of an image, E_texture in the paper: x_2D -> (mean, log variance) of z_texture.
 
     Args:
-        image_size: pixels on a side; one of `sizes.IMAGE_SIZES`.
+        image_size: pixels on a side; one of `blocks.IMAGE_SIZES`.
         code_size: numbers in a texture code.
         base_channels: channels at full size; four times as many in the end.
     """
@@ -381,7 +381,7 @@ class TextureEncoder(nn.Module):
         """Encodes a batch of images, colours in [-1, 1] on white.
 
         Returns:
-            Mean and logarithm of the variance of each number of the code.
+            Mean and log variance of each element of the code.
         """
         pooled = self.down(self.stem(image)).mean(dim=(2, 3))
         return self.mean(pooled), self.log_variance(pooled)
@@ -390,13 +390,11 @@ class TextureEncoder(nn.Module):
 def sample_code(
     mean: Float[Tensor, "n k"], log_variance: Float[Tensor, "n k"], noise: Float[Tensor, "n k"]
 ) -> Float[Tensor, "n k"]:
-    """Draws codes, of textures or shapes, through which mean and variance get gradients.
-
-    A code is mean + exp(log_variance / 2) noise.
+    """Samples codes of textures or shapes by the reparameterisation mean + exp(log_variance / 2) noise.
 
     Args:
         mean: means of the encoder.
-        log_variance: logarithms of its variances.
+        log_variance: its log variances.
         noise: standard normal numbers.
     """
     return mean + torch.exp(0.5 * log_variance) * noise

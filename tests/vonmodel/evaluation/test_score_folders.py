@@ -344,7 +344,7 @@ def test_folders_that_do_not_compare(tmp_path, pictures, tiny_data):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FolderError, match="no image and no shape"):
         open_folder(tmp_path / "empty")
-    with pytest.raises(FolderError, match="is no score"):
+    with pytest.raises(FolderError, match="is not one of their scores"):
         FolderSettings(scores=("fid",)).chosen("shapes")
     assert len(open_folder(pictures[0], patterns=("000*.png",)).entries["images"]) == 10
 

@@ -322,7 +322,7 @@ def test_damaged_and_foreign_checkpoints_are_named(open_studio, tiny_run, tiny_d
 def test_a_run_that_vanishes_is_said_to(studio, tiny_run):
     assert studio.ask("/api/view").status == 200
     shutil.rmtree(tiny_run)
-    assert "is no run" in studio.ask("/api/run").json["problems"][0]
+    assert "is not a run" in studio.ask("/api/run").json["problems"][0]
     assert studio.ask("/api/training").status == 200
     assert studio.ask("/api/view").status == 409
 

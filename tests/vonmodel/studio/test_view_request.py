@@ -55,7 +55,7 @@ def test_a_spelt_code_is_read_as_it_was(numbers):
         ({"shape-mix": "NaN"}, ViewRequestError, "shape-mix goes from 0 to 1"),
         ({"azimut": "3"}, ViewRequestError, "did you mean azimuth?"),
         ({"checkpoint": "../../etc"}, ViewRequestError, "is no name of a checkpoint"),
-        ({"shape": "-1"}, SeedError, "'-1' is no seed"),
+        ({"shape": "-1"}, SeedError, "'-1' is not a seed"),
         ({"shape": "4294967296"}, SeedError, "out of range"),
         ({"texture": "7:0"}, SeedError, "out of range"),
         ({"texture": "~AAA"}, CodeError, "copy the whole link"),
