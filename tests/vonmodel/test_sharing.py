@@ -95,7 +95,10 @@ def entry(content: bytes) -> dict[str, Any]:
         (lambda about, files: files.update({"../evil.json": entry(b"{}")}), "names '../evil.json', which is no file"),
         (lambda about, files: files.update({"/etc/passwd": entry(b"")}), "which is not a file of a run"),
         (lambda about, files: files.update({"model.pkl": entry(b"")}), "which is not a file of a run"),
-        (lambda about, files: files.update({"checkpoints/joint-1/run.py": entry(b"")}), "which is not a file of a run"),
+        (
+            lambda about, files: files.update({"checkpoints/joint-1/run.py": entry(b"")}),
+            "which is not a file of a run",
+        ),
         (
             lambda about, files: files["config.json"].update(sha256="0" * 64),
             "config.json is not what von-run.json says",
