@@ -307,8 +307,9 @@ def _faces(data: GltfData, primitive: Json) -> tuple[Integers, int]:
         corners = np.arange(data.count(primitive["attributes"]["POSITION"]), dtype=np.int64)
     mode = primitive.get("mode", _TRIANGLES)
     if mode == _TRIANGLES:
-        whole = len(corners) // 3 * 3
-        return corners[:whole].reshape(-1, 3), int(whole < len(corners))
+        if len(corners) % 3:
+            raise MeshFileError(f"{len(corners):,} corners make no whole triangles")
+        return corners.reshape(-1, 3), 0
     if len(corners) < 3:
         return np.empty((0, 3), dtype=np.int64), int(len(corners) > 0)
     first = corners[:-2] if mode == _STRIP else np.full(len(corners) - 2, corners[0])

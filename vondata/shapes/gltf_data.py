@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -32,6 +33,7 @@ _COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 
 _DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _MAX_JSON_PARTS = 4_000_000  # values of the JSON, which takes some hundred bytes of memory for each
 _MAX_STRIDE = 256
+_MAX_PLANNED_BYTES = 16 * 2**20  # of a JSON that is searched for files; what is longer has its data within itself
 
 
 class GltfData:
@@ -214,6 +216,22 @@ class GltfData:
             raise MeshFileError(f"buffer {number} has a data URI without data")
         data = unquote_to_bytes(body)
         return base64.b64decode(data) if head.lower().endswith(";base64") else data
+
+
+def buffer_files(path: Path) -> list[str]:
+    """The URIs of the buffers that a glTF or GLB has in other files, without reading more of it than its JSON.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError, AttributeError: it is no readable glTF.
+    """
+    with open(path, "rb") as file:
+        start = file.read(20)
+        length = int.from_bytes(start[12:16], "little") if start.startswith(_MAGIC) else _MAX_PLANNED_BYTES
+        text = (b"" if start.startswith(_MAGIC) else start) + file.read(min(length, _MAX_PLANNED_BYTES))
+    if b'"uri"' not in text:
+        return []
+    buffers = json.loads(plain_text(text)).get("buffers", [])
+    return [each["uri"] for each in buffers if not each.get("uri", "data:").lower().startswith("data:")]
 
 
 def _split_container(content: bytes) -> tuple[bytes, bytes | None]:

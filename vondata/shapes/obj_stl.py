@@ -36,6 +36,9 @@ _HEADER_BYTES, _FACET_BYTES = 84, 50
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _MAX_SOLIDS = 1000  # of a binary file
 _MIN_TEXT_FACET = 40  # bytes of the shortest facet that a text can hold
+_FACET_CORNERS = (3, 4)
+# The first facet on the line of a solid's name or of the end of the solid before.
+_FACET_BEHIND_NAME = re.compile(rb"(?i)(solid[^\n]*?)[ \t]+(facet[ \t]+normal[ \t]+(?:[-+.]?\d|-?nan))")
 
 
 def announced_facets(content: bytes | memoryview) -> int:
@@ -67,9 +70,9 @@ def parse_stl_binary(content: bytes, limits: Limits) -> Polygons:
         limits.check_mesh(3 * count, count)
         solids.append(np.frombuffer(rest, dtype=_FACET, count=own, offset=_HEADER_BYTES))
         rest = rest[_HEADER_BYTES + _FACET_BYTES * own :]
-    if _are_facets(rest):
-        raise MeshFileError(f"{count:,} triangles announced, {count + len(rest) // _FACET_BYTES:,} there")
     vertices = np.concatenate(solids)["corners"].reshape(-1, 3).astype(np.float64)
+    if _are_facets(rest, vertices):
+        raise MeshFileError(f"{count:,} triangles announced, {count + len(rest) // _FACET_BYTES:,} there")
     return Polygons(vertices, np.arange(3 * count, dtype=np.int64), np.arange(0, 3 * count + 1, 3, dtype=np.int64))
 
 
@@ -78,8 +81,11 @@ def _is_whole(rest: memoryview) -> bool:
     return 0 < announced_facets(rest) <= facets_with_room(rest)
 
 
-def _are_facets(rest: memoryview) -> bool:
-    """Whether bytes behind the last triangle are more of them: whole, their normals of unit length or zero."""
+def _are_facets(rest: memoryview, vertices: npt.NDArray[np.float64]) -> bool:
+    """Whether bytes behind the last triangle are more of them.
+
+    They are whole, and their normals of unit length or zero, or their corners in the box of the other vertices.
+    """
     if len(rest) < _FACET_BYTES or len(rest) % _FACET_BYTES:
         return False
     facets = np.frombuffer(rest, dtype=_FACET)
@@ -87,8 +93,10 @@ def _are_facets(rest: memoryview) -> bool:
         length = np.linalg.norm(facets["normal"].astype(np.float64), axis=1)
         is_normal = (length == 0) | (np.abs(length - 1) < 0.01)
         is_finite = np.isfinite(facets["corners"]).all()
+        low, high = vertices.min(axis=0, initial=np.inf), vertices.max(axis=0, initial=-np.inf)
+        is_within = ((facets["corners"] >= low) & (facets["corners"] <= high)).all()
     has_extent = (facets["corners"][:, 0] != facets["corners"][:, 1]).any(axis=1)
-    return bool(is_finite and is_normal.all() and has_extent.all())
+    return bool(is_finite and has_extent.all() and (is_normal.all() or is_within))
 
 
 def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
@@ -97,10 +105,11 @@ def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
     Memory: the text, and 112 bytes for each triangle that the limits allow.
 
     Raises:
-        MeshFileError: a facet without end, or a word that has no place where it stands; says in which line.
+        MeshFileError: a facet without end or with another number of vertices than three (or four, of some programs),
+            or a word that has no place where it stands; says in which line.
         Rejected: too_large.
     """
-    text = as_lines(plain_text(content))
+    text = as_lines(_FACET_BEHIND_NAME.sub(rb"\1\n\2", plain_text(content)))
     most = min(text.size // _MIN_TEXT_FACET + 1, limits.faces)
     vertices = np.empty((min(text.size // _MIN_TEXT_FACET * 3 + 3, limits.vertices), 3))
     starts = np.zeros(most + 2, dtype=np.int64)
@@ -113,10 +122,17 @@ def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
         words = "a vertex without three numbers" if error == BAD_NUMBER else "a word that has no place here"
         raise MeshFileError(f"line {line:,}: {words}")
     starts = starts[: count + 1].copy()
+    odd = np.flatnonzero(~np.isin(np.diff(starts), _FACET_CORNERS))
+    if odd.size:
+        raise MeshFileError(f"facet {odd[0] + 1:,} has {starts[odd[0] + 1] - starts[odd[0]]:,} vertices")
     return Polygons(vertices[: starts[-1]].copy(), np.arange(starts[-1]), starts)
 
 
-_ERRORS = {BAD_NUMBER: "a vertex without three numbers", BAD_CORNER: "a face with something that is no vertex number"}
+_ERRORS = {
+    BAD_NUMBER: "a vertex without three numbers",
+    BAD_CORNER: "a face with something that is no vertex number",
+    BAD_WORD: "a number where a statement should begin; a line is continued by a backslash at its end",
+}
 
 
 def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
@@ -129,7 +145,8 @@ def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
         Rejected: too_large, extension_unsupported (free-form surfaces), outside_root (a part in another file).
     """
     limits = limits or Limits()
-    text = as_lines(plain_text(content))
+    plain = plain_text(content)
+    text = as_lines(plain)
     # No more than a text of this size can hold; pages that are never written cost nothing.
     vertices = np.empty((min(text.size // 7 + 1, limits.vertices), 3))
     faces = min(text.size // 4 + 1, limits.faces)
@@ -146,10 +163,17 @@ def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
         raise MeshFileError(f"line {line}: {_ERRORS[error]}")
     starts = starts[: face_count + 1].copy()
     corners = corners[: starts[-1]].copy()
+    if face_count and starts[-1] - starts[-2] < 3 and _ends_in_face(plain):
+        raise MeshFileError(f"line {line}: the file ends within a face")
     if corners.size and not 0 <= corners.min() <= corners.max() < vertex_count:
         wrong = corners[(corners < 0) | (corners >= vertex_count)][0]
         raise MeshFileError(f"a face names vertex {wrong + 1}, and there are {vertex_count}")
     return Polygons(vertices[:vertex_count].copy(), corners, starts)
+
+
+def _ends_in_face(text: bytes) -> bool:
+    """Whether the last line is a face that no newline ends."""
+    return re.match(rb"[ \t]*f", text[text.rfind(b"\n") + 1 :], re.IGNORECASE) is not None
 
 
 # The keyword with its prefixes: texture coordinates, colours, normals, a fourth coordinate, any number of dimensions.

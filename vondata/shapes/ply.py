@@ -41,6 +41,7 @@ _OTHER_NAMES |= {"uint": "uint32", "float": "float32", "double": "float64", "lon
 _FLOAT32, _FLOAT64 = _TYPES.index("float32"), _TYPES.index("float64")
 _AXES = {"x": 0, "y": 1, "z": 2}
 _CORNER_LISTS = ("vertex_indices", "vertex_index")
+_FACES, _NO_FACES = ("face", "tristrips"), ("vertex", "edge", "range_grid")
 _MAX_HEADER = 1 << 20
 _END = re.compile(rb"(?:^|[\r\n])[ \t]*end_header[ \t]*(\r\n|\n|\r)")
 
@@ -70,9 +71,15 @@ class _Element:
         candidates = named or lists
         return candidates[0] if named or len(lists) == 1 else None
 
+    @property
+    def has_faces(self) -> bool:
+        """Whether its rows are faces or strips: by its name, or as any but a scanner's grid that lists vertices."""
+        lists = {each.name for each in self.properties if each.count_type is not None}
+        return self.name in _FACES or (self.name not in _NO_FACES and not lists.isdisjoint(_CORNER_LISTS))
+
     def kinds(self) -> Integers:
         """What each property is to the kernels."""
-        wanted = self.corner_list if self.name in ("face", "tristrips") else None
+        wanted = self.corner_list if self.has_faces else None
         kinds = []
         for each in self.properties:
             if each.count_type is not None:
@@ -187,7 +194,7 @@ def _read_element(element: _Element, body: Bytes, at: int, form: str, found: _Fo
         limits.check_mesh(element.count, 0)
         if not {0, 1, 2} <= set(kinds.tolist()):
             raise MeshFileError("vertices without x, y and z")
-    elif element.name in ("face", "tristrips") and element.count:
+    elif element.name in _FACES and element.count:
         if not has_corners:
             raise MeshFileError(f"{element.name} without a list of vertices")
         limits.check_mesh(0, element.count)
@@ -215,7 +222,7 @@ def _read_element(element: _Element, body: Bytes, at: int, form: str, found: _Fo
 def _rows_behind(elements: list[_Element], body: Bytes, at: int, form: str, vertices: int) -> int:
     """How many more faces than announced a binary file ends with; 0 for bytes that programs append as they like."""
     element = elements[-1] if elements else None
-    if element is None or element.name not in ("face", "tristrips") or at == body.size:
+    if element is None or not element.has_faces or at == body.size:
         return 0
     corners = np.empty(body.size - at, dtype=np.int64)
     rows = (body.size - at) // max(element.min_bytes(False), 1) + 1

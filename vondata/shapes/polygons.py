@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from vondata.kernels import kernel
 from vondata.shapes.source_file import Limits, MeshFileError
+from vondata.types import Rejected
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Scratch = tuple[Floats, Integers]  # a polygon's corners in the plane, and those that are left
 
-# Ear clipping is quadratic in the number of corners; larger polygons get a fan.
-MAX_EAR_CORNERS = 2000
+# Ear clipping is quadratic in the number of corners; larger polygons that are not convex are refused.
+MAX_EAR_CORNERS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,9 @@ def triangulate(polygons: Polygons) -> tuple[Integers, int]:
 
     Returns:
         (t, 3) vertex numbers, and how many polygons had fewer than three corners.
+
+    Raises:
+        Rejected: too_large: a concave polygon has more than `MAX_EAR_CORNERS`.
     """
     sizes = np.diff(polygons.starts)
     triangles = np.empty((int(np.maximum(sizes - 2, 0).sum()), 3), dtype=np.int64)
@@ -79,19 +83,26 @@ def triangulate(polygons: Polygons) -> tuple[Integers, int]:
     else:
         most = int(min(sizes.max(initial=0), MAX_EAR_CORNERS))
         scratch = np.empty((most, 2)), np.empty(most, dtype=np.int64)
-        _triangulate(polygons.vertices, polygons.corners, polygons.starts, triangles, scratch)
+        refused = _triangulate(polygons.vertices, polygons.corners, polygons.starts, triangles, scratch)
+        if refused >= 0:
+            raise Rejected(
+                "too_large",
+                f"face {refused + 1:,} is concave and has {sizes[refused]:,} corners; "
+                f"the limit is {MAX_EAR_CORNERS:,}",
+            )
     return triangles, int(np.count_nonzero(sizes < 3))
 
 
 @kernel
-def _triangulate(
-    vertices: Floats, corners: Integers, starts: Integers, triangles: Integers, scratch: Scratch
-) -> None:
+def _triangulate(vertices: Floats, corners: Integers, starts: Integers, triangles: Integers, scratch: Scratch) -> int:
+    """Fills the triangles of all polygons; returns the number of one that is too large to be cut, or -1."""
     row = 0
     for face in range(starts.size - 1):
         start, count = starts[face], starts[face + 1] - starts[face]
         if count < 3:
             continue
+        if count > MAX_EAR_CORNERS and _is_turned_over(vertices, corners, start, count):
+            return face
         if count > 3 and count <= MAX_EAR_CORNERS and not _lay_flat(vertices, corners, start, count, scratch[0]):
             _cut_ears(corners, start, count, scratch, triangles, row)
         else:
@@ -100,15 +111,43 @@ def _triangulate(
                 triangles[row + i, 1] = corners[start + i + 1]
                 triangles[row + i, 2] = corners[start + i + 2]
         row += count - 2
+    return -1
 
 
 @kernel
 def _lay_flat(vertices: Floats, corners: Integers, start: int, count: int, flat: Floats) -> bool:
-    """Projects a polygon along the axis nearest to its Newell normal, so that it runs counter-clockwise.
+    """Projects a polygon so that it runs counter-clockwise.
 
     Returns:
         whether it may be cut as a fan: no triangle around its first corner is turned over.
     """
+    first, second = _axes(vertices, corners, start, count)
+    for i in range(count):
+        flat[i, 0], flat[i, 1] = vertices[corners[start + i], first], vertices[corners[start + i], second]
+    i = 1
+    while i < count - 1 and _turn(flat, 0, i, i + 1) >= 0:
+        i += 1
+    return i == count - 1
+
+
+@kernel
+def _is_turned_over(vertices: Floats, corners: Integers, start: int, count: int) -> bool:
+    """Whether a triangle of a polygon's fan is turned over; False for corners that are NaN."""
+    first, second = _axes(vertices, corners, start, count)
+    flat = np.empty((3, 2))
+    flat[0, 0], flat[0, 1] = vertices[corners[start], first], vertices[corners[start], second]
+    for i in range(1, count - 1):
+        for k in range(1, 3):
+            corner = corners[start + i + k - 1]
+            flat[k, 0], flat[k, 1] = vertices[corner, first], vertices[corner, second]
+        if _turn(flat, 0, 1, 2) < 0:
+            return True
+    return False
+
+
+@kernel
+def _axes(vertices: Floats, corners: Integers, start: int, count: int) -> tuple[int, int]:
+    """The two axes across the one nearest to a polygon's Newell normal; along them it runs counter-clockwise."""
     normal_x, normal_y, normal_z = 0.0, 0.0, 0.0
     for i in range(count):
         here, there = corners[start + i], corners[start + (i + 1) % count]
@@ -124,12 +163,7 @@ def _lay_flat(vertices: Floats, corners: Integers, start: int, count: int, flat:
         first, second, along = 2, 0, normal_y
     if along < 0:
         first, second = second, first
-    for i in range(count):
-        flat[i, 0], flat[i, 1] = vertices[corners[start + i], first], vertices[corners[start + i], second]
-    i = 1
-    while i < count - 1 and _turn(flat, 0, i, i + 1) >= 0:
-        i += 1
-    return i == count - 1
+    return first, second
 
 
 @kernel

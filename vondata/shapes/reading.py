@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from vondata.shapes.gltf import read_gltf
+from vondata.shapes.gltf_data import buffer_files
 from vondata.shapes.obj_stl import KEYWORD as OFF_KEYWORD
 from vondata.shapes.obj_stl import (
     announced_facets,
@@ -46,9 +47,19 @@ PARSE_ERRORS = (
     ValueError,
     struct.error,
 )
-_OBJ_VERTEX = re.compile(rb"(?:^|[\r\n])[ \t]*v[ \t]")
+_OBJ_VERTEX = re.compile(rb"(?:^|[\r\n])[ \t]*[vV][ \t]")
 _COMMENTS = re.compile(rb"(?:\s|#(?!binvox)[^\n]*\n)*")
 _COUNTS = re.compile(rb"\d+[ \t]+\d+")
+_STRANGERS = {  # what files begin with that lie in place of meshes
+    b"version https://git-lfs": "a pointer of Git LFS, whose content is still to be fetched",
+    b"\x1f\x8b": "packed by gzip; unpack it",
+    b"pk\x03\x04": "a ZIP archive; unpack it",
+    b"<!doctype html": "a web page, as a failed download leaves it",
+    b"<html": "a web page, as a failed download leaves it",
+    b"kaydara fbx": "an FBX file, which is not read",
+    b"blender": "a Blender file, which is not read",
+    b"<?xml": "XML, such as COLLADA, which is not read",
+}
 _START = 1 << 16  # bytes by which a text is recognised, long comments included
 
 
@@ -105,7 +116,15 @@ def detect_format(content: bytes, path: Path) -> Format:
     if (path.suffix.lower() == ".stl" or word.lower() == b"solid") and len(content) >= 84:
         detail = f"{announced_facets(content):,} triangles announced, bytes for {facets_with_room(content):,}"
         raise Rejected("file_corrupt", f"as STL: {detail}")
-    raise Rejected("format_unknown", f"the file begins with {content[:16]!r}")
+    raise Rejected("format_unknown", _describe(content))
+
+
+def _describe(content: bytes) -> str:
+    """What a file that is no readable mesh is."""
+    for begins, what in _STRANGERS.items():
+        if content.lstrip().lower().startswith(begins):
+            return f"the file is {what}"
+    return f"the file begins with {content[:16]!r}"
 
 
 def _is_binary_stl(content: bytes, path: Path) -> bool:
@@ -157,8 +176,25 @@ class _OwnFolder:
 
     def read(self, uri: str) -> bytes:
         """The content of a file of the folder."""
-        folder = os.path.realpath(self.folder)
-        target = os.path.realpath(os.path.join(folder, unquote(uri)))
-        if urlsplit(uri).scheme or not Path(target).is_relative_to(folder):
+        target = _within(self.folder, uri)
+        if target is None:
             raise Rejected("outside_root", f"the file wants {uri[:200]!r}, which is not in its folder")
-        return read_bytes(Path(target), self.limits)
+        return read_bytes(target, self.limits)
+
+
+def _within(folder: Path, uri: str) -> Path | None:
+    """The file of a folder that a relative URI names; None for what lies elsewhere."""
+    top = os.path.realpath(folder)
+    target = os.path.realpath(os.path.join(top, unquote(uri)))
+    return Path(target) if not urlsplit(uri).scheme and Path(target).is_relative_to(top) else None
+
+
+def files_beside(path: Path) -> tuple[str, ...]:
+    """The files that a glTF has its data in, as far as they are there; none for other formats and damaged files."""
+    if path.suffix.lower() not in (".gltf", ".glb"):
+        return ()
+    try:
+        found = [_within(path.parent, uri) for uri in buffer_files(path)]
+        return tuple(str(each) for each in dict.fromkeys(found) if each is not None and each.is_file())
+    except PARSE_ERRORS:
+        return ()

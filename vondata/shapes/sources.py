@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from vondata.dataset.manifest import split_of
 from vondata.frames import Axis, axes_to_object
 from vondata.io.listing import TOP, CollectionMissingError, SourceTree, relative_id
 from vondata.pipeline.run import Review
+from vondata.shapes.reading import files_beside
 from vondata.types import Item, file_safe, printable
 
 Source = Literal["mesh", "binvox"]
@@ -175,11 +176,15 @@ class _Collection:
             id=id,
             class_name=self.class_name,
             source=printable(place),
-            inputs=(place,),
+            inputs=(place, *self._beside(place)),
             fields={"up": self.up or _SHAPENET_UP, "front": self.front or _SHAPENET_FRONT[version]},
             collection=self.name,
             versions=self.tree.versions(file),
         )
+
+    def _beside(self, place: str) -> tuple[str, ...]:
+        """The files that belong to a mesh; those of a URL are not known, and not fetched."""
+        return () if self.tree.folder.is_remote else files_beside(Path(place))
 
     def reject(self, id: str, file: PurePosixPath, reason: str, detail: str) -> Item:
         """A rejected item."""

@@ -142,10 +142,12 @@ def read_obj(
 ) -> tuple[int, int, int, int]:
     """Fills the arrays from the `v` and `f` lines of an OBJ; returns an error and its line, vertices and faces."""
     at, line, vertex, face, corner, triangles = 0, 0, 0, 0, 0, 0
+    is_data = False  # whether the last statement is a vertex or a face
     while at < text.size:
         line += 1
         at = _skip_blanks(text, at)
-        if text[at] == _LETTER_V and _is_blank(text[at + 1]):
+        letter = text[at] | _LOWER
+        if letter == _LETTER_V and _is_blank(text[at + 1]):
             if vertex == vertices.shape[0]:
                 return TOO_MANY, line, vertex, face
             at += 1
@@ -156,9 +158,9 @@ def read_obj(
                     return BAD_NUMBER, line, vertex, face
                 vertices[vertex, axis] = value
                 at = end
-            vertex += 1
-        elif text[at] == _LETTER_F and (
-            _is_blank(text[at + 1]) or (text[at + 1] == _LETTER_O and _is_blank(text[at + 2]))
+            vertex, is_data = vertex + 1, True
+        elif letter == _LETTER_F and (
+            _is_blank(text[at + 1]) or ((text[at + 1] | _LOWER) == _LETTER_O and _is_blank(text[at + 2]))
         ):
             first = corner
             at = _skip_blanks(text, _skip_word(text, at))
@@ -178,8 +180,11 @@ def read_obj(
             triangles += max(corner - first - 2, 0)
             if triangles > max_triangles or face + 1 == starts.size:
                 return TOO_MANY, line, vertex, face
-            starts[face] = corner
-        else:
+            starts[face], is_data = corner, True
+        elif is_data and _begins_number(text, at):  # the rest of a line that is broken without a backslash
+            return BAD_WORD, line, vertex, face
+        elif text[at] not in (_NEWLINE, _HASH):
+            is_data = False
             end = _skip_word(text, at)
             if _is_word(text, at, end, _CALL):
                 return OTHER_FILE, line, vertex, face
@@ -188,6 +193,13 @@ def read_obj(
                     return FREE_FORM, line, vertex, face
         at = _skip_line(text, at) + 1
     return NO_ERROR, line, vertex, face
+
+
+@kernel
+def _begins_number(text: Bytes, at: int) -> bool:
+    if text[at] in (_MINUS, _PLUS, _DOT):
+        at += 1
+    return bool(_DIGIT_0 <= text[at] <= _DIGIT_0 + 9)
 
 
 @kernel

@@ -30,6 +30,7 @@ def test_positions_and_faces():
         b"v 0 0 0\nv 1 0 0\nv 0 \\\r\n 1 0\nf 1 2 3",
         b"v 0e5 -0 +0.0\nv 10E-1 .0 0.\nv 0 0.1e+1 0\nf 1 2 3\n",
         b"f 1 2 3\nv 0 0 0\nv 1 0 0\nv 0 1 0\n",
+        b"V 0 0 0\nVT 0 0\nV 1 0 0\nV 0 1 0\nF 1 2 3\n",
         b"mtllib ../../secret.mtl\nusemtl x\ng v f\ns 1\nvn 0 0 1\nv 0 0 0\nv 1 0 0\nl 1 2\nv 0 1 0\nf 1 2 3\n",
     ],
     ids=[
@@ -41,6 +42,7 @@ def test_positions_and_faces():
         "continued crlf",
         "exponents",
         "faces first",
+        "capitals",
         "other lines",
     ],
 )
@@ -93,6 +95,10 @@ def test_words_for_no_number(word):
         (b"v 1 2 3\nf 1 a 1\n", "line 2"),
         (b"v 1 2 3\nf 1 1.5 1\n", "line 2"),
         (b"v 1 2 3\nf 1 \\ 1\n", "line 2"),
+        (b"v 1 2 3\nf 1 1 1\n 1 1\n", "line 3: a number where a statement should begin"),
+        (b"v 1 2\n3\n", "line 1"),
+        (b"v 1 2 3\n# a point\n\n-0.5 1 2\n", "line 4: a number where a statement should begin"),
+        (b"v 1 2 3\nf 1 1", "the file ends within a face"),
         (b"v 1 2 3\nf 1 1 2\n", "a face names vertex 2, and there are 1"),
         (b"v 1 2 3\nf 1 1 -2\n", "a face names vertex"),
         (b"v 1 2 3\nf 1 1 99999999999999999999\n", "a face names vertex"),

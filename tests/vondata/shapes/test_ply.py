@@ -99,6 +99,14 @@ def test_text_with_more_in_a_row_than_the_header_says():
     np.testing.assert_array_equal(polygons.corners, [0, 1, 2])
 
 
+def test_faces_under_any_name():
+    lines = ["element vertex 3", *(f"property float {each}" for each in "xyz"), "element face 1"]
+    lines += ["property list uchar int vertex_indices", "element polygon 1", "property list uchar int vertex_index"]
+    lines += ["element range_grid 1", "property list uchar int vertex_indices"]
+    polygons = parse_ply(header("ascii", lines) + ROWS + b"3 0 1 2\n3 2 1 0\n1 2\n", LIMITS)
+    np.testing.assert_array_equal(polygons.corners, [0, 1, 2, 2, 1, 0])
+
+
 def test_comments_broken_over_lines_of_the_header():
     text = header("ascii", ["comment made by", "some program", "", *LISTED]) + ROWS + b"3 0 1 2\n"
     assert len(parse_ply(b"\n" + text, LIMITS).vertices) == 3

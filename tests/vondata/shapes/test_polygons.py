@@ -1,10 +1,12 @@
 """Polygons cut into triangles: as many as there must be, covering what the polygon covers."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vondata.shapes.polygons import MAX_EAR_CORNERS, Polygons, triangulate
+from vondata.types import Rejected
 
 
 def polygon(points):
@@ -82,6 +84,15 @@ def test_polygons_that_cross_themselves_end():
 
 def test_huge_polygons_and_no_numbers_end():
     angles = np.linspace(0, 2 * np.pi, MAX_EAR_CORNERS + 10, endpoint=False)
-    wavy = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1) * (1 + 0.3 * np.sin(9 * angles))[:, None]
-    assert len(triangulate(polygon(wavy))[0]) == MAX_EAR_CORNERS + 8
-    assert len(triangulate(polygon(np.full((50, 3), np.nan)))[0]) == 48
+    round_ = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+    assert len(triangulate(polygon(round_))[0]) == MAX_EAR_CORNERS + 8
+    wavy = round_ * (1 + 0.3 * np.sin(9 * angles))[:, None]
+    with pytest.raises(Rejected, match="face 1 is concave and has 10,010 corners") as caught:
+        triangulate(polygon(wavy))
+    assert caught.value.reason == "too_large"
+    few = wavy[::4]
+    x, y, _ = few.T
+    expected = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
+    assert area(few, triangulate(polygon(few))[0]) == pytest.approx(expected)
+    for corners in (50, MAX_EAR_CORNERS + 10):
+        assert len(triangulate(polygon(np.full((corners, 3), np.nan)))[0]) == corners - 2

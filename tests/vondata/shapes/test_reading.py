@@ -141,6 +141,22 @@ def test_what_is_broken_is_said(name, tmp_path):
     assert caught.value.detail
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "Git LFS"),
+        (b"\x1f\x8b\x08" + bytes(50), "gzip"),
+        (b"\n<!DOCTYPE HTML><html>", "a web page"),
+        (b"Kaydara FBX Binary  \0", "an FBX file"),
+        (b"<?xml version='1.0'?><COLLADA>", "COLLADA"),
+    ],
+)
+def test_what_lies_in_place_of_a_mesh_is_named(content, words, tmp_path):
+    with pytest.raises(Rejected, match=words) as caught:
+        read_triangles(content, tmp_path / "a.obj", LIMITS)
+    assert caught.value.reason == "format_unknown"
+
+
 def test_a_cut_binary_stl_is_told_by_its_name(tmp_path):
     with pytest.raises(Rejected) as caught:
         read_triangles(FORMS["stl"]()[:-30], tmp_path / "a.stl", LIMITS)

@@ -1,6 +1,8 @@
 """Collections: what counts as a model, which of its files is read, and ids that stay."""
 
+import json
 import os
+import struct
 
 import pytest
 
@@ -265,6 +267,30 @@ def test_odd_entries_become_rows(tmp_path):
         "folder.obj": "source_unreadable",
         "pipe.obj": "source_unreadable",
     }
+
+
+def test_the_files_that_a_gltf_has_its_data_in_are_inputs(tmp_path):
+    """A row is made again when they change or come."""
+    uris = ["my%20data.bin", "gone.bin", "../outside.bin", "data:;base64,AAAA"]
+    tree = {
+        "asset": {"version": "2.0"},
+        "buffers": [{"uri": each} for each in uris] + [{}],
+        "images": [{"uri": "a.png"}],
+    }
+    text = json.dumps(tree).encode()
+    touch(tmp_path / "top" / "a.gltf", text)
+    touch(tmp_path / "top" / "b.glb", struct.pack("<4s3I4s", b"glTF", 2, 20 + len(text), len(text), b"JSON") + text)
+    touch(tmp_path / "top" / "broken.gltf", b'{"uri"')
+    for name in ("outside.bin", "top/my data.bin", "top/a.png"):
+        touch(tmp_path / name)
+
+    def found():
+        items = mesh_folder_items(open_tree(tmp_path / "top"), "chair", "y", "-z")
+        return [[os.path.basename(each) for each in item.inputs] for item in items]
+
+    assert found() == [["a.gltf", "my data.bin"], ["b.glb", "my data.bin"], ["broken.gltf"]]
+    touch(tmp_path / "top" / "gone.bin")
+    assert found()[0] == ["a.gltf", "my data.bin", "gone.bin"]
 
 
 def test_loops_of_folders_end(tmp_path):

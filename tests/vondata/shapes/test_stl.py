@@ -34,6 +34,8 @@ def facets(count, first=0):
         f"\ufeffsolid a\n{facets(3)}endsolid a".replace("\n", "\r\n"),
         f"solid a\n{facets(3).replace('l 0 0 1', 'l nan nan -nan(ind)')}endsolid a",
         f"solid a\n{facets(3).replace(chr(10), ' ').replace('1 0', '1' + chr(10) + '0')}\nendsolid a",
+        f"solid a {facets(3)}endsolid a".replace("\n", " "),
+        f"solid a {facets(1)}endsolid a solid b {facets(2, 1)}endsolid b".replace("\n", " "),
         f"# exported\nsolid \u00e4\u00f6\n\n{facets(3)}",
     ],
     ids=[
@@ -48,6 +50,8 @@ def facets(count, first=0):
         "mark and crlf",
         "normals that are none",
         "wrapped",
+        "one line",
+        "two solids on one line",
         "comment and accents",
     ],
 )
@@ -56,6 +60,11 @@ def test_ways_to_write_three_triangles(text, tmp_path):
         soup = read_triangles(content, tmp_path / "a.stl", LIMITS)
         assert len(soup.faces) == 3
         np.testing.assert_array_equal(np.unique(soup.vertices[:, 2]), [0, 1, 2])
+
+
+def test_a_facet_of_four_vertices_is_a_polygon(tmp_path):
+    text = f"solid a\n{facets(1).replace('  vertex 0 1 0', '  vertex 1 1 0 vertex 0 1 0')}"
+    assert len(read_triangles(text.encode(), tmp_path / "a.stl", LIMITS).faces) == 2
 
 
 def test_a_solid_without_facets_has_no_triangles(tmp_path):
@@ -73,6 +82,9 @@ def test_a_solid_without_facets_has_no_triangles(tmp_path):
         (f"solid a\n{facets(1).replace('1 0 0', '1 0')}", "a vertex without three numbers"),
         (f"solid a\nvertex 0 0 0\n{facets(1)}", "line 2: a word that has no place"),
         (f"solid a\n{facets(1)}12\n", "a word that has no place"),
+        (f"solid a\n{facets(1)}{facets(1).replace('  vertex 0 1 0', '')}", "facet 2 has 2 vertices"),
+        (f"solid a\n{facets(2).replace('endfacet', '', 1).replace('facet', 'outer', 1)}", "a word that has no place"),
+        (f"solid a\n{facets(1).replace('outer loop', 'vertex 5 5 5 vertex 6 6 6')}", "facet 1 has 5 vertices"),
     ],
 )
 def test_what_is_cut_is_said(text, words):
@@ -104,6 +116,10 @@ def test_more_triangles_than_announced(tmp_path):
     with pytest.raises(Rejected, match="3 triangles announced, 5 there") as caught:
         read_triangles(binary(5, announced=3), tmp_path / "a.stl", LIMITS)
     assert caught.value.reason == "file_corrupt"
+    rows = np.frombuffer(binary(5), np.uint8)[84:].reshape(5, 50)[[0, 4, 1, 2, 3]]
+    rows[:, :12] = np.frombuffer(np.float32([3, 4, 5]).tobytes(), np.uint8)  # normals of no unit length
+    with pytest.raises(Rejected, match="3 triangles announced, 5 there"):
+        read_triangles(binary(0, announced=3) + rows.tobytes(), tmp_path / "a.stl", LIMITS)
     for filling in (bytes(100), b"\xff" * 100):  # whole rows, but no triangles
         assert len(read_triangles(binary(3) + filling, tmp_path / "a.stl", LIMITS).faces) == 3
 
