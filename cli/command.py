@@ -1,4 +1,4 @@
-"""The click classes of every verb: help under headings, old spellings, groups of options, -q and -v."""
+"""Click classes of verbs and options: help by section, renamed options, option groups, -q and -v."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 ARGUMENTS = "von.arguments"
 QUIET = "von.quiet"
-# Where values come from, the strongest last: what stands there beats a whole group of options from before it.
+# Precedence of value sources: a value from a stronger source voids its whole option group from weaker ones.
 _STRENGTH = {
     ParameterSource.DEFAULT: 0,
     ParameterSource.DEFAULT_MAP: 1,
@@ -32,12 +32,12 @@ class Option(click.Option):
     """An option of a verb.
 
     Args:
-        declarations: its flags and the name of its parameter, as click takes them.
-        heading: what it stands under in the help.
-        old: spellings of earlier versions, which still work with a warning.
-        group: options of one group are given together: one on the command line makes those that come from variables
-            or von.toml void, and so does a variable those of von.toml.
-        settings: as click takes them.
+        declarations: flags and parameter name, as for `click.Option`.
+        heading: section of the help.
+        old: earlier names, which still work with a warning.
+        group: options that are overridden together: one on the command line voids the group's values from variables
+            and von.toml, and a variable voids those of von.toml.
+        settings: as for `click.Option`.
     """
 
     def __init__(
@@ -53,27 +53,24 @@ class Option(click.Option):
         self.heading, self.old, self.group = heading, tuple(old), group
 
     def make_metavar(self, ctx: click.Context) -> str:
-        """What the help shows in place of the value."""
+        """The placeholder of the value in the help."""
         if self.metavar is None and isinstance(self.type, click.IntRange | click.FloatRange):
             return "N" if isinstance(self.type, click.IntRange) else "NUMBER"
         return super().make_metavar(ctx)
 
     @property
     def nothing(self) -> Any:
-        """The value that says that it was not given."""
+        """The value of an option that was not given."""
         return () if self.multiple else False if self.is_flag and not self.secondary_opts else None
 
 
 def option(*declarations: str, **settings: Any) -> Callable[[Decorated], Decorated]:
-    """`click.option` of an `Option`."""
+    """`click.option` with the class `Option`."""
     return click.option(*declarations, cls=Option, **settings)
 
 
 class Command(click.Command):
-    """A verb.
-
-    A single option that is given twice is an error: which of the two values holds would be a guess.
-    """
+    """A verb, with -q and -v. An option that takes one value and is given twice is an error."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -85,7 +82,7 @@ class Command(click.Command):
         ]  # fmt: skip
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses the arguments, which stay in the context's `meta` as they were given."""
+        """Parses the arguments; the original ones are kept in the context's `meta`."""
         ctx.meta[ARGUMENTS] = list(args)
         if not ctx.resilient_parsing:
             args = self._renamed(args)
@@ -108,7 +105,7 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
     def _renamed(self, args: Sequence[str]) -> list[str]:
-        """The arguments in today's spelling, with a warning for each old one."""
+        """The arguments under their current names, with a warning for each earlier name."""
         today = {old: max(each.opts, key=len) for each in own_options(self) for old in each.old}
         renamed: list[str] = []
         warned: set[str] = set()
@@ -145,10 +142,10 @@ class Command(click.Command):
 
 
 class Verbs(MutableMapping[str, click.Command]):
-    """Verbs by their names, each loaded when it is looked up.
+    """A mapping from names to verbs, each imported on first access.
 
     Args:
-        names: of the verbs.
+        names: names of the verbs.
         load: imports the verb of a name.
     """
 
@@ -176,11 +173,11 @@ class Verbs(MutableMapping[str, click.Command]):
 
 
 class Group(click.Group):
-    """A command of verbs, which its help lists under headings.
+    """A group of verbs, listed in its help by heading.
 
     Args:
-        verbs: under each heading, verbs and what the help says of them; others are commands of their own.
-        load: imports the verb of a name when it is looked up.
+        verbs: help lines of the verbs, by heading; without them, the help is one list of the added commands.
+        load: imports the verb of a name on first access.
     """
 
     command_class = Command
@@ -198,7 +195,7 @@ class Group(click.Group):
             self.commands = Verbs([name for each in self.headings.values() for name in each], load)
 
     def main(self, *arguments: Any, **settings: Any) -> Any:
-        """Runs the command line; what its streams cannot print or write never ends in a traceback."""
+        """Runs the command line, without a traceback where its output cannot be encoded or written."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
                 stream.reconfigure(errors="backslashreplace")  # a console of another encoding shows \\xNN, \\uNNNN
@@ -223,17 +220,17 @@ class Group(click.Group):
 
 
 def own_options(command: click.Command) -> list[Option]:
-    """The options of a verb that are `Option`s."""
+    """The `Option`s of a verb."""
     return [each for each in command.params if isinstance(each, Option)]
 
 
 def warn_renamed(old: str, new: str) -> None:
-    """Warns of a spelling of an earlier version."""
-    click.echo(f"Warning: {old} is called {new} now; the old name will go.", err=True)
+    """Warns that an option has been renamed."""
+    click.echo(f"Warning: {old} is now called {new}; the old name will be removed.", err=True)
 
 
 def is_quiet() -> bool:
-    """Whether the running verb was asked to print errors and results only."""
+    """Whether the running verb was given -q: print errors and results only."""
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.meta.get(QUIET))
 

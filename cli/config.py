@@ -17,9 +17,9 @@ from voncli.settings import FOLDERS, SETTINGS_FILE
 @json_option
 @click.pass_context
 def config(context: click.Context, as_json: bool) -> None:
-    """Shows the folders and the defaults of verbs that von.toml and VON_* variables set, and which of them holds.
+    """Shows the folders and option defaults that von.toml and VON_* variables set, and the source of each.
 
-    An option on the command line beats a variable, a variable beats von.toml, and that beats the default.
+    An option on the command line overrides a variable, a variable overrides von.toml, and that the default.
     """
     root = context.find_root()
     rows = [*_folders(root.default_map or {}), *_defaults(root)]
@@ -76,7 +76,7 @@ def _commands(group: click.Command, names: tuple[str, ...]) -> list[tuple[tuple[
 
 
 def _unknown_variables(root: click.Context) -> list[str]:
-    """Variables that begin with VON_ and that nothing reads, mistyped ones among them."""
+    """VON_* variables that nothing reads, such as mistyped ones."""
     read = {f"VON_{name.upper()}" for name in FOLDERS} | {"VON_INCEPTION_WEIGHTS", "VON_CLASSES"}
     for names, command in _commands(root.command, ()):
         for option in command.params:

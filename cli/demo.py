@@ -69,9 +69,9 @@ NEXT_COMMANDS = (
     default=4,
     show_default=True,
     old=("--photos-per-object",),
-    help="Take this many photos of each: half in rooms with Pix3D's annotations, half on white.",
+    help="Render this many photos of each: half in rooms with Pix3D's annotations, half on white.",
 )
-@random_seed_option("Make every random choice with this seed.")
+@random_seed_option("Use this seed for all random choices.")
 @option("-o", "--output", type=LOCAL_PATH, heading="Output", help="Write into this folder. [default: demo]")
 @json_option
 def demo(
@@ -85,9 +85,9 @@ def demo(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Writes procedural chairs, cars, tables and lamps with photos into FOLDER, to try every command on.
+    """Writes procedural chairs, cars, tables and lamps with photos into FOLDER, as data for every command.
 
-    FOLDER (`demo` if not named) must be new or empty. One that already holds the same demo is left as it is.
+    FOLDER (by default `demo`) must be new or empty. One that already holds the same demo is left as it is.
     """
     from vondata.demo.write import DemoSettings
 

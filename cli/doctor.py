@@ -1,4 +1,4 @@
-"""`von doctor`: whether everything that VON needs is there and computes the right thing, with what to do."""
+"""`von doctor`: checks Python, libraries, devices, kernels, caches and disk, with advice."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Status = Literal["ok", "note", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination.
+    """The result of one check.
 
     Attributes:
-        what: what was looked at.
-        status: ok; note where something is slower or missing that not everybody needs; fail.
-        found: what it is.
-        advice: what to do; "" where nothing is.
+        what: what was checked.
+        status: ok; note for something optional that is missing or slow; fail.
+        found: what was found.
+        advice: what to do; "" for nothing.
     """
 
     what: str
@@ -46,9 +46,9 @@ class Finding:
 @click.command(cls=Command)
 @json_option
 def doctor(as_json: bool) -> None:
-    """Checks Python, libraries, devices, kernels, caches and disk, and prints a line each with what to do.
+    """Checks Python, libraries, devices, kernels, caches and disk, and prints a line with advice for each.
 
-    Ends with exit code 1 where something must be put right.
+    The exit code is 1 if a check fails.
     """
     findings = []
     for finding in examine():
@@ -62,7 +62,7 @@ def doctor(as_json: bool) -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """All findings, each as soon as it is known."""
+    """Runs all checks, and yields each finding as soon as it is known."""
     yield _python()
     yield from map(_library, LIBRARIES.items())
     yield _extras()
@@ -121,7 +121,7 @@ def _extras() -> Finding:
 
     missing = sorted(extra for module, extra in OPTIONAL.items() if find_spec(module) is None)
     if not missing:
-        return Finding("extras", "ok", "all there")
+        return Finding("extras", "ok", "all installed")
     return Finding(
         "extras",
         "note",
@@ -141,12 +141,12 @@ def _devices() -> Finding:
         return Finding("GPU", "note", "Metal", "--device mps computes on it, with the plain projection")
     cores = os.cpu_count() or 1
     if torch.version.cuda is None:
-        return Finding("GPU", "note", f"none is used; {cores} CPU cores", "with one, install a CUDA build of torch")
-    return Finding("GPU", "note", f"none is there; {cores} CPU cores", "with one, look at its driver: nvidia-smi")
+        return Finding("GPU", "note", f"none is used; {cores} CPU cores", "for a GPU, install a CUDA build of torch")
+    return Finding("GPU", "note", f"none found; {cores} CPU cores", "for a GPU, check its driver with nvidia-smi")
 
 
 def check_kernels() -> Iterator[Finding]:
-    """The fused projection against its definition, forward and backward, on each kind of device that there is."""
+    """Compares the fused projection with the reference, forward and backward, on the CPU and on CUDA if available."""
     import torch
 
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
@@ -157,7 +157,7 @@ def check_kernels() -> Iterator[Finding]:
 def _guarded(what: str, compare: Callable[[], float]) -> Finding:
     try:
         error = compare()
-    except Exception as problem:  # noqa: BLE001 - whatever a compiler raises is what this line is about
+    except Exception as problem:  # noqa: BLE001 - a compiler may raise anything
         text = str(problem).partition("\n")[0]
         return Finding(what, "fail", f"{type(problem).__name__}: {text}", "reinstall numba, llvmlite and triton")
     if not error <= TOLERANCE:
@@ -166,7 +166,7 @@ def _guarded(what: str, compare: Callable[[], float]) -> Finding:
 
 
 def compare_projection(device: str) -> float:
-    """The largest difference of the fused projection on a device from the reference, forward and backward."""
+    """The largest difference between the fused projection on a device and the reference, forward and backward."""
     import torch
 
     from vonmodel.geometry import viewpoint_rotation
@@ -186,7 +186,7 @@ def compare_projection(device: str) -> float:
 
 
 def compare_distance() -> float:
-    """Distances to the faces of a cube, whose truth is a formula."""
+    """The largest error of the distances to a cube's faces, against the closed form."""
     import numpy as np
 
     from vondata.shapes.distance import distance_field
@@ -207,7 +207,7 @@ def _cache() -> Finding:
     folder = cache_folder()
     place = next(each for each in (folder, *folder.parents) if each.exists())
     if not os.access(place, os.W_OK):
-        return Finding("cache", "fail", f"{folder} cannot be written", "name a folder that can with XDG_CACHE_HOME")
+        return Finding("cache", "fail", f"{folder} cannot be written", "set XDG_CACHE_HOME to a folder that can")
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.exists() else 0
     return Finding("cache", "ok", f"{folder} holds {held / 1e9:.1f} GB")
 
@@ -222,7 +222,7 @@ def _inception() -> Finding:
     except VonError:
         return Finding("Inception weights", "note", "are missing", "von evaluate --fid --download fetches them")
     except ImportError as error:
-        return Finding("Inception weights", "note", f"cannot be looked for ({error})")
+        return Finding("Inception weights", "note", f"cannot be checked ({error})")
 
 
 def _disk(folder: Path) -> Finding:

@@ -1,4 +1,4 @@
-"""`von edit`, `von interpolate`, `von transfer`: shape, viewpoint and texture of a model's objects changed."""
+"""`von edit`, `von interpolate` and `von transfer`: change shape, viewpoint and texture of a model's objects."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from voncli.settings import LOCAL_PATH
 @film_options
 @result_options("RUN/edited/CHECKPOINT-SHAPES")
 def edit(as_json: bool, **options: Any) -> None:
-    """Changes shape, azimuth, elevation and texture of objects one at a time, the others fixed.
+    """Changes shape, azimuth, elevation and texture of objects one at a time, with the others fixed.
 
-    Writes for every object the picture, what each change makes of it, a turntable, a grid of textures by azimuths,
+    Writes for every object its picture, the changed pictures, a turntable, a grid of textures by azimuths,
     result.json (codes and viewpoints) and index.html.
     """
     from vonmodel.inference.edit import EditSettings
@@ -75,7 +75,7 @@ def edit(as_json: bool, **options: Any) -> None:
     type=click.Choice(["spherical", "linear"]),
     default="spherical",
     show_default=True,
-    help="Go between codes along a great circle or along a line.",
+    help="Interpolate codes along a great circle or along a line.",
 )
 @option(
     "--count",
@@ -84,19 +84,19 @@ def edit(as_json: bool, **options: Any) -> None:
     default=8,
     show_default=True,
     old=("--pictures",),
-    help="Show this many pictures of each way.",
+    help="Render this many pictures of each path.",
 )
 @option(
     "--to-class",
     metavar="NAME",
-    help="Go from the class of --class to this one on the way; for a model of several classes.",
+    help="Interpolate from the class of --class to this one; for a model of several classes.",
 )
 @film_options
 @result_options("RUN/interpolated/CHECKPOINT-SHAPES")
 def interpolate(as_json: bool, **options: Any) -> None:
-    """Goes from shape to shape (two or more of --shape), texture to texture (of --texture), or class to class.
+    """Interpolates between shapes (two or more --shape), textures (two or more --texture) or classes.
 
-    Writes strips and films, result.json and index.html. With both, also each of the two alone.
+    Writes strips and films, result.json and index.html. With shapes and textures, also each of the two alone.
     """
     from vonmodel.inference.interpolate import InterpolateSettings
     from vonmodel.inference.interpolate import interpolate as interpolate_codes
@@ -131,7 +131,7 @@ def interpolate(as_json: bool, **options: Any) -> None:
     required=True,
     old=("--texture-from",),
     heading="Photos",
-    help="Take the texture of this photo; repeat for more.",
+    help="Use the texture of this photo; repeat for more.",
 )
 @mask_option
 @shape_options
@@ -143,14 +143,15 @@ def interpolate(as_json: bool, **options: Any) -> None:
     default=5,
     show_default=True,
     old=("--views",),
-    help="Show each shape at this many other azimuths.",
+    help="Render each shape at this many other azimuths.",
 )
 @film_options
 @result_options("RUN/transferred/CHECKPOINT-PHOTOS")
 def transfer(as_json: bool, **options: Any) -> None:
-    """Paints generated, prepared or reconstructed shapes in the textures of photos.
+    """Renders generated, prepared or reconstructed shapes in the textures of photos.
 
-    Writes pictures and turntables, result.json (texture codes) and index.html. A photo of no use is left out.
+    Writes pictures and turntables, result.json (texture codes) and index.html. Photos that cannot be used are left
+    out.
     """
     from vonmodel.inference.edit import TransferSettings
     from vonmodel.inference.edit import transfer as transfer_textures

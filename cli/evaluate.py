@@ -41,7 +41,7 @@ def _score_option(flag: str, help: str) -> Callable[[Any], Any]:
 
 
 def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The network that images are compared by, and what its files need."""
+    """Options of the feature network that images are compared by."""
     return all_of(
         [
             option(
@@ -58,14 +58,14 @@ def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--trust-code",
                 is_flag=True,
                 heading="Feature network",
-                help="Run the program in a TorchScript --features FILE. It can read, write and remove every file of "
-                "yours: use it for files that you would run as a program.",
+                help="Run the program in a TorchScript --features FILE. It can read, change and delete all your "
+                "files: use it only for files that you would run as a program.",
             ),
             option(
                 "--resize",
                 type=click.Choice(["legacy", "clean"]),
                 heading="Feature network",
-                help="Bring images to the network's size as most published FIDs do (legacy), or without aliasing as "
+                help="Resize images for the network as most published FIDs do (legacy), or without aliasing as "
                 "clean-fid does. [default: legacy for inception, clean for a file]",
             ),
             option(
@@ -74,7 +74,7 @@ def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 default=224,
                 show_default=True,
                 heading="Feature network",
-                help="Give a --features FILE images of this many pixels.",
+                help="Resize images to this many pixels per side for a --features FILE.",
             ),
             option(
                 "--network-scale",
@@ -82,8 +82,8 @@ def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 default="imagenet",
                 show_default=True,
                 heading="Feature network",
-                help="Give a --features FILE values normalised by ImageNet's mean and deviation, in [-1, 1], or in "
-                "[0, 1].",
+                help="Scale the input of a --features FILE by ImageNet's mean and standard deviation, to [-1, 1], or "
+                "to [0, 1].",
             ),
             option(
                 "--inception-weights",
@@ -97,7 +97,7 @@ def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--download",
                 is_flag=True,
                 heading="Feature network",
-                help="Fetch the Inception weights (91 MB) into the cache first.",
+                help="Download the Inception weights (91 MB) into the cache first.",
             ),
         ]
     )(command)
@@ -105,10 +105,10 @@ def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(cls=Command)
 @_score_option("--fid", "Measure the Fréchet distance between generated images and prepared photos.")
-@_score_option("--kid", "Measure the kernel distance between them.")
+@_score_option("--kid", "Measure the Kernel Inception Distance between them.")
 @_score_option("--precision-recall", "Measure precision, recall, density and coverage of generated images.")
-@_score_option("--consistency", "Measure how the colours of surface points differ 15 and 30 degrees apart.")
-@_score_option("--shapes", "Measure how shapes overlap with training shapes, and distances of surface points.")
+@_score_option("--consistency", "Measure how the colours of surface points differ in views 15 and 30 degrees apart.")
+@_score_option("--shapes", "Measure the overlap of shapes with training shapes, and distances of surface points.")
 @_score_option("--shape-fid", "Measure the Fréchet distance of shapes on the features of a classifier.")
 @option(
     "--table",
@@ -138,7 +138,7 @@ def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
     default="train",
     show_default=True,
     heading="Samples",
-    help="Compare with the photos and shapes of this part.",
+    help="Compare with the photos and shapes of this split.",
 )
 @option(
     "--count",
@@ -154,7 +154,7 @@ def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.IntRange(min=2),
     old=("--max-images",),
     heading="Samples",
-    help="Take at most this many photos and generated images.",
+    help="Use at most this many photos and generated images.",
 )
 @option(
     "--shape-count",
@@ -172,7 +172,7 @@ def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     old=("--points",),
     heading="Samples",
-    help="Draw this many points on the surface of each shape.",
+    help="Sample this many points on the surface of each shape.",
 )
 @option(
     "--seed",
@@ -188,7 +188,7 @@ def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
     default=32,
     show_default=True,
     heading="Samples",
-    help="Compute this many images at once; it changes no score.",
+    help="Process this many images at once; scores do not depend on it.",
 )
 @feature_options
 @option(
@@ -201,8 +201,8 @@ def feature_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def evaluate(as_json: bool, **options: Any) -> None:
     """Scores a trained model and records the result in its run's metrics.jsonl.
 
-    Without a choice of scores, all of them are measured. RUN/metrics.html shows them as curves over the checkpoints.
-    The scores of a run behind a URL are printed and not sent there.
+    By default all scores are measured. RUN/metrics.html shows them as curves over the checkpoints. The scores of a
+    run at a URL are printed, not uploaded.
     """
     from vonmodel.evaluation.score import open_extractors
     from vonmodel.reports.metrics_page import write_metrics_page
@@ -217,7 +217,7 @@ def evaluate(as_json: bool, **options: Any) -> None:
         run = chosen_run(run_options)
         folder = run.folder
         classes = folder.config().class_names if run.class_name is None else (run.class_name,)
-        # What is missing is found before anything expensive is done.
+        # Missing files are found before any expensive work.
         extractors = open_extractors(settings)
         scored, unrecorded = [], list[OSError]()
         target = _Target(folder, run_options["data"], classes)
@@ -252,7 +252,7 @@ def evaluate(as_json: bool, **options: Any) -> None:
 
 
 class _Target(NamedTuple):
-    """What to score: a run, with the data, as a model of each of these classes."""
+    """What to score: a run and its data, as a model of each of these classes."""
 
     folder: RunFolder
     data: Path
@@ -275,7 +275,7 @@ def _scored(
     progress: Callable[[str, int, int], None],
     on_unrecorded: Callable[[OSError], None],
 ) -> Iterator[list[dict[str, Any]]]:
-    """The lines of one checkpoint after the other, and of one class after the other.
+    """Yields the metric lines of each checkpoint and class.
 
     Raises:
         click.UsageError: a checkpoint is named, and all of them are asked for.
@@ -291,7 +291,7 @@ def _scored(
         names = [each.name for each in list_checkpoints(folder.path)] or names
     for name, class_name in itertools.product(names, classes):
         scored = open_checkpoint(folder, data, settings, name, class_name)
-        # Before the texture stage images have no textures to be scored.
+        # Checkpoints of the shape stage have no textured images to score.
         untextured = chosen.all_checkpoints and scored.checkpoint.stage == "shape"
         wanted = settings.shapes_only() if untextured else settings
         lines = score(scored, extractors, wanted, progress, on_unrecorded)
@@ -317,7 +317,7 @@ def _print_scores(lines: list[dict[str, Any]]) -> None:
 def _table(scored: list[list[dict[str, Any]]], class_name: str) -> list[Row]:
     from vonmodel.reports.metrics_page import build_table
 
-    # Of several checkpoints of the model the newest stands for it.
+    # The newest of several checkpoints represents the model.
     newest = {lines[0]["model"]: lines for lines in scored}
     return build_table(newest.values(), class_name)
 
@@ -337,7 +337,7 @@ def _settings(
     classifier = classifier or runs / CLASSIFIER_FILE
     if not shape_fid and not any(others[name] for name in SCORES):
         others |= dict.fromkeys(SCORES, True)
-        # Everything that can be measured: shapes too where somebody has trained a classifier.
+        # Everything that can be measured: shape FID too if a classifier was trained.
         shape_fid = classifier.is_file()
     return ScoreSettings(
         split=None if split == "all" else split,
@@ -349,7 +349,7 @@ def _settings(
 
 
 def chosen_features(features: str, resize: Literal["legacy", "clean"] | None) -> dict[str, Any]:
-    """The fields of `ScoreSettings` that the options of `feature_options` say.
+    """The fields of `ScoreSettings` given by `feature_options`.
 
     Raises:
         click.UsageError: they contradict each other, or name neither a known network nor a file.
@@ -362,7 +362,7 @@ def chosen_features(features: str, resize: Literal["legacy", "clean"] | None) ->
 
 
 def download_weights_for(settings: ScoreSettings, progress: Callable[[str, int, int], None]) -> None:
-    """Fetches Inception's weights where the settings want them and name no file."""
+    """Downloads Inception's weights if the settings need them and name no file."""
     if settings.features == "inception" and settings.weights is None:
         from vonmodel.evaluation.inception import download_weights
 
@@ -370,10 +370,10 @@ def download_weights_for(settings: ScoreSettings, progress: Callable[[str, int, 
 
 
 def _with_weights(features: str) -> str:
-    """The features asked for: whoever names Inception's weights wants Inception, whatever von.toml says.
+    """The feature network; naming Inception's weights selects Inception, whatever von.toml says.
 
     Raises:
-        click.UsageError: weights and other features are both named.
+        click.UsageError: both weights and another network are named.
     """
     source = click.get_current_context().get_parameter_source
     options = {"weights": "--inception-weights", "download": "--download"}
@@ -381,7 +381,7 @@ def _with_weights(features: str) -> str:
     if not typed or features == "inception":
         return features
     if source("features") is ParameterSource.COMMANDLINE:
-        raise click.UsageError(f"{typed[0]} is of no use with --features {features}; leave one of them out")
+        raise click.UsageError(f"{typed[0]} has no effect with --features {features}; leave one of them out")
     return "inception"
 
 
@@ -403,7 +403,7 @@ def _network(features: str) -> Features:
 
 
 def _devices(names: str) -> tuple[str, ...]:
-    """The devices to compute on: with "auto" all GPUs, with commas each one named.
+    """The devices to compute on: all GPUs for "auto", or a list separated by commas.
 
     Raises:
         click.UsageError: there is no such device.
@@ -421,26 +421,28 @@ def _devices(names: str) -> tuple[str, ...]:
     "classes",
     multiple=True,
     metavar="NAME",
-    help="Tell this class from the others; repeat for each. [default: all prepared ones]",
+    help="Distinguish this class from the others; repeat for each. [default: all prepared ones]",
 )
-@option("--resolution", type=int, help="See this many voxels along an edge. [default: as the latest run, else 32]")
+@option(
+    "--resolution", type=int, help="Classify grids of this many voxels per axis. [default: as the latest run, or 32]"
+)
 @option(
     "--representation",
     type=click.Choice(["occupancy", "distance"]),
-    help="See volumes that hold this. [default: as the latest run, else occupancy]",
+    help="Classify volumes of this representation. [default: as the latest run, or occupancy]",
 )
 @option(
     "--base-channels",
     type=click.IntRange(min=1),
     default=16,
     show_default=True,
-    help="Make the first layer this wide.",
+    help="Use this many channels in the first layer.",
 )
-@option("--steps", type=click.IntRange(min=1), help="Take this many batches. [default: ten passes, 200 at least]")
+@option("--steps", type=click.IntRange(min=1), help="Train for this many steps. [default: ten epochs, at least 200]")
 @option(
-    "--batch-size", type=click.IntRange(min=2), default=16, show_default=True, help="Take this many shapes at once."
+    "--batch-size", type=click.IntRange(min=2), default=16, show_default=True, help="Use this many shapes per step."
 )
-@random_seed_option("Draw everything random with this seed.")
+@random_seed_option("Use this seed for all random choices.")
 @folder_option("data", help="Train on this prepared dataset.")
 @folder_option("runs", help="Look for the latest run in this folder.")
 @device_option
@@ -458,7 +460,7 @@ def train_classifier(
 ) -> None:
     """Trains a classifier of shapes on the prepared classes, for von evaluate --shape-fid.
 
-    Its accuracy on the held-out shapes (parts val and test) and its hash stand beside every score it gives.
+    Its accuracy on the held-out shapes (splits val and test) and its hash are recorded with every score.
     """
     from vonmodel.evaluation.shape_classifier import train_classifier as train
 
@@ -475,7 +477,7 @@ def train_classifier(
     click.echo(f"Accuracy {info.accuracy:.1%} on {held_out} held-out shapes:")
     for name in info.classes:
         click.echo(
-            f"  {name}: {info.correct[name]} of {info.held_out[name]} right, {info.trained[name]} to learn from"
+            f"  {name}: {info.correct[name]} of {info.held_out[name]} correct, trained on {info.trained[name]}"
         )
     click.echo(f"Classifier of {info.representation} on {info.resolution} voxels, SHA-256 {sha256}")
     click.echo(f"written to {output}")
@@ -489,7 +491,7 @@ def _classifier_settings(
     device: str,
     **others: Any,
 ) -> ClassifierSettings:
-    """The settings that the options say; what a volume is, from the latest run where they say nothing."""
+    """The settings given by the options; resolution and representation are by default those of the latest run."""
     from vondata.classes import load_class
     from vonmodel.evaluation.shape_classifier import ClassifierSettings
     from vonmodel.run_folder import RunError, latest_run

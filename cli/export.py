@@ -1,4 +1,4 @@
-"""`von export`: shapes as files for other programs."""
+"""`von export`: shapes as meshes (GLB, OBJ, PLY, STL, USDZ) or voxels (binvox) for other programs."""
 
 from __future__ import annotations
 
@@ -40,24 +40,23 @@ _WITH_IMAGE = {"glb", "obj", "usdz"}
     "--texture-size",
     type=click.IntRange(256, 4096),
     heading="Shape and texture",
-    help="Bake the texture into an image of this many pixels an edge. [default: eight times that of the model's "
-    "pictures]",
+    help="Bake the texture into an image of this many pixels per side. [default: eight times the model's image size]",
 )
 @option(
     "--vertex-colours",
     is_flag=True,
     heading="Shape and texture",
-    help="Put the colours at the vertices, without a texture image.",
+    help="Write colours per vertex instead of a texture image.",
 )
 @level_option
 @option(
     "--resolution",
     type=click.IntRange(32, 512),
     heading="Geometry",
-    help="Take the surface from a grid of this many voxels an edge, cubic between those of the model. [default: the "
+    help="Extract the surface from a grid of this many voxels per axis, interpolated cubically. [default: the "
     "model's]",
 )
-@option("--smooth", is_flag=True, heading="Geometry", help="Smooth the surface; its volume stays.")
+@option("--smooth", is_flag=True, heading="Geometry", help="Smooth the surface, keeping its volume.")
 @option(
     "--faces",
     type=click.IntRange(min=100),
@@ -69,7 +68,7 @@ _WITH_IMAGE = {"glb", "obj", "usdz"}
     "--height",
     type=FiniteRange(min=0, min_open=True),
     heading="Geometry",
-    help="Scale objects to this height in the files, such as 0.9 for metres. [default: the cube's edge is 2]",
+    help="Scale objects to this height, such as 0.9 for metres. [default: the edge of the model's cube is 2]",
 )
 @option(
     "--origin",
@@ -77,7 +76,7 @@ _WITH_IMAGE = {"glb", "obj", "usdz"}
     default="grid",
     show_default=True,
     heading="Geometry",
-    help="Put the origin in the middle of the model's grid, on the floor under the object, or in its middle.",
+    help="Put the origin at the centre of the model's grid, on the floor under the object, or at its centre.",
 )
 @option(
     "--up",
@@ -85,14 +84,14 @@ _WITH_IMAGE = {"glb", "obj", "usdz"}
     default="y",
     show_default=True,
     heading="Geometry",
-    help="Let this axis point up, the front face +z or -y; a GLB is y up always, as glTF wants it.",
+    help="Use this up axis, with the front at +z or -y; a GLB is always y up, as glTF requires.",
 )
 @result_options("RUN/exported/CHECKPOINT-SHAPES")
 def export(as_json: bool, **options: Any) -> None:
     """Writes generated, prepared or reconstructed shapes as watertight meshes or as voxels.
 
-    GLB, OBJ and USDZ have a texture image baked from what the texture network paints from around, PLY colours at the
-    vertices; result.json, index.html.
+    GLB, OBJ and USDZ get a texture image baked from the texture network's views around the object, PLY colours per
+    vertex. Also writes result.json and index.html.
     """
     from vonmodel.inference.export import ExportSettings
     from vonmodel.inference.export import export as export_shapes
@@ -121,11 +120,11 @@ def export(as_json: bool, **options: Any) -> None:
 
 
 def _without_effect(options: Mapping[str, Any]) -> dict[str, str]:
-    """Why options change nothing beside the others, by their parameters."""
+    """Why options have no effect beside the others, by parameter name."""
     formats = set(options["formats"])
     reasons = {}
     if formats <= {"glb", "binvox"}:
-        reasons["up"] = "GLB is y up always, binvox z up"
+        reasons["up"] = "GLB is always y up, binvox z up"
     if not formats & _WITH_IMAGE:
         reasons["texture_size"] = "only GLB, OBJ and USDZ have a texture image"
     if options["vertex_colours"]:

@@ -33,7 +33,7 @@ from voncli.output import counted, note, print_json, progress_bar, user_errors
     default=4,
     show_default=True,
     old=("--views",),
-    help="Show each shape from this many viewpoints.",
+    help="Render each shape from this many viewpoints.",
 )
 @option(
     "--texture-count",
@@ -41,7 +41,7 @@ from voncli.output import counted, note, print_json, progress_bar, user_errors
     default=3,
     show_default=True,
     old=("--textures",),
-    help="Paint each view in this many textures.",
+    help="Render each view in this many textures.",
 )
 @random_seed_option("Draw codes and viewpoints with this seed.")
 @option(
@@ -50,7 +50,7 @@ from voncli.output import counted, note, print_json, progress_bar, user_errors
     type=AZIMUTH,
     multiple=True,
     heading="Viewpoint",
-    help="See shapes from this many degrees around them; repeat for more. [default: as the class is seen]",
+    help="View shapes from this azimuth in degrees; repeat for more. [default: drawn for the class]",
 )
 @option(
     "--elevation",
@@ -58,13 +58,13 @@ from voncli.output import counted, note, print_json, progress_bar, user_errors
     type=ELEVATION,
     multiple=True,
     heading="Viewpoint",
-    help="See them from this many degrees above the horizon; every azimuth meets every elevation. [default: as the "
-    "class is seen]",
+    help="View them from this many degrees above the horizon; every azimuth is combined with every elevation. "
+    "[default: drawn for the class]",
 )
 @level_option
 @result_options("RUN/generated/CHECKPOINT-seedSEED")
 def generate(as_json: bool, **options: Any) -> None:
-    """Generates shapes, sees each from every viewpoint and paints each view in every texture.
+    """Generates shapes, and renders each from every viewpoint in every texture.
 
     Writes PNG images and sketches, GLB meshes, generated.json (codes and viewpoints) and index.html.
     """

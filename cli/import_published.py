@@ -1,4 +1,4 @@
-"""`von import-published`: the released weights of 2018 become a run, its data archive a prepared dataset."""
+"""`von import-published`: the weights released in 2018 become a run, the data archive a prepared dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voncli.settings import LOCAL_PATH, folder_option
 if TYPE_CHECKING:
     from vondata.classes import ObjectClass
 
-# Objects on the sheet that shows what the weights make.
+# Objects on the sample sheet.
 SHOWN = 8
 
 
@@ -24,18 +24,18 @@ SHOWN = 8
 @option(
     "--representation",
     type=click.Choice(["distance", "occupancy"]),
-    help="Import the weights whose shapes are these. [default: distance where there are both]",
+    help="Import the weights of this shape representation. [default: distance if there are both]",
 )
-@option("--limit", type=click.IntRange(min=1), help="Take at most this many shapes and photos.")
+@option("--limit", type=click.IntRange(min=1), help="Import at most this many shapes and photos.")
 @option(
     "--workers",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Prepare data in this many processes; 0 works in this one.",
+    help="Prepare data in this many processes; 0 runs in this one.",
 )
 @option("--size", type=click.IntRange(32, 1024), default=128, show_default=True, help="Prepare photos at this size.")
-@random_seed_option("Let training draw with this seed, and networks that have no file.")
+@random_seed_option("Use this seed for training, and for the networks without a file.")
 @folder_option("data", help="Write the prepared dataset into this folder.", urls="refused")
 @folder_option("runs", heading="Output", help="Keep runs in this folder.")
 @option(
@@ -49,9 +49,9 @@ SHOWN = 8
 def import_published(root: Path, data: Path, runs: Path, as_json: bool, **options: Any) -> None:
     """Imports what ROOT holds of the 2018 release of Visual Object Networks.
 
-    Weights (the folder final_models, or that of a training with the release's code) become a run that everything
-    takes: generate, edit, evaluate, and train, which goes on with all networks together. The data archive (objects
-    and images) becomes a prepared dataset. Files are read without running code of theirs.
+    Weights (the folder final_models, or that of a training with the release's code) become a run for all verbs:
+    generate, edit, evaluate, and train, which continues with the joint stage. The data archive (objects and images)
+    becomes a prepared dataset. Files are read without running any code in them.
     """
     with user_errors(), disk_errors(data):
         known = _classes(root, options["class_name"])
@@ -70,17 +70,17 @@ def import_published(root: Path, data: Path, runs: Path, as_json: bool, **option
         for name, each in counts.items():
             note(f"{name}: {each['prepared']:,} {kind} prepared, {each['rejected']:,} rejected, in {data}", err=False)
     if run is not None:
-        drawn = f", but for {', '.join(run['drawn_at_random'])}, drawn at random" if run["drawn_at_random"] else ""
+        drawn = f", except {', '.join(run['drawn_at_random'])}, drawn at random" if run["drawn_at_random"] else ""
         note(
             f"{run['representation']} model of {run['class']}, {run['resolution']}^3 voxels, {run['image_size']} px",
             err=False,
         )
-        note(f"All networks of the release are in it{drawn}. What it makes: {run['sheet']}", err=False)
+        note(f"All networks of the release are in it{drawn}. Samples: {run['sheet']}", err=False)
         click.echo(run["run"])
 
 
 def _classes(root: Path, wanted: str | None) -> tuple[ObjectClass, ...]:
-    """The class asked for, or those that are there.
+    """The class given, or all that the release folder holds.
 
     Raises:
         UnknownClassError: no class file has this name.
@@ -105,11 +105,11 @@ def _classes(root: Path, wanted: str | None) -> tuple[ObjectClass, ...]:
 def _import_run(
     root: Path, runs: Path, known: tuple[ObjectClass, ...], options: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The run of the weights there are, and a sheet of what they make; None where there are none.
+    """Imports the weights as a run and draws a sample sheet; None if there are no weights.
 
     Raises:
         click.UsageError: there are weights of several classes.
-        PublishedWeightsError, RunError, CheckpointError: they do not serve, or the run cannot be written.
+        PublishedWeightsError, RunError, CheckpointError: they are unusable, or the run cannot be written.
     """
     from vonmodel.published import find_weights, import_weights
 
@@ -134,10 +134,10 @@ def _import_run(
 
 
 def _draw_sheet(run: Path, class_name: str, seed: int) -> Path:
-    """Draws what a run makes, and checks that there is something to see in it.
+    """Draws the sample sheet of a run, and checks that its shapes are finite and not empty.
 
     Raises:
-        click.ClickException: values that are not finite, or no object at all: these are not the weights of a model.
+        click.ClickException: they are not, so these are not the weights of a model.
     """
     import numpy as np
     import torch
@@ -165,7 +165,7 @@ def _draw_sheet(run: Path, class_name: str, seed: int) -> Path:
 def _import_data(
     root: Path, data: Path, known: tuple[ObjectClass, ...], options: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Prepares the data archive: counts by kind and class; empty where there is none.
+    """Prepares the data archive; returns counts by kind and class, empty without an archive.
 
     Raises:
         CollectionMissingError, DatasetBusyError, DataFolderError: it cannot be read, or the dataset not be written.

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("folder", type=FolderType("copied"), required=False)
-@folder_option("data", help="Show this dataset, when it is not given as argument.")
+@folder_option("data", help="Show this dataset if FOLDER is not given.")
 @option("--workers", type=click.IntRange(min=0), help="Draw pictures in this many processes. [default: one per core]")
-@option("--page/--no-page", default=True, show_default=True, heading="Output", help="Write the page to look at.")
+@option("--page/--no-page", default=True, show_default=True, heading="Output", help="Write the HTML page.")
 @option("--verify", is_flag=True, help="Compare every file with its checksum; damage ends with exit code 1.")
 @json_option
 def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, verify: bool, as_json: bool) -> None:
-    """Shows what the prepared dataset in FOLDER holds and writes its page, report/index.html."""
+    """Shows what the prepared dataset in FOLDER holds and writes an HTML page, report/index.html."""
     from vondata.dataset.manifest import dataset_classes
 
     folder = folder or data
@@ -46,7 +46,7 @@ def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, ve
 
 
 def _verify(data: Path, as_json: bool) -> None:
-    """Prints the damaged files and ends the program with code 1 if there are any."""
+    """Prints the damaged files, and exits with code 1 if there are any."""
     from voncli.output import ProgressReporter
 
     from vondata.pipeline.verify import verify_dataset
@@ -65,7 +65,7 @@ def _verify(data: Path, as_json: bool) -> None:
     for each in () if as_json else damages:
         click.echo(f"{each.file}: {each.what}; {each.remedy}")
     if not as_json and not damages:
-        click.echo(f"{data}: {files:,} prepared files, their manifests and journals are whole.")
+        click.echo(f"{data}: {files:,} prepared files, their manifests and journals are intact.")
     if damages:
         raise click.exceptions.Exit(1)
 
@@ -125,4 +125,4 @@ def _print(data: Path, parts: list[dict[str, Any]], page: Path | None) -> None:
     columns = ["class", "kind", "found", "prepared", "rejected", "s an item", "splits", "reasons"]
     print_table(f"Dataset {data}", columns, rows)
     if page is not None:
-        click.echo(f"\n{page}  is the page to look at.")
+        click.echo(f"\n{page}  is the page to open.")

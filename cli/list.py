@@ -1,4 +1,4 @@
-"""`von list`: the runs, their checkpoints and the datasets that there are: where, what, scores."""
+"""`von list`: runs with their checkpoints and scores, and what the dataset holds."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def list_all(runs: Path, data: Path, checkpoints: bool, as_json: bool) -> None:
 
 
 def run_folders(runs: Path) -> list[Path]:
-    """The run folders below a folder, that itself included, in the order of their names."""
+    """The run folders among a folder and its subfolders, sorted by name."""
     candidates = [runs, *sorted(runs.iterdir())] if runs.is_dir() else []
     return [each for each in candidates if (each / "config.json").is_file()]
 
 
 def describe_run(folder: Path) -> dict[str, Any]:
-    """What a run is, as JSON values; `problem` says why it cannot be read."""
+    """Describes a run as JSON values; `problem` says why it cannot be read."""
     from vondata.errors import VonError
     from vonmodel.checkpoint import list_checkpoints
     from vonmodel.config import load_config
@@ -72,7 +72,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
 
 
 def _scores(lines: Any) -> dict[str, float]:
-    """The newest value of each metric that has one number."""
+    """The newest value of each metric whose value is one number."""
     return {str(line["metric"]): float(line["value"]) for line in lines if isinstance(line.get("value"), int | float)}
 
 

@@ -1,4 +1,4 @@
-"""The `von` command: its verbs and what all of them share."""
+"""The `von` command line: its verbs, imported on demand, and their shared settings."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from vondata.version import __version__
 
 VERBS = {
     "Data": {
-        "demo": "Write chairs and cars with photos, to try it all.",
+        "demo": "Write procedural chairs and cars with photos.",
         "render": "Render meshes: images, masks, depth, normals, cameras.",
         "prepare": "Turn raw meshes and photos into a dataset.",
         "inspect": "Show what a prepared dataset holds.",
-        "pack": "Write a prepared dataset as a few large files.",
+        "pack": "Write a prepared dataset as WebDataset shards.",
         "merge": "Join prepared datasets into a new one.",
         "class": "List, check and make object classes.",
         "import-published": "Import weights and data of the 2018 release.",
     },
     "Training and scores": {
-        "train": "Train shapes, then textures, then both together.",
+        "train": "Train the shape, texture and joint stages.",
         "evaluate": "Score a trained model.",
         "score": "Score any folders of images or shapes.",
         "train-classifier": "Train a classifier of shapes, for scores.",
-        "pull": "Fetch a trained model from a URL or folder.",
-        "push": "Send a trained model to a URL or folder.",
+        "pull": "Download a trained model from a URL or folder.",
+        "push": "Upload a trained model to a URL or folder.",
     },
     "Pictures and shapes": {
-        "generate": "Generate shapes and paint views of them.",
+        "generate": "Generate shapes and images of them.",
         "edit": "Change shape, viewpoint and texture one at a time.",
-        "interpolate": "Go from shape to shape, from texture to texture.",
-        "transfer": "Paint shapes in the textures of photos.",
+        "interpolate": "Interpolate between shapes, textures or classes.",
+        "transfer": "Transfer the textures of photos to shapes.",
         "reconstruct": "Find shape, viewpoint and texture of photos.",
         "invert": "Find the shape codes of meshes.",
         "export": "Write shapes as meshes or voxels.",
@@ -40,14 +40,14 @@ VERBS = {
     "This machine": {
         "list": "List runs, checkpoints and datasets.",
         "config": "Show the settings in force and where they come from.",
-        "doctor": "Check that everything VON needs is there.",
+        "doctor": "Check the installation, devices and kernels.",
     },
 }
-"""What the help says of each verb, under its headings."""
+"""The help line of each verb, by heading."""
 
 
 def load_verb(name: str) -> click.Command:  # noqa: PLR0911, PLR0912, PLR0915  # one for each verb
-    """Imports a verb; the others are left alone, as importing all of them takes half of a start."""
+    """Imports one verb only: importing all of them would double the start-up time."""
     match name:
         case "demo":
             from voncli.demo import demo
@@ -158,10 +158,10 @@ def load_verb(name: str) -> click.Command:  # noqa: PLR0911, PLR0912, PLR0915  #
     load=load_verb,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VON"},
 )
-@click.version_option(__version__, "-V", "--version", prog_name="von", help="Print the version and leave.")
+@click.version_option(__version__, "-V", "--version", prog_name="von", help="Print the version and exit.")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Visual Object Networks: raw 3D models and photos in; trained shape, viewpoint and texture out.
+    """Visual Object Networks: images generated from a 3D shape, a viewpoint and a texture, each under control.
 
     Folders and defaults come from options, VON_* variables or von.toml in the current folder, in this order.
     """

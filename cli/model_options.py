@@ -1,4 +1,4 @@
-"""Which trained model a verb works with: the options that say so, and the model that they name."""
+"""Options that select a trained model (run, class, checkpoint, device, sampling), and opening the one selected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run_options(command: Decorated) -> Decorated:
                 type=FolderType("used"),
                 heading="Model",
                 group="run",
-                help="Use the run in this folder, behind this URL, or builtin:chair. [default: the run trained last]",
+                help="Use the run in this folder, at this URL, or builtin:chair. [default: the run trained last]",
             ),
             option(
                 "--class",
@@ -38,10 +38,10 @@ def run_options(command: Decorated) -> Decorated:
                 metavar="NAME",
                 heading="Model",
                 group="run",
-                help="Use the run of this class below --runs; with --run, this one of the classes of its model.",
+                help="Use the run of this class below --runs; with --run, this class of a model of several.",
             ),
             folder_option("runs", heading="Model", help="Look for runs in this folder."),
-            folder_option("data", heading="Model", help="Take prepared shapes and viewpoints from this dataset."),
+            folder_option("data", heading="Model", help="Read prepared shapes and viewpoints from this dataset."),
         ]
     )(command)
 
@@ -62,7 +62,7 @@ checkpoint_option = option(
     metavar="newest|STEP|NAME",
     heading="Model",
     group="checkpoints",
-    help="Use the newest checkpoint, the one of a step, or the one of a name.",
+    help="Use the newest checkpoint, or the one with this step or name.",
 )
 
 
@@ -72,7 +72,7 @@ def model_options(command: Decorated) -> Decorated:
 
 
 def sampling_options(command: Decorated) -> Decorated:
-    """--pieces and --truncation: what of generated shapes is kept, and how far from the middle codes are drawn."""
+    """--pieces and --truncation: which pieces of generated shapes are kept, and the spread of the codes."""
     return all_of(
         [
             option(
@@ -81,7 +81,7 @@ def sampling_options(command: Decorated) -> Decorated:
                 default="largest",
                 show_default=True,
                 heading="Model",
-                help="Drop what hangs loose of a generated shape, or keep it.",
+                help="Keep only the largest piece of a generated shape, or all pieces.",
             ),
             option(
                 "--truncation",
@@ -89,23 +89,23 @@ def sampling_options(command: Decorated) -> Decorated:
                 default=1.0,
                 show_default=True,
                 heading="Model",
-                help="Draw codes with this spread: 1 as in training, 0.7 plainer and better.",
+                help="Draw codes with this standard deviation: 1 as in training; 0.7 gives plainer, better shapes.",
             ),
         ]
     )(command)
 
 
 def result_options(place: str) -> Callable[[Decorated], Decorated]:
-    """What every verb has that asks a trained model and writes a folder: the model, how it is sampled, where to.
+    """Options of verbs that use a trained model and write a folder: model, sampling, output, --json.
 
     Args:
-        place: where results go by default.
+        place: describes the default output folder.
     """
     return all_of([model_options, sampling_options, output_options(place), json_option])
 
 
 def chosen_sampling(options: Mapping[str, Any]) -> SamplingOptions:
-    """What the options of `sampling_options` say."""
+    """The settings given by `sampling_options`."""
     from vonmodel.inference.sampling import SamplingOptions
 
     return SamplingOptions(options["pieces"], options["truncation"])
@@ -117,9 +117,9 @@ class ChosenRun:
 
     Attributes:
         folder: the run.
-        results: the folder below which results go: the run's own or, for a copy of a remote run and for one that is
-            built in, the current folder.
-        class_name: of a model of several classes the one to use; None for its first.
+        results: parent of the default output folders: the run's folder, or the current folder for remote and
+            built-in runs.
+        class_name: the class to use of a model of several; None for its first.
     """
 
     folder: RunFolder
@@ -128,11 +128,11 @@ class ChosenRun:
 
 
 def chosen_run(options: Mapping[str, Any], *, builtin_instead: bool = False) -> ChosenRun:
-    """The run that the options of `run_options` name, else the one with the newest checkpoint.
+    """The run selected by `run_options`, by default the one with the newest checkpoint.
 
     Args:
-        options: of the verb.
-        builtin_instead: where there is no run, take a built-in model and say so.
+        options: the options of the verb.
+        builtin_instead: if there is no run, use a built-in model and print a note.
 
     Raises:
         RunError: there is no such run.
@@ -169,7 +169,7 @@ def chosen_run(options: Mapping[str, Any], *, builtin_instead: bool = False) -> 
 
 
 def _run_of_class(runs: Path, class_name: str) -> RunFolder:
-    """The run RUNS/CLASS, or the one trained last of those whose model is of this class among others."""
+    """The run RUNS/CLASS, else the newest run whose model has this class among others."""
     from vonmodel.run_folder import RunFolder
 
     own = RunFolder(runs / class_name)
@@ -189,7 +189,7 @@ def _has_class(run: RunFolder, class_name: str) -> bool:
 
 
 def _builtin_instead(class_name: str | None, runs: Path) -> ChosenRun | None:
-    """The built-in model of a class, or of the first of them; None where there is none."""
+    """The built-in model of a class, by default `DEFAULT`; None if there is none."""
     from voncli.output import note
 
     from vondata.classes import load_class
@@ -203,9 +203,9 @@ def _builtin_instead(class_name: str | None, runs: Path) -> ChosenRun | None:
 
 
 def chosen_checkpoint(run: RunFolder, wanted: str) -> str | None:
-    """The name of the checkpoint that `--checkpoint` says; None for the newest.
+    """The name of the checkpoint given by `--checkpoint`; None for the newest.
 
-    A step names the checkpoint of the latest stage that has one at this step.
+    A step selects the checkpoint of the latest stage that has one at this step.
     """
     from vonmodel.checkpoint import list_checkpoints
 
@@ -218,7 +218,7 @@ def chosen_checkpoint(run: RunFolder, wanted: str) -> str | None:
 
 
 def choose_device(name: str) -> str:
-    """The device to compute on: with "auto" the first GPU where there is one.
+    """The device to compute on; "auto" is the first GPU, or the CPU if there is none.
 
     Raises:
         click.UsageError: there is no such device.
@@ -256,7 +256,7 @@ class ChosenModel:
 
 
 def open_chosen_model(options: Mapping[str, Any], sampling: SamplingOptions) -> ChosenModel:
-    """The model that the options of `model_options` name, loaded, its codes drawn as `sampling` says.
+    """Loads the model selected by `model_options`, with codes drawn as `sampling` says.
 
     Raises as `chosen_run` and `choose_device`.
     """

@@ -1,4 +1,4 @@
-"""`von class`: the object classes that there are, checks of their files, and a new one measured on a dataset."""
+"""`von class`: lists, shows and checks object classes, and makes new ones measured on a dataset."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from voncli.settings import LOCAL_PATH, folder_option
 if TYPE_CHECKING:
     from vondata.classes import ObjectClass, ViewpointBand
 
-# Shapes that are measured: some of them, evenly spread over the manifest, say as much as all.
+# Measure at most this many shapes, evenly spread over the manifest.
 MEASURED_SHAPES = 200
-# A class counts as symmetric where the median of its shapes' mirrored shares reaches this.
+# A class counts as symmetric if the median of its shapes' mirrored shares reaches this.
 SYMMETRIC_FROM = 0.9
 
 
@@ -25,15 +25,15 @@ SYMMETRIC_FROM = 0.9
 def object_class() -> None:
     """Lists, checks and makes object classes: name, ShapeNet folder, viewpoints of photos, mirror symmetry.
 
-    A class is a TOML file. Own ones are read from the folder classes in the current folder, or from the one that the
-    variable VON_CLASSES names; a file there replaces the class of its name.
+    A class is a TOML file. Your own are read from the subfolder classes of the current folder, or from the folder
+    VON_CLASSES; a file there replaces the class of that name.
     """
 
 
 @object_class.command("list", short_help="List all classes.")
 @json_option
 def list_classes(as_json: bool) -> None:
-    """Lists the classes that every verb knows."""
+    """Lists all known classes."""
     from vondata.classes import known_classes, package_classes
 
     with user_errors():
@@ -71,7 +71,7 @@ def show(name: str, as_json: bool) -> None:
 def check(file: Path, as_json: bool) -> None:
     """Checks the class FILE: every field, and that it shares no synset, category or name with another class.
 
-    Names every problem and ends with 1 where there is one.
+    Prints every problem; the exit code is 1 if there is one.
     """
     from vondata.classes import ClassFileError, clashes, read_class
 
@@ -79,7 +79,7 @@ def check(file: Path, as_json: bool) -> None:
         found = read_class(file)
         problems: list[str] = clashes(found)
         if file.stem != found.name:
-            problems.append(f"the file is called {file.name}; the class is found as {found.name} all the same")
+            problems.append(f"the file is called {file.name}; the class is still found as {found.name}")
     except ClassFileError as error:
         problems = list(error.problems)
     if as_json:
@@ -88,7 +88,7 @@ def check(file: Path, as_json: bool) -> None:
         for problem in problems:
             click.echo(f"{file}: {problem}", err=True)
         if not problems:
-            click.echo(f"{file}: class {found.name}, nothing wrong")
+            click.echo(f"{file}: class {found.name}, no problems")
     if problems:
         raise SystemExit(1)
 
@@ -98,14 +98,14 @@ def check(file: Path, as_json: bool) -> None:
 @option("--synset", metavar="DIGITS", help="Read its models from this folder of ShapeNetCore.")
 @option("--category", metavar="NAME", help="Read its photos from this category of pix3d.json. [default: its name]")
 @option(
-    "--alias", "aliases", multiple=True, metavar="NAME", help="Let this name mean the class too; repeat for more."
+    "--alias", "aliases", multiple=True, metavar="NAME", help="Accept this name for the class too; repeat for more."
 )
 @option(
-    "--like", metavar="CLASS", help="Begin with this class's values. [default: the class of this NAME, else table]"
+    "--like", metavar="CLASS", help="Start from this class's values. [default: the class of this NAME, else table]"
 )
 @folder_option("data", help="Measure viewpoints and symmetry on the photos and shapes of this prepared dataset.")
 @option("-o", "--output", type=LOCAL_PATH, heading="Output", help="Write this file. [default: classes/NAME.toml]")
-@option("--overwrite", is_flag=True, heading="Output", help="Replace the file if it is there.")
+@option("--overwrite", is_flag=True, heading="Output", help="Replace an existing file.")
 @json_option
 def new(
     name: str,
@@ -118,11 +118,11 @@ def new(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Makes the class NAME.
+    """Makes a file for the class NAME.
 
-    Where the dataset has photos of NAME with viewpoints, annotated or matched, their bands are fitted to them; where
-    it has shapes of NAME, mirror symmetry is measured on them. What is not there is taken from another class. To
-    prepare a dataset of NAME, it must be known: make the class first, and again with --overwrite once there is data.
+    Viewpoint bands are fitted to the dataset's photos of NAME whose viewpoint is annotated or matched, and mirror
+    symmetry is measured on its shapes of NAME; what cannot be measured is copied from another class. Preparing a
+    dataset of NAME needs the class: make it first, and again with --overwrite once there is data.
     """
     from vondata.classes import (
         ObjectClass,
@@ -152,7 +152,7 @@ def new(
         )
         from_photos = [f"{found.photos} photos of {data}"] if found.bands else []
         text = class_text(made, from_photos or [f"as class {pattern.name}: no photo with a viewpoint was there"])
-        parse_class(text, str(place))  # a name or synset that will not do is said before anything is written
+        parse_class(text, str(place))  # an invalid name or synset is reported before anything is written
         problems = clashes(made)
         if problems:
             raise click.UsageError("; ".join(problems))
@@ -168,13 +168,13 @@ def new(
 
 @dataclass(frozen=True)
 class _Measured:
-    """What a dataset says of a class.
+    """Measurements of a class on a dataset.
 
     Attributes:
-        photos: those whose viewpoint is known.
-        bands: fitted to their viewpoints; empty where there are none.
-        shapes: those that were measured.
-        mirrored_share: the median over them of how much of a shape its mirror image covers; None without any.
+        photos: number of photos with a known viewpoint.
+        bands: fitted to their viewpoints; empty if there are none.
+        shapes: number of shapes measured.
+        mirrored_share: median share of a shape that its mirror image covers; None without shapes.
     """
 
     photos: int = 0
@@ -184,11 +184,11 @@ class _Measured:
 
     @property
     def symmetric(self) -> bool | None:
-        """Whether the class counts as symmetric; None where no shape was measured."""
+        """Whether the class counts as symmetric; None without shapes."""
         return None if self.mirrored_share is None else self.mirrored_share >= SYMMETRIC_FROM
 
     def sentence(self, other: str) -> str:
-        """What was measured and what was not, in words."""
+        """One sentence on what was measured and what was copied from class `other`."""
         views = (
             f"{len(self.bands)} viewpoint band{'s' if len(self.bands) > 1 else ''} from {self.photos} photos"
             if self.bands
@@ -197,13 +197,11 @@ class _Measured:
         if self.mirrored_share is None:
             return f"{views}, mirror symmetry as that of {other}."
         verdict = "symmetric" if self.symmetric else "not symmetric"
-        return (
-            f"{views}, {verdict} by {self.shapes} shapes ({100 * self.mirrored_share:.0f} % meets its mirror image)."
-        )
+        return f"{views}, {verdict} by {self.shapes} shapes ({100 * self.mirrored_share:.0f} % mirror overlap)."
 
 
 def _measured(data: Path, name: str, on_progress: Any) -> _Measured:
-    """Viewpoints and symmetry of a class in a dataset, as far as it is there.
+    """Measures viewpoints and symmetry of a class on a dataset, as far as it has photos and shapes of it.
 
     Raises:
         ManifestDamagedError, ShapeFileError: the dataset is damaged.

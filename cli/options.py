@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what they say: shapes, viewpoints, films, photos, where results go."""
+"""Options shared by several verbs, and their values: shapes, textures, viewpoints, films, photos, output folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 MAX_SEED = 2**32 - 1
 _SEED = re.compile(r"\d{1,10}(:\d+)?")
-_NUMBER = re.compile(r"[-+]?\d{1,10}(:-?\d*)?")  # meant as a seed, though it may be none
+_NUMBER = re.compile(r"[-+]?\d{1,10}(:-?\d*)?")  # meant as a seed, valid or not
 
 
 class SeedType(click.ParamType[Any]):
@@ -47,7 +47,7 @@ class ShapeNameType(click.ParamType[str]):
     name = "shape"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Checks a seed, and that a path is of this machine."""
+        """Checks that a seed is valid and that a path is local."""
         text = str(value)
         if _NUMBER.fullmatch(text):
             SEED.convert(text, param, ctx)
@@ -73,10 +73,10 @@ def all_of(options: Sequence[Callable[[Any], Any]]) -> Callable[[Decorated], Dec
 
 
 def note_without_effect(reasons: Mapping[str, str]) -> None:
-    """Says of each option that was given, but changes nothing beside the others, why it does not.
+    """Prints a note for each given option that has no effect beside the others.
 
     Args:
-        reasons: by the name of the option's parameter.
+        reasons: why it has none, by the name of the option's parameter.
     """
     from voncli.output import note
 
@@ -96,7 +96,7 @@ def json_option(command: Decorated) -> Decorated:
 
 
 def random_seed_option(help: str) -> Callable[[Decorated], Decorated]:
-    """`--seed`, of every random choice of a verb."""
+    """`--seed`, for the random choices of a verb."""
     return option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help=help)
 
 
@@ -108,9 +108,9 @@ shape_options = option(
     old=("--seed", "--from"),
     metavar="SEED|ID|PATH",
     heading="Shape and texture",
-    help="Take this shape: a seed such as 7, or 7:3 for its third code; the id of a prepared shape; a prepared .npz "
-    "file; a mesh or .binvox file, whose code is found as von invert does; or what von generate, von reconstruct or "
-    "von invert wrote. Repeat for more. [default: 0]",
+    help="Use this shape: a seed such as 7, or 7:3 for its third code; the id of a prepared shape; a prepared .npz "
+    "file; a mesh or .binvox file, whose code is found as von invert does; or the output of von generate, von "
+    "reconstruct or von invert. Repeat for more. [default: 0]",
 )
 
 
@@ -126,7 +126,7 @@ def texture_option(*, multiple: bool = False) -> Callable[[Decorated], Decorated
         show_default=not multiple,
         old=("--texture-seed",),
         heading="Shape and texture",
-        help=f"Paint the texture of this seed, such as 7 or 7:3.{more}" + (" [default: 0]" if multiple else ""),
+        help=f"Use the texture of this seed, such as 7 or 7:3.{more}" + (" [default: 0]" if multiple else ""),
     )
 
 
@@ -138,13 +138,13 @@ def viewpoint_options(command: Decorated) -> Decorated:
                 "--azimuth",
                 type=AZIMUTH,
                 heading="Viewpoint",
-                help="See the object from this many degrees around it; 0 is its front. [default: as its class is]",
+                help="View the object from this azimuth in degrees; 0 is its front. [default: drawn for the class]",
             ),
             option(
                 "--elevation",
                 type=ELEVATION,
                 heading="Viewpoint",
-                help="See it from this many degrees above the horizon. [default: as its class is]",
+                help="View it from this many degrees above the horizon. [default: drawn for the class]",
             ),
         ]
     )(command)
@@ -154,7 +154,7 @@ level_option = option(
     "--level",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
     heading="Shape and texture",
-    help="Lay the surface of meshes where the volume has this value. [default: where the class's shapes have theirs]",
+    help="Extract the surface of meshes at this value of the volume. [default: that of the model's representation]",
 )
 
 
@@ -178,7 +178,7 @@ def film_options(command: Decorated) -> Decorated:
                 show_default=True,
                 old=("--frames",),
                 heading="Film",
-                help="Give a film this many frames.",
+                help="Render films of this many frames.",
             ),
             option(
                 "--film-size",
@@ -186,14 +186,14 @@ def film_options(command: Decorated) -> Decorated:
                 default=256,
                 show_default=True,
                 heading="Film",
-                help="Make a film this many pixels wide and high.",
+                help="Render films of this many pixels in width and height.",
             ),
         ]
     )(command)
 
 
 def film_settings(options: Mapping[str, Any]) -> FilmSettings:
-    """What `film_options` say."""
+    """The settings given by `film_options`."""
     from vonmodel.reports.video import FilmSettings
 
     if options["film"] == "none":
@@ -203,17 +203,17 @@ def film_settings(options: Mapping[str, Any]) -> FilmSettings:
 
 
 def chosen_shapes(session: ModelSession, names: Sequence[str]) -> list[Shape]:
-    """The shapes that `--shape` names; that of seed 0 where it names none.
+    """The shapes given by `--shape`; by default that of seed 0.
 
     Raises:
-        click.ClickException: a path is not there, or is no result.
-        SeedError, UnknownShapeError, ReconstructionMissingError, ShapeFileError: a shape is not there.
+        click.ClickException: a path does not exist, or is not a result.
+        SeedError, UnknownShapeError, ReconstructionMissingError, ShapeFileError: a shape does not exist.
     """
     from vonmodel.inference.sampling import parse_seed
 
     names = list(names) or ["0"]
     seeds = [parse_seed(name) for name in names if _SEED.fullmatch(name)]
-    session.shapes(seeds)  # generated together; below they are looked up
+    session.shapes(seeds)  # generates them together; below they are looked up
     return [shape for name in names for shape in _shapes_named(session, name)]
 
 
@@ -245,22 +245,22 @@ def _shapes_named(session: ModelSession, name: str) -> list[Shape]:
             raise click.ClickException(f"--shape {name}: no such file or folder")
         if path.name != RESULT and not (path / RESULT).is_file():
             raise click.ClickException(
-                f"--shape {name} names no shape: it is no mesh, .binvox or .npz file, and nothing that von generate, "
-                "von reconstruct or von invert wrote"
+                f"--shape {name} is not a shape: neither a mesh, .binvox or .npz file nor the output of "
+                "von generate, von reconstruct or von invert"
             )
         return read_inverted_shapes(session, path) if is_inversion(path) else read_reconstructed_shapes(session, path)
     try:
         return [given_shape(session, name)]
     except ManifestMissingError as error:
         raise click.ClickException(
-            f"--shape {name} is no seed (0 to {MAX_SEED}, or 7:3 for the third code of seed 7), no file, and no "
-            f"prepared shape: {session.source.data} has no shapes of class {error.class_name!r} (--data names "
+            f"--shape {name} is neither a seed (0 to {MAX_SEED}, or 7:3 for the third code of seed 7) nor a file nor "
+            f"a prepared shape: {session.source.data} has no shapes of class {error.class_name!r} (--data names "
             "another dataset)"
         ) from error
 
 
 def _inverted(session: ModelSession, name: str) -> Shape:
-    """The shape of the code that comes nearest to a mesh or voxel file."""
+    """The generated shape nearest to a mesh or voxel file."""
     from voncli.output import note
 
     from vonmodel.reconstruction.inversion import Inverter, given_shape
@@ -268,29 +268,29 @@ def _inverted(session: ModelSession, name: str) -> Shape:
     given = given_shape(session, name)
     note(f"{name}: finding its code (a shape encoder is trained when a checkpoint first needs it)")
     found = Inverter(session).invert(given)
-    note(f"{name}: the shape of its code overlaps it by {found.iou:.2f}")
+    note(f"{name}: the shape of its code overlaps it with IoU {found.iou:.2f}")
     return found.shape
 
 
 @dataclass(frozen=True)
 class RefusedPhoto:
-    """A photo of no use, and why."""
+    """A photo that cannot be used, and why."""
 
     photo: str
     reason: str
 
 
 def read_photos(paths: Sequence[Path], masks: Sequence[Path], size: int) -> tuple[list[CutPhoto], list[RefusedPhoto]]:
-    """The objects of photos, and those that are of no use.
+    """Reads the objects of photos; returns them, and the photos that cannot be used.
 
     Raises:
         click.UsageError: there are masks, but not one for each photo.
-        click.ClickException: no photo is of use.
+        click.ClickException: no photo can be used.
     """
     from vonmodel.inference.photo import PhotoError, read_photo
 
     if masks and len(masks) != len(paths):
-        raise click.UsageError(f"{len(masks)} of --mask for {len(paths)} photos: give one for each, or none")
+        raise click.UsageError(f"{len(masks)} --mask for {len(paths)} photos: give one for each, or none")
     given: Sequence[Path | None] = masks or [None] * len(paths)
     read, refused = [], []
     for path, mask in zip(paths, given, strict=True):
@@ -314,12 +314,12 @@ mask_option = option(
     type=LOCAL_PATH,
     multiple=True,
     heading="Photos",
-    help="Take this mask in place of finding the object; give one for each photo, in their order.",
+    help="Use this mask instead of segmenting the photo; give one for each photo, in the same order.",
 )
 
 
 def output_options(place: str) -> Callable[[Decorated], Decorated]:
-    """--output and --overwrite; `place` says where results go by default."""
+    """--output and --overwrite; `place` describes the default folder."""
     return all_of(
         [
             option(
@@ -335,10 +335,10 @@ def output_options(place: str) -> Callable[[Decorated], Decorated]:
 
 
 def chosen_output(options: Mapping[str, Any], default: Path) -> Path:
-    """The folder that results go to: the one named, else the default one or, where that is taken, one beside it.
+    """The output folder: the one given, else the default one, with a number appended if it is taken.
 
     Raises:
-        click.UsageError: the folder named holds something, and nobody asked to overwrite it.
+        click.UsageError: the folder given is not empty, and --overwrite is not given.
     """
     named: Path | None = options["output"]
     if named is not None:
@@ -354,7 +354,7 @@ def chosen_output(options: Mapping[str, Any], default: Path) -> Path:
 
 
 def check_output(folder: Path, *, overwrite: bool) -> None:
-    """Raises click.UsageError where the folder named by --output holds something that may not be overwritten."""
+    """Raises click.UsageError if the folder given by --output is not empty and may not be overwritten."""
     if _is_taken(folder) and not overwrite:
         raise click.UsageError(
             f"--output {folder} is not empty: name another folder, or let --overwrite replace an older result"
@@ -366,7 +366,7 @@ def _is_taken(folder: Path) -> bool:
 
 
 def label_of(names: Sequence[object], most: int = 3) -> str:
-    """What results are of, as a part of a folder's name: `seed7`, `photo`, `seed1+seed2`, `seed1+5more`."""
+    """Part of a folder's name that lists shapes or photos: `seed7`, `photo`, `seed1+seed2`, `seed1+5more`."""
     words = [f"seed{name}" if _SEED.fullmatch(str(name)) else Path(str(name)).stem for name in names]
     clean = [re.sub(r"[^A-Za-z0-9_.-]+", "-", word)[:40].strip("-.") or "unnamed" for word in words]
     return "+".join(clean) if len(clean) <= most else f"{clean[0]}+{len(clean) - 1}more"

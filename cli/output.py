@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: progress, tables, scores in words, errors with the options that help; Ctrl-C."""
+"""Terminal output: progress bars, tables, JSON, error messages with the options that help; and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from vonmodel.reports.metrics_page import Row
 
 
-EXIT_INTERRUPTED = 130  # of every verb that Ctrl-C or a request to end stopped; what was done is kept
+EXIT_INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal; finished work is kept
 
 
 class StopRequest:
-    """Whether a running verb is asked to end: by Ctrl-C, by a signal, or because nobody reads its output any more.
+    """Whether a running verb should stop: after Ctrl-C, a signal, or when its output is no longer read.
 
     Attributes:
-        requested: whether it is.
+        requested: whether it should.
     """
 
     def __init__(self) -> None:
         self.requested = False
 
     def receive(self, number: int, _: object) -> None:
-        """Handles a signal: the first one asks to end, the second one ends at once."""
+        """Handles a signal: the first one requests a stop, the second one stops at once."""
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
@@ -51,7 +51,7 @@ class StopRequest:
             self.print("\nStopping after this step and saving; once more to stop at once.", err=True)
 
     def print(self, text: str, *, err: bool = False) -> None:
-        """Prints a line; a pipe that is closed or a terminal that is gone asks to end, as a signal does."""
+        """Prints a line; a closed pipe or a lost terminal requests a stop, as a signal does."""
         try:
             click.echo(text, err=err)
         except OSError as error:
@@ -62,7 +62,7 @@ class StopRequest:
 
 
 def discard_output() -> None:
-    """Sends what is printed from now on nowhere, also what Python flushes when it ends."""
+    """Redirects further output to the null device, including what Python flushes at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
@@ -73,14 +73,14 @@ def discard_output() -> None:
 
 
 def end_signals() -> list[signal.Signals]:
-    """The signals that ask a process to end, of those that this system has and that are not ignored (as by nohup)."""
+    """The termination signals that this system has and that are not ignored (as under nohup)."""
     known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
     return [each for each in known if each == signal.SIGINT or signal.getsignal(each) != signal.SIG_IGN]
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turns Ctrl-C, a request to end and a lost terminal into a `StopRequest` for as long as the block lasts."""
+    """Turns Ctrl-C, termination signals and a lost terminal into a `StopRequest` within the block."""
     stop = StopRequest()
     before = {each: signal.signal(each, stop.receive) for each in end_signals()}
     try:
@@ -92,10 +92,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
 @contextmanager
 def thread_errors_once() -> Iterator[None]:
-    """Keeps OSErrors of the thread that writes TensorBoard's files from being printed twice.
-
-    It raises them in the main thread as well.
-    """
+    """Prints OSErrors of TensorBoard's writer thread once: it raises them in the main thread as well."""
     before = threading.excepthook
 
     def print_others(arguments: threading.ExceptHookArgs) -> None:
@@ -114,7 +111,7 @@ PIPE_WIDTH = 200
 
 
 class ProgressReporter:
-    """Shows the events of a preparation: a moving bar on a terminal, a line now and then elsewhere."""
+    """Shows the progress of a preparation: a bar on a terminal, elsewhere a line every `LINE_EVERY_S`."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -191,13 +188,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_row(*(Text(cell) for cell in row))
     console = Console()
     if not console.is_terminal:
-        console.width = PIPE_WIDTH  # 80 would fold cells for nobody's sake
+        console.width = PIPE_WIDTH  # the default, 80, would fold cells
     console.print(table)
 
 
 @contextmanager
 def logs_to(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Writes our warnings and errors to a file, and says the first line of each, while the block runs."""
+    """Logs vondata's warnings and errors to a file, and passes the first line of each to `say`, within the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ours = logging.getLogger("vondata")
     to_file = logging.FileHandler(path, encoding="utf-8", delay=True)
@@ -215,7 +212,7 @@ def logs_to(path: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 class _FirstLineHandler(logging.Handler):
-    """Says one line per message; tracebacks are in the file."""
+    """Passes on the first line of each message; tracebacks are in the file."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
@@ -272,12 +269,12 @@ MAX_UNASKED_COPY_BYTES = 1_000_000_000
 
 
 def local_copy(data: DataFolder, *, asked: bool, why: str) -> Path | None:
-    """The dataset itself, or a copy that is brought up to date; None where that would be much and nobody asked.
+    """A local dataset itself, or an updated local copy of a remote one; None if the copy would be large and unasked.
 
     Args:
         data: the dataset.
-        asked: fetch whatever is missing; otherwise at most a gigabyte.
-        why: begins the line that says that nothing is copied, and how to insist.
+        asked: download whatever is missing; otherwise at most `MAX_UNASKED_COPY_BYTES`.
+        why: beginning of the message printed where nothing is copied.
 
     Raises:
         RemoteError: the URL cannot be read.
@@ -296,7 +293,7 @@ def local_copy(data: DataFolder, *, asked: bool, why: str) -> Path | None:
 
 @contextmanager
 def disk_errors(place: object) -> Iterator[None]:
-    """Turns errors of the operating system, such as of a full disk, into a message that names the place."""
+    """Turns errors of the operating system, such as a full disk, into a message that names the place."""
     from vondata.errors import VonError
 
     try:
@@ -314,18 +311,18 @@ def disk_errors(place: object) -> Iterator[None]:
 
 
 def describe_os_error(error: OSError) -> str:
-    """What went wrong with which file, where it may have been any of those that a command reads and writes."""
+    """The message of an operating system error, with its file where that is known."""
     from vondata.io.files import FULL
 
     where = f"{error.filename}: " if error.filename else ""
     what = f"{where}{error.strerror or error}"
-    # A write that fails does not know the name of its file.
+    # The error of a failed write does not name the file.
     return f"{what}; make room where the command writes, then run it again" if error.errno in FULL else what
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns the errors that a user can do something about into messages with their exit code."""
+    """Turns `VonError`, `OSError` and Ctrl-C into messages with an exit code."""
     from vondata.errors import VonError
 
     try:
@@ -335,14 +332,14 @@ def user_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo("\nStopped.", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
-    except BrokenPipeError:  # whoever reads the output has enough, as `head` has
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         raise
     except OSError as error:
         raise click.ClickException(describe_os_error(error)) from error
 
 
-# What the command line adds to an error of the libraries, by its class: options and verbs that do what the message
-# says. Fields in braces are attributes of the error.
+# Options and verbs that the command line adds to an error message of the libraries, by the error's class. Fields in
+# braces are attributes of the error.
 ADVICE: Mapping[str, str] = {
     "BaselineMissingError": "von train --baseline {name}",
     "CodeNotTrustedError": "--trust-code",
@@ -381,7 +378,7 @@ ADVICE: Mapping[str, str] = {
 
 
 def cli_error(error: VonError) -> click.ClickException:
-    """The error as click prints it: see `error_text`, with its exit code."""
+    """The error as a click exception: `error_text` and its exit code."""
     from vondata.classes import UnknownClassError
 
     if isinstance(error, UnknownClassError):
@@ -409,7 +406,7 @@ def _fields_of(error: VonError) -> dict[str, Any]:
 
 @contextmanager
 def progress_bar(hidden: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on a terminal's standard error; its function takes what is done, how many, and of how many."""
+    """A progress bar on standard error if that is a terminal; yields `report(task, done, total)`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -429,12 +426,12 @@ def progress_bar(hidden: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def print_json(result: Any) -> None:
-    """Prints a result for machines."""
+    """Prints a result as JSON."""
     click.echo(json.dumps(result, indent=2, default=str))
 
 
 def print_result(result: dict[str, Any], output: Path, as_json: bool, summary: str) -> None:
-    """Prints what a verb made: its result.json, or a line on it and the page to open."""
+    """Prints the result of a verb: as JSON, or a summary line and the page to open."""
     page = output / "index.html"
     if as_json:
         print_json({"page": page, "folder": output, **result})
@@ -444,7 +441,7 @@ def print_result(result: dict[str, Any], output: Path, as_json: bool, summary: s
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things: 1 image, 2 images; the noun of one thing, with a regular plural of -s or -es."""
+    """A count and its noun: 1 image, 2 images. The noun is given in the singular, with a regular plural."""
     return f"{count} {noun if count == 1 else noun + ('es' if noun.endswith(('s', 'sh', 'ch', 'x')) else 's')}"
 
 

@@ -1,4 +1,4 @@
-"""`von pack` and `von merge`: prepared datasets as shards, and several made one."""
+"""`von pack` and `von merge`: a prepared dataset as WebDataset shards; several datasets joined into one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @folder_option("data", help="Pack this prepared dataset, a folder or URL.")
-@option("--class", "class_names", multiple=True, metavar="NAME", help="Pack this class too. [default: all]")
+@option(
+    "--class", "class_names", multiple=True, metavar="NAME", help="Pack this class; repeat for more. [default: all]"
+)
 @option("--shard-size", default="500MB", show_default=True, metavar="SIZE", help="Make shards about this large.")
 @option(
     "-o",
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def pack(data: Path, output: DataFolder, class_names: tuple[str, ...], shard_size: str, as_json: bool) -> None:
-    """Writes the prepared shapes and photos into a few large files, which training reads as it does the dataset."""
+    """Writes the prepared shapes and photos into WebDataset shards, which training reads like the dataset."""
     from voncli.output import ProgressReporter
 
     from vondata.dataset.shards import write_shards
@@ -96,9 +98,9 @@ def _print_packed(packed: list[ShardedPart], into: DataFolder) -> None:
 
 @click.command(cls=Command)
 @click.argument("datasets", nargs=-1, type=LOCAL_PATH, required=True)
-@option("--mixed-settings", is_flag=True, help="Join also what was prepared with different settings, as it is.")
-@option("--prefer-first", is_flag=True, help="Where an id stands for different things, take the first dataset's.")
-@option("--copy", is_flag=True, help="Copy the files, in place of linking them where the disk can.")
+@option("--mixed-settings", is_flag=True, help="Also join items that were prepared with different settings.")
+@option("--prefer-first", is_flag=True, help="If an id stands for different items, keep the first dataset's.")
+@option("--copy", is_flag=True, help="Copy the files instead of linking them.")
 @option(
     "-o",
     "--output",
@@ -112,7 +114,7 @@ def _print_packed(packed: list[ShardedPart], into: DataFolder) -> None:
 def merge(
     datasets: tuple[Path, ...], output: Path, mixed_settings: bool, prefer_first: bool, copy: bool, as_json: bool
 ) -> None:
-    """Joins two or more DATASETS, as of parts prepared on several machines, into a new one."""
+    """Joins two or more DATASETS, such as parts prepared on several machines, into a new one."""
     from voncli.output import ProgressReporter
 
     from vondata.pipeline.merge import MergeOptions

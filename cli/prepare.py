@@ -1,4 +1,4 @@
-"""`von prepare`: its verbs, the folders and URLs they take items from, and what to say when nothing is there."""
+"""`von prepare shapenet`, `meshes` and `images`: their options and sources; matching of viewpoints."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ SHOWN_ENTRIES = 8
 
 
 def source_tree(folder: DataFolder | None, name: str, flag: str) -> SourceTree:
-    """The files of the folder given with an option; a URL is listed.
+    """The files of the folder given by an option; a URL is listed.
 
     Args:
         folder: the option's value.
-        name: its name in von.toml, "" where it has none.
-        flag: how it is spelt.
+        name: its name in von.toml; "" for none.
+        flag: the option's flag.
     """
     if folder is None:
         raise click.UsageError(
-            f'{flag}: which folder? Name it, set VON_{name.upper()} or write {name} = "..." under [paths] in von.toml'
+            f'{flag} is missing: give it, set VON_{name.upper()} or write {name} = "..." under [paths] in von.toml'
         )
     from vondata.io.fs import RemoteError
     from vondata.io.listing import ListedTree, open_tree
@@ -57,9 +57,9 @@ def source_tree(folder: DataFolder | None, name: str, flag: str) -> SourceTree:
 
 
 def found_items(sources: Sequence[tuple[SourceTree, Iterator[Item]]], command: PrepareCommand) -> Iterator[Item]:
-    """The items of all sources, each with its folder, or an error that says what is in a folder instead.
+    """The items of all sources; without any, an error that lists what the folders hold.
 
-    A folder without any of the classes asked for with --class is passed over where another one has some.
+    A folder without any of the classes given by --class is skipped if another one has some.
     """
     from vondata.io.listing import CollectionMissingError
 
@@ -79,7 +79,7 @@ def found_items(sources: Sequence[tuple[SourceTree, Iterator[Item]]], command: P
         inside = " ".join(f"{tree}: {_what_is_in(tree)}" for tree, _ in sources)
         raise click.UsageError(f"nothing was found of the classes {names}. {inside}")
     for message in missing:
-        click.echo(f"Passed over: {message}", err=True)
+        click.echo(f"Skipped: {message}", err=True)
 
 
 def _what_is_in(tree: SourceTree) -> str:
@@ -96,8 +96,8 @@ def _what_is_in(tree: SourceTree) -> str:
 match_option = option(
     "--match-viewpoints/--no-match-viewpoints",
     default=None,
-    help="Find the viewpoints of photos without annotation by the prepared shapes of their class. "
-    "[default: where there are shapes]",
+    help="Find the viewpoints of photos without annotation by matching the prepared shapes of their class. "
+    "[default: if there are shapes]",
 )
 
 
@@ -108,17 +108,17 @@ def match_classes(
     workers: int,
     on_event: Callable[[Event], None],
 ) -> dict[str, MatchCount]:
-    """Matches the photos of these classes; by class, what became of them.
+    """Matches photos with the prepared shapes of their class; returns the counts by class.
 
     Args:
-        data: the dataset; of one behind a URL a copy is matched, and the result sent back.
-        class_names: the classes; one without class file, such as that of stray annotations, is passed over.
+        data: the dataset; for a remote one, a copy is matched and the result uploaded.
+        class_names: the classes; those without a class file, such as from stray annotations, are skipped.
         wanted: None matches the classes that have prepared shapes.
         workers: threads that sketch shapes.
         on_event: called with each event of the matching.
 
     Raises:
-        click.ClickException: a class has no shapes and `wanted` says it must, or a shape is damaged.
+        click.ClickException: a class has no shapes and `wanted` is True, or a shape is damaged.
         RemoteError, DeliveryError, DatasetBusyError: the URL cannot be read or written.
     """
     if wanted is False:
@@ -159,7 +159,7 @@ AXES = ("x", "-x", "y", "-y", "z", "-z")
 
 
 def _explain(context: click.Context, option: click.Parameter, name: str | None) -> None:
-    """Prints what a reason means, or all of them, and ends the program."""
+    """Prints what a rejection reason means, or all of them, and exits."""
     if name is None or context.resilient_parsing:
         return
     from vondata.dataset.schema import UnknownReasonError, known_reasons, load_reason
@@ -180,14 +180,14 @@ resolution_option = option(
     type=click.IntRange(32, 256),
     default=128,
     show_default=True,
-    help="Make grids of this many voxels on each axis.",
+    help="Compute grids of this many voxels per axis.",
 )
 distance_option = option(
     "--distance",
     type=click.Choice(("fast", "exact")),
     default="fast",
     show_default=True,
-    help="Compute distances that are exact near the surface, or everywhere at many times the cost.",
+    help="Compute distances that are exact near the surface (fast), or everywhere at many times the cost (exact).",
 )
 axis_options = all_of(
     [
@@ -196,41 +196,41 @@ axis_options = all_of(
             type=click.Choice(AXES),
             default="y",
             show_default=True,
-            help="Take this axis of the files to point up.",
+            help="Read this axis of the files as up.",
         ),
         option(
             "--front",
             type=click.Choice(AXES),
             default="-z",
             show_default=True,
-            help="Take the front to face along this axis.",
+            help="Read this axis of the files as the front.",
         ),
     ]
 )
 drop_duplicates_option = option(
-    "--drop-duplicates", is_flag=True, help="Leave out shapes that are the same as that of another file."
+    "--drop-duplicates", is_flag=True, help="Reject shapes that are the same as that of another file."
 )
 
 
 def geometry_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--signed, --watertight and --occupancy-points: what is prepared of shapes beside voxels and distance."""
+    """--signed, --watertight and --occupancy-points: outputs of shapes beside voxels and distance."""
     return all_of(
         [
-            option("--signed", is_flag=True, help="Save the sign of the distance too, negative inside."),
-            option("--watertight", is_flag=True, help="Write a closed mesh of each shape, watertight.ply."),
+            option("--signed", is_flag=True, help="Store signed distances, negative inside."),
+            option("--watertight", is_flag=True, help="Write a watertight mesh of each shape, watertight.ply."),
             option(
                 "--occupancy-points",
                 type=click.IntRange(1, 10_000_000),
                 metavar="N",
-                help="Write this many points of each shape's cube and which lie inside, points.npz as Occupancy "
-                "Networks read it.",
+                help="Write this many random points in each shape's cube with their occupancy: points.npz, as "
+                "Occupancy Networks reads it.",
             ),
         ]
     )(command)
 
 
 def _shape_settings(given: Mapping[str, Any]) -> ShapeSettings:
-    """What the options of shapes say."""
+    """The settings given by the options of shapes."""
     from vondata.shapes.prepare import ShapeSettings
 
     names = ("resolution", "distance", "drop_duplicates", "signed", "watertight")
@@ -246,12 +246,12 @@ def _shape_settings(given: Mapping[str, Any]) -> ShapeSettings:
     expose_value=False,
     is_eager=True,
     callback=_explain,
-    help="Print what a reason of rejection means and what to do; without a name, all of them.",
+    help="Print what a rejection reason means and what to do about it; without a name, all of them.",
 )
 def prepare() -> None:
-    """Turns raw meshes and photos into a dataset, with one row per item found and a reason for each one left out.
+    """Turns raw meshes and photos into a dataset, with one row per item found and a reason for each rejected one.
 
-    Runs can be stopped and repeated: what is done is not done again.
+    A run can be stopped at any time; the same command resumes it and skips finished items.
     """
 
 
@@ -265,12 +265,12 @@ def prepare() -> None:
 )
 @resolution_option
 @distance_option
-@option("--binvox", is_flag=True, help="Take the voxels of the collection's .binvox files instead of its meshes.")
-@option("--up", type=click.Choice(AXES), help="Take this axis of the models to point up. [default: y]")
+@option("--binvox", is_flag=True, help="Read the collection's .binvox files instead of its meshes.")
+@option("--up", type=click.Choice(AXES), help="Read this axis of the models as up. [default: y]")
 @option(
     "--front",
     type=click.Choice(AXES),
-    help="Take the front to face along this axis. [default: by the layout, x of version 1 and -z of version 2]",
+    help="Read this axis of the models as the front. [default: x for version 1, -z for version 2]",
 )
 @drop_duplicates_option
 @geometry_options
@@ -296,7 +296,7 @@ def shapenet(
 
 
 def check_axes(up: Axis, front: Axis) -> None:
-    """Refuses an object whose front is its top."""
+    """Refuses up and front on the same axis."""
     if up[-1] == front[-1]:
         raise click.UsageError(f"--up {up} and --front {front} lie on the same axis")
 
@@ -321,13 +321,13 @@ def _prepare_shapes(
 @axis_options
 @resolution_option
 @distance_option
-@option("--binvox", is_flag=True, help="Take .binvox files instead of meshes.")
+@option("--binvox", is_flag=True, help="Read .binvox files instead of meshes.")
 @option(
     "--pattern",
     "patterns",
     multiple=True,
     metavar="PATTERN",
-    help="Take only files whose path ends so, such as normalized_model.obj or 'models/*.ply'; repeat for more.",
+    help="Read only files whose path ends like this: normalized_model.obj or 'models/*.ply'; repeat for more.",
 )
 @drop_duplicates_option
 @geometry_options
@@ -341,7 +341,7 @@ def meshes(
     command: PrepareCommand,
     **given: Any,
 ) -> None:
-    """Prepares the meshes in any folder, which all are of one --class."""
+    """Prepares the meshes in any folder, all of one --class."""
     from vondata.shapes.sources import mesh_folder_items
 
     if len(command.class_names) != 1:
@@ -365,25 +365,25 @@ def meshes(
     "--renders",
     type=FolderType("used"),
     group="photos",
-    help="Read what von render wrote: photos whose mask and viewpoint are exact. Views that look alike all stay.",
+    help="Read the output of von render: photos whose mask and viewpoint are exact. Near-duplicates are kept.",
 )
 @option(
     "--size",
     type=click.IntRange(16, 2048),
     default=128,
     show_default=True,
-    help="Make cut-outs of this many pixels an edge.",
+    help="Write square cut-outs of this many pixels per side.",
 )
-@option("--keep-truncated", is_flag=True, help="Take annotated photos whose object is cut by the border.")
-@option("--keep-occluded", is_flag=True, help="Take annotated photos whose object is hidden in good part.")
-@option("--keep-slightly-occluded", is_flag=True, help="Take annotated photos whose object is hidden a little.")
+@option("--keep-truncated", is_flag=True, help="Keep annotated photos whose object is cut off by the border.")
+@option("--keep-occluded", is_flag=True, help="Keep annotated photos whose object is largely occluded.")
+@option("--keep-slightly-occluded", is_flag=True, help="Keep annotated photos whose object is slightly occluded.")
 @option(
     "--max-roll",
     type=FiniteRange(0, 180),
     default=10.0,
     show_default=True,
     metavar="DEGREES",
-    help="Leave out annotated photos whose camera is rolled by more than this.",
+    help="Reject annotated photos whose camera is rolled by more than this.",
 )
 @option(
     "--max-megapixels",
@@ -391,17 +391,17 @@ def meshes(
     default=100.0,
     show_default=True,
     metavar="NUMBER",
-    help="Photos with more are rejected before they are decoded, since 6 bytes of memory go with every pixel.",
+    help="Reject larger photos before decoding them; every pixel takes 6 bytes of memory.",
 )
-@option("--keep-incomplete", is_flag=True, help="Take JPEGs whose file ends early, as far as they go.")
+@option("--keep-incomplete", is_flag=True, help="Keep JPEGs whose file ends early, as far as they can be decoded.")
 @option(
     "--segmenter",
     default="grabcut",
     show_default=True,
     metavar="grabcut|FILE",
-    help="Find objects before a busy background by GrabCut, or by a network like U2-Net in an ONNX file.",
+    help="Segment objects on a cluttered background by GrabCut, or by a network like U2-Net in an ONNX file.",
 )
-@option("--keep-duplicates", is_flag=True, help="Take photos that show the same picture as another one.")
+@option("--keep-duplicates", is_flag=True, help="Keep photos that are near-duplicates of another one.")
 @match_option
 @run_options
 def images(
@@ -423,7 +423,7 @@ def images(
     """Prepares photos: those of Pix3D with their annotation, and folders of photos without any."""
     if pix3d is None and photos is None and renders is None:
         raise click.UsageError(
-            "which photos? Name --pix3d, --photos or --renders, or write the first two under [paths] in von.toml"
+            "no photos given: name --pix3d, --photos or --renders, or write the first two under [paths] in von.toml"
         )
     from vondata.images.near_duplicates import review_of
     from vondata.images.prepare import prepare_image

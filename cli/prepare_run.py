@@ -1,4 +1,4 @@
-"""What the `von prepare` commands share: options, a run of the pipeline, its result as table, JSON and exit code."""
+"""Shared by the `von prepare` verbs: options, a run of the pipeline, its result as table, JSON and exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vondata.pipeline.run import PreparationResult, Review
     from vondata.types import Event, Item, Kind, Work
 
-    # What became of the photos of each class, given the result of the run and a callback for its events.
+    # Matches viewpoints after a run: its result and a callback for events to counts by class.
     Match = Callable[[PreparationResult, Callable[[Event], None]], dict[str, MatchCount]]
 
 
@@ -34,13 +34,13 @@ MIN_MEMORY_BYTES = 300_000_000  # a worker process takes two thirds of it after 
 
 @dataclass(frozen=True)
 class RejectLimit:
-    """How many rejected items are still fine: a number, or a share of those found."""
+    """The largest acceptable number of rejected items, absolute or as a share of those found."""
 
     number: float
     is_share: bool
 
     def is_exceeded(self, rejected: int, found: int) -> bool:
-        """Whether there are more rejected items than that."""
+        """Whether more items were rejected."""
         return rejected > (self.number * found / 100 if self.is_share else self.number)
 
 
@@ -61,14 +61,14 @@ class RejectLimitType(click.ParamType[RejectLimit]):
 
 @dataclass(frozen=True)
 class PrepareCommand:
-    """What all preparation commands are given.
+    """The options common to all preparation verbs.
 
     Attributes:
-        class_names: named with --class; none stands for all known classes.
+        class_names: given by --class; empty for all known classes.
         data: the dataset.
         options: limits of the run.
-        max_rejected: the exit code tells when more items are rejected.
-        report: whether to write the page; None writes it where that needs little copying.
+        max_rejected: exit with code 3 if more items are rejected.
+        report: whether to write the page; None writes it unless a large dataset has to be copied for it.
         as_json: print the result as JSON.
     """
 
@@ -107,19 +107,19 @@ def _worker_count(workers: int | None) -> int:
 
 
 def run_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Adds the common options of preparation to a verb, which gets them together as `command`."""
+    """Adds the common options of preparation to a verb, passed to it as one `command`."""
     page = option(
         "--report/--no-report",
         default=None,
         heading="Output",
-        help="Write the page to look at. [default: yes; for a URL, where at most 1 GB has to be copied here]",
+        help="Write the HTML page. [default: yes; for a URL, if at most 1 GB has to be downloaded]",
     )
     data = folder_option(
         "data",
         "-o",
         "--output",
         "--data",
-        help="Write the prepared dataset into this folder, or behind this URL.",
+        help="Write the prepared dataset into this folder, or to this URL.",
         urls="used",
         heading="Output",
     )
@@ -127,17 +127,17 @@ def run_options(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def job_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options of any job over a collection; its folder comes as `data`, from an option of the verb's own."""
+    """Adds the options of any job over a collection; the verb has its own option for the output folder, `data`."""
 
     @option(
         "--class",
         "class_names",
         multiple=True,
         metavar="NAME",
-        help="Take this class; repeat for more. [default: all known classes found]",
+        help="Process this class; repeat for more. [default: all known classes found]",
     )
-    @option("--limit", type=click.IntRange(min=1), help="Take at most this many items of each class.")
-    @option("--force", is_flag=True, help="Do again what is done already.")
+    @option("--limit", type=click.IntRange(min=1), help="Process at most this many items of each class.")
+    @option("--force", is_flag=True, help="Process items again that are already done.")
     @option(
         "--max-rejected",
         type=RejectLimitType(),
@@ -147,13 +147,13 @@ def job_options(verb: Callable[..., None]) -> Callable[..., None]:
         "--workers",
         type=click.IntRange(min=0),
         heading="Processes",
-        help="Work in this many local processes; 0 works in this one. [default: one per core]",
+        help="Use this many local processes; 0 runs in this one. [default: one per core]",
     )
     @option(
         "--scheduler",
         metavar="ADDRESS",
         heading="Processes",
-        help="Work on a running Dask cluster, tcp://host:port. [default: on this machine]",
+        help="Run on a Dask cluster, tcp://host:port. [default: on this machine]",
     )
     @option(
         "--item-timeout",
@@ -162,7 +162,7 @@ def job_options(verb: Callable[..., None]) -> Callable[..., None]:
         show_default=True,
         metavar="SECONDS",
         heading="Processes",
-        help="Give an item up after this time.",
+        help="Reject an item that takes longer than this.",
     )
     @option(
         "--memory-limit",
@@ -170,7 +170,7 @@ def job_options(verb: Callable[..., None]) -> Callable[..., None]:
         show_default=True,
         metavar="SIZE",
         heading="Processes",
-        help="Allow each local process this much memory, such as 4GB; an item that takes more is given up.",
+        help="Allow each local process this much memory, such as 4GB; an item that takes more is rejected.",
     )
     @json_option
     @functools.wraps(verb)
@@ -222,9 +222,9 @@ def run_preparation(
     review: Review | None = None,
     match: Match | None = None,
 ) -> None:
-    """Runs the preparation with progress, matches viewpoints, writes the page, and prints the result.
+    """Runs the preparation with progress, matches viewpoints, writes the page and prints the result.
 
-    Ends the program with the exit code that the result calls for.
+    Exits with code 1 after bugs, 3 if more items were rejected than allowed, 130 if stopped.
     """
     from voncli.output import ProgressReporter, logs_to
 
@@ -238,7 +238,7 @@ def run_preparation(
             matches = {} if match is None else match(result, progress)
             page = _write_report(command, progress) if result.classes else None
     except KeyboardInterrupt:
-        click.echo("\nStopped. What is done stays done; the same command goes on from here.", err=True)
+        click.echo("\nStopped. Finished items are kept; the same command resumes from here.", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
     except VonError as error:
         raise cli_error(error) from error
@@ -254,10 +254,10 @@ def run_preparation(
 
 
 def _write_report(command: PrepareCommand, progress: ProgressReporter) -> Path | None:
-    """The page, of this machine's copy where the dataset is behind a URL."""
+    """Writes the page; that of a remote dataset from a local copy."""
     from vondata.report.page import write_report
 
-    why = "No page is written; --report does it"
+    why = "No page is written; --report writes it"
     if command.report is False or (copy := local_copy(command.data, asked=command.report is True, why=why)) is None:
         return None
     return write_report(copy, workers=command.options.workers, on_event=progress)
@@ -268,7 +268,7 @@ LOG_FILE = "prepare.log"
 
 
 def log_file(data: DataFolder) -> Path:
-    """Where warnings go, and tracebacks of bugs."""
+    """The log file for warnings, and for tracebacks of bugs."""
     from vondata.io.files import cache_folder
 
     return (cache_folder() if data.is_remote else data.path / "journal") / LOG_FILE
@@ -281,7 +281,7 @@ def _manifest(data: DataFolder, class_name: str, kind: Kind) -> str:
 
 
 def result_as_json(result: PreparationResult, data: DataFolder, page: Path | None) -> dict[str, Any]:
-    """The result for machines."""
+    """The result as JSON values."""
     return {
         "kind": result.kind,
         "data": str(data),
@@ -304,7 +304,7 @@ def result_as_json(result: PreparationResult, data: DataFolder, page: Path | Non
 
 
 def print_preparation(result: PreparationResult, data: DataFolder, page: Path | None) -> None:
-    """The result for people."""
+    """Prints the result as tables."""
     from voncli.output import print_table
 
     rows = [
@@ -327,20 +327,20 @@ def print_preparation(result: PreparationResult, data: DataFolder, page: Path | 
     for name, count in sorted(result.classes.items()):
         click.echo(_manifest(data, name, result.kind))
         if count.vanished:
-            click.echo(f"  {count.vanished:,} rows left it: their items are not in the collection any more.")
+            click.echo(f"  {count.vanished:,} rows removed: their items are no longer in the collection.")
         if count.other_settings:
             click.echo(
                 f"  {count.other_settings:,} of its items were prepared with other settings, outside of this run."
             )
     if page is not None:
-        click.echo(f"{page}  is the page to look at.")
+        click.echo(f"{page}  is the page to open.")
     elif not isinstance(data, Path):
-        click.echo(f"von inspect {data}  copies it here and writes the page to look at.")
+        click.echo(f"von inspect {data}  downloads it and writes the page to open.")
     click.echo(f"Done in {_duration(result.seconds)}.")
 
 
 def end(result: PreparationResult, command: PrepareCommand, log: Path) -> None:
-    """Says what went wrong, and ends the program with the exit code that the result calls for."""
+    """Prints what went wrong, and exits with code 1 or 3 for it."""
     counts: Sequence[Any] = list(result.classes.values())
     for name in dict.fromkeys(command.class_names):
         if name not in result.classes:
@@ -364,7 +364,7 @@ def _duration(seconds: float) -> str:
 
 
 def print_matches(counts: dict[str, MatchCount]) -> None:
-    """Prints, for each class with photos that asked for a viewpoint, how many got one."""
+    """Prints how many photos of each class have a matched viewpoint."""
     for name, count in counts.items():
         if count.matched or count.unreadable:
             words = (

@@ -34,14 +34,13 @@ from voncli.settings import LOCAL_PATH, FiniteRange
     default=3.5,
     show_default=True,
     heading="Photos",
-    help="Take the photo's camera to stand this many half edges of the object's cube away; the model's own stands at "
-    "2.",
+    help="Assume this distance of the photo's camera, in half edges of the object's cube; the model's own is 2.",
 )
 @option(
     "--near-azimuth",
     type=AZIMUTH,
     heading="Photos",
-    help="Take the photos to be from within 25 degrees of this azimuth, such as that of the second-best viewpoint.",
+    help="Try only viewpoints within 25 degrees of this azimuth, such as that of the second-best viewpoint.",
 )
 @option(
     "--start",
@@ -49,8 +48,8 @@ from voncli.settings import LOCAL_PATH, FiniteRange
     default="search",
     show_default=True,
     heading="Search",
-    help="Search among sketches of generated shapes, or begin where a small network says, which is trained for "
-    "minutes when a checkpoint first needs it.",
+    help="Start from the best sketches of generated shapes, or from the output of a small network, which is trained "
+    "for minutes when a checkpoint first needs it.",
 )
 @option(
     "--candidate-count",
@@ -66,13 +65,13 @@ from voncli.settings import LOCAL_PATH, FiniteRange
     type=click.IntRange(1, 256),
     old=("--starts",),
     heading="Search",
-    help="Begin this many fits. [default: 12, or 8 after a regression]",
+    help="Start this many fits. [default: 12, or 8 after a regression]",
 )
 @option(
     "--steps",
     type=click.IntRange(1, 10_000),
     heading="Search",
-    help="Take this many steps in the last fits. [default: 60, or 20 after a regression]",
+    help="Optimise the last fits for this many steps. [default: 60, or 20 after a regression]",
 )
 @option(
     "--view-count",
@@ -82,7 +81,7 @@ from voncli.settings import LOCAL_PATH, FiniteRange
     show_default=True,
     old=("--views",),
     heading="Pictures",
-    help="Show each object at this many new azimuths.",
+    help="Render each object at this many new azimuths.",
 )
 @option(
     "--texture-count",
@@ -92,7 +91,7 @@ from voncli.settings import LOCAL_PATH, FiniteRange
     show_default=True,
     old=("--textures",),
     heading="Pictures",
-    help="Show it in this many other textures.",
+    help="Render it in this many other textures.",
 )
 @film_options
 @result_options("RUN/reconstructed/CHECKPOINT-PHOTOS")
@@ -100,7 +99,7 @@ def reconstruct(photos: tuple[Path, ...], as_json: bool, **options: Any) -> None
     """Finds the shape, the viewpoint and the texture that PHOTOS show.
 
     Writes new views, other textures, a turntable and a GLB mesh of each, result.json (codes, viewpoint, overlap of
-    the silhouettes) and index.html. A photo of no use is left out. --shape of the other verbs takes the folder.
+    the silhouettes) and index.html. Photos that cannot be used are left out. --shape of other verbs takes the folder.
     """
     from vonmodel.reconstruction.reconstruct import Reconstructor, ReconstructSettings, rounds_of
     from vonmodel.reconstruction.results import ReportSettings, reconstruct_photos
@@ -136,13 +135,13 @@ def reconstruct(photos: tuple[Path, ...], as_json: bool, **options: Any) -> None
 
 
 TRAININGS = {
-    "train": "Training the network that reads photos, once for this checkpoint: this takes minutes",
-    "encoder": "Training the encoder that reads shapes, once for this checkpoint: this takes a minute or two",
+    "train": "Training the regression network for photos, once for this checkpoint: this takes minutes",
+    "encoder": "Training the encoder of shapes, once for this checkpoint: this takes a minute or two",
 }
 
 
 def _announcing(progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
-    """The same progress, which says beforehand that a network is trained."""
+    """Wraps a progress callback: prints a note before a network is trained."""
     said = set[str]()
 
     def report(phase: str, done: int, total: int) -> None:
@@ -168,14 +167,14 @@ def _second_best(found: Mapping[str, Any]) -> str:
     "--up",
     type=click.Choice(AXES),
     heading="Shapes",
-    help="Take this axis of the files to point up. [default: y, of voxels z]",
+    help="Read this axis of the files as up. [default: y; z for voxels]",
 )
 @option(
     "--front",
     type=click.Choice(AXES),
     heading="Shapes",
-    help="Take the front to face along this axis. [default: z as von export writes meshes, of voxels y, of "
-    "ShapeNetCore's model_normalized.obj -z]",
+    help="Read this axis of the files as the front. [default: z, as von export writes meshes; y for voxels; -z for "
+    "ShapeNetCore's model_normalized.obj]",
 )
 @option(
     "--steps",
@@ -183,14 +182,14 @@ def _second_best(found: Mapping[str, Any]) -> str:
     default=60,
     show_default=True,
     heading="Search",
-    help="Take this many steps after what the encoder says; 0 keeps that.",
+    help="Optimise the encoder's code for this many steps; 0 keeps it as it is.",
 )
 @result_options("RUN/inverted/CHECKPOINT-FILES")
 def invert(files: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Finds the shape code nearest to each FILE (mesh, .binvox or prepared .npz) or prepared shape of this ID.
 
-    Writes pictures of what was given and of what the code makes, result.json (codes, and how well both overlap) and
-    index.html. --shape of the other verbs takes the folder, and mesh files as well.
+    Writes pictures of the input and of the shape of its code, result.json (codes, and how well both overlap) and
+    index.html. --shape of other verbs takes the folder, and mesh files as well.
     """
     from vonmodel.reconstruction.inversion import InversionSettings, Inverter, given_shape, invert_shapes
 

@@ -1,4 +1,4 @@
-"""`von render`: views of meshes, for whoever has no photos."""
+"""`von render`: renders views of meshes with mask, depth, normals, positions and cameras."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     show_default=True,
     old=("--views",),
     heading="Views",
-    help="Draw this many views of a model.",
+    help="Render this many views of a model.",
 )
 @option(
     "--size",
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     default=256,
     show_default=True,
     heading="Views",
-    help="Make views of this many pixels an edge.",
+    help="Render views of this many pixels per side.",
 )
 @option(
     "--cameras",
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     default="class",
     show_default=True,
     heading="Views",
-    help="Place cameras as photos of the class are taken, evenly on a sphere, or once around.",
+    help="Place cameras as in photos of the class, evenly on a sphere, or in a circle around the object.",
 )
 @option(
     "--elevation",
@@ -77,14 +77,14 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="DEGREES",
     heading="Views",
-    help="Let the edge of a view span this angle.",
+    help="Use this angle of view from edge to edge.",
 )
 @option(
     "--distance",
     type=FiniteRange(0.5, 1000, min_open=True),
     metavar="DIAGONALS",
     heading="Views",
-    help="Place the camera this far from the object's middle. [default: the object just fits]",
+    help="Place the camera this far from the object's centre. [default: the object just fits]",
 )
 @option(
     "--light",
@@ -92,7 +92,7 @@ if TYPE_CHECKING:
     default="studio",
     show_default=True,
     heading="Light",
-    help="Light by one large lamp, from everywhere, or by a lamp at random.",
+    help="Light by one large lamp, from all sides, or by a random lamp.",
 )
 @option(
     "--background",
@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     default="white",
     show_default=True,
     heading="Light",
-    help="Draw the object before this background.",
+    help="Draw the object in front of this background.",
 )
 @option("--shadow", is_flag=True, heading="Light", help="Draw the object's shadow on a white or transparent floor.")
 @option(
@@ -111,14 +111,14 @@ if TYPE_CHECKING:
     default=2,
     show_default=True,
     heading="Views",
-    help="Send this many rays along each side of a pixel.",
+    help="Cast a grid of N x N rays per pixel.",
 )
 @option(
     "--maps",
     default="mask,depth,normals,position",
     show_default=True,
     heading="Output",
-    help="Write these beside the image, separated by commas; none writes images alone.",
+    help="Write these maps beside the image, separated by commas; none writes images only.",
 )
 @option(
     "--seed",
@@ -126,7 +126,7 @@ if TYPE_CHECKING:
     default=0,
     show_default=True,
     heading="Views",
-    help="Draw everything random with this seed.",
+    help="Use this seed for all random choices.",
 )
 @job_options
 def render(

@@ -48,16 +48,16 @@ def _axis_option(flag: str, default: str | None, help: str) -> Callable[[Any], A
     "--kind",
     type=click.Choice(["images", "shapes"]),
     heading="Folders",
-    help="Compare these where folders hold both. [default: what the reference is more likely meant for]",
+    help="Compare these if folders hold both. [default: by the kind of the reference's files]",
 )
-@option("--class", "class_name", metavar="NAME", heading="Folders", help="Take this class of prepared datasets.")
+@option("--class", "class_name", metavar="NAME", heading="Folders", help="Use this class of prepared datasets.")
 @option(
     "--split",
     type=click.Choice(["train", "val", "test", "all"]),
     default="all",
     show_default=True,
     heading="Folders",
-    help="Take this part of prepared datasets.",
+    help="Use this split of prepared datasets.",
 )
 @option(
     "--pattern",
@@ -65,28 +65,28 @@ def _axis_option(flag: str, default: str | None, help: str) -> Callable[[Any], A
     multiple=True,
     metavar="GLOB",
     heading="Folders",
-    help="Take files that match this, such as '*.glb' or 'model_normalized.obj'; repeat for more.",
+    help="Use only files that match this, such as '*.glb' or 'model_normalized.obj'; repeat for more.",
 )
 @option(
     "--max-count",
     type=click.IntRange(min=2),
     heading="Folders",
-    help="Take at most this many of each folder, a sample by the hash of their names. [default: all images, 1000 "
+    help="Use at most this many of each folder, sampled by the hash of their names. [default: all images, 1000 "
     "shapes]",
 )
 @_score_option("--fid", "Images: measure the Fréchet distance.")
-@_score_option("--kid", "Images: measure the kernel distance.")
+@_score_option("--kid", "Images: measure the Kernel Inception Distance.")
 @_score_option("--precision-recall", "Images: measure precision, recall, density and coverage.")
 @_score_option("--chamfer", "Shapes: measure MMD, COV and 1-NNA by Chamfer distance.")
-@_score_option("--emd", "Shapes: measure them by earth mover's distance.")
+@_score_option("--emd", "Shapes: measure MMD, COV and 1-NNA by earth mover's distance.")
 @_score_option("--shading-fid", "Shapes: measure the Fréchet distance of shaded views.")
-@_score_option("--nearest", "Measure how many are farther from their nearest reference than copies would be.")
+@_score_option("--nearest", "Measure authenticity: the share farther from its nearest reference than copies are.")
 @feature_options
 @option(
     "--size",
     type=click.IntRange(8, 4096),
     heading="Images",
-    help="Bring images to this many pixels an edge first. [default: as they are]",
+    help="Resize images to this many pixels per side first. [default: unchanged]",
 )
 @option(
     "--batch-size",
@@ -94,7 +94,7 @@ def _axis_option(flag: str, default: str | None, help: str) -> Callable[[Any], A
     default=32,
     show_default=True,
     heading="Images",
-    help="Compute this many images at once; it changes no score.",
+    help="Process this many images at once; scores do not depend on it.",
 )
 @option(
     "--point-count",
@@ -103,7 +103,7 @@ def _axis_option(flag: str, default: str | None, help: str) -> Callable[[Any], A
     default=2048,
     show_default=True,
     heading="Shapes",
-    help="Draw this many points on each surface, or out of each point cloud.",
+    help="Sample this many points from each surface or point cloud.",
 )
 @option(
     "--emd-count",
@@ -120,19 +120,19 @@ def _axis_option(flag: str, default: str | None, help: str) -> Callable[[Any], A
     default=20,
     show_default=True,
     heading="Shapes",
-    help="Shade each shape from this many viewpoints.",
+    help="Render shaded views of each shape from this many viewpoints.",
 )
 @option(
     "--normalize/--no-normalize",
     default=True,
     show_default=True,
     heading="Shapes",
-    help="Centre each shape and bring it to the same size, or leave it where it is.",
+    help="Centre each shape and scale it to the same size, or leave it as it is.",
 )
-@_axis_option("--up", "y", "Take this axis of the files to point up.")
-@_axis_option("--front", "-z", "Take the front to face along this axis.")
-@_axis_option("--reference-up", None, "Take this axis of the reference's files to point up. [default: as --up]")
-@_axis_option("--reference-front", None, "Take its front to face along this axis. [default: as --front]")
+@_axis_option("--up", "y", "Read this axis of the files as up.")
+@_axis_option("--front", "-z", "Read this axis of the files as the front.")
+@_axis_option("--reference-up", None, "Read this axis of the reference's files as up. [default: as --up]")
+@_axis_option("--reference-front", None, "Read this axis of its files as the front. [default: as --front]")
 @random_seed_option("Draw points, subsets and intervals with this seed.")
 @option(
     "--resample-count",
@@ -141,7 +141,7 @@ def _axis_option(flag: str, default: str | None, help: str) -> Callable[[Any], A
     default=200,
     show_default=True,
     heading="Scores",
-    help="Resample this many times for the 95 % intervals; 0 leaves them out.",
+    help="Draw this many bootstrap resamples for the 95 % intervals; 0 leaves them out.",
 )
 @option("--device", default="auto", show_default=True, help="Compute features on auto, cpu, cuda, cuda:N or mps.")
 @output_options("nothing is written")
@@ -149,9 +149,9 @@ def _axis_option(flag: str, default: str | None, help: str) -> Callable[[Any], A
 def score(folders: tuple[Path, ...], reference: Path | None, as_json: bool, **options: Any) -> None:
     """Scores folders against a reference: images, or meshes, point clouds and voxels.
 
-    Folders may be of any files, prepared datasets, or what von generate wrote. Without a choice of scores images get
-    all of theirs, shapes --chamfer and --nearest. The line of the protocol ends with a hash: where two people have
-    the same one, their numbers compare.
+    A folder may hold any files, a prepared dataset, or the output of von generate. By default images get all of their
+    scores, shapes --chamfer and --nearest. The protocol line ends with a hash: numbers with the same hash are
+    comparable.
     """
     generated, reference = _sides(folders, reference)
     output, overwrite = options.pop("output"), options.pop("overwrite")

@@ -50,7 +50,7 @@ STUDIO_PORT = 8765
     multiple=True,
     metavar="NAME",
     heading="Server",
-    help="Let browsers call the studio by this name besides this machine's own; repeat for more.",
+    help="Accept requests for this host name besides this machine's own; repeat for more.",
 )
 @option(
     "--token/--no-token",
@@ -66,8 +66,8 @@ STUDIO_PORT = 8765
 def serve(as_json: bool, open_browser: bool, **options: Any) -> None:
     """Serves a page to explore a model: shape, viewpoint and texture by hand, photos, downloads.
 
-    On a run that is still training the page shows samples, losses and scores as they come, and the model from its
-    first checkpoint on. Stop it with Ctrl-C.
+    For a run in training, the page shows samples, losses and scores as they come, and the model from its first
+    checkpoint on. Stop it with Ctrl-C.
     """
     import asyncio
     import webbrowser

@@ -1,4 +1,4 @@
-"""Where values come from: the command line, VON_* variables, von.toml, then the default; the types of folders."""
+"""Settings from von.toml and VON_* variables as defaults of options; parameter types of folders and numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = Path("von.toml")
 Folder = Literal["shapenet", "pix3d", "photos", "data", "runs"]
-# What becomes of a URL: it is used as it is, its files are copied to this machine first, or it is refused.
+# How a URL is handled: it is used as it is, its files are copied to this machine first, or it is refused.
 UrlUse = Literal["used", "copied", "refused"]
 FOLDERS: dict[Folder, str | None] = {
     "shapenet": None,
@@ -42,8 +42,8 @@ def load_settings(group: click.Group, file: Path = SETTINGS_FILE) -> dict[str, A
     """
     if not os.path.lexists(file):
         return {}
-    if not file.is_file():  # a pipe would be waited for
-        raise click.UsageError(f"{file} is no regular file: remove it, or write the settings into it")
+    if not file.is_file():  # reading a pipe would block
+        raise click.UsageError(f"{file} is not a regular file: remove it, or replace it with one")
     try:
         text = file.read_text("utf-8-sig")
         tables = tomllib.loads(text)
@@ -65,12 +65,12 @@ def load_settings(group: click.Group, file: Path = SETTINGS_FILE) -> dict[str, A
 
 
 def _check_strings(value: Any, text: str, place: str) -> None:
-    """Refuses strings with control characters, which in a Windows path are escapes such as that of a tab.
+    """Refuses strings with control characters: backslashes of a Windows path that TOML reads as escapes.
 
     Args:
-        value: what the file holds, or a part of it.
+        value: the content of the file, or a part of it.
         text: the whole file.
-        place: what to call the part.
+        place: name of the part in messages.
     """
     match value:
         case dict():
@@ -84,7 +84,7 @@ def _check_strings(value: Any, text: str, place: str) -> None:
 
 
 def _backslash_hint(text: str) -> str:
-    """What to do about Windows paths in double quotes, whose backslashes TOML takes for escapes."""
+    """Advice for Windows paths in double quotes, whose backslashes TOML reads as escapes."""
     quoted = re.search(r'"[^"\n]*\\[^"\n]*"', text)
     return f"; in {quoted.group()} a backslash begins an escape: use / or single quotes" if quoted else ""
 
@@ -93,7 +93,7 @@ SHOWN_LENGTH = 100  # characters of a path in a message
 
 
 class FolderType(click.ParamType[Any]):
-    """A path of this machine, also as file:// URL, or a folder behind a URL such as s3://bucket/data."""
+    """A local path, also as file:// URL, or a folder at a URL such as s3://bucket/data."""
 
     name = "path"
 
@@ -101,17 +101,17 @@ class FolderType(click.ParamType[Any]):
         self.urls = urls
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A Path; where URLs are used as they are, a DataFolder."""
-        if value == "":  # what an unset variable of a shell leaves; as a path it would be the current folder
-            self.fail("nothing is named; . is the current folder", param, ctx)
+        """A Path, or a DataFolder if URLs are used as they are."""
+        if value == "":  # from an unset shell variable; as a path it would be the current folder
+            self.fail("the path is empty; . is the current folder", param, ctx)
         if not isinstance(value, str):
             return value
         if "://" in value:
             return self._behind_url(value, param, ctx)
         try:
             path = self._checked(Path(value).expanduser(), param, ctx)
-        except RuntimeError:  # ~name of a user that there is not
-            self.fail(f"{value}: there is no such user's home", param, ctx)
+        except RuntimeError:  # ~name of an unknown user
+            self.fail(f"{value}: no such user", param, ctx)
         if self.urls != "used":
             return path
         from vondata.io.fs import DataFolder
@@ -127,14 +127,14 @@ class FolderType(click.ParamType[Any]):
         if not folder.is_remote:
             return folder.path
         if self.urls == "refused":
-            self.fail(f"{value} is a URL; only a path of this machine will do here", param, ctx)
+            self.fail(f"{value} is a URL; a local path is needed here", param, ctx)
         try:
             return _copied(folder)
         except RemoteError as error:
             self.fail(str(error), param, ctx)
 
     def _checked(self, path: Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path; a failure where it is too long, a loop of links or has a NUL in it."""
+        """The path; fails if it is too long, a loop of links, or contains a NUL."""
         try:
             path.stat()
         except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -142,7 +142,7 @@ class FolderType(click.ParamType[Any]):
         except (OSError, ValueError) as error:
             what = error.strerror if isinstance(error, OSError) else str(error)
             shown = str(path) if len(str(path)) <= SHOWN_LENGTH else f"{str(path)[:SHOWN_LENGTH]}..."
-            self.fail(f"{shown!r} is no path of this machine: {what}", param, ctx)
+            self.fail(f"{shown!r} is not a valid path: {what}", param, ctx)
         return path
 
 
@@ -150,7 +150,7 @@ LOCAL_PATH = FolderType("refused")
 
 
 class FiniteRange(click.FloatRange):
-    """A number in a range; NaN and infinity are in none."""
+    """A finite number in a range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Reads a number."""
@@ -172,10 +172,10 @@ def folder_option(
 
     Args:
         folder: also the name of the command's parameter.
-        flags: how the option is spelt; `--<folder>` if none is given.
-        help: for `--help`.
-        urls: what becomes of a URL; by default a dataset is copied and other folders must be on this machine.
-        heading: what it stands under in the help.
+        flags: flags of the option; by default `--<folder>`.
+        help: text for `--help`.
+        urls: how a URL is handled; by default a dataset is copied and other folders must be local.
+        heading: section of the help.
         group: see `Option`.
     """
 
@@ -198,7 +198,7 @@ def folder_option(
 
 
 def _copied(folder: DataFolder) -> Path:
-    """This machine's copy of a remote dataset, brought up to date."""
+    """The updated local copy of a remote dataset."""
     from voncli.output import local_copy
 
     copy = local_copy(folder, asked=True, why="")
@@ -207,7 +207,7 @@ def _copied(folder: DataFolder) -> Path:
 
 
 def _verb_defaults(tables: dict[str, Any], group: click.Group, place: str) -> dict[str, Any]:
-    """The tables with options under the names of their parameters."""
+    """The tables with options renamed to their parameters."""
     _check_names(tables, list(group.commands), place)
     return {
         name: _command_defaults(_table(table, f"{place}: {name}"), group.commands[name], f"{place} [{name}]")

@@ -1,4 +1,4 @@
-"""`von pull` and `von push`: run folders from and to a folder, a bucket or a hub."""
+"""`von pull` and `von push`: download and upload run folders (Hugging Face Hub, S3, other URLs, folders)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from voncli.settings import LOCAL_PATH, folder_option
 
 @click.command(cls=Command)
 @click.argument("place")
-@folder_option("runs", heading="Output", help="Put the run below this folder, under its own name.")
+@folder_option("runs", heading="Output", help="Write the run below this folder, under its own name.")
 @option(
-    "-o", "--output", type=LOCAL_PATH, heading="Output", help="Put the run into this folder. [default: RUNS/NAME]"
+    "-o", "--output", type=LOCAL_PATH, heading="Output", help="Write the run into this folder. [default: RUNS/NAME]"
 )
 @option("--overwrite", is_flag=True, heading="Output", help="Replace a run in that folder.")
 @json_option
 def pull(place: str, runs: Path, output: Path | None, overwrite: bool, as_json: bool) -> None:
-    """Fetches a run that von push sent: from hf://USER/NAME, s3://BUCKET/NAME, any other URL, or a folder.
+    """Downloads a run that von push uploaded: from hf://USER/NAME, s3://BUCKET/NAME, any other URL, or a folder.
 
     USER/NAME alone means the Hugging Face Hub. Every file is checked against its hash, and nothing is executed.
     """
@@ -47,7 +47,7 @@ def pull(place: str, runs: Path, output: Path | None, overwrite: bool, as_json: 
 
 
 def hub_url(place: str) -> str:
-    """The place as a URL or path; USER/NAME that is no folder means the Hub."""
+    """The place as a URL or path; USER/NAME that is not a folder means the Hub."""
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", place) and not Path(place).exists():
         return f"hf://{place}"
     return place if "://" in place else str(Path(place).expanduser())
@@ -57,10 +57,10 @@ def hub_url(place: str) -> str:
 @click.argument("run", type=LOCAL_PATH)
 @click.argument("place")
 @checkpoint_option
-@option("--overwrite", is_flag=True, heading="Output", help="Replace a run that is there.")
+@option("--overwrite", is_flag=True, heading="Output", help="Replace an existing run.")
 @json_option
 def push(run: Path, place: str, checkpoint: str, overwrite: bool, as_json: bool) -> None:
-    """Sends the RUN folder with one checkpoint to PLACE.
+    """Uploads the RUN folder with one checkpoint to PLACE.
 
     PLACE is hf://USER/NAME, s3://BUCKET/NAME, any other URL, or a folder; --run of every verb takes it. A model card
     (README.md) has sizes and scores, von-run.json the hash of every file.

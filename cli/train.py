@@ -1,8 +1,8 @@
 """`von train`: trains the model of a class or a baseline of the paper, in one process or several on one machine.
 
-Several are started together and stopped together, and who ended first is named. torch's elastic launcher does it less
-well here (2.13, two processes): where one ends with a sentence and code 130, it prints 49 lines, a traceback of its
-own among them, and ends with 1 whatever the process ended with.
+Several processes are started and stopped together, and the first one to end is named. torch's elastic launcher is not
+used (measured with 2.13, two processes): when one process ends with a message and code 130, the launcher prints 49
+lines, including a traceback of its own, and always ends with code 1.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from vonmodel.training.start import Origin
 
 
-# How long the others have to end by themselves once one has.
+# Time for the other processes to end by themselves once one has.
 GRACE_S = 15.0
 
 
@@ -55,7 +55,7 @@ def train_on_devices(count: int, arguments: Sequence[str]) -> None:
 
     Args:
         count: how many.
-        arguments: those of this command.
+        arguments: the arguments of this command.
 
     Raises:
         click.ClickException: one was killed; those that fail say why themselves.
@@ -88,7 +88,7 @@ def train_on_devices(count: int, arguments: Sequence[str]) -> None:
 
 
 def _start(arguments: Sequence[str], rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
-    # The variables that torchrun sets, so that training knows one way of being several.
+    # The variables that torchrun sets, so that training handles both launchers alike.
     variables = {
         "RANK": rank,
         "LOCAL_RANK": rank,
@@ -99,7 +99,7 @@ def _start(arguments: Sequence[str], rank: int, count: int, port: int) -> subpro
     }
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
     environment = {**threads, **os.environ, **{name: str(value) for name, value in variables.items()}}
-    # A session of its own, or Ctrl-C would reach it twice: from the terminal and from here.
+    # In its own session; otherwise Ctrl-C would reach it twice, from the terminal and from here.
     command = [sys.executable, "-m", "voncli", "train", *_without(arguments, "--devices", "--serve"), "--devices=1"]
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
@@ -117,7 +117,7 @@ def _without(arguments: Sequence[str], counted: str, flag: str) -> list[str]:
 
 
 def free_port(wanted: int = 0) -> int:
-    """A port that nothing on this machine listens on: the one wanted, else any."""
+    """A free port of this machine: the wanted one if it is free, else any."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", wanted))
@@ -132,7 +132,7 @@ def _send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """Waits for all to end well or, once one has not, a while for the others; says which one that was."""
+    """Waits for all processes, or `GRACE_S` after the first failure; returns the rank that failed first."""
     first: int | None = None
     deadline = float("inf")
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
@@ -175,7 +175,7 @@ def _print_baseline_plan(
     "class_names",
     multiple=True,
     metavar="NAME",
-    help="Train this class; repeat for one model of several. [default: the one that was prepared]",
+    help="Train this class; repeat for one model of several. [default: the only prepared one]",
 )
 @option(
     "--stage",
@@ -185,7 +185,7 @@ def _print_baseline_plan(
 @option(
     "--baseline",
     type=click.Choice(NAMES),
-    help="Train this one of the paper's comparisons in place of the model, on the same data for as many steps.",
+    help="Train this baseline of the paper instead of the model, on the same data for as many steps.",
 )
 @option("--dry-run", is_flag=True, help="Print what would be trained, and train nothing.")
 @option("--serve", is_flag=True, help="Open the studio on the run while it trains.")
@@ -195,8 +195,8 @@ def _print_baseline_plan(
     default="published",
     show_default=True,
     heading="Configuration",
-    help="Begin with these values: demo learns on a CPU in minutes, published has the paper's numbers, fast is the "
-    "same on a GPU in bfloat16, modern differs where we know better.",
+    help="Start from these values: demo trains on a CPU in minutes, published has the paper's numbers, fast is "
+    "published in bfloat16 for GPUs, modern has newer losses and networks.",
 )
 @option(
     "--config",
@@ -217,14 +217,14 @@ def _print_baseline_plan(
     "--seed",
     type=click.IntRange(min=0),
     heading="Configuration",
-    help="Draw everything random with this seed. [default: 0]",
+    help="Use this seed for all random choices. [default: 0]",
 )
 @option(
     "--start-from",
     metavar="RUN[:CHECKPOINT]",
     heading="Configuration",
-    help="Begin a new run with the weights of another one, of this class or of another; builtin:chair too. "
-    "[default: drawn at random]",
+    help="Initialise a new run with the weights of another one, of the same or another class, or of builtin:chair. "
+    "[default: random weights]",
 )
 @folder_option("data", help="Train on this prepared dataset.")
 @folder_option("runs", heading="Output", help="Keep runs in this folder.")
@@ -235,7 +235,7 @@ def _print_baseline_plan(
     "run",
     type=LOCAL_PATH,
     heading="Output",
-    help="Write the run into this folder, or go on with the one in it. [default: RUNS/CLASS]",
+    help="Write the run into this folder, or resume the one in it. [default: RUNS/CLASS]",
 )
 @device_option
 @option(
@@ -244,8 +244,7 @@ def _print_baseline_plan(
     default=1,
     show_default=True,
     heading="Devices",
-    help="Train on this many devices of this machine together, each with its share of every batch; torchrun does it "
-    "too.",
+    help="Train on this many devices of this machine, each with its share of every batch; torchrun works too.",
 )
 @option(
     "--patience",
@@ -254,20 +253,20 @@ def _print_baseline_plan(
     show_default=True,
     metavar="MINUTES",
     heading="Devices",
-    help="End when a device has not answered another one for this long.",
+    help="Stop if a device has not answered another one for this long.",
 )
 @option(
     "--skip-nonfinite",
     is_flag=True,
     heading="Devices",
-    help="Leave a step out where a loss or gradient is not finite, and count it, instead of stopping.",
+    help="Skip and count steps with a non-finite loss or gradient instead of stopping.",
 )
 @json_option
 def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
-    """Trains shapes, then textures, then both together.
+    """Trains the shape, texture and joint stages, in this order.
 
-    The same command goes on where it was stopped: Ctrl-C, a crash or a reboot cost at most the steps since the last
-    checkpoint. RUN/samples shows what the model makes while it trains; RUN/tensorboard holds its curves.
+    The same command resumes training: Ctrl-C, a crash or a reboot costs at most the steps since the last checkpoint.
+    RUN/samples shows samples during training; RUN/tensorboard holds the curves.
     """
     import torch
 
@@ -290,7 +289,7 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
             for name in ("stage", "start_from"):
                 if options[name] is not None:
                     chosen = "--" + name.replace("_", "-")
-                    raise click.UsageError(f"{chosen} and --baseline: a baseline has none, leave {chosen} away")
+                    raise click.UsageError(f"{chosen} and --baseline: a baseline has none, leave {chosen} out")
             run = baseline_folder(run.path, options["baseline"])
             run.check(config)
         else:
@@ -322,18 +321,18 @@ def train(data: Path, as_json: bool, dry_run: bool, **options: Any) -> None:
 
 
 def _processes(devices: int) -> int:
-    """How many processes train together: those asked for here, or those of a launcher such as torchrun."""
+    """How many processes train together: as given by --devices, or by a launcher such as torchrun."""
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if devices > 1 and launched > 1:
-        raise click.UsageError("--devices: a launcher started this process as one of several already; leave it away")
+        raise click.UsageError("--devices: a launcher started this process as one of several already; leave it out")
     return max(devices, launched)
 
 
 def _own_device(device: str, devices: int) -> str:
-    """The device of this process where several train together: GPUs by their number on this machine.
+    """The device of this process; if several train together, the GPU with its number.
 
     Raises:
-        click.UsageError: there are not as many GPUs.
+        click.UsageError: there are fewer GPUs than processes.
     """
     import torch
 
@@ -348,7 +347,7 @@ def _own_device(device: str, devices: int) -> str:
 
 
 def _class_names(options: dict[str, Any], data: Path) -> tuple[str, ...]:
-    """The classes asked for, those of the run named, or the only one there is.
+    """The classes given, those of the run given, or the only prepared one.
 
     Raises:
         click.UsageError: several classes were prepared, or none.
@@ -373,13 +372,13 @@ def _class_names(options: dict[str, Any], data: Path) -> tuple[str, ...]:
 
 
 def _resolve(run: RunFolder, classes: tuple[str, ...], options: dict[str, Any]) -> TrainConfig:
-    """The configuration that the options say: changes of a preset, or of the run's own where none is named."""
+    """The configuration given by the options: that of a preset or, without one, of the existing run, with changes."""
     from vonmodel.config import apply_setting, load_config
     from vonmodel.presets import PRESETS
 
     source, unsaid = click.get_current_context().get_parameter_source, [click.core.ParameterSource.DEFAULT]
     if source("run") is click.core.ParameterSource.COMMANDLINE:
-        unsaid.append(click.core.ParameterSource.DEFAULT_MAP)  # von.toml speaks of the runs that it names itself
+        unsaid.append(click.core.ParameterSource.DEFAULT_MAP)  # a preset in von.toml is not meant for this run
     if run.exists and all(source(name) in unsaid for name in ("preset", "config_file")):
         config = run.config()
     else:
@@ -392,13 +391,13 @@ def _resolve(run: RunFolder, classes: tuple[str, ...], options: dict[str, Any]) 
         config = dataclasses.replace(config, seed=options["seed"])
     several = classes if len(classes) > 1 else ()
     if not several and run.exists and classes[0] in config.model.classes:
-        return config  # one of the classes of the run in this folder means the run
+        return config  # naming one class of the existing run selects the whole run
     model = dataclasses.replace(config.model, classes=several)
     return dataclasses.replace(config, class_name=classes[0], model=model)
 
 
 def _check_run(run: RunFolder, config: TrainConfig) -> None:
-    """Checks that the run can start or go on with a configuration; names the preset that it was trained with.
+    """Checks that the run can start or resume with a configuration; an error names the preset it was trained with.
 
     Raises:
         click.UsageError: it was trained with another preset than the one chosen.
@@ -422,13 +421,13 @@ def _check_run(run: RunFolder, config: TrainConfig) -> None:
 
 
 def _model_of(config: TrainConfig) -> Any:
-    """What of a configuration tells presets apart, whatever the class, the seed and single fields."""
+    """The part of a configuration that identifies its preset, independent of class, seed and single fields."""
     return config.model, config.shape.batch_size, config.compute.precision
 
 
 @contextmanager
 def _studio(run: RunFolder, config: TrainConfig, data: Path) -> Iterator[None]:
-    """A studio on the run, in a process of its own on the CPU, for as long as the block lasts."""
+    """Serves the studio on the run within the block, in a separate process on the CPU."""
     run.start(config)
     command = [sys.executable, "-m", "voncli", "serve", f"--run={run.path}", f"--data={data}", "--device=cpu"]
     # In a session of its own, Ctrl-C ends the training first and the studio after it.
@@ -443,7 +442,7 @@ def _studio(run: RunFolder, config: TrainConfig, data: Path) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class _Work:
-    """What to train: stages of the model from these weights, or a baseline."""
+    """What to train: stages of the model, from the weights of `origin` if given, or a baseline."""
 
     stages: Sequence[StageName]
     baseline: BaselineName | None
@@ -451,7 +450,7 @@ class _Work:
 
 
 def _origin(text: str | None) -> Origin | None:
-    """The run and checkpoint that `--start-from` names; a folder whose own name has a colon is taken whole."""
+    """The run and checkpoint given by `--start-from`; the name of an existing folder may contain a colon."""
     from vonmodel.builtin import builtin_name, unpack_builtin
     from vonmodel.run_folder import RunFolder
     from vonmodel.training.start import Origin
@@ -489,7 +488,7 @@ def _train(job: TrainingJob, work: _Work, timeout: timedelta, as_json: bool) -> 
 
 @contextmanager
 def _errors_printed_once(run: RunFolder) -> Iterator[None]:
-    """Turns the errors that end training into messages; those that all processes raise are printed by the first."""
+    """Turns errors that end training into messages; those that all processes raise are printed by rank 0 only."""
     from vonmodel.distributed import DisagreementError, LostProcessError
     from vonmodel.training.log import NonFiniteLossError
 

@@ -74,7 +74,7 @@ def test_a_file_of_bytes_or_a_folder_is_one_sentence() -> None:
     assert "von.toml is not UTF-8 text (byte 18 is 0xff): save it as UTF-8" in " ".join(von("config").stderr.split())
     Path("von.toml").unlink()
     Path("von.toml").mkdir()
-    assert "von.toml is no regular file: remove it, or write the settings into it" in von("config").stderr
+    assert "von.toml is not a regular file: remove it, or replace it with one" in von("config").stderr
 
 
 def test_runs_and_datasets_are_listed(tiny_run: Path, tiny_data: Path) -> None:

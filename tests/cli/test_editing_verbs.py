@@ -85,7 +85,7 @@ def test_a_mesh_has_a_code_that_the_other_verbs_take(von, tmp_path, monkeypatch)
     trimesh.creation.box((1.0, 2.0, 0.5)).export(tmp_path / "box.obj")
     result = von("invert", "box.obj", "shape1", "--steps", "2")
     assert result.exit_code == 0, result.output
-    assert result.stderr.count("Training the encoder that reads shapes, once for this checkpoint") == 1
+    assert result.stderr.count("Training the encoder of shapes, once for this checkpoint") == 1
     folder = "runs/chair/inverted/joint-00000020-box+shape1"
     assert result.stdout.splitlines()[-1] == f"{folder}/index.html"
     found = json.loads((tmp_path / folder / "result.json").read_text())["objects"]
@@ -96,7 +96,7 @@ def test_a_mesh_has_a_code_that_the_other_verbs_take(von, tmp_path, monkeypatch)
     ]
     result = von("interpolate", "--shape", "box.obj", "--shape", "1", "--count", "2", "--film", "none", "--json")
     assert result.exit_code == 0, result.output
-    assert "box.obj: the shape of its code overlaps it by" in result.stderr
+    assert "box.obj: the shape of its code overlaps it with IoU" in result.stderr
 
 
 def test_transfer_and_interpolate_print_their_results(von):
@@ -114,7 +114,7 @@ def test_transfer_and_interpolate_print_their_results(von):
         (("reconstruct", "blank.png", "none.png"), 1, "blank.png: nothing stands out"),
         (("reconstruct", "none.png", "blank.png"), 1, "none.png: no such file"),
         (("reconstruct",), 2, "Missing argument"),
-        (("reconstruct", "photo.png", "--mask", "a.png", "--mask", "b.png"), 2, "2 of --mask for 1 photos"),
+        (("reconstruct", "photo.png", "--mask", "a.png", "--mask", "b.png"), 2, "2 --mask for 1 photos"),
         (("reconstruct", "photo.png", "--run", "nowhere"), 1, "nowhere is not a run"),
         (("transfer",), 2, "--photo"),
         (("transfer", "--photo", "von.toml"), 1, "von.toml"),

@@ -153,7 +153,7 @@ def test_named_weights_ask_for_inception_whatever_the_settings_file_says(von, tm
     assert "some.pth is not pt_inception-2015-12-05-6726825d.pth" in result.output
     result = von("--fid", "--inception-weights", "some.pth", "--features", "random")
     assert result.exit_code == 2
-    assert "--inception-weights is of no use with --features random" in result.output
+    assert "--inception-weights has no effect with --features random" in result.output
 
 
 def test_every_checkpoint_is_scored_and_drawn(von, tmp_path):

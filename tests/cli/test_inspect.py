@@ -106,5 +106,5 @@ def test_a_path_that_is_none_is_named(verb: str, tmp_path: Path, monkeypatch: py
     ):
         result = harness.von(*verb.split(), "--data", data)
         assert (result.exit_code, len(result.output) < 400) == (2, True), result.output
-        assert "is no path of this machine: " in result.output
+        assert "is not a valid path: " in result.output
         assert what in result.output

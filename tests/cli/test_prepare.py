@@ -172,7 +172,7 @@ def test_a_bug_is_exit_code_1_with_its_traceback_in_the_log(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["shapenet"], "--root: which folder?"),
+        (["shapenet"], "--root is missing"),
         (["shapenet", "--root", "nowhere"], "--root: nowhere is not there"),
         (["shapenet", "--root", "tree", "--class", "chiar"], "did you mean 'chair'?"),
         (["shapenet", "--root", "tree", "--max-rejected", "few"], "neither a number such as 20 nor a share"),
@@ -183,7 +183,7 @@ def test_a_bug_is_exit_code_1_with_its_traceback_in_the_log(
         (["meshes", "--root", "tree"], "--class: name the one class"),
         (["meshes", "--root", "tree", "--class", "chair", "--up", "y", "--front", "-y"], "lie on the same axis"),
         (["meshes", "--root", "tree", "--class", "chair"], "holds no file ending in"),
-        (["images"], "which photos?"),
+        (["images"], "no photos given"),
         (["images", "--photos", "nowhere"], "--photos: nowhere is not there"),
         (["images", "--pix3d", "tree"], "pix3d.json"),
         (["images", "--photos", "tree"], "It holds: 04379243x/, notes.txt"),
@@ -270,7 +270,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path:
         os.killpg(running.pid, signal.SIGINT)
         _, words = running.communicate(timeout=harness.TIMEOUT_S)
     assert running.returncode == 130
-    assert "the same command goes on from here" in words
+    assert "the same command resumes from here" in words
     assert "Traceback" not in words
     done = journal.read_bytes().count(b"\n")
     assert 5 < done < 104
@@ -288,7 +288,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path:
         ("--item-timeout=inf", "'inf' is not a finite number"),
         ("--memory-limit=10", "--memory-limit: 10 is too little for a process to start in; write it as 4GB"),
         ("--memory-limit=-4GB", "--memory-limit: -4GB is too little"),
-        ("--data=", "'--data': nothing is named; . is the current folder"),
+        ("--data=", "'--data': the path is empty; . is the current folder"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(von: Von, tree: Path, option: str, message: str) -> None:

@@ -136,7 +136,7 @@ def test_a_url_is_refused_where_a_path_is_needed(arguments: str) -> None:
     result = CliRunner().invoke(von, arguments.split())
     assert result.exit_code == 2
     url = next(word for word in arguments.split() if "://" in word)
-    assert f"{url} is a URL; only a path of this machine will do here" in " ".join(result.output.split())
+    assert f"{url} is a URL; a local path is needed here" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "loop", "nothing"])
@@ -151,5 +151,5 @@ def test_what_is_no_file_is_named(kind: str, tmp_path: Path) -> None:
             file.symlink_to(file)
         case "nothing":
             file.symlink_to(tmp_path / "gone")
-    with pytest.raises(click.UsageError, match="no regular file"):
+    with pytest.raises(click.UsageError, match="not a regular file"):
         load_settings(build(), file)

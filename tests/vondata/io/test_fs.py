@@ -60,7 +60,7 @@ def test_from_and_to_s3_comes_out_what_comes_out_on_disk(bucket: str, tree: Path
     assert shapes(tree, tmp_path / "data").exit_code == 0
     result = shapes(f"{bucket}/ShapeNetCore.v2", f"{bucket}/data", workers=2)
     assert result.exit_code == 0, result.output
-    assert "report/index.html  is the page to look at." in result.output
+    assert "report/index.html  is the page to open." in result.output
 
     copy = mirror(DataFolder.at(f"{bucket}/data"))
     here, there = (read_manifest(data, "chair", "shapes") for data in (tmp_path / "data", copy))
@@ -330,11 +330,11 @@ def test_the_command_says_that_much_is_not_copied_unasked(
     monkeypatch.setattr(copying, "MAX_UNASKED_COPY_BYTES", 0)
     result = von(*command, "--workers", 0)
     assert (
-        "No page is written; --report does it: memory://top/data: 0.0 GB would have to be fetched." in result.output
+        "No page is written; --report writes it: memory://top/data: 0.0 GB would have to be fetched." in result.output
     )
-    assert f"von inspect {memory}/data  copies it here and writes the page to look at." in result.output
+    assert f"von inspect {memory}/data  downloads it and writes the page to open." in result.output
     result = von(*command, "--workers", 0, "--report")
-    assert "report/index.html  is the page to look at." in result.output
+    assert "report/index.html  is the page to open." in result.output
 
 
 def test_urls_that_cannot_be_used_are_named(tmp_path: Path, memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,7 +364,7 @@ def lack(*_: object, **__: object) -> None:
 def test_folders_that_must_be_here_refuse_urls(tmp_path: Path) -> None:
     result = von("train", "--runs", "s3://bucket/runs", "--class", "chair")
     assert result.exit_code == 2
-    assert "s3://bucket/runs is a URL; only a path of this machine will do here" in result.output
+    assert "s3://bucket/runs is a URL; a local path is needed here" in result.output
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_shards_are_verified(data: Path, tmp_path: Path) -> None:
 
 def test_the_command_names_them_and_the_run_after_mends_them(data: Path, tmp_path: Path) -> None:
     whole = harness.von("inspect", str(data), "--verify")
-    assert (whole.exit_code, "4 prepared files, their manifests and journals are whole" in whole.output) == (0, True)
+    assert (whole.exit_code, "4 prepared files, their manifests and journals are intact" in whole.output) == (0, True)
     path = output_path(data, "chair", "shapes", "a")
     flip(path, 1000)
     found = harness.von("inspect", str(data), "--verify", "--json")
