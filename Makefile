@@ -1,4 +1,4 @@
-# Each target does all of its own set-up in .venv; `make demo` and `make test` work as the only command on a fresh clone.
+# Each target sets up .venv itself; `make demo` and `make test` each work as the only command on a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,12 +11,12 @@ help:
 	@echo "make demo       prepare, train, generate and score the built-in chairs and cars (15 minutes, no GPU)"
 	@echo "make test       the test suite (make test-all: with the slow tests)"
 	@echo "make test-faults   kills, signals, full disks and damaged files, 50 tries of each; prints what was lost or wrong"
-	@echo "make fuzz       every reader of files and links, FUZZ_SECONDS in all (600); prints executions and findings"
+	@echo "make fuzz       fuzzes every reader of files and links for FUZZ_SECONDS (600); prints executions and findings"
 	@echo "make check      lint, types and import direction"
-	@echo "make bench-smoke   the benchmarks, small and once: do they compute the right things (no time is asserted)"
+	@echo "make bench-smoke   every benchmark once at a small size, to check its results (no time is asserted)"
 	@echo "make docs       the documentation site in build/site, with the API reference; a broken link is an error"
 	@echo "make install    the von command in $(VENV); on Debian and Ubuntu missing system libraries too"
-	@echo "make system-browser   chromium, for the tests that look at the pages"
+	@echo "make system-browser   chromium, for the browser tests of the HTML pages"
 
 system:
 	@PYTHON=$(PYTHON) scripts/system_libraries.sh install
@@ -44,7 +44,7 @@ demo: $(VENV)/.installed
 	cd $(DEMO) && ../$(BIN)/von evaluate --fid --all-checkpoints
 	cd $(DEMO) && ../$(BIN)/von generate --overwrite
 	@echo
-	@echo "To explore the model by hand:   cd $(DEMO) && ../$(BIN)/von serve --open"
+	@echo "To explore the model:   cd $(DEMO) && ../$(BIN)/von serve --open"
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow and not gpu"
@@ -55,7 +55,7 @@ test-all: $(VENV)/.installed-dev
 test-faults: $(VENV)/.installed-dev
 	VON_FAULT_TRIES=$${VON_FAULT_TRIES:-50} $(BIN)/python -m pytest tests/faults
 
-# Coverage-guided where atheris has a wheel for this Python, else at random. The corpus stays, so a later run goes on.
+# Coverage-guided if atheris has a wheel for this Python, else random. The corpus is kept, so a later run continues.
 fuzz: $(VENV)/.installed-dev
 	@$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/python -m pip install --quiet --only-binary :all: atheris || true
 	$(BIN)/python -m tests.fuzz --seconds $${FUZZ_SECONDS:-600} --corpus build/fuzz
@@ -67,7 +67,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy reads no import hooks of editable installs: it finds the folders under the names they are installed by here.
+# mypy ignores the import hooks of editable installs; these links give the folders the names they are installed under.
 types: $(VENV)/.installed-dev
 	@mkdir -p $(VENV)/typing
 	@ln -sfn ../../cli $(VENV)/typing/voncli
