@@ -123,7 +123,7 @@ def test_transfer_and_interpolate_print_their_results(von):
         (("export", "--level", "nan"), 2, "not a finite number"),
         (("export", "--level", "0.999999"), 1, "has no surface at level 1"),
         (("export", "--format", "dwg"), 2, "--format"),
-        (("export", "--shape", "photo.png"), 1, "--shape photo.png names no shape"),
+        (("export", "--shape", "photo.png"), 1, "--shape photo.png is not a shape"),
         (("export", "--shape", "none.obj"), 1, "none.obj: no such file"),
         (("invert",), 2, "Missing argument"),
         (("invert", "none.glb"), 1, "none.glb: no such file"),
