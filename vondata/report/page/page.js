@@ -8,7 +8,7 @@ const $ = (id) => document.getElementById(id);
 const TILE_PX = { shapes: 240, images: 150 };
 const number = new Intl.NumberFormat("en");
 const view = { part: null, rows: [], shown: 0, open: -1 };
-// Columns of prepared shapes that ask for a look.
+// Columns that mark prepared shapes to check.
 const FLAGS = ["leak", "outlier"];
 const filters = { q: "", status: "", reason: "", split: "", order: "id", range: null };
 

@@ -17,7 +17,7 @@ document.querySelectorAll("canvas[data-mesh]").forEach((canvas, index) => {
   canvas.removeAttribute("data-mesh");
 });
 
-// Arrow keys go on to the next picture, Escape closes.
+// Arrow keys show the next or previous picture, Escape closes.
 const dialog = document.querySelector("dialog");
 const links = [...document.querySelectorAll(".views a")];
 let shown = 0;

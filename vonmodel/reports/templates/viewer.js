@@ -135,7 +135,7 @@ const seen = new IntersectionObserver((entries) => {
 });
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-// A canvas that shows a mesh, slowly turning until a hand takes it.
+// A canvas that shows a mesh, slowly turning until the user turns it.
 export class Turnable {
   constructor(canvas, mesh, { interactive = true, phase = 0 } = {}) {
     painter ??= new Painter();

@@ -18,9 +18,9 @@ const STATISTICS = {
   faces: "Faces", vertices: "Vertices", parts: "Parts", largest_part: "Largest part's share of the surface",
   area: "Surface (edge of the cube = 2)", volume: "Volume",
 };
-// A view unchanged for this long is painted.
+// A view unchanged for this long gets a textured surface.
 const SETTLED_MS = 350;
-// Surprises are within the range of the sliders.
+// "Surprise me" draws seeds within the range of the sliders.
 const SEEDS = 1000;
 
 // A message over the picture that it is about.
@@ -126,7 +126,7 @@ export class Explore {
 
   words() {
     const { shape, texture } = this.state;
-    const named = (code) => isEncoded(code) ? "of a photo" : code;
+    const named = (code) => isEncoded(code) ? "from a photo" : code;
     return `shape ${named(shape)}, texture ${named(texture)}`;
   }
 
@@ -193,7 +193,7 @@ export class Explore {
     this.saved.mark(now);
   }
 
-  // The plain surface at once; in its texture, if that is wanted, when nothing has changed for a moment.
+  // Shows the plain surface at once and, if wanted, the textured one when the view has not changed for a moment.
   #showSurface() {
     if (!this.surface) return;
     clearTimeout(this.painting);
@@ -218,7 +218,7 @@ export class Explore {
     part("stage").classList.toggle("with-second", Boolean(state));
     part("compare").textContent = state ? "Keep this one" : "Compare";
     if (!state) return;
-    const named = (code) => isEncoded(code) ? "of a photo" : code;
+    const named = (code) => isEncoded(code) ? "from a photo" : code;
     part("second-note").textContent = `shape ${named(state.shape)}, texture ${named(state.texture)}`;
     this.second ??= this.#viewer("second-surface");
     this.#showSecond();

@@ -1,15 +1,15 @@
-// The gallery: of the shapes of consecutive seeds those in one piece, best first by the shape critic, slowly turning; each is a link.
+// The gallery: shapes of consecutive seeds that are in one piece, ranked by the shape critic, slowly turning; each is a link.
 import { ask } from "./ask.js";
 import { readGlb, turnableMesh } from "./glb.js";
 import { Turnable } from "./viewer.js";
 
 const part = (id) => document.getElementById(id);
 const SHAPES = 12;
-// Of so many seeds the best are kept; where many are in pieces, more are tried.
+// The best of this many seeds are shown; if many are in pieces, more are tried.
 const TRIED = 18;
 const MAX_TRIED = 36;
 const TRUNCATION = "0.75";
-// A shape whose largest part has less of the surface is in pieces.
+// A shape whose largest part has a smaller share of the surface is in pieces.
 const MIN_LARGEST_PART = 0.9;
 
 export class Gallery {
@@ -19,7 +19,7 @@ export class Gallery {
     part("more").addEventListener("click", () => this.load());
   }
 
-  // Forgets all shapes, for another checkpoint.
+  // Clears all shapes, for another checkpoint.
   reset() {
     for (const { view } of this.entries) view.remove();
     Object.assign(this, { next: 0, shown: 0, entries: [], number: this.number + 1 });
@@ -41,13 +41,13 @@ export class Gallery {
     try {
       while (number === this.number && this.next < first + (batch.length < SHAPES ? MAX_TRIED : TRIED)) {
         if (!this.visible) await new Promise((resolve) => { this.onVisible = resolve; });  // others compute meanwhile
-        part("gallery-note").textContent = `Looking at shapes, ${Math.round(100 * (this.next - first) / TRIED)} %…`;
+        part("gallery-note").textContent = `Rating shapes, ${Math.round(100 * (this.next - first) / TRIED)} %…`;
         await this.#add(this.next++, number, batch);
       }
       for (const entry of batch.slice(SHAPES)) this.#remove(entry);
       part("gallery-note").textContent = "";
       part("no-gallery").hidden = this.shown > 0;
-      part("no-gallery").textContent = "The shapes of this checkpoint are in pieces still; train it for longer.";
+      part("no-gallery").textContent = "The shapes of this checkpoint are still in pieces; train longer.";
     } catch (error) {
       part("gallery-note").textContent = error.message;
     }
@@ -94,7 +94,7 @@ export class Gallery {
     this.shown -= 1;
   }
 
-  // Clay first; then, one after the other, in their textures, as long as the gallery is looked at.
+  // Clay first; then textured one after the other, while the gallery is visible.
   async #paint() {
     if (this.painting || this.busy) return;
     this.painting = true;

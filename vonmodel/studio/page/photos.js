@@ -95,7 +95,7 @@ export class Photos {
       if (task.state === "cancelled") this.say("Cancelled.");
       if (task.state === "done") {
         const { overlap, ...values } = task.result;
-        const low = overlap < LOW_OVERLAP ? ` That is little: is it a whole ${this.className}?` : "";
+        const low = overlap < LOW_OVERLAP ? ` This is low: does it show a whole ${this.className}?` : "";
         this.say(`Reconstructed; the silhouettes overlap by ${Math.round(100 * overlap)} %.${low}`, low !== "");
         this.onFound({ ...values, "shape-mix": "0", "texture-mix": "0" });
       }
@@ -117,7 +117,7 @@ export class Photos {
     part("given").hidden = !shown;
   }
 
-  // Lays what was found and refused over the photo: a picture of the same proportions, none to show nothing.
+  // Overlays the pieces that were found and refused on the photo: a picture of the same proportions, or none.
   #showPieces(picture = "") {
     for (const id of ["given-pieces", "pieces-note"]) part(id).hidden = !picture;
     if (picture) part("given-pieces").src = picture;

@@ -59,7 +59,7 @@ export class Saved {
     try {
       localStorage.setItem(this.key, JSON.stringify(this.items));
     } catch {
-      // A browser that keeps nothing still shows them until it is closed.
+      // Without storage, the browser shows them until it is closed.
     }
   }
 }

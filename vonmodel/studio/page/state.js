@@ -16,7 +16,7 @@ export function isCode(text) {
   return Number(seed[1]) <= LARGEST_SEED && Number(seed[2] ?? 1) >= 1 && Number(seed[2] ?? 1) <= 10000;
 }
 
-// The state of a link, and a sentence for each argument that was invalid and left out.
+// The state of a link, and a message for each invalid argument that was left out.
 export function parse(link) {
   const state = { ...INITIAL };
   const complaints = [];
@@ -27,7 +27,7 @@ export function parse(link) {
       : name === "checkpoint" ? /^[a-z]+-\d{1,12}$/.test(value)
       : NAMES.includes(name) && (isCode(value) || (name === "shape" && isStored(value)));
     if (known) state[name] = value;
-    else complaints.push(`The link says ${name}=${value.slice(0, 40)}, which makes no sense here.`);
+    else complaints.push(`${name}=${value.slice(0, 40)} in the link is invalid and was ignored.`);
   }
   return { state, complaints };
 }

@@ -20,7 +20,7 @@ class Studio {
     this.#listen();
   }
 
-  // Waits until there is something to see: a training writes its first checkpoint only after a while.
+  // Waits for the first checkpoint, which a training run writes only after a while.
   async open() {
     for (;;) {
       try {
@@ -83,7 +83,7 @@ class Studio {
   #wait(run) {
     this.#describe(run);
     const sentence = run.problems.length ? run.problems.join(" ")
-      : "This run has no checkpoint yet. The training writes the first one after a while; the page opens it by itself.";
+      : "This run has no checkpoint yet. The page opens the first one as soon as training has written it.";
     part("model").hidden = true;
     part("more").hidden = true;
     for (const id of ["no-model", "no-gallery"]) {
@@ -122,7 +122,7 @@ class Studio {
     choice.value = chosen;
   }
 
-  // A training goes on writing checkpoints while its model is explored.
+  // Training may write further checkpoints while the model is explored.
   async #lookForNewer(choice) {
     if (document.hidden) return;
     const found = await ask("api/run").then((response) => response.json()).catch(() => null);

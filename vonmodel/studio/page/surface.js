@@ -71,7 +71,7 @@ export class Surface {
     this.draw();
   }
 
-  // Turns by itself until it is stopped; then the viewpoint is where it stands.
+  // Turns by itself until it is stopped; the viewpoint is then the one reached.
   setTurning(turning) {
     if (turning === Boolean(this.turning)) return;
     this.turning = turning ? performance.now() : 0;

@@ -87,7 +87,7 @@ export class Training {
       }
       this.#showNow();
     } catch {
-      // The studio does not answer at the moment; the next tick asks again.
+      // The studio does not answer at the moment; the next tick tries again.
     } finally {
       this.busy = false;
     }
@@ -116,8 +116,8 @@ export class Training {
     const done = latest.step >= latest.steps;
     part("now").replaceChildren(
       figure(`${latest.step}`, `of ${latest.steps} steps`, `${latest.stage} stage`, done ? "This stage is done." : `${duration(latest.seconds_left)} left at this speed.`, latest.step / latest.steps),
-      figure(latest.images_per_s.toFixed(1), "items a second", "speed", `Reported ${duration(ago)} ago.`),
-      ...(nonfinite ? [figure("stopped", "", "a loss was not finite", "nonfinite.json in the run says where.")] : []),
+      figure(latest.images_per_s.toFixed(1), "items per second", "speed", `Reported ${duration(ago)} ago.`),
+      ...(nonfinite ? [figure("stopped", "", "a loss was not finite", "See nonfinite.json in the run.")] : []),
     );
   }
 
