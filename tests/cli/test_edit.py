@@ -41,7 +41,7 @@ def test_json_goes_to_standard_output_alone(von):
         (("--shape", "./nowhere"), 1, "--shape ./nowhere: no such file or folder"),
         (("--film", "avi"), 2, "--film"),
         (("--output", "."), 2, "--output . is not empty"),
-        (("--output", ".", "--overwrite"), 1, "holds something else than an older result"),
+        (("--output", ".", "--overwrite"), 1, "holds something other than an older result"),
     ],
 )
 def test_mistakes_are_named(von, arguments, code, message):

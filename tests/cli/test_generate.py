@@ -49,7 +49,7 @@ def test_run_class_and_checkpoint_choose_the_model(von):
         (("--device", "tpu"), 2, "use auto, cpu, cuda, cuda:N or mps"),
         (("--device", "cuda:99"), 2, "CUDA devices"),
         (("--output", "."), 2, "--output . is not empty"),
-        (("--output", ".", "--overwrite"), 1, "holds something else than an older result"),
+        (("--output", ".", "--overwrite"), 1, "holds something other than an older result"),
         (("--output", "runs/chair/config.json/out"), 1, "Not a directory"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The differentiable projection of a volume to a 2.5D sketch."""
+"""Differentiable projection of volumes to 2.5D sketches: silhouette, depth, framing and surface maps."""
 
 from vonmodel.projection.dispatch import Implementation, project
 from vonmodel.projection.framing import DepthRange, frame_positions, frame_sketch, reduce_sketch

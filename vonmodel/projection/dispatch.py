@@ -1,4 +1,4 @@
-"""The projection's front door: checks the input and picks the implementation."""
+"""Entry point of the projection: checks the input and selects the reference or the fused implementation."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def project(
 
     Args:
         volumes: opacity in [0, 1], indexed [x, y, z] in the object frame; any N from 2. Half-precision volumes are
-            projected in float32; the fused implementation on a GPU reads them as they are.
-        rotations: camera frame to object frame, as `viewpoint_rotation` makes them.
+            projected in float32; the fused implementation on a GPU reads them without conversion.
+        rotations: camera frame to object frame, see `viewpoint_rotation`.
         camera: the camera, the same for all items.
         image_size: rows and columns R of the sketch; N when not given.
-        resampled: rotate the volume onto a grid first and then sample that grid, as the published model does, instead
-            of sampling the volume once along turned rays (sharper).
+        resampled: resample the volume on a rotated grid first and sample that grid, as in the published model,
+            instead of sampling the volume once along rotated rays (sharper).
         implementation: the plain PyTorch one, the fused one (float32, not resampled), or the fastest that fits.
 
     Returns:
         The sketch, (n, 1, R, R) each, in float64 for float64 volumes and in float32 otherwise.
 
     Raises:
-        ValueError: shapes do not fit each other, or the chosen implementation cannot do what is asked.
+        ValueError: shapes do not fit each other, or the chosen implementation does not support the input.
     """
     check_input(volumes, rotations, camera, image_size)
     size = volumes.shape[-1] if image_size is None else image_size
@@ -63,7 +63,7 @@ def project(
 
 
 def uses_fused(implementation: Implementation, volumes: Tensor, resampled: bool) -> bool:
-    """Whether the fused implementation is wanted and can do it."""
+    """Whether the fused implementation is requested and supports the input."""
     hindrance = None
     if resampled:
         hindrance = "resampled=True"
@@ -84,18 +84,22 @@ def uses_fused(implementation: Implementation, volumes: Tensor, resampled: bool)
 
 @cache
 def _triton_is_there() -> bool:
-    """PyTorch's CUDA builds for Linux bring it; those for Windows do not."""
+    """PyTorch's CUDA builds for Linux include it; those for Windows do not."""
     return find_spec("triton") is not None
 
 
 @cache
 def _log_choice(chosen: str, hindrance: str | None) -> None:
-    """Says once which implementation runs."""
+    """Logs once which implementation runs."""
     _log.info("projection: %s implementation%s", chosen, f" for {hindrance}" if hindrance else "")
 
 
 def check_input(volumes: Tensor, rotations: Tensor, camera: Camera, image_size: int | None) -> None:
-    """Raises a ValueError in words when shapes and sizes do not fit each other."""
+    """Checks that shapes and sizes fit each other.
+
+    Raises:
+        ValueError: they do not.
+    """
     n, *shape = volumes.shape
     resolution = shape[-1] if shape else 0
     if shape != [1, resolution, resolution, resolution] or resolution < 2:

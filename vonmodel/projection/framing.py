@@ -1,8 +1,8 @@
-"""Framing: the object's largest piece, centred in a square with a margin, its depth normalised to [-1, 1].
+"""Framing of sketches: largest connected component, centred in a square with a margin, depth normalised to [-1, 1].
 
-Everything works on the whole batch on the device of the sketch, so nothing waits for the host. The largest connected
-component is one operator that torch.compile carries on any device; operators are registered from their annotations,
-so these stay evaluated (no __future__ import).
+Everything works on the whole batch on the sketch's device, without host synchronisation. The largest connected
+component is a custom operator, which torch.compile supports on any device; operators are registered from their
+annotations, so these stay evaluated (no __future__ import).
 """
 
 from typing import Literal
@@ -23,7 +23,7 @@ DepthRange = Literal["item", "batch"]
 SOLID_SILHOUETTE = 0.8
 # The margin on every side, in hundredths of the square's side.
 MARGIN_PERCENT = 3
-# And at least this in every model: a critic could tell any image from any photo by a border that is touched alone.
+# And at least this in every model: otherwise a critic could tell images from photos by whether the border is touched.
 MIN_MARGIN_PX = 1
 
 
@@ -41,26 +41,26 @@ def frame_sketch(
     The largest 4-connected component of silhouette >= 0.8 is kept (of equals the one that starts first, row by row).
     Its tight box is padded to a square, the shorter side by half the difference rounded down on both ends, then by
     3 % of the side, rounded down but at least `min_margin_px`, on every side, and resized bilinearly to the size of
-    the sketch; with `exact` nothing is rounded and pixels are areas, as photos are framed. Outside the component the
-    silhouette is 0 and the depth `far`. A sketch without such a component gives an empty frame: silhouette 0, depth
-    `far`, normalised depth -1, and no gradient. A component of a single pixel has no gradient either: what norms that
-    follow would make of it is noise.
+    the sketch; with `exact` nothing is rounded and pixels are areas, as in the framing of photos. Outside the
+    component the silhouette is 0 and the depth `far`. A sketch without such a component gives an empty frame:
+    silhouette 0, depth `far`, normalised depth -1, and no gradient. A component of a single pixel has no gradient
+    either: the following instance norms would turn it into noise.
 
     Args:
         sketch: silhouette and depth (n, 1, R, R); R at least 2.
         depth_range: whether the nearest point and the background of each item or of the whole batch become 1 and -1.
-            Only "item" keeps items independent of each other; "batch" is what the published model does.
+            Only "item" keeps items independent of each other; "batch" is the published behaviour.
         far: depth of the background.
-        everywhere: a batch is that of all processes that train together; all must call this.
-        exact: centre the object and leave the margin in fractions of a pixel, instead of in whole ones (published).
-        min_margin_px: of the object's frame; models leave one pixel. None leaves it for "item", and for "batch" none,
-            which is the published framing also of objects under 34 pixels, whose 3 % round down to nothing.
+        everywhere: the batch spans all training processes; all of them must call this.
+        exact: centre the object and apply the margin in fractions of a pixel, instead of whole ones (published).
+        min_margin_px: smallest margin; models use one pixel. None means that for "item", and 0 for "batch", the
+            published framing, also of objects under 34 pixels, whose 3 % round down to 0.
 
     Returns:
-        The framed sketch, differentiable with respect to silhouette and depth inside the component chosen.
+        The framed sketch, differentiable with respect to silhouette and depth inside the component.
     """
     component = _solid_component(sketch.silhouette)
-    # Both channels are 0 outside the object, so that whatever the frame adds beyond the image is 0 as well.
+    # Both channels are 0 outside the object, so that the frame can be padded with 0 beyond the image.
     nearness = far - sketch.depth
     channels = torch.where(component, torch.cat([sketch.silhouette, nearness], dim=1), 0.0)
     channels = torch.where(component.sum((-2, -1), keepdim=True) > 1, channels, channels.detach())
@@ -80,14 +80,14 @@ def reduce_sketch(
     far: float = Camera().far,
     everywhere: bool = False,
 ) -> FramedSketch:
-    """A framed sketch at a size that divides its own: means of what each pixel covers, depth normalised anew.
+    """Average-pools a framed sketch to a size that divides its own, and normalises the depth again.
 
     Args:
-        framed: as `frame_sketch` gives it.
+        framed: a sketch of `frame_sketch`.
         size: pixels along an edge of the result.
-        depth_range: as for `frame_sketch`, like `far` and `everywhere`.
-        far: depth of the background.
-        everywhere: a batch is that of all processes that train together.
+        depth_range: as for `frame_sketch`.
+        far: as for `frame_sketch`.
+        everywhere: as for `frame_sketch`.
     """
     rays = framed.silhouette.shape[-1] // size
     if rays == 1:
@@ -100,15 +100,15 @@ def reduce_sketch(
 def frame_positions(
     silhouette: Float[Tensor, "n 1 R R"], *, exact: bool = False, min_margin_px: int = MIN_MARGIN_PX
 ) -> tuple[Float[Tensor, "n R"], Float[Tensor, "n R"]]:
-    """Where `frame_sketch` looks: for every row and column of the frame its pixel index in the sketch, fractional.
+    """The sampling positions of `frame_sketch`: the fractional pixel index in the sketch of every row and column.
 
-    Indices may lie beyond the sketch; they are those of the sketch itself where it shows no object.
+    Indices may lie outside the sketch; for a sketch without an object they are those of the sketch itself.
     """
     return _frame_positions(_solid_component(silhouette).squeeze(1), silhouette.dtype, exact, min_margin_px)
 
 
 def _solid_component(silhouette: Float[Tensor, "n 1 R R"]) -> Bool[Tensor, "n 1 R R"]:
-    """The object: the largest component of what is solid."""
+    """The object: the largest component of the solid pixels."""
     component: Tensor = largest_component(silhouette.detach().squeeze(1) >= SOLID_SILHOUETTE)
     return component.unsqueeze(1)
 
@@ -126,7 +126,7 @@ def normalize_depth(
     nearest, farthest = depth.amin(axes, keepdim=True), depth.amax(axes, keepdim=True)
     if everywhere and depth_range == "batch":
         nearest, farthest = stacked_everywhere(nearest).amin(0), stacked_everywhere(farthest).amax(0)
-    # Chosen before and after dividing, as 0 times an infinite gradient of what is not chosen would be NaN.
+    # Selected before and after dividing, as 0 times an infinite gradient of the branch not taken would be NaN.
     varies = farthest > nearest
     extent = torch.where(varies, farthest - nearest, 1.0)
     return torch.where(varies, 2.0 * (farthest - depth) / extent - 1.0, -1.0)
@@ -135,7 +135,7 @@ def normalize_depth(
 def _frame_positions(
     component: Bool[Tensor, "n R R"], dtype: torch.dtype, exact: bool, min_margin_px: int
 ) -> tuple[Float[Tensor, "n R"], Float[Tensor, "n R"]]:
-    """Pixel indices, with fractions, of the frame's rows and columns; those of the image where it is empty."""
+    """Fractional pixel indices of the frame's rows and columns; those of the image if it is empty."""
     (top, height), (left, width) = _extent(component.any(-1)), _extent(component.any(-2))
     side = torch.maximum(height, width)
     steps = torch.arange(component.shape[-1], device=component.device, dtype=dtype)
@@ -147,7 +147,7 @@ def _frame_positions(
 
 
 def _extent(occupied: Bool[Tensor, "n R"]) -> tuple[Tensor, Tensor]:
-    """First occupied index and the length up to the last; the full length where nothing is."""
+    """First occupied index and the length up to the last; the full length if none is."""
     flags = occupied.int()
     first = flags.argmax(-1)
     return first, occupied.shape[-1] - flags.flip(-1).argmax(-1) - first
@@ -165,7 +165,7 @@ def _positions(
 def _centred_positions(
     first: Tensor, length: Tensor, side: Float[Tensor, " n"], steps: Float[Tensor, " R"]
 ) -> Float[Tensor, "n R"]:
-    """Middles of equal pixels, one a step, over `side` around the middle of [first, first + length)."""
+    """Centres of equal pixels, one a step, over `side` around the centre of [first, first + length)."""
     centre = (first + (length - 1) / 2.0).to(steps).unsqueeze(-1)
     return centre + ((steps + 0.5) / len(steps) - 0.5) * side.unsqueeze(-1)
 
@@ -173,7 +173,7 @@ def _centred_positions(
 def _resample(images: Tensor, positions: Float[Tensor, "n R"], dim: Literal[-2, -1]) -> Tensor:
     """Linear interpolation along one axis, 0 beyond its ends.
 
-    Gathers, because its gradient has a deterministic form on every device.
+    Uses gather, whose gradient has a deterministic implementation on every device.
     """
     size = images.shape[dim]
     lower = positions.floor().clamp(0, size - 2)
@@ -195,9 +195,9 @@ def _along(values: Tensor, dim: Literal[-2, -1]) -> Tensor:
 
 @torch.library.custom_op("von::largest_component", mutates_args=(), device_types="cpu")
 def largest_component(masks: Tensor) -> Tensor:
-    """The pixels of the largest 4-connected component of each mask (n, R, C), bool; none where the mask is empty.
+    """The pixels of the largest 4-connected component of each mask (n, R, C), bool; none if the mask is empty.
 
-    Of equally large components the one counts whose first pixel, row by row, comes first.
+    Of equally large components the one whose first pixel, row by row, comes first.
     """
     kept = [_largest_component_of_image(mask) for mask in masks.numpy()]
     return torch.from_numpy(np.stack(kept)) if kept else torch.empty_like(masks)
@@ -223,11 +223,12 @@ def _largest_component_of_image(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.b
 
 @largest_component.register_kernel("cuda")
 def largest_component_by_hooking(masks: Tensor) -> Tensor:
-    """The same in tensor operations whose number depends on the size alone, so that no result visits the host.
+    """`largest_component` in tensor operations whose number depends on the size only: no host synchronisation.
 
-    Shiloach and Vishkin's parallel components: every pixel points at the root of its tree. In a round each root hooks
-    onto its smallest neighbouring root, if smaller than itself; a root that took no part hooks onto any neighbour;
-    then all trees are flattened. A round leaves at most half as many trees in a component, which bounds the rounds.
+    Shiloach and Vishkin's parallel connected components: every pixel points at the root of its tree. In a round each
+    root hooks onto its smallest neighbouring root, if smaller than itself; a root that took no part hooks onto any
+    neighbour; then all trees are flattened. A round leaves at most half as many trees in a component, which bounds
+    the number of rounds.
     """
     n, rows, columns = masks.shape
     if masks.numel() == 0:
@@ -250,13 +251,13 @@ def _row_runs(masks: Tensor) -> Tensor:
 
 
 def _hook(parents: Tensor, linked: Tensor, columns: int) -> Tensor:
-    """Hangs roots onto neighbouring roots, without cycles; `linked` says which pixels join the one below."""
+    """Hooks roots onto neighbouring roots, without cycles; `linked` marks pixels connected to the one below."""
     above = parents[:, :-columns]
     below = torch.where(linked, parents[:, columns:], above)
     low, high = torch.minimum(above, below), torch.maximum(above, below)
     hooked = parents.scatter_reduce(1, high, low, "amin")
-    # A root that neither hooked nor was hooked onto is smaller than its neighbours, and these all hooked elsewhere:
-    # following any of them cannot lead back to it.
+    # A root that neither hooked nor was hooked onto is smaller than its neighbours, which all hooked elsewhere:
+    # hooking onto any of them cannot form a cycle.
     target = hooked.gather(1, high)
     taken = torch.zeros_like(parents).scatter_reduce(1, target, (target != high).long(), "amax")
     onto = hooked.gather(1, low)
@@ -272,7 +273,7 @@ def _flatten(parents: Tensor, depth: int) -> Tensor:
 
 
 def _largest_tree(parents: Tensor, masks: Tensor) -> Tensor:
-    """The pixels of the largest tree, of equals the one that starts first."""
+    """The pixels of the largest tree; of equals, the one that starts first."""
     pixels = torch.arange(masks.shape[1], device=masks.device).expand_as(parents)
     sizes = torch.zeros_like(parents).scatter_add(1, parents, masks.long())
     first = pixels.scatter_reduce(1, parents, pixels, "amin")

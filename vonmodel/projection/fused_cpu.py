@@ -1,8 +1,8 @@
-"""The fused projection on the CPU: `direct` mode, float32, no coordinates ever stored.
+"""Fused projection on the CPU: multithreaded forward and backward in float32 (not resampled), coordinates not stored.
 
-Work is shared among as many threads as PyTorch uses (torch.set_num_threads). Results do not depend on timing: a
-thread writes pixels of its own and adds gradients of its own items; of an item that two threads share, each has a
-volume of its own, added in a fixed order. Where every thread has whole items no memory beyond the results is needed.
+Work is shared among as many threads as PyTorch uses (torch.set_num_threads). Results are deterministic: threads write
+disjoint pixels and accumulate gradients of their own items; for an item that two threads share, each has a separate
+volume, added in a fixed order. If every thread has whole items no memory beyond the results is needed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vonmodel.projection import operators  # noqa: F401  # defines what is implemented here
+from vonmodel.projection import operators  # noqa: F401  # defines the operators implemented here
 
 if TYPE_CHECKING:
     from vonmodel.projection.scene_cpu import RayGrid, Scene, Workspace
 
 
 class _Input(NamedTuple):
-    """What the loops read."""
+    """Input of the loops."""
 
     scene: Scene
     view: RayGrid
@@ -45,7 +45,7 @@ def march_rays(
     _side_by_side(
         lambda thread: sketch_tiles(*given, (thread, tiles, threads), pixels, _workspace(given.view, backward=False))
     )
-    # Rays that lead nowhere have met nothing, but bad numbers are not swallowed.
+    # Rays of non-finite rotations sample nothing; their result is NaN, not an empty sketch.
     sketch[~rotations.isfinite().flatten(1).all(1)] = torch.nan
     return sketch, clearance
 
@@ -61,7 +61,7 @@ def march_rays_backward(
     need_volumes: bool,
     need_rotations: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of volumes and rotations; one that is not needed has no rows."""
+    """Gradients of volumes and rotations; one that is not needed has zero rows."""
     from vonmodel.projection.march_cpu import gradient_tiles
     from vonmodel.projection.scene_cpu import Gradients, tile_count
 
@@ -71,7 +71,7 @@ def march_rays_backward(
     voxels = volumes.shape[2:].numel()
     grad_volumes = volumes.new_zeros(n if need_volumes else 0, voxels)
     turns = np.zeros((threads, n if need_rotations else 0, 3, 3))
-    # A thread whose share begins inside an item leaves the item's volume to the thread before it.
+    # A thread whose share begins inside an item uses a separate volume for it; the thread before has the item's own.
     begun = [need_volumes and bounds[thread] % tiles > 0 for thread in range(threads)]
     parts = [volumes.new_zeros(voxels if other else 0) for other in begun]
     pixels = upstream.contiguous().numpy()
@@ -90,7 +90,7 @@ def march_rays_backward(
 
 
 def _survey(volumes: Tensor) -> Tensor:
-    """How many bricks away from each brick of volumes the nearest one with opacity is, (n, B, B, B) uint8."""
+    """Distance in bricks from each brick of volumes to the nearest non-empty one, (n, B, B, B) uint8."""
     from vonmodel.projection import scene_cpu
 
     n, threads, bricks = len(volumes), torch.get_num_threads(), scene_cpu.bricks_along(volumes.shape[-1])
@@ -127,7 +127,7 @@ def _prepare(volumes: Tensor, clearance: Tensor, rotations: Tensor, view: tuple[
 
 
 def _workspace(view: RayGrid, *, backward: bool) -> Workspace:
-    """What a thread writes on."""
+    """Scratch memory of a thread."""
     from vonmodel.projection.march_cpu import PLACE_ROWS, RAY_ROWS
     from vonmodel.projection.scene_cpu import new_workspace
 
@@ -135,7 +135,7 @@ def _workspace(view: RayGrid, *, backward: bool) -> Workspace:
 
 
 def _side_by_side(work: Callable[[int], None]) -> None:
-    """Calls work(thread) for every thread; the loops inside release the interpreter."""
+    """Calls work(thread) for every thread in parallel; the loops release the GIL."""
     threads = torch.get_num_threads()
     if threads == 1:
         work(0)

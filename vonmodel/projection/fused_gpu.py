@@ -1,8 +1,8 @@
-"""The fused projection on NVIDIA GPUs: `direct` mode over float32, float16 or bfloat16 volumes, sums in float32.
+"""Fused projection on NVIDIA GPUs: float32, float16 or bfloat16 volumes (not resampled), accumulated in float32.
 
-Nothing is stored per ray or sample but the sketch; the backward pass marches again. Gradients of voxels are added
-atomically, so their last bits depend on timing, except where torch.use_deterministic_algorithms asks otherwise: then
-they are added as whole numbers (int64, in units of 2^-30 of the largest upstream gradient).
+Only the sketch is stored per ray, nothing per sample; the backward pass marches again. Gradients of voxels are added
+atomically, so their last bits depend on timing, except under torch.use_deterministic_algorithms: then they are added
+as integers (int64, in units of 2^-30 of the largest upstream gradient).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vonmodel.projection import operators  # noqa: F401  # defines what is implemented here
+from vonmodel.projection import operators  # noqa: F401  # defines the operators implemented here
 from vonmodel.projection.scene_cpu import bricks_along
 
-# Rays that a program follows, rows x columns. One warp: it decides about jumps without a barrier, and small tiles
-# jump farther.
+# Rays of a program, rows x columns. One warp: it decides about jumps without a barrier, and small tiles jump
+# farther.
 TILE = (8, 4)
 WARPS = 1
-# Samples whose gradients a program adds side by side; more of them take long to compile.
+# Samples whose gradients a program adds in one unrolled group; more of them take long to compile.
 TOGETHER = 2
-# Bricks that a program of `spread_along_axis` looks at.
+# Bricks of a program of `spread_along_axis`.
 SPREAD = 1024
 
 
@@ -70,7 +70,7 @@ def march_rays_backward(
     need_volumes: bool,
     need_rotations: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of volumes and rotations; one that is not needed has no rows."""
+    """Gradients of volumes and rotations; one that is not needed has zero rows."""
     from vonmodel.projection import march_gpu
 
     n, resolution, image_size = len(volumes), volumes.shape[-1], upstream.shape[-1]
@@ -112,14 +112,14 @@ def march_rays_backward(
 
 
 def tile_count(image_size: int) -> int:
-    """Tiles of an image; the last ones may reach beyond it."""
+    """Number of tiles of an image; the last ones may reach beyond it."""
     return -(-image_size // TILE[0]) * -(-image_size // TILE[1])
 
 
 def survey(volumes: Tensor) -> Tensor:
-    """For every brick of volumes (n, 1, N, N, N) how many bricks away the nearest one with opacity is, at most 8.
+    """Distance in bricks from every brick of volumes (n, 1, N, N, N) to the nearest non-empty one, at most 8.
 
-    Bricks and clearance are those of `bricks_cpu`, (n, B, B, B) uint8.
+    Bricks and clearance are those of `scene_cpu`, (n, B, B, B) uint8.
     """
     from vonmodel.projection import sampling_gpu
 
@@ -139,15 +139,15 @@ def survey(volumes: Tensor) -> Tensor:
 
 
 def _on_device_of(volumes: Tensor) -> AbstractContextManager[None]:
-    """Launches go to the GPU of the volumes; interpreted kernels take volumes on the CPU."""
+    """Selects the GPU of the volumes for launches; interpreted kernels take volumes on the CPU."""
     return torch.cuda.device(volumes.device) if volumes.is_cuda else nullcontext()
 
 
 @cache
 def runs_of_least_opacity(samples: int, device: torch.device) -> Tensor:
-    """(2, S + 1) for m = 0..S samples of least opacity: the light that passes, and its sum after each of them.
+    """(2, S + 1) for m = 0..S samples of minimum opacity: their transmittance, and its sum after each of them.
 
-    Made once for each device, and there before this returns, so that any stream may read it.
+    Computed once for each device; the copy has finished on return, so that any stream may read it.
     """
     passed = (1.0 - 1e-4) ** np.arange(samples + 1, dtype=np.float64)
     runs = np.stack([passed, np.cumsum(passed) - 1.0]).astype(np.float32)

@@ -1,25 +1,26 @@
-"""Ray marching on the CPU: the loops behind the fused projection, compiled by numba at first use.
+"""Ray marching on the CPU: forward and backward loops of the fused projection, compiled by numba on first use.
 
-Positions along a ray are counted in voxels from one voxel outside the grid: u = index + 1, so that everything that is
-not zero lies in 0 < u < N + 1. What makes it fast changes the result by no more than rounding:
+Positions along a ray are in voxels, counted from one voxel outside the grid: u = index + 1, so that all non-zero
+values lie in 0 < u < N + 1. The optimisations change results by rounding only:
 
-- The rays of a tile are followed together, a window of samples at a time. The voxels around a window are first copied
-  into a box of a few kilobytes, with zeros outside the grid, where any of them is a few cycles away; gradients are
-  added up in such a box as well. Sample k has the same depth on all rays, so that positions are sums of products of
-  column and row, one short vectorised loop for a whole tile.
-- A sample between voxels that are all at most 1e-4 has exactly opacity 1e-4, because opacity is clamped. A ray whose
-  whole window is empty lets it pass in closed form: m such samples leave (1 - 1e-4)^m of the light.
-- Depth needs only the sum of the light that passes: with T_k the light before sample k and weights d_k = near + k h,
+- The rays of a tile are marched together, a window of samples at a time. The voxels around a window are first copied
+  into a box of a few kilobytes, with zeros outside the grid, which stays in the first-level cache; gradients are
+  accumulated in such a box as well. Sample k has the same depth on all rays, so that positions are sums of products
+  of column and row, one short vectorised loop for a whole tile.
+- A sample between voxels that are all at most 1e-4 has exactly opacity 1e-4, because opacity is clamped. A ray skips
+  an empty window in closed form: m such samples have the transmittance (1 - 1e-4)^m.
+- Depth needs only the sum of transmittances: with T_k the transmittance before sample k and weights d_k = near + k h,
   sum_k (T_k - T_{k+1}) d_k = near (1 - T_S) + h (sum_{k=1..S} T_k - S T_S).
-- A ray ends when less than 1e-10 of the light is left; as 1 - a is at least 1e-4, no gradient changes by over 1e-6.
+- A ray ends when its transmittance falls below 1e-10; as 1 - a is at least 1e-4, no gradient changes by over 1e-6.
 
-Backward goes from the last sample to the first. With h' = h times the gradient of depth, and U_k the gradient of T_k
-through what comes after it: U_k = (1 - a_k) (U_{k+1} + h'), and a_k has the gradient -T_k (U_{k+1} + h').
+The backward pass goes from the last sample to the first. With h' = h times the gradient of depth, and U_k the
+gradient of T_k through all later samples: U_k = (1 - a_k) (U_{k+1} + h'), and a_k has the gradient
+-T_k (U_{k+1} + h').
 
-Inner functions take plain arrays, never tuples or slices of them, whose reference counts would cost more than the
-work, and loops that are to be vectorised index with unsigned numbers, as numba counts negative ones from the end. All
-loops are in one file because numba's cache notices changes only in the file a function is in: after a change to
-`scene_cpu` or `vectors_cpu` alone, remove `__pycache__`.
+Inner functions take plain arrays, never tuples or slices of them, whose reference counting would cost more than the
+work, and loops to be vectorised index with unsigned integers, as numba wraps negative ones around. All loops are in
+one file because numba's cache notices changes only in the file of a function: after a change to `scene_cpu` or
+`vectors_cpu` alone, remove `__pycache__`.
 """
 
 from __future__ import annotations
@@ -45,24 +46,24 @@ from vonmodel.projection.scene_cpu import (
 from vonmodel.projection.vectors_cpu import add_pair, copy_eight, move_eight, trilinear
 
 NEGLIGIBLE_LIGHT = 1e-10
-# A sample may be rounded to the other side of a voxel by this much.
+# Rounding error of a sample's position, in voxels.
 TOLERANCE = 1e-3
 
 # Rows of `rays`, one number for each ray of a tile.
-FIRST, END = 0 * LANES, 1 * LANES  # its samples within the bounds of what is occupied
-PASSED, TOTAL = 2 * LANES, 3 * LANES  # light that is left, and the sum of T_1 to here
+FIRST, END = 0 * LANES, 1 * LANES  # its samples within the bounds of the occupied bricks
+PASSED, TOTAL = 2 * LANES, 3 * LANES  # transmittance, and the sum of T_1 up to here
 BEHIND, STEP = 4 * LANES, 5 * LANES  # U and h' as above
 ACROSS, BELOW = 6 * LANES, 7 * LANES  # pixel within the tile
 RAY_ROWS = 8
-# Rows of `place`, one number for each ray that the window follows.
+# Rows of `place`, one number for each ray that is marched through the window.
 COLUMN, DOWN = 0 * LANES, 1 * LANES  # pixel within the tile
-LIGHT, SUM = 2 * LANES, 3 * LANES  # light that is left, and its sum over the window
+LIGHT, SUM = 2 * LANES, 3 * LANES  # transmittance, and its sum over the window
 ADJOINT, RISE = 4 * LANES, 5 * LANES  # U and h' as above
 WX, WY, WZ = 6 * LANES, 7 * LANES, 8 * LANES  # weight of the farther voxel on each axis
 VALUE = 9 * LANES  # opacity
 SHARE = 10 * LANES  # four rows: gradient of opacity times weights along x and y
 EIGHT = 14 * LANES  # eight rows: voxels around a sample, z fastest
-BRICK = 10 * LANES  # three rows: where each ray of the tile is in the middle of a window, in bricks
+BRICK = 10 * LANES  # three rows: position of each ray of the tile in the middle of a window, in bricks
 FLOW = 22 * LANES  # six rows: gradient of the position, and times depth, per axis
 PLACE_ROWS = 28
 
@@ -74,7 +75,7 @@ Share = tuple[int, int, int]
 
 @kernel
 def sketch_tiles(scene: Scene, view: RayGrid, share: Share, sketch: Floats, space: Workspace) -> None:
-    """Writes silhouette and depth into sketch (n, 2, R, R) where the tiles lie; share: start, stop, step of tiles."""
+    """Writes silhouette and depth of tiles into sketch (n, 2, R, R); share: start, stop, step of tiles."""
     near, far, samples = view.distance - 1.0, view.distance + 1.0, view.samples
     rise = (far - near) / (samples - 1)
     for tile in range(share[0], share[1], share[2]):
@@ -93,7 +94,7 @@ def sketch_tiles(scene: Scene, view: RayGrid, share: Share, sketch: Floats, spac
 def gradient_tiles(
     scene: Scene, view: RayGrid, share: Share, upstream: Floats, gradients: Gradients, space: Workspace
 ) -> None:
-    """Adds up gradients for an upstream gradient (n, 2, R, R) of silhouette and depth; share as above."""
+    """Accumulates gradients for an upstream gradient (n, 2, R, R) of silhouette and depth; share as above."""
     begun = _tile(share[0], view)[0] if len(gradients.first) else -1
     for tile in range(share[0], share[1], share[2]):
         item, top, left = _tile(tile, view)
@@ -102,7 +103,7 @@ def gradient_tiles(
         first, end, windows = _march(scene, item, top, left, view, space, True)
         _start_back(upstream, item, top, left, view, space.rays)
         for ray in range(view.edge * view.edge):
-            # What passed the last window ran on through empty space, unless too little was left of it.
+            # Behind the last window a ray ran through empty space, unless it had ended before.
             if space.rays[END + ray] > 0.0:
                 _let_pass_back(ray, view.samples - end, scene.runs, space.rays)
         for window in range(windows - 1, -1, -1):
@@ -115,7 +116,7 @@ def gradient_tiles(
 def _tile(tile: int, view: RayGrid) -> Share:
     """Item, first row and first column of a tile.
 
-    Tiles of an item are counted so that any stretch of them is spread over two bands, as the middle costs more.
+    Tiles of an item are numbered so that any range of them is spread over two bands, as central tiles cost more.
     """
     across = (view.image_size + view.edge - 1) // view.edge
     count = across * across
@@ -126,13 +127,13 @@ def _tile(tile: int, view: RayGrid) -> Share:
 
 @kernel
 def _aim(rotation: Doubles, top: int, left: int, view: RayGrid, axes: Doubles) -> None:
-    """Writes where the samples of a tile lie: u(k, column, row) as `Workspace.axes` says."""
+    """Writes the coefficients of a tile's sample positions u(k, column, row), see `Workspace.axes`."""
     edge, camera, scale = view.half_width, view.distance, (view.resolution - 1) / 2.0
     pitch, step = 2.0 * edge / (view.image_size - 1), 2.0 / view.samples
     first_left, first_up = edge - pitch * left, edge - pitch * top
     for axis in range(3):
         forward, aside, up = rotation[axis, 0], rotation[axis, 1], rotation[axis, 2]
-        # At depth 1 and then for every unit of depth; sample k lies at depth (camera - 1) + k step.
+        # Position at depth 1, then change per unit of depth; sample k lies at depth (camera - 1) + k step.
         along = (forward + first_left * aside + first_up * up) * scale
         axes[axis, 0] = along * (camera - 1.0) + (1.0 - forward * camera) * scale + 1.0
         axes[axis, 1] = along * step
@@ -149,7 +150,7 @@ def _at(axes: Doubles, axis: int, k: float, column: float, row: float) -> float:
 
 @kernel
 def _span(start: float, step: float, low: float, high: float) -> tuple[float, float]:
-    """First and last sample, with fractions, between two bounds on one axis; none when the last comes first."""
+    """First and last sample, fractional, between two bounds on one axis; none if last < first."""
     if step == 0.0:
         return (0.0, np.inf) if low < start < high else (0.0, -1.0)
     one, other = (low - start) / step, (high - start) / step
@@ -158,7 +159,7 @@ def _span(start: float, step: float, low: float, high: float) -> tuple[float, fl
 
 @kernel
 def _enter(bounds: Doubles, top: int, left: int, view: RayGrid, axes: Doubles, rays: Doubles) -> tuple[int, int]:
-    """Says which samples of each ray are within the bounds of what is occupied, and of all rays together."""
+    """Finds the samples within the bounds of the occupied bricks, of each ray and of all rays together."""
     earliest, latest = view.samples, 0
     for row in range(view.edge):
         for column in range(view.edge):
@@ -169,7 +170,7 @@ def _enter(bounds: Doubles, top: int, left: int, view: RayGrid, axes: Doubles, r
                 step = _at(axes, axis, 1.0, column, row) - start
                 enters, leaves = _span(start, step, bounds[axis, 0], bounds[axis, 1])
                 first, last = max(first, enters), min(last, leaves)
-                # Where a rotation is not finite, no voxel may be read; the result is NaN elsewhere.
+                # With a non-finite rotation no voxel may be read; the caller sets the result to NaN.
                 last = last if abs(start) + abs(step) < np.inf else -1.0
             inside = (first <= last) & (bounds[0, 0] <= bounds[0, 1])
             if inside & (top + row < view.image_size) & (left + column < view.image_size):
@@ -184,10 +185,10 @@ def _enter(bounds: Doubles, top: int, left: int, view: RayGrid, axes: Doubles, r
 def _march(
     scene: Scene, item: int, top: int, left: int, view: RayGrid, space: Workspace, traced: bool
 ) -> tuple[int, int, int]:
-    """Follows the rays of a tile: what they let through, into `rays`; what they met, into the trace.
+    """Marches the rays of a tile: transmittances into `rays`, opacities and light into the trace.
 
     Returns:
-        First sample, the one behind the last, and how many windows were followed.
+        First sample, the one after the last, and the number of windows.
     """
     axes, rays, place, corner, box = space.axes, space.rays, space.place, space.corner, space.box
     voxels, runs, n = scene.volumes[item], scene.runs, view.resolution
@@ -213,7 +214,7 @@ def _march(
         k += m
         window += 1
     for ray in range(view.edge * view.edge):
-        # The end of rays in the dark is marked, as nothing passes there any more.
+        # Rays that have ended are marked: no light passes any more.
         if rays[PASSED + ray] < NEGLIGIBLE_LIGHT:
             rays[END + ray] = 0.0
         else:
@@ -233,9 +234,9 @@ def _choose(
     slots: Ints,
     counts: Ints,
 ) -> None:
-    """Sorts the rays that still have light: a window follows those near what is occupied; the others pass."""
+    """Sorts the rays that have not ended: those near occupied bricks are marched, the others skip the window."""
     followed, passing, middle, last = 0, 0, k + 0.5 * (m - 1), F32(len(clearance) - 1)
-    # Bricks around the window's middle that it may touch: `reach` - 1 on every side.
+    # Bricks around the window's middle that its samples may touch: `reach` - 1 on every side.
     stretch, edge, brick = 0.0, view.edge, F32(1.0 / (1 << view.brick_bits))
     for axis in range(3):
         for corner in range(4):
@@ -245,7 +246,7 @@ def _choose(
         down = F32(axes[axis, 4] + middle * axes[axis, 5])
         for row in range(edge):
             for column in range(edge):
-                # Where the middle is outside the grid, the nearest brick in it is as near to what is inside.
+                # If the middle is outside the grid, the nearest brick inside is not farther from occupied ones.
                 index = (start + F32(column) * across + F32(row) * down) * brick
                 place[BRICK + axis * LANES + row * edge + column] = min(max(index, F32(0.0)), last)
     reach = 1 + int(np.ceil((0.5 * (m - 1) * stretch + TOLERANCE) * brick))
@@ -265,7 +266,7 @@ def _choose(
 
 @kernel
 def _let_pass(ray: int, m: int, runs: Doubles, rays: Doubles) -> None:
-    """Takes m samples of least opacity at once."""
+    """Applies m samples of minimum opacity at once."""
     rays[TOTAL + ray] += rays[PASSED + ray] * runs[1, m]
     rays[PASSED + ray] *= runs[0, m]
 
@@ -277,7 +278,7 @@ def _let_pass_back(ray: int, m: int, runs: Doubles, rays: Doubles) -> None:
 
 @kernel
 def _set_out(count: int, slots: Ints, rays: Doubles, place: Floats) -> None:
-    """Puts the rays that a window follows side by side."""
+    """Gathers the rays that are marched through a window into contiguous rows."""
     for j in range(count):
         ray = int(slots[j])
         place[COLUMN + j], place[DOWN + j] = rays[ACROSS + ray], rays[BELOW + ray]
@@ -294,7 +295,7 @@ def _arrive(count: int, slots: Ints, place: Floats, rays: Doubles) -> None:
 
 @kernel
 def _lay_box(count: int, k: int, m: int, axes: Doubles, place: Floats, box: Whole) -> None:
-    """Lays a box around all samples of a window; positions are extreme at the corners of its rows and columns."""
+    """The bounding box of all samples of a window; positions are extreme at the corners of its rows and columns."""
     left, right, top, bottom = F32(LANES), F32(0.0), F32(LANES), F32(0.0)
     for j in range(count):
         left, right = min(left, place[COLUMN + j]), max(right, place[COLUMN + j])
@@ -306,7 +307,7 @@ def _lay_box(count: int, k: int, m: int, axes: Doubles, place: Floats, box: Whol
             column, row = float(left if corner & 2 else right), float(top if corner & 4 else bottom)
             position = _at(axes, axis, sample, column, row)
             low, high = min(low, position), max(high, position)
-        # u - 1 counts voxels; the farther neighbour of the last one is in the box, too.
+        # u - 1 counts voxels; the farther neighbour of the last one is in the box as well.
         box[axis] = int(np.floor(low - 1.0 - TOLERANCE))
         box[3 + axis] = int(np.floor(high - 1.0 + TOLERANCE)) + 2 - box[axis]
     box[6] = box[5]
@@ -315,7 +316,7 @@ def _lay_box(count: int, k: int, m: int, axes: Doubles, place: Floats, box: Whol
 
 @kernel
 def _is_inside(box: Whole, n: int) -> bool:
-    """Whether a box is in the grid, and its padding, which reads on into the next row, in the volume."""
+    """Whether a box is in the grid, and its padding, which extends into the next row, in the volume."""
     x, y, z = box[0] + box[3], box[1] + box[4], box[2] + box[6]
     end = ((x - 1) * n + y - 1) * n + box[2] + box[5]
     inside = (min(box[0], box[1], box[2]) >= 0) & (max(x, y, z) <= n) & (end <= n * n * n)
@@ -356,7 +357,7 @@ def _follow(
     light: Floats,
     trace: int,
 ) -> None:
-    """Lets light pass m samples of rays; keeps opacities and light in the trace unless that is negative."""
+    """Marches rays through m samples; keeps opacities and transmittances in the trace unless that is negative."""
     row, slab = U64(box[5]), U64(box[4] * box[5])
     for sample in range(m):
         _locate(count, k + sample, axes, box, place, corner)
@@ -372,7 +373,7 @@ def _follow(
         for j in range(count):
             value = place[VALUE + j]
             value = MIN if value < MIN else (MAX if value > MAX else value)
-            # Not light * (1 - value): 1 - 1e-4 is not a float32, and its error would add up along a ray.
+            # Not light * (1 - value): 1 - 1e-4 is not exact in float32, and its error would accumulate along a ray.
             left = place[LIGHT + j] - place[LIGHT + j] * value
             place[LIGHT + j] = left
             place[SUM + j] += left
@@ -380,9 +381,9 @@ def _follow(
 
 @kernel
 def _locate(count: int, k: int, axes: Doubles, box: Whole, place: Floats, corner: Ints) -> None:
-    """Says where the k-th samples lie in the box: the nearer voxel's index and the farther one's weights."""
+    """Locates the k-th samples in the box: the index of the nearer voxel and the weights of the farther one."""
     x, y, z = axes[0, 0] + k * axes[0, 1], axes[1, 0] + k * axes[1, 1], axes[2, 0] + k * axes[2, 1]
-    # u - 1 counts voxels. In the box, small numbers keep all digits in float32.
+    # u - 1 counts voxels. Relative to the box, coordinates are small and precise in float32.
     x, y, z = F32(x - 1.0 - box[0]), F32(y - 1.0 - box[1]), F32(z - 1.0 - box[2])
     across_x, down_x = F32(axes[0, 2] + k * axes[0, 3]), F32(axes[0, 4] + k * axes[0, 5])
     across_y, down_y = F32(axes[1, 2] + k * axes[1, 3]), F32(axes[1, 4] + k * axes[1, 5])
@@ -393,7 +394,7 @@ def _locate(count: int, k: int, axes: Doubles, box: Whole, place: Floats, corner
         at_x = x + across * across_x + down * down_x
         at_y = y + across * across_y + down * down_y
         at_z = z + across * across_z + down * down_z
-        # No position is negative in the box, so that cutting its fraction off rounds it down.
+        # Positions in the box are not negative, so that truncation rounds down.
         index_x, index_y, index_z = F32(I32(at_x)), F32(I32(at_y)), F32(I32(at_z))
         place[WX + j], place[WY + j], place[WZ + j] = at_x - index_x, at_y - index_y, at_z - index_z
         corner[j] = I32(index_x * slab + index_y * row + index_z)
@@ -435,7 +436,7 @@ def _window_back(
     runs: Doubles,
     space: Workspace,
 ) -> None:
-    """Takes a tile's gradients from behind a window to before it, and adds up those of what is in it."""
+    """Propagates a tile's gradients back through a window, and accumulates those of its voxels and rotation."""
     rays, place, corner, box = space.rays, space.place, space.corner, space.box
     slots, count, n = space.slots[window], int(space.counts[window, 0]), view.resolution
     for i in range(space.counts[window, 1]):
@@ -474,7 +475,7 @@ def _set_out_back(count: int, slots: Ints, rays: Doubles, place: Floats) -> None
 
 @kernel
 def _differentiate(count: int, m: int, trace: int, place: Floats, light: Floats, opacity: Floats) -> bool:
-    """Replaces opacities by their gradients, the last of m samples first; says whether any is not zero."""
+    """Replaces opacities by their gradients, the last of m samples first; returns whether any is not zero."""
     found = False
     for sample in range(m - 1, -1, -1):
         start = trace + sample * LANES
@@ -483,7 +484,7 @@ def _differentiate(count: int, m: int, trace: int, place: Floats, light: Floats,
             clamped = MIN if value < MIN else (MAX if value > MAX else value)
             place[ADJOINT + j] = behind - clamped * behind
             gradient = -light[U64(start + j)] * behind
-            # What is clamped has no gradient; NaN keeps its own. Both sides are computed, so that nothing branches.
+            # Clamped values have no gradient; NaN keeps its own. Both sides are computed to avoid a branch.
             opacity[U64(start + j)] = F32(0.0) if (value < MIN) | (value > MAX) else gradient
         for j in range(count):
             found |= opacity[U64(start + j)] != F32(0.0)
@@ -567,7 +568,7 @@ def _add_flow(
     for sample in range(m):
         depth = F32(nearest + step * (k + sample))
         _locate(count, k + sample, axes, box, place, corner)
-        # The eight voxels around each sample are put side by side, so that what follows is vectorised.
+        # The eight voxels around each sample are gathered into rows, so that the next loop is vectorised.
         for j in range(count):
             a = U64(U32(corner[j]))
             b, c = a + row, a + slab
@@ -599,7 +600,7 @@ def _add_flow(
 
 @kernel
 def _turn(count: int, top: int, left: int, view: RayGrid, place: Floats, turns: Doubles) -> None:
-    """Adds the gradient of the rotation, of rays through (depth - distance, left depth, up depth) in the camera."""
+    """Adds the gradient of the rotation, for points (depth - distance, left depth, up depth) in the camera frame."""
     edge, scale = view.half_width, (view.resolution - 1) / 2.0
     pitch = 2.0 * edge / (view.image_size - 1)
     for axis in range(3):

@@ -1,9 +1,9 @@
-"""Ray marching on the GPU: the two Triton kernels behind the fused projection, the same arithmetic as `march_cpu`.
+"""Ray marching on the GPU: the two Triton kernels of the fused projection, with the arithmetic of `march_cpu`.
 
-A program follows a tile of rays side by side. Where all of them are in empty space they jump together; otherwise each
-takes four samples. The backward kernel marches forward to learn what light is left and then back, keeping
-W_k = sum_{j=k..S} T_j / T_k, the light from sample k on as a multiple of what arrives there:
-W_k = 1 + (1 - a_k) W_{k+1}. Nothing is stored per sample and nothing cancels.
+A program marches a tile of rays in parallel. If all of them are in empty space they jump together; otherwise each
+takes four samples. The backward kernel marches forward to get the transmittances and then back, keeping
+W_k = sum_{j=k..S} T_j / T_k, the sum of transmittances from sample k on relative to T_k:
+W_k = 1 + (1 - a_k) W_{k+1}. Nothing is stored per sample, and there is no cancellation.
 
 With TRITON_INTERPRET=1 in the environment when this module is imported, the kernels run on the CPU, slowly.
 """
@@ -28,7 +28,7 @@ from vonmodel.projection.sampling_gpu import (
     tile_of_rays,
 )
 
-# A ray ends in the dark: as 1 - a is at least 1e-4, no gradient changes by over 1e-6.
+# Transmittance at which a ray ends: as 1 - a is at least 1e-4, no gradient changes by over 1e-6.
 NEGLIGIBLE_LIGHT = tl.constexpr(1e-10)
 UNROLL = tl.constexpr(4)
 # More samples than any ray has.
@@ -37,10 +37,10 @@ FOREVER = tl.constexpr(1 << 20)
 
 @triton.jit
 def _march(voxels, clearance, runs, x, y, z, dx, dy, dz, per_x, per_y, per_z, first, end, n, bricks, samples):
-    """Follows rays until they end or it is dark.
+    """Marches rays until they end or their transmittance is negligible.
 
     Returns:
-        The light that is left, the sum of T_1 to there, and how many samples were taken, per ray.
+        Transmittance, the sum of T_1 up to there, and the number of samples taken, per ray.
     """
     k, last = tl.min(first, axis=0), tl.max(end, axis=0)
     light, stop = tl.zeros_like(x) + tl.load(runs + k), tl.zeros_like(first) + k
@@ -102,7 +102,7 @@ def sketch_tiles(
     light, total, stop = _march(
         voxels, bricked, runs, x, y, z, dx, dy, dz, per_x, per_y, per_z, first, end, n, bricks, samples
     )
-    # What is left of the ray has least opacity; in the dark it does not count.
+    # The rest of the ray has minimum opacity; it does not count for a ray that has ended.
     left_over = tl.where(light >= NEGLIGIBLE_LIGHT, samples - stop, 0)
     total += light * tl.load(runs + samples + 1 + left_over)
     light *= tl.load(runs + left_over)
@@ -116,7 +116,7 @@ def sketch_tiles(
 
 @triton.jit
 def _add(gradient, index, value, scale, mask, DETERMINISTIC: tl.constexpr):
-    """Adds to voxels; in whole numbers, whose sum has no order, where results must repeat to the last bit."""
+    """Adds to voxels atomically; as integers, whose sum does not depend on the order, if deterministic."""
     if DETERMINISTIC:
         tl.atomic_add(gradient + index, (value * scale).to(tl.int64), mask=mask & (value != 0.0), sem="relaxed")
     else:
@@ -206,10 +206,10 @@ def gradient_tiles(
     if DETERMINISTIC:
         unit = tl.load(scale)
     k, low = tl.max(stop, axis=0), tl.min(first, axis=0)
-    # For each ray: two scalars compared are a whole number, not a truth value, to some releases' interpreter.
+    # For each ray: in the interpreter of some releases comparing two scalars gives an integer, not a boolean.
     lowest = tl.zeros_like(stop) + low
     while k > low:
-        # Each ray's next sample: the one before k, or the last it took where that is farther back.
+        # Each ray's next sample: the one before k, or the last it took if that is farther back.
         before = tl.minimum(k, stop) - 1
         here = (before >= first) & (before < end)
         u, v, w = x + before * dx, y + before * dy, z + before * dz

@@ -1,9 +1,9 @@
-"""The fused projection as PyTorch operators: their schemas, shapes and derivative; devices register how they compute.
+"""PyTorch operators of the fused projection: schemas, shapes and derivative; the CPU and GPU modules implement them.
 
 `von::march_rays` gives silhouette and depth (n, 2, R, R) in float32, and the clearance (n, B, B, B) of the volumes'
-bricks in uint8, which the backward pass needs as well: how many bricks away the nearest one with opacity is, at most
+bricks in uint8, which the backward pass needs as well: the distance in bricks to the nearest non-empty one, at most
 8. `von::march_rays_backward` gives the gradients of volumes and rotations for an upstream gradient of the sketch; one
-that is not needed has no rows. torch.compile carries both as they are.
+that is not needed has zero rows. torch.compile treats both as opaque operators.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vonmodel.geometry import Camera
 from vonmodel.projection.scene_cpu import bricks_along
 from vonmodel.projection.sketch import Sketch
 
-# Defined by schema: torch.library.custom_op would import the compiler, two seconds, at the first call.
+# Defined by schema: torch.library.custom_op would import the compiler on the first call, which takes two seconds.
 torch.library.define(
     "von::march_rays",
     "(Tensor volumes, Tensor rotations, float distance, float half_width, int samples, int image_size)"

@@ -1,4 +1,4 @@
-"""The definition of the projection, in plain PyTorch: any device, any floating type, differentiable everywhere.
+"""Reference implementation of the projection in plain PyTorch: any device, any floating type, differentiable.
 
 A ray takes S samples; sample k has opacity a_k, clamped to [1e-4, 1 - 1e-4], and depth weight d_k. The ray stops
 there with probability s_k = a_k prod_{j<k} (1 - a_j). Then silhouette = sum s_k and depth = sum s_k d_k +
@@ -15,7 +15,7 @@ from torch.nn import functional
 from vonmodel.geometry import Camera, rotate_points
 from vonmodel.projection.sketch import Sketch
 
-# Keeps 1 / (1 - a) finite; it also lets every sample outside the object stop a ten-thousandth of the light.
+# Keeps 1 / (1 - a) finite; every sample outside the object absorbs a ten-thousandth of the light as a consequence.
 MIN_OPACITY = 1e-4
 
 
@@ -46,17 +46,17 @@ def sample_volumes(
     volumes: Float[Tensor, "n 1 N N N"], points: Float[Tensor, "n A B C 3"]
 ) -> Float[Tensor, "n 1 A B C"]:
     """Trilinear values at points of the cube [-1, 1]^3, falling to 0 within one voxel outside it."""
-    # grid_sample wants the coordinate of the last axis first.
+    # grid_sample expects the coordinate of the last axis first.
     return functional.grid_sample(volumes, points.flip(-1), mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
 def composite(opacity: Float[Tensor, "n 1 R R S"], weights: Float[Tensor, " S"], far: float) -> Sketch:
-    """Lets light pass through the samples of every ray.
+    """Alpha compositing of the samples of every ray.
 
     Args:
         opacity: along every ray, nearest sample first.
-        weights: depth that stopping at a sample counts as.
-        far: depth of what passes all samples.
+        weights: depth assigned to a sample.
+        far: depth of light that passes all samples.
     """
     opacity = opacity.clamp(MIN_OPACITY, 1.0 - MIN_OPACITY)
     passed = torch.cumprod(1.0 - opacity, dim=-1)

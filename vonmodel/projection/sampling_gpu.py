@@ -1,4 +1,4 @@
-"""Triton functions of the GPU projection: where samples of rays lie, what they meet, and bricks of empty voxels."""
+"""Triton functions of the GPU projection: sample positions, trilinear interpolation, and bricks of empty voxels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import triton.language as tl
 MIN_OPACITY = tl.constexpr(1e-4)
 MAX_OPACITY = tl.constexpr(1.0 - 1e-4)
 BRICK_BITS = tl.constexpr(2)
-# No ray that meets a volume begins farther from it, in voxels.
+# No ray that meets a volume starts farther from it, in voxels.
 SOMEWHERE = tl.constexpr(1e9)
-# Stands for the infinite samples per voxel of a ray along a plane.
+# In place of the infinite samples per voxel of a ray parallel to a plane.
 ENDLESS = tl.constexpr(1e9)
 
 
@@ -42,14 +42,14 @@ def samples_per_voxel(step):
 
 @triton.jit
 def _span(start, per, n):
-    """First and last sample, with fractions, on one axis within 0 < u < N + 1."""
+    """First and last sample, fractional, on one axis within 0 < u < N + 1."""
     one, other = -start * per, (n + 1.0 - start) * per
     return tl.minimum(one, other), tl.maximum(one, other)
 
 
 @triton.jit
 def samples_inside(x, y, z, per_x, per_y, per_z, n, samples):
-    """The samples [first, end) within the grid; none for a ray that misses it, or that begins nowhere."""
+    """The samples [first, end) within the grid; none for a ray that misses it or is not finite."""
     low_x, high_x = _span(x, per_x, n)
     low_y, high_y = _span(y, per_y, n)
     low_z, high_z = _span(z, per_z, n)
@@ -69,9 +69,9 @@ def _across(brick, free, position, per):
 
 @triton.jit
 def clear_samples(clearance, x, y, z, per_x, per_y, per_z, bricks, here):
-    """How many samples from a position on are sure to have least opacity; 0 in an occupied brick.
+    """Number of samples from a position on that certainly have minimum opacity; 0 in an occupied brick.
 
-    With the signs of samples per voxel turned, it counts backwards.
+    With the signs of samples per voxel flipped, it counts backwards.
     """
     bx, by, bz = x.to(tl.int32) >> BRICK_BITS, y.to(tl.int32) >> BRICK_BITS, z.to(tl.int32) >> BRICK_BITS
     free = tl.load(clearance + (bx * bricks + by) * bricks + bz, mask=here, other=0).to(tl.int32)
@@ -89,7 +89,7 @@ def hat(position, n):
 
 @triton.jit
 def near_weight(beyond):
-    """Weight of the nearer neighbour, and of the farther one where `beyond` is counted from that."""
+    """Weight of the nearer neighbour, or of the farther one if `beyond` is measured from that."""
     return tl.maximum(1.0 - tl.abs(beyond), 0.0)
 
 
@@ -125,7 +125,7 @@ def opacity_at(voxels, x, y, z, n):
 
 @triton.jit
 def clamped(opacity):
-    """Within its limits; NaN stays NaN."""
+    """Clamps opacity to its limits; NaN stays NaN."""
     opacity = tl.where(opacity < MIN_OPACITY, MIN_OPACITY, opacity)
     return tl.where(opacity > MAX_OPACITY, MAX_OPACITY, opacity)
 
@@ -150,13 +150,13 @@ def gradient_of_opacity(voxels, x, y, z, n):
 
 
 BRICK = tl.constexpr(4)
-# Stands for bricks that are farther away than a ray may jump at once.
+# Distance of bricks farther away than a ray may jump at once.
 FAR = tl.constexpr(8)
 
 
 @triton.jit
 def _occupied(values):
-    """1 where there is opacity, 0 elsewhere; written so that NaN counts as occupied."""
+    """1 for values above the minimum opacity, 0 elsewhere; written so that NaN counts as occupied."""
     return tl.where(values.to(tl.float32) <= MIN_OPACITY, 0, 1)
 
 

@@ -1,11 +1,11 @@
-"""What the CPU projection's loops read and write: plain tuples of arrays and numbers, and bricks that hold nothing.
+"""Data of the CPU projection's loops: scene, tiles and windows of rays, workspaces, and empty bricks to skip.
 
-An image is cut into square tiles, and the samples of a tile's rays into windows: so many of one depth after another.
-Tile and window are small enough that the voxels around them fit into the first-level cache.
+An image is divided into square tiles, and the samples of a tile's rays into windows of consecutive depths. Tile and
+window are small enough that the voxels around them fit into the first-level cache.
 
-Rays jump over bricks of voxels that hold nothing. Cell c = 0..N of an axis lies between voxels c - 1 and c (the
-outermost ones reach half out of the grid); a brick is 4 x 4 x 4 cells. It is free when no voxel that its cells touch
-is over the least opacity. Bricks are found by loops that numba compiles at their first use.
+Rays jump over empty bricks of voxels. Cell c = 0..N of an axis lies between voxels c - 1 and c (the outermost ones
+reach half out of the grid); a brick is 4 x 4 x 4 cells. It is empty if no voxel that its cells touch exceeds the
+minimum opacity. Bricks are found by loops that numba compiles on first use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MIN_OPACITY = 1e-4
 MAX_OPACITY = 1.0 - MIN_OPACITY
 FREE_OPACITY = np.float32(MIN_OPACITY)
 BRICK_BITS = 2
-# How many bricks a ray may jump over at once.
+# Number of bricks a ray may jump over at once.
 MAX_JUMP = 8
 
 Floats = npt.NDArray[np.float32]
@@ -42,8 +42,8 @@ def mark_occupied(volumes: Floats, occupied: Bytes, first: int, stride: int) -> 
     Args:
         volumes: (n, N, N, N).
         occupied: (n, B + 2, B + 2, B + 2), zeros; B bricks along an axis with an empty layer around them.
-        first: the first of n B layers of bricks to look at.
-        stride: steps from layer to layer.
+        first: the first of n B layers of bricks to mark.
+        stride: step from layer to layer.
     """
     n, count = volumes.shape[1], occupied.shape[1] - 2
     line = np.empty(n, np.uint8)
@@ -65,7 +65,7 @@ def mark_occupied(volumes: Floats, occupied: Bytes, first: int, stride: int) -> 
 
 
 def occupied_bounds(clearance: Bytes) -> Doubles:
-    """First and last side, in cells, of the occupied bricks along each axis; 0 after 4 B when there are none.
+    """Lower and upper bound, in cells, of the occupied bricks along each axis; 4 B and 0 if there are none.
 
     Args:
         clearance: (B, B, B), 0 where occupied.
@@ -82,11 +82,11 @@ def occupied_bounds(clearance: Bytes) -> Doubles:
 
 @kernel
 def measure_clearance(occupied: Bytes, clearance: Bytes) -> None:
-    """Says how far bricks are from occupied ones.
+    """Measures the distance of bricks from occupied ones.
 
     Args:
         occupied: (B + 2, B + 2, B + 2), the outer layer empty.
-        clearance: (B, B, B), overwritten: bricks to the nearest occupied one, as a king moves, at most 8; 0 where
+        clearance: (B, B, B), overwritten: bricks to the nearest occupied one (Chebyshev distance), at most 8; 0 if
             occupied.
     """
     count = len(clearance)
@@ -101,7 +101,7 @@ def measure_clearance(occupied: Bytes, clearance: Bytes) -> None:
 
 @kernel
 def _widened(occupied: Bytes) -> Bytes:
-    """Occupied or touching an occupied one, corners included; the outer layer stays empty."""
+    """Dilation of the occupied bricks by one, corners included; the outer layer stays empty."""
     last = len(occupied) - 1
     along_z, along_y, wide = np.zeros_like(occupied), np.zeros_like(occupied), np.zeros_like(occupied)
     for x in range(1, last):
@@ -119,10 +119,10 @@ def _widened(occupied: Bytes) -> Bytes:
     return wide
 
 
-# Rays of a tile at most: rows of the loops' arrays have this length.
+# Largest number of rays of a tile: the length of the rows of the loops' arrays.
 LANES = 64
 TILE_EDGE, MAX_WINDOW = 8, 16
-# Voxels that an edge of a tile (half way along its rays) and a window (on its longest ray) may span.
+# Largest span in voxels of an edge of a tile (half way along its rays) and of a window (on its longest ray).
 WIDE, DEEP = 10.0, 9.3
 # Rows of boxes of voxels are padded to this.
 ROW = 8
@@ -137,7 +137,7 @@ class RayGrid(NamedTuple):
     Attributes:
         edge: rows and columns of a tile.
         window: samples of a window.
-        side: voxels that a box around them has on an axis at most.
+        side: largest number of voxels of a box around them on an axis.
     """
 
     distance: float
@@ -152,14 +152,14 @@ class RayGrid(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What is projected.
+    """The volumes to project, and their rotations.
 
     Attributes:
         volumes: (n, N^3), flat.
         clearance: (n, B, B, B) of their bricks.
-        bounds: (n, 3, 2) the occupied cells in u, per axis; the first beyond the second when there are none.
+        bounds: (n, 3, 2) the occupied cells in u, per axis; the first exceeds the second if there are none.
         rotations: (n, 3, 3), camera frame to object frame.
-        runs: (2, S + 1) for m = 0..S samples of least opacity: the light that passes, and its sum after each of them.
+        runs: (2, S + 1) for m = 0..S samples of minimum opacity: their transmittance, and its sum after each of them.
     """
 
     volumes: Floats
@@ -170,15 +170,15 @@ class Scene(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """What one thread writes on while it follows a tile.
+    """Scratch memory of one thread for one tile.
 
     Attributes:
         axes: (3, 6) positions of the tile's samples: u = (a0 + k a1) + column (a2 + k a3) + row (a4 + k a5).
         rays: rows of LANES for the rays of the tile, listed in `march_cpu`.
-        place: rows of LANES for the rays that a window follows, listed in `march_cpu`.
-        corner: (LANES) where the samples of one depth lie in the box.
-        slots: (windows, LANES) rays that a window follows, from the front, and that it lets pass, from the back.
-        counts: (windows, 2) how many of each.
+        place: rows of LANES for the rays that are marched through a window, listed in `march_cpu`.
+        corner: (LANES) voxel indices in the box of the samples of one depth.
+        slots: (windows, LANES) rays that are marched, from the front, and rays that skip the window, from the back.
+        counts: (windows, 2) number of each.
         opacity, light: (windows, samples, LANES) of samples and before them; gradients of opacity replace opacity.
         box: origin, extents with padded rows, and the extent of a row without padding.
         voxels, shares: a box's values, and gradients, which are zero between windows.
@@ -198,12 +198,12 @@ class Workspace(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Where one thread adds up gradients.
+    """Accumulators of one thread's gradients.
 
     Attributes:
-        volumes: (n, N^3), shared by the threads; no rows when not asked for.
-        first: (N^3) for the first item of the thread's share, when another thread began it; else empty.
-        rotations: (n, 3, 3), the thread's own; no rows when not asked for.
+        volumes: (n, N^3), shared by the threads; zero rows if not needed.
+        first: (N^3) for the first item of the thread's share, if another thread began it; else empty.
+        rotations: (n, 3, 3), the thread's own; zero rows if not needed.
     """
 
     volumes: Floats
@@ -214,15 +214,15 @@ class Gradients(NamedTuple):
 def plan_view(
     camera: tuple[float, float], samples: int, resolution: int, image_size: int, brick_bits: int, rotations: Doubles
 ) -> RayGrid:
-    """Chooses tile and window.
+    """Chooses the sizes of tile and window.
 
     Args:
         camera: its distance and half width.
         samples: of a ray.
         resolution: N.
         image_size: R.
-        brick_bits: a brick's edge is two to this.
-        rotations: (n, 3, 3); where they stretch what they turn, tile and window are smaller.
+        brick_bits: binary logarithm of a brick's edge.
+        rotations: (n, 3, 3); if they are not orthonormal but stretch, tile and window are smaller.
     """
     distance, half_width = camera
     lengths = np.linalg.norm(rotations, axis=2)
@@ -232,13 +232,13 @@ def plan_view(
     edge, window = (
         max(1, min(most, int(span))) for most, span in ((TILE_EDGE, WIDE / pitch), (MAX_WINDOW, DEEP / step))
     )
-    # No box is longer than the farthest tile's diagonal and a window's longest ray together, wherever they point.
+    # No box is longer than the farthest tile's diagonal plus a window's longest ray, in any direction.
     longest = math.sqrt(2.0) * pitch * (distance + 1.0) / distance * (edge - 1) + step * (window - 1)
     return RayGrid(distance, half_width, samples, resolution, image_size, brick_bits, edge, window, int(longest) + 4)
 
 
 def tile_count(view: RayGrid) -> int:
-    """Tiles of an image; the last ones may reach beyond it."""
+    """Number of tiles of an image; the last ones may reach beyond it."""
     return (-(-view.image_size // view.edge)) ** 2
 
 
@@ -249,7 +249,7 @@ def runs_of_least_opacity(samples: int) -> Doubles:
 
 
 def new_workspace(view: RayGrid, rows: int, ray_rows: int, *, backward: bool) -> Workspace:
-    """Room for any tile of a view."""
+    """Scratch memory for any tile of a view."""
     windows = -(-view.samples // view.window)
     room = windows * view.window * LANES
     cells = view.side * view.side * (view.side + ROW)
@@ -269,7 +269,7 @@ def new_workspace(view: RayGrid, rows: int, ray_rows: int, *, backward: bool) ->
 
 
 def aligned(size: int) -> Floats:
-    """An array that begins where a cache line does."""
+    """An array aligned to a cache line."""
     space = np.empty(size + 16, np.float32)
     begin = -(space.ctypes.data // 4) % 16
     return space[begin : begin + size]

@@ -1,4 +1,4 @@
-"""What a projection gives, and the surface that a framed sketch shows: position and normal of every pixel."""
+"""2.5D sketches (silhouette and depth), and surface maps of framed sketches: position and normal of every pixel."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SURFACE_THRESHOLD = 0.9
 
 
 class Sketch(NamedTuple):
-    """A 2.5D sketch as the camera sees it, before framing.
+    """A 2.5D sketch before framing.
 
     Attributes:
         silhouette: (n, 1, R, R) probability in [0, 1] that the ray stops in the object.
         depth: (n, 1, R, R) expected depth along the optical axis in object units, larger is farther; the camera's
-            `far` where nothing stops the ray.
+            `far` for a ray that misses the object.
     """
 
     silhouette: Float[Tensor, "n 1 R R"]
@@ -56,13 +56,13 @@ def distance_to_opacity(
     return torch.where(volumes < threshold, torch.zeros_like(volumes), volumes)
 
 
-# A pixel shows the object where at least this share of it is covered; the position of less would be noise.
+# A pixel shows the object if at least this fraction of it is covered; positions below would be noise.
 VISIBLE_SILHOUETTE = 0.1
 GEOMETRY_CHANNELS = 8
 
 
 class SurfaceSketch(NamedTuple):
-    """A framed sketch that also says which point of the object every pixel shows.
+    """A framed sketch with the surface point that every pixel shows.
 
     Attributes:
         silhouette: (n, 1, R, R) as in `FramedSketch`, like depth and normalized_depth.
@@ -88,18 +88,18 @@ def locate_surface(
     image_size: int,
     far: float = Camera().far,
 ) -> SurfaceSketch:
-    """Finds the point of the object that every pixel of a frame shows.
+    """Computes the surface point that every pixel of a frame shows.
 
-    The depth of a pixel is a mean over what its rays meet and the background; the point lies at the mean over what
-    they meet, (far - depth) / silhouette nearer than the background. Differentiable with respect to silhouette, depth
-    and rotations.
+    The depth of a pixel is a mean over object and background; the point lies at the mean over the object alone,
+    (far - depth) / silhouette nearer than the background. Differentiable with respect to silhouette, depth and
+    rotations.
 
     Args:
-        framed: the sketch; its depths begin where those of a camera at the distance `far` - 1 do.
+        framed: the sketch; its depths are in the range of a camera at the distance `far` - 1.
         rows: for every row of the frame the pixel index in the sketch before framing, see `frame_positions`.
         columns: likewise.
         rotations: camera frame to object frame.
-        camera: took the sketch.
+        camera: the camera of the sketch.
         image_size: rows and columns of the sketch before framing.
         far: depth of the background.
     """
@@ -109,14 +109,14 @@ def locate_surface(
     depth = forward + camera.distance
     up = _slopes(rows, camera, image_size).unsqueeze(2) * depth
     left = _slopes(columns, camera, image_size).unsqueeze(1) * depth
-    # Sums of products, as a matrix product would lose digits under TF32 and autocast.
+    # Sums of products, as a matrix product would lose precision under TF32 and autocast.
     in_camera = torch.stack([forward, left, up], dim=1)
     position = (rotations.to(in_camera)[:, :, :, None, None] * in_camera.unsqueeze(1)).sum(2)
     return SurfaceSketch(*framed, torch.where(visible, position, 0.0))
 
 
 def geometry_maps(sketch: SurfaceSketch) -> Float[Tensor, "n 8 R R"]:
-    """What a painter sees: silhouette and normalised depth in [-1, 1], normal (3) and position (3), 0 outside."""
+    """Input maps of the painter: silhouette, normalised depth in [-1, 1], normal (3) and position (3), 0 outside."""
     position = sketch.position
     normals = surface_normals(position, sketch.silhouette >= VISIBLE_SILHOUETTE)
     return torch.cat(
@@ -125,10 +125,10 @@ def geometry_maps(sketch: SurfaceSketch) -> Float[Tensor, "n 8 R R"]:
 
 
 def surface_normals(position: Float[Tensor, "n 3 R R"], visible: Bool[Tensor, "n 1 R R"]) -> Float[Tensor, "n 3 R R"]:
-    """Unit normals of a position map, towards the camera; 0 where they are not known.
+    """Unit normals of a position map, towards the camera; 0 where unknown.
 
-    The slope along an axis is that to the nearer one in space of the two visible neighbours: across the edge of a
-    part the farther one lies on another part.
+    The slope along an axis is taken to the visible neighbour that is nearer in space: across the edge of a part the
+    farther one lies on another part.
     """
     down, right = (_nearer_slope(position, visible, axis) for axis in (-2, -1))
     normals = torch.linalg.cross(down, right, dim=1)
@@ -138,7 +138,7 @@ def surface_normals(position: Float[Tensor, "n 3 R R"], visible: Bool[Tensor, "n
 
 
 def _nearer_slope(position: Tensor, visible: Tensor, axis: int) -> Float[Tensor, "n 3 R R"]:
-    """Change of position over a pixel to the next or from the previous one; 0 where neither is visible."""
+    """Change of position to the next pixel or from the previous one; 0 if neither is visible."""
     step = position.diff(dim=axis)
     both = visible.narrow(axis, 1, visible.shape[axis] - 1) & visible.narrow(axis, 0, visible.shape[axis] - 1)
     step = torch.where(both, step, 0.0)
@@ -150,5 +150,5 @@ def _nearer_slope(position: Tensor, visible: Tensor, axis: int) -> Float[Tensor,
 
 
 def _slopes(positions: Float[Tensor, "n R"], camera: Camera, image_size: int) -> Float[Tensor, "n R"]:
-    """Slope of the ray through a fractional pixel index against the optical axis; upwards and leftwards positive."""
+    """Slope of the ray through a fractional pixel index against the optical axis; positive upwards and leftwards."""
     return camera.half_width * (1.0 - 2.0 * positions / (image_size - 1))

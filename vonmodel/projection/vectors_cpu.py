@@ -1,6 +1,6 @@
-"""Short vectors for the loops on the CPU, which numba's own vectoriser does not find: it looks at whole loops only.
+"""SIMD intrinsics for the CPU loops, as short vectors that LLVM's loop vectoriser does not find.
 
-Each function is a few LLVM instructions put in place of its call; indices are unsigned and not checked.
+Each function is inlined as a few LLVM instructions; indices are unsigned and not checked.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ _TWO, _EIGHT = ir.VectorType(_FLOAT, 2), ir.VectorType(_FLOAT, 8)
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba has no types
 def trilinear(typing: Any, voxels: Any, first: Any, row: Any, slab: Any, wx: Any, wy: Any, wz: Any) -> Any:
-    """Value between the eight voxels from index `first` on, for the weights of the farther ones on each axis.
+    """Trilinear interpolation of the eight voxels from index `first` on; the weights are those of the farther ones.
 
-    The two along z lie side by side, are loaded as one and go together through the other axes: four loads in place of
-    eight, half of the arithmetic. (Hardware gathers are slower than either where they are patched against leaks.)
+    The two along z are adjacent, loaded as one vector and interpolated together along the other axes: four loads
+    instead of eight, half of the arithmetic. (Hardware gathers are slower than either with the microcode patches
+    against data leaks.)
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -47,7 +48,7 @@ def trilinear(typing: Any, voxels: Any, first: Any, row: Any, slab: Any, wx: Any
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba has no types
 def add_pair(typing: Any, into: Any, to: Any, share: Any, near: Any, far: Any) -> Any:
-    """Adds share * near and share * far to two floats side by side."""
+    """Adds share * near and share * far to two adjacent floats."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         into, to, share, near, far = arguments
@@ -77,7 +78,7 @@ def copy_eight(typing: Any, into: Any, to: Any, source: Any, start: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba has no types
 def move_eight(typing: Any, into: Any, to: Any, source: Any, start: Any) -> Any:
-    """Adds eight floats to others and leaves zeros where they were."""
+    """Adds eight floats to others and sets the source to zero."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         into, to, source, start = arguments

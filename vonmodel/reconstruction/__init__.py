@@ -1,1 +1,1 @@
-"""Shape, viewpoint and texture code from one photo."""
+"""Single-view reconstruction: shape, viewpoint and texture code of a photo; inversion of meshes to shape codes."""

@@ -1,9 +1,9 @@
-"""After the code is found: what the photo's outline says beyond the shapes that codes make.
+"""Carving: refines the surface of a fitted shape to the photo's outline, beyond the shapes that codes can make.
 
-The surface is moved, inwards or outwards, on a grid finer than the model's where the photo shows more than its
-voxels can. It moves smoothly, hence parts move as a whole; nothing appears far from where something is; and the
-mirrored side moves alike for classes whose left and right look alike. The viewpoint goes along. Opacities themselves,
-freely changed, would draw the outline with fog along the rays, which no other view and no mesh would show.
+The surface moves inwards or outwards, on a grid finer than the model's if the photo has more detail. The movement is
+smooth, so that parts move as a whole and nothing appears far from the surface, and symmetric for classes with mirror
+symmetry. The viewpoint is optimised as well. Optimising opacities directly would fit the outline by fog along the
+rays, which is invisible in other views and in meshes.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from vonmodel.reconstruction.fitting import framed_channels, frames_of, silhouet
 from vonmodel.representation import is_shell, volume_of_distance
 
 FINEST = 64
-"""Voxels an edge that a coarser model's volumes are refined to."""
+"""Voxels along an edge that a coarser model's volumes are refined to."""
 SOFT, SHARP = 0.8, 0.3
-"""Width of the surface in voxels, at first, to be pulled from afar, and in the end."""
+"""Width of the surface in voxels: at first, for gradients from afar, and in the end."""
 SURFACE_RATE, ANGLE_RATE, FRAME_RATE, THICKNESS_RATE = 1.0, 0.02, 0.005, 0.05
-"""Step sizes: of the surface in voxels, of radians, of a frame's numbers in image sizes, and of the thickness."""
+"""Step sizes: of the surface in voxels, of angles in radians, of frames in image sizes, and of the thickness."""
 SHARP_SHARE = 0.6
-"""Of the steps, after which the surface is sharp."""
+"""Fraction of the steps after which the surface is sharp."""
 GROWTH = 0.2
-"""Voxels given back in the end: rays that graze a surface add up its opacities, so solids of an outline are thin."""
+"""Voxels added in the end: grazing rays accumulate opacities of a surface, so that solids fitted to it are thin."""
 BEND_COSTS, CHANGE_COSTS = 0.8, 0.002
-"""Of mean squared differences of neighbouring movements, and of movements, in voxels."""
+"""Weights of mean squared differences of neighbouring movements, and of mean squared movements, in voxels."""
 MOMENTUM = 0.8
 FASTEST = 3.0
-"""How much faster than the surface usually moves any part of it may."""
+"""Largest movement of a part of the surface in a step, relative to its root mean square."""
 THIN_RADIUS = 0.03
-"""Of the image's size; parts of an outline that no disk of this radius fits into are thin, such as legs."""
+"""In image sizes; parts of an outline that a disk of this radius does not fit into are thin, such as legs."""
 THIN_WEIGHT = 0.2
-"""What covered thin parts count against overlap where carved surfaces are compared."""
+"""Weight of covered thin parts against overlap when carved surfaces are compared."""
 
 
 class CarveResult(NamedTuple):
@@ -56,8 +56,8 @@ class CarveResult(NamedTuple):
         angles: (2,) azimuth and elevation in radians.
         silhouette: (1, S, S) as framed, of the outline's size.
         overlap: intersection over union of silhouette and outline.
-        overlap_before: the same of the volume to begin with.
-        thin_parts: share of the outline's thin parts that the silhouette covers, see `thin_coverage`.
+        overlap_before: the same of the initial volume.
+        thin_parts: fraction of the outline's thin parts that the silhouette covers, see `thin_coverage`.
     """
 
     volume: Float[Tensor, "1 g g g"]
@@ -79,19 +79,20 @@ def carve(
     step: Callable[[int, int], None],
     camera: Camera = Camera(),  # noqa: B008  # frozen
 ) -> CarveResult:
-    """Moves the surface of a volume until its silhouette fits; the volume itself where nothing fits better.
+    """Moves the surface of a volume to fit its silhouette to an outline; returns the best result, or the input.
 
-    The frame stays free to the end: that of the silhouette jumps when a foot appears, and the surface runs after it.
+    The frame is a free parameter to the end: computed from the silhouette, it would jump when a foot appears, and the
+    surface would follow it.
 
     Args:
-        model: whose representation the volume is in.
+        model: the model in whose representation the volume is.
         volume: values in [0, 1].
-        angles: azimuth and elevation in radians, to begin with.
+        angles: initial azimuth and elevation in radians.
         outline: the photo's mask, framed, in [0, 1]; the larger it is, the finer the grid.
-        steps: how many, with rates that fall to zero by a cosine.
-        mirrored: whether left and right change alike.
+        steps: number of steps; step sizes follow a cosine to zero.
+        mirrored: whether the movement is symmetric.
         step: called after every step; may raise to stop.
-        camera: what the photo was taken with.
+        camera: the photo's camera.
     """
     size = outline.shape[-1]
     volume = resample_volume(volume, carving_grid(max(volume.shape[-1], model.config.finer_grid), size))
@@ -136,10 +137,10 @@ def carve(
 
 
 class Surface:
-    """A surface that moves: where its signed distance, less how far it has moved there, is 0.
+    """A movable surface: the zero level of a signed distance plus a movement field.
 
     Attributes:
-        thickness: (1,) how far all of it has moved inwards, in voxels; codes make parts as thick as coarse voxels.
+        thickness: (1,) uniform movement inwards, in voxels; codes make parts as thick as coarse voxels.
     """
 
     def __init__(self, distance: Float[Tensor, "1 g g g"], mirrored: bool) -> None:
@@ -149,7 +150,7 @@ class Surface:
         self.thickness = torch.zeros(1, device=distance.device, requires_grad=True)
 
     def moved(self) -> tuple[Float[Tensor, "1 1 g g g"], Float[Tensor, ""]]:
-        """The distance to the moved surface, in voxels and negative inside, and what the movement costs."""
+        """The distance to the moved surface, in voxels and negative inside, and the regularisation loss."""
         movement = smooth(self._movement)
         if self._mirrored:
             movement = (movement + movement.flip(2)) / 2.0
@@ -159,9 +160,9 @@ class Surface:
 
     @torch.no_grad()
     def move(self, rate: float, distance: Float[Tensor, "1 1 g g g"]) -> None:
-        """One step down the gradient, of `rate` voxels for what lies near the surface and is usual there.
+        """One step of gradient descent, whose root mean square near the surface is `rate` voxels.
 
-        One scale for all: were each voxel to go at its own, as Adam has it, all along a ray would become solid.
+        All voxels share one scale: with a scale for each, as in Adam, all voxels along a ray would become solid.
         """
         if self._movement.grad is None:
             return
@@ -172,12 +173,12 @@ class Surface:
 
 
 def carving_grid(resolution: int, outline_size: int) -> int:
-    """Voxels an edge to carve: more than the model's where the photo shows finer things."""
+    """Voxels along an edge of the grid for carving: finer than the model's if the photo has more detail."""
     return max(resolution, min(outline_size, FINEST))
 
 
 def solid_of(model: VonModel, volume: Float[Tensor, "1 g g g"]) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """What of a volume is solid; what a distance function's opaque shell encloses is."""
+    """The solid voxels of a volume; for a distance function including the inside of its opaque shell."""
     opaque = (model.opacity(volume[None])[0, 0] > 0.5).cpu().numpy()
     if is_shell(model.config.representation):
         opaque = filled(VoxelGrid(opaque, (0.0, 0.0, 0.0), 1.0)).occupancy
@@ -193,7 +194,7 @@ def signed_distance(
 
 
 def thin_coverage(outline: Float[Tensor, "1 S S"], silhouette: Float[Tensor, "1 S S"]) -> float:
-    """Share of an outline's thin parts that a silhouette covers; 1 where it has none."""
+    """Fraction of an outline's thin parts that a silhouette covers; 1 if it has none."""
     solid, seen = (each[0].cpu().numpy() > 0.5 for each in (outline, silhouette))
     radius = THIN_RADIUS * len(solid)
     across = np.arange(-math.floor(radius), math.floor(radius) + 1)
@@ -213,7 +214,7 @@ def smooth(field: Float[Tensor, "1 1 g g g"]) -> Float[Tensor, "1 1 g g g"]:
 def _overlap(
     model: VonModel, seen: Sketch, angles: Float[Tensor, "1 2"], outline: Float[Tensor, "1 S S"], camera: Camera
 ) -> tuple[float, Float[Tensor, "1 S S"]]:
-    """How well what is seen covers the outline once the model frames it, and its silhouette then."""
+    """IoU of the outline and of the sketch's silhouette as framed by the model, and that silhouette."""
     with torch.no_grad():
         silhouette = frame_seen(model, seen, angles, camera).silhouette
     return silhouette_iou(silhouette, outline).item(), silhouette[0]

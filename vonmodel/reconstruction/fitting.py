@@ -1,7 +1,7 @@
-"""Fitting shape codes and viewpoints to a silhouette and a depth map, by descent through the projection.
+"""Fitting of shape codes and viewpoints to a silhouette and a depth map, by gradient descent through the projection.
 
-The frame (where in the camera's image the photo's square lies) is fitted too. The model's framing finds it from the
-sketch and passes no gradient through where it lies: without it, growing the whole object would seem to help.
+The frame (the position of the photo's square in the camera's image) is fitted as well. The model's framing derives it
+from the sketch without gradient: if it were not fitted, growing the whole object would seem to help.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from vonmodel.model import VonModel
 from vonmodel.projection import Sketch, frame_positions
 
 LEVELS = 3
-"""Silhouettes are compared at this many sizes, each half of the one before: coarse ones pull from afar."""
+"""Silhouettes are compared at this many sizes, each half of the one before: coarse ones give gradients from afar."""
 DEPTH_SCALE = 0.25
-"""Depth errors far above this, in half the depth's range, count no more: the sketch encoder errs here and there."""
+"""Scale of the robust depth error, in half the depth's range: the sketch encoder has outliers."""
 TRUSTED_SPREAD = 0.2
-"""Standard deviation of an object's depths, in half their range, from which on they are trusted."""
+"""Standard deviation of an object's depths, in half their range, from which on they are fully trusted."""
 DEPTH_WEIGHT = 0.75
-"""How much a depth error counts against overlap when fits are compared."""
+"""Weight of the depth error against overlap when fits are compared."""
 CODE_RATE, ANGLE_RATE, FRAME_RATE = 0.08, 0.05, 0.01
-"""Adam's step sizes: of numbers of a code, of radians, and of a frame's numbers in image sizes."""
+"""Adam's step sizes: of codes, of angles in radians, and of frames in image sizes."""
 FREE_FRAME_SHARE = 0.5
-"""Of the steps, in which the frames are free."""
+"""Fraction of the steps in which the frames are free."""
 
 
 @dataclass(frozen=True)
 class FitWeights:
-    """What counts how much.
+    """Weights of the fit's loss terms.
 
     Attributes:
-        silhouette: mean difference of the silhouettes, by the object's area.
+        silhouette: difference of the silhouettes, relative to the object's area.
         depth: robust difference of the depths where both show the object.
-        code: what a code is longer than codes that are drawn.
-        tilt: elevations beyond those that the class is seen from.
+        code: excess of a code's length over that of sampled codes.
+        tilt: elevations beyond those of the class.
     """
 
     silhouette: float = 1.0
@@ -57,12 +57,12 @@ class FitWeights:
 
 
 class Target(NamedTuple):
-    """What to fit to.
+    """The mask and the depth to fit to.
 
     Attributes:
         mask: (1, R, R) in [0, 1].
         depth: (1, R, R) in [-1, 1], near 1; only counts inside the mask.
-        trust: of the depth, in [0, 1].
+        trust: weight of the depth, in [0, 1].
     """
 
     mask: Float[Tensor, "1 R R"]
@@ -70,7 +70,7 @@ class Target(NamedTuple):
     trust: float = 1.0
 
     def reduced(self, size: int) -> Target:
-        """The same with fewer pixels, each the mean of what it covers, if there are more and they divide evenly."""
+        """The target average-pooled to `size`, if it is larger and divisible by it."""
         if self.mask.shape[-1] <= size or self.mask.shape[-1] % size:
             return self
         mask, depth = (functional.adaptive_avg_pool2d(each, size) for each in (self.mask, self.depth))
@@ -78,17 +78,17 @@ class Target(NamedTuple):
 
 
 def depth_trust(mask: Float[Tensor, "1 R R"], depth: Float[Tensor, "1 R R"]) -> float:
-    """How much a depth map says: 1 where it spreads as depths of objects do, near 0 where it is all but flat.
+    """The reliability of a depth map: 1 if it varies as depths of objects do, near 0 if it is almost flat.
 
-    A sketch encoder that does not understand a photo answers with one depth for all of the object. Taken at its word
-    it would ask for the flattest view, a chair's back.
+    On photos far from its training data the sketch encoder gives one depth for the whole object. Fitting that would
+    favour the flattest view, a chair's back.
     """
     inside = depth[mask > 0.5]
     return min(1.0, inside.std().item() / TRUSTED_SPREAD) if len(inside) > 1 else 0.0
 
 
 class FitParameters(NamedTuple):
-    """What is fitted, one row for each start.
+    """The fitted parameters, one row for each start.
 
     Attributes:
         codes: (n, k) shape codes.
@@ -102,15 +102,15 @@ class FitParameters(NamedTuple):
 
 
 class FitResult(NamedTuple):
-    """Where a descent is, one row for each start.
+    """The state of a descent, one row for each start.
 
     Attributes:
         pose: codes, viewpoints and frames.
-        loss: what is minimised.
+        loss: the minimised loss.
         overlap: intersection over union of mask and silhouette, framed as the model frames sketches.
         depth_error: mean absolute difference of the depths where both show the object, 2 is the whole range, times
             the trust in the depths.
-        prior: what speaks for its start beforehand, in units of the score.
+        prior: prior of its start, in units of the score.
     """
 
     pose: FitParameters
@@ -121,7 +121,7 @@ class FitResult(NamedTuple):
 
     @property
     def score(self) -> Float[Tensor, " n"]:
-        """How well it fits, and what speaks for it beforehand; 1 is perfect."""
+        """Quality of the fit plus prior; 1 is perfect without a prior."""
         return score(self.overlap, self.depth_error) + self.prior
 
     def better_of(self, other: FitResult) -> FitResult:
@@ -136,7 +136,7 @@ class FitResult(NamedTuple):
         return self._rows(self.score.argsort(descending=True)[:count])
 
     def rest(self, count: int) -> FitResult:
-        """The rows that `best` leaves."""
+        """The rows that `best` does not return."""
         return self._rows(self.score.argsort(descending=True)[count:])
 
     def _rows(self, rows: Tensor) -> FitResult:
@@ -144,7 +144,7 @@ class FitResult(NamedTuple):
 
 
 def score(overlap: Float[Tensor, "*n"], depth_error: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """How well sketches fit by their overlap and depth error; 1 is perfect."""
+    """Quality of a fit from overlap and depth error; 1 is perfect."""
     return overlap - DEPTH_WEIGHT * depth_error
 
 
@@ -159,20 +159,20 @@ def fit(
     camera: Camera = Camera(),  # noqa: B008  # frozen
     prior: Float[Tensor, " n"] | None = None,
 ) -> Iterator[FitResult]:
-    """Descends from every start; yields where each is before each step, and in the end.
+    """Gradient descent from every start; yields the state before each step and at the end.
 
-    At first the frames are fitted freely; for the last steps they are those that the model chooses, which is
-    what counts in the end.
+    At first the frames are free parameters; in the last steps they are those of the model's framing, by which results
+    are compared.
 
     Args:
-        model: whose weights stay as they are.
-        target: silhouette and depth; sketches are drawn at its size.
-        start: where to begin.
-        steps: how many steps of Adam, whose rate falls to zero by a cosine.
-        elevations: lowest and highest elevation that the class is seen from, in radians.
+        model: the model, whose weights do not change.
+        target: silhouette and depth; sketches are rendered at its size.
+        start: initial parameters.
+        steps: number of Adam steps; the step size follows a cosine to zero.
+        elevations: lowest and highest elevation of the class, in radians.
         weights: of the terms of the loss.
-        camera: what the photo was taken with.
-        prior: what speaks for each start beforehand, see `FitResult`; nothing if None.
+        camera: the photo's camera.
+        prior: of each start, see `FitResult`; 0 if None.
     """
     size = target.mask.shape[-1]
     prior = torch.zeros_like(start.angles[:, 0]) if prior is None else prior
@@ -201,7 +201,7 @@ def fit(
 def pose_losses(
     seen: Sketch, target: Target, pose: FitParameters, elevations: tuple[float, float], weights: FitWeights
 ) -> Float[Tensor, " n"]:
-    """How badly each pose fits: 0 is perfect."""
+    """The loss of each pose: 0 is perfect."""
     silhouette, depth = framed_channels(seen, pose.frames)
     both = silhouette.detach() * target.mask
     off = ((depth - target.depth) / DEPTH_SCALE).square()
@@ -241,7 +241,7 @@ def camera_sketch(
     camera: Camera = Camera(),  # noqa: B008  # frozen
     image_size: int | None = None,
 ) -> Sketch:
-    """What the camera sees of each pose, before framing; at the model's image size where none is named."""
+    """The sketch of each pose before framing; at the model's image size if none is given."""
     return render_volume(model, model.generate_shapes(pose.codes), pose.angles, camera=camera, image_size=image_size)
 
 
@@ -252,13 +252,13 @@ def initial_frames(
     camera: Camera = Camera(),  # noqa: B008  # frozen
     image_size: int | None = None,
 ) -> Float[Tensor, "n 3"]:
-    """The frames that the model would choose of sketches of this size."""
+    """The frames of the model's framing for sketches of this size."""
     anywhere = angles.new_zeros(len(angles), 3)
     return frames_of(model.config, camera_sketch(model, FitParameters(codes, angles, anywhere), camera, image_size))
 
 
 def frames_of(config: ModelConfig, seen: Sketch) -> Float[Tensor, "n 3"]:
-    """The frames that a model of this configuration chooses for sketches."""
+    """The frames of sketches by the framing of a model of this configuration."""
     rows, columns = frame_positions(seen.silhouette, exact=config.exact_framing)
     size = (rows[:, -1] - rows[:, 0]).maximum(columns[:, -1] - columns[:, 0])
     return torch.stack([rows.mean(-1), columns.mean(-1), size], dim=-1)
@@ -267,7 +267,7 @@ def frames_of(config: ModelConfig, seen: Sketch) -> Float[Tensor, "n 3"]:
 def framed_channels(
     seen: Sketch, frames: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, "n 1 R R"], Float[Tensor, "n 1 R R"]]:
-    """Silhouette and normalised depth of sketches in given frames, differentiable with respect to the frames too."""
+    """Silhouette and normalised depth of sketches in given frames; differentiable also with respect to the frames."""
     far, size = Camera().far, seen.silhouette.shape[-1]
     channels = torch.cat([seen.silhouette, far - seen.depth], dim=1)
     across = torch.linspace(-0.5, 0.5, size, dtype=channels.dtype, device=channels.device)
@@ -282,14 +282,14 @@ def framed_channels(
 
 
 def silhouette_loss(silhouette: Float[Tensor, "n 1 R R"], mask: Float[Tensor, "1 R R"]) -> Float[Tensor, " n"]:
-    """Mean over the levels of the summed difference by the object's area."""
+    """Multiscale L1 difference of silhouettes, relative to the object's area."""
     difference = silhouette - mask
     levels = [functional.avg_pool2d(difference, 2**level).abs().sum((1, 2, 3)) * 4**level for level in range(LEVELS)]
     return torch.stack(levels).mean(0) / mask.sum().clamp_min(1.0)
 
 
 OF_ONE_VIEWPOINT = 2
-"""Starts taken at most from one viewpoint, so that other viewpoints get their chance."""
+"""Largest number of starts from one viewpoint, so that others are tried as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,7 +301,7 @@ class SketchBank:
         viewpoints: (v, 2) azimuth and elevation in radians.
         silhouettes: (v, k, R, R) in [0, 1].
         depths: (v, k, R, R) normalised, in [-1, 1].
-        camera: what they are seen with.
+        camera: their camera.
     """
 
     codes: Float[Tensor, "k code"]
@@ -315,8 +315,8 @@ class SketchBank:
 
         Args:
             session: the model.
-            target: what to fit to, with at most as many pixels as the bank's sketches.
-            count: how many.
+            target: the target, at most as large as the bank's sketches.
+            count: number of starts.
         """
         scores = torch.stack([self._scores(index, target) for index in range(len(self.viewpoints))])
         within = scores.argsort(dim=1, descending=True)[:, :OF_ONE_VIEWPOINT]
@@ -348,7 +348,7 @@ def build_sketch_bank(
     camera: Camera,
     step: Callable[[int, int], None],
 ) -> SketchBank:
-    """Draws the bank; `step` is called after every viewpoint and may raise to stop."""
+    """Renders the bank; `step` is called after every viewpoint and may raise to stop."""
     model = session.source.model
     viewpoints = np.array(list(itertools.product(azimuths, elevations)))
     codes = sample_codes(shapes, model.config.shape_code_size, seed=seed, purpose="shape").to(session.device)

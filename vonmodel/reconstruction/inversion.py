@@ -1,7 +1,7 @@
-"""Inversion: the shape code of a mesh, read off its volume by a shape encoder and refined by a few steps of descent.
+"""Inversion: the shape code of a mesh, predicted from its volume by a shape encoder and refined by gradient descent.
 
 The encoder is trained on the model's own shapes, whose codes are known, once for a checkpoint, and kept beside its
-run. What no code makes stays out of reach: how well both shapes overlap is always said.
+run. Shapes outside the generator's range can only be approximated, so the overlap of both shapes is always reported.
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ Progress = Callable[[Phase, int, int], None]
 SHAPE_SUFFIXES = (*MESH_SUFFIXES, BINVOX_SUFFIX)
 """Files that are prepared on the fly."""
 LEVELS = 3
-"""Volumes are compared at this many grids, each half as fine as the one before: coarse ones pull from afar."""
+"""Volumes are compared at this many grids, each half as fine as the last: coarse ones give gradients from afar."""
 CODE_RATE = 0.1
 CODE_WEIGHT = 0.01
-"""Of what a code is longer than codes that are drawn, against the difference of volumes by that of an empty one."""
+"""Weight of a code's excess length over sampled codes, against the relative difference of volumes."""
 SHORTER = (1.0, 0.6, 0.3, 0.0)
-"""The descent begins at these shares of the encoder's code: the nearer to the middle, the plainer the shape."""
+"""The descent starts from these multiples of the encoder's code: shorter codes give more typical shapes."""
 VIEWS = 4
 _SHAPENET_MESH = "model_normalized.obj"
 
 
 class GivenShapeError(VonError, ValueError):
-    """A file that is no shape, or of no use as one."""
+    """A file that is not a shape, or an unusable one."""
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """How long to train the encoder.
+    """Settings of the encoder's training.
 
     Attributes:
         shapes: generated shapes.
         epochs: over all of them.
         batch_size: shapes a step.
-        learning_rate: of Adam, falling to zero by a cosine.
-        seed: of everything that is drawn.
+        learning_rate: of Adam, following a cosine to zero.
+        seed: of all random numbers.
     """
 
     shapes: int = 2000
@@ -78,11 +78,11 @@ class EncoderSettings:
 
 @dataclass(frozen=True)
 class InversionSettings:
-    """How hard to look.
+    """Settings of an inversion.
 
     Attributes:
-        steps: of the descent from every start; 0 keeps what the encoder says.
-        encoder: how the encoder is trained where none is kept.
+        steps: of the descent from every start; 0 keeps the encoder's code.
+        encoder: how the encoder is trained if none is kept.
     """
 
     steps: int = 60
@@ -91,13 +91,13 @@ class InversionSettings:
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """What was found for a given shape.
+    """The inversion of a given shape.
 
     Attributes:
-        given: the shape as the model has shapes, which no code made.
-        shape: the shape of the code found, by the name of the given one.
-        iou: intersection over union of both solids, on the grid that the model's shapes are seen on.
-        encoder_iou: the same of the code that the encoder says.
+        given: the given shape, in the model's representation.
+        shape: the shape of the code found, with the name of the given one.
+        iou: intersection over union of both solids, on the grid that the model's shapes are rendered on.
+        encoder_iou: the same for the encoder's code.
     """
 
     given: Shape
@@ -107,7 +107,7 @@ class Inversion:
 
 
 class Inverter:
-    """Finds codes with one model; its encoder is trained, or read, when it is first needed."""
+    """Finds codes with one model; its encoder is trained, or read, on first use."""
 
     def __init__(self, session: ModelSession, settings: InversionSettings | None = None) -> None:
         self.session = session
@@ -115,7 +115,7 @@ class Inverter:
         self._encoder: ShapeCodeRegressor | None = None
 
     def invert(self, given: Shape, progress: Progress | None = None) -> Inversion:
-        """Finds the code whose shape is most like the one given; the same shape always gives the same code."""
+        """Finds the code whose shape overlaps the given one most; deterministic."""
 
         def step(phase: Phase, done: int, total: int) -> None:
             if progress is not None:
@@ -145,7 +145,7 @@ class Inverter:
 def shape_encoder(
     source: LoadedModel, settings: EncoderSettings, step: Callable[[int, int], None]
 ) -> ShapeCodeRegressor:
-    """The encoder of a model, trained with these settings where none is kept."""
+    """The encoder of a model, trained with these settings if none is kept."""
     network = ShapeCodeRegressor(source.config.resolution, source.config.shape_code_size)
     return kept_network(source, "shape-encoder", network, lambda: train_encoder(source, settings, step))
 
@@ -153,7 +153,7 @@ def shape_encoder(
 def train_encoder(
     source: LoadedModel, settings: EncoderSettings, step: Callable[[int, int], None]
 ) -> ShapeCodeRegressor:
-    """An encoder of a model's own shapes; `step` is called with the steps done and their number, and may raise."""
+    """Trains an encoder on a model's own shapes; `step` is called with the steps done and their number, may raise."""
     model, size = source.model, source.config.shape_code_size
     device = next(model.parameters()).device
     batches = math.ceil(settings.shapes / settings.batch_size)
@@ -194,7 +194,7 @@ def descend(
     steps: int,
     step: Callable[[int, int], None],
 ) -> Float[Tensor, "n k"]:
-    """Adam from every code towards the volume; of each start the code that came nearest."""
+    """Adam from every code towards the volume; returns the best code of each start."""
     best, least = codes.clone(), torch.full((len(codes),), math.inf, device=codes.device)
     moved = codes.clone().requires_grad_()
     optimizer = torch.optim.Adam([moved], lr=CODE_RATE, betas=(0.8, 0.95))
@@ -215,7 +215,7 @@ def descend(
 
 
 def volume_losses(found: Float[Tensor, "n 1 r r r"], wanted: Float[Tensor, "1 1 r r r"]) -> Float[Tensor, " n"]:
-    """Squared differences of volumes, mean over the levels, each by what an empty volume would differ."""
+    """Squared differences of volumes relative to those of an empty volume, mean over the levels."""
     levels = []
     for level in range(LEVELS):
         ours, theirs = (functional.avg_pool3d(each, 2**level) for each in (found, wanted))
@@ -224,17 +224,17 @@ def volume_losses(found: Float[Tensor, "n 1 r r r"], wanted: Float[Tensor, "1 1 
 
 
 def given_shape(session: ModelSession, name: str, *, up: Axis | None = None, front: Axis | None = None) -> Shape:
-    """A shape that somebody has: a mesh or .binvox file, prepared now; a prepared .npz file; or a prepared id.
+    """A user's shape: a mesh or .binvox file, prepared now; a prepared .npz file; or the id of a prepared shape.
 
     Args:
         session: the model it is for.
         name: a path, or the id of a prepared shape.
-        up: the axis that points up in a file; if None +y of meshes and +z of voxels, as exports have them.
-        front: the axis that the front faces; if None +z of meshes, -z of ShapeNetCore's and +y of voxels.
+        up: up axis of a file; if None +y for meshes and +z for voxels, as in exports.
+        front: the axis that the front faces; if None +z for meshes, -z for ShapeNetCore's and +y for voxels.
 
     Raises:
-        GivenShapeError: a file is no mesh, or of no use.
-        UnknownShapeError, ManifestMissingError, ShapeFileError, ResolutionError: as `ModelSession` has it.
+        GivenShapeError: a file is not a mesh, or cannot be prepared.
+        UnknownShapeError, ManifestMissingError, ShapeFileError, ResolutionError: as for `ModelSession`.
     """
     path = Path(name).expanduser()
     if path.suffix == ".npz" and path.is_file():
@@ -265,7 +265,7 @@ def invert_shapes(
     """Writes the codes of given shapes as result.json, with pictures of both and a page.
 
     Args:
-        inverter: the model and how hard to look.
+        inverter: the model and its settings.
         given: the shapes (see `given_shape`).
         output: the folder; an older inversion in it is replaced.
         progress: called after every step on a shape.
@@ -274,7 +274,7 @@ def invert_shapes(
         the content of result.json.
 
     Raises:
-        OutputError: the folder holds something else than an older inversion.
+        OutputError: the folder holds something other than an older inversion.
     """
     session = inverter.session
     with replaced_folder(output, "invert") as folder:
@@ -294,10 +294,10 @@ def read_inverted_shapes(session: ModelSession, folder: Path) -> list[Shape]:
 
     Args:
         session: the model.
-        folder: what `invert_shapes` wrote, or its result.json.
+        folder: the output of `invert_shapes`, or its result.json.
 
     Raises:
-        GivenShapeError: it is damaged, no inversion, or of another checkpoint.
+        GivenShapeError: it is damaged, not an inversion, or of another checkpoint.
         CodeError: its codes are of another model.
     """
     file = folder / RESULT if folder.is_dir() else folder
@@ -309,7 +309,7 @@ def read_inverted_shapes(session: ModelSession, folder: Path) -> list[Shape]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GivenShapeError(f"{file} is missing or damaged; invert the shape again") from error
     if verb != "invert":
-        raise GivenShapeError(f"{file} is no result of an inversion")
+        raise GivenShapeError(f"{file} is not the result of an inversion")
     if not same:
         raise GivenShapeError(f"{file} was made with checkpoint {name}, not with {session.source.checkpoint.name}")
     return [session.shape_of_code(code, name) for name, code in codes]
@@ -343,5 +343,5 @@ def _written(session: ModelSession, found: Inversion, folder: Path, name: str) -
 
 
 def _iou(first: Any, second: Any) -> float:
-    """Intersection over union of solids; 0 where both are empty."""
+    """Intersection over union of solids; 0 if both are empty."""
     return float((first & second).sum() / max(1, (first | second).sum()))

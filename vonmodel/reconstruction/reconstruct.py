@@ -1,13 +1,12 @@
-"""Reconstruction: from one photo to shape code, viewpoint and texture code.
+"""Single-view reconstruction: shape code, viewpoint and texture code of one photo.
 
-Mask, sketch encoder and texture encoder read the photo. A search among sketches of generated shapes from all around
-gives starts, or a regression gives likely viewpoints, each with a shape code; descent through the projection fits the
-best of them to silhouette and depth. Then the shape is carved to the outline where codes cannot follow it, on a finer
-grid where the photo shows more, and the texture code is fitted.
+The photo is segmented and encoded to depth and texture code. Starts come from a search among sketches of generated
+shapes from all viewpoints, or from a regression of likely viewpoints, each with a shape code; gradient descent
+through the projection fits the best of them to silhouette and depth. Then the shape is carved to the outline if codes
+do not fit it, on a finer grid if the photo has more detail, and the texture code is fitted.
 
-The model's own camera stands two units from the object, nearer than photographers do: seen from there, things look as
-through a wide lens, and photos would have to be explained by lower viewpoints and distorted shapes. Photos are
-therefore fitted from further away.
+The published camera is two units from the object, closer than most photographers: photos would have to be explained
+by its strong perspective, with lower viewpoints and distorted shapes. Photos are therefore fitted from farther away.
 """
 
 from __future__ import annotations
@@ -55,34 +54,34 @@ Progress = Callable[[Phase, int, int], None]
 """Called with the phase, its steps done and their number."""
 
 Start = Literal["regression", "search"]
-"""Where fits begin."""
+"""Source of the fits' initial parameters."""
 Rounds = tuple[tuple[int, int], ...]
-"""Starts that each round of fits goes on with, and its steps."""
+"""For each round of fits, the number of starts it keeps and its steps."""
 
 ELEVATION_TOLERANCE = math.radians(5.0)
 FIT_SIZE = 64
-"""Pixels an edge of the sketches that are fitted after a regression, or fewer where the model's images have fewer."""
+"""Pixels along an edge of the sketches that are fitted after a regression, at most those of the model's images."""
 PRIOR_WEIGHT = 0.03
-"""What a natural logarithm of a viewpoint's probability counts against overlap when fits are compared."""
+"""Weight of a viewpoint's log probability against overlap when fits are compared."""
 RARE = 0.01
-"""Least probability that a viewpoint is given beforehand."""
+"""Smallest prior probability of a viewpoint."""
 ONE_VIEWPOINT = math.radians(20.0)
-"""Fits whose azimuths are nearer than this are of one viewpoint."""
+"""Fits whose azimuths are closer than this count as one viewpoint."""
 COLOUR_SCALE = 0.3
 TEXTURE_RATE = 0.05
 CAMERA_DISTANCE = 3.5
-"""In object units; the middle half of Pix3D-like photos of chairs is taken from 3.0 to 4.3."""
+"""In object units; the interquartile range of Pix3D-like photos of chairs is 3.0 to 4.3."""
 _BANK_VOXELS = 96 * 64**3
 
 
 class CancelledError(VonError):
-    """The reconstruction was not wanted any more."""
+    """The reconstruction was cancelled."""
 
 
 def rounds_of(start: Start, count: int | None = None, steps: int | None = None) -> Rounds:
     """The rounds of this many starts, with this many steps in the last round.
 
-    What a regression says is near, and one step costs as much as weighing a start: most are only weighed.
+    A regression's starts are close, and scoring one costs as much as a step: most are scored only.
     """
     match start:
         case "regression":
@@ -95,23 +94,24 @@ def rounds_of(start: Start, count: int | None = None, steps: int | None = None) 
 
 @dataclass(frozen=True)
 class ReconstructSettings:
-    """How hard to look.
+    """Settings of a reconstruction.
 
     Attributes:
-        shapes: of a search, generated shapes; None takes 96, fewer of more than 64 voxels an edge.
-        azimuths: of a search, viewpoints among those that the class is seen from, for each of two elevations.
-        rounds: starts that each round goes on with, and its steps; as `rounds_of` has them if None.
-        carve_steps: steps that carve the shape after its code is found; 0 leaves it as the code makes it.
-        carve_below: a shape whose silhouette overlaps the outline so well by itself is left as the code makes it:
-            what carving gains in the outline, it loses in the solid.
-        thin_below: unless it covers less than this share of the outline's thin parts, such as legs.
-        texture_steps: steps that fit the texture code after the encoder; 0 keeps what the encoder says.
+        shapes: generated shapes of a search; if None 96, fewer for more than 64 voxels along an edge.
+        azimuths: azimuths of a search, within the class's range, for each of two elevations.
+        rounds: for each round the number of starts it keeps and its steps; those of `rounds_of` if None.
+        carve_steps: steps of carving after the code is found; 0 keeps the shape of the code.
+        carve_below: a shape whose silhouette overlaps the outline by at least this is not carved: carving improves
+            the outline at the expense of the solid.
+        thin_below: it is carved all the same if it covers less than this fraction of the outline's thin parts, such
+            as legs.
+        texture_steps: steps of the texture fit after the encoder; 0 keeps the encoder's code.
         camera_distance: of the photo's camera, in object units (half the edge of the cube of voxels).
-        seed: what the shapes of a search are drawn with.
+        seed: of the shapes of a search.
         weights: of the fit.
-        start: with what a regression says, which is trained where none is kept, or with a search.
-        near_azimuth: radians; viewpoints further than 25 degrees from it are left out. None for any viewpoint.
-        regression: how the regression is trained where none is kept.
+        start: a regression, which is trained if none is kept, or a search.
+        near_azimuth: radians; viewpoints more than 25 degrees from it are excluded. None for any viewpoint.
+        regression: how the regression is trained if none is kept.
     """
 
     shapes: int | None = None
@@ -138,7 +138,7 @@ class Alternative:
         azimuth: radians.
         elevation: radians.
         overlap: intersection over union of the silhouettes.
-        score: overlap less depth error, and what speaks for the viewpoint beforehand; what fits are ordered by.
+        score: overlap minus depth error plus the viewpoint's prior; fits are ordered by it.
         confidence: probability of this viewpoint among those that were fitted, in [0, 1].
     """
 
@@ -152,24 +152,24 @@ class Alternative:
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """What a photo shows.
+    """The reconstruction of a photo.
 
     Attributes:
         photo: the photo.
-        depth: (1, R, R) what the sketch encoder reads off it, in [-1, 1].
+        depth: (1, R, R) depth estimated by the sketch encoder, in [-1, 1].
         shape: the shape, carved, with the code it was carved from.
         azimuth: radians.
         elevation: radians.
         texture: (k,) the texture code.
-        sketch: (1, 1, R, R) each: the shape as the photo's camera sees it.
-        silhouette: (1, S, S) the same as finely as the photo's outline.
+        sketch: (1, 1, R, R) each: the sketch of the shape from the photo's camera.
+        silhouette: (1, S, S) the silhouette at the resolution of the photo's outline.
         overlap: intersection over union of outline and silhouette.
-        code_overlap: the same of the shape that the code makes, before it is carved.
-        thin_parts: share of the outline's thin parts, such as legs, that the silhouette covers.
+        code_overlap: the same of the shape of the code, before carving.
+        thin_parts: fraction of the outline's thin parts, such as legs, that the silhouette covers.
         depth_error: mean absolute difference of the depths where both show the object, 2 is the whole range,
             times the trust in the depths.
         confidence: probability of the viewpoint among those that were fitted, in [0, 1].
-        alternatives: the fits of other viewpoints, the better ones first.
+        alternatives: the fits of other viewpoints, best first.
     """
 
     photo: CutPhoto
@@ -189,7 +189,7 @@ class Reconstruction:
 
 
 class Reconstructor:
-    """Reconstructs photos with one model; what fits begin with is read, trained or drawn once."""
+    """Reconstructs photos with one model; its regressor or sketch bank is built on first use."""
 
     def __init__(self, session: ModelSession, settings: ReconstructSettings | None = None) -> None:
         self.session = session
@@ -208,15 +208,15 @@ class Reconstructor:
     def reconstruct(
         self, photo: CutPhoto, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
     ) -> Reconstruction:
-        """Finds shape, viewpoint and texture of a photo; the same photo always gives the same answer.
+        """Finds shape, viewpoint and texture of a photo; deterministic.
 
         Args:
             photo: at the model's image size.
             progress: called after every step.
-            cancelled: asked before every step whether to stop.
+            cancelled: called before every step; stops if it returns true.
 
         Raises:
-            CancelledError: `cancelled` said so.
+            CancelledError: `cancelled` returned true.
         """
 
         def step(phase: Phase, done: int, total: int) -> None:
@@ -251,11 +251,11 @@ class Reconstructor:
         )
 
     def target(self, photo: CutPhoto) -> Target:
-        """What to fit to: the mask, and the depth that the sketch encoder reads."""
+        """The target of the fit: the mask, and the depth estimated by the sketch encoder."""
         session = self.session
         size = session.config.image_size
         if photo.mask.shape != (1, size, size):
-            raise ValueError(f"the photo is {tuple(photo.mask.shape)}; this model reads {size} pixels an edge")
+            raise ValueError(f"the photo is {tuple(photo.mask.shape)}; this model takes {size} pixels along an edge")
         with torch.no_grad():
             depth = session.source.model.sketch_encoder(photo.image[None].to(session.device))[0]
         mask = photo.mask.to(session.device)
@@ -264,7 +264,7 @@ class Reconstructor:
     def _starts(
         self, photo: CutPhoto, target: Target, step: Callable[[Phase, int, int], None]
     ) -> tuple[FitParameters, Float[Tensor, " n"]]:
-        """Where fits begin, and what speaks for each beforehand."""
+        """Initial parameters of the fits, and the prior of each."""
         settings, model, count = self.settings, self.session.source.model, self._rounds[0][0]
         if settings.start == "search":
             starts = self._sketches(step).starts(self.session, target, count)
@@ -312,7 +312,7 @@ class Reconstructor:
         prior: Float[Tensor, " n"],
         step: Callable[[Phase, int, int], None],
     ) -> list[FitResult]:
-        """Rounds of descent, each from the best of the one before; what became of every start."""
+        """Rounds of descent, each from the best results of the one before; returns the result of every start."""
         settings, done, left = self.settings, 0, list[FitResult]()
         total = sum(steps + 1 for _, steps in self._rounds)
         limits = (self._elevations[0] - ELEVATION_TOLERANCE, self._elevations[1] + ELEVATION_TOLERANCE)
@@ -342,7 +342,7 @@ class Reconstructor:
     def _carve(
         self, photo: CutPhoto, best: Alternative, step: Callable[[Phase, int, int], None]
     ) -> tuple[Shape, CarveResult]:
-        """The shape of the best code, carved to the photo's outline where it is far off."""
+        """The shape of the best code, carved to the photo's outline if it does not fit well."""
         session, settings = self.session, self.settings
         shape = session.shape_of_code(best.code, photo.name)
         angles = torch.tensor([best.azimuth, best.elevation]).to(shape.volume)
@@ -369,7 +369,7 @@ class Reconstructor:
     def _fit_texture(
         self, photo: CutPhoto, sketch: SurfaceSketch, step: Callable[[Phase, int, int], None]
     ) -> Float[Tensor, " k"]:
-        """The texture code that paints the sketch like the photo, beginning with what the encoder says."""
+        """The texture code that paints the sketch like the photo, fitted from the encoder's code."""
         model, steps = self.session.source.model, self.settings.texture_steps
         image = photo.image[None].to(self.session.device)
         best = self.session.encode_texture(photo.image)[None].to(image.device)
@@ -380,7 +380,7 @@ class Reconstructor:
         for index in range(steps):
             with torch.enable_grad():
                 off = ((model.paint(sketch, code) - image) / COLOUR_SCALE).square()
-                # Robust, as highlights and shadows are not the texture's; codes stay as long as drawn ones.
+                # Robust, as highlights and shadows are not texture; codes keep the length of sampled ones.
                 loss = (shared * off / (1.0 + off)).sum() / shared.sum().clamp_min(1.0) / 3.0
                 loss = loss + 0.05 * (code.square().mean() - 1.0).clamp_min(0.0)
             if loss.item() < least:
@@ -393,7 +393,7 @@ class Reconstructor:
 
 
 def ranked(results: Sequence[FitResult]) -> list[Alternative]:
-    """Fits, the best first, one of each viewpoint, with the probability of each: p(viewpoint) exp(score / weight)."""
+    """Fits, best first, one for each viewpoint, with the probability of each: p(viewpoint) exp(score / weight)."""
     rows = [
         Alternative(code, float(angles[0]), float(angles[1]), float(overlap), float(score), 0.0)
         for each in results

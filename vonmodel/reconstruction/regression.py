@@ -1,8 +1,8 @@
-"""Regression: what a small network reads off a photo, a distribution of viewpoints and a shape code for each.
+"""Photo regression: a small network that predicts a distribution of viewpoints and a shape code for each of them.
 
-It is trained on the model's own shapes, seen as the class is seen and shaded at random: lights, tones of the parts
-and noise differ from one view to the next, so that it looks at what photos and renders have in common. What it says
-is where reconstruction begins. A trained network is kept beside the run with the hash of the checkpoint it is for.
+It is trained on the model's own shapes, rendered from the class's viewpoints with random shading: lights, tones of
+the parts and noise differ between views, so that it learns what photos and renders have in common. Its predictions
+are the starts of a reconstruction. A trained network is kept beside the run with the hash of its checkpoint.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from vonmodel.representation import surface_level
 from vonmodel.seeding import torch_generator
 
 VIEW_SIZE = 64
-"""Pixels an edge that the network sees, or the model's image size if that is smaller."""
+"""Input size of the network in pixels, or the model's image size if that is smaller."""
 AZIMUTH_BINS = 48
 BIN = 2.0 * math.pi / AZIMUTH_BINS
 AZIMUTH_SPREAD = math.radians(5.0)
-"""Standard deviation of the azimuths that a training view counts for."""
+"""Standard deviation of the soft azimuth labels."""
 APART = math.radians(25.0)
 """Hypotheses differ by at least this much in azimuth."""
 HARMONICS = 4
 ELEVATION_SCALE = math.radians(10.0)
 MARGIN_ELEVATION = math.radians(5.0)
-"""Training views reach this far beyond the elevations that the class is seen from."""
+"""Elevations of training views extend this far beyond those of the class."""
 DISTANCES = (3.0, 4.5)
-"""Half edges of the object's cube that training views are taken from, as photos mostly are."""
+"""Camera distances of training views, in half edges of the object's cube, as of most photos."""
 STRETCH = 0.2
-"""Half of the training shapes are stretched by up to this share along each axis: they tell viewpoints, no codes."""
+"""Half of the training shapes are stretched by up to this fraction along each axis, and train viewpoints only."""
 WHOLE = 0.9
-"""Share of a training shape's solid that lies in its largest piece, at least."""
+"""Smallest fraction of a training shape's solid in its largest piece."""
 
 _log = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
@@ -57,20 +57,20 @@ Step = Callable[[int, int], None]
 
 
 class RegressionError(VonError):
-    """A model whose shapes are of no use to train on."""
+    """A model whose shapes cannot be trained on."""
 
 
 @dataclass(frozen=True)
 class RegressionSettings:
-    """How long to train.
+    """Settings of the regressor's training.
 
     Attributes:
         shapes: generated shapes.
         views: of each.
         epochs: over all views.
         batch_size: views a step.
-        learning_rate: of Adam, falling to zero by a cosine.
-        seed: of everything that is drawn.
+        learning_rate: of Adam, following a cosine to zero.
+        seed: of all random numbers.
     """
 
     shapes: int = 2000
@@ -82,13 +82,13 @@ class RegressionSettings:
 
 
 class Hypothesis(NamedTuple):
-    """A viewpoint that a photo may have been taken from, and what is seen then.
+    """A possible viewpoint of a photo, with a shape code for it.
 
     Attributes:
         azimuth: radians.
         elevation: radians.
         code: (k,) the shape code.
-        probability: of the azimuths that lie nearer to this one than to any other hypothesis' and within `APART`.
+        probability: of the azimuths within `APART` that are nearer to this one than to any other hypothesis'.
     """
 
     azimuth: float
@@ -98,13 +98,13 @@ class Hypothesis(NamedTuple):
 
 
 class PhotoRegressor(nn.Module):
-    """Reads azimuth, then elevation and shape code given the azimuth, off silhouette and brightness of an object.
+    """Predicts azimuth, then elevation and shape code given the azimuth, from silhouette and brightness of an object.
 
     Args:
         view_size: pixels on a side.
-        code_size: numbers of a shape code.
+        code_size: length of a shape code.
         base_channels: at half the size; four times as many in the end.
-        features: numbers that describe a view.
+        features: length of the feature vector of a view.
     """
 
     def __init__(self, view_size: int, code_size: int, base_channels: int = 12, features: int = 64) -> None:
@@ -117,7 +117,7 @@ class PhotoRegressor(nn.Module):
         self.given_azimuth = nn.Linear(2 * features, 1 + code_size)
 
     def forward(self, views: Float[Tensor, "n 2 s s"]) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n bins"]]:
-        """Features of a batch of views, and the logarithms of how likely each azimuth is."""
+        """Features of a batch of views, and the log probabilities of the azimuth bins."""
         features = functional.leaky_relu(self.features(self.body(views).flatten(1)), LEAK)
         return features, functional.log_softmax(self.azimuth(features), dim=1)
 
@@ -138,7 +138,7 @@ class PhotoRegressor(nn.Module):
 
         Args:
             view: see `view_of`.
-            count: at most how many.
+            count: largest number of hypotheses.
             near_azimuth: radians; only viewpoints within `APART` of it. None for all.
         """
         features, logs = self(view[None])
@@ -146,7 +146,7 @@ class PhotoRegressor(nn.Module):
         if near_azimuth is not None:
             likely = torch.where(_apart(bin_middles(likely), likely.new_tensor(near_azimuth)) < APART, likely, 0.0)
             likely = likely / likely.sum().clamp_min(1e-12)
-        # A peak may lie between two bins: what counts is how likely an azimuth is together with those beside it.
+        # A peak may lie between two bins, so neighbouring bins are smoothed.
         smooth = (likely.roll(1) + 2.0 * likely + likely.roll(-1)) / 4.0
         middles = bin_middles(likely)
         left = smooth.clone()
@@ -164,23 +164,23 @@ class PhotoRegressor(nn.Module):
 
 
 def bin_middles(like: Tensor) -> Float[Tensor, " bins"]:
-    """The azimuths in the middle of each bin, in (-pi, pi)."""
+    """The centres of the azimuth bins, in (-pi, pi)."""
     return (torch.arange(AZIMUTH_BINS, device=like.device, dtype=like.dtype) + 0.5) * BIN - math.pi
 
 
 def soft_bins(azimuths: Float[Tensor, " n"]) -> Float[Tensor, "n bins"]:
-    """How much an azimuth counts for each bin: a normal distribution around the circle, 1 in all."""
+    """Soft labels of azimuths: a normal distribution around the circle over the bins, with sum 1."""
     weights = torch.exp(-0.5 * (_apart(bin_middles(azimuths), azimuths[:, None]) / AZIMUTH_SPREAD).square())
     return weights / weights.sum(1, keepdim=True)
 
 
 def view_size_of(source: LoadedModel) -> int:
-    """Pixels an edge that a regressor of this model sees."""
+    """Input size of a regressor of this model, in pixels along an edge."""
     return min(VIEW_SIZE, source.config.image_size)
 
 
 def view_of_photo(photo: CutPhoto, size: int) -> Float[Tensor, "2 s s"]:
-    """Silhouette and brightness of a photo as the network sees them."""
+    """Silhouette and brightness of a photo as the network's input."""
     mask, image = (functional.adaptive_avg_pool2d(each, size) for each in (photo.mask, photo.image))
     return view_of(mask[None], image.mean(0)[None, None])[0]
 
@@ -201,7 +201,7 @@ class TrainingViews(NamedTuple):
         views: (n, 2, s, s) see `view_of`.
         angles: (n, 2) azimuth and elevation in radians.
         codes: (n, k) shape codes.
-        exact: (n,) 1 where the code makes the shape that is seen, 0 where that was stretched.
+        exact: (n,) 1 if the view shows the shape of the code, 0 if it was stretched.
     """
 
     views: Float[Tensor, "n 2 s s"]
@@ -212,12 +212,12 @@ class TrainingViews(NamedTuple):
 
 @torch.no_grad()
 def draw_views(source: LoadedModel, settings: RegressionSettings, step: Step) -> TrainingViews:
-    """Draws shapes, viewpoints, distances and lights, and what is seen then; `step` is called after every batch.
+    """Renders generated shapes with random viewpoints, distances and lights; `step` is called after every batch.
 
-    Shapes that fall apart are left out: framing would show a piece of them as if it were the whole.
+    Shapes in several pieces are left out: framing would show one piece as if it were the whole.
 
     Raises:
-        RegressionError: all of them do.
+        RegressionError: no shape is in one piece.
     """
     model, size = source.model, view_size_of(source)
     device = next(model.parameters()).device
@@ -269,7 +269,7 @@ def shaded(sketch: SurfaceSketch, generator: torch.Generator) -> Float[Tensor, "
     fill, ambient = share(0.0, 0.5), share(0.2, 0.7)
     facing = (normals * lights).sum(1, keepdim=True)
     light = ambient + (1.0 - ambient) * (facing.clamp_min(0.0) + fill * (-facing).clamp_min(0.0))
-    # Mostly across the height, as seats and legs differ.
+    # Tones differ mostly along the height, as those of seats and legs do.
     across = functional.normalize(draw(3, 1, 1) * torch.tensor([0.4, 0.7, 1.5]).to(like).view(3, 1, 1), dim=1)
     second = torch.sigmoid(30.0 * ((sketch.position * across).sum(1, keepdim=True) - 0.4 * draw(1, 1, 1)))
     tones = torch.lerp(share(0.1, 1.0), share(0.1, 1.0), second)
@@ -280,7 +280,7 @@ def shaded(sketch: SurfaceSketch, generator: torch.Generator) -> Float[Tensor, "
 def _stretched(
     volumes: Float[Tensor, "n 1 r r r"], exact: Float[Tensor, " n"], generator: torch.Generator
 ) -> Float[Tensor, "n 1 r r r"]:
-    """Volumes stretched along their axes and leaning back or forth, those that are `exact` left as they are."""
+    """Volumes stretched along their axes and sheared back or forth, except those that are `exact`."""
     count = len(volumes)
     amount = (1.0 - exact)[:, None] * (2.0 * torch.rand(count, 4, generator=generator).to(volumes) - 1.0)
     # Rows and columns in the order of `affine_grid`: the last axis of the volume, z, comes first.
@@ -292,7 +292,7 @@ def _stretched(
 
 
 def train_regressor(source: LoadedModel, settings: RegressionSettings, step: Step) -> PhotoRegressor:
-    """A regressor of a model's own shapes; `step` is called with the steps done and their number, and may raise."""
+    """Trains a regressor on a model's own shapes; `step` is called with steps done and their number, and may raise."""
     batches = math.ceil(settings.shapes * settings.views / settings.batch_size)
     total = settings.shapes + settings.epochs * batches
     data = draw_views(source, settings, lambda done, _: step(done, total))
@@ -323,7 +323,7 @@ def train_regressor(source: LoadedModel, settings: RegressionSettings, step: Ste
 
 
 def regression_loss(network: PhotoRegressor, batch: TrainingViews) -> Float[Tensor, ""]:
-    """Cross-entropy of azimuths, robust error of elevations, squared error of the codes of shapes that codes make."""
+    """Cross-entropy of azimuths, robust error of elevations, squared error of the codes of `exact` views."""
     features, logs = network(batch.views)
     elevations, codes = network.at(features, batch.angles[:, 0])
     azimuth = -(soft_bins(batch.angles[:, 0]) * logs).sum(1).mean()
@@ -334,7 +334,7 @@ def regression_loss(network: PhotoRegressor, batch: TrainingViews) -> Float[Tens
 
 
 def photo_regressor(source: LoadedModel, settings: RegressionSettings, step: Step) -> PhotoRegressor:
-    """The regressor of a model, trained with these settings where none is kept."""
+    """The regressor of a model, trained with these settings if none is kept."""
     network = PhotoRegressor(view_size_of(source), source.config.shape_code_size)
     return kept_network(source, "photo-regressor", network, lambda: train_regressor(source, settings, step))
 
@@ -342,7 +342,7 @@ def photo_regressor(source: LoadedModel, settings: RegressionSettings, step: Ste
 def kept_network(source: LoadedModel, name: str, network: Network, train: Callable[[], Network]) -> Network:
     """A network that inverts a checkpoint: the one kept beside its run, or else trained now, and kept.
 
-    A run that cannot be written to is no hindrance: the network is then trained each time.
+    If the run is read-only the network is trained each time.
 
     Args:
         source: the model.
@@ -366,7 +366,7 @@ def kept_network(source: LoadedModel, name: str, network: Network, train: Callab
 
 
 def _shifted(views: Float[Tensor, "n 2 s s"], generator: torch.Generator) -> Float[Tensor, "n 2 s s"]:
-    """Views moved by up to two pixels, as masks of photos are not exact."""
+    """Views shifted by up to two pixels, as masks of photos are not exact."""
     down, right = torch.randint(-2, 3, (2,), generator=generator).tolist()
     moved = views.roll((down, right), (2, 3))
     for axis, by in ((2, down), (3, right)):

@@ -1,4 +1,4 @@
-"""What a reconstruction leaves: new views, other textures, a coloured mesh, a page; and reading it back."""
+"""Results of a reconstruction: new views, other textures, a coloured mesh, a page, result.json; reading them back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VOLUME = "volume.safetensors"
 
 
 class ReconstructionMissingError(VonError):
-    """A folder that holds no reconstruction by this model."""
+    """A folder without a reconstruction by this model."""
 
 
 def read_reconstructed_shapes(session: ModelSession, folder: Path) -> list[Shape]:
@@ -41,7 +41,7 @@ def read_reconstructed_shapes(session: ModelSession, folder: Path) -> list[Shape
 
     Args:
         session: the model it was made with.
-        folder: what `reconstruct_photos` wrote, or its result.json.
+        folder: the output of `reconstruct_photos`, or its result.json.
 
     Raises:
         ReconstructionMissingError: there is no reconstruction, it is damaged, or another checkpoint made it.
@@ -63,7 +63,7 @@ def read_reconstructed_shapes(session: ModelSession, folder: Path) -> list[Shape
 
 
 def save_volume(file: Path, shape: Shape) -> None:
-    """Writes the volume of a shape, which no code makes any more once it is carved."""
+    """Writes the volume of a shape, which after carving cannot be generated from its code."""
     with atomic_path(file) as temporary:
         save_file({"volume": shape.volume.half().cpu().contiguous()}, temporary)
 
@@ -83,7 +83,7 @@ def read_reconstruction(session: ModelSession, folder: Path) -> list[Mapping[str
     except (ValueError, KeyError, TypeError) as error:
         raise ReconstructionMissingError(f"{file} is damaged; reconstruct the photo again") from error
     if verb != "reconstruct" or not complete:
-        raise ReconstructionMissingError(f"{file} is no result of a reconstruction")
+        raise ReconstructionMissingError(f"{file} is not the result of a reconstruction")
     if not same:
         raise ReconstructionMissingError(
             f"{file} was made with checkpoint {checkpoint.get('name')}, not with {session.source.checkpoint.name}; "
@@ -119,10 +119,10 @@ def reconstruct_photos(
     output: Path,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Reconstructs photos and writes what they show, with result.json and a page.
+    """Reconstructs photos and writes pictures and meshes, with result.json and a page.
 
     Args:
-        reconstructor: the model and how hard to look.
+        reconstructor: the model and its settings.
         photos: the photos (see `read_photo`).
         settings: what to show.
         output: the folder; an older reconstruction in it is replaced.
@@ -132,7 +132,7 @@ def reconstruct_photos(
         the content of result.json.
 
     Raises:
-        OutputError: the folder holds something else than an older reconstruction.
+        OutputError: the folder holds something other than an older reconstruction.
         FilmError: the turntable's format cannot be written here.
     """
     session = reconstructor.session
@@ -154,7 +154,7 @@ def reconstruct_photos(
 
 
 def outlines(mask: npt.NDArray[np.floating], silhouette: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """Mask and silhouette (h, w) as a picture (h, w, 3): grey where both are, red mask alone, blue shape alone."""
+    """Mask and silhouette (h, w) as a picture (h, w, 3): grey where both are 1, red mask only, blue shape only."""
     red, blue, grey = np.array([214, 69, 40]), np.array([42, 110, 200]), np.array([120, 120, 120])
     both = np.minimum(mask, silhouette)[..., None]
     alone, beyond = mask[..., None] - both, silhouette[..., None] - both
@@ -212,7 +212,7 @@ def _write_one(
 
 
 def _write_comparison(session: ModelSession, found: Reconstruction, folder: Path, name: str) -> tuple[Picture, ...]:
-    """The photo, the reconstruction beside it, and what they are compared by."""
+    """The photo, the reconstruction, and the maps they are compared by."""
     image = session.paint(found.sketch, found.texture[None])[0]
     read = torch.where(found.photo.mask > 0.5, found.depth, -1.0)
     base = View("image", "", found.shape, (found.azimuth, found.elevation), found.texture)
@@ -235,7 +235,7 @@ def _write_comparison(session: ModelSession, found: Reconstruction, folder: Path
 
 
 def _write_second(session: ModelSession, found: Reconstruction, folder: Path, name: str) -> tuple[Picture, ...]:
-    """The second-best viewpoint, with the shape that was fitted for it; nothing where there is none."""
+    """The second-best viewpoint, with the shape that was fitted for it; nothing if there is none."""
     if not found.alternatives:
         return ()
     second = found.alternatives[0]

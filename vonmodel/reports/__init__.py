@@ -1,1 +1,1 @@
-"""Pages, albums, videos and the log of metrics."""
+"""Reports: HTML pages, albums, films, provenance and the log of metrics."""

@@ -1,4 +1,4 @@
-"""The folder, the page and the JSON file of a result: strips of pictures, with films and files to download."""
+"""Albums: output folder, HTML page and result.json of a result, with strips of pictures, films and downloads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vonmodel.reports.provenance import Provenance
 
 Verb = Literal["generate", "edit", "interpolate", "transfer", "reconstruct", "invert", "export"]
 RESULT = "result.json"
-"""What every verb but generate says of its folder, beside the pictures."""
+"""The record of an output folder, for every verb but generate."""
 
 
 class OutputError(VonError):
@@ -27,10 +27,10 @@ class OutputError(VonError):
 
 @contextmanager
 def replaced_folder(output: Path, verb: Verb = "generate") -> Iterator[Path]:
-    """An empty folder to fill; when the block ends without error, it takes the place of `output`.
+    """An empty folder to fill; it replaces `output` when the block ends without error.
 
     Raises:
-        OutputError: `output` holds something else than an older result of this verb.
+        OutputError: `output` holds something other than an older result of this verb.
     """
     _check_ours(output, verb)
     partial, old = (output.with_name(f".{output.name}.{kind}") for kind in ("partial", "old"))
@@ -52,7 +52,7 @@ def _check_ours(output: Path, verb: Verb) -> None:
     if output.is_dir() and not any(output.iterdir()):
         return
     if output.exists() and not _is_result_of(output, verb):
-        raise OutputError(f"{output} holds something else than an older result ({verb})", hint="name another folder")
+        raise OutputError(f"{output} holds something other than an older result ({verb})", hint="name another folder")
 
 
 def _is_result_of(output: Path, verb: Verb) -> bool:
@@ -75,7 +75,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures side by side; the first is framed where the others depart from it."""
+    """A row of pictures; `framed` frames the first, of which the others are variations."""
 
     label: str
     pictures: tuple[Picture, ...]
@@ -88,11 +88,11 @@ class Plate:
 
     Attributes:
         title: its name.
-        facts: numbers to read beside it.
+        facts: its numbers, as text.
         strips: its rows of pictures.
         films: moving or composed pictures, shown large.
-        downloads: files to keep, as (label, file).
-        mesh: what `viewer_mesh` makes of its surface, to turn; None without a 3D view.
+        downloads: files to download, as (label, file).
+        mesh: its surface for the 3D view, see `viewer_mesh`; None without one.
     """
 
     title: str
@@ -105,7 +105,7 @@ class Plate:
 
 @dataclass(frozen=True)
 class Album:
-    """Everything on the page.
+    """The content of the page.
 
     Attributes:
         title: its heading.
@@ -119,7 +119,7 @@ class Album:
 
 
 Written = tuple[Mapping[str, Any], Plate]
-"""What result.json and the page say of one object."""
+"""The entries of one object in result.json and on the page."""
 Thing = TypeVar("Thing")
 
 
@@ -129,13 +129,13 @@ def write_each(
     folder: Path,
     progress: Callable[[int, int], None] | None,
 ) -> list[Written]:
-    """Has every object written into a folder of its own, object-01 and so on.
+    """Writes every object into a folder of its own, object-01 and so on.
 
     Args:
         things: the objects.
-        write_one: writes one into the folder of the name given, which is there.
+        write_one: writes one into the folder of the given name, which exists.
         folder: of all of them.
-        progress: called after each object with how many are done, and of how many.
+        progress: called after each object with the number done and the total.
     """
     written = []
     for index, thing in enumerate(things, start=1):
@@ -158,7 +158,7 @@ def write_account(
     """Writes result.json and the page of a verb; `words` are the page's title and lead.
 
     Returns:
-        what result.json holds.
+        the content of result.json.
     """
     result = write_result(folder, verb, provenance, settings, [said for said, _ in written])
     write_album(folder, Album(*words, tuple(plate for _, plate in written)), provenance)
@@ -172,10 +172,10 @@ def write_result(
     settings: Mapping[str, Any],
     objects: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Writes result.json: what was asked and what was made; with the checkpoint it is enough to make it again.
+    """Writes result.json: settings and results, which together with the checkpoint are enough to reproduce them.
 
     Returns:
-        what was written.
+        the content of result.json.
     """
     result = {
         "format": FORMAT,
@@ -195,7 +195,7 @@ def write_result(
 
 
 def write_album(folder: Path, album: Album, provenance: Provenance) -> Path:
-    """Writes the page, which loads nothing from elsewhere, and returns its path."""
+    """Writes the self-contained page and returns its path."""
     return album_page(album, provenance).write(folder / PAGE)
 
 

@@ -1,4 +1,4 @@
-"""The page and the JSON file of `generate`: shapes in 3D, and images from all viewpoints in all textures."""
+"""Gallery of generated objects: JSON file and HTML page with shapes in 3D and images of all views and textures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vonmodel.reports.provenance import Provenance
 FORMAT = 1
 SIDECAR = "generated.json"
 WHOLE = 0.99
-"""Share of a shape in its largest piece from which on it counts as one piece."""
+"""Fraction of a shape in its largest piece from which on it counts as one piece."""
 PAGE = "index.html"
 
 
@@ -44,10 +44,10 @@ class GeneratedShape:
     Attributes:
         name: its folder inside the gallery's.
         code: its shape code.
-        mesh: its surface as GLB; None where the volume has no surface at the level.
+        mesh: its surface as GLB; None if the volume has no surface at the level.
         faces: triangles of the surface.
-        largest_piece: share of what was generated that lies in its largest piece.
-        score: the shape critic's, larger for what it takes for more real.
+        largest_piece: fraction of the generated solid in its largest piece.
+        score: of the shape critic; larger is more real.
         views: its pictures, one entry for every viewpoint.
     """
 
@@ -62,17 +62,17 @@ class GeneratedShape:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Everything a generation wrote; with the checkpoint it is enough to draw each picture again.
+    """The record of a generation, which together with the checkpoint is enough to reproduce each picture.
 
     Attributes:
         class_name: the object class.
         run: the run folder as given.
         checkpoint: name, stage, step and sha256 of the networks.
-        seed: what the codes and viewpoints were drawn with.
+        seed: of the codes and viewpoints.
         image_size: pixels along an edge of every picture.
         resolution: voxels along an edge of the volumes.
         level: value of the volumes on the surface of the meshes.
-        sampling: truncation of the codes, and whether loose pieces of the shapes are left.
+        sampling: truncation of the codes, and which pieces of the shapes are kept.
         viewpoints_deg: azimuth and elevation of every viewpoint.
         texture_codes: the textures, shared by all shapes.
         shapes: the shapes.
@@ -100,7 +100,7 @@ class Gallery:
 
     @property
     def best_first(self) -> tuple[GeneratedShape, ...]:
-        """The shapes that hang together first, and of those first the ones that the shape critic takes for real."""
+        """The shapes in one piece first, each group by descending score of the shape critic."""
         return tuple(sorted(self.shapes, key=lambda shape: (shape.largest_piece < WHOLE, -shape.score)))
 
     def save(self, folder: Path) -> None:
@@ -111,11 +111,11 @@ class Gallery:
 
 
 class GalleryError(VonError, ValueError):
-    """A file that is not what a generation wrote."""
+    """A file that is not an intact record of a generation."""
 
 
 def read_gallery_codes(file: Path) -> dict[str, tuple[float, ...]]:
-    """The shape codes that a generation wrote, by the names of its shapes.
+    """The shape codes of a generation, by the names of its shapes.
 
     Raises:
         GalleryError: the file is damaged, or something else.
@@ -124,11 +124,11 @@ def read_gallery_codes(file: Path) -> dict[str, tuple[float, ...]]:
         shapes = json.loads(file.read_text("utf-8"))["shapes"]
         return {str(shape["name"]): tuple(float(each) for each in shape["code"]) for shape in shapes}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GalleryError(f"{file} is no generation, or a damaged one ({error}); generate again") from error
+        raise GalleryError(f"{file} is not a generation, or a damaged one ({error}); generate again") from error
 
 
 def read_gallery_files(file: Path) -> tuple[list[str], list[str]]:
-    """The images and the meshes that a generation wrote, as paths below its folder.
+    """The images and the meshes of a generation, as paths below its folder.
 
     Raises:
         GalleryError: the file is damaged, something else, or names files elsewhere.
@@ -138,7 +138,7 @@ def read_gallery_files(file: Path) -> tuple[list[str], list[str]]:
         images = [str(image) for shape in shapes for view in shape["views"] for image in view["images"]]
         meshes = [str(shape["mesh"]) for shape in shapes if shape["mesh"] is not None]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GalleryError(f"{file} is no generation, or a damaged one ({error}); generate again") from error
+        raise GalleryError(f"{file} is not a generation, or a damaged one ({error}); generate again") from error
     for name in (*images, *meshes):
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise GalleryError(f"{file} names {name!r}, which is not in its folder")
@@ -151,10 +151,10 @@ def write_page(
     """Writes the page of a gallery.
 
     Args:
-        folder: where the gallery's files are.
-        gallery: what to show.
-        metrics: what has been measured on the gallery's checkpoint.
-        meshes: by the shape's name what `viewer_mesh` makes of its painted surface; shapes without have no 3D view.
+        folder: of the gallery's files.
+        gallery: the record to show.
+        metrics: the metric lines of the gallery's checkpoint.
+        meshes: by the shape's name its painted surface, see `viewer_mesh`; shapes without one have no 3D view.
 
     Returns:
         The page to open.
@@ -185,7 +185,7 @@ def gallery_page(gallery: Gallery, metrics: Sequence[Line], meshes: Mapping[str,
 def origin_facts(
     provenance: Provenance, *, seed: int | None = None, level: float | None = None
 ) -> dict[str, str | None]:
-    """What the end of a page says of the model that made it, by name; None for what does not apply."""
+    """The facts at the end of a page on the model that made it, by name; None if not applicable."""
     checkpoint = provenance.checkpoint
     volumes = f"{provenance.resolution}³" + ("" if level is None else f", surface at {level:.4g}")
     return {
@@ -207,14 +207,14 @@ def _summary(gallery: Gallery) -> str:
     )
     summary = " × ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
     if len(gallery.shapes) > 1:
-        summary += ", best first: what hangs together, and of that what the shape critic takes for real"
+        summary += ", best first: shapes in one piece, by the score of the shape critic"
     if gallery.checkpoint["stage"] == "shape":
         summary += ". The textures are those of untrained networks: this checkpoint is of the shape stage."
     return summary
 
 
 def _shape(gallery: Gallery, shape: GeneratedShape, nearest: str, mesh: str | None) -> dict[str, Any]:
-    """What the template shows of a shape: first one view in all textures, then all views in the first texture."""
+    """The template's variables of a shape: first one view in all textures, then all views in the first texture."""
     title = shape.name.replace("-", " ").capitalize()
     facts = [f"{shape.faces:,} faces".replace(",", "\u202f")] if shape.mesh else []
     angles = [viewpoint_text(*each) for each in gallery.viewpoints_deg]
@@ -260,7 +260,7 @@ def _shape(gallery: Gallery, shape: GeneratedShape, nearest: str, mesh: str | No
 
 
 def _nearest_of(gallery: Gallery, metrics: Sequence[Line]) -> list[str]:
-    """For each shape how much it overlaps its nearest training shape, where that was measured with the same seed."""
+    """The overlap of each shape with its nearest training shape, if it was measured with the same seed."""
     measured = newest([line for line in metrics if line.get("seed") == gallery.seed], "shapes")
     overlaps = measured["nearest_iou"] if measured else []
     known = [f"IoU {overlap:.2f} with its nearest training shape" for overlap in overlaps[: len(gallery.shapes)]]
@@ -268,7 +268,7 @@ def _nearest_of(gallery: Gallery, metrics: Sequence[Line]) -> list[str]:
 
 
 def viewpoint_text(azimuth_deg: float, elevation_deg: float) -> str:
-    """A viewpoint in words."""
+    """A viewpoint as text."""
     return (
         f"{azimuth_deg:.0f}°, {elevation_deg:.0f}° up"
         if elevation_deg >= 0

@@ -1,4 +1,4 @@
-"""Pages from jinja2 templates, and meshes for their turnable views: files that load nothing from elsewhere."""
+"""Self-contained HTML pages from jinja2 templates, and meshes for their 3D views."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEMPLATES = "templates"
 
 @dataclass(frozen=True)
 class Page:
-    """A template and what it shows.
+    """A template and its variables.
 
     Attributes:
         template: its file's name.
@@ -39,7 +39,7 @@ class Page:
         return _environment().get_template(self.template).render(self.context)
 
     def write(self, path: Path) -> Path:
-        """Writes the page whole, or not at all, and returns its path."""
+        """Writes the page atomically and returns its path."""
         with atomic_path(path) as temporary:
             temporary.write_text(self.render(), "utf-8")
         return path
@@ -72,7 +72,7 @@ CLAY = (201, 190, 178)
 
 
 def viewer_mesh(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> str | None:
-    """A mesh as the text that viewer.js reads; None for an empty mesh.
+    """A mesh in the text format of viewer.js; None for an empty mesh.
 
     The bytes before base64, little-endian: uint32 vertices, uint32 faces, float32 lowest corner (3) and extent (3);
     then uint16 positions (v, 3) between the two, y up and the front towards +z; uint16 faces (f, 3); uint8 sRGB
@@ -99,9 +99,9 @@ def viewer_mesh(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> str | None:
 
 
 def decimated(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> SurfaceMesh:
-    """The mesh with at most so many faces and `MAX_VERTICES` vertices, by quadric decimation.
+    """The mesh with at most `max_faces` faces and `MAX_VERTICES` vertices, by quadric decimation.
 
-    Colours at the vertices are kept, a texture is not.
+    Vertex colours are kept, a texture is not.
     """
     while len(mesh.faces) > max_faces or len(mesh.vertices) > MAX_VERTICES:
         import open3d as o3d
@@ -121,6 +121,6 @@ def decimated(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> SurfaceMesh:
             colours=None if mesh.colours is None else np.clip(colours * 255.0, 0, 255).round().astype(np.uint8),
             atlas=None,
         )
-        if len(mesh.faces) > target:  # what is left cannot be simplified further
+        if len(mesh.faces) > target:  # cannot be simplified further
             break
     return mesh

@@ -1,7 +1,7 @@
-"""The log of metrics: one reader of metrics.jsonl and one place for what each metric is called and how it is shown.
+"""The log of metrics: reading of metrics.jsonl, and the names and presentation of all metrics.
 
 A metric is one entry of `METRICS`: its curves, its figures on pages, its sentence at the terminal and its columns in
-the paper's table. Pages, the studio, the command line and the table read everything from there.
+the paper's table. Pages, the studio, the command line and the table all use it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_LINE_BYTES = 2**20
 
 
-# What the parts of a line raise that another version wrote, or that is damaged.
+# Errors of reading a line that is damaged or of another version.
 _OTHER_VERSION = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -35,8 +35,8 @@ class Quantity:
     Attributes:
         metric: name of the metric it belongs to.
         title: its name.
-        better: which direction is better, in words.
-        take: takes it from a whole line; None where the line has none.
+        better: the better direction, as text.
+        take: takes it from a whole line; None if the line has none.
     """
 
     metric: str
@@ -45,7 +45,7 @@ class Quantity:
     take: Callable[[Line], float | None]
 
     def read(self, line: Line) -> float | None:
-        """The number of a line; None where it has none, or none that makes sense."""
+        """The number of a line; None if it has none, or an invalid one."""
         with suppress(*_OTHER_VERSION):
             value = self.take(line)
             return value if value is None or math.isfinite(value) else None
@@ -58,10 +58,10 @@ class Figure:
 
     Attributes:
         value: the number.
-        unit: what is set small behind it.
-        label: what it is.
+        unit: small text after it.
+        label: its name.
         note: how it was measured.
-        share: length of a bar, in [0, 1]; None draws no bar.
+        share: length of a bar, in [0, 1]; None for no bar.
     """
 
     value: str
@@ -73,13 +73,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Metric:
-    """All that is said of one metric, anywhere.
+    """The presentation of one metric.
 
     Attributes:
-        name: as lines call it.
+        name: its name in lines.
         quantities: its curves.
         figures: its numbers on a page, from a line.
-        sentence: a line in words, for the terminal.
+        sentence: a line as a sentence for the terminal.
         columns: its columns in the paper's table: the column's key, its heading, and the line's key.
     """
 
@@ -111,7 +111,7 @@ def newest(lines: Sequence[Line], name: str) -> Line | None:
 
 
 def figures_of(lines: Sequence[Line]) -> list[Figure]:
-    """What a page says of a checkpoint: the figures of the newest line of each metric; damaged lines have none."""
+    """A checkpoint's figures on a page: those of the newest line of each metric; damaged lines have none."""
     figures = list[Figure]()
     for metric in METRICS:
         line = newest(lines, metric.name)
@@ -122,7 +122,7 @@ def figures_of(lines: Sequence[Line]) -> list[Figure]:
 
 
 def describe(line: Line) -> str:
-    """A line in words, for the terminal; as it stands where it is damaged or of another version."""
+    """A line as a sentence for the terminal; verbatim if it is damaged or of another version."""
     known = next((metric for metric in METRICS if metric.name == line["metric"]), None)
     if known is not None:
         with suppress(*_OTHER_VERSION):
@@ -131,7 +131,7 @@ def describe(line: Line) -> str:
 
 
 def image_setting(line: Line) -> str:
-    """With what a metric of images was measured, in words."""
+    """The settings of a metric of images, as text."""
     return (
         f"{line['generated']} generated images, {line['real']} photos of split {line['split']}, "
         f"features {line['features']}, {line['resize']} resizing"
@@ -184,7 +184,7 @@ def _fid_figures(line: Line) -> list[Figure]:
 
 
 def _fid_title(line: Line) -> str:
-    """Only what compares with published values is called FID."""
+    """The name of a Fréchet distance; only comparable ones are called FID."""
     if line["comparable"]:
         return "FID (clean)" if line["resize"] == "clean" else "FID"
     return "Distance under random features" if line["features"].startswith("random-") else "Fréchet distance"
@@ -398,7 +398,7 @@ METRICS: tuple[Metric, ...] = (
 )
 QUANTITIES: tuple[Quantity, ...] = tuple(quantity for metric in METRICS for quantity in metric.quantities)
 TABLE_COLUMNS: Mapping[str, str] = {key: title for metric in METRICS for key, title, _ in metric.columns}
-"""The columns of the paper's table by key, with their headings; the arrow points to what is better."""
+"""The columns of the paper's table by key, with their headings; the arrow points to better values."""
 
 
 def table_values(lines: Iterable[Line]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The page of a run's scores: curves over its checkpoints, every measurement; and the paper's table beside it."""
+"""HTML page of a run's scores: curves over its checkpoints, all measurements, and the paper's table."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Row:
         title: its name.
         values: by the keys of `TABLE_COLUMNS`.
         reported: the numbers are the paper's.
-        checkpoint: which one was measured; None for reported ones.
-        images: what scores of images were measured with: features, resizing, numbers; None where there are none.
+        checkpoint: the measured one; None for reported ones.
+        images: settings of the scores of images: features, resizing, numbers; None without such scores.
     """
 
     title: str
@@ -55,12 +55,12 @@ def build_table(scored: Iterable[Sequence[Line]], class_name: str) -> list[Row]:
 
 
 def used_columns(rows: Iterable[Row]) -> list[str]:
-    """The columns that hold anything, in order."""
+    """The non-empty columns, in order."""
     return [name for name in TABLE_COLUMNS if any(name in row.values for row in rows)]
 
 
 def title_of(model: str) -> str:
-    """What a model is called in a table."""
+    """The name of a model in a table."""
     for name in BASELINES:
         if name == model:
             return CONFIGS[name].title
@@ -84,7 +84,7 @@ _REPORTED_BASELINES: tuple[BaselineName, ...] = ("dcgan", "lsgan", "wgan-gp")
 
 
 _SETTING = ("class", "features", "resize", "split", "real", "generated", "points", "dataset_sha256", "seed")
-"""Lines that agree in these were measured alike, and make one curve."""
+"""Lines that agree in these were measured in the same way, and form one curve."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Point:
     Attributes:
         position: steps since the beginning of the first stage.
         value: the score.
-        spread: its standard deviation; None where it has none.
+        spread: its standard deviation; None if it has none.
         checkpoint: name.
     """
 
@@ -106,7 +106,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores that were measured alike.
+    """Scores that were measured in the same way.
 
     Attributes:
         label: how they were measured.
@@ -122,9 +122,9 @@ class Chart:
     """All curves of one quantity.
 
     Attributes:
-        quantity: what they show.
-        curves: each measured in its own way.
-        references: (title, value) of generators to compare with, measured as the newest curve.
+        quantity: the quantity.
+        curves: one for each way of measuring.
+        references: (title, value) of generators to compare with, measured like the newest curve.
     """
 
     quantity: Quantity
@@ -134,7 +134,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Where the stages of a run begin and end.
+    """The extent of a run's stages along the axis.
 
     Attributes:
         stages: (name, first position, last position) of those with a score.
@@ -148,13 +148,13 @@ class Timeline:
         return self.stages[-1][2] if self.stages else 1
 
     def position(self, checkpoint: Mapping[str, Any]) -> int:
-        """Where a checkpoint lies."""
+        """The position of a checkpoint."""
         starts = {name: start for name, start, _ in self.stages}
         return starts[checkpoint["stage"]] + int(checkpoint["step"])
 
 
 def timeline_of(lines: Iterable[Line]) -> Timeline:
-    """The stages in their order, each as long as it was planned, or as its newest score where nobody said."""
+    """The stages in their order, each with its planned length, or up to its newest score if unknown."""
     lengths: dict[str, int] = {}
     for line in lines:
         checkpoint = line["checkpoint"]
@@ -169,7 +169,7 @@ def timeline_of(lines: Iterable[Line]) -> Timeline:
 
 
 def charts_of(lines: Sequence[Line], others: Mapping[str, Sequence[Line]]) -> list[Chart]:
-    """The charts that anything was measured for.
+    """The charts of all measured quantities.
 
     Args:
         lines: of the run.
@@ -217,7 +217,7 @@ def _setting(line: Line) -> tuple[Any, ...]:
 
 
 def _label(line: Line) -> str:
-    """How a line was measured, in words."""
+    """How a line was measured, as text."""
     parts = [str(line["class"])] if line.get("classes") else []
     if "generated" in line:
         parts.append(f"{line['generated']} generated")
@@ -243,8 +243,8 @@ def draw(chart: Chart, timeline: Timeline) -> str:
     """A chart as an SVG element.
 
     Args:
-        chart: what to draw.
-        timeline: what lies along its horizontal axis.
+        chart: the chart.
+        timeline: its horizontal axis.
     """
     values = [value for curve in chart.curves for point in curve.points for value in _ends(point.value, point.spread)]
     values += [value for _, value in chart.references]
@@ -274,7 +274,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 class _Axis:
-    """From positions and values to the picture."""
+    """Maps positions and values to SVG coordinates."""
 
     def __init__(self, values: Sequence[float], end: int) -> None:
         self.ticks = ticks(min(values), max(values))
@@ -298,7 +298,7 @@ def _grid(axis: _Axis) -> str:
 
 
 def _stages(axis: _Axis, timeline: Timeline) -> str:
-    """The stages along the bottom, each between two lines, and the steps at their ends where there is room."""
+    """The stages along the bottom, each between two lines, with the steps at their ends if there is room."""
     bottom = HEIGHT - BOTTOM
     parts, free_to = [], float(WIDTH)
     for name, start, end in reversed(timeline.stages):
@@ -312,7 +312,7 @@ def _stages(axis: _Axis, timeline: Timeline) -> str:
 
 
 def _reference_lines(axis: _Axis, references: Sequence[tuple[str, float]]) -> str:
-    """A line across for each; those too near to each other for a label of their own share one."""
+    """A horizontal line for each; those too close for labels of their own share one."""
     parts, labels = [], list[tuple[float, list[str]]]()
     for title, value in sorted(references, key=lambda reference: reference[1]):
         y, said = axis.y(value), escape(f"{title}: {value:.4g}")

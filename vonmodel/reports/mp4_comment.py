@@ -1,4 +1,4 @@
-"""The comment of an MP4 file, as players and `ffprobe` show it: the item `©cmt` of the film's metadata."""
+"""Writing and reading the comment of an MP4 file, the metadata item `©cmt` that players and `ffprobe` show."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TOOL = b"\xa9too"
 COMMENT = b"\xa9cmt"
 MAX_MOOV_BYTES = 2**26
 _HEADER = struct.Struct(">I4s")
-_UTF8 = struct.pack(">II", 1, 0)  # the kind of value, and no language
+_UTF8 = struct.pack(">II", 1, 0)  # type of the value, and no locale
 
 
 def is_mp4(start: bytes) -> bool:
@@ -20,12 +20,12 @@ def is_mp4(start: bytes) -> bool:
 
 
 def write_comment(path: Path, comment: str, tool: str) -> None:
-    """Puts a comment and the name of the program into an MP4 file, in place of the metadata that it has.
+    """Writes a comment and the name of the program into an MP4 file, replacing its metadata.
 
-    The film's table (`moov`) is written anew at the end of the file, so what it points to stays where it is.
+    The `moov` box is rewritten at the end of the file, so that the offsets in it stay valid.
 
     Raises:
-        ValueError: the file is no MP4.
+        ValueError: the file is not an MP4 file.
     """
     with path.open("r+b") as file:
         places = {kind: (start, end) for kind, start, end in _top_boxes(file)}
@@ -96,12 +96,12 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:
 
 
 def _inside(data: bytes, wanted: bytes) -> bytes:
-    """The content of the first box of a kind; nothing where there is none."""
+    """The content of the first box of a kind; empty if there is none."""
     return next((data[first:end] for kind, _, first, end in _boxes(data) if kind == wanted), b"")
 
 
 def _head(head: bytes, left: int) -> tuple[int, bytes, int]:
-    """Size and kind of a box that begins with these bytes, and the length of its header; `left` is up to the end."""
+    """Size, kind and header length of a box that begins with these bytes; `left` counts the bytes up to the end."""
     if len(head) < _HEADER.size:
         raise ValueError("an MP4 file that ends within a box")
     size, kind = _HEADER.unpack_from(head)

@@ -22,7 +22,7 @@ MAX_TEXT_BYTES = 2**20
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages that decide the content of a result."""
+    """The versions of the packages that determine a result."""
     return {"von": __version__, "torch": version("torch")}
 
 
@@ -37,7 +37,7 @@ class Provenance:
         resolution: voxels along an edge of the volumes.
         image_size: pixels along an edge of the images.
         versions: by the name of the package.
-        sampling: how codes were drawn, and what of the shapes was kept.
+        sampling: how codes were sampled, and which pieces of the shapes were kept.
     """
 
     class_name: str
@@ -52,7 +52,7 @@ class Provenance:
         """The provenance as JSON values.
 
         Args:
-            content: what is shown: shape, texture, azimuth_deg, elevation_deg and the like; None is left out.
+            content: shape, texture, azimuth_deg, elevation_deg and the like; None is left out.
         """
         names = ("name", "stage", "step", "sha256")
         return {

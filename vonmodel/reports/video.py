@@ -1,4 +1,4 @@
-"""Moving and composed pictures: films as WebP, GIF or MP4, and grids of images."""
+"""Films as WebP, GIF or MP4, and grids of images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FilmFormat = Literal["webp", "gif", "mp4"]
 Pixels = npt.NDArray[np.uint8]
 
 FRAMES_A_SECOND = 15
-# VP9 plays in every browser; MPEG-4 is what every build of OpenCV can write.
+# VP9 plays in every browser; every build of OpenCV can write MPEG-4.
 CODECS = ("vp09", "mp4v")
 GAP_PX = 4
 ALMOST_WHITE = 245
@@ -32,10 +32,10 @@ ALMOST_WHITE = 245
 
 @dataclass(frozen=True)
 class FilmSettings:
-    """How a film looks.
+    """Format, length and size of a film.
 
     Attributes:
-        format: of the file; None makes no film.
+        format: of the file; None for no film.
         frames: pictures in it.
         size_px: width and height.
     """
@@ -50,7 +50,7 @@ class FilmError(VonError, RuntimeError):
 
 
 def film_frames(images: Float[Tensor, "n 3 h w"], size_px: int) -> Pixels:
-    """Images in [-1, 1] as frames (n, size, size, 3) of 8 bits, enlarged smoothly where they are smaller."""
+    """Images in [-1, 1] as 8-bit frames (n, size, size, 3), resized bicubically if needed."""
     pixels = to_pixels(images).transpose(0, 2, 3, 1)
     if pixels.shape[1] == size_px:
         return pixels
@@ -59,13 +59,13 @@ def film_frames(images: Float[Tensor, "n 3 h w"], size_px: int) -> Pixels:
 
 
 def write_film(path: Path, frames: Pixels, text: Mapping[str, str] | None = None) -> None:
-    """Writes frames (n, h, w, 3) as a film that repeats; the suffix of the path decides the format.
+    """Writes frames (n, h, w, 3) as a looping film in the format of the path's suffix.
 
     Args:
         path: of the file.
         frames: of 8 bits.
-        text: as of `provenance.png_text`. The record becomes the description in the EXIF of a WebP file and the
-            comment of a GIF or MP4 file.
+        text: see `provenance.png_text`. The record becomes the EXIF description of a WebP file and the comment of a
+            GIF or MP4 file.
 
     Raises:
         FilmError: this machine cannot write MP4.
@@ -121,7 +121,7 @@ def grid_of(images: Sequence[Float[Tensor, "c 3 h w"]], tile_px: int) -> Pixels:
 
 
 def _write_gif(path: Path, frames: list[Image.Image], duration_ms: int, comment: str) -> None:
-    # One palette for all frames, or colours flicker from frame to frame.
+    # One palette for all frames, as colours would flicker otherwise.
     width, height = frames[0].size
     shown = frames[:: max(1, len(frames) // 8)]
     together = Image.new("RGB", (width * len(shown), height))
@@ -130,7 +130,7 @@ def _write_gif(path: Path, frames: list[Image.Image], duration_ms: int, comment:
     palette = together.quantize(256, method=Image.Quantize.MEDIANCUT)
     colours = np.array(palette.getpalette(), dtype=np.uint8).reshape(-1, 3)
     lightest = int(colours.min(axis=1).argmax())
-    if colours[lightest].min() >= ALMOST_WHITE:  # or the ground would show as a box on white pages
+    if colours[lightest].min() >= ALMOST_WHITE:  # otherwise the background would show as a box on white pages
         colours[lightest] = 255
         palette.putpalette(colours.tobytes())
     first, *rest = (_in_palette(frame, palette, lightest) for frame in frames)

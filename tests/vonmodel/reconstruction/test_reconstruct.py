@@ -102,7 +102,7 @@ def test_the_texture_is_fitted_to_the_photo(session):
 
 def test_a_photo_of_another_size_is_refused(session):
     photo = photo_of_pixels("chair", np.zeros((64, 64, 4), dtype=np.uint8))
-    with pytest.raises(ValueError, match="reads 32 pixels"):
+    with pytest.raises(ValueError, match="takes 32 pixels"):
         Reconstructor(session, QUICK).reconstruct(photo)
 
 

@@ -213,4 +213,4 @@ def test_the_page_begins_with_what_hangs_together_and_looks_real(tmp_path):
     assert [each.name for each in made.best_first] == ["shape-03", "shape-02", "shape-01"]
     html = write_page(tmp_path, made, []).read_text("utf-8")
     assert html.index('id="shape-03"') < html.index('id="shape-02"') < html.index('id="shape-01"')
-    assert "best first: what hangs together, and of that what the shape critic takes for real" in html
+    assert "best first: shapes in one piece, by the score of the shape critic" in html
