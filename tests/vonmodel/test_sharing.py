@@ -92,7 +92,10 @@ def entry(content: bytes) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda about, files: files.update({"../evil.json": entry(b"{}")}), "names '../evil.json', which is not a file"),
+        (
+            lambda about, files: files.update({"../evil.json": entry(b"{}")}),
+            "names '../evil.json', which is not a file",
+        ),
         (lambda about, files: files.update({"/etc/passwd": entry(b"")}), "which is not a file of a run"),
         (lambda about, files: files.update({"model.pkl": entry(b"")}), "which is not a file of a run"),
         (

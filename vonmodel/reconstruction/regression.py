@@ -292,7 +292,7 @@ def _stretched(
 
 
 def train_regressor(source: LoadedModel, settings: RegressionSettings, step: Step) -> PhotoRegressor:
-    """Trains a regressor on a model's own shapes; `step` is called with steps done and their number, and may raise."""
+    """Trains a regressor on a model's own shapes; `step` is called with steps done and total, and may raise."""
     batches = math.ceil(settings.shapes * settings.views / settings.batch_size)
     total = settings.shapes + settings.epochs * batches
     data = draw_views(source, settings, lambda done, _: step(done, total))
