@@ -108,7 +108,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_old_spellings_warn_and_work(run: Any, arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
     assert '"count": 5' in result.stdout
-    assert result.stderr == f"Warning: {arguments[0].split('=')[0]} is now called --count; the old name will be removed.\n"
+    old = arguments[0].split("=")[0]
+    assert result.stderr == f"Warning: {old} is now called --count; the old name will be removed.\n"
     assert "--pictures" not in run("--help").stdout
 
 
