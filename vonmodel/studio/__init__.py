@@ -1,1 +1,1 @@
-"""The studio: a local web page to explore a model and to watch a training."""
+"""The studio: a local web application to explore a model and to monitor a training."""

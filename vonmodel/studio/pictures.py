@@ -100,7 +100,7 @@ def _glb(session: ModelSession, request: ViewRequest, mesh: SurfaceMesh) -> byte
 
 
 def render_film(session: ModelSession, request: ViewRequest, on_step: Callable[[], None]) -> bytes:
-    """A turntable of `FILM_FRAMES` frames as animated WebP, beginning at the requested viewpoint.
+    """A turntable of `FILM_FRAMES` frames as animated WebP, starting at the requested viewpoint.
 
     Args:
         session: the model.
@@ -121,7 +121,7 @@ def render_film(session: ModelSession, request: ViewRequest, on_step: Callable[[
 
 
 def content_of(request: ViewRequest, only: Purpose | None = None) -> dict[str, Any]:
-    """What a view shows, for its provenance: codes as in links, angles in degrees; `only` one of the two codes."""
+    """The content of a view for its provenance: codes as in links, angles in degrees; `only` one of the two codes."""
     content: dict[str, Any] = {}
     mixes: dict[Purpose, LatentMix] = {"shape": request.shape, "texture": request.texture}
     for name, mix in mixes.items():

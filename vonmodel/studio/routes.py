@@ -1,4 +1,4 @@
-"""Request handlers: access checks, computing in the scheduler, errors as JSON; then GET and POST of every address."""
+"""Request handlers of the studio: access checks, scheduled computation, errors as JSON, and all routes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SEQUENCE_ARGUMENTS = {"client", "turn"}
 
 
 class StudioHandler(tornado.web.RequestHandler):
-    """Refuses requests that are not the page's own, and answers errors with a sentence of JSON."""
+    """Base handler: refuses requests that are not the page's own, and reports errors as JSON."""
 
     state: AppState
 
@@ -100,7 +100,7 @@ class StudioHandler(tornado.web.RequestHandler):
         super().send_error(status, **details)
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
-        """Logs bugs; errors that users can do something about are answered, not logged."""
+        """Logs bugs; errors that users can act on are reported to the client only."""
         if status_of(value) is None and not isinstance(value, tornado.web.HTTPError):
             logger.error("%s %s failed", self.request.method, self.request.path, exc_info=value)
 
@@ -116,14 +116,14 @@ class NotFoundHandler(StudioHandler):
     """The 404 handler."""
 
     def prepare(self) -> None:
-        """Answers 404 to whoever is allowed to ask."""
+        """Answers 404 to authorised clients."""
         super().prepare()
         if not self._finished:
             raise tornado.web.HTTPError(404)
 
 
 class ComputeHandler(StudioHandler):
-    """Answers with what the scheduler computes."""
+    """Base handler of requests computed by the scheduler."""
 
     _pending: asyncio.Future[Any] | None = None
 
@@ -165,19 +165,19 @@ class ComputeHandler(StudioHandler):
 
 
 def status_of(error: BaseException | None) -> int | None:
-    """The HTTP status of an error that a user can do something about; None for any other."""
+    """The HTTP status of an error that users can act on; None for any other."""
     return error.http_status if isinstance(error, VonError) else None
 
 
 def message_of(error: BaseException | None) -> str:
-    """What the page shows of an error."""
+    """The message of an error for the page."""
     if isinstance(error, Rejected):
-        return f"this photo is of no use: {error.detail}"
+        return f"this photo cannot be used: {error.detail}"
     return str(error) if status_of(error) is not None else MESSAGES[500]
 
 
 MAX_READ_BYTES = 8 * MAX_PHOTO_BYTES
-"""So much of an upload that is too large is read, and dropped, so that its sender receives the refusal."""
+"""Largest upload that is read (and discarded beyond the limit), so that the client receives the refusal."""
 MESH_TYPES: dict[MeshFormat, str] = {
     "glb": "model/gltf-binary",
     "obj": "model/obj",
@@ -204,18 +204,18 @@ class PageHandler(StudioHandler, tornado.web.StaticFileHandler):
             self.redirect(self.request.path)
 
     def parse_url_path(self, url_path: str) -> str:
-        """The file's path; one that no file can have is not found."""
+        """The file's path; 404 for an impossible one."""
         if "\0" in url_path:
             raise tornado.web.HTTPError(404)
         return super().parse_url_path(url_path)
 
     def set_extra_headers(self, path: str) -> None:
-        """Lets the browser keep files as long as they have not changed."""
+        """Lets the browser cache files and revalidate them."""
         self.set_header("Cache-Control", "no-cache")
 
 
 class RunHandler(StudioHandler):
-    """The run."""
+    """Description of the run."""
 
     def get(self) -> None:
         """The run, its checkpoints, and the limits of uploads."""
@@ -331,12 +331,12 @@ class PhotoHandler(ComputeHandler):
     """Receives a photo."""
 
     def initialize(self, state: AppState) -> None:
-        """Starts with no bytes."""
+        """Starts with an empty body."""
         super().initialize(state)
         self._content, self._bytes, self._counted = bytearray(), 0, False
 
     def prepare(self) -> None:
-        """Counts the upload, and reads enough of one that is too large for its sender to receive the refusal."""
+        """Counts the upload, and raises the body limit so that the client receives the refusal of a too large one."""
         super().prepare()
         if self._finished:
             return
@@ -363,7 +363,7 @@ class PhotoHandler(ComputeHandler):
             self.state.uploads.end()
 
     async def post(self) -> None:
-        """The photo's object as the model sees it, and its texture code.
+        """The photo's segmented object at the model's image size, and its texture code.
 
         The last `mask_bytes` bytes of the body are a mask file; `box` is left,top,right,bottom in fractions.
         """

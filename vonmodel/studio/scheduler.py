@@ -1,4 +1,4 @@
-"""Job scheduler of the studio: view requests run in order in one thread, background jobs in another."""
+"""Job scheduler of the studio: one thread for interactive view requests, one for background jobs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Result = TypeVar("Result")
 MAX_QUEUE = 512
 MAX_BACKGROUND_QUEUE = 8
 MAX_YIELD_S = 0.5
-"""A background job waits at most this long between two of its steps, so that many clients cannot stop it."""
+"""A background job waits at most this long between two steps, so that many clients cannot starve it."""
 MAX_CLIENTS = 4096
 MAX_WAIT_S = 15.0
-"""An interactive job that would wait longer than this is refused, once `SHORT_QUEUE` others wait before it."""
+"""An interactive job that would wait longer than this is refused, if at least `SHORT_QUEUE` others are queued."""
 SHORT_QUEUE = 16
-"""So many jobs may always wait: one page has at most a few, and a slow machine must not refuse its only user."""
+"""This many jobs are always accepted: one page has a few, and a slow machine must not refuse its only user."""
 MAX_RETRY_AFTER_S = 60
 _SMOOTHING = 0.2
 
@@ -253,7 +253,7 @@ class BackgroundTask:
         self._state: dict[str, Any] = {"state": "waiting", "share": 0.0, "doing": "waiting for its turn"}
 
     def progress(self, share: float, doing: str) -> None:
-        """Records the fraction done, 0 to 1, and the current step in words."""
+        """Records the fraction done, 0 to 1, and a description of the current step."""
         self._update(state="working", share=share, doing=doing)
 
     def succeed(self, result: Mapping[str, Any]) -> None:
@@ -309,7 +309,7 @@ class TaskRegistry:
         """A task by its id.
 
         Raises:
-            UnknownTaskError: there is none.
+            UnknownTaskError: there is no such task.
         """
         if id not in self._tasks:
             raise UnknownTaskError(f"there is no task {id!r}: it ended long ago, or the studio was restarted")

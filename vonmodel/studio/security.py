@@ -1,4 +1,4 @@
-"""Access to the studio: origin checks, host names, and the token."""
+"""Access control of the studio: origin checks, host names, access token and security headers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OriginPolicy:
 
     Attributes:
         hosts: allowed values of the Host header, in lower case, with the port.
-        token: what a client must present besides; None where none is needed.
+        token: the token that a client must present in addition; None if none is needed.
     """
 
     hosts: frozenset[str]
@@ -64,7 +64,7 @@ class OriginPolicy:
         return None
 
     def accepts(self, token: str | None) -> bool:
-        """Whether a token is the right one, compared in constant time; without a token everybody is accepted."""
+        """Whether a token is correct, compared in constant time; always true if none is required."""
         return self.token is None or hmac.compare_digest((token or "").encode(), self.token.encode())
 
 
@@ -75,7 +75,7 @@ def origin_policy(host: str, port: int, allowed: tuple[str, ...], token: str | N
         host: the address to listen on.
         port: the port it listens on.
         allowed: further host names under which it may be reached, with or without a port.
-        token: what clients must present; None for none.
+        token: the token that clients must present; None for none.
 
     Raises:
         RemoteHostError: the address is not a loopback address, and `allowed` is empty.

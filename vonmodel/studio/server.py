@@ -1,4 +1,4 @@
-"""The studio's server: routes, limits, and the address it listens on."""
+"""HTTP server of the studio: routes, limits, and the address it listens on."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class StudioSettings:
         host: the address to listen on.
         port: the port; 0 takes a free one.
         allowed_hosts: host names besides this machine's own under which browsers may call it.
-        sampling: how codes are drawn and what of generated shapes is kept.
-        class_name: of a model of several classes the one shown; the first if None.
+        sampling: how codes are sampled and which pieces of generated shapes are kept.
+        class_name: the class to show of a model of several classes; the first if None.
         token: require an access token also on a loopback address; on other addresses one is always required.
     """
 
@@ -173,10 +173,10 @@ def _warm_up(models: ModelCache) -> None:
 
 
 def _import_mesh_libraries() -> None:
-    """Imports the slow libraries that only surfaces need, while the first views are drawn."""
+    """Imports the slow libraries that only surfaces need, while the first views are rendered."""
     import open3d  # noqa: F401
     import trimesh  # noqa: F401
 
 
 def _log_nothing(_: tornado.web.RequestHandler) -> None:
-    """Requests are not logged: every move of a slider is one."""
+    """Does not log requests: every move of a slider is one."""

@@ -1,4 +1,4 @@
-"""Application state of the studio: the model cache of a run, what a running training reports, and who may do what."""
+"""Application state of the studio: model cache, run monitor, scheduler, uploads and access policy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vonmodel.studio.uploads import PhotoCache, Uploads
 MAX_CURVE_POINTS = 400
 MAX_SHEET_BYTES = 64 * 2**20
 MAX_LINES_BYTES = 256 * 2**20
-"""No more of a log is read at a time; the rest follows with the next requests."""
+"""Bytes of a log read at a time; the rest follows with the next requests."""
 MAX_LINE_BYTES = 2**20
 _SHEET = re.compile(r"([a-z]+)-(\d{1,12})\.png")
 
@@ -47,7 +47,7 @@ class JsonLinesTail:
         self._identity: tuple[int, int] | None = None
 
     def lines(self) -> Sequence[Mapping[str, Any]]:
-        """All complete lines of the file; none where it is missing or not a regular file of the run."""
+        """All complete lines of the file; none if it is missing or not a regular file of the run."""
         try:
             with open(open_run_file(self._run, self._name), "rb") as file:
                 found = os.fstat(file.fileno())
@@ -134,7 +134,7 @@ def _curves(reports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The losses of a stage as curves of at most `MAX_CURVE_POINTS` points, the newest included.
 
     Returns:
-        `steps` of the points, and `losses`: by term its value at each step, null where it has none.
+        `steps` of the points, and `losses`: by term its value at each step, null if it has none.
     """
     stride = -(-len(reports) // MAX_CURVE_POINTS)
     shown = reports[::-1][::stride][::-1]
@@ -183,17 +183,17 @@ class Checkpoints:
 
 
 class ModelCache:
-    """Keeps the models of a run that were used last.
+    """A least-recently-used cache of the models of a run.
 
     A session belongs to the thread of interactive jobs, a reconstructor and its session to that of background jobs;
-    both share the model, which inference does not change. Everything else is for any thread.
+    both share the model, which inference does not change. Everything else is thread-safe.
 
     Attributes:
         run: the run folder.
         data: the prepared dataset; it may be missing.
         device: where models compute.
-        sampling: how codes are drawn and what of generated shapes is kept.
-        class_name: of a model of several classes the one shown; the first if None.
+        sampling: how codes are sampled and which pieces of generated shapes are kept.
+        class_name: the class to show of a model of several classes; the first if None.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class ModelCache:
         self._reconstructors: dict[str, Reconstructor] = {}
 
     def checkpoints(self) -> Checkpoints:
-        """The checkpoints at this moment; a training may be writing more."""
+        """The present checkpoints; a training may be writing more."""
         usable, problems = list[CheckpointInfo](), list[str]()
         for file in sorted((self.run / "checkpoints").glob("*/checkpoint.json")):
             name = file.parent.name
@@ -305,7 +305,7 @@ def _files_of(checkpoint: str) -> list[tuple[str, ...]]:
 
 
 def to_json(value: Any) -> str:
-    """JSON as every browser reads it: numbers that are not finite become null."""
+    """Strict JSON: numbers that are not finite become null."""
     return json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
 
 
@@ -321,13 +321,13 @@ def _finite(value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class AppState:
-    """What the request handlers of one studio share.
+    """The state shared by the request handlers of one studio.
 
     Attributes:
-        policy: who may use it.
+        policy: the access policy.
         models: the models of its run.
         monitor: the training state of its run.
-        scheduler: where everything is computed.
+        scheduler: runs all computations.
         photos: the uploaded photos.
         uploads: the uploads in progress.
         tasks: background jobs whose progress pages show.

@@ -1,4 +1,4 @@
-"""Photos uploaded to the studio: segmented, framed, and reconstructed while the page shows the progress."""
+"""Photos uploaded to the studio: segmentation, framing, texture codes, and reconstruction as a background job."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BOX_WORKING_PX = 640
 BOX_ITERATIONS = 6
 SIMILAR_SHAPES = 6
 SIMILAR_AZIMUTHS = 8
-# Of the pieces of a refused photo, the largest first; half of the photo shows through.
+# Colours of the pieces of a refused photo's mask, the largest first, half transparent.
 PIECE_COLOURS = tuple((*rgb, 128) for rgb in ((240, 146, 106), (64, 140, 220), (120, 190, 90), (190, 100, 210)))
 MIN_SIMILARITY = 0.6
 """IoU with the most similar silhouette of a few generated shapes, below which a photo may show another class."""
@@ -60,11 +60,11 @@ class UnknownPhotoError(VonError, KeyError):
 
 @dataclass(frozen=True)
 class Upload:
-    """What a page sends: a photo, and where its object is.
+    """An upload: a photo, and optionally a mask or box of its object.
 
     Attributes:
         content: bytes of the photo's file, by which its format is recognised.
-        mask: bytes of a mask's file of the same size, light where the object is; None without.
+        mask: bytes of a mask's file of the same size, light on the object; None without.
         box: left, top, right, bottom around the object, as fractions of width and height; None without.
     """
 
@@ -74,7 +74,7 @@ class Upload:
 
     @property
     def key(self) -> str:
-        """Hash of all of it."""
+        """Hash of the upload."""
         digest = hashlib.blake2b(self.content, digest_size=12)
         if self.mask is not None or self.box is not None:
             digest.update(b"|" + (self.mask or b"") + repr(self.box).encode())
@@ -118,7 +118,7 @@ class Uploads:
 
 
 class PhotoCache:
-    """Keeps the photos that were used last."""
+    """A least-recently-used cache of segmented photos."""
 
     def __init__(self) -> None:
         self._photos: OrderedDict[tuple[str, int], UploadedPhoto] = OrderedDict()
@@ -131,7 +131,7 @@ class PhotoCache:
             size: image size of the model in pixels.
 
         Raises:
-            Rejected: it is no photo, too large, or no object is found in it.
+            Rejected: it is not a photo, too large, or no object is found in it.
         """
         key = (upload.key, size)
         if key not in self._photos:
@@ -145,7 +145,7 @@ class PhotoCache:
         """A photo by its key.
 
         Raises:
-            UnknownPhotoError: it is not here.
+            UnknownPhotoError: it is not in the cache.
         """
         try:
             return self._photos[key, size]
@@ -155,12 +155,12 @@ class PhotoCache:
 
 @dataclass(frozen=True)
 class PhotoTexture:
-    """What the page learns of a photo.
+    """The response to an uploaded photo.
 
     Attributes:
         photo: its key in the cache.
         texture: its texture code as written in a link.
-        picture: its object as the model sees it, a PNG as data URL.
+        picture: its segmented object at the model's image size, a PNG as data URL.
         mask_origin: how the object was found.
         warning: a sentence if the object does not look like one of the model's class; "" otherwise.
     """
@@ -194,7 +194,7 @@ def similarity(session: ModelSession, photo: CutPhoto) -> float:
 
 
 def parse_box(text: str) -> tuple[float, float, float, float] | None:
-    """A box of four fractions, comma-separated; None where the text is empty.
+    """A box of four fractions, comma-separated; None if the text is empty.
 
     Raises:
         ViewRequestError: it is not four fractions in [0, 1] in the order left, top, right, bottom.
@@ -237,11 +237,11 @@ def _segment(upload: Upload, size: int) -> UploadedPhoto:
 
 
 def pieces_picture(mask: npt.NDArray[np.bool_]) -> str | None:
-    """A mask (h, w) as a data URL to lay over its photo, each piece in its own colour; None for an empty one."""
+    """A mask (h, w) as a data URL to overlay on its photo, each piece in its own colour; None for an empty one."""
     pieces = regions(mask, connectivity=8)
     if not mask.any():
         return None
-    order = np.argsort(-pieces.areas, kind="stable")  # the largest first; 0 is what is outside, without area
+    order = np.argsort(-pieces.areas, kind="stable")  # the largest first; label 0 is the background, with area 0
     colours = np.zeros((len(order), 4), dtype=np.uint8)
     colours[order[:-1]] = np.resize(np.array(PIECE_COLOURS, dtype=np.uint8), (len(order) - 1, 4))
     return _data_url(colours[pieces.labels])
@@ -283,7 +283,7 @@ def _object_in_box(file: Path, box: tuple[float, float, float, float]) -> FoundO
     return object_of_mask(rgb, mask)
 
 
-# The share of the whole at which each phase begins and ends, and its name in words.
+# The fraction of the whole at which each phase begins and ends, and its description.
 PHASES: Mapping[Phase, tuple[float, float, str]] = {
     "train": (0.0, 0.5, "learning to read photos, once for this checkpoint"),
     "search": (0.5, 0.5, "searching similar shapes"),
@@ -301,7 +301,7 @@ def reconstruct(
     Args:
         reconstructor: of the model.
         photo: at the model's image size.
-        task: gets progress and result; says when to stop.
+        task: receives progress and result, and may be cancelled.
         on_step: called between steps.
     """
 
@@ -320,7 +320,7 @@ def reconstruct(
 
 
 def _link_values(run: Path, found: Reconstruction) -> dict[str, Any]:
-    """The values of a link that shows the reconstruction, and how well the silhouettes overlap."""
+    """The values of a link to the reconstruction, and the overlap of the silhouettes."""
     if found.shape.code is None:
         raise ValueError("a reconstruction is a shape with a code")
     shape, overlap = encode_code(found.shape.code), found.code_overlap

@@ -1,7 +1,7 @@
-"""View requests: a shape, a viewpoint and a texture as written in a link.
+"""View requests: parsing of a link's shape, viewpoint and texture.
 
 `shape=7&shape-to=9&shape-mix=0.3&texture=3&azimuth=40&elevation=20` shows the mix of two shapes in a texture. A shape
-carved to a photo has no code that makes it: its volume is stored in the run, and a link names the file.
+carved to a photo cannot be generated from a code: its volume is stored in the run, and a link names the file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _STORED_NAME = re.compile(r"@([0-9a-f]{24})")
 
 
 class StoredShapeMissingError(VonError, LookupError):
-    """A stored shape that the run does not have, or that belongs to another model."""
+    """A stored shape that is missing from the run, or that belongs to another model."""
 
     http_status = 404
 
@@ -221,13 +221,13 @@ def parse_view_request(arguments: Mapping[str, str]) -> ViewRequest:
 
 
 def parse_checkpoint(text: str | None) -> str | None:
-    """Checks that a name is one that a checkpoint can have, and returns it; None stands for the newest.
+    """Checks the form of a checkpoint's name and returns it; None stands for the newest.
 
     Raises:
-        ViewRequestError: it is not.
+        ViewRequestError: it cannot be the name of a checkpoint.
     """
     if text is not None and not _CHECKPOINT.fullmatch(text):
-        raise ViewRequestError(f"{text[:40]!r} is no name of a checkpoint, which are like joint-00000100")
+        raise ViewRequestError(f"{text[:40]!r} is not the name of a checkpoint, such as joint-00000100")
     return text
 
 
@@ -240,8 +240,8 @@ def decode_code(text: str) -> CodeName:
     """The code that a link names: a seed or an encoded code.
 
     Raises:
-        SeedError: it is no seed, or one out of range.
-        CodeError: it begins like an encoded code, and is none.
+        SeedError: it is not a seed, or one out of range.
+        CodeError: it begins like an encoded code, but is damaged.
     """
     if not text.startswith("~"):
         return parse_seed(text)
@@ -271,7 +271,7 @@ def _number(arguments: Mapping[str, str], name: str, low: float, high: float, de
     text = arguments.get(name) or default
     lowered = text.strip().lower()
     if not _NUMBER.fullmatch(lowered) and lowered not in {"nan", "inf", "-inf", "infinity", "-infinity"}:
-        raise ViewRequestError(f"{name}={text[:40]} is no number")
+        raise ViewRequestError(f"{name}={text[:40]} is not a number")
     value = float(lowered)
     if not low <= value <= high:  # NaN fails as well
         raise ViewRequestError(f"{name}={text[:40]} is out of range: {name} goes from {low:g} to {high:g}")

@@ -1,1 +1,1 @@
-"""The training loop and its three stages."""
+"""Training: the loop, its three stages (shape, texture, joint), losses and logging."""

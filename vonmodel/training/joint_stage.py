@@ -1,4 +1,4 @@
-"""The joint stage: every network learns from the sum of the shape and the texture objective."""
+"""Joint training stage: all networks are trained on the sum of the shape and the texture objective."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vonmodel.training.texture_stage import texture_critic_losses, texture_criti
 
 
 class JointStage(Stage):
-    """Learns shapes and textures together; see `stage.Stage` for the attributes.
+    """Trains shapes and textures together; see `stage.Stage` for the attributes.
 
-    The gradient of the texture terms flows through the projection into the shape generator. Generated shapes are made
-    once a step, and every network takes one step on its sum of terms.
+    The gradient of the texture terms flows through the projection into the shape generator. Shapes are generated once
+    a step, and every network takes one step on its sum of terms.
     """
 
     config: JointStageConfig
@@ -35,7 +35,7 @@ class JointStage(Stage):
         *,
         fused_optimiser: bool = False,
     ) -> None:
-        """Sets the phases up.
+        """Sets up the phases.
 
         Args:
             model: the model.

@@ -1,4 +1,4 @@
-"""What a training run reports: losses to log, stats.jsonl and TensorBoard, sample sheets, non-finite losses."""
+"""Logging of a training: losses to log.txt, stats.jsonl and TensorBoard, sample sheets, non-finite losses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TILE_PX = 96
 GAP_PX = 4
 # Steepness of the surface in the first row.
 CONTRAST = 8.0
-# From where the first row looks at every shape, in radians.
+# Azimuth and elevation of the first row, in radians.
 OVERVIEW = (0.7, 0.35)
 
 
@@ -72,12 +72,12 @@ def sheet_codes(model: VonModel, sampler: ViewpointSampler, *, seed: int, count:
 
 @torch.no_grad()
 def draw_sheet(model: VonModel, codes: SheetCodes, *, images: bool) -> npt.NDArray[np.uint8]:
-    """Draws a sheet: a column for each object; shape, silhouette, depth and image below each other.
+    """Renders a sheet: a column for each object with shape, silhouette, depth and image.
 
     Args:
         model: in evaluation mode.
-        codes: what to draw.
-        images: whether to draw the row of images; before the texture stage there is nothing to see in it.
+        codes: codes and viewpoints of the objects.
+        images: whether to render the row of images, which is meaningless before the texture stage.
 
     Returns:
         (height, width, 3) colours.
@@ -104,7 +104,7 @@ def save_sheet(sheet: npt.NDArray[np.uint8], path: Path) -> None:
 def shaded(opacity: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 1 tile tile"]:
     """A picture of each volume's surface, lit from above the camera, in [0, 1] on white."""
     count, camera = len(opacity), Camera()
-    # What a network leaves half transparent would veil the surface behind it.
+    # Half-transparent voxels would veil the surface behind them.
     opacity = (0.5 + CONTRAST * (opacity - 0.5)).clamp(0.0, 1.0)
     azimuth, elevation = (torch.full((count,), angle, device=opacity.device) for angle in OVERVIEW)
     seen = project(opacity, viewpoint_rotation(azimuth, elevation), image_size=TILE_PX)
@@ -115,7 +115,7 @@ def shaded(opacity: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n 1 tile tile"
     # Camera frame: looks along +x, up is +z, the image's right is -y.
     light = functional.normalize(torch.tensor([-1.0, 0.5, 0.9]).to(opacity), dim=0)
     brightness = (0.2 + 0.7 * (normals @ light).abs()).unsqueeze(1)
-    # Empty space stops a ten-thousandth of the light at every sample; the paper stays white.
+    # Empty space absorbs a ten-thousandth of the light at every sample; keeps the background white.
     silhouette = ((seen.silhouette - 0.02) / 0.98).clamp(min=0.0)
     return silhouette * brightness + (1.0 - silhouette)
 
@@ -175,10 +175,10 @@ class LossRecord:
                 self._values.setdefault(f"{phase}/{term}", {})[column] = value
 
     def read(self) -> dict[str, float]:
-        """Means over the steps since the last call that have a term, and over all processes, by `phase/term`.
+        """Mean of each term over the steps since the last call that have it and over all processes, by `phase/term`.
 
         Raises:
-            NonFiniteLossError: names the first step with a loss that is not finite, in whichever process.
+            NonFiniteLossError: names the first step with a loss that is not finite, in any process.
         """
         if not self._steps:
             return {}
@@ -208,12 +208,12 @@ class LossRecord:
 
 
 MAX_SKIPPED_IN_A_ROW = 20
-"""Steps without an update, one after the other, after which training stops."""
+"""Number of consecutive steps without an update after which training stops."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a stage stands.
+    """The progress of a stage.
 
     Attributes:
         stage: the stage.
@@ -221,10 +221,10 @@ class Progress:
         steps: steps in all.
         losses: weighted terms, means over the steps since the last report, by `phase/term`.
         images_per_s: items trained on in a second, since the last report.
-        learning_rate_share: share of the full learning rate.
+        learning_rate_share: fraction of the full learning rate.
         seconds_left: at this speed.
-        skipped: steps left out since the start because a loss or gradient was not finite.
-        label: what the line calls the stage; its name where empty.
+        skipped: steps skipped since the start because a loss or gradient was not finite.
+        label: name of the stage in the line; its own name if empty.
     """
 
     stage: StageName
@@ -238,7 +238,7 @@ class Progress:
     label: str = ""
 
     def line(self) -> str:
-        """One line for people."""
+        """The progress as one line of text."""
         losses = "  ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in self.losses.items())
         minutes, seconds = divmod(round(self.seconds_left), 60)
         return (
@@ -250,7 +250,7 @@ class Progress:
 class Monitor:
     """Reports the progress of a stage; a context manager that closes its files.
 
-    Every process of a training has one, as all of them gather the losses; the first one writes.
+    Every training process has one, as all of them gather the losses; rank 0 writes.
     """
 
     def __init__(self, run: RunFolder, stage: Stage, start: int, on_progress: Callable[[Progress], None]) -> None:
@@ -358,7 +358,7 @@ class Monitor:
 
     @contextmanager
     def _never_failing(self, name: str) -> Iterator[None]:
-        """Reports are left out where they cannot be written: only a checkpoint that cannot stops a training."""
+        """Skips reports that cannot be written, with one warning: only a failing checkpoint stops a training."""
         try:
             yield
         except OSError as error:
@@ -370,7 +370,7 @@ class Monitor:
     def _board(self) -> SummaryWriter:
         """TensorBoard's files, a run of their own for each stage, so that steps count from 0 in each."""
         if self._writer is None:
-            # Imported at first use: it takes a second.
+            # Imported on first use: it takes a second.
             from torch.utils.tensorboard import SummaryWriter
 
             folder = self._run.path / "tensorboard" / self._stage.label

@@ -1,4 +1,4 @@
-"""The training loop, one for all stages: set up, restore, then batch, phases, average, report, sample and save."""
+"""Training loop of all stages: set up, restore, then batch, phases, weight average, report, sample and save."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class TrainingJob:
         config: the configuration.
         data: the prepared dataset.
         device: where to compute.
-        skip_nonfinite: leave steps out whose losses or gradients are not finite, instead of stopping; steps then wait
-            for the device.
+        skip_nonfinite: skip steps whose losses or gradients are not finite, instead of stopping; steps then
+            synchronise with the device.
         on_progress: called with every report.
         should_stop: polled between steps; once true, the stage is saved and training ends.
     """
@@ -74,19 +74,19 @@ class TrainingJob:
 
 
 def train(job: TrainingJob, stages: Sequence[StageName] = STAGES) -> CheckpointInfo:
-    """Trains stages in their order, each from where it stands; a finished one is left alone.
+    """Trains stages in order, each from its newest checkpoint; finished ones are skipped.
 
-    Where a launcher started several processes, all of them call this; each takes its share of every batch.
+    If a launcher started several processes, all of them call this; each takes its part of every batch.
 
     Returns:
-        The newest checkpoint; its stage is not finished where training was stopped.
+        The newest checkpoint; its stage is unfinished if training was stopped.
 
     Raises:
         RunError: a stage before the first of these is not finished.
-        EmptyDatasetError, ManifestMissingError, ResolutionError: the data does not serve.
+        EmptyDatasetError, ManifestMissingError, ResolutionError: the data cannot be used.
         NonFiniteLossError: a loss became infinite or NaN.
         RunBusyError: another process trains this run.
-        CheckpointDamagedError: all checkpoints of a stage to go on from are damaged.
+        CheckpointDamagedError: all checkpoints of a stage to continue from are damaged.
         CheckpointWriteError: a checkpoint cannot be written.
         DisagreementError: processes see different configurations, checkpoints or data.
         LostProcessError: another process ended or does not answer.
@@ -94,7 +94,7 @@ def train(job: TrainingJob, stages: Sequence[StageName] = STAGES) -> CheckpointI
     with training_lock(job):
         for stage in stages[:-1]:
             if _is_passed(job.run, stage):
-                continue  # a later stage was begun from its end
+                continue  # a later stage has started from its end
             info = train_stage(job, stage)
             if not info.finished:
                 return info
@@ -111,7 +111,7 @@ def training_lock(job: TrainingJob) -> AbstractContextManager[None]:
 
 
 def _is_passed(run: RunFolder, stage: StageName) -> bool:
-    """Whether a later stage has a checkpoint, which was begun only where this one was finished."""
+    """Whether a later stage has a checkpoint, which starts only after this one was finished."""
     return any(run.latest_checkpoint(later) is not None for later in STAGES[STAGES.index(stage) + 1 :])
 
 
@@ -144,7 +144,7 @@ def train_stage(job: TrainingJob, name: StageName) -> CheckpointInfo:
 def is_complete(reached: CheckpointInfo, config: StageConfig) -> bool:
     """Whether a stage has reached its end, and has not been made longer since.
 
-    Checkpoints of 0.1.0 do not say how long the stage was to be in epochs: they are complete where they are finished.
+    Checkpoints of 0.1.0 do not record the stage's length in epochs: they are complete if they are finished.
     """
     if reached.schedule == "" and config.unit == "steps":
         return reached.step >= sum(config.steps(1))
@@ -152,10 +152,10 @@ def is_complete(reached: CheckpointInfo, config: StageConfig) -> bool:
 
 
 def reached_checkpoint(job: TrainingJob, name: StageName) -> CheckpointInfo | None:
-    """The newest whole checkpoint of a stage in the job's run folder; None where it has not begun.
+    """The newest undamaged checkpoint of a stage in the job's run folder; None if it has not started.
 
-    Damaged ones after it are set aside. Where a later stage has begun, nothing goes on from this one, and its newest
-    checkpoint is taken by its description.
+    Damaged ones after it are set aside. If a later stage has started, this one is not continued, and only the
+    description of its newest checkpoint is read.
 
     Raises:
         CheckpointDamagedError: all of them are damaged.
@@ -180,13 +180,13 @@ class StageSetup:
     """A stage that is ready to run: a stage of the model, or a baseline.
 
     Attributes:
-        model: all networks, on their device, with the weights that the stage begins with.
+        model: all networks, on their device, with the stage's initial weights.
         stage: the phases of a step.
         steady: steps at the full learning rate.
         decaying: steps over which it falls linearly to zero.
         dataset: hash of the ids of all items.
-        schedule: its length in words, as checkpoints record it.
-        draw_samples: (height, width, 3) a sheet of what the model makes, called with averaged weights.
+        schedule: its length as text, recorded in checkpoints.
+        draw_samples: renders a sheet (height, width, 3) of samples, called with averaged weights.
     """
 
     model: nn.Module
@@ -203,7 +203,7 @@ class StageSetup:
         return self.steady + self.decaying
 
     def describe(self, done: int) -> CheckpointInfo:
-        """A checkpoint after `done` of the steps."""
+        """The description of a checkpoint after `done` steps."""
         return CheckpointInfo(
             name=checkpoint_name(self.stage.name, done),
             stage=self.stage.name,
@@ -220,7 +220,7 @@ def run_stage(job: TrainingJob, setup: StageSetup, reached: CheckpointInfo | Non
     """The training loop, from the checkpoint reached to the end of the stage.
 
     Returns:
-        The newest checkpoint; not finished where training was stopped.
+        The newest checkpoint; not finished if training was stopped.
 
     Raises:
         CheckpointError: the checkpoint does not fit the stage.
@@ -252,7 +252,7 @@ def run_stage(job: TrainingJob, setup: StageSetup, reached: CheckpointInfo | Non
         Monitor(job.run, stage, start, job.on_progress) as monitor,
     ):
         while done < setup.steps and not stopping:
-            # The randomness of a step is a function of the seed, the stage and the step alone.
+            # The randomness of a step is a function of seed, stage and step only.
             pieces = [
                 Step(done, batch.to(job.device, dtype), torch_generator(config.seed, stage.label, "step", done), part)
                 for part, batch in zip(parts, next(batches), strict=True)
@@ -281,7 +281,7 @@ def run_stage(job: TrainingJob, setup: StageSetup, reached: CheckpointInfo | Non
 
 
 def _restore(job: TrainingJob, setup: StageSetup, average: WeightAverage, reached: CheckpointInfo) -> None:
-    """Goes on from a checkpoint: weights, averages, optimisers and pools."""
+    """Restores a checkpoint: weights, averages, optimisers and pools."""
     if reached.dataset not in ("", setup.dataset):
         _log.warning("%s: shapes or photos came or went since checkpoint %s", job.run.path, reached.name)
     state = read_state(job.run.path, reached)
@@ -294,9 +294,9 @@ class StageOrderError(RunError):
     """A stage whose predecessor is not finished.
 
     Args:
-        stage: the stage that was asked for.
-        before: the one that it goes on from.
-        run: the run that has no end of it.
+        stage: the requested stage.
+        before: the stage that it continues from.
+        run: the run in which that is not finished.
     """
 
     def __init__(self, stage: StageName, before: StageName, run: RunFolder) -> None:
@@ -308,7 +308,7 @@ class StageOrderError(RunError):
 
 
 def stage_before(run: RunFolder, name: StageName) -> CheckpointInfo | None:
-    """The end of the stage that this one goes on from; None for the first stage.
+    """The last checkpoint of the stage that this one continues from; None for the first stage.
 
     Raises:
         StageOrderError: that stage is not finished.
@@ -323,14 +323,14 @@ def stage_before(run: RunFolder, name: StageName) -> CheckpointInfo | None:
 
 
 def _take_over(job: TrainingJob, name: StageName, model: VonModel) -> None:
-    """Starts a stage from the weights that the one before would be sampled with."""
+    """Initialises a stage with the previous stage's weights, averaged if it kept an average."""
     latest = stage_before(job.run, name)
     if latest is not None:
         load_weights(model, read_state(job.run.path, latest, ("networks", "average")), latest)
 
 
 def _save(job: TrainingJob, setup: StageSetup, average: WeightAverage, done: int) -> CheckpointInfo:
-    """Saves the stage and removes checkpoints that are no longer kept; all processes wait until it is there."""
+    """Saves a checkpoint and removes those no longer kept; all processes wait until it is written."""
     info = setup.describe(done)
     if is_writer():
         state = CheckpointState(setup.model.state_dict(), average.values, training_tensors(setup.stage))
@@ -353,29 +353,29 @@ def _own_parts(pieces: int) -> list[Part]:
     return [Part(rank() * pieces + piece, process_count() * pieces) for piece in range(pieces)]
 
 
-# --- the average of the weights (EMA), with which samples are drawn
+# --- the exponential moving average (EMA) of the weights, used for samples
 
 KeptShare = Callable[[int], float]
-"""Share of the old average that step `step`, from 0, keeps."""
+"""Decay of the average at step `step`, from 0."""
 RAMP_UP = 0.1
-"""The half-life is at most this share of the items seen, so that the start of a training is forgotten."""
+"""The half-life is at most this fraction of the items seen, so that the start of a training is forgotten."""
 
 
 def kept_by_decay(decay: float) -> KeptShare:
-    """A fixed share; early steps keep less, so that the start is forgotten."""
+    """A fixed decay; smaller in early steps, so that the start is forgotten."""
     return lambda step: min(decay, (1.0 + step) / (10.0 + step))
 
 
 def kept_by_half_life(half_life: float, batch_size: int) -> KeptShare:
-    """What halves the weight of the past every `half_life` items seen, whatever the size of a batch.
+    """The decay with a half-life of `half_life` items seen, for any batch size.
 
-    At most `RAMP_UP` of the items seen up to now (Karras et al., StyleGAN2-ADA).
+    The half-life is at most `RAMP_UP` of the items seen so far (Karras et al., StyleGAN2-ADA).
     """
     return lambda step: 0.5 ** (1.0 / min(half_life / batch_size, RAMP_UP * (step + 1)))
 
 
 def kept_share(config: StageConfig) -> KeptShare | None:
-    """The share that a stage's configuration asks for; None where it keeps no average."""
+    """The decay of a stage's configuration; None if it keeps no average."""
     if config.average_half_life > 0.0:
         return kept_by_half_life(config.average_half_life, config.batch_size)
     return kept_by_decay(config.average) if config.average > 0.0 else None
@@ -385,7 +385,7 @@ class WeightAverage:
     """Exponential moving average of the parameters and statistics of some networks of a model.
 
     Attributes:
-        values: the averages under the names of the model's state dict; empty where nothing is averaged.
+        values: the averages under the names of the model's state dict; empty if nothing is averaged.
     """
 
     def __init__(self, model: nn.Module, networks: Iterable[str], kept: KeptShare | None) -> None:
@@ -394,7 +394,7 @@ class WeightAverage:
         Args:
             model: the model.
             networks: names of the networks to average.
-            kept: share of the old average that a step keeps; None averages nothing.
+            kept: the decay at each step; None for no average.
         """
         self._kept = kept
         prefixes = tuple(f"{name}." for name in networks)
@@ -408,7 +408,7 @@ class WeightAverage:
         if self._kept is None:
             return
         share = 1.0 - self._kept(step)
-        # Numbers that stand alone are no weights: they say how far classes are told apart.
+        # Scalars are not weights, but the blend of the class conditioning.
         floating = [name for name, value in self.values.items() if value.is_floating_point() and value.dim() > 0]
         if floating:
             torch._foreach_lerp_(
@@ -428,7 +428,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """Puts the averages into the model, in evaluation mode, and takes them out again."""
+        """Temporarily replaces the model's weights by the averages, in evaluation mode."""
         modes = {module: module.training for module in model.modules()}
         trained = {name: value.clone() for name, value in self._sources.items()}
         model.load_state_dict(self.values, strict=False)

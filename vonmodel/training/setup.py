@@ -1,4 +1,4 @@
-"""Setting up a stage: datasets, device, compiled networks, optimiser state; checks and the plan of a run."""
+"""Set-up of a training stage: datasets, device, compiled networks, optimiser state; checks and the plan of a run."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def prepare_model(
     *,
     twice_differentiated: Collection[str] = ("shape_critic",),
 ) -> Network:
-    """The model on its device, ready for `compute`; names and values of its weights stay.
+    """Moves the model to its device and prepares it for `compute`; names and values of its weights do not change.
 
     Args:
         model: its networks are its children.
         compute: how steps are computed.
-        device: where.
+        device: the device.
         twice_differentiated: names of networks that a gradient penalty differentiates twice, which the compiler
-            does not do; nor are residual critics compiled, which have a penalty always.
+            does not support; residual critics, which always have a penalty, are not compiled either.
     """
     model = model.to(device, weights_in(compute.precision)).eval().requires_grad_(False)
     if compute.channels_last or device.type == "cpu":
@@ -55,8 +55,8 @@ def prepare_model(
     if process_count() > 1:
         share_batch_norms(model)
     if compute.compile == "always" or (compute.compile == "gpu" and device.type == "cuda"):
-        # What was compiled for the networks of an earlier stage counts against the compiler's limit: it would give up
-        # on the critics of the joint stage.
+        # Compiled networks of an earlier stage count against the compiler's cache limit, which the critics of the
+        # joint stage would exceed.
         torch.compiler.reset()
         for name, network in model.named_children():
             if name not in twice_differentiated and not isinstance(network, ResidualCritic):
@@ -66,7 +66,7 @@ def prepare_model(
 
 @contextmanager
 def tuned_convolutions(compute: ComputeConfig) -> Iterator[None]:
-    """Lets cuDNN choose its algorithms by trial, where this is asked for."""
+    """Lets cuDNN benchmark its algorithms, if `compute.tune_convolutions`."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = compute.tune_convolutions or before
     try:
@@ -81,11 +81,11 @@ class TrainingData:
 
     Attributes:
         shapes: prepared shapes.
-        photos: prepared photos; None for the shape stage, which looks at none.
-        viewpoints: draws viewpoints of the class.
-        mirror_symmetry: whether the class looks alike in the mirror.
+        photos: prepared photos; None for the shape stage.
+        viewpoints: sampler of the class's viewpoints.
+        mirror_symmetry: whether the class has mirror symmetry.
         class_name: the class.
-        others: the same of the other classes of a model of several.
+        others: the data of the other classes of a model of several.
     """
 
     shapes: ShapeDataset
@@ -102,13 +102,13 @@ class TrainingData:
 
     @property
     def items(self) -> int:
-        """What an epoch visits: all shapes and all photos, the fewer ones more than once, of each class as many."""
+        """Items of an epoch: all shapes and all photos, balanced over the classes, the fewer ones repeated."""
         kinds = [kind for each in self.classes for kind in (each.shapes, each.photos) if kind is not None]
         return len(self.classes) * max(map(len, kinds))
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the ids of all items, which decide what a step sees."""
+        """A hash of the ids of all items, which determine the data of a step."""
         both = ((each.shapes.ids, () if each.photos is None else each.photos.ids) for each in self.classes)
         return items_fingerprint([ids for pair in both for ids in pair])
 
@@ -119,11 +119,11 @@ def items_fingerprint(ids: Sequence[Any]) -> str:
 
 
 def open_data(config: TrainConfig, data: Path, stage: StageName) -> TrainingData:
-    """Opens what a stage needs of the part of the dataset that `config.data.split` names, of every class.
+    """Opens the data of a stage, of every class, in the split `config.data.split`.
 
     Raises:
-        ManifestMissingError: it was not prepared.
-        EmptyDatasetError: nothing of it is usable.
+        ManifestMissingError: a class was not prepared.
+        EmptyDatasetError: it has no usable items.
     """
     first, *others = (_open_class(config, data, stage, name) for name in config.class_names)
     return dataclasses.replace(first, others=tuple(others))
@@ -159,7 +159,7 @@ def build_stage(config: TrainConfig, name: StageName, model: VonModel, data: Tra
         name: the stage.
         model: its networks.
         data: opened for this stage.
-        steps: the stage's length.
+        steps: length of the stage.
     """
     fused = config.compute.fused_optimiser
     shapes = _shape_source(config, name, data)
@@ -175,7 +175,7 @@ def build_stage(config: TrainConfig, name: StageName, model: VonModel, data: Tra
 
 
 def _shape_source(config: TrainConfig, name: str, data: TrainingData) -> Shapes:
-    """The shapes of the class, or of all classes in turn."""
+    """The shapes of the class, or of all classes round-robin."""
     if data.others:
         parts = ((f"{name} {each.class_name}", dataclasses.replace(each, others=())) for each in data.classes)
         return ClassBalancedSource(tuple(_shape_source(config, stage, each) for stage, each in parts))
@@ -183,7 +183,7 @@ def _shape_source(config: TrainConfig, name: str, data: TrainingData) -> Shapes:
 
 
 def _photo_source(config: TrainConfig, name: str, data: TrainingData) -> Photos:
-    """The photos of the class, or of all classes in turn."""
+    """The photos of the class, or of all classes round-robin."""
     if data.others:
         parts = ((f"{name} {each.class_name}", dataclasses.replace(each, others=())) for each in data.classes)
         return ClassBalancedSource(tuple(_photo_source(config, stage, each) for stage, each in parts))
@@ -205,7 +205,7 @@ def training_tensors(stage: Stage) -> dict[str, Tensor]:
 
 
 def restore_training(stage: Stage, tensors: Mapping[str, Tensor], device: torch.device) -> None:
-    """Puts saved state back into a stage that was just built.
+    """Restores saved state into a newly built stage.
 
     Raises:
         CheckpointError: the state is of other phases.
@@ -214,7 +214,7 @@ def restore_training(stage: Stage, tensors: Mapping[str, Tensor], device: torch.
     strange = next((name for name in tensors if not name.startswith(known)), None)
     if strange is not None:
         raise CheckpointError(
-            f"the training state holds {strange}, of which stage {stage.label} knows nothing",
+            f"the training state holds {strange}, which stage {stage.label} does not have",
             hint="another version of VON wrote it: train in a new run folder",
         )
     for phase in stage.phases:
@@ -224,7 +224,7 @@ def restore_training(stage: Stage, tensors: Mapping[str, Tensor], device: torch.
         for key, value in tensors.items():
             if key.startswith(prefix):
                 index, _, name = key.removeprefix(prefix).partition(".")
-                # Moments lie in memory as their parameter does, or every update would take the slow way.
+                # Moments need the memory format of their parameter, or every update would take the slow path.
                 laid = value if value.dim() == 0 else torch.empty_like(parameters[int(index)]).copy_(value)
                 state.setdefault(int(index), {})[name] = laid
         groups = phase.optimiser.state_dict()["param_groups"]
@@ -242,10 +242,10 @@ def check(config: TrainConfig, data: Path, stages: Sequence[StageName], *, proce
     """Checks all stages, so that a problem of the last one is reported before the first one trains for hours.
 
     Raises:
-        ConfigError: a batch cannot be divided evenly among this many processes, or the objective is not one for these
-            networks.
+        ConfigError: a batch cannot be divided evenly among this many processes, or objective and networks do not fit
+            together.
         UnsupportedSizeError: there are no networks of these sizes.
-        ManifestMissingError, EmptyDatasetError, ResolutionError, ShapeFileError, OSError: the data does not serve.
+        ManifestMissingError, EmptyDatasetError, ResolutionError, ShapeFileError, OSError: the data cannot be used.
     """
     config.check_objective()
     with torch.device("meta"):
@@ -262,11 +262,11 @@ def check(config: TrainConfig, data: Path, stages: Sequence[StageName], *, proce
 
 
 def describe(config: TrainConfig, data: Path, run: RunFolder, stages: Sequence[StageName]) -> dict[str, Any]:
-    """The resolved configuration, what the data holds, parameters of each network, and the steps of each stage.
+    """The resolved configuration, item counts, parameter counts of each network, and the steps of each stage.
 
     Raises:
         ManifestMissingError: shapes or photos were not prepared.
-        EmptyDatasetError: nothing of them is usable.
+        EmptyDatasetError: none of them is usable.
     """
     with torch.device("meta"):
         model = VonModel(config.model)
@@ -298,6 +298,6 @@ def describe(config: TrainConfig, data: Path, run: RunFolder, stages: Sequence[S
 
 
 def _total(counts: Iterator[int | None]) -> int | None:
-    """The sum; None where nothing was counted."""
+    """The sum; None if nothing was counted."""
     known = [each for each in counts if each is not None]
     return sum(known) if known else None

@@ -1,4 +1,4 @@
-"""The shape stage: the shape generator against its critic, and behind an encoder where there is one."""
+"""Shape training stage: the shape generator against its critic, optionally as a variational autoencoder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vonmodel.training.stage import Losses, Phase, Stage, Step, adam
 
 
 class ShapeStage(Stage):
-    """Learns to generate shapes; see `stage.Stage` for the attributes."""
+    """Trains the shape networks; see `stage.Stage` for the attributes."""
 
     config: ShapeStageConfig
     name: StageName = "shape"
@@ -43,13 +43,13 @@ class ShapeStage(Stage):
         *,
         fused_optimiser: bool = False,
     ) -> None:
-        """Sets the phases up.
+        """Sets up the phases.
 
         Args:
             model: the model.
             config: objective, weights and schedule.
             shapes: prepared shapes.
-            critic_from: the first step with a critic; those before it are reconstruction alone.
+            critic_from: the first step with a critic; earlier ones have the reconstruction loss only.
             fused_optimiser: update in one pass over memory.
         """
         self.config = config
@@ -106,7 +106,7 @@ def _rows(classes: Tensor | None, rows: slice) -> Tensor | None:
 def generate(
     model: VonModel, step: Step, like: Float[Tensor, "n ..."], classes: Float[Tensor, "n c"] | None = None
 ) -> Float[Tensor, "n 1 r r r"]:
-    """As many volumes as these items are, of their classes, from codes of this step."""
+    """One generated volume per item, of its class, from codes of this step."""
     return model.generate_shapes(with_classes(step.normal(model.config.shape_code_size, like), classes))
 
 
@@ -119,19 +119,19 @@ def encoded_shape_losses(
     judged: bool,
     classes: Float[Tensor, "n c"] | None = None,
 ) -> dict[str, Tensor]:
-    """What shape generator and encoder minimise together, weighted.
+    """The weighted losses of shape generator and encoder.
 
-    A variational autoencoder (Kingma and Welling 2014) whose decoder is judged on shapes of drawn codes (Larsen
-    et al. 2016): the generator learns every prepared shape, and the critic sees to what lies between them. With a
-    `shape_prior` codes need not be normal: the flow learns how they are spread (Chen et al. 2017).
+    A variational autoencoder (Kingma and Welling 2014) with an adversarial loss on shapes of sampled codes (Larsen
+    et al. 2016): the generator learns every prepared shape, and the critic the shapes between them. With a
+    `shape_prior` codes need not be normal: the flow learns their distribution (Chen et al. 2017).
 
     Args:
         model: with a shape encoder.
         real: prepared shapes.
         step: the source of random numbers.
         config: weights.
-        judged: by the critic as well, on as many shapes of drawn codes.
-        classes: weights of the classes of the shapes; None for a model of one class.
+        judged: add the adversarial loss, on as many shapes of sampled codes.
+        classes: class weights of the shapes; None for a model of one class.
     """
     assert model.shape_encoder is not None
     prior, size = model.shape_prior, model.config.shape_code_size
@@ -144,7 +144,7 @@ def encoded_shape_losses(
         divergence = flow_divergence(normal, log_determinant, log_variance)
     latents = with_classes(encoded, classes)
     if judged:
-        # In one batch, so that the batch norms see both kinds of codes at once.
+        # In one batch, so that batch-norm statistics cover both kinds of codes.
         drawn = step.normal(size, real)
         drawn = drawn if prior is None else prior.inverse(at_least_single(drawn))
         latents = torch.cat([latents, with_classes(drawn.to(latents), classes)])
@@ -166,7 +166,7 @@ def shape_generator_loss(
     config: ShapeStageConfig,
     classes: Float[Tensor, "n c"] | None = None,
 ) -> Float[Tensor, ""]:
-    """What the shape generator minimises against the critic, which gets the classes."""
+    """The shape generator's adversarial loss, against the class-conditional critic."""
     if config.objective == "wgan-gp":
         return wasserstein_generator_loss(model.shape_critic(fake, classes))
     with torch.no_grad():
@@ -183,7 +183,7 @@ def shape_critic_losses(
     update: int,
     classes: Float[Tensor, "n c"] | None = None,
 ) -> dict[str, Tensor]:
-    """What the shape critic minimises, weighted; every term is a mean over the batch.
+    """The weighted losses of the shape critic; every term is a mean over the batch.
 
     Args:
         model: its generator and critic.
@@ -192,7 +192,7 @@ def shape_critic_losses(
         step: the source of random numbers.
         config: objective and weights.
         update: number of this update of the critic, from 0.
-        classes: weights of the classes of both, row by row; None for a model of one class.
+        classes: class weights of both, row by row; None for a model of one class.
     """
     real = thickened(model.config, real, config.thicken)
     if config.objective == "wgan-gp":
@@ -214,7 +214,7 @@ def shape_critic_losses(
 
 
 def _scores(model: VonModel, classes: Tensor | None, shapes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, " n"]:
-    """The shape critic's scores, of real and generated shapes of the same classes where these come together."""
+    """The shape critic's scores; a batch of real and generated shapes repeats the class weights."""
     if classes is not None:
         classes = classes.repeat(len(shapes) // len(classes), 1)
     scores: Tensor = model.shape_critic(shapes, classes)

@@ -1,4 +1,4 @@
-"""A stage of training as phases: networks, optimiser and losses of each; and the pool of past fakes."""
+"""Training stages as sequences of phases (networks, optimiser and losses), their updates, and the image pool."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from vonmodel.distributed import (
 
 
 class ImagePool:
-    """Hands a critic past fakes in place of half of the new ones (Shrivastava et al. 2017, section 2.3).
+    """An image pool that shows a critic past fakes in place of half of the new ones (Shrivastava et al. 2017, 2.3).
 
     Attributes:
         capacity: how many fakes it holds; 0 passes new ones through.
@@ -45,9 +45,9 @@ class ImagePool:
     ) -> Float[Tensor, "n c h w"]:
         """Stores new fakes and returns as many for the critic.
 
-        While the pool fills, a fake is stored and returned. Then, with even odds, it is returned as it is or swapped
-        with one from the pool. `generator` decides on the CPU, so no device is synchronised. All processes of a
-        training hold the same pool of the fakes of all of them.
+        While the pool fills, a fake is stored and returned. Then, with probability 1/2, it is swapped with one from
+        the pool. `generator` is on the CPU, so no device is synchronised. All training processes hold the same pool,
+        of the fakes of all of them.
 
         Args:
             fakes: new fakes; no gradient flows through the pool.
@@ -58,7 +58,7 @@ class ImagePool:
         if self.capacity == 0:
             return fakes
         decisions = [self.decide(generator) for _ in range(len(fakes) * part.of)]
-        # From every process the part with the same index among its own parts.
+        # The parts of all processes with the same index among each process's own.
         pieces, everyone = part.of // process_count(), joined_everywhere(fakes)
         parts = [Part(process * pieces + part.index % pieces, part.of) for process in range(process_count())]
         rows = [row for each in parts for row in each.rows(len(decisions))]
@@ -76,7 +76,7 @@ class ImagePool:
         return torch.cat(shown[rank() * len(fakes) : (rank() + 1) * len(fakes)])
 
     def decide(self, generator: torch.Generator) -> tuple[bool, int]:
-        """Draws whether a fake is exchanged for a past one, and for which."""
+        """Draws whether a fake is swapped with a past one, and with which."""
         swap = torch.rand((), generator=generator).item() < 0.5
         return swap, int(torch.randint(self.capacity, (), generator=generator).item())
 
@@ -86,15 +86,15 @@ Losses = Mapping[str, Tensor]
 
 @dataclass
 class Step:
-    """One step, or a part of it, on its way through the phases.
+    """The state of one step, or of a part of it, passed through the phases.
 
     Attributes:
         number: the step, from 0.
         batch: its data, on the device.
         generator: source of all its random numbers, on the CPU so that they are the same on every device; in the same
             state for all parts of a step.
-        part: which part of the step's items these are.
-        made: what one phase made and a later one needs, by name.
+        part: the part of the step's items.
+        made: tensors of one phase for later ones, by name.
     """
 
     number: int
@@ -114,7 +114,7 @@ class Step:
     def _own(self, drawn: Tensor, like: Tensor) -> Tensor:
         rows = self.part.rows(len(drawn))
         own = drawn[rows.start : rows.stop]
-        # Only copies from pinned memory do not make the host wait.
+        # Only copies from pinned memory are asynchronous.
         return (own.pin_memory() if like.is_cuda else own).to(like, non_blocking=True)
 
 
@@ -128,9 +128,9 @@ class Phase:
         optimiser: steps their parameters; its groups hold the full learning rate as `full_lr`.
         losses: weighted terms by name; their sum is minimised. Called with the step and the number of the repeat.
         repeats: updates in one step.
-        begins: first step of the stage that has this phase.
-        takes_place: asked after the losses of an update, with the parts of the step, whether it is made; None makes
-            every update. All processes must answer the same.
+        begins: first step of the stage with this phase.
+        takes_place: called after the losses of an update with the parts of the step; the update is skipped if it
+            returns false. None makes every update. It must return the same in all processes.
     """
 
     name: str
@@ -145,21 +145,21 @@ class Phase:
     def objective(self) -> nn.Module:
         """The losses as a module with the trained parameters; several processes average their gradients.
 
-        Ask for it while these networks need gradients.
+        Must first be accessed while these networks require gradients.
         """
         return averaging_gradients(_Objective(self))
 
 
 class _Objective(nn.Module):
-    """A phase as one forward pass of one module, which is what `DistributedDataParallel` is for.
+    """A phase as one forward pass of one module, as `DistributedDataParallel` requires.
 
-    Networks may run several times in it, through the projection, and be differentiated with respect to their input,
-    as the gradient penalty does: what is left is one backward pass that reaches each parameter once.
+    Inside it networks may run several times, through the projection, and be differentiated with respect to their
+    input, as by the gradient penalty: outside, one backward pass reaches each parameter once.
     """
 
     def __init__(self, phase: Phase) -> None:
         super().__init__()
-        # Without the buffers, which DistributedDataParallel would broadcast: batch norms share their statistics.
+        # Without the buffers, which DistributedDataParallel would broadcast: batch norms already share them.
         self.learning = nn.ParameterList(each for network in phase.networks for each in network.parameters())
         self._losses = phase.losses
 
@@ -173,11 +173,10 @@ class Stage(ABC):
 
     Attributes:
         name: shape, texture or joint.
-        label: what logs and sample sheets call it, and what its random numbers are drawn for: the name, unless a
-            stage stands beside the model's own.
+        label: its name in logs and sample sheets and for its random numbers: `name`, except for a baseline's stage.
         config: its configuration.
-        phases: what happens in a step, in this order.
-        averaged: names of the networks of which a running average is kept.
+        phases: the phases of a step, in order.
+        averaged: names of the networks whose running average is kept.
         pools: past fakes by name, part of the stage's state.
     """
 
@@ -194,13 +193,13 @@ class Stage(ABC):
 
     @abstractmethod
     def load(self, step: int, part: Part = WHOLE) -> Batch:
-        """The data of a step, or a part of it; called ahead of it, from other threads."""
+        """The data of a step, or of a part of it; called ahead of the step, from other threads."""
 
 
 def adam(
     groups: Iterable[tuple[Iterable[nn.Module], float, tuple[float, float]]], *, fused: bool = False
 ) -> torch.optim.Adam:
-    """Adam over groups of (networks, learning rate, betas); fused, all of an update is one pass over memory."""
+    """Adam over groups of (networks, learning rate, betas); `fused` makes an update one pass over memory."""
     return torch.optim.Adam(
         [
             {
@@ -216,13 +215,13 @@ def adam(
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, share: float) -> None:
-    """Sets every group to this share of its full learning rate."""
+    """Sets every group to this fraction of its full learning rate."""
     for group in optimiser.param_groups:
         group["lr"] = share * group["full_lr"]
 
 
 def learning_rate_share(step: int, steady: int, decaying: int) -> float:
-    """Share of the full learning rate at a step: 1 over the steady steps, then falling linearly towards 0."""
+    """Fraction of the full learning rate at a step: 1 over the steady steps, then falling linearly towards 0."""
     return 1.0 if step < steady else (steady + decaying - step) / (decaying + 1)
 
 
@@ -237,15 +236,15 @@ def run_phase(
 
     Args:
         phase: the phase.
-        parts: the parts of the step that this process computes, one after the other; their gradients are averaged
-            with each other and with those of other processes.
+        parts: the parts of the step that this process computes in sequence; their gradients are averaged with each
+            other and with those of other processes.
         precision: opens the context that the losses are computed in.
-        careful: look at losses and gradients before each update, and leave it out where one of them is not finite.
-            The host synchronises with the device.
+        careful: check losses and gradients before each update, and skip it if one of them is not finite. The host
+            synchronises with the device.
 
     Returns:
         The mean of every loss term over parts and repeats, without gradient, still on the device; and whether all
-        updates took place. One that did not is the phase's last.
+        losses and gradients were finite. The phase ends after an update that was not.
     """
     for network in phase.networks:
         network.requires_grad_(True)
@@ -281,10 +280,10 @@ def run_step(
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
     careful: bool = False,
 ) -> tuple[dict[str, dict[str, Tensor]], bool]:
-    """All phases of a step; arguments as in `run_phase`, and the share of the full learning rate.
+    """All phases of a step; arguments as in `run_phase`, and the fraction of the full learning rate.
 
     Returns:
-        The losses by phase and term, and whether all updates took place; phases after one that did not are left out.
+        The losses by phase and term, and whether all of them were finite; phases after one that was not are skipped.
     """
     losses: dict[str, dict[str, Tensor]] = {}
     for phase in stage.phases:

@@ -1,4 +1,4 @@
-"""Starting a run from the weights of another one, of the same class or of another."""
+"""Transfer learning: starting a run from the weights of another run, of the same class or another one."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from vonmodel.training.loop import TrainingJob, training_lock
 from vonmodel.training.setup import open_data
 
 MIN_GROWING = 64
-"""Pixels from which on networks grow without growing wider."""
+"""Smallest image size from which networks grow without becoming wider."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose weights a run starts with.
+    """The source of a run's initial weights.
 
     Attributes:
         run: the other run's folder.
-        checkpoint: a checkpoint of it; None for the newest whole one.
+        checkpoint: a checkpoint of it; None for the newest undamaged one.
     """
 
     run: Path
@@ -45,26 +45,26 @@ class Origin:
 
 
 class StartedElsewhereError(RunError):
-    """A run that has begun already, from other weights."""
+    """A run that has already started from other weights."""
 
 
 def start_from(job: TrainingJob, stage: StageName, origin: Origin) -> CheckpointInfo | None:
-    """Gives a new run a checkpoint of step 0 that holds another run's weights, those that it is sampled with.
+    """Writes a checkpoint of step 0 with another run's (averaged) weights into a new run.
 
-    Training continues from it as from any other; the other run is not needed any more. Where the run was started from
+    Training continues from it as from any other; the other run is not needed any more. If the run was started from
     the same weights before, nothing happens. The geometry painter and the residual critic of a run on images of half
-    the size grow into this one's: most of the training is done where an image costs a quarter.
+    the size are grown to this one's, so that most of the training can use images at a quarter of the cost.
 
     Args:
-        job: the new run; its folder need not have been started.
+        job: the new run; its folder need not exist.
         stage: the first stage to train.
-        origin: whose weights.
+        origin: the source of the weights.
 
     Returns:
-        The checkpoint; None where the run was started before.
+        The checkpoint; None if the run was started before.
 
     Raises:
-        StartedElsewhereError: the run has begun from other weights.
+        StartedElsewhereError: the run has started from other weights.
         CheckpointError: the other run has no such checkpoint, or its model has other sizes.
     """
     other, source = load_model(origin.run, checkpoint=origin.checkpoint)
@@ -106,10 +106,10 @@ def start_from(job: TrainingJob, stage: StageName, origin: Origin) -> Checkpoint
 
 
 def _fitted(other: VonModel, model: VonModel) -> dict[str, Tensor]:
-    """The other model's weights, with a prior of shapes that it lacks, and grown from images of half the size."""
+    """The other model's weights, with a shape prior if it lacks one, and grown from images of half the size."""
     weights = other.state_dict()
     if model.shape_prior is not None and other.shape_prior is None:
-        # As it begins it orders the numbers of a code anew, and changes none.
+        # An untrained prior only permutes the elements of a code.
         weights |= {f"shape_prior.{key}": value for key, value in model.shape_prior.state_dict().items()}
     if 2 * other.config.image_size != model.config.image_size or other.config.image_size < MIN_GROWING:
         return weights
@@ -122,7 +122,7 @@ def _fitted(other: VonModel, model: VonModel) -> dict[str, Tensor]:
 
 
 def _recorded(run: Path) -> str | None:
-    """The hash of the weights that a run was started from; None where it was not, or where that cannot be read."""
+    """The hash of the weights that a run was started from; None if it was not, or the record cannot be read."""
     try:
         return str(parse_object(read_run_file(run, ORIGIN, max_bytes=1 << 16)).get("sha256"))
     except (OSError, JsonError):

@@ -1,14 +1,14 @@
-"""The texture stage: sketches become images and images sketches, by the published objective or by pairs.
+"""Texture training stage: sketch to image and image to sketch, by the published or the relativistic objective.
 
-The published one is of least squares, held together by three cycles. The objective by pairs has one critic of images
-with masks, both sides augmented alike. Of the cycles stay the code's, texture code -> image -> code, without which
-the painter ignores its code, and the sketch's, sketch -> image -> sketch, which trains the sketch encoder alone: the
-painter sees the geometry itself and needs no gradient of it. With a sketch encoder that reads surfaces the image's
-cycle, photo -> surface and code -> photo, takes the place of the code's.
+The published objective is least squares with three cycles. The relativistic one has a single critic of images with
+masks, with the same augmentation of real and generated images. It keeps the code's cycle, texture code -> image ->
+code, without which the painter ignores its code, and the sketch's, sketch -> image -> sketch, which trains the sketch
+encoder only: the painter's input is the geometry itself and needs no gradient from it. With a surface encoder the
+image's cycle, photo -> surface and code -> photo, takes the place of the code's.
 
-A critic that sees photos as they are learns them by heart. Colours and places that vary in the same way on both sides
-do not leak into what is generated, as each operation can be undone in distribution (Zhao et al. 2020, Karras et al.
-2020); varied on one side alone, as a jitter of the photos' hue is, they do leak.
+Without augmentation the critic memorises the photos. Augmentations of colour and position that are applied to real
+and generated images alike do not leak into the generated ones, as they are invertible in distribution (Zhao et al.
+2020, Karras et al. 2020); applied to photos only, such as hue jitter, they do leak.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WHITE, FAR = 1.0, -1.0
 
 
 class TextureStage(Stage):
-    """Learns to paint sketches of prepared shapes, then of generated ones; see `stage.Stage` for the attributes."""
+    """Trains the texture networks on sketches of prepared, then of generated shapes; see `stage.Stage`."""
 
     config: TextureStageConfig
     name: StageName = "texture"
@@ -59,10 +59,10 @@ class TextureStage(Stage):
         *,
         fused_optimiser: bool = False,
     ) -> None:
-        """Sets the phases up.
+        """Sets up the phases.
 
         Args:
-            model: the model; its shape generator stands still.
+            model: the model; its shape generator is not trained.
             config: weights and schedule.
             shapes: prepared shapes.
             photos: photos and viewpoints.
@@ -84,7 +84,7 @@ class TextureStage(Stage):
         )
 
     def load(self, step: int, part: Part = WHOLE) -> Batch:
-        """Photos with viewpoints, and shapes while those are prepared ones."""
+        """Photos with viewpoints, and prepared shapes until generated ones are used."""
         size = self.config.batch_size
         photos = self._photos.load(step, size, part.rows(size))
         if step >= self._generated_from:
@@ -109,7 +109,7 @@ class TextureStage(Stage):
 def texture_losses(
     model: VonModel, sketch: FramedSketch | SurfaceSketch, step: Step, weights: TextureStageConfig
 ) -> dict[str, Tensor]:
-    """What texture generator, sketch encoder and texture encoder minimise, weighted, in the objective chosen."""
+    """The weighted losses of texture generator, sketch encoder and texture encoder, by the configured objective."""
     if weights.objective == "relativistic":
         return paired_texture_losses(model, sketch, step, weights)
     return published_texture_losses(model, sketch, step, weights)
@@ -120,11 +120,11 @@ def published_texture_losses(
 ) -> dict[str, Tensor]:
     """The published objective: least squares and three cycles.
 
-    Leaves the fake image, the fake sketch and the real sketch in `step.made` for the critics.
+    Stores the fake image, the fake sketch and the real sketch in `step.made` for the critics.
 
     Args:
         model: all networks.
-        sketch: real sketches, with gradient where the shapes learn too.
+        sketch: real sketches, with gradient if the shape generator is trained too.
         step: the step, with photos and masks.
         weights: the weight of every term.
     """
@@ -147,8 +147,8 @@ def published_texture_losses(
     code_again = sample_code(fake_mean, fake_log_variance, fake_noise)
 
     step.made.update(image=fake_image.detach(), depth=fake_depth.detach(), real_depth=depth.detach())
-    # The published weight counts the sum over a batch; times the batch size of the configuration it stays the same
-    # however the batch is dealt out to devices.
+    # The published weight applies to the sum over a batch; the mean times the configured batch size is the same for
+    # any distribution of the batch over devices.
     divergence = weights.batch_size * code_divergence(mean, log_variance).mean()
     assert model.sketch_critic is not None
     return {
@@ -163,14 +163,14 @@ def published_texture_losses(
 
 
 def texture_critics(model: VonModel) -> tuple[nn.Module, ...]:
-    """The critics that the model has for images and sketches."""
+    """The model's critics of images and sketches."""
     return tuple(critic for critic in (model.image_critic, model.sketch_critic) if critic is not None)
 
 
 def texture_critic_losses(
     model: VonModel, step: Step, pools: Mapping[str, ImagePool], weights: TextureStageConfig | None = None
 ) -> dict[str, Tensor]:
-    """What the critics of images and sketches minimise in the objective chosen; least squares on past fakes too."""
+    """The losses of the image and sketch critics by the configured objective; least squares on past fakes too."""
     if weights is not None and weights.objective == "relativistic":
         return paired_critic_losses(model, step, weights)
     assert model.sketch_critic is not None
@@ -185,29 +185,29 @@ def texture_critic_losses(
 def _patch_loss(
     critic: nn.Module, real: Float[Tensor, "n c h w"], made: Float[Tensor, "n c h w"], pool: ImagePool, step: Step
 ) -> Tensor:
-    """Of photos against past fakes, each judged as of the class that it was made for."""
+    """The least-squares loss of photos against past fakes, each scored with the class it was generated for."""
     classes = step.batch.classes
     if classes is None:
         return least_squares_critic_loss(critic(real), critic(pool.exchange(made, step.generator, step.part)))
-    # A fake's class lies beside it in the pool, as channels that are constant.
+    # A fake's class is stored with it in the pool, as constant channels.
     planes = classes.to(made)[:, :, None, None].expand(-1, -1, *made.shape[2:])
     shown = pool.exchange(torch.cat([made, planes], dim=1), step.generator, step.part)
     fake, theirs = shown[:, : made.shape[1]], shown[:, made.shape[1] :, 0, 0]
     return least_squares_critic_loss(critic(real, classes), critic(fake, theirs))
 
 
-# --- the objective by pairs
+# --- the relativistic objective
 
 
 class Variation(NamedTuple):
-    """How each item of a batch is varied.
+    """Parameters of the augmentation of each item of a batch.
 
     Attributes:
         brightness: (n,) added to all colours.
         saturation: (n,) factor of the distance to grey.
         contrast: (n,) factor of the distance to the mean of the image.
-        down: (n,) pixels, whole numbers.
-        right: (n,) pixels, whole numbers.
+        down: (n,) shift in whole pixels.
+        right: (n,) shift in whole pixels.
     """
 
     brightness: Float[Tensor, " n"]
@@ -218,10 +218,10 @@ class Variation(NamedTuple):
 
 
 def draw_variation(step: Step, like: Float[Tensor, "n c r r"], *, colour: float, shift: float) -> Variation:
-    """Draws how the items of a batch are varied.
+    """Draws the augmentation of the items of a batch.
 
     Args:
-        step: its randomness; items of a part are varied as they are in the whole.
+        step: source of randomness; items of a part are augmented as in the whole batch.
         like: the batch.
         colour: strength; at 1 brightness changes by up to 0.5 (of 2), saturation by up to 100 % and contrast by 50 %.
         shift: largest shift along an axis, as a fraction of the side.
@@ -232,7 +232,7 @@ def draw_variation(step: Step, like: Float[Tensor, "n c r r"], *, colour: float,
         0.5 * colour * brightness,
         1.0 + colour * saturation,
         1.0 + 0.5 * colour * contrast,
-        # From -most to most, all equally often: u in [-1, 1) is cut into 2 most + 1 equal pieces.
+        # Uniform over -most..most: u in [-1, 1) is divided into 2 most + 1 equal intervals.
         ((most + 0.5) * down).round(),
         ((most + 0.5) * right).round(),
     )
@@ -249,9 +249,9 @@ def vary_colours(image: Float[Tensor, "n 3 r r"], variation: Variation) -> Float
 
 
 def shift_images(images: Float[Tensor, "n c r r"], variation: Variation) -> Float[Tensor, "n c r r"]:
-    """Moves each image by whole pixels; the row or column at the edge is repeated where something comes in.
+    """Shifts each image by whole pixels, repeating the row or column at the edge.
 
-    At the edge there is background, in whatever colour it was varied to.
+    The edge is background, in its augmented colour.
     """
     size = images.shape[-1]
     steps = torch.arange(size, device=images.device)
@@ -263,20 +263,20 @@ def shift_images(images: Float[Tensor, "n c r r"], variation: Variation) -> Floa
 
 
 def with_mask(image: Float[Tensor, "n 3 r r"], mask: Float[Tensor, "n 1 r r"]) -> Float[Tensor, "n 4 r r"]:
-    """Image and mask as a critic reads them, both in [-1, 1]."""
+    """Image and mask as input of a critic, both in [-1, 1]."""
     return torch.cat([image, 2.0 * mask - 1.0], dim=1)
 
 
 def paired_texture_losses(
     model: VonModel, sketch: FramedSketch | SurfaceSketch, step: Step, weights: TextureStageConfig
 ) -> dict[str, Tensor]:
-    """What painter, texture encoder and sketch encoder minimise, weighted.
+    """The weighted losses of painter, texture encoder and sketch encoder by the relativistic objective.
 
-    Leaves the fake image and its silhouette in `step.made` for the critic.
+    Stores the fake image and its silhouette in `step.made` for the critic.
 
     Args:
         model: all networks.
-        sketch: real sketches, with gradient where the shapes learn too.
+        sketch: real sketches, with gradient if the shape generator is trained too.
         step: the step, with photos and masks.
         weights: the weight of every term.
     """
@@ -297,7 +297,7 @@ def paired_texture_losses(
 
 
 def paired_critic_losses(model: VonModel, step: Step, weights: TextureStageConfig) -> dict[str, Tensor]:
-    """What the critic minimises: the pairs, and R1 and R2 in every `slope_every`-th step, that much heavier."""
+    """The relativistic critic's losses, with R1 and R2 in every `slope_every`-th step, weighted accordingly."""
     photo, mask = _photos(step)
     real = _shown(model, photo, mask, step, weights)
     fake = _shown(model, step.made["image"], step.made["silhouette"], step, weights)
@@ -315,9 +315,9 @@ def paired_critic_losses(model: VonModel, step: Step, weights: TextureStageConfi
 def _sketch_losses(
     model: VonModel, sketch: FramedSketch | SurfaceSketch, step: Step, weights: TextureStageConfig
 ) -> dict[str, Tensor]:
-    """What the sketch encoder alone minimises: the depth of generated images, in colours varied as for the critic.
+    """The sketch encoder's losses: the depth of generated images, with the critic's colour augmentation.
 
-    One that reads surfaces also learns their normals and positions from images that the model painted.
+    A surface encoder is also trained on the normals and positions of generated images.
     """
     photo, mask = _photos(step)
     variation = draw_variation(step, photo, colour=weights.augment_colour, shift=0.0)
@@ -338,11 +338,11 @@ def _sketch_losses(
 
 
 def _image_losses(model: VonModel, step: Step, weights: TextureStageConfig) -> dict[str, Tensor]:
-    """Photo -> surface and texture code -> photo, with a sketch encoder that reads surfaces.
+    """The image cycle, photo -> surface and texture code -> photo, with a surface encoder.
 
-    What tells seat from frame in a photo must be in its code then, and the painter must place it by the surface. The
-    surface has no gradient: it can hide no colours. The divergence makes the codes of photos fill the normal
-    distribution that codes are drawn from.
+    The colours of seat and frame must then be in the photo's code, and the painter must place them by the surface.
+    The surface has no gradient, so that it cannot encode colours. The KL divergence makes the codes of photos fill
+    the normal distribution that codes are sampled from.
     """
     photo, mask = _photos(step)
     with torch.no_grad():
@@ -363,16 +363,16 @@ def _shown(
     step: Step,
     weights: TextureStageConfig,
 ) -> Float[Tensor, "n c r r"]:
-    """Images, varied, as the critic reads them: with masks where it is made for them."""
+    """Augmented images as input of the critic, with masks if it takes them."""
     variation = draw_variation(step, image, colour=weights.augment_colour, shift=weights.augment_shift)
     varied = vary_colours(image, variation)
     return shift_images(with_mask(varied, mask) if model.image_critic.in_channels == 4 else varied, variation)
 
 
 def _scores(model: VonModel, step: Step) -> Callable[[Tensor], Tensor]:
-    """The image critic as one that gives a tensor: a score a sample, or its patches' in a row.
+    """The image critic with a tensor as output: one score per sample, or its patch scores concatenated.
 
-    It gets the step's classes, and takes the step's rows, or these several times over.
+    It is conditioned on the step's classes; the batch holds the step's rows once or several times.
     """
 
     def scores(images: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ def test_photos_downloads_and_saved_views(studio, open_page, tmp_path):
 
     (tmp_path / "text.png").write_text("no photo")
     page.locator("#photo").set_input_files(tmp_path / "text.png")
-    page.get_by_text("text.png: this photo is of no use").wait_for()
+    page.get_by_text("text.png: this photo cannot be used").wait_for()
     assert page.locator("#brought").is_hidden()
 
     def downloaded(button):
@@ -294,7 +294,7 @@ def test_a_refused_photo_is_shown_and_a_box_helps(studio, open_page, tmp_path):
     )
     page = explored(open_page, studio)
     page.locator("#photo").set_input_files(tmp_path / "void.png")
-    page.get_by_text("void.png: this photo is of no use").wait_for()
+    page.get_by_text("void.png: this photo cannot be used").wait_for()
     given = page.locator("#given-photo")
     given.wait_for()
     assert page.evaluate("document.getElementById('given-photo').naturalWidth") == 160
@@ -303,7 +303,7 @@ def test_a_refused_photo_is_shown_and_a_box_helps(studio, open_page, tmp_path):
     two[20:60, 20:60], two[70:115, 95:150] = (180, 40, 30), (40, 60, 150)
     Image.fromarray(two).save(tmp_path / "pieces.png")
     page.locator("#photo").set_input_files(tmp_path / "pieces.png")
-    page.get_by_text("pieces.png: this photo is of no use").wait_for()
+    page.get_by_text("pieces.png: this photo cannot be used").wait_for()
     page.locator("#given-pieces").wait_for()
     page.wait_for_function("document.getElementById('given-pieces').naturalWidth === 160")
     shown = page.evaluate("['given-photo', 'given-pieces'].map(id => document.getElementById(id).clientWidth)")

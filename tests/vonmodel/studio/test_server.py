@@ -121,7 +121,7 @@ def test_a_painted_surface_has_the_colours_of_its_texture(studio):
         ("/api/view?shape=~AAAA", 400, "copy the whole link"),
         ("/api/view?texture=~AACAPw", 400, "a texture code of this model is 8 finite numbers"),
         ("/api/view?checkpoint=joint-00000099", 409, "it has: joint-00000010, joint-00000020"),
-        ("/api/view?checkpoint=..%2f..%2fx", 400, "no name of a checkpoint"),
+        ("/api/view?checkpoint=..%2f..%2fx", 400, "not the name of a checkpoint"),
         ("/api/view?client=a&turn=x", 400, "whole number"),
         ("/api/view?shape=%ff%fe", 400, ""),
         ("/api/sheets/nothing-1.png", 404, "nothing under this address"),
@@ -181,10 +181,10 @@ def test_a_photo_gives_its_texture(studio):
 @pytest.mark.parametrize(
     ("content", "status", "says"),
     [
-        (photo_file(draw=False), 422, "this photo is of no use: "),
+        (photo_file(draw=False), 422, "this photo cannot be used: "),
         (b"", 422, "the file is empty"),
         (b"no photo at all", 422, "no photo that is read"),
-        (photo_file()[:500], 422, "this photo is of no use"),
+        (photo_file()[:500], 422, "this photo cannot be used"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", 422, "no photo that is read"),
         (bytes(MAX_PHOTO_BYTES + 1), 413, "20 MB"),
     ],
