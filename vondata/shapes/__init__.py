@@ -1,1 +1,1 @@
-"""Meshes and voxel files become prepared shapes."""
+"""Prepares shapes from mesh and voxel files."""

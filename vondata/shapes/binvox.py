@@ -1,8 +1,8 @@
 """Reads and writes ShapeNet's .binvox voxel grids.
 
-Voxel i of d is centred at (i + 1/2) / d * scale + translate in the coordinates of the model. The package decodes the
-runs; comment lines, sizes that do not agree and other shapes than cubes, all of which it gets wrong, are seen to
-before it is called. Runs are encoded here, byte for byte as the package does, whose own loop takes a second a file.
+Voxel i of d is centred at (i + 1/2) / d * scale + translate in the coordinates of the model. The package `binvox`
+decodes the runs; comment lines, inconsistent sizes and grids that are not cubes, which it gets wrong, are handled
+before. Runs are encoded here, with the same bytes as the package, whose own loop takes a second per file.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def filled(grid: VoxelGrid) -> VoxelGrid:
 
 
 def isosurface(grid: VoxelGrid, limits: Limits) -> TriangleSoup:
-    """The surface halfway between voxels and empty cells, in model coordinates.
+    """The surface halfway between occupied and empty voxels, in model coordinates.
 
     Raises:
         Rejected: empty_mesh (no voxel is set), too_large.
@@ -140,7 +140,7 @@ def isosurface(grid: VoxelGrid, limits: Limits) -> TriangleSoup:
 
     padded = np.pad(grid.occupancy, 1)
     sides = sum(int(np.count_nonzero(np.diff(padded, axis=axis))) for axis in range(3))
-    limits.check_mesh(sides, sides)  # a vertex for each side of a voxel on an empty cell, and more faces than these
+    limits.check_mesh(sides, sides)  # a vertex per voxel face next to an empty cell, and more triangles than that
     vertices, faces, _, _ = marching_cubes(padded.astype(np.float32), level=0.5)
     limits.check_mesh(len(vertices), len(faces))
     return TriangleSoup(grid.to_model(vertices.astype(np.float64) - 1.0), faces.astype(np.int64))
@@ -156,7 +156,7 @@ def sample_grid(grid: VoxelGrid, positions: Floats) -> Bools:
 
 
 def _parse_header(content: bytes) -> tuple[tuple[int, ...], tuple[float, float, float], float, bytes]:
-    """Size, translation, scale and the bytes of the runs; comment lines may stand anywhere before `data`."""
+    """Size, translation, scale and the bytes of the runs; comment lines may appear anywhere before `data`."""
     fields: dict[bytes, list[bytes]] = {}
     at = 0
     while at < len(content):

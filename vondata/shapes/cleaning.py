@@ -21,8 +21,8 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 RADIUS = 1.0 - 1e-6
-_WELD_STEPS = 2**21 - 2  # vertices in the same of so many steps along an edge of the cube are one vertex
-_NEARLY_ALL, _SLICES = 0.99, 256  # of the area; of the box's longest edge
+_WELD_STEPS = 2**21 - 2  # grid steps along an edge of the cube; vertices at the same grid point are merged
+_NEARLY_ALL, _SLICES = 0.99, 256  # share of the area; slices along the box's longest edge
 _FLAT = 1e-9  # of the object's size: narrower triangles have no area, narrower objects no extent
 
 
@@ -36,10 +36,10 @@ class Mesh:
         scale: object units per source unit.
         centre: middle of the bounding box in source coordinates.
         rotation: (3, 3) from source axes to object axes.
-        source_faces: triangles of the source.
-        source_vertices: vertices of the source.
-        degenerate_faces: triangles without area that were dropped.
-        duplicate_faces: triangles on the same three vertices as another one that were dropped.
+        source_faces: number of triangles of the source.
+        source_vertices: number of vertices of the source.
+        degenerate_faces: number of dropped triangles without area.
+        duplicate_faces: number of dropped triangles on the same three vertices as another one.
     """
 
     vertices: Floats
@@ -103,11 +103,11 @@ def clean_mesh(soup: TriangleSoup, rotation: Floats) -> Mesh:
 
 
 def has_outlier(mesh: Mesh) -> bool:
-    """Whether nearly all of the mesh lies in a small part of its box, as when one stray triangle is far away.
+    """Whether nearly all of the mesh lies in a small part of its bounding box, as with one stray triangle far away.
 
-    The object is then smaller on its grid than the grid allows: along every axis, `_NEARLY_ALL` of the area lies
-    within less than half of the box's longest edge, or all vertices but a few within a third of it, as where a
-    damaged corner pulls its triangles into spikes.
+    The object then fills only a part of its voxel grid: along every axis, `_NEARLY_ALL` of the area lies within less
+    than half of the box's longest edge, or all vertices but a few lie within a third of it, as where a damaged vertex
+    pulls its triangles into spikes.
     """
     if _has_spike(mesh.vertices):
         return True
@@ -118,19 +118,19 @@ def has_outlier(mesh: Mesh) -> bool:
     spare, span = (1.0 - _NEARLY_ALL) * areas.sum(), 0
     for axis in range(3):
         length = int(slices[:, axis].max()) + 1
-        # The area of all triangles that reach into the slices up to each, from either end.
+        # Cumulative area of the triangles that reach into the slices, from either end.
         reached = np.cumsum(begins[axis, :length]), np.cumsum(ends[axis, length - 1 :: -1])
         span = max(span, length - max(int(np.count_nonzero(each <= spare)) for each in reached))
     return span < _SLICES // 2
 
 
 def _has_spike(vertices: Floats) -> bool:
-    """Whether the longest edge of the box is a third as long without a thousandth of the vertices, or two."""
+    """Whether the box's longest edge falls below a third without a thousandth of the vertices (at least two)."""
     few = max(2, len(vertices) // 1000)
     if len(vertices) < 4 * few:
         return False
     ordered = np.partition(vertices, (*range(few + 1), *range(len(vertices) - few - 1, len(vertices))), axis=0)
-    # Without the lowest i and the highest few - i, along each axis.
+    # Extents without the lowest i and the highest few - i vertices, along each axis.
     spans = ordered[len(vertices) - few - 1 :] - ordered[: few + 1]
     return bool(spans.min(axis=0).max() < (ordered[-1] - ordered[0]).max() / 3)
 
@@ -160,7 +160,7 @@ def _with_area(vertices: Floats, faces: Integers, of: int) -> Integers:
 
 
 def _used(vertices: Floats, faces: Integers) -> tuple[Floats, Integers]:
-    """Only those vertices that some face uses."""
+    """Drops the vertices that no face uses."""
     used = np.zeros(len(vertices), dtype=np.bool_)
     used[faces.reshape(-1)] = True
     if used.all():
@@ -179,7 +179,7 @@ def _check_extent(vertices: Floats, faces: int) -> tuple[Floats, float]:
     finite = np.isfinite(vertices).all(axis=1)
     if not finite.all():
         broken = int(np.count_nonzero(~finite))
-        raise Rejected("not_finite", f"{broken:,} of {len(vertices):,} vertices are infinite or not numbers")
+        raise Rejected("not_finite", f"{broken:,} of {len(vertices):,} vertices are infinite or NaN")
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     middle, size = low / 2 + high / 2, float((high / 2 - low / 2).max())
     if size <= _FLAT * float(np.abs(middle).max()) or size < np.finfo(np.float64).tiny / _FLAT:
@@ -211,7 +211,7 @@ def _fill_areas(vertices: Floats, faces: Integers, areas: Floats) -> None:
 
 @kernel
 def _add_extents(slices: Integers, faces: Integers, areas: Floats, begins: Floats, ends: Floats) -> None:
-    """Adds the area of each face to the slices, along each axis, in which it begins and ends."""
+    """Adds the area of each face to the slices in which it begins and ends, along each axis."""
     for row in range(faces.shape[0]):
         for axis in range(3):
             a, b, c = slices[faces[row, 0], axis], slices[faces[row, 1], axis], slices[faces[row, 2], axis]
@@ -244,7 +244,7 @@ def _has_area(vertices: Floats, faces: Integers) -> Bools:
 
 @kernel
 def _first_of_equal(keys: Integers, table: Integers, first: Integers) -> None:
-    """Open addressing; the table holds positions and is at least twice as large as there are keys."""
+    """Hash table with open addressing; it holds positions and has at least twice as many slots as there are keys."""
     mask = np.uint64(table.size - 1)
     for position in range(keys.size):
         slot = (np.uint64(keys[position]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)
@@ -265,9 +265,9 @@ class Topology:
     """Edges of a mesh and the faces on them.
 
     Attributes:
-        edges: (f, 3) number of the edge after each corner of each face; two faces share an edge if they share both
+        edges: (f, 3) index of the edge after each corner of each face; two faces share an edge if they share both
             its vertices.
-        edge_faces: faces on each edge.
+        edge_faces: number of faces on each edge.
     """
 
     edges: Integers
@@ -275,7 +275,7 @@ class Topology:
 
     @property
     def open_edges(self) -> int:
-        """Edges with a single face."""
+        """Number of edges with a single face."""
         return int(np.count_nonzero(self.edge_faces == 1))
 
     @property
@@ -286,7 +286,7 @@ class Topology:
 
 
 def find_topology(faces: Integers) -> Topology:
-    """Finds the edges of a clean mesh. faces: (f, 3) vertex numbers, without faces that use a vertex twice."""
+    """Finds the edges of a clean mesh of faces (f, 3), none of which uses a vertex twice."""
     start, end = faces, np.roll(faces, -1, axis=1)
     keys = (np.minimum(start, end) * np.int64(faces.max() + 1) + np.maximum(start, end)).reshape(-1)
     first = first_of_equal(keys)
@@ -294,16 +294,16 @@ def find_topology(faces: Integers) -> Topology:
 
 
 def find_parts(topology: Topology) -> Integers:
-    """(f,) the connected component of each face, named by its lowest face; faces that share an edge are connected."""
+    """(f,) the connected component of each face, as its lowest face index; faces that share an edge are connected."""
     parents = np.arange(len(topology.edges), dtype=np.int64)
     _join(topology.edges, parents)
     return parents
 
 
 def find_fins(topology: Topology) -> Bools:
-    """Single triangles that hang by one edge on a surface that goes on without them.
+    """Finds fins: single triangles attached by one edge to a surface that continues without them.
 
-    They have two open edges, and two or more other faces on the third; a sheet that is meant has more triangles.
+    A fin has two open edges, and two or more other faces on the third; an intended sheet has more triangles.
 
     Returns:
         (f,) True for fins.
@@ -322,7 +322,7 @@ def _root(parents: Integers, at: int) -> int:
 
 @kernel
 def _join(edges: Integers, parents: Integers) -> None:
-    """Union by edges; afterwards every face points to the lowest face of its part."""
+    """Union-find over shared edges; afterwards every face points to the lowest face of its component."""
     owner = np.full(edges.size, -1, np.int64)
     for face in range(edges.shape[0]):
         for side in range(3):

@@ -1,15 +1,16 @@
-"""Distances from every voxel to a surface: swept over the grid from a band around it, then refined to exact ones.
+"""Unsigned distance fields of meshes: nearest triangles propagated from a band by sweeping, optionally refined.
 
 A voxel far from the surface has nearly the same nearest point as the voxels between it and the surface. The straight
 line from the point to the voxel moves by at most one voxel along the other axes while it moves one along its longest,
-so a point reaches a voxel by such single steps. One pass goes up over the planes across x, one down: every voxel is
-compared with five voxels in the plane before; within the plane, rows are visited up and down, and every voxel is
-compared with three of the row before; then the plane is transposed and the same is done along its other axis. The
+so a point reaches a voxel by such single steps. One pass goes up over the planes of constant x, one down: every voxel
+is compared with five voxels in the previous plane; within the plane, rows are visited up and down, and every voxel is
+compared with three of the previous row; then the plane is transposed and the same is done along its other axis. The
 voxels of a row are processed side by side in vector registers, which steps along the row would not allow.
 
-Swept distances are nearly exact. Blocks of voxels are cut down to a few voxels a side, and each keeps of its parent's
-triangles those that may be nearest to one of its voxels: where D is known at the centre of a block of radius r, they
-lie within D + 2 r of it. Among these the distance is computed in double precision. Positions are in voxels.
+Swept distances are nearly exact. To make them exact, blocks are subdivided to a few voxels a side, and each keeps
+those of its parent's triangles that may be nearest to one of its voxels: if D is the distance at the centre of a
+block of radius r, these lie within D + 2 r of the centre. Among them the distance is computed in double precision.
+Positions are in voxels.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ Ids = npt.NDArray[np.int32]
 Single = np.float32
 
 MAX_EDGE = 256  # voxels along an edge
-MAX_FACES = 2**24  # whole numbers that single precision, in which they travel, holds exactly
-_NOWHERE = np.float32(1e9)  # coordinates of a point that is farther than any other
+MAX_FACES = 2**24  # float32, in which face indices are propagated, is exact up to here
+_NOWHERE = np.float32(1e9)  # coordinates of a placeholder farther away than any point
 _ZERO = np.float32(0.0)
-# A plane is one row of numbers, with distances in it that the compiler knows, so that it can tell what overlaps: for
-# each row of voxels, padded by one, four lines of x, of the coordinates across and along the rows, and of the face.
-# Places in it are unsigned, which spares the question whether they count from the end.
+# A plane is a flat array with strides known at compile time, so that the compiler can rule out overlaps: for each
+# row of voxels, padded by one, four lines of x, of the coordinates across and along the rows, and of the face.
+# Indices are unsigned, which saves the check for negative ones.
 _TILE = 8
 _FIRST, _LINE, _ROW = np.uint64(16), np.uint64(MAX_EDGE + 32), np.uint64(4 * (MAX_EDGE + 32))
 _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
@@ -43,9 +44,9 @@ def spread(nearest: Ids, voxels: Integers, points: Singles) -> None:
     """Propagates nearest triangles from the band to all voxels.
 
     Args:
-        nearest: (N, N, W) the triangle nearest to a voxel in the band, -1 elsewhere; filled in as far as N.
-        voxels: (m,) the places of the voxels of the band in the flat volume, ascending; at least one.
-        points: (m, 3) the point nearest to each.
+        nearest: (N, N, W) the triangle nearest to a voxel in the band, -1 elsewhere; filled in up to column N.
+        voxels: (m,) flat indices of the voxels of the band, ascending; at least one.
+        points: (m, 3) the surface point nearest to each.
 
     Raises:
         ValueError: the grid is larger than MAX_EDGE, or a triangle's number is not below MAX_FACES.
@@ -61,7 +62,7 @@ def spread(nearest: Ids, voxels: Integers, points: Singles) -> None:
 
 
 def _plane(size: int) -> Singles:
-    """A plane without points, at an address where loads of eight numbers are not split."""
+    """A plane without points, aligned for vector loads."""
     length, alignment = (size + 2 + _TILE) * int(_ROW), int(_FIRST)
     room = np.full(length + alignment, _NOWHERE)
     start = -room.ctypes.data // room.itemsize % alignment
@@ -77,7 +78,7 @@ def _spread(
     turned: Singles,
     behind: Singles,
 ) -> None:
-    """Goes up and down. A plane leaves turned against how it came, and so is the next one when it comes."""
+    """Sweeps up, then down. Each sweep transposes its plane, so every second plane is loaded transposed."""
     size = nearest.shape[0]
     for x in range(size):
         _place_seeds(nearest[x], seeds, x, plane)
@@ -94,7 +95,7 @@ def _spread(
 
 @kernel
 def _place_seeds(nearest: Ids, seeds: tuple[Integers, Singles, Integers], x: int, plane: Singles) -> None:
-    """The points of the band in a plane; planes of odd x come turned."""
+    """Writes the points of the band into a plane, transposed for odd x."""
     (voxels, points, starts), (size, width) = seeds, nearest.shape
     for row in range(size):
         start = np.uint64(row + 1) * _ROW
@@ -127,13 +128,13 @@ def _sweep_plane(plane: Singles, turned: Singles, behind: Singles, x: Single, si
 
 @kernel
 def _try_both(plane: Singles, behind: Singles, start: np.uint64, x: Single, across: Single, size: int) -> None:
-    """Tries for each voxel of a row the points of five voxels in the plane before and of three in the row before."""
+    """Tries for each voxel of a row the points of five voxels of the previous plane and three of the previous row."""
     for k in range(size):
         at, along = start + _FIRST + np.uint64(k), np.float32(k)
         px, py, pz, face = plane[at], plane[at + _LINE], plane[at + _TWO * _LINE], plane[at + _THREE * _LINE]
         dx, dy, dz = x - px, across - py, along - pz
         best = dx * dx + dy * dy + dz * dz
-        for row in range(4):  # three of the plane before, without the corners, and the row before in this one
+        for row in range(4):  # three rows of the previous plane, without corners, and the previous row of this one
             for shift in range(3):
                 if row % 2 == 0 and shift != 1:
                     continue
@@ -161,7 +162,7 @@ def _try_row(plane: Singles, own: np.uint64, other: np.uint64, x: Single, across
         for shift in range(3):
             tried = other + _FIRST - _ONE + np.uint64(k) + np.uint64(shift)
             qx, qy, qz = plane[tried], plane[tried + _LINE], plane[tried + _TWO * _LINE]
-            # The sum with zero keeps the compiler from choosing between addresses and gathering what it chose.
+            # Adding zero keeps the compiler from selecting addresses instead of values, which would need gathers.
             other_face = plane[tried + _THREE * _LINE] + _ZERO
             dx, dy, dz = x - qx, across - qy, along - qz
             squared = dx * dx + dy * dy + dz * dz
@@ -174,7 +175,7 @@ def _try_row(plane: Singles, own: np.uint64, other: np.uint64, x: Single, across
 
 @kernel
 def _turn(plane: Singles, turned: Singles, row: int, size: int) -> None:
-    """Makes eight rows columns, and exchanges the coordinates across and along the rows."""
+    """Transposes eight rows, and swaps the coordinates across and along the rows."""
     for line in range(4):
         to_line = (0, 2, 1, 3)[line]
         start = np.uint64(row + 1) * _ROW + np.uint64(line) * _LINE + _FIRST
@@ -188,7 +189,7 @@ def _turn(plane: Singles, turned: Singles, row: int, size: int) -> None:
 
 @kernel
 def _copy(plane: Singles, known: Singles, back: bool) -> None:
-    """Keeps a plane without its padding, or brings it back."""
+    """Stores a plane without its padding, or loads it back."""
     size, flat = known.shape[0], known.reshape(-1)
     for row in range(size):
         for line in range(4):
@@ -220,7 +221,7 @@ _TOLERANCE = 1e-3  # in voxels, far above rounding
 
 
 def product_table(vertices: Doubles, faces: Integers) -> Doubles:
-    """(f, 12) first corner, edges u and v from it to the other two, and the products uu, uv, vv."""
+    """(f, 12) first corner, edges u and v from it to the other two, and the dot products uu, uv, vv."""
     table = np.empty((len(faces), 12))
     first, u, v = table[:, 0:3], table[:, 3:6], table[:, 6:9]
     first[:] = vertices[faces[:, 0]]
@@ -232,14 +233,14 @@ def product_table(vertices: Doubles, faces: Integers) -> Doubles:
 
 @kernel
 def nearest_point(triangles: Doubles, face: int, x: float, y: float, z: float) -> tuple[float, float, float]:
-    """The point of a triangle nearest to (x, y, z), by the region of its plane in which the point lies (Ericson)."""
+    """The point of a triangle nearest to (x, y, z), by Voronoi regions (Ericson, Real-Time Collision Detection)."""
     ax, ay, az = triangles[face, 0], triangles[face, 1], triangles[face, 2]
     ux, uy, uz = triangles[face, 3], triangles[face, 4], triangles[face, 5]
     vx, vy, vz = triangles[face, 6], triangles[face, 7], triangles[face, 8]
     px, py, pz = x - ax, y - ay, z - az
     uu, uv, vv = triangles[face, 9], triangles[face, 10], triangles[face, 11]
     pu, pv = ux * px + uy * py + uz * pz, vx * px + vy * py + vz * pz
-    ru, rv, su, sv = pu - uu, pv - uv, pu - uv, pv - vv  # the same products from the second and the third corner
+    ru, rv, su, sv = pu - uu, pv - uv, pu - uv, pv - vv  # the same dot products from the second and the third corner
     s, t = 0.0, 0.0  # how far along u and v the nearest point lies
     if pu <= 0 and pv <= 0:
         pass
@@ -270,7 +271,7 @@ def squared_distance(triangles: Doubles, face: int, x: float, y: float, z: float
 
 
 def refine(vertices: Doubles, faces: Integers, distance: Singles) -> None:
-    """Puts the smallest distance of all triangles in the place of each.
+    """Replaces each distance by the exact distance to the mesh.
 
     Args:
         vertices: (v, 3) in voxels.
@@ -321,7 +322,7 @@ def _reach(known: float, at: tuple[int, int, int], centre: tuple[float, float, f
 
 @kernel
 def _keep(candidates: Ids, spheres: Doubles, centre: tuple[float, float, float], reach: float, kept: Ids) -> int:
-    """Copies the candidates whose bounding sphere comes within reach; how many these are."""
+    """Copies the candidates whose bounding sphere comes within reach; returns their number."""
     count = 0
     for k in range(candidates.size):
         sphere = spheres[candidates[k]]
@@ -338,8 +339,8 @@ def _refine_block(
 ) -> None:
     """Compares the voxels of a leaf block with the candidates that pass a lower bound.
 
-    As a triangle is convex, it lies behind the plane upright on the way from the centre to its nearest point, so a
-    voxel is at least as far from it as from that plane.
+    A triangle is convex, so it lies behind the plane through its point nearest to the block's centre that is
+    perpendicular to the line between the two: a voxel is at least as far from the triangle as from that plane.
     """
     size, half = distance.shape[0], (2**_LEAF_BITS - 1) / 2.0
     per_voxel, centre = 1.0 / (size - 1), (first[0] + half, first[1] + half, first[2] + half)
@@ -378,8 +379,8 @@ def distance_field(vertices: Floats, faces: Integers, resolution: int, method: M
         faces: (f, 3) vertex numbers, at least one.
         resolution: N, 2 to 256.
         method: fast is exact up to three voxels from the surface and errs by less than a thousandth of a voxel on
-            average elsewhere; exact is so everywhere, by holding every voxel also against all other triangles that
-            could be nearer, which takes some fifteen times as long.
+            average elsewhere; exact is exact everywhere, by comparing every voxel with all triangles that could be
+            nearer, which takes some fifteen times as long.
 
     Returns:
         (N, N, N) float32, indexed [x, y, z], in cube edges (one voxel is 1 / (N - 1)).

@@ -1,8 +1,8 @@
-"""glTF 2.0 and GLB: all triangles that the scene shows, where it shows them, in its default pose.
+"""glTF 2.0 and GLB parser: all visible triangles of the default scene, in scene coordinates and the default pose.
 
-Strips, fans, instances, skins and morph targets with their default weights are followed; points and lines are no
-surface. An extension that changes geometry is read or named as the reason why the asset is not: no part of a model is
-left out without a word.
+Strips, fans, instances, skins and morph targets with their default weights are applied; points and lines are ignored.
+An asset with an unsupported extension that changes geometry is rejected with the extension's name, so that no part of
+a model is dropped silently.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Integers = npt.NDArray[np.int64]
 
 INSTANCING, VISIBILITY = "EXT_mesh_gpu_instancing", "KHR_node_visibility"
 READ_EXTENSIONS = (DRACO, *MESHOPT, INSTANCING, VISIBILITY, "KHR_mesh_quantization")
-# These say how a surface looks, moves or is described, never where it is.
+# Extensions of appearance, animation and metadata, which do not change the geometry.
 HARMLESS_EXTENSIONS = (
     "KHR_materials_",
     "KHR_texture_",
@@ -55,18 +55,18 @@ HARMLESS_EXTENSIONS = (
 )
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 _POINTS_AND_LINES = (0, 1, 2, 3)
-_CHUNK = 1 << 14  # vertices that are skinned at a time
+_CHUNK = 1 << 14  # vertices skinned at a time
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A primitive where it is shown.
+    """A primitive and its transforms in the scene.
 
     Attributes:
-        primitive: the JSON of it.
+        primitive: its JSON.
         weights: of its morph targets.
-        skin: the number of its skin, or None.
-        places: (n, 4, 4) from its own coordinates to the scene's, once for every time it is shown.
+        skin: the index of its skin, or None.
+        places: (n, 4, 4) from its own coordinates to the scene's, one per instance.
     """
 
     primitive: Json
@@ -76,14 +76,14 @@ class _Part:
 
 
 def read_gltf(content: bytes, beside: Callable[[str], bytes], limits: Limits) -> TriangleSoup:
-    """Reads a GLB, or a glTF with the files beside it.
+    """Reads a GLB, or a glTF with its external files.
 
     Memory: the files, and some 200 bytes for each triangle that the limits allow.
 
     Args:
         content: the bytes of the file.
-        beside: the content of a file in the same folder, by relative URI.
-        limits: what the asset may ask for.
+        beside: returns the content of a file in the same folder, by relative URI.
+        limits: of the file and the mesh.
 
     Raises:
         MeshFileError, LookupError, TypeError: the asset contradicts the format or itself.
@@ -109,7 +109,7 @@ def read_gltf(content: bytes, beside: Callable[[str], bytes], limits: Limits) ->
 
 
 def _check_extensions(data: GltfData) -> None:
-    """Raises Rejected (extension_unsupported) if the asset cannot be read without an extension that is unknown."""
+    """Raises Rejected (extension_unsupported) if the asset requires an unknown extension."""
     required = data.tree.get("extensionsRequired", [])
     unknown = [_short(name) for name in required if not _is_known(name)]
     if unknown:
@@ -117,7 +117,7 @@ def _check_extensions(data: GltfData) -> None:
 
 
 def _world_matrices(data: GltfData) -> list[Floats]:
-    """From each node's coordinates to those of the scene."""
+    """(4, 4) matrices from each node's coordinates to the scene's."""
     nodes = data.entries("nodes")
     parents: list[int | None] = [None] * len(nodes)
     for number, node in enumerate(nodes):
@@ -158,7 +158,7 @@ def _local_matrix(node: Json) -> Floats:
 
 
 def _compose(translation: Floats, rotation: Floats, scale: Floats) -> Floats:
-    """(n, 4, 4) matrices that scale, rotate by unit quaternions x, y, z, w, and move."""
+    """(n, 4, 4) matrices that scale, rotate by unit quaternions x, y, z, w, and translate."""
     length = np.linalg.norm(rotation, axis=1, keepdims=True)
     x, y, z, w = np.where(length > 0, rotation / np.where(length > 0, length, 1.0), (0.0, 0.0, 0.0, 1.0)).T
     matrices = np.zeros((len(translation), 4, 4))
@@ -172,7 +172,7 @@ def _compose(translation: Floats, rotation: Floats, scale: Floats) -> Floats:
 
 
 def _shown_nodes(data: GltfData) -> Iterator[int]:
-    """The nodes of the default scene, or of the first one, or all where there is none."""
+    """The visible nodes of the default scene, else of the first scene, else all visible nodes."""
     nodes = data.entries("nodes")
     if data.entries("scenes"):
         waiting = deque[Any](data.entry("scenes", data.tree.get("scene", 0)).get("nodes", []))
@@ -199,7 +199,7 @@ def _parts_of(data: GltfData, number: int, world: Floats) -> Iterator[_Part]:
     if INSTANCING in node.get("extensions", {}):
         places = world @ _instances(data, _extension(node, INSTANCING))
     skin = node.get("skin")
-    if skin is not None:  # whose joints alone say where it is
+    if skin is not None:  # only the joints place a skinned mesh
         places = np.eye(4)[None]
     weights = tuple(float(each) for each in node.get("weights") or mesh.get("weights") or ())
     for primitive in mesh["primitives"]:
@@ -215,7 +215,7 @@ def _parts_of(data: GltfData, number: int, world: Floats) -> Iterator[_Part]:
 
 
 def _check_data(data: GltfData, primitive: Json) -> None:
-    """Raises Rejected (extension_unsupported) for a primitive whose positions only an unknown extension holds."""
+    """Raises Rejected (extension_unsupported) if only an unknown extension holds the primitive's positions."""
     unknown = [name for name in primitive.get("extensions", {}) if not _is_known(name)]
     if unknown and not data.has_data(primitive["attributes"]["POSITION"]):
         raise Rejected("extension_unsupported", f"a part of the model is in {', '.join(map(_short, unknown))}")
@@ -232,12 +232,12 @@ def _short(name: object) -> str:
 def _extension(entry: Json, name: str) -> Json:
     found = entry.get("extensions", {}).get(name, {})
     if not isinstance(found, dict):
-        raise MeshFileError(f"{name} is no object")
+        raise MeshFileError(f"{name} is not an object")
     return found
 
 
 def _instances(data: GltfData, extension: Json) -> Floats:
-    """(n, 4, 4) from a node's instances to the node."""
+    """(n, 4, 4) matrices from a node's instances to the node."""
     attributes: dict[str, Any] = extension["attributes"]
     columns = {"TRANSLATION": (3, [0, 0, 0]), "ROTATION": (4, [0, 0, 0, 1]), "SCALE": (3, [1, 1, 1])}
     counts = {data.count(attributes[name]) for name in columns if name in attributes}
@@ -254,7 +254,7 @@ def _instances(data: GltfData, extension: Json) -> Floats:
 
 
 def _triangle_count(data: GltfData, primitive: Json) -> int:
-    """An estimate from above, before anything is read."""
+    """An upper bound of the number of triangles, before anything is read."""
     corners = data.count(primitive.get("indices", primitive["attributes"]["POSITION"]))
     return corners // 3 if primitive.get("mode", _TRIANGLES) == _TRIANGLES else max(corners - 2, 0)
 
@@ -317,7 +317,7 @@ def _faces(data: GltfData, primitive: Json) -> tuple[Integers, int]:
 
 
 def _joint_matrices(data: GltfData, skin: Json, worlds: list[Floats]) -> Floats:
-    """(joints, 4, 4) from the coordinates of a skinned mesh to the scene's."""
+    """(joints, 4, 4) matrices from the coordinates of a skinned mesh to the scene's."""
     joints = skin["joints"]
     for joint in joints:
         data.entry("nodes", joint)
@@ -331,7 +331,7 @@ def _joint_matrices(data: GltfData, skin: Json, worlds: list[Floats]) -> Floats:
 
 
 def _skin(positions: Floats, joints: Integers, weights: Floats, matrices: Floats) -> Floats:
-    """Positions moved by their joints; weights (n, k) are scaled to a sum of one, all zero mean the first joint."""
+    """Linear blend skinning; weights (n, k) are normalised to sum to one, all zeros mean the first joint."""
     if not len(positions) == len(joints) == len(weights):
         raise MeshFileError("joints or weights for another number of vertices")
     if joints.size and not 0 <= joints.min() <= joints.max() < len(matrices):

@@ -1,8 +1,8 @@
 """The data of a glTF 2.0 asset: its JSON, buffers and accessors, compressed ones included.
 
 Every kind of accessor of the core format is read: all component types, normalised or not, strided, sparse, and
-without a buffer view. Draco and meshopt are decoded by the packages of the extra `meshes`. What an asset asks for is
-held against the limits and the bytes that are there before memory is taken.
+without a buffer view. Draco and meshopt are decoded by the packages of the extra `meshes`. Sizes are checked against
+the limits and the bytes present before memory is allocated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 _MAGIC, _JSON_CHUNK, _BINARY_CHUNK = b"glTF", 0x4E4F534A, 0x004E4942
 _COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 _DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-_MAX_JSON_PARTS = 4_000_000  # values of the JSON, which takes some hundred bytes of memory for each
+_MAX_JSON_PARTS = 4_000_000  # values of the JSON, each of which takes some hundred bytes of memory
 _MAX_STRIDE = 256
 _MAX_PLANNED_BYTES = 16 * 2**20  # of a JSON that is searched for files; what is longer has its data within itself
 
@@ -41,8 +41,8 @@ class GltfData:
 
     Args:
         content: a GLB, or the JSON of a glTF.
-        beside: the content of a file in the asset's folder, by relative URI.
-        limits: what the asset may ask for.
+        beside: returns the content of a file in the asset's folder, by relative URI.
+        limits: of the file and the mesh.
 
     Raises:
         MeshFileError: not glTF 2.0, or an asset that contradicts itself.
@@ -56,11 +56,11 @@ class GltfData:
             raise Rejected("too_large", f"over {_MAX_JSON_PARTS:,} values in the JSON, which is the limit")
         tree = json.loads(plain_text(text))
         if not isinstance(tree, dict):
-            raise MeshFileError("the JSON is no object")
+            raise MeshFileError("the JSON is not an object")
         self.tree: Json = tree
         version = str(tree["asset"]["version"])
         if not version.startswith("2."):
-            raise MeshFileError(f"glTF version {version[:20]}, of which 2 alone is read")
+            raise MeshFileError(f"glTF version {version[:20]}; only version 2 is supported")
         self._entries: dict[str, list[Json]] = {}
         self._buffers: dict[int, bytes] = {}
         self._views: dict[int, memoryview] = {}
@@ -74,12 +74,12 @@ class GltfData:
         if kind not in self._entries:
             entries = self.tree.get(kind, [])
             if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
-                raise MeshFileError(f"{kind} is no list of objects")
+                raise MeshFileError(f"{kind} is not a list of objects")
             self._entries[kind] = entries
         return self._entries[kind]
 
     def entry(self, kind: str, index: object) -> Json:
-        """One entry of a kind by its number."""
+        """One entry of a kind by its index."""
         entries, number = self.entries(kind), _whole(index)
         if number >= len(entries):
             raise MeshFileError(f"{kind} {number} of {len(entries)}")
@@ -90,31 +90,31 @@ class GltfData:
         return _whole(self.entry("accessors", accessor)["count"])
 
     def has_data(self, accessor: object) -> bool:
-        """Whether an accessor has values of its own, and not only zeros by definition."""
+        """Whether an accessor has stored values; otherwise all its values are zero by definition."""
         entry = self.entry("accessors", accessor)
         return "bufferView" in entry or "sparse" in entry
 
     def floats(self, accessor: object, width: int) -> Floats:
-        """(count, width) values as numbers; normalised whole numbers become -1..1 or 0..1."""
+        """(count, width) values as float64; normalised integers become [-1, 1] or [0, 1]."""
         return self.as_floats(accessor, self._values(accessor, width))
 
     def as_floats(self, accessor: object, values: Values) -> Floats:
-        """Values that stand for an accessor's, as numbers."""
+        """Decoded values of an accessor as float64."""
         is_normalized = self.entry("accessors", accessor).get("normalized") is True
         if is_normalized and values.dtype.kind in "iu":
             return np.asarray(np.maximum(values / np.float64(np.iinfo(values.dtype).max), -1.0))
         return values.astype(np.float64)
 
     def integers(self, accessor: object, width: int = 1) -> Integers:
-        """(count, width) whole numbers; (count,) for a width of 1."""
+        """(count, width) integers; (count,) for a width of 1."""
         values = self._values(accessor, width)
         if values.dtype.kind == "f" and not np.all(values == np.floor(values)):
-            raise MeshFileError(f"accessor {accessor} has other than whole numbers")
+            raise MeshFileError(f"accessor {accessor} has values that are not integers")
         whole = values.astype(np.int64)
         return whole.reshape(-1) if width == 1 else whole
 
     def draco(self, extension: Json) -> tuple[Integers, dict[str, Values]]:
-        """The (t, 3) faces and the attributes (n, width) of a primitive under Draco, by their names.
+        """The (t, 3) faces of a Draco-compressed primitive, and its attributes (n, width) by name.
 
         Raises:
             Rejected: extension_unsupported (there is no decoder), too_large.
@@ -142,7 +142,7 @@ class GltfData:
         if "bufferView" in entry:
             place = entry["bufferView"], _whole(entry.get("byteOffset", 0))
             values = self._strided(place, dtype, (count, width))
-        elif count <= self._bytes:  # else there would be memory for nothing
+        elif count <= self._bytes:  # a bound on the memory that an accessor without data can take
             values = np.zeros((count, width), dtype)
         else:
             raise MeshFileError(f"{count:,} elements without data in a file of {self._bytes:,} bytes")
@@ -162,7 +162,7 @@ class GltfData:
         return values
 
     def _strided(self, place: tuple[object, int], dtype: np.dtype[Any], shape: tuple[int, int]) -> Values:
-        """A view of rows in a buffer view, at its stride or packed."""
+        """A NumPy view of the rows of a buffer view, strided or tightly packed."""
         view, offset = place
         data, (count, width) = self._view(view), shape
         stride = _whole(self.entry("bufferViews", view).get("byteStride", 0)) or width * dtype.itemsize
@@ -240,7 +240,7 @@ def _split_container(content: bytes) -> tuple[bytes, bytes | None]:
         return content, None
     version, announced = int.from_bytes(content[4:8], "little"), int.from_bytes(content[8:12], "little")
     if version != 2:
-        raise MeshFileError(f"glTF version {version}, of which 2 alone is read")
+        raise MeshFileError(f"glTF version {version}; only version 2 is supported")
     if announced > len(content):
         raise MeshFileError(f"{announced:,} bytes announced, {len(content):,} there")
     chunks, at = dict[int, bytes](), 12
@@ -259,11 +259,11 @@ def _split_container(content: bytes) -> tuple[bytes, bytes | None]:
 
 
 def _whole(value: object) -> int:
-    """A count, a number of an entry, or an offset."""
+    """Checks a count, index or offset: an integer of at least 0."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise MeshFileError(f"{str(value)[:40]!r} where a count or a number of an entry is wanted")
+        raise MeshFileError(f"{str(value)[:40]!r} where a count or an index is expected")
     return value
 
 
@@ -274,9 +274,9 @@ def _no_decoder(extension: str, package: str) -> Rejected:
 
 
 def _check_draco(data: bytes, limits: Limits) -> None:
-    """Holds the counts that a Draco mesh begins with against the limits."""
+    """Checks the counts in the header of a Draco mesh against the limits."""
     if data[:5] != b"DRACO" or len(data) < 12:
-        raise MeshFileError(f"{DRACO}: {len(data)} bytes that do not begin as a mesh")
+        raise MeshFileError(f"{DRACO}: {len(data)} bytes that do not begin like a mesh")
     version, kind, method = (data[5], data[6]), data[7], data[8]
     has_metadata = int.from_bytes(data[9:11], "little") & 0x8000
     if kind != 1 or has_metadata or version < (2, 2):
@@ -297,7 +297,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _decode_meshopt(data: bytes, entry: Json, limits: Limits) -> bytes:
-    """Decodes a buffer view under meshopt's compression.
+    """Decodes a buffer view compressed by meshopt.
 
     Raises:
         Rejected: extension_unsupported, too_large.
@@ -320,7 +320,7 @@ def _decode_meshopt(data: bytes, entry: Json, limits: Limits) -> bytes:
 
 
 def _meshopt() -> Any:
-    """The decoder, whose machine code needs a processor with AVX2."""
+    """The decoder module, which needs a processor with AVX2."""
     from llvmlite import binding
 
     try:
@@ -333,7 +333,7 @@ def _meshopt() -> Any:
 
 
 def _without_filter(data: bytes, name: str, stride: int) -> bytes:
-    """Undoes the filters that positions and rotations may have; normals are left as they are."""
+    """Reverts the filters of positions and rotations; filtered normals are left as they are."""
     match name:
         case "NONE" | "OCTAHEDRAL":
             return data
@@ -346,7 +346,7 @@ def _without_filter(data: bytes, name: str, stride: int) -> bytes:
 
 
 def _unpack_quaternions(packed: Values) -> Values:
-    """(n, 4) normalised 16-bit x, y, z, w of rotations stored as three components and which one is missing."""
+    """(n, 4) normalised 16-bit x, y, z, w of rotations stored as three components and the index of the fourth."""
     scale = (packed[:, 3] | 3).astype(np.float64)
     three = packed[:, :3] / (scale * np.sqrt(2.0))[:, None]
     missing = np.sqrt(np.maximum(1.0 - (three**2).sum(axis=1), 0.0))

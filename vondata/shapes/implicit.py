@@ -1,8 +1,8 @@
-"""Shapes as functions of position: sides of voxel centres, signed distance, closed surface, occupancy points.
+"""Implicit shapes: inside/outside of voxel centres, signed distance, watertight mesh, occupancy points.
 
 The solid of a shape holds every voxel that its surface touches, so it does not say on which side of the surface the
-centre of such a voxel lies. That is found by walking: two neighbouring centres lie on the same side where no triangle
-crosses the way between them, and all other voxels' sides are known.
+centre of such a voxel lies. Sides are therefore propagated from the other voxels, whose sides are known: two
+neighbouring centres lie on the same side if no triangle crosses the line between them.
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ Words = npt.NDArray[np.uint64]
 _UNKNOWN, _OUTSIDE, _INSIDE = 0, 1, 2
 _CLEARANCE = 1e-3
 THIN_VOXELS = 0.5 * math.sqrt(3.0)
-"""Half the thickness, in voxels, that closed surfaces and occupancy points give to what is thinner: such a part would
-have holes wherever it falls between the points of the grid."""
+"""Half the minimum thickness, in voxels, of closed surfaces and occupancy points: a thinner part would have holes
+wherever it falls between the points of the grid."""
 _DISTANCE_SAMPLES = 10_000
 
 
 def inside_voxels(vertices: Floats, faces: Integers, surface: Bools, occupancy: Bools) -> Bools:
     """Voxels whose centre lies inside the solid.
 
-    A surface voxel lies on the side of those neighbours that no triangle separates it from, first of six, then of 26;
-    where all are cut off, in crevices and parts thinner than a voxel, by the parity of crossings along the axes.
+    A surface voxel lies on the side of the neighbours that no triangle separates it from, first of 6, then of 26;
+    where all are separated, in crevices and parts thinner than a voxel, the parity of crossings along the axes
+    decides.
 
     Args:
         vertices: (v, 3) in voxels.
         faces: (f, 3) vertex numbers.
         surface: (N, N, N) voxels that the surface touches.
-        occupancy: (N, N, N) the solid: these and what they enclose, see `solid.fill_solid`.
+        occupancy: (N, N, N) the solid: the surface voxels and what they enclose, see `solid.fill_solid`.
     """
     size = len(surface)
     sides = np.where(occupancy, _INSIDE, _OUTSIDE).astype(np.int8)
@@ -70,7 +71,7 @@ def inside_voxels(vertices: Floats, faces: Integers, surface: Bools, occupancy: 
 
 @kernel
 def _spread_sides(voxels: Integers, steps: Integers, crossed: Words, sides: npt.NDArray[np.int8]) -> None:
-    """Gives unknown voxels the side of most neighbours that nothing separates them from, round by round."""
+    """Assigns unknown voxels the majority side of the neighbours that no triangle separates them from, in rounds."""
     size = sides.shape[0]
     found = np.zeros(voxels.shape[0], np.int8)
     changed = True
@@ -86,7 +87,7 @@ def _spread_sides(voxels: Integers, steps: Integers, crossed: Words, sides: npt.
                     i, j, k = x + way * steps[number, 0], y + way * steps[number, 1], z + way * steps[number, 2]
                     if min(i, j, k) < 0 or max(i, j, k) >= size:
                         continue
-                    # The crossing between two voxels is noted at the later one.
+                    # The crossing between two voxels is stored at the later one.
                     u, v, w = (x, y, z) if way < 0 else (i, j, k)
                     if crossed[number, u, v, w >> 6] >> np.uint64(w & 63) & np.uint64(1):
                         continue
@@ -101,16 +102,16 @@ def _spread_sides(voxels: Integers, steps: Integers, crossed: Words, sides: npt.
                 found[row] = _UNKNOWN
 
 
-_SWEEPS = 3  # voxels that only the surface makes part of a solid lie at most so many deep around it
-_RISES = 0.7  # squared slope, of 1, from which on a distance is taken to rise towards a neighbour
+_SWEEPS = 3  # maximum thickness, in voxels, of the layer that is solid only because the surface touches it
+_RISES = 0.7  # minimum squared slope, of 1, at which a distance counts as rising towards a neighbour
 
 
 def signed_distance(occupancy: Bools, distance: Singles) -> Singles:
-    """Signed distance to the surface of the solid in cube edges, negative inside; sides read off the distance.
+    """Signed distance to the solid's surface in cube edges, negative inside; sides are inferred from the distance.
 
-    A voxel belongs to the occupancy also where the surface merely touches its cell. Such a voxel lies outside where
-    the distance rises at unit slope towards neighbours that lie outside; from inside it falls towards the surface
-    first. A surface without an inside (a sheet, a shell that leaks) has no negative value.
+    A voxel is also occupied where the surface merely touches its cell. Such a voxel lies outside if the distance
+    rises at unit slope towards neighbours that lie outside; from inside, the distance first falls towards the
+    surface. A surface without an inside (a sheet, a leaking shell) has no negative values.
 
     Args:
         occupancy: (N, N, N) the solid and its surface.
@@ -126,7 +127,7 @@ def signed_distance(occupancy: Bools, distance: Singles) -> Singles:
 
 
 def _rise(outside: Bools, distance: Singles, axis: int) -> Singles:
-    """How much the distance grows towards the neighbour outside along an axis; both arrays have a border."""
+    """The increase of the distance towards the outside neighbour along an axis; both arrays have a border."""
     inner = (slice(1, -1),) * 3
     here, rise = distance[inner], np.zeros_like(distance[inner])
     for start in (0, 2):
@@ -136,12 +137,12 @@ def _rise(outside: Bools, distance: Singles, axis: int) -> Singles:
 
 
 def at_least_as_thick(signed: Singles, occupancy: Bools, half: float) -> Singles:
-    """Signed distance to the solid with its thin parts grown, all others as they are.
+    """Signed distance to the solid with its thin parts thickened and all others unchanged.
 
     Args:
         signed: (N, N, N) signed distance in cube edges.
         occupancy: (N, N, N) the solid and its surface.
-        half: no part is left with less than this between its middle and its surface, in cube edges.
+        half: minimum distance between the middle of a part and its surface, in cube edges.
     """
     if not occupancy.any():
         return signed
@@ -152,35 +153,35 @@ def at_least_as_thick(signed: Singles, occupancy: Bools, half: float) -> Singles
 
 
 def closed_field(signed: Singles, occupancy: Bools) -> Singles:
-    """The signed distance whose zero is the closed surface: parts thinner than the grid holds are grown to it."""
+    """The signed distance whose zero level is the closed surface: parts too thin for the grid are thickened."""
     return at_least_as_thick(signed, occupancy, THIN_VOXELS / (len(signed) - 1))
 
 
 def isosurface(volume: npt.NDArray[np.floating], level: float, outside: float) -> tuple[Floats, Integers]:
-    """The surface where a volume crosses a level, closed also where it reaches the border of the grid.
+    """The level set of a volume as a mesh, closed also at the border of the grid.
 
     Every vertex lies on an edge of the grid and every edge has two faces, so the surface is a manifold.
 
     Args:
         volume: (N, N, N) [x, y, z] in the object frame, higher inside.
-        level: of the surface.
-        outside: what the volume is beyond the grid, below the level.
+        level: value at the surface.
+        outside: value beyond the grid, below the level.
 
     Returns:
-        (v, 3) vertices in the object frame and (f, 3) faces, counterclockwise seen from outside; none where the
-        volume nowhere exceeds the level.
+        (v, 3) vertices in the object frame and (f, 3) faces, counterclockwise seen from outside; none if the volume
+        nowhere exceeds the level.
     """
     import open3d as o3d
 
     padded = np.pad(np.asarray(volume, dtype=np.float32), 1, constant_values=outside)
-    # A value on the level would put a vertex on a grid point, where several triangles shrink to nothing.
+    # A value equal to the level would put a vertex on a grid point, where several triangles degenerate.
     offset = padded - np.float32(level)
     clear = np.float32(_CLEARANCE * abs(level - outside) * 2.0)
     padded = np.where(np.abs(offset) < clear, level + np.copysign(clear, offset), padded).astype(np.float32)
     if padded.max() <= level:
         return np.empty((0, 3)), np.empty((0, 3), dtype=np.int64)
     mesh = o3d.t.geometry.TriangleMesh.create_isosurfaces(o3d.core.Tensor.from_numpy(padded), [level])
-    # open3d's vertices are (k, j, i). Turned round they are indices; that mirrors the mesh, hence its faces as well.
+    # open3d's vertices are (k, j, i). Reversed they are indices; that mirrors the mesh, so faces are reversed, too.
     index = mesh.vertex.positions.numpy()[:, ::-1].astype(np.float64) - 1.0
     faces = mesh.triangle.indices.numpy()[:, ::-1].astype(np.int64)
     return np.asarray(voxel_to_object(index, len(volume)), dtype=np.float64), faces
@@ -188,7 +189,7 @@ def isosurface(volume: npt.NDArray[np.floating], level: float, outside: float) -
 
 @dataclass(frozen=True, eq=False)
 class WatertightMesh:
-    """A closed manifold around a shape, and how far it is from the source.
+    """A closed manifold around a shape, and its distance to the source mesh.
 
     Attributes:
         vertices: (v, 3) in the object frame.
@@ -206,10 +207,10 @@ class WatertightMesh:
 
 
 def watertight_mesh(field: Singles, vertices: Floats, faces: Integers) -> WatertightMesh:
-    """The closed surface of a field of signed distances, measured against the mesh that the field is of.
+    """The closed surface of a signed distance field, compared with the source mesh.
 
     Args:
-        field: (N, N, N) as `closed_field` makes it.
+        field: (N, N, N) from `closed_field`.
         vertices: (v, 3) of the source, in the object frame.
         faces: (f, 3) of the source.
     """
@@ -221,13 +222,13 @@ def watertight_mesh(field: Singles, vertices: Floats, faces: Integers) -> Watert
 
 
 def sample_field(field: Singles, points: Floats) -> Singles:
-    """A field (N, N, N) at points (n, 3) of the object frame, linear between its voxels."""
+    """A field (N, N, N) at points (n, 3) of the object frame, by trilinear interpolation."""
     index = object_to_voxel(points, len(field))
     return np.asarray(ndimage.map_coordinates(field, index.T, order=1, mode="nearest"), dtype=np.float32)
 
 
 def sample_surface(vertices: Floats, faces: Integers, count: int, rng: np.random.Generator) -> Floats:
-    """(count, 3) points spread over a surface evenly by area."""
+    """(count, 3) points sampled uniformly by area on a surface."""
     corners = vertices[faces]
     areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     chosen = corners[rng.choice(len(faces), count, p=areas / areas.sum())]
@@ -282,15 +283,15 @@ class OccupancyPoints:
 def occupancy_points(
     field: Singles, count: int, scale: float, centre: tuple[float, float, float], rotation: Floats, seed: str
 ) -> OccupancyPoints:
-    """Draws points and says which lie inside the closed surface.
+    """Samples points and whether they lie inside the closed surface.
 
     Args:
-        field: (N, N, N) as `closed_field` makes it.
-        count: how many.
+        field: (N, N, N) from `closed_field`.
+        count: number of points.
         scale: object units per source unit.
         centre: of the source's bounding box, in source coordinates.
         rotation: (3, 3) from source axes to object axes.
-        seed: a text; equal ones draw the same points.
+        seed: a text; equal texts give equal points.
     """
     rng = np.random.default_rng(np.frombuffer(hashlib.blake2b(seed.encode()).digest(), np.uint32))
     points = (rng.random((count, 3)) - 0.5).astype(np.float32)

@@ -1,11 +1,10 @@
 """Point-triangle distances, eight voxels at a time: in a band around the surface, or to candidate faces.
 
-Triangles are rows of a table: the plane and the three edges of each, as directions and lengths.
-
-Positions are in voxels. In the frame (along, inward, normal) of a triangle's edge the squared distance to the edge is
-the sum of three squares, the first that of what lies beyond the edge's ends. Where a point is on the inward side of
-all edges the normal's square is left alone, elsewhere the nearest edge counts. This has no branch, and all of it is
-linear along a row of voxels before it is squared, so it runs in vector registers.
+Triangles are rows of a table: the plane and the three edges of each, as directions and lengths. Positions are in
+voxels. In the frame (along, inward, normal) of a triangle's edge the squared distance to the edge is the sum of three
+squares, the first that of the distance beyond the edge's ends. For a point on the inward side of all edges only the
+square along the normal remains, elsewhere the nearest edge counts. This has no branches, and all terms are linear
+along a row of voxels before they are squared, so it runs in vector registers.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ OUT_OF_REACH = 1e9
 def triangle_table(vertices: Floats, faces: Integers) -> Singles:
     """(f, 32) the first corner, the normal, and the edges from corner 0 to 1, 0 to 2 and 1 to 2.
 
-    Of an edge: the inward and along directions and the length; of the last one also where it begins, seen from the
-    first corner, inward and along. Triangles without area lie out of reach.
+    An edge is its inward and along directions and its length; the last edge also has the offset of its start from the
+    first corner, inward and along. Triangles without area are placed out of reach.
 
     Args:
         vertices: (v, 3) in voxels.
@@ -80,7 +79,7 @@ def _fill_edge(start: Floats, end: Floats, normal: Floats, side: float, edge: Si
     edge[LENGTH] = length
 
 
-LANES = 8  # voxels measured side by side
+LANES = 8  # voxels processed side by side
 _ZERO = np.float32(0.0)
 _TOLERANCE = 1e-3  # in voxels, far above rounding
 
@@ -110,7 +109,7 @@ def _dot(a: Triple, b: Triple) -> Single:
 
 @contracted_kernel
 def _heights(frame: Frame, x: Single, y: Single, z: Single) -> Heights:
-    """Of a point: its height above the plane, then inward and along of each edge."""
+    """The height of a point above the plane, then its inward and along coordinates for each edge."""
     (corner, normal), (inward_01, along_01), (inward_02, along_02), (inward_12, along_12), start, _ = frame
     p = x - corner[0], y - corner[1], z - corner[2]
     first, second = (_dot(inward_01, p), _dot(along_01, p)), (_dot(inward_02, p), _dot(along_02, p))
@@ -119,7 +118,7 @@ def _heights(frame: Frame, x: Single, y: Single, z: Single) -> Heights:
 
 @contracted_kernel
 def _rises(frame: Frame) -> Heights:
-    """How much `_heights` grow from a voxel to the next one along z."""
+    """The increase of `_heights` from a voxel to the next one along z."""
     (_, normal), (inward_01, along_01), (inward_02, along_02), (inward_12, along_12), _, _ = frame
     return normal[2], inward_01[2], along_01[2], inward_02[2], along_02[2], inward_12[2], along_12[2]
 
@@ -154,8 +153,8 @@ def mark_band(table: Singles, reach: float, squared: Singles, nearest: Ids) -> N
     Args:
         table: (f, 32) from `triangle_table`.
         reach: half width of the band.
-        squared: (N, N, W) with W the next multiple of LANES from N; reach^2 to begin with.
-        nearest: the same, the triangle that is nearest.
+        squared: (N, N, W) squared distances, W being N rounded up to a multiple of LANES; initially reach^2.
+        nearest: (N, N, W) the nearest triangle.
     """
     size = squared.shape[0]
     low, high, corners, middle = np.empty(3, np.int64), np.empty(3, np.int64), np.empty((3, 3)), np.empty(3)
@@ -190,7 +189,7 @@ def _mark_rows(
     squared: Singles,
     nearest: Ids,
 ) -> None:
-    """Goes over the z rows of a triangle's box, each cut to the slab around its plane and the ball around it."""
+    """Visits the z rows of a triangle's box, each cut to the slab around its plane and the ball around it."""
     (low, high), (middle, radius, reach), (size, _, width) = box, ball, squared.shape
     flat_squared, flat_nearest = squared.reshape(-1), nearest.reshape(-1)
     first, last = low[2], high[2]
@@ -237,12 +236,12 @@ def _cut(
 
 @contracted_kernel
 def closest_points(table: Singles, voxels: Integers, nearest: Ids, points: Singles) -> None:
-    """The nearest points of some voxels.
+    """The surface points nearest to some voxels.
 
     Args:
         table: (f, 32) from `triangle_table`.
-        voxels: (m,) their places in the flat volume.
-        nearest: (N, N, W) the triangle that is nearest.
+        voxels: (m,) their flat indices.
+        nearest: (N, N, W) the nearest triangle.
         points: (m, 3) filled in.
     """
     size, width = nearest.shape[0], nearest.shape[2]
@@ -282,7 +281,7 @@ def distances(table: Singles, nearest: Ids, distance: Singles) -> None:
 
     Args:
         table: (f, 32) from `triangle_table`.
-        nearest: (N, N, W) a near triangle.
+        nearest: (N, N, W) a nearby triangle, the candidate of each voxel.
         distance: (N, N, N) filled in, in cube edges.
     """
     size, width = distance.shape[0], nearest.shape[2]

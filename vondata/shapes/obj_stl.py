@@ -1,8 +1,8 @@
-"""OBJ, OFF and STL: positions and polygons, and nothing else of what such a file may name.
+"""OBJ, OFF and STL parsers: vertex positions and polygons only.
 
-A binary STL file announces its triangles behind a header of 80 bytes, which may begin with "solid" as a text does;
-bytes behind the last triangle are passed over, as some programs append what they like, unless they are more
-triangles. Of a text the facets of all solids are read.
+A binary STL file has its triangle count after a header of 80 bytes, which may begin with "solid" like an ASCII STL.
+Bytes after the last triangle are ignored, because some programs append data of their own, unless they are more
+triangles. Of an ASCII STL the facets of all solids are read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FACET_BEHIND_NAME = re.compile(rb"(?i)(solid[^\n]*?)[ \t]+(facet[ \t]+normal[ \
 
 
 def announced_facets(content: bytes | memoryview) -> int:
-    """How many triangles a binary STL announces; 0 where there is no room for the number."""
+    """The triangle count of a binary STL; 0 for a file too short to have one."""
     return int.from_bytes(content[80:_HEADER_BYTES], "little") if len(content) >= _HEADER_BYTES else 0
 
 
@@ -57,7 +57,7 @@ def parse_stl_binary(content: bytes, limits: Limits) -> Polygons:
     Memory: the file, and 146 bytes for each triangle that the limits allow.
 
     Raises:
-        MeshFileError: more triangles announced than there are bytes for, none although there are bytes, or fewer
+        MeshFileError: more triangles are announced than there are bytes for, none although there are bytes, or fewer
             than there are.
         Rejected: too_large.
     """
@@ -77,14 +77,14 @@ def parse_stl_binary(content: bytes, limits: Limits) -> Polygons:
 
 
 def _is_whole(rest: memoryview) -> bool:
-    """Whether bytes behind a solid begin with one more, as where files were put together."""
+    """Whether the bytes after a solid begin with another one, as in concatenated files."""
     return 0 < announced_facets(rest) <= facets_with_room(rest)
 
 
 def _are_facets(rest: memoryview, vertices: npt.NDArray[np.float64]) -> bool:
-    """Whether bytes behind the last triangle are more of them.
+    """Whether the bytes after the last triangle are more triangles.
 
-    They are whole, and their normals of unit length or zero, or their corners in the box of the other vertices.
+    They are whole, with normals of unit length or zero, or with corners in the bounding box of the other vertices.
     """
     if len(rest) < _FACET_BYTES or len(rest) % _FACET_BYTES:
         return False
@@ -100,13 +100,13 @@ def _are_facets(rest: memoryview, vertices: npt.NDArray[np.float64]) -> bool:
 
 
 def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
-    """Reads an STL text: any number of solids, their ends missing or not.
+    """Reads an ASCII STL: any number of solids, with or without `endsolid`.
 
     Memory: the text, and 112 bytes for each triangle that the limits allow.
 
     Raises:
-        MeshFileError: a facet without end or with another number of vertices than three (or four, of some programs),
-            or a word that has no place where it stands; says in which line.
+        MeshFileError: a facet without end or with a number of vertices other than three (or four, as some programs
+            write), or an unexpected word; says in which line.
         Rejected: too_large.
     """
     text = as_lines(_FACET_BEHIND_NAME.sub(rb"\1\n\2", plain_text(content)))
@@ -119,7 +119,7 @@ def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
     if error == ENDS_EARLY:
         raise MeshFileError(f"line {line:,}: a facet without end")
     if error:
-        words = "a vertex without three numbers" if error == BAD_NUMBER else "a word that has no place here"
+        words = "a vertex without three numbers" if error == BAD_NUMBER else "an unexpected word"
         raise MeshFileError(f"line {line:,}: {words}")
     starts = starts[: count + 1].copy()
     odd = np.flatnonzero(~np.isin(np.diff(starts), _FACET_CORNERS))
@@ -130,7 +130,7 @@ def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
 
 _ERRORS = {
     BAD_NUMBER: "a vertex without three numbers",
-    BAD_CORNER: "a face with something that is no vertex number",
+    BAD_CORNER: "a face with something that is not a vertex number",
     BAD_WORD: "a number where a statement should begin; a line is continued by a backslash at its end",
 }
 
@@ -147,7 +147,7 @@ def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
     limits = limits or Limits()
     plain = plain_text(content)
     text = as_lines(plain)
-    # No more than a text of this size can hold; pages that are never written cost nothing.
+    # Upper bounds for a text of this size; pages that are never written cost nothing.
     vertices = np.empty((min(text.size // 7 + 1, limits.vertices), 3))
     faces = min(text.size // 4 + 1, limits.faces)
     corners = np.empty(min(text.size // 2 + 1, 3 * limits.faces), dtype=np.int64)
@@ -172,18 +172,18 @@ def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
 
 
 def _ends_in_face(text: bytes) -> bool:
-    """Whether the last line is a face that no newline ends."""
+    """Whether the last line is a face without a newline at its end."""
     return re.match(rb"[ \t]*f", text[text.rfind(b"\n") + 1 :], re.IGNORECASE) is not None
 
 
-# The keyword with its prefixes: texture coordinates, colours, normals, a fourth coordinate, any number of dimensions.
+# The keyword with its prefixes: texture coordinates, colours, normals, four and n dimensions.
 KEYWORD = re.compile(rb"(?:ST)?C?N?4?n?OFF|c?n?off")
-_COUNTS = rb"[^\s#]+[ \t]+[^\s#]+(?:[ \t]+[-+]?\d+(?![^\s#]))?"  # of vertices and faces, and mostly of edges
+_COUNTS = rb"[^\s#]+[ \t]+[^\s#]+(?:[ \t]+[-+]?\d+(?![^\s#]))?"  # vertices, faces and usually edges
 _HEADER = re.compile(
     rb"(?:\s|#[^\n]*)*(?:(?P<word>%b)(?P<binary>[ \t]+BINARY)?)?(?:\s|#[^\n]*)*(?P<counts>%b)?"
     % (KEYWORD.pattern, _COUNTS)
 )
-_ROW = re.compile(rb"(?:\s|#[^\n]*)*\d+[ \t]+\d")  # of a face, behind comments
+_ROW = re.compile(rb"(?:\s|#[^\n]*)*\d+[ \t]+\d")  # of a face, after comments
 
 
 def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
@@ -192,8 +192,8 @@ def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
     Memory: the text, and at most 24 bytes for each vertex and 32 for each triangle that the limits allow.
 
     Raises:
-        MeshFileError: fewer or more positions, faces or corners than announced, a word that is no number, or a face
-            with a vertex that does not exist.
+        MeshFileError: fewer or more positions, faces or corners than announced, a token that is not a number, or a
+            face with a vertex that does not exist.
         Rejected: too_large, format_unknown (binary, or more than three dimensions).
     """
     limits = limits or Limits()
@@ -204,7 +204,7 @@ def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
     corners = np.empty(min(lines.size // 2 + 1, 3 * limits.faces), dtype=np.int64)
     starts = np.zeros(face_count + 1, dtype=np.int64)
     error, *where, end = read_off(lines, at, True, vertices, corners, starts, limits.faces)
-    if error not in (NO_ERROR, TOO_MANY):  # lines that are broken elsewhere than behind each row
+    if error not in (NO_ERROR, TOO_MANY):  # rows that do not end with their lines
         free = read_off(lines, at, False, vertices, corners, starts, limits.faces)
         if free[0] == NO_ERROR and not text[free[-1] :].strip():
             error, end = NO_ERROR, free[-1]
@@ -220,12 +220,12 @@ def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
 
 
 def _read_header(text: bytes, limits: Limits) -> tuple[int, int, int]:
-    """Numbers of vertices and faces, and where what they count begins."""
+    """The numbers of vertices and faces, and the offset of the first vertex."""
     header = _HEADER.match(text)
     assert header is not None  # every part of it may be missing
     word = header["word"] or b"OFF"
     if header["binary"] or b"4" in word or word.endswith(b"nOFF"):
-        raise Rejected("format_unknown", "OFF in binary or of other than three dimensions, which is not read")
+        raise Rejected("format_unknown", "binary OFF, or OFF with other than three dimensions, which is not read")
     words = (header["counts"] or b"").split()[:2]
     try:
         counts = [int(each) for each in words]
@@ -246,11 +246,11 @@ def _describe(error: int, row: int, announced: int, named: int, *, counts: tuple
     if face < 0:
         if error == ENDS_EARLY:
             return f"{vertices:,} vertices announced, {row:,} there"
-        return f"vertex {row + 1:,} has not three numbers"
+        return f"vertex {row + 1:,} does not have three numbers"
     if error == ENDS_EARLY:
         return f"{faces:,} faces announced, {face:,} there"
     if error == BAD_COUNT:
         return f"face {face + 1:,} announces {announced:,} corners"
     if error == BAD_WORD:
-        return f"face {face + 1:,} has a corner that is no number"
+        return f"face {face + 1:,} has a corner that is not a number"
     return f"face {face + 1:,} announces {announced:,} corners and names {named:,}"

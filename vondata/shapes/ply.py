@@ -1,7 +1,7 @@
-"""PLY, text and binary of both byte orders: any elements, any property types, polygons and triangle strips.
+"""PLY parser: ASCII and binary of both byte orders, any elements and property types, polygons and triangle strips.
 
-Rows are read as the header describes them, property by property. Counts are held against the bytes before memory is
-taken, and every row that is announced has to be there. Text may be broken into lines as one likes.
+Rows are read as the header describes them, property by property. Counts are checked against the bytes of the file
+before memory is allocated, and every announced row must be present. ASCII rows may be broken into lines anywhere.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Integers = npt.NDArray[np.int64]
 
 _SIZES = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8}
 _SIZES |= {"float32": 4, "float64": 8}
-_TYPES = tuple(_SIZES)  # a type's place is its code in the kernel
+_TYPES = tuple(_SIZES)  # the index of a type is its code in the kernels
 _OTHER_NAMES = {"char": "int8", "uchar": "uint8", "short": "int16", "ushort": "uint16", "int": "int32"}
 _OTHER_NAMES |= {"uint": "uint32", "float": "float32", "double": "float64", "long": "int64", "ulong": "uint64"}
 _FLOAT32, _FLOAT64 = _TYPES.index("float32"), _TYPES.index("float64")
@@ -48,7 +48,7 @@ _END = re.compile(rb"(?:^|[\r\n])[ \t]*end_header[ \t]*(\r\n|\n|\r)")
 
 @dataclass(frozen=True)
 class _Property:
-    """A property: its name, the code of its type and, of a list, of its count's type."""
+    """A property: its name, its type's code and, for a list, the code of its count's type."""
 
     name: str
     type: int
@@ -65,7 +65,7 @@ class _Element:
 
     @property
     def corner_list(self) -> str | None:
-        """The list that names the corners of a face or a strip: by its name, or as the only one that there is."""
+        """The name of the list of a face's or strip's vertices: a known name, or the only list of the element."""
         lists = [each.name for each in self.properties if each.count_type is not None]
         named = [name for name in lists if name in _CORNER_LISTS]
         candidates = named or lists
@@ -73,12 +73,12 @@ class _Element:
 
     @property
     def has_faces(self) -> bool:
-        """Whether its rows are faces or strips: by its name, or as any but a scanner's grid that lists vertices."""
+        """Whether its rows are faces or strips: by its name, or as any element with vertex lists but a range grid."""
         lists = {each.name for each in self.properties if each.count_type is not None}
         return self.name in _FACES or (self.name not in _NO_FACES and not lists.isdisjoint(_CORNER_LISTS))
 
     def kinds(self) -> Integers:
-        """What each property is to the kernels."""
+        """(properties,) the role of each property: an axis, SCALAR, CORNERS or LIST."""
         wanted = self.corner_list if self.has_faces else None
         kinds = []
         for each in self.properties:
@@ -89,20 +89,20 @@ class _Element:
         return np.array(kinds, dtype=np.int64)
 
     def layout(self) -> Integers:
-        """(properties, 3) what each is to the kernels, the code of its type, and of its count's type or -1."""
+        """(properties, 3) the role of each property, its type's code, and its count's type's code or -1."""
         types = [(each.type, -1 if each.count_type is None else each.count_type) for each in self.properties]
         rows = [(kind, *codes) for kind, codes in zip(self.kinds(), types, strict=True)]
         return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
     def min_bytes(self, is_text: bool) -> int:
-        """Bytes of a row whose lists are empty."""
+        """Size in bytes of a row whose lists are empty."""
         types = [each.type if each.count_type is None else each.count_type for each in self.properties]
         return 2 * len(types) if is_text else sum(_SIZES[_TYPES[code]] for code in types)
 
 
 @dataclass
 class _Found:
-    """What the elements of a file have given so far."""
+    """Vertices and polygons read from the elements so far."""
 
     vertices: Floats = field(default_factory=lambda: np.empty((0, 3)))
     corners: list[Integers] = field(default_factory=list)
@@ -115,8 +115,8 @@ def parse_ply(content: bytes, limits: Limits) -> Polygons:
     Memory: the file, and 24 bytes for each vertex and 64 for each triangle that the limits allow.
 
     Raises:
-        MeshFileError: a header that cannot be understood, fewer or more rows than announced, a number that is none,
-            or a face with a vertex that does not exist.
+        MeshFileError: a header that cannot be understood, fewer or more rows than announced, a token that is not a
+            number, or a face with a vertex that does not exist.
         Rejected: too_large.
     """
     if text_encoding(content):
@@ -125,21 +125,21 @@ def parse_ply(content: bytes, limits: Limits) -> Polygons:
     if form != "ascii":
         return _read_body(np.frombuffer(content, dtype=np.uint8), start, form, elements, limits)
     text = as_lines(plain_text(content[start:]))
-    try:  # most programs write a line for each row, some of them more into it than the header says
+    try:  # most programs write one line per row, some with more values than the header lists
         return _read_body(text, 0, "lines", elements, limits)
     except MeshFileError:
         return _read_body(text, 0, "ascii", elements, limits)
 
 
 def _read_body(body: Bytes, at: int, form: str, elements: list[_Element], limits: Limits) -> Polygons:
-    """Reads all elements: of text as `lines` with a row each, or as `ascii` that is broken anywhere."""
+    """Reads all elements; text as `lines`, one row per line, or as `ascii`, with line breaks anywhere."""
     found, is_text = _Found(), form in ("lines", "ascii")
     for element in elements:
         if element.count * element.min_bytes(is_text) > body.size - at + 2 * is_text:
             raise MeshFileError(f"{element.count:,} x {element.name} announced, {body.size - at:,} bytes left")
         at = _read_element(element, body, at, form, found, limits)
     if is_text and body[at:].tobytes().strip():
-        raise MeshFileError(f"{body.size - at:,} bytes behind all that is announced")
+        raise MeshFileError(f"{body.size - at:,} bytes after the last announced row")
     if not is_text and (more := _rows_behind(elements, body, at, form, len(found.vertices))):
         element = elements[-1]
         raise MeshFileError(f"{element.count:,} x {element.name} announced, {element.count + more:,} there")
@@ -150,12 +150,12 @@ def _read_body(body: Bytes, at: int, form: str, elements: list[_Element], limits
 
 
 def _read_header(content: bytes) -> tuple[str, list[_Element], int]:
-    """The format, the elements, and where their rows begin."""
+    """The format, the elements, and the offset of their rows."""
     end = _END.search(content[:_MAX_HEADER])
     if end is None:
         raise MeshFileError("the header does not end")
     start = end.end()
-    # A lone return ends the header only where it ends its other lines; else what follows are bytes of the first row.
+    # A lone return ends the header only if it ends the other lines, too; else the next byte belongs to the first row.
     if end[1] == b"\r\n" and content.startswith(b"ply\r") and not content.startswith(b"ply\r\n"):
         start -= 1
     form, elements = "", list[_Element]()
@@ -172,7 +172,7 @@ def _read_header(content: bytes) -> tuple[str, list[_Element], int]:
                 elements[-1].properties.append(_Property(name.lower(), _type_code(type)))
             case ["format" | "element" | "property", *_]:
                 raise MeshFileError(f"line {number} of the header: {line[:100]!r}")
-            case _:  # comments, obj_info, and lines that programs broke off a comment
+            case _:  # comments, obj_info, and continuation lines of comments
                 continue
     if not form:
         raise MeshFileError("the header does not say whether the file is text or binary")
@@ -220,7 +220,7 @@ def _read_element(element: _Element, body: Bytes, at: int, form: str, found: _Fo
 
 
 def _rows_behind(elements: list[_Element], body: Bytes, at: int, form: str, vertices: int) -> int:
-    """How many more faces than announced a binary file ends with; 0 for bytes that programs append as they like."""
+    """How many faces follow the announced ones in a binary file; 0 if the trailing bytes are something else."""
     element = elements[-1] if elements else None
     if element is None or not element.has_faces or at == body.size:
         return 0
@@ -237,7 +237,7 @@ def _rows_behind(elements: list[_Element], body: Bytes, at: int, form: str, vert
 def _describe(error: int, element: _Element, row: int) -> str:
     if error == ENDS_EARLY:
         return f"{element.count:,} x {element.name} announced, {row:,} there"
-    what = "a list of no possible length" if error == BAD_COUNT else "something that is no number"
+    what = "a list of impossible length" if error == BAD_COUNT else "a value that is not a number"
     return f"{element.name} {row + 1:,}: {what}"
 
 
@@ -252,7 +252,7 @@ def _add_faces(element: _Element, corners: Integers, starts: Integers, found: _F
 
 
 def _cut_strips(corners: Integers, starts: Integers) -> Integers:
-    """Three corners for each triangle of strips, which end at a -1 or with their row."""
+    """Triangle strips as three corners per triangle; a strip ends at a -1 or with its row."""
     if len(corners) < 3:
         return corners[:0]
     triples = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1)
@@ -277,15 +277,15 @@ def _read_rows(
     Args:
         data: the file.
         at: where the element begins.
-        layout: (properties, 3) what each is, the code of its type, and of its count's type or -1.
-        is_big: whether the highest byte comes first.
-        count: rows.
-        vertices: (rows, 3), filled where there are axes.
-        corners: filled where there is a list of them.
-        starts: (rows + 1,) filled with where the corners of each row start.
+        layout: (properties, 3) from `_Element.layout`.
+        is_big: whether the file is big-endian.
+        count: number of rows.
+        vertices: (rows, 3), filled if the element has axes.
+        corners: filled if the element has a vertex list.
+        starts: (rows + 1,) filled with the start of each row's corners.
 
     Returns:
-        an error, the row that it lies in, and where the element ends.
+        an error code, its row, and the offset at which the element ends.
     """
     corner = 0
     bits = np.empty(1, np.uint64)

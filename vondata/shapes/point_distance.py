@@ -21,13 +21,13 @@ Integers = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
 LANES = 16
-"""Points of a leaf: the distances of all of them to one point are computed at once."""
+"""Points of a leaf, whose distances to one point are computed at once."""
 EXACT_POINTS = 256
-"""Up to so many points the earth mover's distance is that of the best assignment; above, within `EMD_TOLERANCE`."""
+"""Up to this many points the earth mover's distance is exact; above, it is within `EMD_TOLERANCE`."""
 EMD_TOLERANCE = 0.01
 EMD_SCALING = 5.0
 MIN_EMD_STEP = 1e-7
-"""Of the clouds' extent: a step of prices that rounding in float32 still carries."""
+"""Smallest step of the prices that float32 still resolves, relative to the extent of the clouds."""
 
 
 class _Leaves(NamedTuple):
@@ -73,9 +73,9 @@ def chamfer_matrix(shapes: Sequence[Points], progress: Progress | None = None, *
 
         d(X, Y) = mean over x of min over y |x - y|^2 + mean over y of min over x |x - y|^2
 
-    in squared units of the points. Distances of points are computed in float32 about the middle of all shapes, found
-    exactly leaf by leaf of k-d trees, and summed in float64. A shape without points is infinitely far from one with
-    points, and like another without.
+    in squared units of the points. Nearest neighbours are exact, found leaf by leaf in k-d trees; distances of points
+    are computed in float32 relative to the mean of all shapes, and summed in float64. The distance of a shape without
+    points is infinite to one with points, and 0 to another without.
     """
     middle = _middle(shapes)
     leaves = [_leaves_of((points - middle).astype(np.float32)) if len(points) else None for points in shapes]
@@ -98,7 +98,7 @@ def _middle(shapes: Sequence[Points]) -> Points:
 def _symmetric(
     shapes: Sequence[Points], distance: Callable[[int, int], float], progress: Progress | None, threads: int
 ) -> Matrix:
-    """The matrix of a symmetric distance, its rows shared among threads."""
+    """The matrix of a symmetric distance, its rows distributed over threads."""
     count = len(shapes)
     empty = np.array([len(points) == 0 for points in shapes])
     matrix = np.where(empty[:, None] == empty[None, :], 0.0, np.inf)
@@ -129,8 +129,8 @@ def _summed_nearest(
     """The sum over the points of one shape of the squared distance to the nearest point of another."""
     count, lanes = targets.shape[0], targets.shape[2]
     gaps = np.empty(count, dtype=np.float32)
-    # Distances are not negative, so their bits, taken as integers, are in the same order: minima of integers are
-    # taken of many lanes at once, which IEEE minima are not.
+    # Distances are not negative, so their bits as integers have the same order, and integer minima, unlike IEEE
+    # minima, are vectorised.
     best = np.empty(lanes, dtype=np.int32)
     distances = best.view(np.float32)
     zero = np.float32(0.0)
@@ -172,7 +172,7 @@ class EarthMover(NamedTuple):
 
     Attributes:
         matrix: (n, n), symmetric, 0 on the diagonal.
-        error: the largest share by which any of them may exceed the true one; 0 where all are exact.
+        error: the largest relative amount by which any of them may exceed the true distance; 0 if all are exact.
     """
 
     matrix: Matrix
@@ -184,20 +184,21 @@ def emd_matrix(shapes: Sequence[Points], progress: Progress | None = None, *, th
 
         d(X, Y) = min over bijections f of mean over x of |x - f(x)|
 
-    Up to `EXACT_POINTS` points by the best assignment (scipy's Jonker-Volgenant). Above, by an auction (Bertsekas
-    1988) whose bids fall until its assignment costs at most `EMD_TOLERANCE` more than its prices prove to be needed.
+    Up to `EXACT_POINTS` points, by the optimal assignment (scipy's Jonker-Volgenant). Above, by the auction algorithm
+    (Bertsekas 1988), whose bid increment is reduced until the assignment costs at most `EMD_TOLERANCE` more than the
+    lower bound given by the prices.
 
     Args:
         shapes: points of each, equally many, or none.
         progress: called after every shape.
-        threads: that share the pairs.
+        threads: number of threads that the pairs are distributed over.
 
     Raises:
         ValueError: shapes have different numbers of points.
     """
     sizes = {len(points) for points in shapes if len(points)}
     if len(sizes) > 1:
-        raise ValueError(f"shapes of {min(sizes)} to {max(sizes)} points: a bijection takes equally many")
+        raise ValueError(f"shapes of {min(sizes)} to {max(sizes)} points: a bijection needs equally many")
     middle = _middle(shapes)
     moved = [points - middle for points in shapes]
     planes = [np.ascontiguousarray(points.T, dtype=np.float32) for points in moved]
@@ -219,7 +220,7 @@ def emd_matrix(shapes: Sequence[Points], progress: Progress | None = None, *, th
 def _auction(
     people: Singles, objects: Singles, tolerance: float, scaling: float, min_step: float
 ) -> tuple[float, float]:
-    """The mean cost of an assignment of points (3, n) to points (3, n), and a mean cost that none can go below."""
+    """The mean cost of an assignment of points (3, n) to points (3, n), and a lower bound of the mean cost."""
     count = people.shape[1]
     prices = np.zeros(count, dtype=np.float32)
     values = np.empty(count, dtype=np.float32)
@@ -272,7 +273,7 @@ def _cheapest(
     lowest: npt.NDArray[np.int32],
     second: npt.NDArray[np.int32],
 ) -> tuple[int, float, float]:
-    """The object that costs a person least, distance and price together; its cost, and that of the next one."""
+    """The object with the lowest cost for a person, distance plus price; its cost, and the second lowest cost."""
     count, lanes = objects.shape[1], lowest.size
     x, y, z = people[0, person], people[1, person], people[2, person]
     bits = values.view(np.int32)

@@ -13,7 +13,7 @@ from vondata.types import Rejected
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Scratch = tuple[Floats, Integers]  # a polygon's corners in the plane, and those that are left
+Scratch = tuple[Floats, Integers]  # a polygon's projected corners, and the indices of the remaining ones
 
 # Ear clipping is quadratic in the number of corners; larger polygons that are not convex are refused.
 MAX_EAR_CORNERS = 10_000
@@ -21,7 +21,7 @@ MAX_EAR_CORNERS = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Polygons:
-    """A mesh of polygons as it stands in a file.
+    """A polygon mesh as read from a file.
 
     Attributes:
         vertices: (v, 3) positions.
@@ -43,7 +43,7 @@ class Polygons:
 
 @dataclass(frozen=True, eq=False)
 class TriangleSoup:
-    """Triangles as they stand in a file.
+    """Triangles as read from a file.
 
     Attributes:
         vertices: (v, 3) positions in source coordinates.
@@ -119,7 +119,7 @@ def _lay_flat(vertices: Floats, corners: Integers, start: int, count: int, flat:
     """Projects a polygon so that it runs counter-clockwise.
 
     Returns:
-        whether it may be cut as a fan: no triangle around its first corner is turned over.
+        whether it may be cut as a fan: no triangle at its first corner is flipped.
     """
     first, second = _axes(vertices, corners, start, count)
     for i in range(count):
@@ -183,7 +183,7 @@ def _cut_ears(corners: Integers, start: int, count: int, scratch: Scratch, trian
     at, tried = 0, 0
     while count >= 3:
         before, here, after = rest[(at + count - 1) % count], rest[at], rest[(at + 1) % count]
-        # No ear in a whole round: the polygon intersects itself, and any corner is clipped.
+        # No ear among all corners: the polygon intersects itself, and any corner is clipped.
         if count == 3 or tried >= count or _is_ear(flat, rest, count, before, here, after):
             triangles[row, 0] = corners[start + before]
             triangles[row, 1] = corners[start + here]

@@ -1,4 +1,4 @@
-"""Prepares one model: read, clean, voxelise, measure, save, and describe it as a row of the manifest."""
+"""Prepares one model: reads, cleans and voxelises it, computes its distance field, and returns its manifest row."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class ShapeSettings:
         distance: fast or exact, see `distance_field`.
         max_file_mb: larger files are rejected.
         max_faces: meshes with more triangles are rejected.
-        drop_duplicates: reject shapes that are the same as that of another file.
-        signed: save on which side of the surface every voxel lies.
-        watertight: write a closed mesh beside the shape, `<id>/watertight.ply`.
-        occupancy_points: write so many points and whether they lie inside beside it, `<id>/points.npz`; 0 for none.
-        method: version of the readers and of the solid; fixed, but part of the settings, so that what an earlier
-            version read wrongly is prepared anew.
+        drop_duplicates: reject shapes that equal that of another file.
+        signed: also save which voxels lie inside.
+        watertight: also write a closed mesh, `<id>/watertight.ply`.
+        occupancy_points: number of points to write with their inside/outside labels, `<id>/points.npz`; 0 for none.
+        method: version of the readers and of the solid; fixed, but part of the settings, so that shapes prepared by
+            an earlier version are prepared again.
     """
 
     resolution: int = 128
@@ -77,16 +77,16 @@ class ShapeSettings:
 
     @property
     def limits(self) -> Limits:
-        """What one file may ask for."""
+        """Size limits of one file."""
         return Limits(file_mb=self.max_file_mb, faces=self.max_faces)
 
 
 def prepare_shape(item: Item, settings: ShapeSettings, output: Path) -> dict[str, Any]:
-    """Loads, cleans, voxelises and measures one model and saves the shape.
+    """Loads, cleans and voxelises one model, computes its distance field and saves the shape.
 
     Args:
         item: one of `shapenet_items` or `mesh_folder_items`.
-        settings: how.
+        settings: of the preparation.
         output: the .npz to write.
 
     Returns:
@@ -116,7 +116,7 @@ def prepare_shape(item: Item, settings: ShapeSettings, output: Path) -> dict[str
     found = {"up": item.fields["up"], "front": item.fields["front"], "distance_hash": distance_hash(distance)}
     if kept is not None:
         found["inside_voxels"] = int(np.count_nonzero(kept))
-    shutil.rmtree(output.with_suffix(""), ignore_errors=True)  # what an earlier run wrote beside the shape
+    shutil.rmtree(output.with_suffix(""), ignore_errors=True)  # files of an earlier run
     if inside is not None:
         with clock.phase("surface_s"):
             found |= _write_beside(item, settings, shape, np.where(inside, -distance, distance), mesh, output)
@@ -128,7 +128,7 @@ def prepare_shape(item: Item, settings: ShapeSettings, output: Path) -> dict[str
 def _write_beside(
     item: Item, settings: ShapeSettings, shape: PreparedShape, signed: Singles, mesh: Mesh, output: Path
 ) -> dict[str, Any]:
-    """Writes the closed mesh and the occupancy points into the folder beside the shape; the columns they fill."""
+    """Writes the closed mesh and the occupancy points into the shape's folder; returns their columns."""
     folder = output.with_suffix("")
     if not (settings.watertight or settings.occupancy_points):
         return {}
@@ -173,7 +173,7 @@ def warm_up() -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """A model read from disk, as a mesh in the object frame and, if it came as voxels, as these."""
+    """A model as a mesh in the object frame and, if it was read from voxels, as a voxel grid."""
 
     mesh: Mesh
     topology: Topology
@@ -201,7 +201,7 @@ def _load(item: Item, limits: Limits) -> _Source:
 
 
 def _resample(grid: binvox.VoxelGrid, mesh: Mesh, touched: Bools) -> tuple[Solid, Bools]:
-    """The voxels of a .binvox file on the asked grid, and those of them that its surface touches."""
+    """The voxels of a .binvox file on the requested grid, and those of them that its surface touches."""
     from scipy.ndimage import binary_erosion
 
     resolution = touched.shape[0]
@@ -210,7 +210,7 @@ def _resample(grid: binvox.VoxelGrid, mesh: Mesh, touched: Bools) -> tuple[Solid
     occupancy = binvox.sample_grid(grid, mesh.to_source(centres))
     surface = occupancy & (touched | ~binary_erosion(occupancy))  # also where a face lies beyond the last centres
     if not surface.any():
-        raise Rejected("empty_mesh", "the voxels of the file are too few to fill one of the asked grid")
+        raise Rejected("empty_mesh", "the voxels of the file are too few to fill one of the requested grid")
     return Solid(occupancy, int(np.count_nonzero(occupancy & ~surface)), 0), surface
 
 
@@ -240,7 +240,7 @@ def _row(source: _Source, solid: Solid, settings: ShapeSettings) -> dict[str, An
 
 
 class _Clock:
-    """Seconds of each phase, by the name of its column."""
+    """Seconds of each phase, by column name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

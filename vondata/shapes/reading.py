@@ -1,4 +1,4 @@
-"""Reads mesh files of any format: detected by content, within limits, without files outside their folder."""
+"""Mesh file reading: format detection by content, size limits, no access outside the file's folder."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PARSE_ERRORS = (
 _OBJ_VERTEX = re.compile(rb"(?:^|[\r\n])[ \t]*[vV][ \t]")
 _COMMENTS = re.compile(rb"(?:\s|#(?!binvox)[^\n]*\n)*")
 _COUNTS = re.compile(rb"\d+[ \t]+\d+")
-_STRANGERS = {  # what files begin with that lie in place of meshes
+_STRANGERS = {  # signatures of other files found in place of meshes
     b"version https://git-lfs": "a pointer of Git LFS, whose content is still to be fetched",
     b"\x1f\x8b": "packed by gzip; unpack it",
     b"pk\x03\x04": "a ZIP archive; unpack it",
@@ -60,16 +60,16 @@ _STRANGERS = {  # what files begin with that lie in place of meshes
     b"blender": "a Blender file, which is not read",
     b"<?xml": "XML, such as COLLADA, which is not read",
 }
-_START = 1 << 16  # bytes by which a text is recognised, long comments included
+_START = 1 << 16  # bytes inspected to recognise a text format, long comments included
 
 
 def read_triangles(content: bytes, path: Path, limits: Limits) -> TriangleSoup:
-    """Reads a mesh of any known format; a scene's parts are put where the scene puts them.
+    """Reads a mesh of any known format; the transforms of a glTF scene are applied.
 
     Args:
         content: the bytes of the file.
-        path: where they come from: the folder in which the parts of a glTF may lie, and its name as a hint.
-        limits: what the mesh may ask for.
+        path: its path: a glTF may refer to files of the same folder, and the suffix is a hint.
+        limits: of the file and the mesh.
 
     Raises:
         Rejected: format_unknown, file_corrupt, too_large, outside_root (a part of the file lies elsewhere).
@@ -78,7 +78,7 @@ def read_triangles(content: bytes, path: Path, limits: Limits) -> TriangleSoup:
     if form == "binvox":
         raise Rejected("format_unknown", "a .binvox grid where a mesh was expected")
     try:
-        with np.errstate(all="ignore"):  # vertices that are infinite or NaN are the cleaning's to reject
+        with np.errstate(all="ignore"):  # infinite and NaN vertices are rejected later, by `clean_mesh`
             soup = _read_soup(content, form, path, limits)
     except PARSE_ERRORS as error:
         named = printable(str(error)) or type(error).__name__
@@ -128,7 +128,7 @@ def _describe(content: bytes) -> str:
 
 
 def _is_binary_stl(content: bytes, path: Path) -> bool:
-    """Whether the size matches the announced triangles; trailing bytes need a name or a header of an STL."""
+    """Whether the size matches the triangle count; trailing bytes need the suffix .stl or a header with "solid"."""
     count, room = announced_facets(content), facets_with_room(content)
     if len(content) == 84 + 50 * count and len(content) >= 84:
         return True
@@ -136,14 +136,14 @@ def _is_binary_stl(content: bytes, path: Path) -> bool:
 
 
 def _start_of_text(content: bytes) -> bytes:
-    """The first words of a text behind its comments."""
+    """The start of a text after its leading comments."""
     start = plain_text(content[:_START]).lstrip()
     found = _COMMENTS.match(start)
     return start[found.end() :] if found else start
 
 
 def _has_obj_lines(content: bytes) -> bool:
-    """Whether there are lines that give a vertex, and no bytes that text does not have."""
+    """Whether the content has a vertex line and no zero bytes, which text does not contain."""
     text = plain_text(content) if text_encoding(content) else content
     return b"\0" not in text[:_START].rstrip(b"\0\x1a") and _OBJ_VERTEX.search(text) is not None
 
@@ -169,7 +169,7 @@ def _read_stl(content: bytes, path: Path, limits: Limits) -> Polygons:
 
 @dataclass(frozen=True)
 class _OwnFolder:
-    """The files beside a mesh, by relative URI; whatever lies elsewhere is refused."""
+    """The files in a mesh's folder, by relative URI; any other path is refused."""
 
     folder: Path
     limits: Limits
@@ -178,19 +178,19 @@ class _OwnFolder:
         """The content of a file of the folder."""
         target = _within(self.folder, uri)
         if target is None:
-            raise Rejected("outside_root", f"the file wants {uri[:200]!r}, which is not in its folder")
+            raise Rejected("outside_root", f"the file refers to {uri[:200]!r}, which is not in its folder")
         return read_bytes(target, self.limits)
 
 
 def _within(folder: Path, uri: str) -> Path | None:
-    """The file of a folder that a relative URI names; None for what lies elsewhere."""
+    """The file of a folder that a relative URI names; None for a path outside of it."""
     top = os.path.realpath(folder)
     target = os.path.realpath(os.path.join(top, unquote(uri)))
     return Path(target) if not urlsplit(uri).scheme and Path(target).is_relative_to(top) else None
 
 
 def files_beside(path: Path) -> tuple[str, ...]:
-    """The files that a glTF has its data in, as far as they are there; none for other formats and damaged files."""
+    """The existing external data files of a glTF; empty for other formats and damaged files."""
     if path.suffix.lower() not in (".gltf", ".glb"):
         return ()
     try:

@@ -1,16 +1,16 @@
-"""The solid inside a surface that may be open or broken: by a flood from outside, or by the parity of crossings.
+"""Solid voxelisation of open or broken surfaces: flood fill from outside, then ray parity along 13 directions.
 
-Voxels that a flood from outside cannot reach are inside, which is right for every surface without holes. Where the
-surface has holes the flood leaks in, and votes by parity decide instead: a voxel is inside if more directions vote
-for it than against it, and few half lines from it leave the grid. A shape without a floor is solid; a bucket is not,
-since its inside is visible. Deep in a bucket few half lines leave the grid either, but from nearly every voxel: a
-cavity is distinguished from an inside with holes by the share of its voxels that are visible at all.
+Voxels that a flood fill from outside cannot reach are inside, which is correct for every surface without holes. Where
+the surface has holes the flood leaks in, and votes by parity decide instead: a voxel is inside if more directions
+vote for it than against it, and few rays from it leave the grid. A shape without a floor is solid; a bucket is not,
+since its inside is visible. Deep in a bucket, too, few rays leave the grid, but from nearly every voxel: a cavity is
+distinguished from an inside with holes by the share of its voxels that are visible at all.
 
-A line that crosses a closed surface is inside after an odd number of crossings, whichever way its faces are turned.
-On a broken surface a line may meet a hole; then its number of crossings is odd in all, and it has no vote. A
-direction is three steps of 0, 1 or -1 whose first step that is not 0 is 1. Slanted lines become lines along an axis
-by shearing the mesh, so that every direction runs exactly through voxel centres. Votes are counted for 64 voxels at a
-time: bit k of a count's plane p, over all planes, is the count of voxel k.
+A line that crosses a closed surface is inside after an odd number of crossings, whatever the orientation of the
+faces. On a broken surface a line may pass through a hole; then its total number of crossings is odd, and it has no
+vote. A direction is three steps of 0, 1 or -1 of which the first nonzero one is 1. The mesh is sheared so that
+slanted lines become lines along an axis and every direction runs exactly through voxel centres. Votes are counted for
+64 voxels at a time: bit k of bit plane p is bit p of the count of voxel k.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BODY_DIAGONALS: tuple[Direction, ...] = ((1, 1, 1), (1, 1, -1), (1, -1, 1), (1, 
 def find_crossings(
     vertices: Floats, faces: Integers, direction: Direction, resolution: int, *, parity: bool = True
 ) -> Words:
-    """Packed (N, N, N) voxels that a line enters after an odd number of crossings since the voxel before.
+    """Packed (N, N, N) voxels that a line enters after an odd number of crossings since the previous voxel.
 
     Args:
         vertices: (v, 3) in voxels.
@@ -61,7 +61,7 @@ def find_crossings(
 
 @kernel
 def _mark_crossings(points: Floats, faces: Integers, steps: tuple[int, int, int], words: Words, parity: bool) -> None:
-    """Scans each triangle's shadow row by row; bounds are half open, so that a line through an edge counts once."""
+    """Scans each triangle's projection by rows; bounds are half open, so that a line through an edge counts once."""
     size, (depth, u_step, v_step) = words.shape[0], steps
     cell = np.empty(3, np.int64)
     for face in range(faces.shape[0]):
@@ -88,7 +88,7 @@ def _mark_crossings(points: Floats, faces: Integers, steps: tuple[int, int, int]
 
 @kernel
 def _slopes(a: Floats, b: Floats, c: Floats) -> tuple[float, float, bool]:
-    """How a triangle's plane rises along its second and third coordinate; unusable if it stands upright."""
+    """The slopes of a triangle's plane along its second and third coordinate; not usable if it is vertical."""
     up = (b[1] - a[1]) * (c[2] - a[2]) - (b[2] - a[2]) * (c[1] - a[1])
     if up == 0.0:
         return 0.0, 0.0, False
@@ -119,10 +119,10 @@ class Votes:
     """Counts per voxel, as packed (planes, N, N, W) bits of each count.
 
     Attributes:
-        inside: directions on which the voxel has an odd number of crossings on both sides.
-        outside: directions on which it has an even number on both sides; on all others its line met a hole.
-        exposed: half lines, of those that do not point down, that leave the grid without meeting the surface, through
-            an opening of at least five voxels.
+        inside: directions in which the voxel has an odd number of crossings on both sides.
+        outside: directions in which it has an even number on both sides; in all others its line passes a hole.
+        exposed: rays, of those that do not point down, that leave the grid without meeting the surface, through an
+            opening of at least five voxels.
     """
 
     inside: Words
@@ -239,13 +239,13 @@ def _count(counters: Words, votes: Words) -> None:
 
 @kernel
 def _moved_sum(one: Words, other: Words, x: int, y: int, w: int, by: int) -> np.uint64:
-    """The parity of two sets in a word of a moved row."""
+    """The parity of two sets in a word of a shifted row."""
     return _moved(one, x, y, w, by) ^ _moved(other, x, y, w, by)
 
 
 @kernel
 def _moved(words: Words, x: int, y: int, w: int, by: int) -> np.uint64:
-    """A word of a row whose voxels are moved one up (by = 1), one down (-1) or not at all (0)."""
+    """A word of a row shifted one voxel up (by = 1), one down (-1) or not at all (0)."""
     word = np.uint64(words[x, y, w])
     if by > 0:
         return (word << _ONE) | (words[x, y, w - 1] >> _LAST if w > 0 else np.uint64(0))
@@ -255,15 +255,15 @@ def _moved(words: Words, x: int, y: int, w: int, by: int) -> np.uint64:
 
 
 def decide(votes: Votes, *, min_inside: int, max_exposed: int) -> Words:
-    """The packed voxels that are inside by the votes.
+    """The packed voxels that the votes place inside.
 
-    At least `min_inside` directions must vote for inside, more than vote for outside, and at most `max_exposed`
-    half lines may leave the grid.
+    At least `min_inside` directions must vote for inside, more than vote for outside, and at most `max_exposed` rays
+    may leave the grid.
     """
     inside, outside = votes.inside, votes.outside
     more: Words = np.zeros(inside.shape[1:], dtype=np.uint64)
     equal = ~more
-    for yes, no in zip(inside[::-1], outside[::-1], strict=True):  # the first bit from the top that differs decides
+    for yes, no in zip(inside[::-1], outside[::-1], strict=True):  # the highest bit that differs decides
         more |= equal & yes & ~no
         equal &= ~(yes ^ no)
     more &= at_least(inside, min_inside)
@@ -272,7 +272,7 @@ def decide(votes: Votes, *, min_inside: int, max_exposed: int) -> Words:
 
 
 def at_least(count: Words, least: int) -> Words:
-    """The packed voxels whose count is at least a number."""
+    """The packed voxels whose count is at least `least`."""
     above: Words = np.zeros(count.shape[1:], dtype=np.uint64)
     equal = ~above
     for plane in range(len(count) - 1, -1, -1):
@@ -287,11 +287,11 @@ def at_least(count: Words, least: int) -> Words:
 
 Bools = npt.NDArray[np.bool_]
 
-_MIN_INSIDE = 3  # directions of 13 that must find a voxel inside
-_MAX_EXPOSED = 1  # half lines, of the 17 that do not point down, that may leave the grid through an opening
+_MIN_INSIDE = 3  # of 13 directions that must vote a voxel inside
+_MAX_EXPOSED = 1  # of the 17 rays that do not point down, that may leave the grid through an opening
 _LEAK_FRACTION = 0.01
-# Minimum visible share of a connected component behind holes: vessels have 0.29 and more, a solid that lost a tenth
-# of its surface 0.11 at most. Components smaller than a cube of 1/16 of the grid's edge are left to the votes.
+# Minimum visible share of a cavity: vessels have 0.29 and more, a solid that lost a tenth of its surface at most
+# 0.11. Components smaller than a cube of 1/16 of the grid's edge are left to the votes.
 _MIN_CAVITY_EXPOSED = 0.2
 _CAVITIES_ALONG_EDGE = 16
 
@@ -302,8 +302,8 @@ class Solid:
 
     Attributes:
         occupancy: (N, N, N) surface and inside.
-        enclosed_voxels: voxels inside that no hole connects with the outside.
-        leaked_voxels: voxels inside behind a hole.
+        enclosed_voxels: inside voxels that no hole connects to the outside.
+        leaked_voxels: inside voxels behind a hole.
     """
 
     occupancy: Bools
@@ -343,7 +343,7 @@ def fill_solid(vertices: Floats, faces: Integers, topology: Topology, surface: B
 
 
 def _cavities(behind_holes: Words, exposed: Words) -> Words:
-    """The connected components behind holes that are cavities: a good part of their voxels is visible."""
+    """The connected components behind holes that are cavities, by their share of visible voxels."""
     from scipy.ndimage import label
 
     size = behind_holes.shape[0]
@@ -365,7 +365,7 @@ def _cavities(behind_holes: Words, exposed: Words) -> Words:
 
 
 def _in_open_part(topology: Topology) -> Bools:
-    """(f,) faces of connected parts with an edge on an odd number of faces; all others enclose what they enclose."""
+    """(f,) faces of the components that have an edge with an odd number of faces; all others are closed."""
     odd = (topology.edge_faces % 2 == 1)[topology.edges].any(axis=1)
     parts = find_parts(topology)
     is_open = np.zeros(len(parts), dtype=np.bool_)
@@ -374,7 +374,7 @@ def _in_open_part(topology: Topology) -> Bools:
 
 
 def _count_votes(vertices: Floats, faces: Integers, shell: Words, enclosed: Words) -> Votes | None:
-    """The votes of all directions; None if already the three axes find nothing behind holes."""
+    """The votes of all directions; None if the three axes find nothing behind holes."""
     resolution = shell.shape[0]
     votes = Votes.none(resolution)
     for direction in AXES:

@@ -1,4 +1,4 @@
-"""The bytes of a source file, read within limits."""
+"""Reads source files within size limits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _MEGABYTE = 2**20
 
 
 class MeshFileError(VonError, ValueError):
-    """The bytes contradict their format; says how, and where."""
+    """The file violates its format; the message says how and where."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may ask for, so that a run's memory is bounded.
+    """Size limits of one file, which bound the memory of a run.
 
     Attributes:
         file_mb: size of the file, in MiB.
@@ -35,7 +35,7 @@ class Limits:
         return 3 * self.faces
 
     def check_mesh(self, vertices: int, faces: int) -> None:
-        """Raises Rejected (too_large) for more than that."""
+        """Raises Rejected (too_large) for a mesh over the limits."""
         if faces > self.faces or vertices > self.vertices:
             raise Rejected(
                 "too_large", f"{vertices:,} vertices and {faces:,} triangles; the limit is {self.faces:,} triangles"

@@ -1,4 +1,4 @@
-"""Which models a collection holds: ShapeNetCore trees, folders of meshes, and the same shape in two files."""
+"""Lists the models of ShapeNetCore trees and mesh folders, and finds duplicate shapes."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from vondata.types import Item, file_safe, printable
 Source = Literal["mesh", "binvox"]
 MESH_SUFFIXES = (".obj", ".off", ".ply", ".stl", ".glb", ".gltf")
 BINVOX_SUFFIX = ".binvox"
-# Of formats that are not read: such files are rows with a reason, and not passed over without a word.
+# Unsupported formats: such files become rejected rows with a reason instead of being skipped silently.
 FOREIGN_SUFFIXES = frozenset(
     {".3ds", ".3mf", ".amf", ".blend", ".dae", ".fbx", ".iges", ".igs", ".lwo", ".ma", ".max", ".mb", ".skp", ".step"}
     | {".stp", ".usd", ".usda", ".usdc", ".usdz", ".wrl", ".x3d"}
 )
-# What a model's folder is searched for first: version 2 of ShapeNetCore, then version 1.
+# Files tried first in a model's folder: version 2 of ShapeNetCore, then version 1.
 _SHAPENET_MESHES = ("models/model_normalized.obj", "model.obj")
 _SHAPENET_BINVOX = ("models/model_normalized.solid.binvox", "model.solid.binvox")
 _SHAPENET_UP: Axis = "y"
 MAX_NAMED = 8  # classes that a message lists
 # By its own README, version 1 of ShapeNetCore has its models' front at +x; in version 2 it is at -z.
 _SHAPENET_FRONT: dict[int, Axis] = {1: "x", 2: "-z"}
-# Which of several grids of one model: the solid, then what may be one, then the surface alone.
+# Order of preference among several grids of one model: solid, possibly solid, surface only.
 _GRID_RANK = {"solid": 0, "presolid": 1, "": 2, "surface": 3}
 
 
@@ -52,7 +52,7 @@ def shapenet_items(
     Args:
         tree: of the folder with one folder per synset.
         classes: the classes to look for; one without a folder has no items.
-        source: which file is read where a model has both a mesh and .binvox files; the other one is the fall-back.
+        source: which file is read where a model has both a mesh and .binvox files; the other one is the fallback.
         up: the axis that points up; None takes y.
         front: the axis that the object's front faces; None takes +x for files in the layout of version 1 (`model.obj`
             in the model's folder) and -z for all others.
@@ -100,9 +100,9 @@ def mesh_folder_items(
         class_name: the class all of them belong to.
         up: the axis of the meshes that points up.
         front: the axis of the meshes that the object's front faces.
-        source: whether meshes or .binvox files are taken; of several grids of one model the solid.
-        patterns: of these files one at least must match the path below the folder, or the end of it, such as
-            `normalized_model.obj` or `*/models/*.ply`; none takes all files with a suffix of a mesh.
+        source: whether to take meshes or .binvox files; of several grids of one model, the solid one.
+        patterns: glob patterns of which at least one must match the end of the path below the folder, such as
+            `normalized_model.obj` or `*/models/*.ply`; without patterns every file with a known suffix is taken.
 
     Raises:
         CollectionMissingError: it is not a folder, or there is no such file under it.
@@ -140,7 +140,7 @@ def _is_chosen(file: PurePosixPath, suffixes: Sequence[str], patterns: Sequence[
 
 
 def _solids(paths: Sequence[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:
-    """For each .binvox file of a folder, the one of the same model that is most likely its solid."""
+    """Maps each .binvox file of a folder to the file of the same model that is most likely solid."""
     groups: dict[str, list[PurePosixPath]] = {}
     for path in paths:
         if path.suffix.lower() == BINVOX_SUFFIX:
@@ -150,7 +150,7 @@ def _solids(paths: Sequence[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath
 
 
 def _grid_of(path: PurePosixPath) -> tuple[str, int]:
-    """The name of the model that a .binvox file belongs to, and how far from a solid it is by its name."""
+    """The model name and `_GRID_RANK` of a .binvox file, from its file name."""
     name, _, kind = path.stem.rpartition(".")
     if name and kind.lower() in _GRID_RANK:
         return name, _GRID_RANK[kind.lower()]
@@ -159,7 +159,7 @@ def _grid_of(path: PurePosixPath) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class _Collection:
-    """What all items of one folder share."""
+    """The fields that all items of one folder share."""
 
     tree: SourceTree
     class_name: str
@@ -168,7 +168,7 @@ class _Collection:
     front: Axis | None
 
     def item(self, id: str, file: PurePosixPath, version: int = 2) -> Item:
-        """An item of a file, in the axes given or in those of a version of ShapeNetCore."""
+        """The item of a file, with the given axes or those of a ShapeNetCore version."""
         if verdict := self.tree.why_not_usable(file):
             return self.reject(id, file, *verdict)
         place = self.tree.place(file)
@@ -215,14 +215,14 @@ def _model_item(folder: PurePosixPath, collection: _Collection, source: Source) 
 
 
 def _version(relative: PurePosixPath) -> int:
-    """The version of ShapeNetCore in whose layout a file lies: `model.*` in the model's own folder is the first."""
+    """The ShapeNetCore version of a file's layout: 1 for `model.*` directly in the model's folder, else 2."""
     return 1 if len(relative.parts) == 1 and relative.name.split(".")[0] == "model" else 2
 
 
 def _ranked(
     found: list[PurePosixPath], folder: PurePosixPath, known: tuple[str, ...], suffixes: tuple[str, ...]
 ) -> list[PurePosixPath]:
-    """The files with one of the suffixes, those with a known name first, of grids the solid ones."""
+    """The files with one of the suffixes: known names first, then by `_GRID_RANK`."""
     matching = [path for path in found if path.suffix.lower() in suffixes]
     matching.sort(key=lambda path: _grid_of(path)[1])
     first = [path for name in known if (path := folder / name) in matching]
@@ -234,8 +234,8 @@ Row = Mapping[str, Any]
 
 REASON = "duplicate_shape"
 POINTS = 6  # along an axis
-MAX_STEPS = 2  # of 1/255 of the cube's edge: a voxel at 128^3
-MAX_AREA = 0.002  # of the larger area: three digits of the coordinates
+MAX_STEPS = 2  # in 1/255 of the cube's edge: a voxel at 128^3
+MAX_AREA = 0.002  # relative to the larger area: coordinates with three digits
 _USED = ("id", "status", "reason", "leaked_voxels", "distance_hash", "area", "resolution", "duplicate_of")
 _FORM = re.compile(rf"[0-9a-f]{{{2 * POINTS**3}}}")
 
@@ -263,12 +263,12 @@ def duplicate_review(drop: bool) -> Review:
 
 
 def find_same_shapes(rows: Iterable[Row]) -> dict[str, str]:
-    """The shapes that are the same as that of a better file: the id of that one by their ids.
+    """Maps the id of each duplicate shape to the id of its original.
 
-    Of equal shapes the one with the fewest voxels behind holes is the original, then that with the lower id.
+    Of equal shapes the original is the one with the fewest voxels behind holes, then the one with the lowest id.
 
     Args:
-        rows: of a class's shapes; prepared ones take part, and those rejected as duplicates before.
+        rows: of a class's shapes; those that are prepared, or were rejected as duplicates, are compared.
     """
     from scipy.spatial import KDTree
 
@@ -279,7 +279,7 @@ def find_same_shapes(rows: Iterable[Row]) -> dict[str, str]:
     hashes = hashes.reshape(-1, POINTS**3)
     area = np.array([row["area"] for row in shapes])
     size = np.array([row["resolution"] for row in shapes])
-    # Means over blocks of points differ by no more than points do, and are few enough to search among.
+    # Means over blocks of points differ by no more than the points do, and 27 dimensions suit a k-d tree.
     blocks = hashes.reshape(-1, 3, 2, 3, 2, 3, 2).mean(axis=(2, 4, 6)).reshape(-1, 27)
     pairs = KDTree(blocks).query_pairs(MAX_STEPS + 1e-6, p=np.inf, output_type="ndarray")
     original: dict[int, int] = {}
@@ -296,7 +296,7 @@ def _rejections(rows: Iterable[Row]) -> dict[str, tuple[str, str]]:
 
 
 def _marked(rows: Iterable[Row]) -> dict[str, dict[str, str | None]]:
-    """New values for the rows whose mark is not what it should be."""
+    """New values for the rows whose `duplicate_of` is out of date."""
     known = [{name: row.get(name) for name in _USED} for row in rows]
     return _changes(known, find_same_shapes(known))
 

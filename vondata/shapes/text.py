@@ -1,8 +1,8 @@
-"""Text of mesh files: bytes of any common encoding into plain lines, and the kernels that read numbers from them.
+"""Text mesh formats: decoding of common encodings, and the kernels that parse OBJ, OFF, PLY and STL text.
 
 All kernels are in one file because numba's cache notices changes only in the file a function is in. They take text as
-bytes that end in a newline, and stop at limits that the caller sets, so that memory goes with what a mesh may have
-and not with what a file claims.
+bytes that end in a newline, and stop at limits that the caller sets, so that memory depends on the limits of a mesh
+and not on what a file claims.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Integers = npt.NDArray[np.int64]
 
 # Errors of the kernels.
 NO_ERROR, BAD_NUMBER, BAD_CORNER, TOO_MANY, ENDS_EARLY, BAD_WORD, BAD_COUNT, FREE_FORM, OTHER_FILE = range(9)
-# What a property of a PLY element is: 0, 1, 2 are the axes of a position.
+# Roles of a PLY property; 0, 1, 2 are the axes of a position.
 SCALAR, CORNERS, LIST = 3, 4, 5
 
 _MARKS = (
@@ -34,7 +34,7 @@ _NEWLINE, _RETURN, _SPACE, _TAB, _VERTICAL_TAB, _FORM_FEED, _BACKSLASH, _HASH = 
 _DIGIT_0, _DOT, _MINUS, _PLUS, _SLASH = 48, 46, 45, 43, 47
 _LETTER_E, _LETTER_F, _LETTER_I, _LETTER_N = 101, 102, 105, 110
 _LETTER_O, _LETTER_Q, _LETTER_S, _LETTER_V = 111, 113, 115, 118
-_LOWER = 32  # the bit that makes a letter a small one
+_LOWER = 32  # the bit that makes a letter lower case
 _POWERS_OF_TEN = 10.0 ** np.arange(23)  # these are exact
 _MAX_INTEGER = 1 << 40
 _FACET, _NORMAL, _OUTER, _LOOP, _VERTEX, _SOLID, _END = (
@@ -47,15 +47,15 @@ _SURFACE, _BEZIER_PATCH, _SPLINE_PATCH, _CALL = (
 
 
 def plain_text(content: bytes) -> bytes:
-    """Text in an encoding that keeps ASCII as it is, without byte order marks, its lines ended by a newline alone.
+    """Text in an ASCII-compatible encoding, without byte order marks, with newlines as the only line ends.
 
-    UTF-16 and UTF-32 are known by their marks, UTF-16 without one by the zeros between ASCII characters. Zeros and
-    end-of-file marks (0x1A) behind the text are dropped.
+    UTF-16 and UTF-32 are recognised by their marks, UTF-16 without one by the zeros between ASCII characters.
+    Trailing zeros and end-of-file marks (0x1A) are dropped.
     """
     encoding = text_encoding(content)
     if encoding:
         content = content.decode(encoding, "replace").encode("utf-8")
-    if codecs.BOM_UTF8 in content:  # also where files were put together
+    if codecs.BOM_UTF8 in content:  # also inside, in concatenated files
         content = content.replace(codecs.BOM_UTF8, b"")
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -63,7 +63,7 @@ def plain_text(content: bytes) -> bytes:
 
 
 def text_encoding(content: bytes) -> str:
-    """The encoding of wide characters that the content is in; empty for bytes that keep ASCII as it is."""
+    """The UTF-16 or UTF-32 encoding of the content; empty for an ASCII-compatible one."""
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return encoding
@@ -93,7 +93,7 @@ def _ends_word(byte: int) -> bool:
 
 @kernel
 def _skip_blanks(text: Bytes, at: int) -> int:
-    """The next byte that is no blank; a backslash at a line's end, blanks behind it or not, is a blank, too."""
+    """The next byte that is not blank; a backslash that continues a line, with or without blanks after it, is."""
     while True:
         if _is_blank(text[at]):
             at += 1
@@ -110,7 +110,7 @@ def _skip_blanks(text: Bytes, at: int) -> int:
 
 @kernel
 def _skip_space(text: Bytes, at: int) -> int:
-    """The next byte that is neither blank nor newline nor in a comment; the text's size at its end."""
+    """The next byte that is not blank, newline or comment; the text's size if there is none."""
     while at < text.size:
         if text[at] == _HASH:
             while text[at] != _NEWLINE:
@@ -206,20 +206,21 @@ def _begins_number(text: Bytes, at: int) -> bool:
 def read_off(
     text: Bytes, at: int, is_by_line: bool, vertices: Floats, corners: Integers, starts: Integers, max_triangles: int
 ) -> tuple[int, int, int, int, int]:
-    """Fills positions, then faces.
+    """Fills the arrays from the vertices and faces of an OFF.
 
     Args:
         text: the file.
-        at: where the first position begins.
-        is_by_line: whether each row is a line, in which more may stand, such as a colour; else lines end anywhere.
+        at: offset of the first vertex.
+        is_by_line: whether each row is one line, which may have more values, such as a colour; else line breaks may
+            be anywhere.
         vertices: (rows, 3), filled.
         corners: filled with the corners of all faces.
-        starts: (faces + 1,) filled with where the corners of each face start.
+        starts: (faces + 1,) filled with the start of each face's corners.
         max_triangles: the limit.
 
     Returns:
-        an error, the row that it lies in (of vertices, or behind all of them of faces), how many corners a face
-        announces and names, and where the faces end.
+        an error code, its row (faces are counted after the vertices), how many corners a face announces and has, and
+        the offset at which the faces end.
     """
     for vertex in range(vertices.shape[0]):
         at = _skip_space(text, at)
@@ -276,20 +277,20 @@ def read_ply_text(
     corners: Integers,
     starts: Integers,
 ) -> tuple[int, int, int]:
-    """Reads the rows of one element.
+    """Reads the rows of one element of an ASCII PLY.
 
     Args:
         text: the body of the file.
         at: where the element begins.
-        is_by_line: whether each row is a line, in which more may stand; else lines may end anywhere.
-        kinds: of its properties: an axis, SCALAR, CORNERS or LIST.
-        count: rows.
-        vertices: (rows, 3), filled where there are axes.
-        corners: filled where there is a list of them.
-        starts: (rows + 1,) filled with where the corners of each row start.
+        is_by_line: whether each row is one line, which may have more values; else line breaks may be anywhere.
+        kinds: roles of its properties: an axis, SCALAR, CORNERS or LIST.
+        count: number of rows.
+        vertices: (rows, 3), filled if the element has axes.
+        corners: filled if the element has a vertex list.
+        starts: (rows + 1,) filled with the start of each row's corners.
 
     Returns:
-        an error, the row that it lies in, and where the element ends.
+        an error code, its row, and the offset at which the element ends.
     """
     corner = 0
     for row in range(count):
@@ -330,7 +331,7 @@ def read_ply_text(
 
 @kernel
 def _skip_to_value(text: Bytes, at: int, is_by_line: bool) -> int:
-    """The next value of a row, or, by lines, the newline where there is none."""
+    """The next value of a row; by lines, the newline if the row has no more."""
     return _skip_blanks(text, at) if is_by_line else _skip_blanks_and_newlines(text, at)
 
 
@@ -343,7 +344,7 @@ def _skip_blanks_and_newlines(text: Bytes, at: int) -> int:
 
 @kernel
 def _whole(number: float) -> int:
-    """A vertex number; -2, which none has, for what is no whole number."""
+    """A vertex number; -2, which is never valid, for a value that is not an integer."""
     if not abs(number) < _MAX_INTEGER or number != np.floor(number):
         return -2
     return int(number)
@@ -351,13 +352,12 @@ def _whole(number: float) -> int:
 
 @kernel
 def read_stl_text(text: Bytes, vertices: Floats, starts: Integers) -> tuple[int, int, int]:
-    """Reads the facets of all solids of an STL text.
+    """Reads the facets of all solids of an ASCII STL.
 
-    A line that begins with `solid` or `endsolid` gives a name, whatever words are in it. Everywhere else words may be
-    spread over lines as they like.
+    A line that begins with `solid` or `endsolid` gives a name of any words. Elsewhere line breaks may be anywhere.
 
     Returns:
-        an error and its line, or 0 and the number of facets.
+        an error code, its line, and the number of facets.
     """
     at, line, vertex, facet = 0, 1, 0, 0
     is_open, starts_line = False, True  # in a facet; at the first word of a line
@@ -415,7 +415,7 @@ def read_stl_text(text: Bytes, vertices: Floats, starts: Integers) -> tuple[int,
 
 @kernel
 def _is_word(text: Bytes, start: int, end: int, word: Bytes) -> bool:
-    """Whether the bytes are a word in small letters, in whatever letters they are written."""
+    """Whether the bytes are a lower-case word, ignoring case."""
     if end - start != word.size or end > text.size:
         return False
     same = 0
@@ -426,7 +426,7 @@ def _is_word(text: Bytes, start: int, end: int, word: Bytes) -> bool:
 
 @kernel
 def _skip_numbers(text: Bytes, at: int) -> int:
-    """Goes past up to three numbers of a normal, which may be none."""
+    """Skips up to three numbers of a normal, which may be missing."""
     for _ in range(3):
         start = _skip_blanks_and_newlines(text, at)
         if start >= text.size or _parse_number(text, start)[1] == start:
@@ -437,7 +437,7 @@ def _skip_numbers(text: Bytes, at: int) -> int:
 
 @kernel
 def _parse_integer(text: Bytes, at: int) -> tuple[int, int]:
-    """A whole number, and where it ends; 0 and the start itself where there is none."""
+    """An integer and the offset of its end; 0 and the start if there is none."""
     start, negative = at, text[at] == _MINUS
     if negative or text[at] == _PLUS:
         at += 1
@@ -455,9 +455,9 @@ def _parse_integer(text: Bytes, at: int) -> tuple[int, int]:
 
 @kernel
 def _parse_number(text: Bytes, at: int) -> tuple[float, int]:
-    """A decimal number, right within a few units in the last place, and where it ends; the start if there is none.
+    """A decimal number, to a few units in the last place, and the offset of its end; the start if there is none.
 
-    Words that begin with n or i, and 1.#QNAN and the like, are what programs write for numbers that are none: NaN.
+    Words that begin with n or i, and 1.#QNAN and the like, are read as NaN.
     """
     start, negative = at, text[at] == _MINUS
     if negative or text[at] == _PLUS:
@@ -491,7 +491,7 @@ def _parse_number(text: Bytes, at: int) -> tuple[float, int]:
 
 @kernel
 def _digits(text: Bytes, at: int, mantissa: int) -> tuple[int, int, int]:
-    """Appends digits to a mantissa: where they end, the mantissa, and how many were too many for it."""
+    """Appends digits to a mantissa; returns where they end, the mantissa, and the number of digits it cannot hold."""
     dropped = 0
     while True:
         digit = np.int64(text[at]) - _DIGIT_0
@@ -506,7 +506,7 @@ def _digits(text: Bytes, at: int, mantissa: int) -> tuple[int, int, int]:
 
 @kernel
 def _scaled(mantissa: float, exponent: int) -> float:
-    """The mantissa times 10^exponent, without overflow on the way."""
+    """The mantissa times 10^exponent, without intermediate overflow."""
     if exponent == 0 or mantissa == 0.0:
         return mantissa
     while exponent > 22:

@@ -1,4 +1,4 @@
-"""Voxel grids: the surface by separating axes along scanlines, and rows of 64 voxels as bits of a word."""
+"""Surface voxelisation by separating axes, and bit-packed voxel grids with flood fill and morphology."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-_ROUNDING = 1e-6  # of a quotient that only proposes cells
+_ROUNDING = 1e-6  # margin of a quotient that only selects candidate cells
 
 
 def to_voxels(vertices: Floats, resolution: int) -> Floats:
@@ -26,7 +26,8 @@ def surface_voxels(vertices: Floats, faces: Integers, resolution: int) -> Bools:
     """Marks the voxels that a mesh's surface touches.
 
     A triangle and a cell touch unless one of thirteen axes separates them: three of the grid, the triangle's normal,
-    and nine products of their edges, which are the edge normals of the triangle's shadows on the three planes.
+    and nine cross products of their edges, which are the edge normals of the triangle's projections on the three
+    coordinate planes.
 
     Args:
         vertices: (v, 3) in voxels.
@@ -34,7 +35,7 @@ def surface_voxels(vertices: Floats, faces: Integers, resolution: int) -> Bools:
         resolution: voxels along an edge of the grid.
 
     Returns:
-        (N, N, N) indexed [x, y, z]; what lies outside the grid is left out.
+        (N, N, N) indexed [x, y, z]; surface outside the grid is ignored.
     """
     grid = np.zeros((resolution,) * 3, dtype=np.bool_)
     _mark_surface(vertices, faces, grid)
@@ -57,7 +58,7 @@ def _mark_surface(vertices: Floats, faces: Integers, grid: Bools) -> None:
             low[axis] = max(int(np.ceil(smallest - 0.5)), 0)
             high[axis] = min(int(np.floor(largest + 0.5)), size - 1)
             many += high[axis] > low[axis]
-        if many <= 1:  # one row of cells: the triangle reaches from its first to its last
+        if many <= 1:  # one row of cells: the triangle touches them all
             for x in range(low[0], high[0] + 1):
                 for y in range(low[1], high[1] + 1):
                     for z in range(low[2], high[2] + 1):
@@ -69,7 +70,7 @@ def _mark_surface(vertices: Floats, faces: Integers, grid: Bools) -> None:
 
 @kernel
 def _shadow_edges(corners: Floats, shadows: Floats, normal: Floats) -> None:
-    """For the shadow along each axis, the lines a u + b v + c >= 0 around the centres of the squares it touches."""
+    """For the projection along each axis, the lines a u + b v + c >= 0 around the centres of touched squares."""
     for axis in range(3):
         u, v = (axis + 1) % 3, (axis + 2) % 3
         normal[axis] = (corners[1, u] - corners[0, u]) * (corners[2, v] - corners[0, v])
@@ -94,7 +95,7 @@ def _in_shadow(lines: Floats, u: int, v: int) -> bool:
 def _mark_triangle(
     corners: Floats, shadows: Floats, normal: Floats, low: Integers, high: Integers, grid: Bools
 ) -> None:
-    """Goes over the columns along the normal's largest axis, and in each over the few cells near the plane."""
+    """Visits the columns along the normal's largest axis, and in each the few cells near the plane."""
     depth = 0
     for axis in (1, 2):
         if abs(normal[axis]) > abs(normal[depth]):
@@ -145,7 +146,7 @@ def unpack(words: Words, size: int) -> Bools:
 
 
 def flooded_complement(cells: Words, size: int) -> Words:
-    """The cells and everything they enclose: the complement of a 6-connected flood from the border.
+    """The cells and everything they enclose: the complement of a 6-connected flood fill from the border.
 
     Args:
         cells: packed (N, N, N) cells that stop the flood.
@@ -205,7 +206,7 @@ def _flood_row(open_cells: Words, reached: Words, x: int, y: int, way: int, size
 
 @kernel
 def _fill_up(seeds: np.uint64, cells: np.uint64) -> np.uint64:
-    """Spreads bits to higher ones through cells, doubling the reach in each of six steps."""
+    """Spreads seed bits to higher bits through set cells, doubling the reach in each of six steps."""
     for step in (1, 2, 4, 8, 16, 32):
         seeds |= cells & (seeds << np.uint64(step))
         cells &= cells << np.uint64(step)
@@ -251,7 +252,8 @@ def _dilate(cells: Words, out: Words) -> None:
 def settle(voted: Words, enclosed: Words) -> Words:
     """One round of a majority filter over the six neighbours, with enclosed voxels fixed.
 
-    Fewer than three filled neighbours empty a voxel, five or more fill it, which removes specks, streaks and pits.
+    A voxel with fewer than three filled neighbours is emptied, one with five or more is filled, which removes specks,
+    streaks and pits.
     """
     filled = voted | enclosed
     one, two, four = (np.zeros_like(filled) for _ in range(3))  # the bits of the count, for 64 voxels at a time

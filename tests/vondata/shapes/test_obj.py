@@ -91,7 +91,7 @@ def test_words_for_no_number(word):
         (b"v 1 2 3\nv 1 2 x3\n", "line 2: a vertex without three numbers"),
         (b"v 1 2 3e\n", "line 1"),
         (b"v 1 2 1.2.3\n", "line 1"),
-        (b"v 1 2 3\nf 1 1 0\n", "line 2: a face with something that is no vertex number"),
+        (b"v 1 2 3\nf 1 1 0\n", "line 2: a face with something that is not a vertex number"),
         (b"v 1 2 3\nf 1 a 1\n", "line 2"),
         (b"v 1 2 3\nf 1 1.5 1\n", "line 2"),
         (b"v 1 2 3\nf 1 \\ 1\n", "line 2"),

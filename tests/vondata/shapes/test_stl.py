@@ -74,16 +74,16 @@ def test_a_solid_without_facets_has_no_triangles(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (f"solid a\n{facets(2)[:-5]}", "a word that has no place"),
+        (f"solid a\n{facets(2)[:-5]}", "an unexpected word"),
         (f"solid a\n{facets(2)[:-10]}", "a facet without end"),
         (f"solid a\n{facets(2)[:-20]}", "a facet without end"),
         (f"solid a\n{facets(1)[:-9]}endsolid a\n", "line 8: a facet without end"),
         (f"solid a\n{facets(1)[:-9]}{facets(1)}", "line 8: a facet without end"),
         (f"solid a\n{facets(1).replace('1 0 0', '1 0')}", "a vertex without three numbers"),
-        (f"solid a\nvertex 0 0 0\n{facets(1)}", "line 2: a word that has no place"),
-        (f"solid a\n{facets(1)}12\n", "a word that has no place"),
+        (f"solid a\nvertex 0 0 0\n{facets(1)}", "line 2: an unexpected word"),
+        (f"solid a\n{facets(1)}12\n", "an unexpected word"),
         (f"solid a\n{facets(1)}{facets(1).replace('  vertex 0 1 0', '')}", "facet 2 has 2 vertices"),
-        (f"solid a\n{facets(2).replace('endfacet', '', 1).replace('facet', 'outer', 1)}", "a word that has no place"),
+        (f"solid a\n{facets(2).replace('endfacet', '', 1).replace('facet', 'outer', 1)}", "an unexpected word"),
         (f"solid a\n{facets(1).replace('outer loop', 'vertex 5 5 5 vertex 6 6 6')}", "facet 1 has 5 vertices"),
     ],
 )
