@@ -1,1 +1,1 @@
-"""Photos become square cut-outs with a mask and, where known, a viewpoint."""
+"""Prepares photos as square cut-outs with a mask and, if known, a viewpoint."""

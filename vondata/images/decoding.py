@@ -1,8 +1,8 @@
-"""From a photo's bytes to upright 8-bit sRGB: every format and kind of pixels that people have, in bounded memory.
+"""Photo decoding to upright 8-bit sRGB: all common formats and pixel types, in bounded memory.
 
 Memory: the file (512 MB at most) and 6 bytes for every pixel that `max_pixels` allows. Sizes are read from the header
-and compared before anything is allocated. A JPEG of one scan is decoded at a half, a quarter or an eighth of its size
-where that is enough; then the limit applies to what is decoded.
+and checked before anything is allocated. A JPEG of one scan is decoded at a half, a quarter or an eighth of its size
+if that is enough; the limit then applies to the decoded size.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ from vondata.types import Rejected, printable
 Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 
-# Only these decoders ever see a file: others run programs (PostScript) or read what no camera writes.
+# Only these decoders are used: others run programs (PostScript) or read formats that no camera writes.
 DECODERS: dict[str | None, tuple[str, ...]] = {
     **{name: (name,) for name in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "AVIF", "HEIF", "JXL", "JPEG2000", "PPM")},
     "BMP": ("BMP", "DIB"),
-    None: ("TGA", "DIB"),  # which have no signature
+    None: ("TGA", "DIB"),  # without a signature
 }
 EXTRA_FORMATS = {"HEIF": "HEIC (HEIF)", "JXL": "JPEG XL", "AVIF": "AVIF"}  # decoders that may not be installed
-UNRELIABLE_ALPHA = ("BMP", "DIB", "TGA")  # whose fourth byte often means nothing
+UNRELIABLE_ALPHA = ("BMP", "DIB", "TGA")  # the fourth byte of a pixel is often unused
 START_BYTES = 64
 MAX_FILE_BYTES = 512 * 2**20
 REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr")
-# Entropy-coded data that makes any part of a JPEG that is still to come look different.
+# Random entropy-coded data: appended to a truncated JPEG, it changes every part that the file does not determine.
 NOISE = bytes(np.random.default_rng(1).integers(0, 255, 4096, dtype=np.uint8))
-# What decoders raise on bytes that contradict themselves.
+# What decoders raise on inconsistent bytes.
 DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError),
     *(AttributeError, AssertionError, NotImplementedError, RuntimeError, struct.error, zlib.error),
@@ -72,16 +72,16 @@ _pillow = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class DecodedPhoto:
-    """A photo as it is meant to be seen: turned upright, 8 bits a channel.
+    """A decoded photo: upright, 8 bits per channel.
 
     Attributes:
-        rgb: (h, w, 3) sRGB; where the file is transparent, what lies under the transparency.
+        rgb: (h, w, 3) sRGB; in transparent regions, the stored colours.
         alpha: (h, w) opacity, None for a photo without.
         full_size: width and height before `decode_photo` scaled it down.
         profile_use: whether the file's own colour space was converted to sRGB, or ignored because it is damaged or of
-            another kind of colours; None where it is sRGB.
+            another colour model; None if it is sRGB.
         missing: share of the picture that an incomplete file lacks, 0 to 1; `rgb` ends where the file does.
-        orientation: 1 to 8, as EXIF defines it, of the file.
+        orientation: EXIF orientation of the file, 1 to 8.
     """
 
     rgb: Bytes
@@ -94,14 +94,14 @@ class DecodedPhoto:
 
 @dataclass(frozen=True, eq=False)
 class _Raster:
-    """A decoded file, not yet turned and converted.
+    """A decoded file before rotation and colour conversion.
 
     Attributes:
-        image: its pixels, of any of Pillow's 8-bit modes; None where they are more than 8 bits.
-        samples: its pixels where they are.
+        image: its pixels in one of Pillow's 8-bit modes; None if they have more than 8 bits.
+        samples: its pixels if they have more than 8 bits.
         full_size: width and height as stored.
-        orientation: 1 to 8, as EXIF defines it.
-        colours: what the file says of its colours.
+        orientation: EXIF orientation, 1 to 8.
+        colours: colour space of the file.
         missing: share of the rows that an incomplete file lacks.
     """
 
@@ -121,14 +121,14 @@ def decode_photo(
     upright: bool = True,
     keep_incomplete: bool = False,
 ) -> DecodedPhoto:
-    """Reads a photo; the first frame of one that moves.
+    """Reads a photo; of an animation, the first frame.
 
     Args:
         path: the file, of any name; its format is recognised by its bytes.
-        max_pixels: more than this are not decoded.
-        enough_px: the photo may come out smaller, with at least this many pixels on its longest side.
-        upright: whether to follow the file's EXIF orientation.
-        keep_incomplete: take a JPEG whose file ends early, as far as it goes.
+        max_pixels: photos with more pixels are not decoded.
+        enough_px: the photo may be scaled down to at least this many pixels on its longest side.
+        upright: whether to apply the file's EXIF orientation.
+        keep_incomplete: accept a truncated JPEG, as far as it goes.
 
     Raises:
         Rejected: format_unknown, file_corrupt, too_large or source_unreadable.
@@ -145,10 +145,10 @@ def decode_photo(
 
 
 def decode_mask(path: Path, *, max_pixels: int) -> Bools:
-    """Reads a mask (h, w) as it is stored, not turned.
+    """Reads a mask (h, w) as stored, without applying its orientation.
 
-    The object is what is opaque, where some of the mask is transparent; else what is brighter than half of the
-    brightest pixel, whatever numbers stand for black and white. `prepare_image` tells an inverted mask by its place.
+    The object is the opaque part if the mask has transparency, else the pixels brighter than half of the brightest
+    one, whatever values stand for black and white. `prepare_image` recognises an inverted mask by its bounding box.
 
     Raises:
         Rejected: as `decode_photo`.
@@ -165,7 +165,7 @@ def decode_mask(path: Path, *, max_pixels: int) -> Bools:
         image = raster.image
         assert image is not None
         brightness = np.asarray(image.convert("RGB")).max(axis=2).astype(np.int64)
-        if image.mode == "P" and np.ptp(brightness) == 0:  # a palette of one colour: its numbers count
+        if image.mode == "P" and np.ptp(brightness) == 0:  # a palette of one colour: use the indices
             brightness = np.asarray(image).astype(np.int64)
     highest = int(brightness.max(initial=0))
     return np.asarray(brightness > (highest // 2 if highest > 1 else 0))
@@ -173,7 +173,7 @@ def decode_mask(path: Path, *, max_pixels: int) -> Bools:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file, if it is a regular one; a pipe is not waited for."""
+    """Opens a regular file; a pipe does not block."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
@@ -185,10 +185,10 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _rejecting(path: Path) -> Iterator[None]:
-    """Errors of decoders become rejections."""
+    """Converts errors of decoders to rejections."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata, which decides nothing here
+            warnings.simplefilter("ignore")  # about odd metadata, which is not used here
             yield
     except (PermissionError, IsADirectoryError, FileNotFoundError) as error:
         raise Rejected("source_unreadable", f"{printable(str(path))} cannot be read: {error.strerror}") from error
@@ -223,7 +223,7 @@ def _read(file: BinaryIO, max_pixels: int, enough_px: int | None, keep_incomplet
 
 
 def _identified(file: BinaryIO, form: str | None, start: bytes) -> Image.Image:
-    """The file with its header read."""
+    """Opens the image and reads its header."""
     add_decoder(form)
     decoders = tuple(name for name in DECODERS[form] if name in Image.OPEN)
     if form in EXTRA_FORMATS and not decoders:
@@ -233,15 +233,15 @@ def _identified(file: BinaryIO, form: str | None, start: bytes) -> Image.Image:
         )
     image = _header_read(file, decoders)
     if image is None and form is None:
-        raise Rejected("format_unknown", f"it is {describe_bytes(start)}, no photo that is read")
+        raise Rejected("format_unknown", f"it is {describe_bytes(start)}, which is not a supported photo format")
     if image is None:
         name = EXTRA_FORMATS.get(form or "", form)
-        raise Rejected("file_corrupt", f"the file begins like {name} and then makes no sense")
+        raise Rejected("file_corrupt", f"the file begins like {name}, but the rest is invalid")
     return image
 
 
 def _header_read(file: BinaryIO, decoders: tuple[str, ...]) -> Image.Image | None:
-    with _pillow:  # Pillow's own limit of pixels is lower than ours may be, and holds for the whole process
+    with _pillow:  # Pillow's own pixel limit may be lower than ours, and is global to the process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(file, formats=decoders)
@@ -252,7 +252,7 @@ def _header_read(file: BinaryIO, decoders: tuple[str, ...]) -> Image.Image | Non
 
 
 def add_decoder(form: str | None) -> None:
-    """Registers the decoders that Pillow brings, and that of an extra where it is wanted and installed."""
+    """Registers Pillow's own decoders, and the one of an extra if the format needs it and it is installed."""
     Image.init()
     try:
         if form == "HEIF" and form not in Image.OPEN:
@@ -280,7 +280,7 @@ def _read_jpeg(pixels: PixelData, max_pixels: int, enough_px: int | None, keep_i
 
     image = _identified(pixels.opened(), "JPEG", b"")
     full_size = image.size
-    if not pixels.progressive:  # whose scans are held in memory at full size
+    if not pixels.progressive:  # a progressive JPEG is held in memory at full size
         image = opened()
     _check_size(*image.size, max_pixels)
     image = opened()
@@ -307,19 +307,19 @@ def _read_jpeg(pixels: PixelData, max_pixels: int, enough_px: int | None, keep_i
 
 
 def _ends_flat(image: Image.Image) -> bool:
-    """Whether the last row may be what a decoder makes of missing data: hardly a pixel differs from its neighbour."""
+    """Whether the last row may be a decoder's filling for missing data: few pixels differ from their neighbours."""
     last = np.asarray(image.crop((0, image.height - 1, image.width, image.height))).reshape(image.width, -1)
     return bool((last[1:] == last[:-1]).all(axis=1).mean() > 0.8) if image.width > 1 else True
 
 
 def _certain_rows(image: Image.Image, probe: Image.Image) -> int:
-    """How many rows of a JPEG do not change when something else follows the file's last byte."""
+    """The number of rows of a JPEG that do not change when other data follow the file's last byte."""
     try:
         probe.load()
     except OSError:
         return 0
     changed = ImageChops.difference(image, probe).getbbox()
-    return image.height if changed is None else max(0, changed[1] - 2)  # colour is smoothed across two rows
+    return image.height if changed is None else max(0, changed[1] - 2)  # chroma is interpolated across two rows
 
 
 def _read_png(data: bytes, max_pixels: int) -> _Raster:
@@ -330,7 +330,7 @@ def _read_png(data: bytes, max_pixels: int) -> _Raster:
     if image.mode.startswith("I"):
         return _Raster(None, samples_of_image(image), image.size, pixels.orientation, pixels.colours)
     key = image.info.get("transparency")
-    if isinstance(key, tuple) and data[24] == 16:  # bits a channel; Pillow keeps the upper eight
+    if isinstance(key, tuple) and data[24] == 16:  # bits per channel; Pillow keeps the upper eight
         image.info["transparency"] = tuple(value >> 8 for value in key)
     return _Raster(image, None, image.size, pixels.orientation, pixels.colours)
 
@@ -347,9 +347,9 @@ def _read_tiff(file: BinaryIO, max_pixels: int) -> _Raster:
     tags, colours = dict(image.tag_v2), _colour_space(image)
     orientation = tags.get(ORIENTATION, 1)
     orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-    image.getexif = Image.Exif  # type: ignore[method-assign]  # `load` neither turns it nor stumbles over odd EXIF
+    image.getexif = Image.Exif  # type: ignore[method-assign]  # `load` neither rotates it nor fails on odd EXIF
     image.load()
-    if orientation >= 5:  # Pillow has exchanged width and height already; the copy has those of the pixels
+    if orientation >= 5:  # Pillow has already swapped width and height; the copy has those of the pixels
         image = image.copy()
     size = image.size
     if image.mode.startswith(("I", "F")) or 2 in np.atleast_1d(tags.get(339, 1)):  # SampleFormat: signed integers
@@ -371,7 +371,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _channels(raster: _Raster, enough_px: int | None) -> tuple[Bytes, Bytes | None, ProfileUse | None]:
-    """Colours (h, w, 3) in sRGB, opacity (h, w) or None, and what became of the file's own colour space."""
+    """Colours (h, w, 3) in sRGB, opacity (h, w) or None, and how the file's colour space was used."""
     image, alpha = raster.image, None
     if image is None:
         assert raster.samples is not None
@@ -379,7 +379,7 @@ def _channels(raster: _Raster, enough_px: int | None) -> tuple[Bytes, Bytes | No
         image = Image.fromarray(colours[..., 0] if colours.shape[2] == 1 else colours)
     else:
         if image.format in UNRELIABLE_ALPHA and image.mode == "RGBA" and not image.getchannel("A").getbbox():
-            image = image.convert("RGB")  # the fourth byte of each pixel, which its program left at zero
+            image = image.convert("RGB")  # the fourth byte is unused and zero everywhere
         if image.has_transparency_data:
             image = image.convert("LA" if image.mode in ("LA", "La") else "RGBA")
         factor = 1 if enough_px is None else max(image.size) // enough_px
@@ -396,7 +396,7 @@ _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False)
 
 
 def turned(pixels: Bytes, orientation: int) -> Bytes:
-    """Pixels (h, w) or (h, w, c) as EXIF's orientation wants them seen."""
+    """Pixels (h, w) or (h, w, c) with an EXIF orientation applied."""
     quarters, mirrored = _TURNS.get(orientation, (0, False))
     result = np.rot90(pixels, quarters)
     return np.ascontiguousarray(result[:, ::-1] if mirrored else result)

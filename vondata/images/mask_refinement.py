@@ -1,15 +1,15 @@
-"""Which regions of a plain-background photo are object: contrast finds the edges, a network judges the regions.
+"""Mask refinement on plain backgrounds: a small convolutional network classifies the regions found by contrast.
 
-The mask read from contrast has sharp edges but takes in what stands out for other reasons (shadows, mirror images,
-swatches, words, frames), and loses surfaces as bright as the background. The network sees a small copy. Where the two
-disagree over more than a pixel of that copy the network decides, and the border of the decision is moved to the
-strongest edge nearby. Where they still disagree afterwards the mask is doubtful.
+The mask found by contrast has sharp edges, but includes other things that stand out (shadows, reflections, swatches,
+text, frames), and misses surfaces as bright as the background. The network is run on a small copy. Where the two
+disagree over more than a pixel of that copy the network decides, and the border of the region is moved to the
+strongest edge nearby. Remaining disagreement makes the mask doubtful.
 
-The network knows what contrast alone cannot tell: that a white seat belongs between its legs, and that a shadow, a
-mirror image in the floor, a swatch or a word does not belong to the object. Its copy has 96 pixels. Its input is the
-difference to the fitted background on a logarithmic scale, which makes one level under white visible.
-`scripts/train_mask_network.py` trains it on procedural objects in a good half hour of one processor core. NumPy runs
-it, in about 10 ms.
+The network learns what contrast alone cannot tell: that a white seat between its legs belongs to the object, and that
+a shadow, a reflection in the floor, a swatch or text does not. The copy has 96 pixels a side. The input is the
+difference to the fitted background on a logarithmic scale, which makes one level below white visible.
+`scripts/train_mask_network.py` trains the network on procedural objects in a good half hour on one processor core.
+Inference runs in NumPy and takes about 10 ms.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float32]
 
 FILE = Path(__file__).with_name("mask_network.safetensors")
 INPUT_PX = 96
-CHANNELS = 4  # differences of Y, Cr and Cb on a logarithmic scale, and of Y as it is
+CHANNELS = 4  # differences of Y, Cr and Cb on a logarithmic scale, and of Y on a linear one
 # Name, input and output channels, stride; all with 3 x 3 weights.
 LAYERS = (
     ("half_a", CHANNELS, 16, 2),
@@ -49,14 +49,15 @@ LAYERS = (
 
 
 def object_likelihood(difference: Floats) -> Floats:
-    """(h, w) in 0..1: how likely each pixel is object.
+    """(h, w) probability in [0, 1] that each pixel is object.
 
     Args:
-        difference: (h, w, 3) of Y, Cr and Cb to the background, of the part of the photo that holds what stands out.
+        difference: (h, w, 3) of Y, Cr and Cb to the background, in the window of the photo around everything that
+            stands out.
     """
     height, width = difference.shape[:2]
     first = _likelihood(difference)
-    second = _likelihood(difference[:, ::-1])[:, ::-1]  # the mirror image is as good a view, and errs elsewhere
+    second = _likelihood(difference[:, ::-1])[:, ::-1]  # test-time augmentation: the flipped input errs elsewhere
     return np.asarray(cv2.resize((first + second) / 2, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
@@ -67,14 +68,14 @@ def _likelihood(difference: Floats) -> Floats:
 
 
 def network_input(difference: Floats) -> tuple[Floats, tuple[int, int]]:
-    """(INPUT_PX, INPUT_PX, CHANNELS) what the network sees, and the rows and columns of it that show the photo."""
+    """(INPUT_PX, INPUT_PX, CHANNELS) input of the network, and how many rows and columns of it show the photo."""
     small, size = placed(difference)
     bent = np.sign(small) * np.log1p(2.0 * np.abs(small)) / np.float32(np.log(511.0))
     return np.dstack([bent, small[..., :1] / np.float32(255)]).astype(np.float32), size
 
 
 def placed(values: Floats) -> tuple[Floats, tuple[int, int]]:
-    """(INPUT_PX, INPUT_PX, ...) values scaled into the upper left, else zero; and the rows and columns used."""
+    """(INPUT_PX, INPUT_PX, ...) values scaled into the upper left, zero-padded; and the rows and columns used."""
     height, width = values.shape[:2]
     scale = INPUT_PX / max(height, width)
     rows, columns = max(1, round(scale * height)), max(1, round(scale * width))
@@ -85,7 +86,7 @@ def placed(values: Floats) -> tuple[Floats, tuple[int, int]]:
 
 
 def _run(shown: Floats) -> Floats:
-    """(INPUT_PX / 2, INPUT_PX / 2) likelihood of what `network_input` made."""
+    """(INPUT_PX / 2, INPUT_PX / 2) likelihood for an input from `network_input`."""
     stride = {name: stride for name, _, _, stride in LAYERS}
 
     def step(name: str, x: Floats) -> Floats:
@@ -120,7 +121,7 @@ def _convolved(x: Floats, name: str, stride: int) -> Floats:
 
 @cache
 def _weights() -> dict[str, tuple[Floats, Floats]]:
-    """Per layer (9 i, o) weights and (o,) biases."""
+    """(9 i, o) weights and (o,) biases of each layer."""
     stored = load_file(FILE)
     return {
         name: (
@@ -136,38 +137,38 @@ def _weights() -> dict[str, tuple[Floats, Floats]]:
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 
-MARGIN = 0.08  # of the box of what stands out, around it
-REMOVED, ADDED = 0.1, 0.88  # mean likelihood below which a region is taken away, and above which one is added
-# How often a disputed region is wrong in the mask, by its mean likelihood, as measured on 230 rendered photos.
+MARGIN = 0.08  # around the box of everything that stands out, relative to its longer side
+REMOVED, ADDED = 0.1, 0.88  # mean likelihood below which a region is removed, and above which one is added
+# Probability that a disputed region is wrong in the mask, by its mean likelihood, measured on 230 rendered photos.
 WRONGLY_TAKEN = ((0.15, 0.25, 0.35), (0.7, 0.22, 0.04))
 MISSED_COLOURLESS = ((0.75, 0.85, 0.95), (0.1, 0.25, 0.6))
 MISSED_TINTED = 0.5
-TINT = 0.04  # of 255: mean chroma of a white surface that no hole has
-UNLIKELY_PIECE = 0.25  # mean over a piece
+TINT = 0.04  # of 255: minimum mean chroma of a white surface; holes have less
+UNLIKELY_PIECE = 0.25  # mean likelihood of a piece
 REGION = 0.002  # of the object: smaller disagreements are left to contrast
-REACH = 3  # times a pixel of the network: how far a border may move to an edge
-MIN_LETTER_PX, MAX_LETTER, MAX_LETTERS = 6, 0.25, 200  # height, also of the object's; how many are looked at
-INK = 24.0  # of 255: how far the letters of a line differ
-WRITTEN_ON = 0.5  # of the agreement is left where a line of words runs across the object
-DARKEST = 165.0  # of 255: how much darker than the background a shadow is at most
-MIN_MIRROR_SHARE = 0.05  # of the height with its mirror image
-MIRROR_PX = 128  # longest side of the copy on which a mirror image is looked for
-MIRROR_ALIKE = 0.8  # intersection over union of what lies above and below, mirrored
-MIRROR_COLOUR = 0.9  # cosine of their differences to the background
-MIRROR_STRENGTH = 0.75  # contrast of a mirror image at most, of the object's
-MIRROR_TOP = 0.5  # of the mask's height: how far down a mirror image begins
+REACH = 3  # pixels of the network that a border may move to an edge
+MIN_LETTER_PX, MAX_LETTER, MAX_LETTERS = 6, 0.25, 200  # height; height relative to the object's; letters examined
+INK = 24.0  # of 255: maximum difference between the letters of a line
+WRITTEN_ON = 0.5  # factor of the agreement if a line of text runs across the object
+DARKEST = 165.0  # of 255: a shadow is at most this much darker than the background
+MIN_MIRROR_SHARE = 0.05  # of the height of object and reflection
+MIRROR_PX = 128  # longest side of the copy that is searched for a reflection
+MIRROR_ALIKE = 0.8  # intersection over union of the parts above and below, mirrored
+MIRROR_COLOUR = 0.9  # cosine similarity of their differences to the background
+MIRROR_STRENGTH = 0.75  # maximum contrast of a reflection, relative to the object's
+MIRROR_TOP = 0.5  # of the mask's height: a reflection begins below this
 
 
 def refine(mask: Bools, difference: Floats, standing_out: Bools) -> tuple[Bools, float]:
-    """Judges the regions of a mask.
+    """Removes and adds regions of a mask.
 
     Args:
         mask: (h, w) the object by contrast.
         difference: (h, w, 3) of Y, Cr and Cb to the background.
-        standing_out: (h, w) all that stands out from the background.
+        standing_out: (h, w) everything that stands out from the background.
 
     Returns:
-        (h, w) the object; and the intersection over union with the true mask that is to be expected.
+        (h, w) the object; and the expected intersection over union with the true mask.
     """
     if not standing_out.any():
         return mask, 1.0
@@ -184,7 +185,7 @@ def refine(mask: Bools, difference: Floats, standing_out: Bools) -> tuple[Bools,
 
 
 def _is_written_on(mask: Bools, difference: Floats, standing_out: Bools) -> bool:
-    """Whether a line of words beside the object goes on across it, whose letters there look like a part of it."""
+    """Whether a line of text beside the object continues across it, where its letters look like a part of it."""
     if not mask.any():
         return False
     pieces = regions(standing_out & ~grow(mask, SQUARE), connectivity=8)
@@ -208,7 +209,7 @@ def _is_written_on(mask: Bools, difference: Floats, standing_out: Bools) -> bool
 
 
 def _expected_agreement(mask: Bools, likely: Floats, difference: Floats, step: int) -> float:
-    """The intersection over union to be expected, by how often the network was right about such regions."""
+    """The expected intersection over union, from how often the network was right about such regions."""
     area = int(mask.sum())
     if not area:
         return 0.0
@@ -226,10 +227,10 @@ def _expected_agreement(mask: Bools, likely: Floats, difference: Floats, step: i
 
 
 def _mirror_image(mask: Bools, difference: Floats, likely: Floats) -> Bools:
-    """(h, w) all below the floor, where an object stands on a glossy one and is seen from its own height.
+    """(h, w) everything below the floor line of an object on a glossy floor, seen from its own height.
 
-    Below some row such a mask repeats what is above it, upside down and fainter. The floor is the row, among those,
-    where contrast falls most. The network has to agree, the more clearly the less exact the repetition is.
+    Below some row such a mask repeats what is above it, upside down and fainter. Of such rows the floor line is the
+    one where contrast drops most. The network has to agree, the more clearly the less exact the repetition is.
     """
     below = np.zeros_like(mask)
     if not mask.any():
@@ -254,7 +255,7 @@ def _mirror_image(mask: Bools, difference: Floats, likely: Floats) -> Bools:
 
 
 def _floor_row(mask: Bools, difference: Floats) -> tuple[int, float] | None:
-    """The first row of a mirror image and its overlap with what is above; None without one."""
+    """The first row of a reflection and its overlap with the part above; None without one."""
     height = len(mask)
     best: tuple[float, int, float] | None = None
     for row in range(round(0.45 * height), round(0.96 * height)):
@@ -267,7 +268,7 @@ def _floor_row(mask: Bools, difference: Floats) -> tuple[int, float] | None:
         strong, faint = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
         alike = float((first * second).sum() / max(1e-6, (strong * faint).sum()))
         share = float(faint.sum() / max(1e-6, strong.sum()))
-        as_strong = float((faint > 0.9 * strong).mean())  # which nothing is in a mirror image
+        as_strong = float((faint > 0.9 * strong).mean())  # not so in a reflection
         if alike < MIRROR_COLOUR or not share < MIRROR_STRENGTH or as_strong > 0.15:
             continue
         if count < MIN_MIRROR_SHARE * height:
@@ -285,13 +286,13 @@ def _window(standing_out: Bools) -> tuple[slice, slice]:
 
 
 def _edges(difference: Floats) -> npt.NDArray[np.uint8]:
-    """(h, w, 3) the difference on a logarithmic scale, in which faint edges count, too."""
+    """(h, w, 3) the difference on a logarithmic scale, which keeps faint edges visible."""
     bent = np.sign(difference) * np.log1p(2.0 * np.abs(difference))
     return np.asarray(np.clip(128.0 + 20.0 * bent, 0, 255), dtype=np.uint8)
 
 
 def _without_unlikely_pieces(mask: Bools, likely: Floats) -> Bools:
-    """Drops pieces that the network takes for something else; the likeliest stays."""
+    """Drops pieces that the network does not classify as object; the likeliest piece stays."""
     pieces = regions(mask, connectivity=8)
     share = np.nan_to_num(pieces.mean(likely, mask), nan=0.0)
     keep = share > UNLIKELY_PIECE
@@ -300,7 +301,7 @@ def _without_unlikely_pieces(mask: Bools, likely: Floats) -> Bools:
 
 
 def _cores(disagreement: Bools, step: int, min_area: float) -> Bools:
-    """The regions of a disagreement that are wider than the network's pixels, and large enough."""
+    """The regions of disagreement that are wider than a pixel of the network and large enough."""
     inner = shrink(disagreement, disk(step)) if disagreement.any() else disagreement
     found = regions(inner, connectivity=8)
     inner = found.select(found.areas > 0)
@@ -310,7 +311,7 @@ def _cores(disagreement: Bools, step: int, min_area: float) -> Bools:
 
 
 def _settled(mask: Bools, likely: Floats, difference: Floats, step: int) -> Bools:
-    """The mask where the network has its way over regions that it is sure of, borders at edges."""
+    """Applies the network's decision to the regions that it is sure of, with borders at edges."""
     area = REGION * max(1, int(mask.sum()))
     wrong = _cores(mask & (likely < 0.35) & _may_be_shade(mask, difference), step, area)
     missing = _cores(~mask & (likely > 0.6), step, area)
@@ -327,7 +328,7 @@ def _settled(mask: Bools, likely: Floats, difference: Floats, step: int) -> Bool
     markers[shrink(missing, disk(step)) | (missing & (likely > 0.88))] = 1
     cv2.watershed(_edges(difference), markers)
     settled = markers == 1
-    # Lines between basins belong to neither: they go to whichever surrounds them.
+    # Watershed lines belong to neither side: they are assigned to the side that surrounds them.
     settled |= (markers == -1) & (cv2.blur(settled.astype(np.float32), (3, 3)) > 0.4)
     # Nothing changes far from those regions, nor against the network.
     kept = mask & (settled | (likely > 0.55) | ~grow(wrong, disk(REACH * step)))
@@ -336,7 +337,7 @@ def _settled(mask: Bools, likely: Floats, difference: Floats, step: int) -> Bool
 
 
 def _without_panels(candidates: Bools, difference: Floats) -> Bools:
-    """The regions but for even ones that darker parts enclose: those are panels and cushions rather than shadows."""
+    """Drops uniform regions that darker parts enclose: those are panels and cushions rather than shadows."""
     found = regions(candidates, connectivity=8)
     contrast = np.linalg.norm(difference, axis=2)
     is_panel = np.zeros(len(found.areas), dtype=bool)
@@ -353,13 +354,13 @@ def _without_panels(candidates: Bools, difference: Floats) -> Bools:
 
 
 def _select(candidates: Bools, likely: Floats, is_chosen: Callable[[Doubles], Bools]) -> Bools:
-    """The regions that are chosen by their mean likelihood."""
+    """Selects regions by their mean likelihood."""
     found = regions(candidates, connectivity=8)
     return found.select(is_chosen(np.nan_to_num(found.mean(likely, candidates), nan=0.5)))
 
 
 def _tinted(candidates: Bools, difference: Floats, background: Bools) -> Bools:
-    """The regions that are not quite as colourless as the background: of a hole one sees the background itself."""
+    """The regions with more chroma than the background; a hole shows the background itself."""
     found = regions(candidates, connectivity=8)
     chroma = np.hypot(difference[..., 1], difference[..., 2])
     return found.select(np.nan_to_num(found.mean(chroma, candidates)) > _least_tint(chroma, background))
@@ -370,7 +371,7 @@ def _least_tint(chroma: Floats, background: Bools) -> float:
 
 
 def _may_be_shade(mask: Bools, difference: Floats) -> Bools:
-    """(h, w) where a shadow or a mirror image can be: the background's own colour, darker; or low in the picture."""
+    """(h, w) where a shadow or reflection is possible: the background's colour, but darker; or low in the picture."""
     darker = -difference[..., 0]
     same_colour = np.hypot(difference[..., 1], difference[..., 2]) < 4.0 + 0.15 * np.abs(darker)
     _, top, _, bottom = bounding_box(mask)
@@ -379,5 +380,5 @@ def _may_be_shade(mask: Bools, difference: Floats) -> Bools:
 
 
 def _thin(mask: Bools, step: int) -> Bools:
-    """The parts of a mask that the network cannot see well: bars and slats."""
+    """The parts of a mask that are too thin for the network: bars and slats."""
     return mask & ~grow(shrink(mask, disk(step)), disk(step))

@@ -1,8 +1,8 @@
-"""Masks: regions grown, shrunk and counted, frames around pictures, how good a mask is; and cut-outs with soft edges.
+"""Mask operations: morphology, connected regions, quality checks, picture frames, and alpha matting of cut-outs.
 
-A pixel at the edge shows I = a F + (1 - a) B. F is continued from inside the object, B from outside, or it is the
-fitted background; then a is the place of I on the line from B to F. Where F and B look alike the shape of the mask
-decides.
+A pixel at the edge shows I = a F + (1 - a) B. F is extrapolated from inside the object, B from outside, or B is the
+fitted background; then a is the position of I on the line from B to F. Where F and B are similar the shape of the
+mask decides.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def grow(mask: Bools, element: Bytes) -> Bools:
 
 
 def shrink(mask: Bools, element: Bytes) -> Bools:
-    """Erosion; what lies beyond the border counts as part of the mask."""
+    """Erosion; pixels beyond the border count as part of the mask."""
     return np.asarray(cv2.erode(mask.view(np.uint8), element).view(np.bool_))
 
 
 def close(mask: Bools, radius: int) -> Bools:
-    """Closing with a disk; nothing is gained at the border."""
+    """Closing with a disk; pixels beyond the border count as outside."""
     padded = cv2.copyMakeBorder(mask.view(np.uint8), *(radius + 1,) * 4, cv2.BORDER_CONSTANT, value=0)
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disk(radius))
     inner = slice(radius + 1, -radius - 1)
@@ -53,7 +53,7 @@ class Regions:
 
     Attributes:
         labels: (h, w) number of the region, 0 outside of all.
-        areas: (n + 1,) pixels of each region; areas[0] is 0.
+        areas: (n + 1,) number of pixels of each region; areas[0] is 0.
         boxes: (n + 1, 4) left, top, width and height of each.
     """
 
@@ -66,7 +66,7 @@ class Regions:
         return np.asarray((chosen & (self.areas > 0))[self.labels])
 
     def mean(self, values: npt.NDArray[np.generic], where: Bools) -> npt.NDArray[np.float64]:
-        """(n + 1,) mean of `values` (h, w) over the pixels of each region in `where`; NaN where there are none."""
+        """(n + 1,) mean of `values` (h, w) over the pixels of each region in `where`; NaN if there are none."""
         labels = self.labels[where]
         count = np.bincount(labels, minlength=len(self.areas)).astype(np.float64)
         total = np.bincount(labels, weights=values[where].astype(np.float64), minlength=len(self.areas))
@@ -81,7 +81,7 @@ class Regions:
 
 
 def regions(mask: Bools, connectivity: int = 4) -> Regions:
-    """Finds the regions of a mask, neighbours by their edges (4) or also by their corners (8)."""
+    """Finds the connected regions of a mask; connectivity 4 or 8."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=connectivity)
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
     areas[0] = 0
@@ -107,10 +107,10 @@ class MaskQuality:
     """Measurements of a mask.
 
     Attributes:
-        pieces: how many unconnected pieces it has.
-        scatter: its share outside of the largest piece.
-        agreement: how far the mask is to be believed: the intersection over union with the true one to be expected,
-            or with other readings of the photo; NaN where the file or its annotation gives the mask.
+        pieces: number of unconnected pieces.
+        scatter: share of the mask outside of the largest piece.
+        agreement: confidence in the mask: the expected intersection over union with the true mask, or that with other
+            segmentations of the photo; NaN if the file or its annotation gives the mask.
     """
 
     pieces: int
@@ -119,7 +119,7 @@ class MaskQuality:
 
 
 def measure_quality(mask: Bools, agreement: float = float("nan")) -> MaskQuality:
-    """Measures a mask (h, w), of which `agreement` is known."""
+    """Measures a mask (h, w) whose `agreement` is known."""
     area = int(mask.sum())
     pieces = regions(mask, connectivity=8)
     return MaskQuality(
@@ -136,7 +136,7 @@ def overlap(first: Bools, second: Bools) -> float:
 
 
 def check_presence(mask: Bools, scale: float) -> None:
-    """Whether there is an object of a usable size.
+    """Checks that there is an object of a usable size.
 
     Args:
         mask: (h, w).
@@ -157,11 +157,11 @@ def check_presence(mask: Bools, scale: float) -> None:
 
 
 def check_border(mask: Bools, *, trimmed: bool) -> None:
-    """Whether the object lies wholly inside the photo.
+    """Checks that the object lies wholly inside the photo.
 
     Args:
         mask: (h, w).
-        trimmed: whether a mask that touches all four sides is taken for one cut to its box on purpose.
+        trimmed: whether a mask that touches all four sides is accepted as intentionally cropped to its box.
 
     Raises:
         Rejected: mask_touches_border.
@@ -182,7 +182,7 @@ def check_border(mask: Bools, *, trimmed: bool) -> None:
 
 
 def check_trust(quality: MaskQuality, *, min_agreement: float) -> None:
-    """Whether a mask that was found, not given, can be believed.
+    """Checks that a mask found by segmentation can be trusted.
 
     Raises:
         Rejected: mask_in_pieces or mask_uncertain.
@@ -200,43 +200,43 @@ def check_trust(quality: MaskQuality, *, min_agreement: float) -> None:
 
 
 def edge_contrast(rgb: npt.NDArray[np.uint8], mask: Bools) -> float:
-    """How different a photo (h, w, 3) is just inside and just outside of a mask's edge, in steps of 255.
+    """Mean difference of a photo (h, w, 3) between just inside and just outside of a mask's edge, in 1/255.
 
-    The mean along the edge tells whether a mask was drawn on this photo or on the same one turned.
+    It tells whether a mask was drawn on this photo or on a rotated copy of it.
     """
     scale = min(1.0, EDGE_SIDE_PX / max(mask.shape))
     size = max(1, round(scale * mask.shape[1])), max(1, round(scale * mask.shape[0]))
     photo = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     inside = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     sides = []
-    for weight in (inside**4, (1.0 - inside) ** 4):  # mixed pixels say little
+    for weight in (inside**4, (1.0 - inside) ** 4):  # mixed pixels get little weight
         total = cv2.GaussianBlur(photo * weight[..., None], (0, 0), EDGE_REACH_PX)
         sides.append(total / (cv2.GaussianBlur(weight, (0, 0), EDGE_REACH_PX) + np.float32(1e-6))[..., None])
     edge = cv2.morphologyEx((inside > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, SQUARE) > 0
     return float(np.linalg.norm(sides[0] - sides[1], axis=2)[edge].mean()) if edge.any() else 0.0
 
 
-BAND = 0.06  # of the shorter side: the thickest band that is taken for a frame
+BAND = 0.06  # of the shorter side: the thickest band that counts as a frame
 SAME_COLOUR = 12  # of 255, in every channel
 OTHER_COLOUR = 24
 WHITE = 235
-UNIFORM = 0.97  # of a line's pixels have its colour
-PLAIN = 0.9  # of the pixels just inside a band have one colour
+UNIFORM = 0.97  # minimum share of a line's pixels with its colour
+PLAIN = 0.9  # minimum share of the pixels just inside a band with one colour
 BAR = 0.3  # of a side: the thickest bar along an edge
 SOFT_EDGE_PX = 3  # at a band's inner edge
-LINE = 0.04  # of a drawn frame's longer side: how far its pixels lie from its box at most
-RECTANGLE = 0.97  # of its box a framed picture fills
+LINE = 0.04  # of a drawn frame's longer side: maximum distance of its pixels from its box
+RECTANGLE = 0.97  # minimum share of its box that a framed picture fills
 MIN_PICTURE_SHARE = 0.12  # of the photo
-PAPER = 200  # what a framed picture's own ground is brighter than, in every channel
-MIN_CONTENT = 0.03  # of a picture on paper that something is seen on
-RIM = 0.03  # of the picture's shorter side: the strip that is looked at for one colour
-BUSY = 0.6  # of the strip's pixels have the commonest colour at most, in a picture
+PAPER = 200  # minimum brightness of the background of a picture on paper, in every channel
+MIN_CONTENT = 0.03  # minimum share of a picture on paper that differs from the paper
+RIM = 0.03  # of the picture's shorter side: width of the strip that is tested for one colour
+BUSY = 0.6  # maximum share of the most common colour in the strip of a picture
 
 
 def inside_of_band(rgb: Bytes) -> Box | None:
-    """The box inside of a band of one colour along all four edges of a photo (h, w, 3); None without one.
+    """The box inside a band of one colour along all four edges of a photo (h, w, 3); None without one.
 
-    A white band around a coloured ground is left alone: it may as well be the margin of a box-shaped object.
+    A white band around a coloured region is ignored: it may as well be the margin of a box-shaped object.
     """
     height, width = rgb.shape[:2]
     colour = np.median(np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]]), axis=0)
@@ -260,16 +260,16 @@ def inside_of_band(rgb: Bytes) -> Box | None:
 
 
 def _leading(shares: npt.NDArray[np.floating], most: int) -> int:
-    """How many lines from the start on are of one colour."""
+    """The number of leading lines of one colour."""
     other = np.flatnonzero(shares[: most + 1] < UNIFORM)
     return int(other[0]) if len(other) else most + 1
 
 
 def inside_of_bars(rgb: Bytes) -> Box | None:
-    """The box between bars of one colour along some edges of a photo (h, w, 3), as of a film or a telephone's screen.
+    """The box between bars of one colour along some edges of a photo (h, w, 3), as in video frames and screenshots.
 
-    Words may stand in a bar, not at its inner edge. The photo between has to be plain where it meets the bar. A white
-    bar beside a coloured ground is left alone, as the margin of `inside_of_band`.
+    A bar may contain text, but not at its inner edge. The photo has to be plain where it meets the bar. A white bar
+    beside a coloured region is ignored, as in `inside_of_band`.
     """
     height, width = rgb.shape[:2]
     top, bottom = _bar(rgb), _bar(rgb[::-1])
@@ -282,7 +282,7 @@ def inside_of_bars(rgb: Bytes) -> Box | None:
 
 
 def _bar(lines: Bytes) -> int:
-    """How many of an image's first lines are a bar of another colour than what follows; 0 without one."""
+    """The number of first lines that are a bar of another colour than the lines after it; 0 without one."""
     colour = np.median(lines[0], axis=0)
     if (colour > WHITE).all():
         return 0
@@ -321,12 +321,12 @@ def without_drawn_frames(mask: Bools) -> Bools:
 def framed_picture(rgb: Bytes, mask: Bools) -> Box | None:
     """The box of a picture within the photo, or None.
 
-    It is an upright filled rectangle whose rim has many colours; or whose rim is as bright as paper, brighter than
-    what is around it, and which has something on it.
+    It is an upright filled rectangle whose rim has many colours; or whose rim is as bright as paper and brighter than
+    its surroundings, and whose inside is not empty.
 
     Args:
         rgb: (h, w, 3) the photo.
-        mask: (h, w) all that stands out from its ground.
+        mask: (h, w) everything that stands out from the background.
     """
     pieces = regions(mask, connectivity=8)
     if not pieces.areas.any():
@@ -354,14 +354,14 @@ def framed_picture(rgb: Bytes, mask: Bools) -> Box | None:
 
 
 def _filled(mask: Bools) -> Bools:
-    """The mask with its holes."""
+    """The mask with its holes filled."""
     holes = regions(~mask)
     return mask | holes.select((holes.areas > 0) & ~holes.at_border())
 
 
-SURE_DEPTH = 1.9  # pixels from the edge at which a pixel is wholly object
-COLOUR_CONTRAST = 24.0  # of 255: the difference of F and B above which colours tell more than the mask's shape
-SPREADS = (1.5, 5.0)  # pixels over which colours are continued: close ones first, then farther where none are
+SURE_DEPTH = 1.9  # pixels from the edge at which a pixel is fully object
+COLOUR_CONTRAST = 24.0  # of 255: the difference of F and B above which colours count more than the mask's shape
+SPREADS = (1.5, 5.0)  # standard deviations in pixels for extrapolating colours: near first, then farther if needed
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,8 +369,8 @@ class CutOut:
     """An object without its background.
 
     Attributes:
-        rgb: (h, w, 3) the object's own colours in 0..255, continued a little beyond its edge.
-        alpha: (h, w) how much of each pixel it covers, 0..1.
+        rgb: (h, w, 3) the object's own colours in 0..255, extrapolated a little beyond its edge.
+        alpha: (h, w) coverage of each pixel, in [0, 1].
     """
 
     rgb: Floats
@@ -378,17 +378,17 @@ class CutOut:
 
 
 def cut_out(rgb: npt.NDArray[np.uint8], mask: Bools, background: Floats | None = None) -> CutOut:
-    """Finds coverage and colours of the object at its edges.
+    """Estimates coverage and colours of the object at its edges.
 
     Args:
         rgb: (h, w, 3) the photo.
-        mask: (h, w) the object, right to about a pixel.
-        background: (h, w, 3) what lies behind it, where that is known.
+        mask: (h, w) the object, accurate to about a pixel.
+        background: (h, w, 3) the background behind the object, if known.
     """
     photo = rgb.astype(np.float32)
     depth = cv2.distanceTransform(np.pad(mask, 1).view(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     deep = depth >= SURE_DEPTH
-    # Of a thin leg no pixel is deep inside; its ridge shows its colour best.
+    # No pixel of a thin leg is deep inside; its ridge shows its colour best.
     thin = mask & ~grow(deep, disk(3))
     sure = deep | (thin & (depth >= cv2.dilate(depth, SQUARE)))
     foreground = _continued(photo, sure)
@@ -401,13 +401,13 @@ def cut_out(rgb: npt.NDArray[np.uint8], mask: Bools, background: Floats | None =
     trust = length / (length + COLOUR_CONTRAST**2)
     alpha = trust * place + (1.0 - trust) * shape
     alpha[deep] = 1.0
-    # Colours decide about the soft edge only: what the mask holds stays more than half, all else less.
+    # Colours decide about the soft edge only: alpha stays above half inside the mask and below half outside.
     alpha = np.where(mask, np.maximum(alpha, 0.55), np.where(grow(mask, SQUARE), np.minimum(alpha, 0.45), 0.0))
     return CutOut(np.where(alpha[..., None] >= 1.0, photo, foreground), alpha.astype(np.float32))
 
 
 def _continued(photo: Floats, known: Bools) -> Floats:
-    """The photo where it is known, else the mean of the known pixels around, near ones first."""
+    """The photo where known, else a Gaussian-weighted mean of the known pixels nearby."""
     colours = np.where(known[..., None], photo, np.float32(0))
     weight = known.astype(np.float32)
     result, trust = np.zeros_like(photo), np.zeros_like(weight)
@@ -424,7 +424,7 @@ def _continued(photo: Floats, known: Bools) -> Floats:
 def frame_cut_out(cut: CutOut, box: Box, *, size: int, margin: float) -> Bytes:
     """Cuts a square around the object and resizes it.
 
-    Colours and coverage are averaged together, so that nothing from beyond the edge comes in.
+    Colours are averaged weighted by coverage, so that no background colour leaks in.
 
     Args:
         cut: the object.
@@ -437,7 +437,7 @@ def frame_cut_out(cut: CutOut, box: Box, *, size: int, margin: float) -> Bytes:
     """
     layers = np.dstack([cut.rgb * cut.alpha[..., None], cut.alpha * np.float32(255)])
     square = _square(layers, frame_of_box(box, margin))
-    # Enlarging is linear: anything sharper overshoots, and colour and coverage would no longer belong together.
+    # Enlarging is linear: sharper filters overshoot, and colour and coverage would no longer match.
     shrinks = len(square) >= size
     resized = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     coverage = resized[..., 3:]
@@ -455,7 +455,7 @@ def frame_of_box(box: Box, margin: float) -> tuple[int, int, int]:
 
 
 def _square(layers: npt.NDArray[np.float32], frame: tuple[int, int, int]) -> npt.NDArray[np.float32]:
-    """Cuts a square (side, side, 4) out of (h, w, 4), with nothing in it where it reaches beyond."""
+    """Cuts a square (side, side, 4) out of (h, w, 4), padded with zeros beyond the border."""
     left, top, side = frame
     height, width = layers.shape[:2]
     square = np.zeros((side, side, layers.shape[2]), dtype=np.float32)

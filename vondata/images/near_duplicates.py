@@ -1,4 +1,4 @@
-"""Near-duplicate photos: a perceptual hash of each prepared picture, and a search that keeps the best of each group.
+"""Near-duplicate photos: perceptual hashes of prepared pictures, and a search that keeps the best of each group.
 
 The hash has 117 characters. 440 bits hold the signs of the lowest frequencies of the brightness (a DCT hash), the
 lowest frequency first; six hexadecimal digits hold the mean colour of the object, so that the same chair in another
@@ -10,7 +10,7 @@ Two hashes that differ in few bits agree in some run of their low frequencies. T
 each time from another bit on, and compared with their neighbours only, so the time is proportional to their number.
 The result does not depend on the order in which photos were prepared.
 
-An annotated photo has been looked at by a person: it is a duplicate only of the very same file.
+An annotated photo has been checked by a person: it is a duplicate only of the identical file.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from vondata.pipeline.run import Review
 Bits = npt.NDArray[np.uint64]
 
 GRID = 64  # pixels of the picture that is transformed
-FREQUENCIES = 21  # on either axis; all but the mean count
+FREQUENCIES = 21  # per axis; all but the mean are used
 BITS = FREQUENCIES**2 - 1
 BYTES = BITS // 8
 WORDS = -(-BITS // 64)
-# Of the upper quartile: an object seen straight on has no odd frequencies, and noise must not decide on their bits.
+# Relative to the upper quartile: a symmetric view has no odd frequencies, and noise must not decide on their bits.
 MIN_WAVE = 0.1
 # From the lowest frequency on: the first n^2 - 1 are those below n on both axes.
 _ORDER = sorted(range(1, FREQUENCIES**2), key=lambda place: (max(divmod(place, FREQUENCIES)), place))
@@ -62,7 +62,7 @@ def parse_hashes(hashes: Sequence[str]) -> tuple[Bits, npt.NDArray[np.int16]]:
     """Hashes (n,) as (n, 7) words that hold their bits in order, byte by byte, and (n, 3) mean colours in 0..255.
 
     Raises:
-        ValueError: a text is no hash.
+        ValueError: a text is not a hash.
     """
     if wrong := [each for each in hashes if not is_perceptual_hash(each)]:
         raise ValueError(f"{wrong[0]!r} is not a perceptual hash")
@@ -73,7 +73,7 @@ def parse_hashes(hashes: Sequence[str]) -> tuple[Bits, npt.NDArray[np.int16]]:
 
 
 def differing_bits(first: Bits, second: Bits) -> npt.NDArray[np.int64]:
-    """(n,) in how many bits hashes (n, words) differ."""
+    """(n,) Hamming distances of hashes (n, words)."""
     return np.asarray(np.bitwise_count(first ^ second).sum(axis=-1, dtype=np.int64))
 
 
@@ -85,19 +85,19 @@ MAX_BITS = 87  # of 440: 97 of 100 copies stay below, photos from viewpoints mor
 MAX_COLOUR = 20  # of 255, in any channel of the mean colour
 ORDERS = 16
 NEIGHBOURS = 32  # in each order
-SORTED = 120  # of the bits, the lowest frequencies, by which hashes are sorted: in copies one in ten of them differs
+SORTED = 120  # bits of the lowest frequencies by which hashes are sorted: in copies one in ten of them differs
 _MAX_OF_FIRST = 36  # of the first 128 bits, which are compared before all others
 _AT_ONCE = 1 << 16  # pairs compared
-_SPREAD = 37  # has no factor in common with 120: neighbouring frequencies, which go together, come apart
+_SPREAD = 37  # coprime to 120: separates neighbouring frequencies, which are correlated
 
 
 @dataclass(frozen=True, slots=True)
 class _Photo:
-    """What decides which of two near-duplicates stays.
+    """The fields that decide which of two near-duplicates is kept.
 
     Attributes:
-        rank: sorts the better photo first: an annotated viewpoint, then more pixels of the object, then the id.
-        id: its id.
+        rank: sort key, the better photo first: an annotated viewpoint, then more pixels of the object, then the id.
+        id: of the photo.
         sha256: of its file.
         phash: see `perceptual_hash`.
     """
@@ -114,7 +114,7 @@ class _Photo:
 
 
 def review_of(settings: ImageSettings) -> Review:
-    """The review of a class's photos; where duplicates are kept it finds none, so that earlier ones come back."""
+    """The review of a class's photos; if duplicates are kept it finds none, which restores those rejected earlier."""
     return Review(REASON, (lambda rows: {}) if settings.keep_duplicates else find_near_duplicates)
 
 
@@ -122,7 +122,7 @@ def find_near_duplicates(rows: Iterable[Row]) -> dict[str, tuple[str, str]]:
     """The photos that duplicate a better one: reason and detail by id.
 
     Args:
-        rows: of a class's images; prepared ones take part, and those rejected as duplicates before.
+        rows: of a class's images; those that are prepared, or were rejected as duplicates, are compared.
     """
     photos = sorted((_photo(row) for row in rows if takes_part(row)), key=lambda photo: photo.rank)
     words, colours = parse_hashes([photo.phash for photo in photos])
@@ -135,7 +135,7 @@ def find_near_duplicates(rows: Iterable[Row]) -> dict[str, tuple[str, str]]:
 
 
 def takes_part(row: Row) -> bool:
-    """Whether a row has a picture that can be a duplicate."""
+    """Whether a row has a picture that is compared."""
     return is_perceptual_hash(row["phash"]) and (row["status"] == "prepared" or row["reason"] == REASON)
 
 
@@ -154,7 +154,7 @@ def _describe(photo: _Photo, kept: _Photo, own: Bits, other: Bits) -> str:
 
 
 def _keepers(photos: Sequence[_Photo], pairs: Iterator[tuple[Indices, Indices]]) -> Indices:
-    """(photos,) the photo that stands for each: itself, or the best one like it that stays."""
+    """(photos,) the photo kept for each: itself, or the best near-duplicate that is kept."""
     better: dict[int, set[int]] = {}
     for first, second in pairs:
         for low, high in zip(first.tolist(), second.tolist(), strict=True):
@@ -186,7 +186,7 @@ def _near_pairs(words: Bits, colours: npt.NDArray[np.int16]) -> Iterator[tuple[I
 
 
 def _order(words: Bits, shift: int) -> Indices:
-    """(n,) the hashes sorted by their low frequencies, beginning with another one of them for every shift."""
+    """(n,) indices that sort the hashes by their low frequencies, beginning with another one for every shift."""
     places = (_SPREAD * (np.arange(SORTED) + shift)) % SORTED
     low = np.unpackbits(words.view(np.uint8)[:, : SORTED // 8], axis=1)
     turned = np.zeros((len(words), 16), dtype=np.uint8)

@@ -1,8 +1,8 @@
-"""What of a photo is the object: by its alpha channel, by a plain background, else by GrabCut or a network.
+"""Object segmentation of photos: by the alpha channel, by a plain background, else by GrabCut or a network.
 
-GrabCut is seeded by how little a pixel looks like the photo's border. The border is described by what lies left and
-right in the same row and by a handful of its colours; darker copies of them are taken for shadow. It works on a small
-copy of the photo, since its time grows with the pixels.
+GrabCut is seeded by each pixel's difference to the photo's border. The border is described by the colours left and
+right in the same row and by a handful of cluster colours; darker copies of them count as shadow. GrabCut runs on a
+small copy of the photo, since its time grows with the number of pixels.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ SIDE_PX = 224  # longest side of the copy
 ITERATIONS = 3
 BORDER_COLOURS = 8
 SHADOW_DEPTH = 0.5  # a shadow leaves at least this share of the brightness
-SHADOW_COST = 0.3  # of the darkening still counts as difference
+SHADOW_COST = 0.3  # share of the darkening that still counts as difference
 LIGHTNESS_WEIGHT = 0.6
-SURE = 1.5  # times the threshold: what is surely object
+SURE = 1.5  # times the threshold: certainly object
 SPECK = 0.01  # of the largest piece
 SEED = 1
 
 
 def segment_by_grabcut(rgb: Bytes) -> Segmentation:
-    """Reads the object on any background.
+    """Segments the object on any background with GrabCut.
 
-    Its agreement is that with the part of the seed that is far from everything at the border.
+    The agreement is the overlap with the part of the seed that differs clearly from the border.
 
     Args:
         rgb: (h, w, 3).
@@ -83,7 +83,7 @@ def segment_by_grabcut(rgb: Bytes) -> Segmentation:
 
 
 def _difference_to_border(rgb: Bytes) -> Floats:
-    """(h, w) distance in CIE Lab to the nearest colour that the border suggests, lit or in shadow."""
+    """(h, w) distance in CIE Lab to the nearest border colour, lit or in shadow."""
     lab = cv2.GaussianBlur(cv2.cvtColor(rgb.astype(np.float32) / 255.0, cv2.COLOR_RGB2Lab), (0, 0), 1.0)
     strip = border_strip(*lab.shape[:2])
     cv2.setRNGSeed(SEED)
@@ -99,7 +99,7 @@ def _difference_to_border(rgb: Bytes) -> Floats:
 
 
 def _difference(lab: Floats, background: Floats) -> Floats:
-    """(h, w) distance to a background (h, w, 3) or (3,), of which darker copies are nearly as near."""
+    """(h, w) distance to a background (h, w, 3) or (3,); darker copies of the background are nearly as close."""
     lightness = background[..., 0]
     darkening = np.clip(lab[..., 0] / np.maximum(lightness, 1.0), SHADOW_DEPTH, 1.0)
     beyond = LIGHTNESS_WEIGHT * (lab[..., 0] - darkening * lightness)
@@ -109,7 +109,7 @@ def _difference(lab: Floats, background: Floats) -> Floats:
 
 
 def _otsu(difference: Floats) -> float:
-    """The threshold that splits the differences best into near and far; 2 at least, which nobody sees."""
+    """Otsu's threshold of the differences; at least 2, which is invisible."""
     level, _ = cv2.threshold(np.clip(6.0 * difference, 0, 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
     return max(2.0, float(level) / 6.0)
 
@@ -134,17 +134,17 @@ def _enlarged(mask: Bools, width: int, height: int) -> Bools:
 MaskOrigin = Literal["annotated", "alpha", "plain", "grabcut", "segmenter"]
 
 OPAQUE = 250  # of 255
-MIN_OPACITY = 16  # of 255: what is less opaque is nothing
-EDGE_PX = 2  # half the width of a soft edge at most
-UNEVEN, DARK, SHADOW_TOP = 0.2, 70.0, 0.6  # a shadow in a file's opacity: spread of it, brightness, how low it lies
-MIN_TRANSPARENT, MAX_TRANSPARENT = 0.02, 0.999  # of the pixels, for alpha to say what is object
+MIN_OPACITY = 16  # of 255: less opaque pixels count as empty
+EDGE_PX = 2  # maximum half width of a soft edge
+UNEVEN, DARK, SHADOW_TOP = 0.2, 70.0, 0.6  # a shadow in the alpha channel: its spread, brightness, and height
+MIN_TRANSPARENT, MAX_TRANSPARENT = 0.02, 0.999  # share of transparent pixels of an alpha channel that is used
 PLAIN_AGREEMENT, GRABCUT_AGREEMENT, NETWORK_AGREEMENT = 0.86, 0.8, 0.8
-DOUBTFUL = ("mask_empty", "mask_in_pieces", "mask_uncertain")  # about contrast that another reading may dispel
+DOUBTFUL = ("mask_empty", "mask_in_pieces", "mask_uncertain")  # rejections after which the network is tried
 NETWORK_SPECK = 0.01  # of the largest piece
-SHARP = 0.3  # a network's map between this and 1 - this is undecided
-FLAT_SHARE, MAX_FLAT_COLOURS = 0.9, 3  # of the border's pixels have one of so few colours
-RIM_SHARE = 0.7  # of the border is opaque at most where an alpha channel outlines an object
-SMOOTH_SHARE = 0.8  # of the border explained by one surface: below, contrast to that surface means nothing
+SHARP = 0.3  # values of a network's map between this and 1 - this are undecided
+FLAT_SHARE, MAX_FLAT_COLOURS = 0.9, 3  # share of the border's pixels that have one of at most so many colours
+RIM_SHARE = 0.7  # maximum opaque share of the border if an alpha channel outlines an object
+SMOOTH_SHARE = 0.8  # of the border explained by one surface: below, contrast to that surface is meaningless
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,14 +173,14 @@ def find_object(
         rgb: (h, w, 3) sRGB.
         alpha: (h, w) opacity of the file, if it has any.
         scale: pixels of the original photo per pixel of this one.
-        segmenter: is asked instead of GrabCut, and where contrast to a plain background leaves doubts.
+        segmenter: is used instead of GrabCut, and where contrast to a plain background leaves doubts.
 
     Raises:
         Rejected: no object is found, or none that can be trusted: one of the mask_ reasons.
     """
     if alpha is not None and is_telling(alpha):
         return _object_of_alpha(rgb, alpha, scale)
-    if alpha is not None and (alpha.min() < alpha.max() or not alpha.any()):  # it may still hide a few pixels
+    if alpha is not None and (alpha.min() < alpha.max() or not alpha.any()):  # some pixels may be transparent
         rgb = _on_white(rgb, alpha)
     if (box := inside_of_bars(rgb) or inside_of_band(rgb)) is not None:
         return _found_inside(box, rgb, scale, segmenter)
@@ -201,16 +201,16 @@ def find_object(
     seeded = segment_by_grabcut(rgb)
     if (flat := _other_than_flat_grounds(rgb)) is not None:
         seeded = replace(seeded, agreement=min(seeded.agreement, overlap(seeded.mask, flat)))
-    if background.share >= SMOOTH_SHARE:  # then contrast to the fitted surface says something, too
+    if background.share >= SMOOTH_SHARE:  # then contrast to the fitted surface is informative, too
         seeded = replace(seeded, agreement=min(seeded.agreement, overlap(seeded.mask, reading.mask)))
     quality = _checked(seeded, scale, GRABCUT_AGREEMENT)
     return FoundObject(seeded.mask, cut_out(rgb, seeded.mask), "grabcut", quality)
 
 
 def _other_than_flat_grounds(rgb: Bytes) -> Bools | None:
-    """(h, w) what has none of the few flat colours that the border consists of; None where it has many.
+    """(h, w) pixels with none of the few flat colours that the border consists of; None if it has many.
 
-    Such are a wall with a floor, and the chequers that stand for transparency.
+    Examples are a wall with a floor, and the checkerboard that stands for transparency.
     """
     height, width = rgb.shape[:2]
     rim = rgb[border_strip(height, width)].astype(np.int16)
@@ -229,7 +229,7 @@ def _other_than_flat_grounds(rgb: Bytes) -> Bools | None:
 
 
 def _found_inside(box: Box, rgb: Bytes, scale: float, segmenter: Segmenter | None) -> FoundObject:
-    """The object of a part of a photo: the inside of a frame.
+    """Finds the object in a part of a photo, the inside of a frame.
 
     Raises:
         Rejected: as `find_object`.
@@ -246,7 +246,7 @@ def _found_inside(box: Box, rgb: Bytes, scale: float, segmenter: Segmenter | Non
 
 
 def _checked(found: Segmentation, scale: float, min_agreement: float) -> MaskQuality:
-    """The quality of a mask that was found.
+    """The quality of a segmented mask.
 
     Raises:
         Rejected: it is not good enough.
@@ -261,7 +261,7 @@ def _checked(found: Segmentation, scale: float, min_agreement: float) -> MaskQua
 
 @contextmanager
 def _refusing(mask: Bools) -> Iterator[None]:
-    """Gives a rejection in the block the mask that it is of."""
+    """Attaches the mask to a rejection raised in the block."""
     try:
         yield
     except Rejected as verdict:
@@ -270,7 +270,7 @@ def _refusing(mask: Bools) -> Iterator[None]:
 
 
 def _object_of_network(rgb: Bytes, share: Floats, scale: float) -> FoundObject:
-    """The object where a network (h, w) says so; how sharply it says so tells how far it can be trusted."""
+    """The object in a network's map (h, w); the sharpness of the map determines the agreement."""
     pieces = regions(share > 0.5, connectivity=8)
     mask = pieces.select(pieces.areas >= max(4.0, NETWORK_SPECK * pieces.areas.max()))
     narrow, wide = (share > 1.0 - SHARP) & mask, (share > SHARP) & (mask | (share <= 0.5))
@@ -285,9 +285,9 @@ def object_of_mask(rgb: Bytes, mask: Bools) -> FoundObject:
 
 
 def is_telling(alpha: Bytes) -> bool:
-    """Whether an alpha channel (h, w) separates an object from nothing.
+    """Whether an alpha channel (h, w) outlines an object.
 
-    An empty, forgotten, even or inverted one does not, nor one that only cuts corners off or fades a photo out.
+    An empty, unused, uniform or inverted one does not, nor one that only rounds corners or fades a photo out.
     """
     transparent = float((alpha < OPAQUE).mean())
     rim = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
@@ -303,7 +303,7 @@ def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float) -> FoundObject:
         check_presence(mask, scale)
         check_border(mask, trimmed=True)
     soft = np.where(shadow, np.float32(0), alpha.astype(np.float32) / np.float32(255))
-    # Under full transparency, and at soft edges, files hold any colour: there the object's own is continued.
+    # Transparent pixels and soft edges may store any colour: there the object's own colours are extrapolated.
     inner = cut_out(rgb, mask)
     own = (alpha >= OPAQUE) | parts
     colours = np.where(own[..., None], rgb.astype(np.float32), inner.rgb)
@@ -311,7 +311,7 @@ def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float) -> FoundObject:
 
 
 def _half_transparent(rgb: Bytes, alpha: Bytes) -> tuple[Bools, Bools]:
-    """(h, w) the half-transparent parts of an object, such as glass, and the shadow that some files hold below it.
+    """(h, w) the half-transparent parts of an object, such as glass, and the shadow that some files have below it.
 
     A shadow is black or grey, of uneven opacity and low in the picture.
     """

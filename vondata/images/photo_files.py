@@ -1,8 +1,8 @@
-"""Photo files by their bytes: the format, and JPEG and PNG without the metadata around their pixels.
+"""Photo file formats: detection by content, EXIF orientation and colour space, JPEG and PNG without metadata.
 
-Metadata never decides whether a photo can be read. A JPEG or PNG reaches the decoder as its pixel data alone; what
-the metadata says of orientation and colour is read here, by parsers that ignore whatever makes no sense. So neither
-wrong EXIF types nor a caption of 100 MB stop a photo.
+Metadata never decides whether a photo can be read. The decoder gets only the pixel data of a JPEG or PNG; orientation
+and colour space are read here, by parsers that ignore invalid entries. So neither wrong EXIF types nor a caption of
+100 MB make a photo unreadable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ORIENTATION = 0x0112  # EXIF's tag
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_END = b"\xff\xd9"
 
-# What files begin with, by the name that Pillow gives the format.
+# Signatures at the beginning of files, and Pillow's names of the formats.
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
     (PNG_SIGNATURE, "PNG"),
@@ -47,7 +47,7 @@ _BRANDS = {  # of ISO base media files: bytes 8 to 12
     **dict.fromkeys((b"mif1", b"msf1", b"mif2"), "HEIF"),
 }
 _PORTABLE = re.compile(rb"P[1-7FfYy][\s0-9#]")  # PBM, PGM, PPM, PAM and PFM
-# Pictures and documents that are not read, by what they begin with; for the message alone.
+# Signatures of unsupported pictures and documents; only for the message.
 _STRANGERS = (
     (b"8BPS", "a Photoshop document"),
     (b"%PDF", "a PDF document"),
@@ -75,7 +75,7 @@ _STRANGERS = (
 
 
 def photo_format(start: bytes) -> str | None:
-    """The format of a photo by its first 32 bytes, None where they are of no photo.
+    """The format of a photo by its first 32 bytes, None if they are not of a photo.
 
     Formats without a signature (TGA) are not recognised.
     """
@@ -90,9 +90,9 @@ def photo_format(start: bytes) -> str | None:
 
 
 def describe_bytes(start: bytes) -> str:
-    """What a file that is no readable photo seems to be, by its first 32 bytes."""
+    """Describes a file that is not a supported photo, by its first 32 bytes."""
     if start[4:8] == b"ftyp":
-        return "a camera's raw file" if start[8:11] == b"crx" else "a film or a picture of an unknown kind"
+        return "a camera's raw file" if start[8:11] == b"crx" else "a video or a picture of an unknown kind"
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     for signature, name in _STRANGERS:
         if text.lower().startswith(signature.lower()):
@@ -101,19 +101,19 @@ def describe_bytes(start: bytes) -> str:
 
 
 def _brands(start: bytes) -> Iterator[bytes]:
-    """The main brand and the compatible ones. HEIF's structural brands say least, so they come last."""
+    """The major brand and the compatible ones; HEIF's structural brands come last, as they are the least specific."""
     found = [start[8:12], *(start[place : place + 4] for place in range(16, len(start) - 3, 4))]
     return iter(sorted(found, key=lambda brand: brand in (b"mif1", b"msf1", b"mif2")))
 
 
 @dataclass(frozen=True)
 class ColourSpace:
-    """What a file says of its colours; all empty for sRGB or no statement.
+    """The colour space that a file declares; all empty for sRGB or no declaration.
 
     Attributes:
         profile: an ICC profile.
-        gamma: exponent of the encoding (0.45455 for about sRGB), of PNG or of Adobe RGB by a camera's EXIF.
-        primaries: x and y of white, red, green and blue, of the same.
+        gamma: exponent of the encoding (0.45455 for about sRGB), from PNG, or of Adobe RGB declared in EXIF.
+        primaries: x and y of white, red, green and blue, from the same.
     """
 
     profile: bytes = b""
@@ -130,11 +130,11 @@ class PixelData:
     """A file without the metadata around its pixels.
 
     Attributes:
-        parts: stretches of bytes; joined they are the file.
-        orientation: 1 to 8, as EXIF defines it; 1 is upright.
-        colours: what the file says of its colours.
-        has_end: whether a JPEG's end mark is there; True for other formats.
-        progressive: whether a JPEG comes in several scans, which are held in memory together.
+        parts: byte ranges; concatenated they are the file.
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
+        colours: colour space of the file.
+        has_end: whether a JPEG has its end marker; True for other formats.
+        progressive: whether a JPEG has several scans, which are held in memory together.
     """
 
     parts: tuple[memoryview, ...]
@@ -147,7 +147,7 @@ class PixelData:
         """The bytes as a file.
 
         Args:
-            tail: takes the place of a JPEG's end mark; None leaves the file as it is.
+            tail: replaces a JPEG's end marker; None leaves the file as it is.
         """
         parts = self.parts
         if tail is not None:
@@ -157,7 +157,7 @@ class PixelData:
 
 
 class _Joined(io.RawIOBase):
-    """Stretches of bytes one after the other as a file, without a copy of them."""
+    """Concatenated byte ranges as a file, without copying them."""
 
     def __init__(self, parts: Sequence[memoryview]) -> None:
         self._parts = [part for part in parts if len(part)]
@@ -194,7 +194,7 @@ class _Joined(io.RawIOBase):
 
 
 def jpeg_pixels(data: bytes) -> PixelData:
-    """A JPEG without its metadata; the file as it is where its structure makes no sense."""
+    """A JPEG without its metadata; the unchanged file if its structure is invalid."""
     view = memoryview(data)
     kept, exif, xmp, profile = [view[:2]], b"", b"", dict[int, bytes]()
     place, progressive = 2, False
@@ -209,7 +209,7 @@ def jpeg_pixels(data: bytes) -> PixelData:
         if length < 2:
             return PixelData((view,))
         content, end = view[place + 4 : place + 2 + length], place + 2 + length
-        if kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE):  # of APPn JFIF and Adobe; no comment
+        if kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE):  # of APPn JFIF and Adobe; no comments
             kept.append(view[place:end])
         elif kind == 0xE1 and bytes(content[:6]) == b"Exif\0\0":
             exif = exif or bytes(content[6:])
@@ -236,7 +236,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # within a scan: no escaped 
 
 
 def _end_of_scans(data: bytes, place: int) -> tuple[int, bool]:
-    """Where a JPEG's first picture ends, whose first scan begins at `place`, and whether its end mark is there."""
+    """The end of a JPEG's first picture, whose first scan begins at `place`, and whether it has an end marker."""
     while (found := _MARKER.search(data, place)) is not None:
         if data[found.start() + 1] == 0xD9:
             return found.end(), True
@@ -246,12 +246,12 @@ def _end_of_scans(data: bytes, place: int) -> tuple[int, bool]:
     return len(data), False
 
 
-# Chunks that decide about pixels. What makes an animation of a PNG is left out: its default picture remains.
+# Chunks with pixel data. Animation chunks are dropped: the default picture remains.
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
 def png_pixels(data: bytes) -> PixelData:
-    """A PNG without its metadata; a damaged rest is left for the decoder."""
+    """A PNG without its metadata; a damaged remainder is kept for the decoder."""
     view = memoryview(data)
     kept, found = [view[:8]], dict[bytes, memoryview]()
     place = 8
@@ -301,7 +301,7 @@ def _png_colours(found: dict[bytes, memoryview]) -> ColourSpace:
 
 
 def _inflated(packed: bytes, limit: int) -> bytes:
-    """Decompressed bytes; empty where they are damaged or more than `limit`."""
+    """Decompressed bytes; empty if they are damaged or more than `limit`."""
     try:
         content = zlib.decompressobj().decompress(packed, limit + 1)
     except zlib.error:
@@ -314,7 +314,7 @@ _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "
 
 
 def exif_orientation(block: bytes) -> int:
-    """The orientation 1 to 8 that an EXIF block states, in whatever type of number; 0 where it states none."""
+    """The orientation 1 to 8 in an EXIF block, of any numeric type; 0 without one."""
     order = _byte_order(block)
     for tag, kind, value in _directory(block, order, _first_directory(block, order)):
         if tag == ORIENTATION:
@@ -326,12 +326,12 @@ def exif_orientation(block: bytes) -> int:
 
 
 _EXIF_DIRECTORY, _COLOUR_SPACE, _INTEROPERABILITY = 0x8769, 0xA001, 0xA005  # EXIF's tags
-_SRGB_CODE, _ADOBE_RGB_CODE = 1, 2  # of the colour space; cameras write 65535 for Adobe RGB, and its index beside it
+_SRGB_CODE, _ADOBE_RGB_CODE = 1, 2  # of the colour space; for Adobe RGB cameras write 65535 and the index below
 _INDEX, _ADOBE_RGB_INDEX = 1, b"R03"
 
 
 def exif_colours(block: bytes) -> ColourSpace:
-    """The colour space that an EXIF block states: Adobe RGB as cameras note it, which write no profile, or sRGB."""
+    """The colour space in an EXIF block: Adobe RGB, for which cameras write no ICC profile, or sRGB."""
     order = _byte_order(block)
     pointers = _numbers(block, order, _first_directory(block, order))
     within = _numbers(block, order, pointers.get(_EXIF_DIRECTORY, len(block)))
@@ -348,7 +348,7 @@ def exif_colours(block: bytes) -> ColourSpace:
 
 
 def _byte_order(block: bytes) -> str:
-    """The byte order of an EXIF block for `struct`; "" where it is none."""
+    """The byte order of an EXIF block for `struct`; "" if the block is not EXIF."""
     return {b"II": "<", b"MM": ">"}.get(block[:2], "") if len(block) >= 8 else ""
 
 
@@ -357,7 +357,7 @@ def _first_directory(block: bytes, order: str) -> int:
 
 
 def _numbers(block: bytes, order: str, start: int) -> dict[int, int]:
-    """The four bytes of each entry as one number, by tag; the first of a tag counts."""
+    """The four value bytes of each entry as one number, by tag; the first entry of a tag is used."""
     found = dict[int, int]()
     for tag, _, value in _directory(block, order, start):
         found.setdefault(tag, struct.unpack(f"{order}I", value)[0])
@@ -388,7 +388,7 @@ _JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # of 
 
 
 def jxl_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG XL by its header, since its decoder knows no limit.
+    """Width and height of a JPEG XL from its header, since its decoder has no size limit.
 
     Raises:
         ValueError: the header ends early or holds no picture.
@@ -418,8 +418,8 @@ def jxl_size(data: bytes) -> tuple[int, int]:
 
 
 def _jxl_codestream(start: bytes) -> int:
-    """Where the codestream begins in a JPEG XL's container; -1 without one."""
-    for kind, skip in ((b"jxlc", 4), (b"jxlp", 8)):  # a part has its number before it
+    """The offset of the codestream in a JPEG XL container; -1 without one."""
+    for kind, skip in ((b"jxlc", 4), (b"jxlp", 8)):  # a partial codestream begins with its index
         if (found := start.find(kind)) >= 0:
             return found + skip
     return -1

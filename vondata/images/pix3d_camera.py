@@ -1,4 +1,4 @@
-"""Pinhole cameras in Pix3D's conventions, and the viewpoint of an annotated one.
+"""Pinhole cameras in Pix3D's conventions, and viewpoints of annotated ones.
 
 camera = rotation @ model + translation; the camera sits at its origin and looks along +z, +y is up and +x is to the
 LEFT in the image. The model frame is Pix3D's and ShapeNet's: y up, front -z. The camera stands at -rotation^T
@@ -25,12 +25,12 @@ FORWARD = np.array([0.0, 0.0, 1.0])
 
 
 class ViewpointError(VonError, ValueError):
-    """An annotated camera that makes no sense; the message says why."""
+    """An invalid annotated camera; the message says why."""
 
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """Where a camera stands and how it is held; all in radians.
+    """Azimuth, elevation and roll of a camera, in radians.
 
     Attributes:
         azimuth: 0 sees the object's front; see `vondata.frames.camera_direction`.
@@ -52,8 +52,8 @@ def viewpoint_of_pix3d(rotation: Floats, translation: Floats, position: Floats) 
         position: (3,) `cam_position`.
 
     Raises:
-        ViewpointError: `rot_mat` is no rotation, the object is behind the camera, or `cam_position` is not the place
-            that the other two put the camera at.
+        ViewpointError: `rot_mat` is not a rotation, the object is behind the camera, or `cam_position` contradicts
+            the position given by the other two.
     """
     error = float(np.abs(rotation.T @ rotation - np.eye(3)).max())
     if not error <= ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
@@ -72,9 +72,9 @@ def viewpoint_of_pix3d(rotation: Floats, translation: Floats, position: Floats) 
 
 
 def _roll(rotation: Floats, towards: Floats, position: Floats) -> float:
-    """The roll left when the camera has been turned the shortest way to look at the model's origin.
+    """The remaining roll after turning the camera by the shortest rotation to look at the model's origin.
 
-    The turn takes out where the object lies in the picture: a level camera that looks past it is not rolled.
+    This removes the effect of the object's position in the picture: a level camera that looks past it is not rolled.
 
     Args:
         rotation: (3, 3) from model to camera.
@@ -100,7 +100,7 @@ def look_at(position: Floats) -> Floats:
 
 
 def shortest_rotation(start: Floats, end: Floats) -> Floats:
-    """(3, 3) the rotation by the smallest angle that takes one unit vector to another, not opposite, one."""
+    """(3, 3) the rotation by the smallest angle from one unit vector to another, which must not be opposite."""
     axis = np.cross(start, end)
     skew = np.array([[0.0, -axis[2], axis[1]], [axis[2], 0.0, -axis[0]], [-axis[1], axis[0], 0.0]])
     return np.asarray(np.eye(3) + skew + skew @ skew / (1.0 + start @ end))
@@ -145,7 +145,7 @@ class PinholeCamera:
 
     @property
     def inplane_rotation(self) -> float:
-        """Pix3D's in-plane rotation in radians: the roll left when the camera is turned to look at the origin."""
+        """Pix3D's in-plane rotation in radians: the roll that remains when the camera is turned to the origin."""
         return viewpoint_of_pix3d(self.rotation, self.translation, self.position).roll
 
     def project(self, points: Floats) -> tuple[Floats, Floats]:
@@ -169,7 +169,7 @@ class PinholeCamera:
 
 @dataclass(frozen=True)
 class CameraPose:
-    """How a photo is taken.
+    """Viewpoint, distance, image shift, roll and focal length of a camera.
 
     Attributes:
         azimuth: of the viewpoint, radians.

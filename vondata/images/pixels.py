@@ -1,4 +1,4 @@
-"""Pixels of any colour space and depth brought to 8-bit sRGB: ICC profiles, gamma, 16-bit and float TIFF."""
+"""Conversion of any colour space and bit depth to 8-bit sRGB: ICC profiles, gamma, 16-bit and float TIFF."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Doubles = npt.NDArray[np.float64]
 ProfileUse = Literal["converted", "ignored"]
 
 SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC's name of a colour space, Pillow's mode
-SAME = 1  # of 255: a profile that moves no colour further is sRGB
+SAME = 1  # of 255: a profile that changes no colour by more is sRGB
 SRGB_GAMMA = (0.44, 0.47)  # PNG's gamma within these is sRGB's
 SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # x and y of white, red, green and blue
 LINEAR_TO_SRGB_STEPS = 4096
@@ -42,11 +42,11 @@ def colours_to_srgb(image: Image.Image, space: ColourSpace) -> tuple[Image.Image
 
     Args:
         image: of any 8-bit mode without alpha.
-        space: what its file says of its colours.
+        space: colour space that its file declares.
 
     Returns:
-        The image in RGB where it was converted, else as it was; and whether what the file says was followed, or
-        ignored because it is damaged or of another kind of colours; None where nothing had to be done.
+        The image in RGB if it was converted, else unchanged; and whether the declared colour space was converted, or
+        ignored because it is damaged or of another colour model; None if no conversion was needed.
     """
     if image.mode == "LAB":
         return _of_lab(image), "converted"
@@ -85,10 +85,10 @@ def _of_lab(image: Image.Image) -> Image.Image:
 
 
 def _mode_of(profile: bytes) -> str:
-    """Pillow's mode for the colours of a profile, "" for other kinds.
+    """Pillow's mode for the colour model of a profile, "" for others.
 
     Raises:
-        PyCMSError, OSError: it is damaged.
+        PyCMSError, OSError: the profile is damaged.
     """
     opened = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
     return SPACES.get(opened.xcolor_space, "") if opened.device_class not in ("link", "abst", "nmcl") else ""
@@ -96,7 +96,7 @@ def _mode_of(profile: bytes) -> str:
 
 @lru_cache(maxsize=8)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The way to sRGB, None where there is none to go: the profile is sRGB's.
+    """The transform to sRGB, None if the profile is already sRGB.
 
     Raises:
         PyCMSError: the profile is damaged.
@@ -115,7 +115,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _probe(mode: str) -> Bytes:
-    """Colours that tell one profile from another: every tenth of each channel's range, or every grey."""
+    """Test colours that distinguish profiles: every tenth of each channel's range, or every grey."""
     if mode == "L":
         return np.arange(256, dtype=np.uint8)[None]
     levels = np.linspace(0, 255, 11).astype(np.uint8)
@@ -123,7 +123,7 @@ def _probe(mode: str) -> Bytes:
 
 
 def _by_gamma(image: Image.Image, space: ColourSpace) -> tuple[Image.Image, ProfileUse | None]:
-    """PNG's gAMA and cHRM, or Adobe RGB: v^(1 / gamma) is linear light of these primaries."""
+    """Converts from PNG's gAMA and cHRM, or Adobe RGB: v^(1 / gamma) is linear light of these primaries."""
     gamma = space.gamma or 1 / 2.2
     primaries = space.primaries or SRGB_PRIMARIES
     same_primaries = np.allclose(primaries, SRGB_PRIMARIES, atol=0.002)
@@ -163,7 +163,7 @@ def _to_xyz(primaries: tuple[float, ...]) -> Doubles:
     """(3, 3) from linear RGB to XYZ, for x and y of white, red, green and blue.
 
     Raises:
-        LinAlgError: the primaries span no colours.
+        LinAlgError: the primaries are linearly dependent.
     """
     points = np.array(primaries).reshape(4, 2)
     if (points[:, 1] <= 0).any():
@@ -186,10 +186,10 @@ class Samples:
 
     Attributes:
         values: (h, w, c) of one or three channels, and opacity where `has_alpha`.
-        white_is_zero: whether the largest number is black.
+        white_is_zero: whether the largest value is black.
         has_alpha: whether the last channel is opacity.
         premultiplied: whether colours are multiplied by opacity.
-        key: the value of a grey that is transparent; None without one.
+        key: the grey value that is transparent; None without one.
     """
 
     values: npt.NDArray[Any]
@@ -218,7 +218,7 @@ class Samples:
 
 
 def _range(values: npt.NDArray[Any]) -> tuple[float, float]:
-    """The numbers that stand for black and white."""
+    """The values of black and white."""
     kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
     if kind == "u" and bits <= 16:
         return 0.0, 2.0**bits - 1.0
@@ -227,14 +227,14 @@ def _range(values: npt.NDArray[Any]) -> tuple[float, float]:
         return 0.0, next((white for white in (1.0, 255.0, 65535.0) if highest <= white), highest)
     if kind == "i" and bits <= 16:
         return 0.0, 2.0 ** (bits - 1) - 1.0
-    # Of 32 bits most files use the lower 8 or 16.
+    # Most 32-bit files use only the lower 8 or 16 bits.
     return 0.0, next((white for white in (255.0, 65535.0) if highest <= white), 2.0 ** (bits - (kind == "i")) - 1.0)
 
 
 def has_wide_channels(image: Image.Image) -> bool:
-    """Whether a TIFF, its header read by Pillow, has several channels of more than 8 bits, as grey, RGB or opacity.
+    """Whether a TIFF opened by Pillow has several channels (grey, RGB, opacity) of more than 8 bits.
 
-    Pillow would keep 8 bits of each, and mixes them up where they lie in planes.
+    Pillow would keep 8 bits of each, and misreads them if they are stored in planes.
     """
     tags = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     bits = np.atleast_1d(tags.get(258, 1))
@@ -242,10 +242,10 @@ def has_wide_channels(image: Image.Image) -> bool:
 
 
 def samples_of_image(image: Image.Image, tags: Mapping[int, Any] | None = None) -> Samples:
-    """The pixels of an image that Pillow has read in one of its modes of more than 8 bits.
+    """The pixels of an image that Pillow reads in one of its modes of more than 8 bits.
 
     Args:
-        image: of a mode that begins with I or F, or an 8-bit one of signed numbers.
+        image: of a mode that begins with I or F, or an 8-bit one with signed values.
         tags: of a TIFF.
     """
     values = np.asarray(image)
@@ -266,7 +266,7 @@ def samples_of_image(image: Image.Image, tags: Mapping[int, Any] | None = None) 
 
 
 def read_tiff_samples(file: BinaryIO, max_pixels: int) -> tuple[Samples, int, bytes]:
-    """A TIFF of a kind that Pillow does not read: planes, several channels of more than 8 bits, doubles, BigTIFF.
+    """Reads a TIFF that Pillow does not support: planes, several channels of more than 8 bits, doubles, BigTIFF.
 
     Returns:
         the pixels, the orientation 1 to 8 and the colour profile or b"".
@@ -276,12 +276,12 @@ def read_tiff_samples(file: BinaryIO, max_pixels: int) -> tuple[Samples, int, by
     """
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what goes wrong becomes a row
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # errors are reported in the manifest row
     file.seek(0)
     try:
         opened = tifffile.TiffFile(file)
     except tifffile.TiffFileError as error:
-        raise Rejected("file_corrupt", f"the file begins like TIFF and then makes no sense: {error}") from error
+        raise Rejected("file_corrupt", f"the file begins like TIFF, but the rest is invalid: {error}") from error
     with opened:
         page = opened.pages[0]
         assert isinstance(page, tifffile.TiffPage)
@@ -303,7 +303,7 @@ def read_tiff_samples(file: BinaryIO, max_pixels: int) -> tuple[Samples, int, by
 
 
 def _check_page(page: tifffile.TiffPage, max_pixels: int) -> None:
-    """Whether the page's pixels fit, by its header alone."""
+    """Checks the size of the page by its header."""
     width, height, channels = page.imagewidth, page.imagelength, page.samplesperpixel
     pixels = width * height * max(1, page.imagedepth)
     if pixels < 1 or page.dtype is None or page.imagedepth != 1:
@@ -324,7 +324,7 @@ def _values(page: tifffile.TiffPage, file: BinaryIO) -> npt.NDArray[Any]:
     if compression in RAW + DEFLATE:
         values = page.asarray(maxworkers=1)
         return np.moveaxis(values, 0, -1) if planar and values.ndim == 3 else values.reshape(*values.shape[:2], -1)
-    if not planar:  # libtiff's other compressions, which bound what they decode themselves
+    if not planar:  # libtiff's other compressions, whose decoders are bounded themselves
         file.seek(0)
         found = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
         if found is not None and found.shape[:2] == (page.imagelength, page.imagewidth):
@@ -335,7 +335,7 @@ def _values(page: tifffile.TiffPage, file: BinaryIO) -> npt.NDArray[Any]:
 
 
 def _check_segments(page: tifffile.TiffPage, file: BinaryIO) -> None:
-    """Whether deflated strips and tiles hold what the header says: a bomb would be inflated as a whole."""
+    """Checks deflated strips and tiles against the size in the header, to catch decompression bombs."""
     assert page.dtype is not None
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     channels = 1 if int(page.planarconfig or 1) == 2 else page.samplesperpixel

@@ -1,13 +1,13 @@
-"""The object on a plain background, read from its contrast: half-contrast edges, plateaus, holes, faded outlines.
+"""Segmentation on plain backgrounds by contrast: background fit, half-contrast edges, holes, shadows, faded outlines.
 
-An edge lies where the contrast falls to half of what it is just inside the object, which leaves JPEG's ringing and
-the mixed pixels of the edge out and keeps thin legs. What is pale is separated from noise by the grain of the border
-and the ringing measured beside the object. Enclosed regions are holes, unless their inside or their rim speaks for a
-pale surface. Where the object fades into the background without an edge its outline is closed across a short gap.
+An edge lies where the contrast falls to half of its value just inside the object, which excludes JPEG ringing and the
+mixed pixels of the edge and keeps thin legs. Pale parts are separated from noise by the grain of the border and the
+ringing measured beside the object. Enclosed regions are holes, unless their inside or their rim indicates a pale
+surface. Where the object fades into the background without an edge its outline is closed across a short gap.
 
-What can be reached from the background without crossing an edge, at the foot of the object, is its shadow. Then
-`mask_refinement` judges the regions of the mask: contrast alone cannot tell a shadow with edges, a mirror image or a
-swatch from an object, nor a white seat from a hole.
+The part at the foot of the object that can be reached from the background without crossing an edge is its shadow.
+Then `mask_refinement` classifies the regions of the mask: contrast alone cannot tell a shadow with edges, a
+reflection or a swatch from an object, nor a white seat from a hole.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ from vondata.images.masks import CROSS, SQUARE, close, disk, grow, regions, shri
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-BORDER = 0.02  # of the longest side: the strip that is taken for background
-PLAIN_SHARE = 0.85  # of the strip that a plain background has to explain
-PLAIN_NOISE = 6.0  # of 255: a plain background's grain
-PLAIN_MISFIT = 2.0  # of 255: what a plain background's surface misses besides grain
+BORDER = 0.02  # of the longest side: width of the strip that is assumed to be background
+PLAIN_SHARE = 0.85  # minimum share of the strip that a plain background explains
+PLAIN_NOISE = 6.0  # of 255: maximum grain of a plain background
+PLAIN_MISFIT = 2.0  # of 255: maximum misfit of a plain background besides grain
 GRAIN_PX = 11  # grain averages out over a square of this side
-NEARLY = 30.0  # of 255: within this of the border's median colour a pixel may start the fit
-CHROMA_WEIGHT = 0.5  # JPEG stores colour at half the resolution: it bleeds, and says less of where an edge is
-HALF = 0.45  # of the contrast inside: where an edge lies; a little under half, since ringing brightens the inside
+NEARLY = 30.0  # of 255: pixels within this of the border's median colour start the fit
+CHROMA_WEIGHT = 0.5  # JPEG stores chroma at half the resolution, so it bleeds and locates edges less precisely
+HALF = 0.45  # of the contrast inside, at an edge; a little under half, since ringing brightens the inside
 RINGING_REACH = 7  # pixels around an edge that JPEG's 8 x 8 blocks disturb
 RINGING_LIMITS = (0.03, 0.12)  # of the contrast nearby
 SPECK = 0.002  # of the largest piece: smaller pieces are noise
-SMALL = 0.01  # of the largest piece: smaller pieces are noise when they are faint, too
-FAINT = 4.0  # times the grain's reach
-COLOUR_REACH = 16  # pixels around strong colour that JPEG disturbs, as it stores colour at half the resolution
-COLOUR_RINGING = 0.16  # of the colour's contrast
-SOFT = 8.0  # of 255 per pixel: the steepest shade that is no edge
+SMALL = 0.01  # of the largest piece: smaller pieces are noise if they are also faint
+FAINT = 4.0  # times the noise floor
+COLOUR_REACH = 16  # pixels around strong colour that JPEG disturbs, as it stores chroma at half the resolution
+COLOUR_RINGING = 0.16  # of the chroma contrast
+SOFT = 8.0  # of 255 per pixel: the steepest shade that is not an edge
 SOFT_SHARE = 0.18  # of the contrast within four pixels
-# Where the fitted background misses that beside the object by this much of 255, holes look like surfaces.
-MISSED, MISFIT = 4.0, 0.9  # the latter of the agreement is left
+# If the fitted background differs by this much of 255 from that beside the object, holes look like surfaces.
+MISSED, MISFIT = 4.0, 0.9  # the latter is the factor of the agreement
 MIN_EDGE = 1.0  # of 255 per pixel: the outline of an object is steeper
-PASSAGE = 3  # pixels on either side that a way into the object must be free of edges
-DARKEST_SHADOW = 0.65  # of the background's brightness is gone
-SHADOW_TOP = 0.66  # of the object's height: how far down the middle of a shadow lies
-VANISHING = 0.7  # of the agreement goes with a vanishing outline as long as the square root of the area
-SHADOW_COVERED = 0.35  # of a shadow may lie above parts of the object
+PASSAGE = 3  # pixels on either side of a path into the object that must be free of edges
+DARKEST_SHADOW = 0.65  # maximum share of the background's brightness that a shadow removes
+SHADOW_TOP = 0.66  # of the object's height: minimum depth of the middle of a shadow
+VANISHING = 0.7  # reduction of the agreement for a vanishing outline as long as the square root of the area
+SHADOW_COVERED = 0.35  # maximum share of a shadow that lies above parts of the object
 
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """How far each pixel is from the background, in steps of 255.
+    """Difference of each pixel to the background, in steps of 255.
 
     Attributes:
-        luma: (h, w) of brightness alone, which JPEG keeps sharp.
-        chroma: (h, w) of colour, at the weight that it has in the total.
-        total: (h, w) of brightness and colour.
+        luma: (h, w) of luma alone, which JPEG keeps sharp.
+        chroma: (h, w) of chroma, with its weight in the total.
+        total: (h, w) of luma and chroma.
     """
 
     luma: Floats
@@ -74,7 +74,7 @@ class Background:
         colour: (h, w, 3) Y, Cr, Cb in 0..255.
         noise: its grain, as the standard deviation of the contrast.
         share: of the border strip that it explains, 0..1.
-        misfit: what nine tenths of the strip stay under when grain is averaged out: folds, textures, a horizon.
+        misfit: 90th percentile of the strip's residual after averaging out grain: folds, textures, a horizon.
     """
 
     colour: Floats
@@ -84,7 +84,7 @@ class Background:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the border is explained well enough to read the object from its contrast."""
+        """Whether the fit is good enough to segment the object by contrast."""
         return self.share >= PLAIN_SHARE and self.noise <= PLAIN_NOISE and self.misfit <= PLAIN_MISFIT
 
     def contrast(self, photo: Floats) -> Contrast:
@@ -101,7 +101,7 @@ def luma_chroma(rgb: npt.NDArray[np.uint8]) -> Floats:
 
 
 def border_strip(height: int, width: int, fraction: float = BORDER) -> Bools:
-    """(height, width) the strip along the border, this fraction of the longest side wide, two pixels at least."""
+    """(height, width) the strip along the border, a fraction of the longest side wide but at least two pixels."""
     thickness = max(2, round(fraction * max(height, width)))
     strip = np.ones((height, width), dtype=bool)
     strip[thickness:-thickness, thickness:-thickness] = False
@@ -109,7 +109,7 @@ def border_strip(height: int, width: int, fraction: float = BORDER) -> Bools:
 
 
 def fit_background(photo: Floats) -> Background:
-    """Fits a quadratic surface per channel to the border strip, leaving out what does not belong to it.
+    """Fits a quadratic surface per channel to the border strip, with outliers removed.
 
     Args:
         photo: (h, w, 3) Y, Cr, Cb in 0..255.
@@ -143,11 +143,11 @@ def _terms(height: int, width: int) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """A mask and how far it can be trusted.
+    """A mask and its expected accuracy.
 
     Attributes:
         mask: (h, w) the object.
-        agreement: intersection over union with the true mask that is to be expected, 0 to 1.
+        agreement: expected intersection over union with the true mask, 0 to 1.
     """
 
     mask: Bools
@@ -160,8 +160,8 @@ class _Evidence:
 
     Attributes:
         contrast: of each pixel.
-        floor: what the background's grain reaches, everywhere.
-        threshold: (h, w) what grain and ringing together reach at each pixel.
+        floor: maximum contrast of the background's grain.
+        threshold: (h, w) maximum contrast of grain and ringing together at each pixel.
     """
 
     contrast: Contrast
@@ -170,7 +170,7 @@ class _Evidence:
 
 
 def segment_plain(photo: Floats, background: Background) -> Segmentation:
-    """Reads the object on a plain background.
+    """Segments the object on a plain background.
 
     Args:
         photo: (h, w, 3) Y, Cr, Cb in 0..255.
@@ -196,7 +196,7 @@ def segment_plain(photo: Floats, background: Background) -> Segmentation:
 
 
 def _soft_share(mask: Bools, difference: Floats, noise: float) -> float:
-    """The share of a mask's outline at which no edge lies, as where it is the border of a vignette or of a light."""
+    """The share of a mask's outline without an edge, as at the border of a vignette or a light."""
     outline = mask & ~shrink(mask, CROSS)
     if not outline.any():
         return 0.0
@@ -208,7 +208,7 @@ def _soft_share(mask: Bools, difference: Floats, noise: float) -> float:
 
 
 def _weigh(contrast: Contrast, noise: float) -> _Evidence:
-    """Finds the noise that edges make around them, from the background beside the object."""
+    """Estimates the ringing around edges from the background beside the object."""
     floor = 1.5 + 3.5 * noise
     reach = np.ones((2 * RINGING_REACH + 1,) * 2, dtype=np.uint8)
     nearby = cv2.dilate(contrast.total, reach)
@@ -225,7 +225,7 @@ def _half_contrast(evidence: _Evidence) -> Bools:
     total = evidence.contrast.total
     visible = total > evidence.threshold
     inside = cv2.dilate(total, SQUARE)
-    # Pale pixels beside a dark part are object all the same, unless they lie on the edge to the background.
+    # Pale pixels beside a dark part are object, too, unless they lie on the edge to the background.
     mask: Bools = (visible & (total > HALF * inside)) | shrink(visible, SQUARE)
     return mask
 
@@ -233,8 +233,8 @@ def _half_contrast(evidence: _Evidence) -> Bools:
 def _fill_pale_regions(mask: Bools, evidence: _Evidence) -> Bools:
     """Adds enclosed regions that are a pale surface rather than background seen through the object.
 
-    Through a hole one sees the background: as bright as beside the object, up to an edge. A pale surface is a little
-    darker in its middle, or comes up gradually at its rim.
+    A hole shows the background, as bright as beside the object, up to an edge. A pale surface is a little darker in
+    its middle, or its contrast rises gradually at its rim.
     """
     outside = regions(~mask)
     enclosed = (outside.areas > 0) & ~outside.at_border()
@@ -261,14 +261,14 @@ def _contrast_inside(mask: Bools, evidence: _Evidence, reach: int) -> Floats:
 
 
 def _fading_rim(mask: Bools, evidence: _Evidence) -> Bools:
-    """Background pixels along the outline where the object comes up gradually instead of at an edge."""
+    """Background pixels along the outline where contrast rises gradually instead of at an edge."""
     rim = grow(mask, CROSS) & ~mask
     near, far = _contrast_inside(mask, evidence, 2), _contrast_inside(mask, evidence, 6)
     return grow(rim & (near < 0.5 * far) & (near < 10.0 + 3.3 * evidence.floor), SQUARE) & rim
 
 
 def _vanishing_outline(mask: Bools, evidence: _Evidence) -> int:
-    """How many pixels of the outline lie where contrast comes up slowly from nothing: there some object is lost."""
+    """The number of outline pixels where contrast rises slowly from zero: there a part of the object is lost."""
     rim = grow(mask, CROSS) & ~mask
     near, far = _contrast_inside(mask, evidence, 2), _contrast_inside(mask, evidence, 10)
     reach = np.ones((2 * COLOUR_REACH + 1,) * 2, dtype=np.uint8)
@@ -277,7 +277,7 @@ def _vanishing_outline(mask: Bools, evidence: _Evidence) -> int:
 
 
 def _close_faded(mask: Bools, fading: Bools, *, reach: float, share: float = 0.25) -> Bools:
-    """Closes bays of the outline, up to twice `reach` wide, of whose shore at least this share is fading."""
+    """Closes concavities of the outline, up to twice `reach` wide, of whose rim at least `share` is fading."""
     if not fading.any():
         return mask
     bays = regions(close(mask, max(2, round(reach))) & ~mask)
@@ -286,7 +286,7 @@ def _close_faded(mask: Bools, fading: Bools, *, reach: float, share: float = 0.2
 
 
 def _reachable(mask: Bools, photo: Floats, background: Background) -> Bools:
-    """(h, w) where one gets from the background by shades of its own colour alone, never across an edge."""
+    """(h, w) pixels connected to the background through shades of its own colour, without crossing an edge."""
     difference = photo - background.colour
     darker = -difference[..., 0]
     same_colour = np.hypot(difference[..., 1], difference[..., 2]) < 3.0 + 0.12 * darker + 2.0 * background.noise
@@ -294,7 +294,7 @@ def _reachable(mask: Bools, photo: Floats, background: Background) -> Bools:
     slope = np.hypot(cv2.Scharr(luma, cv2.CV_32F, 1, 0), cv2.Scharr(luma, cv2.CV_32F, 0, 1)) / 32.0
     shade = same_colour & (darker < DARKEST_SHADOW * background.colour[..., 0])
     nearby = cv2.dilate(darker, disk(4))
-    # Of a shade as of a shadow the slope is a small part of the contrast, of a faint edge it is a large one.
+    # In a shadow the slope is small compared with the contrast, at a faint edge it is large.
     gentle = slope < np.clip(SOFT_SHARE * nearby, 1.5 + background.noise, SOFT)
     free = (gentle & shade) | ~mask
     ways = regions(shrink(free, disk(PASSAGE)))
@@ -303,7 +303,7 @@ def _reachable(mask: Bools, photo: Floats, background: Background) -> Bools:
 
 
 def _shadow(mask: Bools, reachable: Bools) -> Bools:
-    """The reachable regions that lie at the object's foot with nothing of it below them."""
+    """The reachable regions at the object's foot, with little of the object below them."""
     rest = mask & ~reachable
     rows = np.flatnonzero(rest.any(axis=1))
     if not len(rows):
@@ -316,13 +316,13 @@ def _shadow(mask: Bools, reachable: Bools) -> Bools:
 
 
 def _without_specks(mask: Bools, evidence: _Evidence) -> Bools:
-    """Drops pieces too small, or too small and faint, to be part of the object, and echoes of its colour."""
+    """Drops pieces too small, or too small and faint, to be part of the object, and chroma ringing."""
     pieces = regions(mask, connectivity=8)
     largest = int(pieces.areas.max())
     total = evidence.contrast.total
     clear = np.zeros(len(pieces.areas), dtype=bool)
     clear[np.unique(pieces.labels[mask & (total > FAINT * evidence.floor)])] = True
-    # Seven pixels from strong colour brightness rings no more, but colour does.
+    # Beyond seven pixels from strong colour, luma no longer rings, but chroma does.
     reach = np.ones((2 * COLOUR_REACH + 1,) * 2, dtype=np.uint8)
     echo = mask & (total < COLOUR_RINGING * cv2.dilate(evidence.contrast.chroma, reach))
     own = np.bincount(pieces.labels[echo], minlength=len(pieces.areas)) < 0.98 * pieces.areas

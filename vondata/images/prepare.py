@@ -1,4 +1,4 @@
-"""One photo becomes one picture of the dataset."""
+"""Prepares one photo: decoding, object segmentation, framing, and its manifest row."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ Bools = npt.NDArray[np.bool_]
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 MIN_WORKING_PX = 512
-WORKING_PX_PER_SIZE = 4  # the photo is worked on at this many times the prepared size
-LOOK_CLOSER = 2.0  # an object smaller than this many times the prepared size is worked on from nearby
-CLEARLY_BETTER = 1.15  # contrast at the mask's edge, of the reading that is taken against the other
-BOX_AGREEMENT = 0.5  # intersection over union of the annotated box and the mask's
+WORKING_PX_PER_SIZE = 4  # working resolution, in multiples of the prepared size
+LOOK_CLOSER = 2.0  # an object smaller than this many times the prepared size is segmented again in a closer window
+CLEARLY_BETTER = 1.15  # minimum ratio of the edge contrasts of the two orientations of a photo
+BOX_AGREEMENT = 0.5  # minimum intersection over union of the annotated box and the mask's
 
 
 @dataclass(frozen=True, eq=False)
 class LocatedObject:
-    """An object and where its pixels lie in the photo that it was found in.
+    """An object and the position of its pixels in the photo.
 
     Attributes:
-        found: the object, on a part of the photo that may be scaled down.
+        found: the object, in a window of the photo that may be scaled down.
         full_size: width and height of the photo.
         scale: pixels of the photo per pixel of the mask.
-        left: where the mask begins in the photo, in pixels of the photo.
-        top: the same downwards.
+        left: left edge of the mask in the photo, in pixels of the photo.
+        top: top edge of the mask.
         profile_use: see `DecodedPhoto`.
         missing: see `DecodedPhoto`.
     """
@@ -71,18 +71,18 @@ class LocatedObject:
 
 
 def prepare_image(item: Item, settings: ImageSettings, output: Path) -> Mapping[str, Any]:
-    """Reads a photo, finds its object and writes it as a square picture: RGBA, white behind, alpha = mask.
+    """Reads a photo, finds its object and writes it as a square RGBA picture on white, alpha = mask.
 
     Args:
-        item: of `pix3d_items` (photo and mask) or `photo_items` (photo alone).
-        settings: how it is prepared.
+        item: of `pix3d_items` (photo and mask) or `photo_items` (photo only).
+        settings: of the preparation.
         output: the PNG to write.
 
     Returns:
         values for the manifest's columns.
 
     Raises:
-        Rejected: the photo or its mask is of no use.
+        Rejected: the photo or its mask cannot be used.
     """
     placed = _annotated(item, settings) if len(item.inputs) == 2 else locate_object(Path(item.inputs[0]), settings)
     box = bounding_box(placed.found.mask)
@@ -120,7 +120,7 @@ def _viewpoint(item: Item) -> dict[str, Any]:
 def locate_object(source: Path, settings: ImageSettings) -> LocatedObject:
     """Finds the object of a photo that comes without a mask.
 
-    It is looked for on a small copy of the photo, and once more from nearby where that shows more of it.
+    It is segmented on a small copy of the photo, and again in a closer window if that increases the resolution.
 
     Raises:
         Rejected: the photo cannot be read, or no object is found that can be trusted.
@@ -134,7 +134,7 @@ def locate_object(source: Path, settings: ImageSettings) -> LocatedObject:
     )
     height, width = photo.rgb.shape[:2]
     segmenter = settings.open_segmenter()
-    first = _look(photo, (0, 0, width, height), working_px, segmenter)
+    first = _find_in_window(photo, (0, 0, width, height), working_px, segmenter)
     box = bounding_box(first.found.mask)
     longest = max(box[2] - box[0], box[3] - box[1])
     decoded_scale = photo.full_size[0] / width
@@ -142,13 +142,13 @@ def locate_object(source: Path, settings: ImageSettings) -> LocatedObject:
         return first
     around = _grown([round(edge * first.scale / decoded_scale) for edge in box], 0.3, width, height)
     try:
-        return _look(photo, around, working_px, segmenter)
-    except Rejected:  # from nearby something else may fill the border: the first look stands
+        return _find_in_window(photo, around, working_px, segmenter)
+    except Rejected:  # in the closer window something else may fill the border: the first result is kept
         return first
 
 
-def _look(photo: DecodedPhoto, window: Box, working_px: int, segmenter: Segmenter | None) -> LocatedObject:
-    """Finds the object in a window of the photo, scaled down to what is needed."""
+def _find_in_window(photo: DecodedPhoto, window: Box, working_px: int, segmenter: Segmenter | None) -> LocatedObject:
+    """Finds the object in a window of the photo, scaled down to the working resolution."""
     left, top, right, bottom = window
     rgb, alpha = photo.rgb[top:bottom, left:right], None
     if photo.alpha is None:
@@ -184,16 +184,16 @@ def _annotated(item: Item, settings: ImageSettings) -> LocatedObject:
 
 
 def _upright_mask(mask: Bools, bbox: Sequence[float]) -> Bools:
-    """The mask (h, w), or its inverse where that fits the annotated box better: some draw the object in black."""
+    """The mask (h, w), or its inverse if that fits the annotated box better: in some masks the object is black."""
     fits = [_box_agreement(bbox, bounding_box(each)) if each.any() else 0.0 for each in (mask, ~mask)]
     return ~mask if fits[1] > max(fits[0], BOX_AGREEMENT) else mask
 
 
 def _matching_photo(photo: DecodedPhoto, mask: Bools) -> DecodedPhoto:
-    """The photo as stored or turned as EXIF says, whichever was the one that the mask was drawn on.
+    """The photo as stored or with its EXIF orientation applied, whichever the mask was drawn on.
 
     Raises:
-        Rejected: mask_mismatch: neither has the mask's size, or the mask fits neither better than the other.
+        Rejected: mask_mismatch: neither has the mask's size, or the mask fits both equally well.
     """
     readings = [photo]
     if photo.orientation > 1:
@@ -210,13 +210,13 @@ def _matching_photo(photo: DecodedPhoto, mask: Bools) -> DecodedPhoto:
     stored, upright = (edge_contrast(each.rgb, mask) for each in fitting)
     if max(stored, upright) < CLEARLY_BETTER * min(stored, upright):
         raise Rejected(
-            "mask_mismatch", "the file says that the photo is to be turned, and the mask fits it as well either way"
+            "mask_mismatch", "the mask fits the photo equally well with and without its EXIF orientation"
         )
     return fitting[0] if stored > upright else fitting[1]
 
 
 def _check_annotation(fields: Mapping[str, Any], box: Box, width: int, height: int) -> None:
-    """Whether size and box of the annotation are those of the photo and of its mask."""
+    """Checks that size and box of the annotation match the photo and its mask."""
     if tuple(fields["img_size"]) != (width, height):
         raise Rejected("annotation_invalid", f"img_size is {fields['img_size']}, the photo is {width} x {height}")
     if _box_agreement(fields["bbox"], box) < BOX_AGREEMENT:
@@ -224,7 +224,7 @@ def _check_annotation(fields: Mapping[str, Any], box: Box, width: int, height: i
 
 
 def _box_agreement(bbox: Sequence[float], box: Box) -> float:
-    """Intersection over union of an annotated box, whose right and bottom are its last pixels, and a mask's."""
+    """Intersection over union of an annotated box, whose right and bottom are inclusive, and a mask's box."""
     left, top, right, bottom = (float(value) for value in bbox)
     inner = max(0.0, min(right + 1, box[2]) - max(left, box[0])) * max(
         0.0, min(bottom + 1, box[3]) - max(top, box[1])
@@ -238,14 +238,14 @@ def _working_px(settings: ImageSettings) -> int:
 
 
 def _grown(box: Sequence[int], share: float, width: int, height: int) -> Box:
-    """A box grown on every side by a share of its longer side and at least 8 pixels, within the photo."""
+    """A box enlarged on every side by a share of its longer side, at least 8 pixels, clipped to the photo."""
     left, top, right, bottom = box
     grow = max(8, round(share * max(right - left, bottom - top)))
     return max(0, left - grow), max(0, top - grow), min(width, right + grow), min(height, bottom + grow)
 
 
 def _shrunk_with_alpha(rgb: Bytes, alpha: Bytes, longest_px: int) -> tuple[Bytes, Bytes]:
-    """Colours and opacity averaged down together, so that no colour comes out from under the transparency."""
+    """Downscales colours weighted by opacity, so that no colour of transparent pixels leaks in."""
     if max(alpha.shape) <= longest_px:
         return np.ascontiguousarray(rgb), np.ascontiguousarray(alpha)
     weight = alpha.astype(np.float32)[..., None] + np.float32(1e-3)
@@ -254,7 +254,7 @@ def _shrunk_with_alpha(rgb: Bytes, alpha: Bytes, longest_px: int) -> tuple[Bytes
 
 
 def _shrunk(image: npt.NDArray[Pixel], longest_px: int) -> npt.NDArray[Pixel]:
-    """An image (h, w) or (h, w, c), averaged down to this many pixels on its longest side if it has more."""
+    """An image (h, w) or (h, w, c), downscaled by averaging to at most this many pixels on its longest side."""
     height, width = image.shape[:2]
     scale = longest_px / max(height, width)
     if scale >= 1.0:

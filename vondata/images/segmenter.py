@@ -1,8 +1,8 @@
-"""A network with weights on this machine that says where the object is, for backgrounds that GrabCut cannot read.
+"""Salient object segmentation with a local ONNX network, for backgrounds on which GrabCut fails.
 
-Any ONNX file in the manner of U2-Net or IS-Net: one picture (1, 3, s, s) in, a map (1, 1, s, s) as its first output.
-A TOML file of the same name beside it (`u2net.toml` for `u2net.onnx`) says how it differs from U2-Net. ONNX Runtime
-runs it (the extra `segmenter`), in half precision and quantised too; nothing is ever downloaded.
+Any ONNX network like U2-Net or IS-Net is supported: its input is one picture (1, 3, s, s), its first output a map
+(1, 1, s, s). A TOML file of the same name beside it (`u2net.toml` for `u2net.onnx`) says how it differs from U2-Net.
+ONNX Runtime (the extra `segmenter`) runs it, also in half precision or quantised; nothing is ever downloaded.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Activation = Literal["none", "sigmoid"]
 
-TRIAL_PX = 64  # side of the grey picture that a file is tried with
+TRIAL_PX = 64  # side of the grey picture that a file is tested with
 
 
 class Segmenter(Protocol):
-    """Says how much of each pixel is object."""
+    """Estimates the object probability of each pixel."""
 
     def __call__(self, rgb: Bytes) -> Floats:
-        """(h, w) in 0..1, for a photo (h, w, 3) in sRGB."""
+        """(h, w) in [0, 1], for a photo (h, w, 3) in sRGB."""
 
 
 class SegmenterError(VonError, ValueError):
@@ -43,16 +43,16 @@ class SegmenterError(VonError, ValueError):
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """A network and how pictures go into it and come out of it; the defaults are U2-Net's.
+    """Pre- and postprocessing of a network; the defaults are U2-Net's.
 
     Attributes:
-        sha256: of the file of weights.
-        size_px: side of the square that the picture is stretched to; where the TOML is silent, the network's own.
-        mean: subtracted from red, green and blue in 0..1; (0.5, 0.5, 0.5) for IS-Net.
-        std: what the rest is divided by; (1, 1, 1) for IS-Net.
+        sha256: of the weights file.
+        size_px: side of the square that the picture is stretched to; if the TOML has none, the network's own.
+        mean: subtracted from red, green and blue in [0, 1]; (0.5, 0.5, 0.5) for IS-Net.
+        std: divisor after that; (1, 1, 1) for IS-Net.
         activation: of the output: sigmoid for a network that ends in logits.
-        stretch: whether the output's smallest value means 0 and its largest 1.
-        output: name of the output to take; "" takes the first.
+        stretch: whether the output is normalised so that its minimum is 0 and its maximum 1.
+        output: name of the output to use; "" for the first.
     """
 
     sha256: str
@@ -65,7 +65,7 @@ class NetworkSettings:
 
 
 def load_network_settings(weights: Path) -> NetworkSettings:
-    """Reads the TOML beside a file of weights, if there is one, and tries the network.
+    """Reads the TOML beside a weights file, if there is one, and tests the network.
 
     Raises:
         SegmenterError: weights or settings are missing or wrong, or ONNX Runtime is not installed.
@@ -116,10 +116,10 @@ def _is_number(value: object) -> bool:
 
 @lru_cache(maxsize=1)
 def open_segmenter(weights: Path, settings: NetworkSettings) -> Segmenter:
-    """The network, kept for the next photo of this process.
+    """The network, cached for the next photo of this process.
 
     Raises:
-        SegmenterError: the file is no network, or not the one that `settings` describe.
+        SegmenterError: the file is not a network, or not the one that `settings` describe.
     """
     try:
         content = weights.read_bytes()
@@ -138,16 +138,16 @@ def _start(weights: Path, content: bytes) -> onnxruntime.InferenceSession:
             f"{weights} needs ONNX Runtime: pip install 'visual-object-networks[segmenter]'"
         ) from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the photos are shared among processes
-    options.log_severity_level = 4  # what goes wrong is raised as well
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # photos are distributed over processes
+    options.log_severity_level = 4  # errors are raised as well
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except _failures() as error:
-        raise SegmenterError(f"{weights} is no ONNX network that can be run: {error}") from error
+        raise SegmenterError(f"{weights} is not an ONNX network that can be run: {error}") from error
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises: exceptions that have no other base than Exception."""
+    """The exceptions of ONNX Runtime, whose only base is Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state
 
     found = [each for each in vars(onnxruntime_pybind11_state).values() if isinstance(each, type)]

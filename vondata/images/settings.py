@@ -1,4 +1,4 @@
-"""What can be chosen when photos are prepared."""
+"""Settings of the preparation of photos."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class ImageSettings:
     Attributes:
         size: side of the prepared square in pixels.
         margin: free border on every side, as a fraction of the side that the object's box would have without it.
-        max_pixels: a photo with more is rejected before it is decoded; of a JPEG that can be decoded at a part of
-            its size, the pixels of that part count.
-        keep_incomplete: take JPEGs whose file ends early, as far as they go.
-        keep_truncated: take photos whose object is cut by the border.
-        keep_occluded: take photos whose object is hidden in good part.
-        keep_slightly_occluded: take photos whose object is hidden a little.
+        max_pixels: photos with more pixels are rejected before they are decoded; for a JPEG that can be decoded at
+            reduced size, the reduced size counts.
+        keep_incomplete: keep truncated JPEGs, as far as they go.
+        keep_truncated: keep photos whose object is cut by the border.
+        keep_occluded: keep photos whose object is largely hidden.
+        keep_slightly_occluded: keep photos whose object is slightly hidden.
         max_roll_deg: the largest in-plane rotation of an annotated camera.
-        keep_duplicates: take photos that show the same picture as another one.
-        network: what finds objects in place of GrabCut; None for GrabCut.
-        weights: its file; what is in it counts, not where it lies.
+        keep_duplicates: keep photos that show the same picture as another one.
+        network: the segmentation network used in place of GrabCut; None for GrabCut.
+        weights: its file; the content is compared, not the path.
         phash_bits: of the perceptual hash that finds near-duplicates; fixed, but part of the settings that decide
-            whether a photo is prepared anew.
+            whether a photo is prepared again.
     """
 
     size: int = 128
@@ -46,6 +46,6 @@ class ImageSettings:
         """The network, None for GrabCut.
 
         Raises:
-            SegmenterError: its file has gone or changed.
+            SegmenterError: its file is missing or has changed.
         """
         return None if self.network is None else open_segmenter(Path(self.weights), self.network)

@@ -1,4 +1,4 @@
-"""Which photos a collection holds: folders of photos, and Pix3D with its checked annotation."""
+"""Lists the photos of folders, and those of Pix3D with its validated annotation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vondata.images.settings import ImageSettings
 from vondata.io.listing import TOP, CollectionMissingError, SourceTree, relative_id
 from vondata.types import Item, file_safe, printable
 
-# Names under which a file is taken for a photo whatever its bytes are: a row says why it cannot be used.
+# A file with one of these suffixes becomes a row whatever its bytes are; the row says why it cannot be used.
 PHOTO_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
     *(".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".svg", ".psd"),
@@ -30,10 +30,10 @@ START_BYTES = 64
 
 
 def photo_items(tree: SourceTree, classes: Sequence[ObjectClass]) -> Iterator[Item]:
-    """The files anywhere under `<root>/<class>`, one item each; those that are no photos are rejected items.
+    """The files anywhere under `<root>/<class>`, one item each; files that are not photos are rejected items.
 
-    Hidden files and folders are left out, linked folders are not followed. A root without folders of classes is taken
-    for the folder of one class: the only one asked for, or the one of its name.
+    Hidden files and folders are skipped, linked folders are not followed. A root without class folders is treated as
+    the folder of one class: the only requested one, or the one of its name.
 
     Args:
         tree: of the folder with the photos.
@@ -43,7 +43,7 @@ def photo_items(tree: SourceTree, classes: Sequence[ObjectClass]) -> Iterator[It
         items in order of class and path.
 
     Raises:
-        CollectionMissingError: it is no folder, holds none of the classes, or holds no photo.
+        CollectionMissingError: it is not a folder, holds none of the classes, or holds no photo.
     """
     if not tree.is_folder():
         raise CollectionMissingError(
@@ -66,7 +66,7 @@ def photo_items(tree: SourceTree, classes: Sequence[ObjectClass]) -> Iterator[It
 
 def _class_folders(tree: SourceTree, classes: Sequence[ObjectClass]) -> dict[str, PurePosixPath]:
     present = {each.name: TOP / each.name for each in classes if tree.is_folder(TOP / each.name)}
-    # Where folders carry classes' names, the photos beside or below them are not of the class asked for.
+    # If folders are named after classes, the photos beside or below them are not of the requested class.
     if present or any(tree.is_folder(TOP / each.name) for each in known_classes()):
         return present
     flat = classes if len(classes) == 1 else [each for each in classes if each.name == tree.name]
@@ -77,7 +77,7 @@ def _folder_items(tree: SourceTree, folder: PurePosixPath, class_name: str) -> I
     collection = f"photos {printable(str(tree))}"
 
     def item(file: PurePosixPath, verdict: tuple[str, str] | None) -> Item:
-        files = (file,) if verdict is None else ()  # what is outside of the folder is not even hashed
+        files = (file,) if verdict is None else ()  # files outside of the folder are not even hashed
         return Item(
             id=relative_id(file.relative_to(folder)),
             class_name=class_name,
@@ -96,12 +96,12 @@ def _folder_items(tree: SourceTree, folder: PurePosixPath, class_name: str) -> I
 
 
 def _why_not_photo(tree: SourceTree, file: PurePosixPath, folder: PurePosixPath) -> tuple[str, str] | None:
-    """Reason and detail for which a path is not even tried; None for what may be a photo."""
+    """Reason and detail for rejecting a path without decoding it; None for a possible photo."""
     verdict = tree.why_not_usable(file, folder)
     if verdict is not None or file.suffix.lower() in PHOTO_SUFFIXES:
         return verdict
     start = tree.start(file, START_BYTES)
-    # What cannot be read, or lost its content to a disk and begins with zeros, is tried: its work says what is wrong.
+    # Unreadable files, and those zeroed by a disk error, are passed on: the decoder says what is wrong.
     if start is None or photo_format(start) is not None or (start and not start.strip(b"\0")):
         return None
     return "not_a_photo", describe_bytes(start) if start else "the file is empty"
@@ -109,7 +109,7 @@ def _why_not_photo(tree: SourceTree, file: PurePosixPath, folder: PurePosixPath)
 
 ANNOTATION_FILE = "pix3d.json"
 MAX_ANNOTATION_BYTES = 256 * 2**20  # the published file has 17 MB
-UNKNOWN_CLASS = "unknown"  # whose manifest holds the entries of no class
+UNKNOWN_CLASS = "unknown"  # its manifest holds the entries that belong to no class
 SHOWN_CHARACTERS = 60
 
 
@@ -118,14 +118,14 @@ class AnnotationFileError(VonError, ValueError):
 
 
 class _BadEntryError(VonError):
-    """A field of an entry is missing or makes no sense; the message says which."""
+    """A field of an entry is missing or invalid; the message says which."""
 
 
 def pix3d_items(tree: SourceTree, classes: Sequence[ObjectClass], settings: ImageSettings) -> Iterator[Item]:
     """The photos of these classes in a folder with Pix3D's layout, one item per entry of `pix3d.json`.
 
-    Entries whose category no class has, and entries without one, are rejected rows of a class called `unknown`; they
-    are left out when only some of the known classes are asked for.
+    Entries with an unknown category, and entries without one, are rejected rows of a class called `unknown`; they are
+    skipped if only some of the known classes are requested.
 
     Args:
         tree: of the folder that holds `pix3d.json`, `img/` and `mask/`.
@@ -133,11 +133,11 @@ def pix3d_items(tree: SourceTree, classes: Sequence[ObjectClass], settings: Imag
         settings: which truncated, occluded and tilted photos are taken.
 
     Yields:
-        items in the order of the file; rejected ones for entries that are wrong or not wanted.
+        items in the order of the file; rejected ones for invalid or unwanted entries.
 
     Raises:
         CollectionMissingError: it holds no `pix3d.json`.
-        AnnotationFileError: it is too large, is no JSON or holds something other than a list.
+        AnnotationFileError: it is too large, is not JSON or is not a list.
     """
     wanted = {each.pix3d_category: each.name for each in classes}
     everything = {each.name for each in known_classes()} <= {each.name for each in classes}
@@ -177,14 +177,14 @@ def _read_entries(tree: SourceTree) -> list[Any]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns entries into items."""
+    """Converts annotation entries to items."""
 
     tree: SourceTree
     settings: ImageSettings
     collection: str
 
     def item(self, entry: Mapping[str, Any], class_name: str) -> Item:
-        """The item of an entry, rejected when the entry is wrong or not wanted."""
+        """The item of an entry, rejected if the entry is invalid or not wanted."""
         item = Item(_id_of(entry), class_name, self._source_of(entry), (), collection=self.collection)
         try:
             if verdict := self._why_not_readable(entry):
@@ -231,7 +231,7 @@ class _Reader:
             "occluded": keep.keep_occluded,
             "slightly_occluded": keep.keep_slightly_occluded,
         }
-        flags = {name: _boolean(entry, name) for name in kept}  # all are read, so that none is wrong
+        flags = {name: _boolean(entry, name) for name in kept}  # all are read, so that invalid ones are found
         for name, is_set in flags.items():
             if is_set and not kept[name]:
                 return name, f"the annotation says {name}"
@@ -255,7 +255,7 @@ def _id_of(entry: Mapping[str, Any]) -> str:
 
 
 def _facts(entry: Mapping[str, Any], viewpoint: Viewpoint) -> dict[str, Any]:
-    """What the work needs to know of the entry."""
+    """The fields of the entry that the preparation needs."""
     width, height = _numbers(entry, "img_size", (2,)).tolist()
     left, top, right, bottom = box = _numbers(entry, "bbox", (4,)).tolist()
     if not (0 <= left <= right <= width and 0 <= top <= bottom <= height):
@@ -288,7 +288,7 @@ def _numbers(entry: Mapping[str, Any], field: str, shape: tuple[int, ...]) -> np
 
 def _is_nested(value: object, shape: tuple[int, ...]) -> bool:
     if not shape:
-        # Beyond a million every one of these numbers is nonsense, and squares stay finite below.
+        # Numbers beyond a million are invalid in every field; below, squares stay finite.
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
     return isinstance(value, list) and len(value) == shape[0] and all(_is_nested(each, shape[1:]) for each in value)
 
@@ -307,7 +307,7 @@ def _boolean(entry: Mapping[str, Any], field: str) -> bool:
 
 
 def _relative_path(entry: Mapping[str, Any], field: str) -> PurePosixPath | None:
-    """A field that names a file below the root; None when it leads elsewhere by its words alone."""
+    """A field that names a file below the root; None if the path itself leads outside."""
     value = _field(entry, field)
     if not isinstance(value, str) or not value.strip():
         raise _BadEntryError(f"{field} must be a path, not {_shown(value)}")

@@ -135,7 +135,7 @@ def test_results_belong_to_the_content_of_the_weights_not_to_their_place(weights
     ("content", "toml", "words"),
     [
         (None, None, r"red\.onnx cannot be read"),
-        (b"no network at all", None, "is no ONNX network"),
+        (b"no network at all", None, "is not an ONNX network"),
         ("good", "size_px = ", "is not valid TOML"),
         ("good", "sise_px = 32", "unknown name 'sise_px'; known names: size_px, mean"),
         ("good", "mean = [1, 2]", "mean must be three numbers"),

@@ -145,7 +145,7 @@ def test_photos_of_no_use_say_why(tmp_path):
     (tmp_path / "text.jpg").write_text("not a photo")
     for name, why in (
         ("blank.png", "stands out"),
-        ("text.jpg", "no photo that is read"),
+        ("text.jpg", "not a supported photo format"),
         ("none.png", "No such file"),
     ):
         with pytest.raises(PhotoError, match=why):

@@ -183,9 +183,9 @@ def test_a_photo_gives_its_texture(studio):
     [
         (photo_file(draw=False), 422, "this photo cannot be used: "),
         (b"", 422, "the file is empty"),
-        (b"no photo at all", 422, "no photo that is read"),
+        (b"no photo at all", 422, "not a supported photo format"),
         (photo_file()[:500], 422, "this photo cannot be used"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", 422, "no photo that is read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", 422, "not a supported photo format"),
         (bytes(MAX_PHOTO_BYTES + 1), 413, "20 MB"),
     ],
 )
