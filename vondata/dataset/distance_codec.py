@@ -1,10 +1,10 @@
-"""Distance fields in a tenth of a byte per voxel: companded, predicted from coarse to fine, errors quantised.
+"""Lossy compression of distance fields to a tenth of a byte per voxel: hierarchical prediction, quantised residuals.
 
 A distance is nearly linear between neighbours, except at the surface and halfway between two surfaces; with a sign,
-negative inside, also at the surface of a solid. So the field is written from coarse to fine: every voxel is predicted
-from the two decoded voxels around it on the next coarser grid, and only the prediction's error is stored, as a whole
-number of quanta. Most are zero and compress to nothing. Predictions use what the reader will have, so errors do not
-add up and every voxel is right within half a quantum. The sign only helps the prediction; the reader drops it.
+negative inside, it is also linear across the surface of a solid. So the field is coded from coarse to fine: every
+voxel is predicted from the two decoded voxels around it on the next coarser grid, and only the residual is stored, as
+an integer number of quanta. Most are zero and compress to nothing. Predictions use decoded values, so errors do not
+accumulate and every voxel is accurate within half a quantum. The sign only helps the prediction and is not decoded.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ Integers = npt.NDArray[np.int64]
 Places = npt.NDArray[np.uint64]
 
 UNITS_PER_VOXEL = 560
-# Up to half a quantum below, all distances are kept to MAX_ERROR_VOXELS; beyond, the scale is coarser.
+# Distances up to this (less half a quantum) are accurate to MAX_ERROR_VOXELS; beyond, the scale is coarser.
 NEAR_VOXELS = 6.05
-FAR_COMPRESSION = 10.0  # beyond, to this many times as much
+FAR_COMPRESSION = 10.0  # factor of the error beyond
 QUANTA = (33, 23, 13, 5)  # of the finest grid, the next one, ..., all coarser ones
 MAX_ERROR_VOXELS = (QUANTA[0] // 2 + 0.5) / UNITS_PER_VOXEL
 _SIGN_ROUNDS = 3
-_FINE_LEVELS = 2  # the codes of the two finest grids fit a byte where a field changes by one voxel per voxel
+_FINE_LEVELS = 2  # the codes of the two finest grids fit a byte if the field changes by one voxel per voxel
 
 
 @dataclass(frozen=True)
 class EncodedField:
-    """A distance field as small whole numbers, ready for a general compressor.
+    """A distance field as small integers for a general-purpose compressor.
 
     Attributes:
         coarse: int16, the first voxel, then the codes of the coarse grids.
@@ -63,7 +63,7 @@ def encode_distance(
     resolution = distance.shape[0]
     if distance.ndim != 3 or set(distance.shape) != {resolution} or resolution < 2:
         raise ValueError(f"a distance field has three equal edges of at least 2 voxels, not {distance.shape}")
-    if not (distance.min() >= 0 and distance.max() < np.inf):  # neither holds where some are not numbers
+    if not (distance.min() >= 0 and distance.max() < np.inf):  # False for NaN
         raise ValueError("a distance field has finite values that are not negative")
     field = np.empty(distance.shape, dtype=np.int16)
     _compand(np.ascontiguousarray(distance, dtype=np.float32), np.float32(resolution - 1), field)
@@ -78,12 +78,12 @@ def encode_distance(
 
 
 def decode_distance(encoded: EncodedField, resolution: int, distance: Floats | None = None) -> Floats:
-    """Decodes to (N, N, N) float32 distances in cube edges, right within the errors that the constants above give.
+    """Decodes to (N, N, N) float32 distances in cube edges, with the errors given by the constants above.
 
     Args:
         encoded: the codes.
         resolution: N.
-        distance: contiguous memory to fill in, where there is some already.
+        distance: contiguous memory to fill; None allocates it.
 
     Raises:
         ValueError: the codes belong to another resolution.
@@ -92,11 +92,11 @@ def decode_distance(encoded: EncodedField, resolution: int, distance: Floats | N
         raise ValueError(f"{encoded.coarse.size} coarse codes do not belong to resolution {resolution}")
     if distance is None:
         distance = np.empty((resolution,) * 3, dtype=np.float32)
-    # Whole numbers take half the room, so they are put where the last distances will go and need no memory of theirs.
+    # int16 takes half the space of float32, so the integers are put into the second half of the output.
     field = distance.reshape(-1).view(np.int16)[resolution**3 :].reshape(distance.shape)
     field[0, 0, 0] = encoded.coarse[0]
     coarse, fine = encoded.coarse.view(), encoded.fine.view()
-    # As they come from a file: one compiled version serves both.
+    # Read-only like arrays from a file, so that one compiled version serves both.
     coarse.flags.writeable = fine.flags.writeable = False
     _decode(field, coarse[1:], _levels(resolution) - 1, _FINE_LEVELS)
     _decode(field, fine, min(_FINE_LEVELS, _levels(resolution)) - 1, 0)
@@ -114,7 +114,7 @@ def _levels(resolution: int) -> int:
 
 
 def _sign(field: Shorts, inside: Bools, shell: Bools) -> None:
-    """Makes the field negative inside, and in the shell where that is smoother, which a few rounds of asking find."""
+    """Makes the field negative inside, and in the shell where that is smoother, found in a few iterations."""
     at = np.flatnonzero(shell)
     values = field.reshape(-1)
     np.negative(values, out=values, where=inside.reshape(-1))
@@ -127,7 +127,7 @@ def _sign(field: Shorts, inside: Bools, shell: Bools) -> None:
 
 @kernel
 def _neighbours_negative(values: Shorts, voxels: Integers, size: int, is_negative: Bools) -> None:
-    """Whether the neighbours of each voxel are negative on the whole, none counting for more than a voxel."""
+    """Whether the sum of each voxel's neighbours, each clipped to one voxel, is negative."""
     last = values.size - 1
     for m in range(voxels.size):
         around = 0
@@ -150,7 +150,7 @@ def _compand(distance: Floats, edge_voxels: np.float32, field: Shorts) -> None:
 
 @kernel
 def _expand(field: Shorts, edge_voxels: np.float32, plane: Shorts, distance: Floats) -> None:
-    """Turns units into distances plane by plane: the planes to come may lie in the memory of the last ones."""
+    """Converts units to distances plane by plane; input and output may share memory, see `decode_distance`."""
     near = np.float32(NEAR_VOXELS * UNITS_PER_VOXEL)
     edges_per_unit = np.float32(1.0) / (edge_voxels * np.float32(UNITS_PER_VOXEL))
     units, values = field.ravel(), distance.ravel()
@@ -166,14 +166,14 @@ def _expand(field: Shorts, edge_voxels: np.float32, plane: Shorts, distance: Flo
 
 @dataclass(frozen=True, eq=False)
 class _Pass:
-    """The voxels of one level halfway between known ones along one axis, in rows of equally spaced ones.
+    """The voxels of one level halfway between known ones along one axis, in rows of equal spacing.
 
     Attributes:
-        rows: flat position of the first voxel of each row.
-        before, after: the same for the known voxels on both sides; past the border there is only the one before.
+        rows: flat index of the first voxel of each row.
+        before, after: the same for the known voxels on both sides; at the border both are the one before.
         count: voxels in a row.
         stride: flat distance between them.
-        planes: row r lies in plane r % planes of those across x; all rows of one plane fit a fast cache.
+        planes: row r lies in plane r % planes of constant x; all rows of one plane fit a fast cache.
         quantum: of their codes.
     """
 
@@ -188,7 +188,7 @@ class _Pass:
 
 @lru_cache(maxsize=8)
 def _passes(size: int, first_level: int, last_level: int) -> tuple[_Pass, ...]:
-    """For each level, the passes along z, y and x, each on the grid that the ones before completed."""
+    """For each level, the passes along z, y and x, each on the grid completed by the previous ones."""
     x, y, z = size * size, size, 1
     passes = []
     for level in range(first_level, last_level - 1, -1):
@@ -214,7 +214,7 @@ def _passes(size: int, first_level: int, last_level: int) -> tuple[_Pass, ...]:
 
 
 def _encode(field: Shorts, codes: Shorts) -> None:
-    """Writes the codes of all levels and puts what the reader will see in the field's place."""
+    """Writes the codes of all levels and replaces the field by its decoded values."""
     done = 0
     for each in _passes(field.shape[0], _levels(field.shape[0]) - 1, 0):
         rows = each.rows, each.before, each.after

@@ -1,6 +1,6 @@
-"""Manifests: the tables of a dataset, Parquet and CSV, one row per item found; its splits; histograms of columns.
+"""Dataset manifests (Parquet and CSV, one row per item), train/val/test splits, and histograms of columns.
 
-Viewpoints are counted when they are annotated, or matched with enough confidence. The histogram in a class's manifest
+Viewpoints are counted if they are annotated, or matched with enough confidence. The histogram in a class's manifest
 is fine enough to sample viewpoints from; the report shows coarser cells.
 """
 
@@ -37,7 +37,7 @@ AZIMUTH_EDGES_DEG = np.arange(-180, 181, 15)
 ELEVATION_EDGES_DEG = np.arange(-30, 91, 10)
 FINE_AZIMUTH_EDGES_DEG = np.arange(-180.0, 180.1, 5.0)
 FINE_ELEVATION_EDGES_DEG = np.arange(-90.0, 90.1, 2.5)
-MIN_CONFIDENCE = 0.6  # of a matched viewpoint; a less certain one is treated as unknown
+MIN_CONFIDENCE = 0.6  # of a matched viewpoint; a less certain one counts as unknown
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ViewpointHistogram:
     counts: npt.NDArray[np.int64]
 
     def sample(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-        """(count, 2) azimuth and elevation in degrees: a cell with probability by its count, uniform in the cell."""
+        """(count, 2) azimuth and elevation in degrees: cells by their counts, uniform within a cell."""
         cells = np.argwhere(self.counts)
         weights = self.counts[tuple(cells.T)].astype(np.float64)
         azimuth, elevation = cells[rng.choice(len(cells), size=count, p=weights / weights.sum())].T
@@ -66,7 +66,7 @@ class ViewpointHistogram:
         return rng.uniform(low, high)
 
     def to_json(self) -> str:
-        """The histogram as text: the edges, and azimuth index, elevation index and count of every cell not empty."""
+        """The histogram as JSON: the edges, and azimuth index, elevation index and count of every nonempty cell."""
         cells = [[*map(int, cell), int(self.counts[tuple(cell)])] for cell in np.argwhere(self.counts)]
         edges = {"azimuth_edges_deg": self.azimuth_edges, "elevation_edges_deg": self.elevation_edges}
         return json.dumps({name: each.tolist() for name, each in edges.items()} | {"cells": cells})
@@ -85,7 +85,7 @@ class ViewpointHistogram:
 def histogram(values: Floats) -> Histogram | None:
     """The histogram of values (n,), some of which may be NaN, in at most 24 bins; None without finite values.
 
-    Intervals are equal in width, or in ratio when the values are positive and span more than a factor of 50.
+    Intervals have equal width, or equal ratio if the values are positive and span more than a factor of 50.
     """
     known = values[np.isfinite(values)]
     if len(known) == 0:
@@ -107,7 +107,7 @@ def viewpoint_histogram(
     azimuth_edges: Numbers = AZIMUTH_EDGES_DEG,
     elevation_edges: Numbers = ELEVATION_EDGES_DEG,
 ) -> ViewpointHistogram | None:
-    """The histogram of the known ones of viewpoints (n,), by default in the report's cells; None without any."""
+    """The histogram of viewpoints (n,), ignoring NaN, by default in the report's cells; None without any."""
     known = np.isfinite(azimuth_deg) & np.isfinite(elevation_deg)
     if not known.any():
         return None
@@ -120,7 +120,7 @@ def viewpoint_histogram(
 def known_viewpoints(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     """(n, 2) azimuth and elevation in degrees of rows of an images manifest.
 
-    NaN where it is unknown, and where a match is less confident than `MIN_CONFIDENCE`.
+    NaN for unknown viewpoints and for matches less confident than `MIN_CONFIDENCE`.
     """
     viewpoints = np.array(rows[["azimuth_deg", "elevation_deg"]], dtype=np.float64)
     if "viewpoint_confidence" in rows:
@@ -176,7 +176,7 @@ def output_path(data: Path, class_name: str, kind: Kind, id: str) -> Path:
 
 
 def manifest_path(data: Path, class_name: str, kind: Kind) -> Path:
-    """The Parquet manifest of a class; the CSV lies beside it."""
+    """The Parquet manifest of a class; the CSV is beside it."""
     return data / class_name / f"{kind}.parquet"
 
 
@@ -193,7 +193,7 @@ def read_manifest(data: Path, class_name: str, kind: Kind) -> pd.DataFrame:
 
     Raises:
         ManifestMissingError: nothing of this class and kind has been prepared.
-        ManifestDamagedError: the file is no table, or one of another class.
+        ManifestDamagedError: the file is not a table, or is one of another class.
     """
     import pandas as pd
     import pyarrow as pa
@@ -205,7 +205,7 @@ def read_manifest(data: Path, class_name: str, kind: Kind) -> pd.DataFrame:
     types = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     _read_metadata(path)
     try:
-        with path.open("rb") as file:  # pyarrow opens no path whose bytes are not UTF-8
+        with path.open("rb") as file:  # pyarrow cannot open paths that are not UTF-8
             table = pq.read_table(file, page_checksum_verification=True)
         frame: pd.DataFrame = table.to_pandas(types_mapper=types.get).rename(columns=renamed_columns(kind))
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -248,13 +248,13 @@ def split_of(id: str) -> Split:
         if point < share:
             return split
         point -= share
-    return "test"  # the shares add up to 1 but for rounding
+    return "test"  # the shares add up to 1 except for rounding
 
 
 def write_manifest(
     data: Path, class_name: str, kind: Kind, rows: Iterable[Mapping[str, Any]], revision: str = ""
 ) -> None:
-    """Writes the Parquet and CSV manifests, each atomically and in memory that does not grow with the rows.
+    """Writes the Parquet and CSV manifests, each atomically and in constant memory.
 
     The Parquet file's metadata hold the revision of the journal, the checksum of the CSV file and, for photos, the
     histogram of their viewpoints (see `read_viewpoints`). Its pages carry checksums, which `read_manifest` verifies.
@@ -294,9 +294,9 @@ def write_manifest(
 
 
 def csv_damage(data: Path, class_name: str, kind: Kind) -> str:
-    """What is wrong with a CSV manifest, compared with the Parquet manifest; empty when nothing is.
+    """The damage of a CSV manifest, compared with the Parquet manifest; empty for an intact one.
 
-    Also empty when the Parquet manifest cannot tell: it is damaged, or of version 0.1.
+    Also empty if the Parquet manifest has no checksum to compare with: it is damaged, or of version 0.1.
     """
     path = manifest_path(data, class_name, kind)
     if not path.is_file():
@@ -311,14 +311,14 @@ def csv_damage(data: Path, class_name: str, kind: Kind) -> str:
         require_regular(path.with_suffix(".csv"))
         found = file_sha256(path.with_suffix(".csv"))
     except NotRegularFileError:
-        return "it is no regular file"
+        return "it is not a regular file"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     return "" if found == expected else "its checksum differs from that of the Parquet manifest"
 
 
 class HashingWriter(io.RawIOBase):
-    """Passes what is written on to a file and hashes it.
+    """Writes to a file and hashes the bytes.
 
     Attributes:
         sha256: of the bytes so far.
@@ -339,9 +339,9 @@ class HashingWriter(io.RawIOBase):
 
 
 def manifest_is_current(data: Path, class_name: str, kind: Kind, revision: str) -> bool:
-    """Whether both manifests exist and were written from this revision of the journal, with today's columns.
+    """Whether both manifests exist and were written from this revision of the journal, with the current columns.
 
-    File times are not compared: clocks may be set back.
+    File times are not compared, as clocks may be set back.
     """
     path = manifest_path(data, class_name, kind)
     if not path.is_file() or not path.with_suffix(".csv").is_file():
@@ -354,7 +354,7 @@ def manifest_is_current(data: Path, class_name: str, kind: Kind, revision: str) 
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
-    """The metadata that `write_manifest` added to a Parquet file; empty where another program wrote it.
+    """The metadata that `write_manifest` added to a Parquet file; empty if another program wrote it.
 
     Raises:
         ManifestDamagedError: the file's footer is damaged.

@@ -35,7 +35,7 @@ class PartRecord:
         settings: of the newest run.
         settings_hash: their hash, as in the manifest's column `settings`.
         prepared: rows with an output file.
-        rejected: rows without.
+        rejected: rows without one.
     """
 
     settings: dict[str, Any]
@@ -76,7 +76,7 @@ def read_dataset(data: Path) -> dict[str, dict[Kind, PartRecord]]:
 
 
 def record_part(data: Path, class_name: str, kind: Kind, record: PartRecord) -> None:
-    """Writes the record of one part; records of other parts, which another run may be writing, are kept."""
+    """Writes the record of one part; records of other parts, which other runs may be writing, are kept."""
     with _locked(data / "journal" / ".dataset.lock"):
         remove_leftovers(data, Path(FILE_NAME).stem)
         parts = read_dataset(data)

@@ -19,7 +19,7 @@ from vondata.types import Kind, printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CLOCK_DIGITS = 6  # of seconds: the resolution of clocks
+CLOCK_DIGITS = 6  # decimal places of seconds, the resolution of clocks
 
 DType = Literal["string", "int", "float", "bool"]
 
@@ -29,12 +29,12 @@ class Column:
     """A column of the shape or image manifests.
 
     Attributes:
-        name: as in the table; a unit stands in its suffix (`_deg`, `_px`).
+        name: as in the table; the suffix gives the unit (`_deg`, `_px`).
         kinds: the manifests that have it.
-        dtype: type of its values; every column may hold nulls.
+        dtype: type of its values; every column may have nulls.
         unit: unit of its values, "" without one.
         meaning: one sentence.
-        formerly: its name in datasets of older versions, "" where it is the same.
+        formerly: its name in datasets of older versions, "" if it is the same.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why an item was rejected.
+    """A reason of rejection.
 
     Attributes:
         name: as in the manifest.
@@ -100,7 +100,7 @@ def known_columns(kind: Kind) -> tuple[Column, ...]:
 
 @cache
 def renamed_columns(kind: Kind) -> Mapping[str, str]:
-    """Today's names of the columns that older versions wrote under other names."""
+    """The current names of the columns that older versions wrote under other names."""
     return {column.formerly: column.name for column in known_columns(kind) if column.formerly}
 
 
@@ -127,7 +127,7 @@ def load_reason(name: str) -> Reason:
 
 @cache
 def manifest_schema(kind: Kind) -> pa.Schema:
-    """The Arrow schema of a kind's manifests, the same for every class whatever its values are."""
+    """The Arrow schema of a kind's manifests, the same for every class and independent of the values."""
     import pyarrow as pa
 
     types = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
@@ -135,7 +135,7 @@ def manifest_schema(kind: Kind) -> pa.Schema:
 
 
 def plain_row(kind: Kind, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A full row of plain Python values: every column of the kind, None where `values` has none, NaN or infinity.
+    """A full row of plain Python values: every column of the kind, None for missing values, NaN and infinity.
 
     Raises:
         UnknownColumnError: a value has no column.

@@ -1,4 +1,4 @@
-"""The file format of a prepared shape: one .npz of compressed arrays, written atomically."""
+"""File format of a prepared shape: one .npz with compressed arrays, written atomically."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from vondata.kernels import kernel
 Bools = npt.NDArray[np.bool_]
 FORMAT_VERSION = 1
 _LEVEL, _HARD_LEVEL = 6, 18
-_HARD_ABOVE = 0.07  # bytes per voxel above which a file is compressed harder, which takes half a second
+_HARD_ABOVE = 0.07  # bytes per voxel above which the higher compression level is used, which takes half a second
 _NPY_1 = b"\x93NUMPY\x01\x00"
 _COPIES, _LOWEST = np.uint64(0x8040201008040201), np.uint64(0x0101010101010101)
 _MAX_FILE_BYTES = 1 << 30  # a shape of 1024^3 voxels that compress to a byte each
-_MAX_RESOLUTION = 1024  # voxels along an edge; a file of more is refused before memory is allocated
+_MAX_RESOLUTION = 1024  # voxels along an edge; a file with more is refused before memory is allocated
 _LARGE_PAGE = 1 << 21
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal shapes give equal files
 
@@ -54,7 +54,7 @@ class PreparedShape:
         scale: object units per source unit.
         centre: the middle of the source's bounding box, in source coordinates.
         rotation: (3, 3) from source axes to object axes.
-        inside: (N, N, N) voxels whose centre lies inside the solid; None where the shape was prepared without.
+        inside: (N, N, N) voxels whose centre lies inside the solid; None if the shape was prepared without.
     """
 
     occupancy: Bools
@@ -89,7 +89,7 @@ def save_shape(path: Path, shape: PreparedShape) -> None:
         "distance_coarse": encoded.coarse,
         "distance_fine": encoded.fine,
     }
-    if shape.inside is not None:  # of other voxels the interior says it
+    if shape.inside is not None:  # only for surface voxels; all others follow from the interior
         arrays["surface_inside"] = np.packbits(shape.inside[shape.surface])
     packed = {name: _compress(array) for name, array in arrays.items()}
     if sum(array.nbytes for array in packed.values()) > _HARD_ABOVE * shape.occupancy.size:
@@ -113,7 +113,7 @@ def load_shape(path: ReadableFile) -> PreparedShape:
     """Reads a prepared shape.
 
     Raises:
-        ShapeFileError: the file is not one, is damaged, or was written by a newer version.
+        ShapeFileError: the file is not a shape, is damaged, or was written by a newer version.
     """
     with _open(path) as shape:
         arena = _Arena(shape.resolution, distances=1, grids=2)
@@ -131,9 +131,9 @@ def load_shape(path: ReadableFile) -> PreparedShape:
 
 
 def load_inside(path: ReadableFile) -> Bools | None:
-    """Reads the (N, N, N) voxels whose centre lies inside the solid; None where the shape was prepared without.
+    """Reads the (N, N, N) voxels whose centre lies inside the solid; None if the shape was prepared without.
 
-    Errors as `load_shape`.
+    Raises the same errors as `load_shape`.
     """
     with _open(path) as shape:
         surface, interior = shape.packed("surface"), shape.packed("interior")
@@ -145,7 +145,7 @@ def load_signed_distance(path: ReadableFile) -> npt.NDArray[np.float32]:
     """Reads the (N, N, N) signed distance of a prepared shape, in cube edges, negative inside.
 
     Raises:
-        ShapeFileError: as `load_shape`, and where the shape was prepared without sides.
+        ShapeFileError: as `load_shape`, or the shape was prepared without inside/outside labels.
     """
     distance, inside = load_distance(path), load_inside(path)
     if inside is None:
@@ -154,22 +154,22 @@ def load_signed_distance(path: ReadableFile) -> npt.NDArray[np.float32]:
 
 
 def load_occupancy(path: ReadableFile) -> Bools:
-    """Reads the (N, N, N) occupancy of a prepared shape alone; errors as `load_shape`."""
+    """Reads only the (N, N, N) occupancy of a prepared shape; errors as `load_shape`."""
     with _open(path) as shape:
         packed = shape.packed("surface") | shape.packed("interior")
         return shape.unpacked(packed, _Arena(shape.resolution, distances=0, grids=1))
 
 
 def load_distance(path: ReadableFile) -> npt.NDArray[np.float32]:
-    """Reads the (N, N, N) distance, in cube edges, of a prepared shape alone; errors as `load_shape`."""
+    """Reads only the (N, N, N) distance, in cube edges, of a prepared shape; errors as `load_shape`."""
     with _open(path) as shape:
         return shape.distance(_Arena(shape.resolution, distances=1, grids=0))
 
 
 class _Arena:
-    """One memory block for the volumes of a shape, aligned to a large page.
+    """One memory block for the volumes of a shape, aligned to a huge page.
 
-    With pages of 4 kB, most of the time to load a shape would be spent on page faults.
+    With 4 kB pages, most of the time to load a shape would be spent on page faults.
     """
 
     def __init__(self, resolution: int, *, distances: int, grids: int) -> None:
@@ -214,7 +214,7 @@ class _ShapeFile:
         return self._array(name, kind).reshape(shape)
 
     def packed(self, name: str) -> npt.NDArray[np.uint8]:
-        """A bit mask of voxels, eight in a byte."""
+        """A bit mask of voxels, eight per byte."""
         return np.frombuffer(self._expand(name, -(-(self.resolution**3) // 8)), np.uint8)
 
     def unpacked(self, packed: npt.NDArray[np.uint8], arena: _Arena) -> Bools:
@@ -234,7 +234,7 @@ class _ShapeFile:
         )
 
     def inside(self, occupancy: Bools, surface: Bools) -> Bools | None:
-        """The voxels whose centre lies inside the solid with this surface; None where the file does not say."""
+        """The voxels whose centre lies inside the solid with this surface; None if the file does not have them."""
         if "surface_inside.npy" not in self._archive.namelist():
             return None
         count = int(np.count_nonzero(surface))
@@ -250,14 +250,14 @@ class _ShapeFile:
         return zstandard.ZstdDecompressor().decompress(packed)
 
     def _array(self, name: str, kind: str) -> npt.NDArray[Any]:
-        """The numbers of a member, whose header must name this dtype; its shape is known and not read."""
+        """The values of a member, whose header must name this dtype; its shape is known and not read."""
         member = self._archive.getinfo(f"{name}.npy")
-        if member.compress_type != zipfile.ZIP_STORED:  # as it is written; so no member is larger than the file
-            raise ValueError(f"{name} is packed once more")
+        if member.compress_type != zipfile.ZIP_STORED:  # as written; so no member is larger than the file
+            raise ValueError(f"{name} is compressed twice")
         content = self._archive.read(member)
         start = 10 + int.from_bytes(content[8:10], "little")
         if content[:8] != _NPY_1 or f"'descr': '{kind}'".encode() not in content[10:start]:
-            raise ValueError(f"{name} is no array of {kind}")
+            raise ValueError(f"{name} is not an array of {kind}")
         return np.frombuffer(content, kind, offset=start)
 
 
@@ -283,7 +283,7 @@ def _compress(array: npt.NDArray[Any], level: int = _LEVEL) -> npt.NDArray[np.ui
 
 @kernel
 def _unpack_bytes(packed: npt.NDArray[np.uint8], voxels: npt.NDArray[np.uint64]) -> None:
-    """Expands every byte to eight bytes of 0 or 1, its highest bit first."""
+    """Expands every byte to eight bytes of 0 or 1, highest bit first."""
     for i in range(packed.size):
         # The product has bit 7 - k of the byte at bit 8 k + 7.
         voxels[i] = (np.uint64(packed[i]) * _COPIES >> np.uint64(7)) & _LOWEST

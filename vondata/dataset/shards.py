@@ -1,4 +1,4 @@
-"""WebDataset shards: a dataset as few large tar files, written, and read like a dataset of single files."""
+"""WebDataset shards: writing a dataset as a few large tar files, and reading it like one of single files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class OutputFiles:
 
     @property
     def are_sharded(self) -> bool:
-        """Whether the files lie in shards."""
+        """Whether the files are in shards."""
         return self._slices is not None
 
     def __getitem__(self, id: str) -> ReadableFile:
@@ -92,20 +92,20 @@ def _read_index(path: Path) -> dict[str, FileSlice]:
     """The files that an index lists, by id.
 
     Raises:
-        ShardIndexError: the index is damaged, or names a shard that does not lie beside it.
+        ShardIndexError: the index is damaged, or names a shard that is not beside it.
     """
     import pyarrow as pa
     from pyarrow import parquet as pq
 
     try:
-        with path.open("rb") as file:  # pyarrow opens no path whose bytes are not UTF-8
+        with path.open("rb") as file:  # pyarrow cannot open paths that are not UTF-8
             table = pq.read_table(file, schema=index_schema(), page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ShardIndexError(path, str(error).partition("\n")[0]) from error
     columns = table.to_pydict()
     for name in set(columns["shard"]):
         if not name or name != Path(name).name:
-            raise ShardIndexError(path, f"{name!r} is no shard beside it")
+            raise ShardIndexError(path, f"{name!r} is not a shard beside it")
     if min(columns["offset"] + columns["size"], default=0) < 0:
         raise ShardIndexError(path, "an offset or size is negative")
     shards = {name: path.parent / name for name in set(columns["shard"])}
@@ -126,7 +126,7 @@ class ShardTargetError(ShardError):
 
 @dataclass
 class ShardedPart:
-    """Counts of what was written of one class and kind."""
+    """Counts of the written files of one class and kind."""
 
     class_name: str
     kind: Kind
@@ -145,8 +145,8 @@ def write_shards(
 ) -> list[ShardedPart]:
     """Writes the prepared shapes and photos of these classes to shards, each of one split.
 
-    A sample is `<key>.npz` or `<key>.png` with the row of the manifest as `<key>.json`. Samples are ordered by a hash
-    of their id, so that reading sequentially is reading in random order. The same dataset gives the same bytes.
+    A sample is `<key>.npz` or `<key>.png` with its manifest row as `<key>.json`. Samples are ordered by a hash of
+    their id, so that sequential reading gives a random order. The same dataset gives the same bytes.
 
     Args:
         data: the dataset.
@@ -190,7 +190,7 @@ def write_shards(
 
 
 def sample_key(id: str) -> str:
-    """The key of an item in a shard, without dots, as WebDataset takes what follows a dot as the member's type."""
+    """The key of an item in a shard, without dots, as WebDataset interprets the text after a dot as the file type."""
     return id if "." not in id else file_safe(f"{id.replace('.', '-')}-{hashlib.sha256(id.encode()).hexdigest()[:8]}")
 
 
@@ -221,7 +221,7 @@ def _write_shards(
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
-    """Appends a member without time or owner, so that equal shards are equal files; returns its bytes' offset."""
+    """Appends a member without time or owner, so that equal shards are equal files; returns its data offset."""
     member = tarfile.TarInfo(name)
     member.size, member.mode = len(content), 0o644
     tar.addfile(member, io.BytesIO(content))
@@ -252,7 +252,7 @@ def _copy(source: Path, place: str) -> None:
 
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A row of the manifest as JSON values, empty ones left out."""
+    """A row of the manifest as JSON values, without empty ones."""
     import numpy as np
     import pandas as pd
 

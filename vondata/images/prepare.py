@@ -209,9 +209,7 @@ def _matching_photo(photo: DecodedPhoto, mask: Bools) -> DecodedPhoto:
         return fitting[0]
     stored, upright = (edge_contrast(each.rgb, mask) for each in fitting)
     if max(stored, upright) < CLEARLY_BETTER * min(stored, upright):
-        raise Rejected(
-            "mask_mismatch", "the mask fits the photo equally well with and without its EXIF orientation"
-        )
+        raise Rejected("mask_mismatch", "the mask fits the photo equally well with and without its EXIF orientation")
     return fitting[0] if stored > upright else fitting[1]
 
 

@@ -1,4 +1,4 @@
-"""Local files: atomic writes, temporary files, parts of files, what killed writers left, and the cache folder."""
+"""Local files: atomic writes, temporary files and their cleanup, byte ranges, hashes, and the cache folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class NotRegularFileError(VonError, OSError):
     exit_code = 1
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is no regular file", hint="remove it or name another folder")
+        super().__init__(f"{path} is not a regular file", hint="remove it or name another folder")
 
 
 class FileTooLargeError(VonError, OSError):
@@ -48,7 +48,7 @@ def require_regular(path: Path) -> None:
 
     Raises:
         NotRegularFileError: it is something else.
-        OSError: it cannot be looked at.
+        OSError: it cannot be accessed.
     """
     try:
         mode = os.stat(path).st_mode
@@ -66,7 +66,7 @@ def require_regular(path: Path) -> None:
 
 @dataclass(frozen=True)
 class FileSlice:
-    """A range of bytes of a file, such as a member of a tar, opened as any other file.
+    """A byte range of a file, such as a member of a tar, opened like any other file.
 
     Attributes:
         path: the file.
@@ -90,7 +90,7 @@ class FileSlice:
             OSError: the file is missing or ends early.
         """
         with open(self.path, mode) as file:
-            # Looked at first, as an index may promise more bytes than there is memory for.
+            # Checked first, as an index may claim more bytes than there is memory for.
             ends_early = os.fstat(file.fileno()).st_size < self.offset + self.size
             file.seek(self.offset)
             content = b"" if ends_early else file.read(self.size)
@@ -99,7 +99,7 @@ class FileSlice:
         return io.BytesIO(content)
 
 
-# What a prepared shape or photo is read from.
+# The file of a prepared shape or photo, or its byte range in a shard.
 ReadableFile = Path | FileSlice
 
 
@@ -107,7 +107,7 @@ ReadableFile = Path | FileSlice
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, with its suffix, that replaces it when the block ends without error.
 
-    The temporary file is flushed to disk before it gets its name, so a reader of `path` sees a whole file, also after
+    The temporary file is flushed to disk before it is renamed, so a reader of `path` sees a complete file, even after
     a power cut. On an error the temporary file is removed and `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def sync(path: Path) -> None:
     """Flushes a file, or the entries of a folder, to disk."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folder and writes their entries itself
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders and writes their entries itself
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
@@ -136,12 +136,12 @@ def sync(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path, *stems: str) -> None:
-    """Removes temporary files of `atomic_path` that killed processes left.
+    """Removes temporary files of `atomic_path` left by killed processes.
 
     Args:
-        folder: where they are.
-        stems: names, without suffix, of the files they were to become, which no other process may be writing; without
-            any, all temporary files of the folder are removed.
+        folder: in which they are.
+        stems: names, without suffix, of the target files, which no other process may be writing; without any, all
+            temporary files of the folder are removed.
     """
     if folder.is_dir():
         for entry in os.scandir(folder):
@@ -154,7 +154,7 @@ def file_sha256(path: Path, max_bytes: int | None = None) -> str:
     """SHA-256 of a file's bytes in hexadecimal.
 
     Raises:
-        FileTooLargeError: there are more than `max_bytes`; no more than that are read.
+        FileTooLargeError: there are more than `max_bytes`; at most that many are read.
         OSError: it cannot be read.
     """
     digest, left = hashlib.sha256(), max_bytes
@@ -169,9 +169,9 @@ def file_sha256(path: Path, max_bytes: int | None = None) -> str:
 
 
 def cache_folder() -> Path:
-    """Folder of what this machine can fetch or compute again: `$XDG_CACHE_HOME/von`, usually ~/.cache/von.
+    """The cache folder: `$XDG_CACHE_HOME/von`, usually ~/.cache/von.
 
-    Without a home folder, as in some containers, a folder of this user below the system's temporary folder.
+    Without a home folder, as in some containers, it is a folder of this user below the system's temporary folder.
     """
     if configured := os.environ.get("XDG_CACHE_HOME"):
         return Path(configured) / "von"
@@ -203,7 +203,7 @@ class ScratchError(VonError, OSError):
 
 @contextmanager
 def scratch_errors() -> Iterator[None]:
-    """Turns a full disk, in a block that writes to temporary files alone, into an error that names their folder.
+    """Converts a full disk, in a block that writes only temporary files, to an error that names their folder.
 
     Raises:
         ScratchError: the disk is full.
@@ -218,15 +218,15 @@ def scratch_errors() -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(purpose: str) -> Iterator[Path]:
-    """A temporary folder `von-<purpose>-...` that is removed with the block.
+    """A temporary folder `von-<purpose>-...` that is removed at the end of the block.
 
-    A process that is killed leaves its folder behind; the next process removes it, as nobody holds its lock.
+    A killed process leaves its folder behind; the next process removes it, as its lock is free.
 
     Args:
         purpose: lower-case letters.
 
     Raises:
-        ScratchError: none can be made.
+        ScratchError: it cannot be created.
     """
     remove_abandoned()
     try:
@@ -243,10 +243,10 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
 
 
 def scratch_file() -> IO[bytes]:
-    """A temporary file without a name, which the system removes when it is closed or its process ends.
+    """An unnamed temporary file, which the system removes when it is closed or its process ends.
 
     Raises:
-        ScratchError: none can be made.
+        ScratchError: it cannot be created.
     """
     try:
         return tempfile.TemporaryFile(prefix="von-")
@@ -256,7 +256,7 @@ def scratch_file() -> IO[bytes]:
 
 @functools.cache
 def remove_abandoned() -> None:
-    """Removes scratch folders of killed processes, once in a process."""
+    """Removes scratch folders of killed processes, once per process."""
     try:
         entries = [entry for entry in os.scandir(tempfile.gettempdir()) if _FOLDER.fullmatch(entry.name)]
     except OSError:

@@ -1,6 +1,6 @@
-"""Folders of this machine and behind URLs of fsspec, such as s3://bucket/key: listed, fetched, sent and mirrored.
+"""Local folders and fsspec URLs such as s3://bucket/key: listing, download, upload and mirroring.
 
-Paths of this machine are read through `os` and not through fsspec's local file system.
+Local paths are read through `os` and not through fsspec's local file system.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vondata.errors import VonError
 from vondata.io.files import ScratchError, cache_folder, scratch_errors, scratch_folder
 from vondata.types import Item, Rejected
 
-MAX_INPUT_BYTES = 2 << 30  # of one input file; a larger one is no mesh or photo
+MAX_INPUT_BYTES = 2 << 30  # of one input file; no mesh or photo is larger
 # URL schemes whose fsspec package comes with an extra of this project.
 EXTRAS = {
     "s3": "visual-object-networks[s3]",
@@ -32,8 +32,8 @@ EXTRAS = {
 # Keys of fsspec's file information that change with the content: of S3, Google, Azure, HTTP and others.
 TAGS = ("ETag", "etag", "md5Hash", "checksum", "LastModified", "mtime", "created")
 YEAR_OF_NS = 365 * 24 * 3600 * 10**9
-NOT_COPIED = ("journal", "report")  # of a dataset: used by preparation alone, or made from the copy
-KEPT = ("sketches.npz",)  # made from the copy and kept beside it
+NOT_COPIED = ("journal", "report")  # of a dataset: used only by preparation, or derived from the copy
+KEPT = ("sketches.npz",)  # derived from the copy and kept beside it
 BATCH_FILES = 512  # fetched in one call
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -66,11 +66,11 @@ class StoreError(RemoteError, OSError):
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What a store lists of a file.
+    """Size and version of a file in the listing of a store.
 
     Attributes:
         size: in bytes.
-        tag: a 54-bit hash of its version, as far as the store reports one.
+        tag: a 54-bit hash of its version, if the store reports one.
     """
 
     size: int
@@ -79,10 +79,10 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A folder of this machine, or one behind a URL such as s3://bucket/data; see `DataFolder.at`.
+    """A local folder, or one at a URL such as s3://bucket/data; see `DataFolder.at`.
 
     Attributes:
-        place: the path or the URL, without a slash at its end.
+        place: the path or the URL, without a trailing slash.
     """
 
     place: str
@@ -105,15 +105,15 @@ class DataFolder:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is behind a URL."""
+        """Whether it is at a URL."""
         return is_url(self.place)
 
     @property
     def path(self) -> Path:
-        """The path of a folder of this machine.
+        """The path of a local folder.
 
         Raises:
-            RemoteError: it is behind a URL.
+            RemoteError: it is at a URL.
         """
         if self.is_remote:
             raise RemoteError(f"{self} is a URL; only a path of this machine will do here")
@@ -121,7 +121,7 @@ class DataFolder:
 
     @property
     def is_taken(self) -> bool:
-        """Whether there is anything: a file, or a folder that is not empty.
+        """Whether it exists as a file or a folder that is not empty.
 
         Raises:
             OSError: it cannot be listed.
@@ -133,7 +133,7 @@ class DataFolder:
             return bool(system.exists(path) and system.ls(path, detail=False))
 
     def listing(self) -> dict[str, FileInfo]:
-        """All files under a folder behind a URL, by their path below it, in one request for many of them.
+        """All files under a folder at a URL, by their relative path; one request lists many files.
 
         Raises:
             RemoteError: it cannot be listed.
@@ -154,12 +154,12 @@ class DataFolder:
 
 
 FolderLike = DataFolder | str | os.PathLike[str]
-"""What the public functions take for a folder, and make a `DataFolder` of."""
+"""The folder arguments of the public functions, which convert them to a `DataFolder`."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at a URL, opened as any other file."""
+    """A file at a URL, opened like any other file."""
 
     url: str
 
@@ -180,7 +180,7 @@ class RemoteFile:
 
 
 def is_url(place: str) -> bool:
-    """Whether this is a URL, not a path."""
+    """Whether this is a URL and not a path."""
     return _URL.match(place) is not None
 
 
@@ -194,19 +194,19 @@ def file_system(url: str) -> tuple[Any, str]:
 
     scheme = url.partition("://")[0].lower()
     try:
-        # Listings are read once in a run and must not come from an earlier one.
+        # Listings are read once per run and must not be cached from an earlier one.
         return file_system_of(scheme), str(fsspec.core.strip_protocol(url))
     except ImportError as error:
         extra = EXTRAS.get(scheme)
         remedy = f"pip install '{extra}'" if extra else str(error)
         raise RemoteError(f"{url}: reading {scheme}:// needs one more package: {remedy}") from error
     except ValueError as error:
-        raise RemoteError(f"{url}: nothing is known of {scheme}:// ({error}); s3:// and file:// work") from error
+        raise RemoteError(f"{url}: unknown scheme {scheme}:// ({error}); s3:// and file:// work") from error
 
 
 @contextmanager
 def store_errors(place: object) -> Iterator[None]:
-    """Turns errors of a store's own package, which are no OSErrors, into StoreErrors.
+    """Converts errors of a store's own package, which are not OSErrors, to StoreErrors.
 
     Args:
         place: URL that is read or written.
@@ -223,13 +223,13 @@ def store_errors(place: object) -> Iterator[None]:
 
 
 def _package_errors() -> tuple[type[Exception], ...]:
-    package = sys.modules.get("botocore.exceptions")  # imported by stores of this kind alone
+    package = sys.modules.get("botocore.exceptions")  # imported only by stores of this kind
     return () if package is None else (package.BotoCoreError,)
 
 
 @functools.cache
 def file_system_of(scheme: str) -> Any:
-    """Fsspec's file system of a scheme such as s3, opened once in a process."""
+    """Fsspec's file system of a scheme such as s3, opened once per process."""
     import fsspec
 
     return fsspec.filesystem(scheme, use_listings_cache=False)
@@ -245,7 +245,7 @@ def exists(place: str) -> bool:
 
 
 def fetch(url: str, target: Path) -> bool:
-    """Copies a remote file to this machine; False when it does not exist.
+    """Downloads a file; False if it does not exist.
 
     Raises:
         OSError: it cannot be read.
@@ -261,7 +261,7 @@ def fetch(url: str, target: Path) -> bool:
 
 
 def deliver(source: Path, url: str) -> None:
-    """Copies a local file to a URL, where it appears atomically.
+    """Uploads a local file to a URL, where it appears atomically.
 
     Raises:
         DeliveryError: it could not be written.
@@ -272,7 +272,7 @@ def deliver(source: Path, url: str) -> None:
             system.makedirs(posixpath.dirname(path), exist_ok=True)
             system.put_file(str(source), path)
     except OSError as error:
-        raise DeliveryError(error.errno, f"{url} takes no file: {error}") from error
+        raise DeliveryError(error.errno, f"{url} cannot be written: {error}") from error
 
 
 def remove(place: str) -> None:
@@ -312,7 +312,7 @@ def fetched(item: Item) -> Iterator[Item]:
 
 
 def fetch_input(url: str, copy: Path) -> None:
-    """Copies an input to this machine.
+    """Downloads an input.
 
     Raises:
         Rejected: source_missing, source_unreadable or too_large.
@@ -338,9 +338,9 @@ def fetch_input(url: str, copy: Path) -> None:
 
 @contextmanager
 def delivered(output: str) -> Iterator[Path]:
-    """The local path to write an output to; for a URL, it is sent there when the block ends without error.
+    """The local path to write an output to; for a URL, it is uploaded when the block ends without error.
 
-    What was written into the folder beside it, of its name without suffix, is sent first.
+    Files written into the folder beside it, named like the output without suffix, are uploaded first.
     """
     if not is_url(output):
         yield Path(output)
@@ -357,7 +357,7 @@ def delivered(output: str) -> Iterator[Path]:
 
 def _tag_of(info: Mapping[str, Any]) -> int:
     known = [str(info[tag]) for tag in TAGS if info.get(tag)]
-    # Only the first key counts: a content tag stays the same when the collection is copied elsewhere.
+    # Only the first key is used: a content tag stays the same when the collection is copied elsewhere.
     digest = hashlib.blake2b(repr(known[:1]).encode("utf-8", "surrogateescape"), digest_size=8)
     return int.from_bytes(digest.digest(), "big") >> 10
 
@@ -387,19 +387,19 @@ class _Copy:
 def mirror(
     folder: DataFolder, on_progress: Callable[[int, int], None] | None = None, *, max_bytes: int | None = None
 ) -> Path:
-    """Updates this machine's copy of a dataset, of which only changed files are fetched.
+    """Updates the local copy of a dataset; only changed files are fetched.
 
     Args:
         folder: the dataset.
         on_progress: called with the bytes fetched so far, and all bytes.
-        max_bytes: at most this many are fetched; None for any number.
+        max_bytes: maximum number of bytes to fetch; None for no limit.
 
     Returns:
-        the copy, below `cache_folder()`; the folder itself where it is on this machine.
+        the copy, below `cache_folder()`; the folder itself if it is local.
 
     Raises:
         RemoteError: the URL cannot be used, or holds no dataset.
-        MirrorTooLargeError: more would have to be fetched; nothing is.
+        MirrorTooLargeError: more would have to be fetched; nothing is fetched.
     """
     if not folder.is_remote:
         return folder.path
@@ -436,7 +436,7 @@ def _is_wanted(relative: str) -> bool:
 def _fetch(system: Any, copies: list[_Copy]) -> None:
     for copy in copies:
         copy.path.parent.mkdir(parents=True, exist_ok=True)
-    # The file time marks a complete copy, so an interrupted one is fetched again.
+    # The file time marks a complete download, so an interrupted one is fetched again.
     with store_errors(copies[0].remote):
         system.get([copy.remote for copy in copies], [str(copy.path) for copy in copies])
     for copy in copies:

@@ -1,4 +1,4 @@
-"""JSON files: read with bounds on size and depth, without NaN, infinity and duplicate keys, and checked for types."""
+"""Strict JSON reading: bounded size and depth, no NaN, infinity or duplicate keys, and type checks."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 class JsonFileError(VonError, ValueError):
-    """A file that is not the JSON it should be; the message says where and why.
+    """A file that is not the expected JSON; the message says where and why.
 
     Attributes:
-        place: the file, and the line of it.
+        place: the file and line.
         what: what is wrong.
     """
 
@@ -41,12 +41,12 @@ class JsonFileError(VonError, ValueError):
 def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """The JSON document of a file.
 
-    Numbers are finite, keys of an object differ, and arrays and objects are nested at most 64 deep.
+    Numbers are finite, keys of an object are unique, and arrays and objects are nested at most 64 deep.
 
     Raises:
         FileNotFoundError: there is no file.
-        OSError: it cannot be read, or is no regular file.
-        JsonFileError: it is larger than `max_bytes`, which is found before it is read, or no such document.
+        OSError: it cannot be read, or is not a regular file.
+        JsonFileError: it is larger than `max_bytes`, which is checked before reading, or not such a document.
     """
     require_regular(path)
     with open(path, "rb") as file:
@@ -58,14 +58,14 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
 
 
 def parse_json(content: bytes | str, place: object) -> Any:
-    """The JSON document of some bytes, as `read_json`.
+    """Parses a JSON document like `read_json`.
 
     Args:
         content: UTF-8.
         place: named in the error.
 
     Raises:
-        JsonFileError: it is no such document.
+        JsonFileError: it is not such a document.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
@@ -84,11 +84,11 @@ def parse_json(content: bytes | str, place: object) -> Any:
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON objects of a file's lines, one at a time; damaged lines are skipped and named in the log.
 
-    A file of such lines is appended to while it is read, so an unfinished last line is skipped silently.
+    Another process may append to the file, so an unfinished last line is skipped silently.
 
     Raises:
         FileNotFoundError: there is no file.
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
     """
     require_regular(path)
     with open(path, "rb") as file:
@@ -114,7 +114,7 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def typed(kind: type[Value], value: Any, place: object, name: str = "") -> Value:
-    """A JSON value as the given type, checked throughout.
+    """Converts a JSON value to a type, with recursive checks.
 
     Args:
         kind: bool, int, float, str, None, Any, Literal, a union of these, list[...], tuple[..., ...], dict[str, ...]
@@ -124,7 +124,7 @@ def typed(kind: type[Value], value: Any, place: object, name: str = "") -> Value
         name: of the value within the document.
 
     Raises:
-        JsonFileError: the value, or one in it, has another type, a field is missing or unknown.
+        JsonFileError: the value, or one in it, has another type, or a field is missing or unknown.
     """
     return cast(Value, _typed(kind, value, place, name))
 
@@ -186,18 +186,18 @@ def _joined(name: str, key: str) -> str:
 
 
 def _name(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
 
 
 def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is too large a number")
+        raise ValueError(f"{text[:40]} is too large")
     return number
 
 
@@ -211,7 +211,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_deeper(document: Any, most: int) -> bool:
-    """Whether arrays and objects are nested deeper than that; looked at level by level."""
+    """Whether arrays and objects are nested deeper than `most`, without recursion."""
     level = [document]
     for _ in range(most):
         level = [

@@ -1,8 +1,8 @@
-"""Leases: files that name the process that writes a part of a remote dataset, or a run on a network file system.
+"""Leases: lock files naming the process that writes a part of a remote dataset, or a run on a network file system.
 
-A lease is created with a conditional write, where the store supports it, and renewed every minute by a thread, so it
-does not expire during a long item. A lease that has not been renewed for five minutes, or whose process on this
-machine has ended, is taken over. Leases are advisory: two clients that take over the same one in the same second both
+A lease is created with a conditional write, if the store supports it, and renewed every minute by a thread, so that
+it does not expire during a long item. A lease that has not been renewed for five minutes, or whose process on this
+machine has ended, is taken over. Leases are advisory: if two clients take over the same one in the same second, both
 continue until `check` raises an error in the one that lost it.
 """
 
@@ -71,10 +71,10 @@ class Leases:
             self._renewer.start()
 
     def check(self) -> None:
-        """Checks that the leases are still held; called before anything is written that one process alone may write.
+        """Checks that the leases are still held; called before every write that needs exclusive access.
 
         Raises:
-            DatasetBusyError: another process has taken one of the leases over.
+            DatasetBusyError: another process has taken over one of the leases.
         """
         for url in self._held:
             self._is_held(url)
@@ -95,7 +95,7 @@ class Leases:
         self._held = []
 
     def _is_held(self, url: str) -> bool:
-        """Whether a lease is still held by this process, as far as the store answers."""
+        """Whether a lease is still held by this process; False if the store does not answer."""
         try:
             held = _read(url)
         except OSError as error:
@@ -122,10 +122,10 @@ class Leases:
         except FileExistsError:
             return  # another process was faster; `check` names it
         except OSError as error:
-            raise DeliveryError(error.errno, f"{url} takes no file: {error}") from error
+            raise DeliveryError(error.errno, f"{url} cannot be written: {error}") from error
 
     def _renew(self) -> None:
-        """Runs in a thread."""
+        """Renews the held leases; runs in a thread."""
         while not self._ended.wait(RENEW_EVERY_S):
             for url in [each for each in self._held if each not in self._lost]:
                 try:
@@ -147,7 +147,7 @@ class _Lease:
 
 
 def _read(url: str) -> _Lease | None:
-    """The lease at a URL or path; None where there is none. A malformed one is as good as expired.
+    """The lease at a URL or path; None if there is none. A malformed one counts as expired.
 
     Raises:
         OSError: the store does not answer.
@@ -172,12 +172,12 @@ def _is_local(url: str) -> bool:
 
 
 def _write_local(path: Path, content: bytes, *, exclusive: bool) -> None:
-    """Writes a local file in one step; exclusive, only where there is none.
+    """Writes a local file atomically; if exclusive, only if there is none.
 
-    A hard link is made or not made in one step on network file systems too.
+    Creating a hard link is atomic on network file systems, too.
 
     Raises:
-        FileExistsError: exclusive, and there is one.
+        FileExistsError: exclusive, and the file exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")

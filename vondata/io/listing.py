@@ -1,4 +1,4 @@
-"""Files of a collection: those of a folder in a stable order, or those that the listing of a URL names."""
+"""File listings of a collection: a local folder in a stable order, or the listing of a URL."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class CollectionMissingError(VonError, FileNotFoundError):
-    """The folder of a collection does not exist, or holds nothing of the collection's layout."""
+    """The folder of a collection does not exist, or does not have the collection's layout."""
 
 
 class SourceTree(ABC):
-    """The folder of a collection and the files under it, which are named by their path below it.
+    """The folder of a collection and the files under it, by their relative paths.
 
     Attributes:
         folder: absolute, so that ids and resumes do not depend on where a command is run.
@@ -45,33 +45,33 @@ class SourceTree(ABC):
 
     @abstractmethod
     def is_folder(self, file: PurePosixPath = TOP) -> bool:
-        """Whether there is a folder of this name."""
+        """Whether there is a folder with this path."""
 
     @abstractmethod
     def entries(self, folder: PurePosixPath = TOP) -> dict[str, bool]:
-        """The names in a folder, in order, and of each whether it is a folder."""
+        """The names in a folder, in order, and whether each is a folder."""
 
     @abstractmethod
     def walk(
         self, top: PurePosixPath, suffixes: Collection[str], unreadable: list[tuple[PurePosixPath, str]]
     ) -> Iterator[PurePosixPath]:
-        """All files under a folder, ordered by path, and empty folders whose name has the suffix of a file.
+        """All files under a folder, ordered by path, and empty folders with the suffix of a file.
 
-        Hidden files and folders are left out and linked folders are not followed.
+        Hidden files and folders are skipped and linked folders are not followed.
 
         Args:
             top: the folder to search.
-            suffixes: of files, in lower case; an empty folder with one of them is found like a file, to be rejected.
-            unreadable: gets the folders that cannot be listed, and why.
+            suffixes: of files, in lower case; an empty folder with one is yielded like a file, to be rejected.
+            unreadable: filled with the folders that cannot be listed, and why.
         """
 
     @abstractmethod
     def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> tuple[str, str] | None:
-        """Reason and detail of a path that must not or cannot be read; None for a regular file inside of `top`."""
+        """Reason and detail for a path that must not or cannot be read; None for a regular file inside `top`."""
 
     @abstractmethod
     def versions(self, *files: PurePosixPath) -> tuple[str, ...]:
-        """Size and content tag of files from the listing of a URL; empty for files of this machine."""
+        """Size and content tag of files from the listing of a URL; empty for local files."""
 
     @abstractmethod
     def size(self, file: PurePosixPath) -> int:
@@ -91,24 +91,24 @@ class SourceTree(ABC):
 
     @abstractmethod
     def start(self, file: PurePosixPath, count: int) -> bytes | None:
-        """The first bytes of a file; None where that cannot be read, or would be a request to a store.
+        """The first bytes of a file; None if it cannot be read, or reading it would need a request to a store.
 
-        Whose first bytes are unknown is tried; its work says why it cannot be read.
+        A file whose first bytes are unknown is prepared, which reports why it cannot be read.
         """
 
 
 class FolderTree(SourceTree):
-    """A folder of this machine."""
+    """A local folder."""
 
     def __init__(self, folder: DataFolder) -> None:
         super().__init__(DataFolder(os.path.abspath(folder.path)), folder.path.resolve().name)
 
     def is_folder(self, file: PurePosixPath = TOP) -> bool:
-        """Whether it is one, or a link to one."""
+        """Whether it is a folder, or a link to one."""
         return os.path.isdir(self.place(file))
 
     def entries(self, folder: PurePosixPath = TOP) -> dict[str, bool]:
-        """The names in a folder, in order, and of each whether it is a folder."""
+        """The names in a folder, in order, and whether each is a folder."""
         found = sorted(os.scandir(self.place(folder)), key=lambda entry: entry.name)
         return {each.name: each.is_dir() for each in found}
 
@@ -128,7 +128,7 @@ class FolderTree(SourceTree):
                 yield below
 
     def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> tuple[str, str] | None:
-        """Links are resolved first: a link that leads out of `top` is treated as a path outside of it."""
+        """Links are resolved first: a link that leads out of `top` counts as a path outside of it."""
         path = self.place(file)
         try:
             target = Path(os.path.realpath(path))
@@ -139,11 +139,11 @@ class FolderTree(SourceTree):
             if not target.is_file():
                 return "source_unreadable", f"{printable(path)} is not a regular file"
         except (OSError, ValueError) as error:  # ValueError: a NUL in a path from an annotation
-            return "source_unreadable", f"{printable(path)!r} is no usable path: {error}"
+            return "source_unreadable", f"{printable(path)!r} is not a usable path: {error}"
         return None
 
     def versions(self, *files: PurePosixPath) -> tuple[str, ...]:
-        """None: sizes and times are read when they are compared."""
+        """Empty: sizes and times are read when they are compared."""
         return ()
 
     def size(self, file: PurePosixPath) -> int:
@@ -155,7 +155,7 @@ class FolderTree(SourceTree):
         return Path(self.place(file)).read_bytes()
 
     def start(self, file: PurePosixPath, count: int) -> bytes | None:
-        """The first bytes; None where they cannot be read."""
+        """The first bytes; None if they cannot be read."""
         try:
             with open(self.place(file), "rb") as opened:
                 return opened.read(count)
@@ -167,7 +167,7 @@ class FolderTree(SourceTree):
 
 
 class ListedTree(SourceTree):
-    """A folder behind a URL, as one listing shows it.
+    """A folder at a URL, from a single listing.
 
     Raises:
         RemoteError: it cannot be listed or is empty.
@@ -180,7 +180,7 @@ class ListedTree(SourceTree):
             if _is_plain(name):
                 self.files[PurePosixPath(name)] = info
             else:
-                logger.warning("%s: skipped an object whose name is no path: %r", folder, name)
+                logger.warning("%s: skipped an object whose name is not a path: %r", folder, name)
         if not self.files:
             raise RemoteError(f"{folder} is empty or not there; check the name of the bucket and of the folder in it")
         self._entries: dict[PurePosixPath, dict[str, bool]] = {TOP: {}}
@@ -188,7 +188,7 @@ class ListedTree(SourceTree):
             self._enter(file)
 
     def _enter(self, file: PurePosixPath) -> None:
-        """Notes a file in its folder, and that in the folders above."""
+        """Adds a file to its folder, and the folder to its parents."""
         is_folder, new = False, True
         while new and file != TOP:
             new = file.parent not in self._entries
@@ -201,13 +201,13 @@ class ListedTree(SourceTree):
         return file in self._entries
 
     def entries(self, folder: PurePosixPath = TOP) -> dict[str, bool]:
-        """The names in a folder, in order, and of each whether it is a folder."""
+        """The names in a folder, in order, and whether each is a folder."""
         return dict(sorted(self._entries[folder].items()))
 
     def walk(
         self, top: PurePosixPath, suffixes: Collection[str], unreadable: list[tuple[PurePosixPath, str]]
     ) -> Iterator[PurePosixPath]:
-        """See `SourceTree.walk`; no folder is empty here, and all that was listed is readable."""
+        """See `SourceTree.walk`; here no folder is empty, and every listed file is readable."""
         visible = [name for name in sorted(self._entries[top]) if not name.startswith(".")]
         yield from (top / name for name in visible if top / name in self.files)
         for name in visible:
@@ -215,7 +215,7 @@ class ListedTree(SourceTree):
                 yield from self.walk(top / name, suffixes, unreadable)
 
     def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> tuple[str, str] | None:
-        """A store has no links: what was listed is usable."""
+        """A store has no links: every listed file is usable."""
         if file in self.files:
             return None
         if self.is_folder(file):
@@ -237,12 +237,12 @@ class ListedTree(SourceTree):
         return RemoteFile(self.place(file)).open().read()
 
     def start(self, file: PurePosixPath, count: int) -> bytes | None:
-        """None: a request for each file would take longer than preparing it."""
+        """None: a request per file would take longer than preparing it."""
         return None
 
 
 def open_tree(folder: FolderLike) -> SourceTree:
-    """The files of a collection's folder; that of a URL is listed.
+    """The file tree of a collection's folder; a URL is listed.
 
     Raises:
         RemoteError: a URL cannot be listed, or is empty.
@@ -252,7 +252,7 @@ def open_tree(folder: FolderLike) -> SourceTree:
 
 
 def relative_id(relative: PurePosixPath) -> str:
-    """An id made of the path below the root, with a hash that keeps `a/b.jpg` and `a_b.png` apart."""
+    """An id from the path below the root, with a hash that distinguishes `a/b.jpg` and `a_b.png`."""
     digest = hashlib.sha256(os.fsencode(relative.as_posix())).hexdigest()[:8]
     return file_safe(f"{file_safe('_'.join(relative.with_suffix('').parts))}-{digest}")
 

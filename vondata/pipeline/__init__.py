@@ -1,1 +1,1 @@
-"""One resumable job over the items of a collection: planned, executed, journalled."""
+"""Resumable preparation of the items of a collection: planning, execution, journal."""

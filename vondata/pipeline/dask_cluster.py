@@ -1,4 +1,4 @@
-"""Dask clusters, local or by address: how they start, connect and stop, and the check of workers before they work."""
+"""Dask clusters, local or by address: start, connection, shutdown, and the version check of workers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ SINGLE_THREADED = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
 )
 LOCAL_SETTINGS = {
-    # By default a worker whose replacement needs more than 15 s to start, as on a busy machine, is removed for good.
+    # By default a worker whose replacement takes over 15 s to start, as on a busy machine, is removed for good.
     "distributed.deploy.lost-worker-timeout": "1 day",
     # A process that does not answer may wait for a core, or compile; the connection to a dead one closes at once.
-    # By default the scheduler takes one for dead that has not been heard of for five minutes.
+    # By default the scheduler considers a worker dead after five minutes without a message.
     "distributed.scheduler.worker-ttl": None,
     "distributed.comm.timeouts.connect": "10 minutes",
     "distributed.comm.timeouts.tcp": "1 day",
-    "distributed.scheduler.allowed-failures": 0,  # the executor retries itself, as it knows which task was running
+    "distributed.scheduler.allowed-failures": 0,  # the executor itself retries, as it knows which task was running
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.worker.multiprocessing-method": "spawn",
@@ -70,13 +70,13 @@ class SchedulerUnreachableError(VonError, ConnectionError):
 
 
 class WorkersNotStartedError(VonError, RuntimeError):
-    """The processes of a local cluster end before they can work."""
+    """The processes of a local cluster end before they accept tasks."""
 
     def __init__(self, error: RuntimeError) -> None:
         super().__init__(
             f"the worker processes do not start ({error}); their output above says why",
             hint='a script must prepare below `if __name__ == "__main__":`, as every worker process imports '
-            "it; with 0 workers, which starts no process, it need not",
+            "it; this is not needed with 0 workers, which start no process",
         )
 
 
@@ -86,7 +86,7 @@ def connect(workers: int, memory_limit: str, scheduler: str | None = None) -> It
 
     Args:
         workers: processes of the local cluster, one thread each.
-        memory_limit: of each process, such as "4GB"; one that exceeds it is killed and replaced. "auto" shares the
+        memory_limit: of each process, such as "4GB"; one that exceeds it is killed and replaced. "auto" divides the
             machine's memory between them.
         scheduler: address of a running scheduler; None starts a local cluster.
 
@@ -110,7 +110,7 @@ def connect(workers: int, memory_limit: str, scheduler: str | None = None) -> It
 
 
 def _start(workers: int, memory_limit: str) -> LocalCluster:
-    """Processes on this machine."""
+    """Starts a local cluster."""
     from distributed import LocalCluster
 
     try:
@@ -119,7 +119,7 @@ def _start(workers: int, memory_limit: str) -> LocalCluster:
             threads_per_worker=1,
             processes=True,
             memory_limit=memory_limit,
-            # Without a dashboard Dask still serves its state over HTTP, by default to all of the network.
+            # Without a dashboard Dask still serves its state over HTTP, by default to the whole network.
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
         )
@@ -141,7 +141,7 @@ def _reach(scheduler: str) -> Client:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # `WorkerCheck` says which versions differ
-            # A client of a malformed address is left half built and fails once more when it is garbage collected.
+            # A client of a malformed address stays half initialised and fails again when it is garbage collected.
             protocol, location = parse_address(scheduler)
             get_backend(protocol)
             parse_host_port(location)
@@ -160,7 +160,7 @@ def _first_line(error: Exception) -> str:
 def _ctrl_c_deferred() -> Iterator[None]:
     """Defers Ctrl-C to the end of the block in this thread, and blocks it in threads and processes started in it.
 
-    Ctrl-C is sent to the whole process group, but only the client shall react to it, by closing the cluster.
+    Ctrl-C is sent to the whole process group, but only the client should react to it, by closing the cluster.
     """
     if sys.platform == "win32":  # has no signal masks
         yield
@@ -179,7 +179,7 @@ async def _kill_workers(cluster: LocalCluster) -> None:
 
 
 async def _kill_worker(nanny: Nanny) -> None:
-    """Ends the process of a nanny; one that a busy machine takes long to end costs no result."""
+    """Ends the process of a nanny; a process that takes long to end on a busy machine is not an error."""
     process = nanny.process
     try:
         await nanny.close(timeout=KILL_AFTER_S)
@@ -207,7 +207,7 @@ class WorkerCheck:
         call: applied to the tasks; every worker must be able to import it.
         folder: of the outputs, which workers must see under the same path; None when they reach the outputs by URL
             or are processes of this machine.
-        is_ours: whether the workers were started for this run, not by somebody else.
+        is_ours: whether the workers were started for this run.
 
     Raises:
         UnfitWorkersError: the scheduler itself runs another version.
@@ -225,14 +225,14 @@ class WorkerCheck:
             return
         address = client.scheduler.address
         try:
-            answer: object = client.run_on_scheduler(_describe_worker, None)  # which unpickles the call on its way
+            answer: object = client.run_on_scheduler(_describe_worker, None)  # which also unpickles the call
         except ModuleNotFoundError as error:
             answer = error
         if why := self._why_unfit(answer):
-            raise UnfitWorkersError(f"the scheduler at {address} cannot pass these tasks on: {why}")
+            raise UnfitWorkersError(f"the scheduler at {address} cannot forward these tasks: {why}")
 
     def accept_workers(self, addresses: Iterable[str]) -> list[str]:
-        """The workers, of these, that can run the tasks; each of the others is named in the log."""
+        """Those of the workers that can run the tasks; the others are logged."""
         new = [address for address in addresses if address not in self.refused]
         if not new:
             return []
@@ -301,7 +301,7 @@ def own_versions() -> dict[str, str]:
 
 
 def _describe_worker(token: str | None, call: bytes | None = None) -> dict[str, object]:
-    """Versions, sight of the token file and importability of the call; runs in a worker."""
+    """Versions, whether the token file is visible, and the import error of the call; runs in a worker."""
     return {
         "versions": own_versions(),
         "sees_folder": token is None or Path(token).is_file(),

@@ -1,4 +1,4 @@
-"""The executor: tasks run in this process, or on a pool of Dask workers that are replaced when they hang or die.
+"""Task executor: in this process, or on a pool of Dask workers that are replaced when they hang or die.
 
 Tasks are pinned to workers by the client, at most two to a worker and in order, so the running one is known: the head
 of the worker's queue. A head over its time limit fails and its worker is restarted. The tasks of a worker that died
@@ -49,8 +49,8 @@ class ExecutorOptions:
 
     Attributes:
         workers: processes of the local cluster; 0 runs in this process, without time and memory limits.
-        timeout_s: time limit of one task in seconds; on this machine as many times that as tasks wait for each core.
-        memory_limit: of each process, such as "4GB"; "auto" shares the machine's memory between the processes.
+        timeout_s: time limit of one task in seconds; on this machine multiplied by the load per core, if above 1.
+        memory_limit: of each process, such as "4GB"; "auto" divides the machine's memory between the processes.
         scheduler: address of a running Dask scheduler; None starts a local cluster.
     """
 
@@ -101,18 +101,18 @@ def run_tasks(
     it does, stops the workers; unfinished tasks are not yielded.
 
     Args:
-        call: top-level function or functools.partial; travels to the workers by pickle, as do tasks and results.
+        call: top-level function or functools.partial; sent to the workers by pickle, like tasks and results.
         tasks: picklable.
         options: where to run, and the limits.
-        shared_folder: of the outputs, which workers of a running cluster must see under the same path; None where
-            they need not.
+        shared_folder: of the outputs, which workers of a running cluster must see under the same path; None if they
+            need not.
 
     Raises:
         NoWorkersError: the cluster has no workers and none appears.
         SchedulerUnreachableError: the scheduler does not answer, or has ended.
         UnfitWorkersError: the workers cannot import `call`; those of a running cluster also when they run another
             version or do not see the folder.
-        WorkersNotStartedError: the processes of the local cluster end before they can work.
+        WorkersNotStartedError: the processes of the local cluster end before they accept tasks.
     """
     if options.workers == 0 and options.scheduler is None:
         yield from _run_here(call, tasks)
@@ -140,7 +140,7 @@ def _run_here(call: Callable[[TaskT], ResultT], tasks: Iterable[TaskT]) -> Itera
 
 
 class _Attempt(Generic[ResultT]):
-    """Turns an exception of one task into its failure, as a worker process does; Ctrl-C still ends the run."""
+    """Converts an exception of one task to its failure, as a worker process does; Ctrl-C still ends the run."""
 
     result: ResultT | Failure
 
@@ -173,12 +173,12 @@ class _Worker(Generic[TaskT]):
 
     @property
     def has_room(self) -> bool:
-        """Whether one more task may wait behind the running one; a quarantined task runs alone."""
+        """Whether one more task may be queued; a quarantined task runs alone."""
         return len(self.queue) < self.depth and not any(each.quarantined for each in self.queue.values())
 
 
 class WorkerPool(Generic[TaskT, ResultT]):
-    """The workers of one run: kept busy, restarted when they hang and replaced when they die.
+    """The workers of one run: assigns tasks, restarts workers that hang and replaces those that die.
 
     Args:
         client: of the cluster.
@@ -202,7 +202,7 @@ class WorkerPool(Generic[TaskT, ResultT]):
         self.tasks = tasks
         self.timeout_s = timeout_s
         self.exhausted = False
-        self.requeued: deque[_Assignment[TaskT]] = deque()  # waited behind a task that hung
+        self.requeued: deque[_Assignment[TaskT]] = deque()  # were queued behind a task that hung
         self.quarantined: deque[_Assignment[TaskT]] = deque()  # were on a worker that died
         self.workers: dict[str, _Worker[TaskT]] = {}
         self.owners: dict[Future, _Worker[TaskT]] = {}
@@ -244,7 +244,7 @@ class WorkerPool(Generic[TaskT, ResultT]):
                 self._on_worker_lost(worker)
         new = present.keys() - self.workers.keys()
         for address in self.check.accept_workers(sorted(new)):
-            # A worker with several threads runs several tasks at once, so its head is not the only one running.
+            # A worker with several threads runs several tasks at once, so its head would not be the only running one.
             depth = QUEUE_DEPTH if present[address]["nthreads"] == 1 else 1
             self.workers[address] = _Worker(address, present[address]["id"], depth)
         if self.workers:
@@ -266,7 +266,7 @@ class WorkerPool(Generic[TaskT, ResultT]):
         return {address: worker for address, worker in workers.items() if address not in self.retired}
 
     def _assign(self) -> None:
-        """Gives every idle worker a task to run, then every worker one that waits."""
+        """Gives every idle worker a task to run, then every worker one to queue."""
         for worker in self.workers.values():
             if not worker.queue and (assignment := self._next(alone=True)) is not None:
                 self._submit(worker, assignment)
@@ -382,7 +382,7 @@ class WorkerPool(Generic[TaskT, ResultT]):
 
 
 def _tasks_per_core() -> float:
-    """How many times longer than alone work takes on this machine, by what ran or waited in the last minute."""
+    """The slowdown of a task by other load on this machine, from the load average of the last minute."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 

@@ -1,8 +1,8 @@
-"""The journal: an append-only file of JSON lines per class and kind, from which manifests are written.
+"""The journal: an append-only JSON Lines file per class and kind, from which manifests are written.
 
-A line holds what a resume compares (id, stamp, hashes, ...), then the row without empty and repeated values, then a
-CRC-32 of the bytes before it. A resume parses the first part only. Lines of version 0.1 have a checksum of the row
-alone, named `check`, and are read as well.
+A line holds the fields that a resume compares (id, stamp, hashes, ...), then the row without empty and repeated
+values, then a CRC-32 of the preceding bytes. A resume parses the first part only. Lines of version 0.1 have a
+checksum of the row only, named `check`, and are read as well.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ class JournalDamagedError(VonError, ValueError):
 
 
 class Entry(NamedTuple):
-    """The newest line of an item, as far as a resume needs it; the row stays on disk.
+    """The fields of an item's newest line that a resume needs; the row stays on disk.
 
     Attributes:
         offset: of its line in bytes.
         stamp: of the inputs, see `task.stamp_inputs`.
-        content: hash of the inputs' content; None when it could not be read.
+        content: hash of the inputs' content; None if it could not be read.
         settings: hash of the settings it was prepared with.
         collection: where the item was found.
         reason: of its rejection; "" for a prepared item.
-        present: False when it has vanished from its collection since.
+        present: False if it has since vanished from its collection.
     """
 
     offset: int
@@ -94,7 +94,7 @@ class Journal:
 
     Raises:
         DatasetBusyError: another process has it open.
-        NotRegularFileError: there is a folder, pipe or device in its place.
+        NotRegularFileError: it is a folder, pipe or device.
     """
 
     def __init__(self, data: Path, class_name: str, kind: Kind) -> None:
@@ -135,7 +135,7 @@ class Journal:
 
     @property
     def revision(self) -> str:
-        """Identifies the recorded content: equal for equal lines, whatever the clock said when they were written."""
+        """Identifies the recorded content: equal for equal lines, independent of when they were written."""
         return f"{self._end}-{self._chain:08x}-{self.damaged}"
 
     def record(
@@ -154,7 +154,7 @@ class Journal:
         self._append(known, rest)
 
     def mark_vanished(self, id: str) -> None:
-        """Removes an item from the manifest and keeps its line, in case it reappears."""
+        """Removes an item from the manifest but keeps its line, in case it reappears."""
         self._append({"id": id, "vanished": True}, b"{}")
 
     def line(self, id: str) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class Journal:
         return offset
 
     def _drop(self, line: bytes, offset: int) -> None:
-        """Forgets the item of a damaged line, as an older line of it may describe an output that was replaced."""
+        """Forgets the item of a damaged line, as its older line may describe an output that was replaced."""
         self.damaged += 1
         found = _ID.match(line)
         id = found[1].decode("ascii", "replace") if found else ""
@@ -212,7 +212,7 @@ class Journal:
         logger.warning("%s: dropped the damaged line %s at byte %d; it is prepared again", self.path, whose, offset)
 
     def _apply(self, known: dict[str, Any], offset: int) -> None:
-        """Makes a line its item's newest entry."""
+        """Makes a line the newest entry of its item."""
         id = known["id"]
         if "vanished" in known:
             self.entries[id] = self.entries[id]._replace(present=False)
@@ -229,7 +229,7 @@ class Journal:
         )
 
     def _line_at(self, file: BinaryIO, offset: int) -> dict[str, Any]:
-        """A line with its row in full.
+        """A line with its full row.
 
         Raises:
             JournalDamagedError: its bytes have changed since they were read or written.
@@ -265,7 +265,7 @@ def damaged_lines(path: Path) -> list[int]:
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    """What a line says before its row.
+    """The fields of a line before its row.
 
     Raises:
         ValueError, KeyError, TypeError, RecursionError: the line is damaged.
@@ -283,10 +283,10 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _check_crc(line: bytes) -> bool:
-    """Whether a line has a checksum of all of its bytes, as lines of version 0.1 have not.
+    """Whether a line has a checksum of all of its bytes, unlike lines of version 0.1.
 
     Raises:
-        ValueError: it has one, which differs from that of its bytes.
+        ValueError: it has one that does not match its bytes.
     """
     end = line[-_CRC_LENGTH:]
     if not end.startswith(_CRC):
@@ -297,7 +297,7 @@ def _check_crc(line: bytes) -> bool:
 
 
 def _check_old_line(known: dict[str, Any], rest: bytes) -> None:
-    """Checks a line of version 0.1: the checksum of its row, and the types before it, which no checksum covers."""
+    """Checks a line of version 0.1: the checksum of its row, and the types of the other fields."""
     if known.get("vanished") is True and rest == b"{}}\n" and isinstance(known["id"], str):
         return
     if known["check"] != zlib.crc32(rest[:-2]) or rest[-2:] != b"}\n":

@@ -44,8 +44,8 @@ class MergedPart:
         class_name: the class.
         kind: shapes or images.
         prepared: rows with a file.
-        rejected: rows without.
-        taken: rows from each dataset, in the order given.
+        rejected: rows without a file.
+        taken: rows from each dataset, in the given order.
         same: items that several datasets have with the same content and settings.
         settled: items that several datasets have in different versions, of which one was chosen.
     """
@@ -61,11 +61,11 @@ class MergedPart:
 
 @dataclass(frozen=True)
 class MergeOptions:
-    """How to merge.
+    """Options of a merge.
 
     Attributes:
         mixed_settings: accept parts that were prepared with different settings.
-        prefer_first: of different versions of an item take that of the first dataset; otherwise they are an error.
+        prefer_first: of different versions of an item take the first dataset's; otherwise they are an error.
         copy: copy files instead of linking them.
     """
 
@@ -80,7 +80,7 @@ def merge(
     options: MergeOptions,
     on_event: Callable[[Event], None] | None = None,
 ) -> list[MergedPart]:
-    """Merges datasets into a new one, in which preparation can be resumed as in any other.
+    """Merges datasets into a new one, whose preparation can be resumed like any other.
 
     All parts are checked before anything is written.
 
@@ -91,7 +91,7 @@ def merge(
         on_event: called with the progress.
 
     Raises:
-        MergeError: a folder is no dataset, settings differ, or datasets have different items under one id.
+        MergeError: a folder is not a dataset, settings differ, or datasets have different items under one id.
         DatasetBusyError: one of them is being written.
     """
     _check_folders(datasets, into)
@@ -112,7 +112,7 @@ def merge(
 
 
 class _PartMerge:
-    """Merge of one class and kind; raises MergeError when it cannot be done."""
+    """Merge of one class and kind; raises MergeError if it is not possible."""
 
     def __init__(
         self, class_name: str, kind: Kind, datasets: Sequence[Path], options: MergeOptions, stack: ExitStack

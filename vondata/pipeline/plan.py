@@ -1,4 +1,4 @@
-"""Planning: sorts the items of a collection into those that are done, rejected already, or still to be prepared."""
+"""Planning: sorts the items of a collection into done, rejected, and still to be prepared."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from vondata.types import Item, Kind, Rejected, file_safe, printable
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-# These depend on the machine as well as on the item, so they hold only under the limits they were found with.
+# These depend on the machine as well as on the item, so they are valid only for the limits they were found with.
 LIMIT_REASONS = ("timed_out", "worker_died")
 ALWAYS_RETRIED = ("internal_error", "source_unreadable")
 
 
 @dataclass(frozen=True)
 class PrepareOptions(ExecutorOptions):
-    """How to run a preparation; none of it changes the result of an item.
+    """Options of a preparation that do not change the result of an item.
 
     Attributes:
-        limit: at most this many items of each class, in the order of planning; None takes all.
-        force: prepare every item again, whatever the journal says.
+        limit: maximum number of items of each class, in the order of planning; None for all.
+        force: prepare every item again, even if the journal has it.
     """
 
     limit: int | None = None
@@ -47,12 +47,12 @@ class ClassCount:
     """Counts of the items of one class in a run.
 
     Attributes:
-        found: items planned.
+        found: planned items.
         worked: of these, prepared or rejected in this run; the others were done before.
         prepared: with an output file, from this run or an earlier one.
         reasons: rejected items by reason.
-        vanished: rows that left the manifest because their item is no longer in its collection.
-        other_settings: rows of the manifest, outside of what was planned, that were made with other settings.
+        vanished: rows removed from the manifest because their item is no longer in its collection.
+        other_settings: rows of the manifest, of items that were not planned, that were made with other settings.
     """
 
     found: int = 0
@@ -77,7 +77,7 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class SettingsKey:
-    """Hashes of a run's settings: for outputs, and with the run's limits for rejections that depend on them."""
+    """Hashes of a run's settings: for outputs, and, with the run's limits, for rejections that depend on these."""
 
     output: str
     limits: str
@@ -89,12 +89,12 @@ class SettingsKey:
         return cls(settings_hash(kind, settings), settings_hash(kind, settings, *limits))
 
     def for_reason(self, reason: str) -> str:
-        """The hash to record with, and to expect of, a row with this reason."""
+        """The hash that a row with this reason is recorded with."""
         return self.limits if reason in LIMIT_REASONS else self.output
 
 
 class Spool:
-    """A queue of planned items on disk, so that memory does not grow with the size of a plan."""
+    """A queue of planned items on disk, so that memory does not grow with the number of items."""
 
     def __init__(self) -> None:
         self._file = scratch_file()
@@ -126,7 +126,7 @@ class Spool:
 
 
 class Plan:
-    """The items found, sorted into done ones, ones that planning rejected, and ones to prepare.
+    """The items found, sorted into done, rejected in planning, and to be prepared.
 
     Args:
         kind: shapes or images.
@@ -182,7 +182,7 @@ class Plan:
         spool.add(PlannedItem(item, output, stamp, recorded))
 
     def forget_vanished(self) -> None:
-        """Removes items from the manifest that a collection, planned to its end, no longer has."""
+        """Removes items from the manifest that a completely planned collection no longer has."""
         for class_name in self.journals.keys() - self._truncated:
             journal, planned = self.journals[class_name], self._sources[class_name]
             gone = [
@@ -195,7 +195,7 @@ class Plan:
             self.counts[class_name].vanished = len(gone)
 
     def recount(self, class_name: str, rejected: Iterable[str], restored: Iterable[str], reason: str) -> None:
-        """Updates the counts of planned items that a review has rejected for a reason, or no longer rejects."""
+        """Updates the counts for planned items that a review has rejected for a reason, or restored."""
         count, planned = self.counts[class_name], self._sources[class_name]
         change = sum(id in planned for id in rejected) - sum(id in planned for id in restored)
         count.prepared -= change
@@ -208,7 +208,7 @@ class Plan:
         self.counts[class_name] = ClassCount()
         self._sources[class_name] = {}
         self._collections[class_name] = set()
-        # Text, not Path: a million Path objects would cost more time than all the rest of planning.
+        # str, not Path: a million Path objects would take longer than the rest of planning.
         self._output_prefixes[class_name] = self.store.output_prefix(class_name, self.kind)
 
     def _still_holds(self, entry: Entry, output: str) -> bool:
@@ -221,7 +221,7 @@ class Plan:
         )
 
     def _with_own_id(self, item: Item) -> Item:
-        """The item itself, or a rejected `duplicate` under another id when the id is taken by another item."""
+        """The item itself, or a rejected `duplicate` under another id if another item has its id."""
         keeper = self._sources[item.class_name].get(item.id) or self._keeper_elsewhere(item)
         if keeper is None:
             return item

@@ -1,10 +1,10 @@
 """Resumable preparation: plan, run what is not done yet, record each item in the journal, write the manifests.
 
-An item is done when the journal has a line for it with the same content and settings, and its output exists. Content
-is compared by size and time of the files first, so that a resume reads no file; if those differ, by hash. An id
-belongs to the item that had it first: a second file with the same id becomes a row `duplicate` under another id and
-overwrites nothing. Rows of classes and collections that are not planned in a run stay as they are; an item that has
-vanished from a collection leaves the manifest when that collection is planned to its end.
+An item is done if the journal has a line for it with the same content and settings, and its output exists. Content is
+compared by size and time of the files first, so that a resume reads no file; if those differ, by hash. An id belongs
+to the item that had it first: a second file with the same id becomes a row `duplicate` under another id and
+overwrites nothing. Rows of classes and collections that are not planned in a run are unchanged; an item that has
+vanished from a collection is removed from the manifest when that collection is planned completely.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 class DataFolderError(VonError, RuntimeError):
-    """The dataset takes no more files."""
+    """No more files can be written to the dataset."""
 
 
 class DataFolderFullError(DataFolderError):
@@ -88,17 +88,18 @@ def prepare(
         data: folder of the dataset, created if need be, or its URL.
         options: how to run.
         on_event: called with the progress, in this thread.
-        review: judges the rows of a class together, once its items are done.
+        review: checks the rows of a class together, after its items are done.
 
     Raises:
         DatasetBusyError: another process prepares the same class and kind.
         ShardedDatasetError: the folder holds shards.
         DatasetFormatError: the folder was written by a newer version.
-        DataFolderError: the disk is full or read-only (DataFolderFullError), or the URL takes no file.
-        ScratchError: the temporary folder takes no more files.
+        DataFolderError: the disk is full or read-only (DataFolderFullError), or the URL accepts no file.
+        ScratchError: the temporary folder is full.
         RemoteError: the URL cannot be used.
         NoWorkersError, SchedulerUnreachableError, UnfitWorkersError: no worker can run the tasks.
-        UnknownColumnError, ColumnTypeError, UnknownReasonError: `work` returned what the manifests do not describe.
+        UnknownColumnError, ColumnTypeError, UnknownReasonError: `work` returned values that the manifests do not
+            describe.
     """
     started = time.perf_counter()
     notify = on_event or (lambda event: None)
@@ -125,7 +126,7 @@ def prepare(
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Planning makes millions of small objects and no cycles: collecting garbage would cost a fifth of its time."""
+    """Planning creates millions of small objects and no cycles: garbage collection would take a fifth of its time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -141,7 +142,7 @@ def _run_planned(plan: Plan, work: Work, settings: DataclassInstance, notify: On
     here = ExecutorOptions(timeout_s=plan.options.timeout_s)
     total, done = len(plan.rejected) + len(plan.tasks), 0
     notify(Event("running", 0, total))
-    # A rejected item only has its file hashed, for which no processes are started.
+    # The file of a rejected item is only hashed, which needs no processes.
     for spool, options in ((plan.rejected, here), (plan.tasks, plan.options)):
         if not len(spool):
             continue
@@ -203,8 +204,8 @@ def _outcome_of_failure(task: PlannedItem, failure: Failure) -> Outcome:
     """The outcome of an item whose task failed.
 
     Raises:
-        DataFolderError: it failed because the dataset takes no more files, as every other item would.
-        ScratchError: it failed because the temporary folder takes no more files.
+        DataFolderError: no more files can be written to the dataset, so every other item would fail, too.
+        ScratchError: the temporary folder is full.
         NotRegularFileError: there is a folder in place of its file.
     """
     if isinstance(failure.error, ScratchError | NotRegularFileError):
@@ -232,7 +233,7 @@ def _review(plan: Plan, review: Review, settings: DataclassInstance, before: Rec
 
 
 def _is_current(plan: Plan, class_name: str, settings: DataclassInstance, before: Records) -> bool:
-    """Whether manifests and record agree with the journal and these settings."""
+    """Whether manifests and record are up to date with the journal and these settings."""
     record = before.get(class_name, {}).get(plan.kind)
     if record is None or record.settings != plain_settings(settings):
         return False
@@ -262,12 +263,12 @@ Verdict = tuple[str, str]  # reason and detail
 
 @dataclass(frozen=True)
 class Review:
-    """A judgement on the rows of a class together, such as near-duplicates.
+    """A check of all rows of a class together, such as for near-duplicates.
 
     Attributes:
-        reason: of every rejection by the review; no work function gives it.
-        find: from the rows of a class to rejections by id.
-        change: from the rows of a class to new values of columns, by the ids of rows to change; None changes none.
+        reason: of every rejection by the review; not used by any work function.
+        find: maps the rows of a class to rejections by id.
+        change: maps the rows of a class to new values of columns by id; None changes none.
     """
 
     reason: str
@@ -289,7 +290,7 @@ def apply_review(review: Review, journal: Journal) -> tuple[list[str], list[str]
 
 
 def _judge(journal: Journal, id: str, verdict: Verdict | None) -> bool:
-    """Records a verdict unless it is recorded already; returns whether a prepared row became a rejected one."""
+    """Records a verdict unless it is already recorded; returns whether a prepared row became a rejected one."""
     line = journal.line(id)
     reason, detail = verdict or (None, None)
     if (line["row"]["reason"], line["row"]["detail"]) == (reason, detail):

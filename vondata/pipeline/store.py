@@ -1,8 +1,8 @@
 """Stores: a run's outputs, journal and manifests in a local folder, or at a URL with local working copies.
 
 A remote dataset has the same layout under its URL as a local one. A run fetches the journal, appends to the copy, and
-every half a minute sends what was appended as a small object beside the journal, so that an interrupted run loses no
-more than that. Workers send outputs to the URL directly. At the end journal and manifests are sent whole.
+uploads the appended part every half a minute as a small object beside the journal, so that an interrupted run loses
+no more than that. Workers upload outputs to the URL directly. At the end journal and manifests are uploaded whole.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Store:
     """A dataset in a local folder, or in one that all machines share.
 
     Attributes:
-        folder: where journal and tables are written.
+        folder: in which journal and tables are written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +57,7 @@ class Store:
         """Prepares for a class and kind; called before its journal is opened.
 
         Raises:
-            ShardedDatasetError: they lie in shards.
+            ShardedDatasetError: the dataset has shards.
         """
         if index_path(self.folder, class_name, kind).is_file():
             raise ShardedDatasetError(self.folder, class_name, kind)
@@ -99,7 +99,7 @@ class RemoteStore(Store):
         super().__init__(folder or self._scratch.enter_context(scratch_folder("data")))
         self._leases = Leases()
         self._outputs: dict[str, set[str]] = {}  # names of existing outputs by folder
-        self._sent: dict[str, int] = {}  # bytes of each journal that the URL has, by name
+        self._sent: dict[str, int] = {}  # uploaded bytes of each journal, by name
         self._due = time.monotonic() + SEND_EVERY_S
         try:
             fetch(str(data / FILE_NAME), self.folder / FILE_NAME)
@@ -125,7 +125,7 @@ class RemoteStore(Store):
         """Takes the lease, fetches journal and manifests, and lists existing outputs.
 
         Raises:
-            ShardedDatasetError: they lie in shards.
+            ShardedDatasetError: the dataset has shards.
             DatasetBusyError: another process writes this class and kind.
         """
         if exists(str(self._data / class_name / index_path(Path(), class_name, kind).name)):
@@ -142,7 +142,7 @@ class RemoteStore(Store):
         self._outputs[prefix] = set(self._names(prefix.rstrip("/"), SUFFIX[kind]))
 
     def output_prefix(self, class_name: str, kind: Kind) -> str:
-        """What stands before the name of an output."""
+        """The URL of outputs up to their file name."""
         return f"{self._data / class_name / kind}/"
 
     def has(self, output: str) -> bool:
@@ -156,22 +156,22 @@ class RemoteStore(Store):
             remove(output)
 
     def save(self) -> None:
-        """Sends what was appended to the journals, every half a minute."""
+        """Uploads what was appended to the journals, every half a minute."""
         if time.monotonic() > self._due:
             self._send_journals()
             self._due = time.monotonic() + SEND_EVERY_S
 
     def record(self, class_name: str, kind: Kind, record: PartRecord) -> None:
-        """Writes the record of a part, keeping records that other runs have written meanwhile."""
+        """Writes the record of a part, keeping records that other runs have written in the meantime."""
         fetch(str(self._data / FILE_NAME), self.folder / FILE_NAME)
         super().record(class_name, kind, record)
         deliver(self.folder / FILE_NAME, str(self._data / FILE_NAME))
 
     def close_part(self, class_name: str, kind: Kind) -> None:
-        """Sends the whole journal and the manifests.
+        """Uploads the whole journal and the manifests.
 
         Raises:
-            DatasetBusyError: another process has taken the lease over; what was done since the last sending is lost.
+            DatasetBusyError: another process has taken over the lease; progress since the last upload is lost.
         """
         self._leases.check()
         journal = journal_path(self.folder, class_name, kind)
@@ -185,12 +185,12 @@ class RemoteStore(Store):
             deliver(table, self._url(table))
 
     def has_unsent(self, class_name: str, kind: Kind) -> bool:
-        """Whether the journal of an opened part has grown since it was fetched or sent."""
+        """Whether the journal of an opened part has grown since it was fetched or uploaded."""
         journal = journal_path(self.folder, class_name, kind)
         return journal.is_file() and journal.stat().st_size > self._sent[journal.name]
 
     def _send_journals(self) -> None:
-        """Sends what was appended to each journal as a piece named after its offset."""
+        """Uploads what was appended to each journal as a piece named after its offset."""
         for name, sent in self._sent.items():
             journal = self.folder / "journal" / name
             size = journal.stat().st_size if journal.is_file() else 0
@@ -205,7 +205,7 @@ class RemoteStore(Store):
                 self._sent[name] = size
 
     def _join_pieces(self, journal: Path) -> bool:
-        """Appends the pieces of interrupted runs; False when the journal lacks none."""
+        """Appends the pieces of interrupted runs; returns whether there were any that the journal lacked."""
         joined = False
         for start, url in sorted(self._pieces(journal).items()):
             length = journal.stat().st_size if journal.is_file() else 0
@@ -245,7 +245,7 @@ def open_store(data: DataFolder) -> Store:
     Raises:
         RemoteError: the URL cannot be used.
     """
-    # Workers elsewhere have a current folder of their own.
+    # Absolute: workers may have another current folder.
     return RemoteStore(data) if data.is_remote else Store(data.path.absolute())
 
 

@@ -1,4 +1,4 @@
-"""Work on one item in a worker: compare its content with the record, prepare it, describe the outcome."""
+"""Preparation of one item in a worker: content hash, comparison with the journal, outcome."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PlannedItem:
         item: the item.
         output: path or URL of its prepared file.
         stamp: of its inputs at the time of planning.
-        recorded: hash of the content for which the journal has a result with the same settings; None without one.
+        recorded: hash of the content for which the journal has a result with the same settings; None if it has none.
     """
 
     item: Item
@@ -43,9 +43,9 @@ class Outcome:
     """The result of work on an item.
 
     Attributes:
-        sha256: of the first input; None when it cannot be read.
-        content: hash of everything that determines the result; None when it cannot be read.
-        unchanged: the content is the recorded one, so nothing was done.
+        sha256: of the first input; None if it cannot be read.
+        content: hash of everything that determines the result; None if it cannot be read.
+        unchanged: whether the content is the recorded one, so that nothing was done.
         values: returned by the work function.
         output_sha256: of the prepared file; None for a rejected item.
         rejected: reason and detail; None for a prepared item.
@@ -90,8 +90,8 @@ def run_task(task: PlannedItem, *, work: Work, settings: DataclassInstance) -> O
 def settings_hash(kind: Kind, settings: DataclassInstance, *limits: object) -> str:
     """A hash of the settings that determine an output.
 
-    Fields with `metadata={"planning": True}` only choose items and are left out; so are those with
-    `metadata={"optional": True}` that have their default value, with which outputs are as before there was the field.
+    Fields with `metadata={"planning": True}` only select items and are left out; so are those with
+    `metadata={"optional": True}` that have their default value, which gives the outputs of versions without them.
 
     Args:
         kind: what is prepared.
@@ -106,7 +106,7 @@ def settings_hash(kind: Kind, settings: DataclassInstance, *limits: object) -> s
 
 
 def stamp_inputs(item: Item) -> int:
-    """A 64-bit hash of the item's description and the sizes and times of its files, none of which is read."""
+    """A 64-bit hash of the item's description and the sizes and times of its files, without reading them."""
     states: list[object] = list(item.versions)
     for path in () if states else item.inputs:
         try:
@@ -115,7 +115,7 @@ def stamp_inputs(item: Item) -> int:
             states.append(None)
         else:
             states.append((state.st_size, state.st_mtime_ns))
-    # repr is much faster than JSON; where it differs without need, the content is hashed and found equal.
+    # repr is much faster than JSON; if it differs needlessly, the content is hashed and found equal.
     described = repr((item.source, item.collection, item.inputs, item.fields, item.rejected, states))
     return int.from_bytes(hashlib.blake2b(described.encode("utf-8"), digest_size=8).digest(), "big")
 
@@ -124,7 +124,7 @@ def hash_content(item: Item) -> tuple[str, str]:
     """SHA-256 of the first input, and of everything that determines the result: bytes of all inputs and the fields.
 
     Raises:
-        Rejected: source_missing, source_unreadable, or too_large, which is found before anything is read.
+        Rejected: source_missing, source_unreadable, or too_large, which is checked before anything is read.
     """
     digests = [_hash_file(path) for path in item.inputs]
     content = hashlib.sha256(_canonical([digests, item.fields, item.rejected])).hexdigest()
@@ -142,7 +142,7 @@ def _hash_file(path: str) -> str:
         return file_sha256(Path(path), MAX_INPUT_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Rejected("source_missing", f"{path} is not there") from error
-    except FileTooLargeError as error:  # it grows, or its size is not what it says
+    except FileTooLargeError as error:  # it grows, or its stated size is wrong
         raise _too_large(path, MAX_INPUT_BYTES) from error
     except (OSError, ValueError) as error:
         raise Rejected("source_unreadable", f"{path} cannot be read: {error}") from error

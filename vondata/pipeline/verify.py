@@ -1,4 +1,4 @@
-"""Verification of a dataset: every prepared file, manifest and journal against its checksums."""
+"""Dataset verification: compares every prepared file, manifest and journal with its checksums."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vondata.pipeline.journal import damaged_lines, journal_path
 from vondata.types import Event, Kind
 
 AGAIN = "remove it and prepare again"
-IRREGULAR = "it is no regular file"
+IRREGULAR = "it is not a regular file"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Damage:
 
     Attributes:
         file: its path, or its name within a shard.
-        what: what was found.
+        what: the damage found.
         remedy: what to do about it.
     """
 
@@ -48,8 +48,8 @@ class Damage:
 def verify_dataset(data: Path, on_event: Callable[[Event], None] | None = None) -> Iterator[Damage]:
     """Reads all files of a dataset and yields those that are damaged or missing.
 
-    A prepared file is compared with the checksum in its row; one without a checksum, as version 0.1 prepared it, is
-    decoded instead. Nothing is changed.
+    A prepared file is compared with the checksum in its row; a file of version 0.1, which has no checksum, is decoded
+    instead. Nothing is changed.
 
     Args:
         data: folder of the dataset.
@@ -90,7 +90,7 @@ def _verify_outputs(data: Path, class_name: str, kind: Kind) -> Iterator[Damage 
     except ManifestDamagedError as error:
         yield Damage(str(manifest_path(data, class_name, kind)), error.message, AGAIN)
         return
-    except ManifestMissingError:  # something has its name
+    except ManifestMissingError:  # it exists, but is not a file
         yield Damage(str(manifest_path(data, class_name, kind)), IRREGULAR, AGAIN)
         return
     try:
@@ -118,7 +118,7 @@ def _verify_outputs(data: Path, class_name: str, kind: Kind) -> Iterator[Damage 
 
 
 def _damage(file: ReadableFile, sha256: str | None, kind: Kind) -> str:
-    """What is wrong with a file; empty when nothing is.
+    """The damage of a file; empty for an intact one.
 
     Raises:
         OSError: it cannot be read.

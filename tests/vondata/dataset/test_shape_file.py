@@ -238,7 +238,7 @@ def test_a_solid_of_voxels_survives(tmp_path):
 
 
 def test_members_that_expand_and_files_too_large_are_refused(tmp_path):
-    """A member of zeros, packed once more, is small in the file and large in memory."""
+    """A member of zeros, compressed twice, is small in the file and large in memory."""
     path = tmp_path / "a.npz"
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -246,7 +246,7 @@ def test_members_that_expand_and_files_too_large_are_refused(tmp_path):
     ):
         for _ in range(64):
             member.write(bytes(2**20))
-    with pytest.raises(ShapeFileError, match="packed once more"):
+    with pytest.raises(ShapeFileError, match="compressed twice"):
         load_shape(path)
     with open(path, "r+b") as file:
         file.truncate(2**40)

@@ -172,8 +172,8 @@ def test_a_damaged_index_is_named(data: Path, tmp_path: Path) -> None:
     path = index_path(tmp_path / "shards", "chair", "images")
     whole = pq.read_table(path)
     for column, value, what in (
-        ("shard", "../../secret.tar", "no shard beside it"),
-        ("shard", "/etc/passwd", "no shard beside it"),
+        ("shard", "../../secret.tar", "not a shard beside it"),
+        ("shard", "/etc/passwd", "not a shard beside it"),
         ("offset", -1, "negative"),
     ):
         place = whole.column_names.index(column)

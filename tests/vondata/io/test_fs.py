@@ -237,7 +237,7 @@ def test_a_url_that_takes_no_file_stops_the_run(memory: str, settings: Any, monk
     items = put_texts(f"{memory}/in", "one")
     system, _ = file_system(memory)
     monkeypatch.setattr(system, "put_file", no_permission)
-    with pytest.raises(DataFolderError, match=r"data/chair/shapes/i0\.npz takes no file: not yours"):
+    with pytest.raises(DataFolderError, match=r"data/chair/shapes/i0\.npz cannot be written: not yours"):
         run(items, memory, settings)
 
 
@@ -341,7 +341,7 @@ def test_urls_that_cannot_be_used_are_named(tmp_path: Path, memory: str, monkeyp
     assert DataFolder.at(f"file://{tmp_path}").path == tmp_path
     with pytest.raises(RemoteError, match="memory://nowhere is a URL; only a path"):
         _ = DataFolder.at("memory://nowhere/").path
-    with pytest.raises(RemoteError, match="nothing is known of carrier-pigeon://"):
+    with pytest.raises(RemoteError, match="unknown scheme carrier-pigeon://"):
         open_tree("carrier-pigeon://coop/chairs")
     with pytest.raises(RemoteError, match="is empty or not there"):
         open_tree("memory://nowhere")

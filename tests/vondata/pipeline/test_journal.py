@@ -124,7 +124,7 @@ def test_damage_during_a_run_is_named(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused_and_leaves_no_lock(tmp_path: Path) -> None:
     path = journal_path(tmp_path, "chair", "shapes")
     path.mkdir(parents=True)
-    with pytest.raises(NotRegularFileError, match="is no regular file"):
+    with pytest.raises(NotRegularFileError, match="is not a regular file"):
         Journal(tmp_path, "chair", "shapes")
     path.rmdir()
     os.mkfifo(path)

@@ -175,5 +175,5 @@ def test_pipes_in_place_of_files_are_named(hashed_data: Path) -> None:
         path = output_path(hashed_data, "chair", kind, dataset.ids[0])
         path.unlink()
         os.mkfifo(path)
-        with pytest.raises(OSError, match="no regular file"):
+        with pytest.raises(OSError, match="not a regular file"):
             dataset[0]
