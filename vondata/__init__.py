@@ -1,6 +1,6 @@
-"""Preparation: raw meshes and photos to a dataset with a manifest per class; numpy only, no torch.
+"""Data preparation: raw meshes and photos to a dataset with a manifest per class; NumPy only, no PyTorch.
 
-`prepare_shapes` and `prepare_images` (of `vondata.api`) are the way in from Python.
+The Python API is `prepare_shapes` and `prepare_images` (of `vondata.api`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["__version__", "prepare_images", "prepare_shapes"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the API at its first use: every module of the package passes through here, and few need it."""
+    """Imports the API at its first use: every module of the package imports this one, and few need the API."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from vondata import api

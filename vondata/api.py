@@ -1,4 +1,4 @@
-"""The Python API: raw meshes and photos to a prepared dataset, as `vondata.prepare_shapes` and `prepare_images`."""
+"""Python API of data preparation: `vondata.prepare_shapes` and `vondata.prepare_images`."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ OnEvent = Callable[[Event], None]
 
 
 class SourceError(VonError, ValueError):
-    """Arguments that name no source of items, or none that fits."""
+    """Arguments that name no source of items, or an unsuitable one."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """What became of photos.
+    """Result of `prepare_images`.
 
     Attributes:
         result: rows prepared and rejected, by class.
-        viewpoints: how many photos were matched against the shapes of their class, by class.
+        viewpoints: number of photos matched against the shapes of their class, by class.
     """
 
     result: PreparationResult
@@ -60,25 +60,25 @@ def prepare_shapes(
     options: PrepareOptions | None = None,
     on_event: OnEvent | None = None,
 ) -> PreparationResult:
-    """Prepares meshes: surface, solid and distance on a grid, a row for each; what is done is not done again.
+    """Prepares meshes as grids of surface, solid and distance, with a manifest row each; finished items are kept.
 
     Args:
         root: a ShapeNetCore tree, or a folder of OBJ, OFF, PLY, STL or GLB files; a path or URL.
         data: the dataset's folder or URL.
-        layout: whether `root` holds a folder per synset, or meshes of the one class named.
-        class_names: classes to prepare; all known ones where empty.
+        layout: whether `root` holds a folder per synset, or meshes of the one named class.
+        class_names: classes to prepare; if empty, all known ones.
         settings: resolution and method of the distances.
         binvox: take .binvox files instead of meshes.
-        up: the axis that points up; y where None.
-        front: the axis that the front faces; where None -z, but x for files laid out as in ShapeNetCore v1.
+        up: the axis that points up; None for y.
+        front: the axis that the front faces; None for -z, or x for files in the layout of ShapeNetCore v1.
         patterns: of the files to take from a folder of meshes, see `vondata.shapes.sources.mesh_folder_items`.
-        options: workers, limits; in this process where None.
+        options: workers, limits; None runs in this process.
         on_event: called with the progress.
 
     Raises:
-        SourceError: a folder of meshes, and not one class.
-        UnknownClassError: a class that is not known.
-        CollectionMissingError: `root` is no folder, or holds nothing of the kind.
+        SourceError: a folder of meshes without exactly one class.
+        UnknownClassError: a class is not known.
+        CollectionMissingError: `root` is not a folder, or holds no such files.
         DatasetBusyError, DataFolderError: see `vondata.pipeline.run.prepare`.
     """
     classes, source = _classes(class_names), open_tree(root)
@@ -106,16 +106,16 @@ def prepare_images(
     options: PrepareOptions | None = None,
     on_event: OnEvent | None = None,
 ) -> PreparedImages:
-    """Prepares photos: cut-outs with mask and viewpoint, a row for each; what is done is not done again.
+    """Prepares photos as cut-outs with mask and viewpoint, with a manifest row each; finished items are kept.
 
     Args:
         data: the dataset's folder or URL.
         pix3d: a folder in Pix3D's layout, with annotations.
-        photos: a folder of photos for each class, without any.
-        class_names: classes to prepare; all known ones where empty.
+        photos: a folder with a folder of photos per class, without annotations.
+        class_names: classes to prepare; if empty, all known ones.
         settings: size of the pictures, and which photos are taken.
-        match_viewpoints: find viewpoints of photos without annotation by the prepared shapes of their class.
-        options: workers, limits; in this process where None.
+        match_viewpoints: estimate viewpoints of photos without annotation from the prepared shapes of their class.
+        options: workers, limits; None runs in this process.
         on_event: called with the progress.
 
     Raises:
@@ -150,4 +150,4 @@ def _classes(names: Sequence[str]) -> tuple[ObjectClass, ...]:
 
 
 def _ignore(event: Event) -> None:
-    """Progress that nobody asked for."""
+    """Ignores progress."""

@@ -1,4 +1,4 @@
-"""Object classes: their TOML files, read, checked and written; viewpoint bands and symmetry measured for new ones."""
+"""Object classes: TOML files with names, synsets and viewpoint priors; priors and symmetry measured for new ones."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ import numpy.typing as npt
 from vondata.errors import VonError
 
 OWN_CLASSES = "VON_CLASSES"
-"""The environment variable that names the folder of own class files; `classes` in the current folder without it."""
+"""The environment variable for the folder of user-defined class files; the default is `classes` below the current."""
 MAX_BANDS = 4
-MIN_BAND_SHARE = 0.05  # of the viewpoints that a band of its own holds
-MIN_BAND_VIEWPOINTS = 10  # that it holds at least: a rectangle around fewer is much smaller than what they came from
+MIN_BAND_SHARE = 0.05  # minimum share of the viewpoints in a band
+MIN_BAND_VIEWPOINTS = 10  # minimum number in a band: a rectangle around fewer is much smaller than their distribution
 MIN_EXTENT_DEG = 1.0  # of a band: annotations are seldom finer
-CUTS = 64  # places tried along an axis
+CUTS = 64  # positions tried along an axis
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _SYNSET = re.compile(r"\d{8}")
 _BAND_FIELDS = {"weight": "a number", "azimuth_deg": "two numbers", "elevation_deg": "two numbers"}
@@ -42,7 +42,7 @@ class ViewpointBand:
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """What VON knows of a class before it sees data.
+    """Names, symmetry and viewpoint prior of a class.
 
     Attributes:
         name: the name used on the command line and as folder name.
@@ -50,7 +50,7 @@ class ObjectClass:
         pix3d_category: the category in `pix3d.json`.
         mirror_symmetry: whether left and right look alike, so that mirroring a photo negates its azimuth.
         viewpoints: prior of viewpoints for photos without annotation.
-        aliases: other names that mean this class, such as those of ShapeNet's taxonomy.
+        aliases: other names of this class, such as those of ShapeNet's taxonomy.
     """
 
     name: str
@@ -61,7 +61,7 @@ class ObjectClass:
     aliases: tuple[str, ...] = ()
 
     def sample_viewpoints(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-        """Draws viewpoints from the prior.
+        """Samples viewpoints from the prior.
 
         Returns:
             (count, 2) azimuth and elevation in degrees.
@@ -97,14 +97,14 @@ class ClassFileError(VonError, ValueError):
 
     def __init__(self, place: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__(f"{place} is no class file: {'; '.join(problems)}")
+        super().__init__(f"{place} is not a class file: {'; '.join(problems)}")
 
 
 def known_classes() -> tuple[ObjectClass, ...]:
-    """All classes by name: those of the package and those of the own folder, which replace classes of their name.
+    """All classes, sorted by name: those of the package, and user-defined ones, which replace classes of their name.
 
     Raises:
-        ClassFileError: a file of the own folder cannot be used.
+        ClassFileError: a user-defined class file cannot be used.
     """
     folder = own_class_folder()
     own = () if folder is None else _own_classes(tuple((path, path.stat().st_mtime_ns) for path in _listed(folder)))
@@ -126,7 +126,7 @@ def package_classes() -> tuple[ObjectClass, ...]:
 
 
 def own_class_folder() -> Path | None:
-    """The folder with class files of the user's own; None where there is none."""
+    """The folder of user-defined class files; None if it does not exist."""
     folder = Path(os.environ.get(OWN_CLASSES) or "classes")
     return folder if folder.is_dir() else None
 
@@ -136,7 +136,7 @@ def load_class(name: str) -> ObjectClass:
 
     Raises:
         UnknownClassError: no class file has this name; the message gives the nearest one.
-        ClassFileError: a file of the own folder cannot be used.
+        ClassFileError: a user-defined class file cannot be used.
     """
     known = known_classes()
     for each in known:
@@ -162,19 +162,19 @@ def read_class(path: Path) -> ObjectClass:
 
 
 def parse_class(text: str, place: str) -> ObjectClass:
-    """The class that the text of a file describes; all of it is checked.
+    """Parses and validates the text of a class file.
 
     Args:
         text: TOML, see docs/classes.md.
-        place: what to call the file in an error.
+        place: name of the file in errors.
 
     Raises:
-        ClassFileError: it is no TOML, or fields are missing, unknown or make no sense; all of them are named.
+        ClassFileError: it is not TOML, or fields are missing, unknown or invalid; all of them are named.
     """
     try:
         fields = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ClassFileError(place, [f"it is no TOML: {error}"]) from error
+        raise ClassFileError(place, [f"it is not TOML: {error}"]) from error
     problems = [*_field_problems(fields), *_band_problems(fields.get("viewpoints"))]
     if problems:
         raise ClassFileError(place, problems)
@@ -197,7 +197,7 @@ def parse_class(text: str, place: str) -> ObjectClass:
 
 
 def clashes(candidate: ObjectClass) -> list[str]:
-    """What a class shares with another known one of a different name, and must not: synset, category, aliases."""
+    """Conflicts of a class with other known ones: the same synset, category or aliases."""
     found = []
     for each in known_classes():
         if each.name == candidate.name:
@@ -216,7 +216,7 @@ def class_text(each: ObjectClass, notes: Sequence[str] = ()) -> str:
 
     Args:
         each: the class.
-        notes: a line of comment above each viewpoint band, as far as they go.
+        notes: comments for the viewpoint bands, in order; there may be fewer than bands.
     """
     aliases = f"aliases = [{', '.join(map(_quoted, each.aliases))}]\n" if each.aliases else ""
     symmetric = str(each.mirror_symmetry).lower()
@@ -245,7 +245,7 @@ def _listed(folder: Path) -> list[Path]:
 
 @cache
 def _own_classes(stamped: tuple[tuple[Path, int], ...]) -> tuple[ObjectClass, ...]:
-    """The classes of files with their times, which make a changed file a new key of the cache."""
+    """The classes of files; their times are part of the cache key, so that a changed file is read again."""
     return tuple(read_class(path) for path, _ in stamped)
 
 
@@ -302,18 +302,18 @@ def _is_number(value: Any) -> bool:
 
 
 def fit_bands(viewpoints_deg: npt.NDArray[np.float64], max_bands: int = MAX_BANDS) -> tuple[ViewpointBand, ...]:
-    """Bands that viewpoints fall into, for a class file: a density that is constant on a few rectangles.
+    """Fits viewpoint bands for a class file: a density that is constant on a few rectangles.
 
-    The rectangle around all viewpoints is cut in two, and so on, where this raises the likelihood most, each piece
-    shrinking to what it holds: a density estimation tree. A cut must pay for the five numbers of a band by the
-    Bayesian information criterion, 5/2 log n, so that evenly spread viewpoints stay one band.
+    The bounding rectangle of all viewpoints is split recursively where this increases the likelihood most, and each
+    part shrinks to its bounding rectangle: a density estimation tree. By the Bayesian information criterion a split
+    must gain 5/2 log n for the five parameters of a band, so that uniform viewpoints stay one band.
 
     Args:
-        viewpoints_deg: (n, 2) azimuth and elevation, at least one row; rows with NaN are left out.
-        max_bands: how many at most.
+        viewpoints_deg: (n, 2) azimuth and elevation, at least one row; rows with NaN are ignored.
+        max_bands: maximum number of bands.
 
     Returns:
-        The bands, the heavier ones first; their weights are shares of the viewpoints and sum to about 1.
+        The bands in order of decreasing weight; weights are shares of the viewpoints and sum to about 1.
 
     Raises:
         ValueError: no viewpoint is known.
@@ -336,7 +336,7 @@ def fit_bands(viewpoints_deg: npt.NDArray[np.float64], max_bands: int = MAX_BAND
 
 
 def _best_cut(piece: npt.NDArray[np.float64], count: int) -> tuple[float, int, float]:
-    """How much the best cut of a piece raises the log likelihood, its axis and its place."""
+    """The gain in log likelihood of the best split of a part, its axis and its position."""
     best = (0.0, 0, 0.0)
     fewest = max(MIN_BAND_VIEWPOINTS, MIN_BAND_SHARE * count)
     for axis in (0, 1):
@@ -349,7 +349,7 @@ def _best_cut(piece: npt.NDArray[np.float64], count: int) -> tuple[float, int, f
 
 
 def _places(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Where to try a cut between sorted values: between any two of few values, else at quantiles and wide gaps."""
+    """Candidate splits between sorted values: between any two of few values, else at quantiles and wide gaps."""
     middles = (values[1:] + values[:-1]) / 2
     if len(middles) <= CUTS:
         return middles
@@ -359,7 +359,7 @@ def _places(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _log_likelihood(piece: npt.NDArray[np.float64]) -> float:
-    """N log(n / area): of the points of a piece under its constant density, but for a term that all pieces share."""
+    """Log likelihood n log(n / area) of a part's points under its constant density, up to a common constant."""
     area = np.maximum(np.ptp(piece, axis=0), MIN_EXTENT_DEG).prod()
     return float(len(piece) * np.log(len(piece) / area))
 
@@ -373,10 +373,10 @@ def _band(piece: npt.NDArray[np.float64], count: int) -> ViewpointBand:
 
 
 def mirrored_share(occupancy: npt.NDArray[np.bool_]) -> float:
-    """How much of a shape (N, N, N) its own mirror image at x = 0 covers, a voxel of play allowed: 1 where all.
+    """The share of a shape (N, N, N) covered by its mirror image at x = 0, with a tolerance of one voxel.
 
-    The object frame's mirror plane is the middle of the grid; thin parts are a voxel thick, so that an exact overlap
-    would call every chair with slim legs crooked.
+    The object frame's mirror plane is the middle of the grid. Thin parts are one voxel thick, so that without the
+    tolerance chairs with thin legs would not be symmetric.
     """
     from scipy.ndimage import binary_dilation
 

@@ -1,4 +1,4 @@
-"""The one base of all errors that a user can do something about."""
+"""Base class of all errors that a user can act on."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any, ClassVar
 
 
 class VonError(Exception):
-    """What is wrong, with the value or path it is wrong about, and what helps.
+    """An error with a message that names the value or path, and a hint.
 
-    Subclasses set the two class attributes; the command line and the studio catch this class alone.
+    Subclasses may set the two class attributes; the command line and the studio catch only this class.
 
     Args:
-        message: what is wrong, for people.
-        hint: what to do about it; None where the message says so already.
+        message: what is wrong.
+        hint: what to do about it; None if the message already says so.
 
     Attributes:
         exit_code: of a command that ends with this error: 1 failed, 2 wrong usage.
-        http_status: of an answer of the studio that failed with it.
+        http_status: of a response of the studio that fails with it.
     """
 
     exit_code: ClassVar[int] = 1
@@ -28,7 +28,7 @@ class VonError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles whatever the arguments of the subclass are, as errors travel between processes."""
+        """Pickles independently of the subclass's arguments, as errors are sent between processes."""
         return _unpickled, (type(self), self.args, self.__dict__)
 
     def __str__(self) -> str:

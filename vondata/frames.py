@@ -1,6 +1,6 @@
-"""The object frame and every conversion into and out of it; no axis is swapped anywhere else.
+"""Coordinate frames: the object frame and all conversions to and from it; no axes are swapped anywhere else.
 
-Object frame: right-handed, z up, the front faces +y. The grid covers the cube [-1, 1]^3 and voxel i of N sits at
+Object frame: right-handed, z up, the front faces +y. The grid covers the cube [-1, 1]^3 and voxel i of N is at
 -1 + 2 i / (N - 1) on its axis; volumes are indexed [x, y, z].
 """
 
@@ -26,7 +26,7 @@ def axis_vector(axis: Axis) -> npt.NDArray[np.float64]:
 
 
 def axes_to_object(up: Axis, front: Axis) -> npt.NDArray[np.float64]:
-    """The rotation from a frame with stated axes to the object frame.
+    """The rotation from a frame with given up and front axes to the object frame.
 
     Args:
         up: the source axis that points up.
@@ -48,24 +48,24 @@ def axes_to_object(up: Axis, front: Axis) -> npt.NDArray[np.float64]:
 
 
 def shapenet_to_object(points: Floats) -> Floats:
-    """Turns points (..., 3) of ShapeNet's or Pix3D's model frame into the object frame."""
+    """Converts points (..., 3) from ShapeNet's or Pix3D's model frame to the object frame."""
     turned: Floats = points @ SHAPENET_TO_OBJECT.T
     return turned
 
 
 def object_to_shapenet(points: Floats) -> Floats:
-    """Turns points (..., 3) of the object frame into ShapeNet's and Pix3D's model frame (y up, front -z)."""
+    """Converts points (..., 3) from the object frame to ShapeNet's and Pix3D's model frame (y up, front -z)."""
     turned: Floats = points @ SHAPENET_TO_OBJECT
     return turned
 
 
 def object_to_gltf(points: Floats) -> Floats:
-    """Turns points (..., 3) of the object frame into glTF's frame (y up, front +z)."""
+    """Converts points (..., 3) from the object frame to glTF's frame (y up, front +z)."""
     return points @ axes_to_object(up="y", front="z")
 
 
 def camera_direction(azimuth: Floats, elevation: Floats) -> Floats:
-    """Where the camera stands, seen from the object: unit vectors (..., 3) in the object frame; angles in radians."""
+    """Unit vectors (..., 3) from the object to the camera in the object frame; angles in radians."""
     return np.stack(
         [-np.sin(azimuth) * np.cos(elevation), np.cos(azimuth) * np.cos(elevation), np.sin(elevation)],
         axis=-1,

@@ -1,8 +1,8 @@
-"""Compilation of numba kernels: without the interpreter lock, cached on disk between runs with checksums.
+"""Compilation of numba kernels: without the GIL, cached on disk with checksums.
 
-numba's cache notices changes only in the file that a function is in, so kernels call kernels of their own file only.
-It neither notices damage of its files, which would end in a traceback or in wrong machine code, nor survives a full
-disk; `_KernelCache` does both, by compiling again.
+numba's cache notices changes only in the file that a function is in, so kernels call only kernels of their own file.
+It does not detect damaged cache files, which would end in a traceback or wrong machine code, and fails on a full
+disk; `_KernelCache` compiles again in both cases.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def kernel(function: Function) -> Function:
     """Compiles a function at its first call, with IEEE arithmetic.
 
-    Machine code is cached beside the source or in the user's cache folder. An installation where neither can be
-    written compiles anew in every process.
+    Machine code is cached beside the source or in the user's cache folder. If neither is writable, every process
+    compiles again.
     """
     return _compiled(function, fastmath=False)
 
 
 def contracted_kernel(function: Function) -> Function:
-    """The same with fused multiply-add: a tenth faster, where rounding decides nothing."""
+    """Like `kernel`, with fused multiply-add: a tenth faster, for code that does not depend on exact rounding."""
     return _compiled(function, fastmath={"contract"})
 
 
 def fast_kernel(function: Function) -> Function:
-    """The same with fused multiply-add and zeros without sign, for sums over rays and samples.
+    """Like `kernel`, with fused multiply-add and without signed zeros, for sums over rays and samples.
 
-    Sums are not reordered and NaN is not assumed away, so results are the same on every thread.
+    Sums are not reordered and NaN is respected, so results are the same on every thread.
     """
     return _compiled(function, fastmath={"contract", "nsz"})
 
@@ -50,7 +50,7 @@ def fast_kernel(function: Function) -> Function:
 def _compiled(function: Function, *, fastmath: bool | set[str]) -> Function:
     options = {"nogil": True, "boundscheck": False, "error_model": "numpy", "fastmath": fastmath}
     dispatcher = numba.njit(**options)(function)
-    with contextlib.suppress(RuntimeError):  # there is no folder to cache in
+    with contextlib.suppress(RuntimeError):  # no cache folder is writable
         dispatcher._cache = _KernelCache(function)
     return cast(Function, dispatcher)
 
@@ -72,14 +72,14 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]  # numba has no types
 
 
 class _CheckedFile(IndexDataCacheFile):  # type: ignore[misc]  # numba has no types
-    """Index and data files of a cache; a damaged one is as good as none."""
+    """Index and data files of a cache; a damaged one counts as missing."""
 
     def _load_index(self) -> dict[Any, str]:
         content = _read(Path(self._index_path))
         try:
             version, stamp, overloads = pickle.loads(content or b"")
         except (EOFError, AttributeError, ImportError, TypeError):
-            return {}  # no file, or it names a type that the code of today no longer has
+            return {}  # no file, or it refers to a type that no longer exists
         return overloads if (version, stamp) == (self._version, self._source_stamp) else {}
 
     def _save_index(self, overloads: dict[Any, str]) -> None:
@@ -90,7 +90,7 @@ class _CheckedFile(IndexDataCacheFile):  # type: ignore[misc]  # numba has no ty
         try:
             return pickle.loads(content or b"")
         except (EOFError, AttributeError, ImportError, TypeError) as error:
-            # The caller takes it for a function that is not compiled yet.
+            # The caller treats it as a function that is not compiled yet.
             raise FileNotFoundError(name) from error
 
     def _save_data(self, name: str, data: Any) -> None:
@@ -102,7 +102,7 @@ class _CheckedFile(IndexDataCacheFile):  # type: ignore[misc]  # numba has no ty
 
 
 def _read(path: Path) -> bytes | None:
-    """The content of a cache file; None when it is missing, unreadable or damaged."""
+    """The content of a cache file; None if it is missing, unreadable or damaged."""
     try:
         stored = path.read_bytes()
     except OSError:

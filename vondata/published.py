@@ -1,8 +1,8 @@
-"""The data archive of the 2018 release, as items to prepare: distance files, image lists and pose pools.
+"""Data archive of the 2018 release as items to prepare: distance files, image lists and pose pools.
 
-What lies in it, below one folder:
-    objects/df_car.txt, objects/df/car/ID_df.npz    distances of ShapeNet models, their list
-    images/imgs_car.txt, images/car/NAME.png        photos with the object's mask as alpha, their list
+Its layout, below one folder:
+    objects/df_car.txt, objects/df/car/ID_df.npz    list and distance fields of ShapeNet models
+    images/imgs_car.txt, images/car/NAME.png        list and photos with the object's mask as alpha
     images/pose_car.npz                             azimuths `azs`, elevations `eles` in degrees, in the list's order
 """
 
@@ -31,8 +31,8 @@ from vondata.types import Item, Rejected, file_safe, printable
 Part = Literal["shapes", "images"]
 Distances = npt.NDArray[np.float32]
 MIN_VOXELS, MAX_VOXELS = 16, 256
-# A surface that passes between two neighbouring voxels is nearer to one of them than half their distance; one that
-# touches a voxel's cell is nearer to its middle than half the cell's diagonal.
+# A surface between two neighbouring voxels is within half a voxel of one of them; one that touches a voxel's cell is
+# within half the cell's diagonal of its centre.
 TOUCHED_VOXELS = math.sqrt(3.0) / 2.0
 MAX_LIST_BYTES = 1 << 24
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
@@ -42,13 +42,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PublishedShapeSettings:
-    """Settings that determine the result of `prepare_distance`: its version."""
+    """Settings that determine the result of `prepare_distance`: only its version."""
 
     method: int = field(default=1, init=False)
 
 
 def archive_folder(root: Path) -> Path | None:
-    """The folder with the archive's `objects` or `images`: the root or `data` in it; None where neither has them."""
+    """The folder with the archive's `objects` or `images`: the root or `data` in it; None if neither has them."""
     for folder in (root, root / "data"):
         if (folder / "objects").is_dir() or any((folder / "images").glob("imgs_*.txt")):
             return folder
@@ -56,7 +56,7 @@ def archive_folder(root: Path) -> Path | None:
 
 
 def archive_classes(archive: Path) -> tuple[str, ...]:
-    """The names of the classes of which the archive has shapes or photos."""
+    """The names of the classes with shapes or photos in the archive."""
     lists = [*archive.glob("objects/df_*.txt"), *archive.glob("images/imgs_*.txt")]
     folders = [each for each in archive.glob("objects/df/*") if each.is_dir()]
     names = {each.stem.partition("_")[2] for each in lists} | {each.name for each in folders}
@@ -64,7 +64,7 @@ def archive_classes(archive: Path) -> tuple[str, ...]:
 
 
 def distance_items(archive: Path, classes: Sequence[ObjectClass]) -> Iterator[Item]:
-    """The distance files of classes, in the order of their list, or of their names where there is no list.
+    """The distance files of classes, in the order of their list, or sorted by name without a list.
 
     Raises:
         CollectionMissingError: a list cannot be read.
@@ -75,10 +75,10 @@ def distance_items(archive: Path, classes: Sequence[ObjectClass]) -> Iterator[It
 
 
 def image_items(archive: Path, classes: Sequence[ObjectClass]) -> Iterator[Item]:
-    """The photos of classes, each with the viewpoint at its place in the pose pool.
+    """The photos of classes, each with the viewpoint at its index in the pose pool.
 
-    The release draws viewpoints from the shuffled pool; in its own order, entry n belongs to photo n of the list. A
-    pool of another length than the list is left out, with a line in the log.
+    The release samples viewpoints from the shuffled pool; in the original order, entry n belongs to photo n of the
+    list. A pool whose length differs from the list's is ignored, with a warning in the log.
 
     Raises:
         CollectionMissingError: a list or a pool cannot be read.
@@ -101,10 +101,10 @@ def image_items(archive: Path, classes: Sequence[ObjectClass]) -> Iterator[Item]
 
 
 def read_pose_pool(path: Path) -> npt.NDArray[np.float64] | None:
-    """(n, 2) azimuth and elevation in degrees of a pose pool; None where there is no file.
+    """(n, 2) azimuth and elevation in degrees of a pose pool; None if the file does not exist.
 
     Raises:
-        CollectionMissingError: it cannot be read, or is no list of viewpoints.
+        CollectionMissingError: it cannot be read, or is not a list of viewpoints.
     """
     if not path.is_file():
         return None
@@ -114,12 +114,12 @@ def read_pose_pool(path: Path) -> npt.NDArray[np.float64] | None:
     except UNREADABLE as error:
         raise CollectionMissingError(f"{path} cannot be read as a pose pool: {error}") from error
     if azimuth.ndim != 1 or azimuth.shape != elevation.shape or not np.isfinite([azimuth, elevation]).all():
-        raise CollectionMissingError(f"{path} is no pose pool: azs and eles must be as many finite numbers")
+        raise CollectionMissingError(f"{path} is not a pose pool: azs and eles must be equally many finite numbers")
     return np.stack([azimuth, elevation], axis=1)
 
 
 def prepare_distance(item: Item, settings: PublishedShapeSettings, output: Path) -> dict[str, Any]:
-    """Turns a distance file into a prepared shape, its work function; arguments as in `vondata.types.Work`.
+    """Converts a distance file to a prepared shape; a work function, see `vondata.types.Work`.
 
     Raises:
         Rejected: the file is damaged or holds no shape.
@@ -141,7 +141,7 @@ def prepare_distance(item: Item, settings: PublishedShapeSettings, output: Path)
 
 
 def published_to_object(values: npt.NDArray[np.floating[Any]]) -> Distances:
-    """A volume of the archive's files in the object frame: object [x, y, z] = file [z, -x, -y].
+    """Converts a volume of the archive to the object frame: object [x, y, z] = file [z, -x, -y].
 
     The first axis of a file points up, its second to the object's -x and its third to -y, where y is the front.
     """
@@ -149,7 +149,7 @@ def published_to_object(values: npt.NDArray[np.floating[Any]]) -> Distances:
 
 
 def _filled(surface: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The surface with what it encloses: everything that no way through free voxels leads to from the outside."""
+    """The surface and everything it encloses: all that is not connected to the outside through free voxels."""
     free, _ = label(np.pad(~surface, 1, constant_values=True))
     return np.asarray((free != free[0, 0, 0])[1:-1, 1:-1, 1:-1])
 
@@ -173,7 +173,7 @@ def _read_distance(path: Path) -> npt.NDArray[np.floating[Any]]:
 
 
 def _listed(archive: Path, list_file: str, folder: str, pattern: str) -> list[Path]:
-    """The files that a list names, relative to the archive; those in the folder where there is no list."""
+    """The files that a list names, relative to the archive; without a list, those in the folder."""
     path = archive / list_file
     if not path.is_file():
         return sorted((archive / folder).glob(pattern))

@@ -1,4 +1,4 @@
-"""Types of preparation: items of a collection, their rejection, work functions and progress events."""
+"""Types of the preparation: items of a collection, rejections, work functions and progress events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from vondata.errors import VonError
 
 Kind = Literal["shapes", "images", "renders"]
-"""`renders` are views of meshes; they are photos to be prepared, and no part of a dataset that is trained on."""
+"""`renders` are views of meshes; they are photos to be prepared, and not part of a training dataset."""
 Stage = Literal[
     "planning",
     "running",
@@ -27,20 +27,20 @@ Stage = Literal[
 ]
 
 MAX_ID_LENGTH = 120
-# All but those that stand for the bytes of a file name.
+# All except those that represent bytes of a file name (surrogateescape).
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Rejected(VonError):
-    """Raised by a work function when an item cannot be used; becomes a row of the manifest and never stops a run.
+    """Raised by a work function if an item cannot be used; becomes a row of the manifest and never stops a run.
 
     Args:
         reason: a name from `manifests/reasons.toml`.
-        detail: what was found, for people.
+        detail: what was found, in words.
 
     Attributes:
-        mask: (h, w) bool, of a photo the object that was found and refused; None without. Other processes get none.
+        mask: (h, w) bool, the rejected object mask of a photo; None without one. It is not pickled.
     """
 
     http_status = 422
@@ -61,19 +61,19 @@ class Rejected(VonError):
 
 @dataclass(frozen=True)
 class Item:
-    """One model or photo of a collection; one row of the manifest to be. Picklable.
+    """One model or photo of a collection, which becomes one row of the manifest. Picklable.
 
     Attributes:
-        id: stable and safe as file name (see `file_safe`), unique within class and kind, never a list index.
+        id: stable and safe as a file name (see `file_safe`), unique within class and kind, never a list index.
         class_name: the class it belongs to.
         source: the path as shown to the user.
         inputs: the files whose bytes determine the result; the first one's SHA-256 is the row's `sha256`.
         fields: further inputs of the work function (annotation, axes, ...) as JSON values; they determine the result
             as well.
-        rejected: reason and detail when planning already knows that the item cannot be used; no work is done then.
+        rejected: reason and detail if planning finds that the item cannot be used; then no work is done.
         collection: where the item comes from, such as `shapenet /data/ShapeNetCore.v2`; planning a collection again
             drops the rows of items that have vanished from it.
-        versions: of inputs that are URLs, size and content tag from the listing; empty for local files.
+        versions: size and content tag, from the listing, of inputs that are URLs; empty for local files.
     """
 
     id: str
@@ -96,11 +96,11 @@ class Event:
     """Progress of a run.
 
     Attributes:
-        stage: planning (items are being found), running (the first item is about to start), finished (an item is
-            done), writing (the manifests), sketching (shapes to match photos against), matching (photos), drawing
-            (thumbnails), packing (shards), merging (datasets), verifying (prepared files).
+        stage: planning (items are being listed), running (before the first item), finished (an item is done), writing
+            (the manifests), sketching (shapes to match photos against), matching (photos), drawing (thumbnails),
+            packing (shards), merging (datasets), verifying (prepared files).
         done: items planned or finished so far, rows to write, shapes, photos or pictures done.
-        total: number of them in this run; None while planning and writing.
+        total: their number in this run; None while planning and writing.
         row: of the finished item.
     """
 
@@ -111,9 +111,9 @@ class Event:
 
 
 def file_safe(text: str) -> str:
-    """A file name made of `text`, at most 120 characters of A-Z a-z 0-9 . _ -.
+    """A file name made from `text`, at most 120 characters of A-Z a-z 0-9 . _ -.
 
-    Text that had to be changed gets a hash of the original appended, so that different texts stay different.
+    Changed text gets a hash of the original appended, so that different texts stay different.
     """
     safe = _UNSAFE.sub("_", text).lstrip(".-")
     if safe == text and 0 < len(text) <= MAX_ID_LENGTH:
@@ -123,6 +123,6 @@ def file_safe(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""`text` as valid Unicode: a file name's bytes that are not UTF-8 become `\xNN`, JSON's lone halves `\uNNNN`."""
+    r"""`text` as valid Unicode: bytes of a file name that are not UTF-8 become `\xNN`, lone surrogates `\uNNNN`."""
     text = _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,3 +1,3 @@
-"""The version of the packages: read where it is recorded, without the API that `vondata` itself offers."""
+"""The version of the packages, importable without the API of `vondata`."""
 
 __version__ = "0.1.0"

@@ -142,7 +142,7 @@ def test_files_are_read_as_they_are_written() -> None:
     ],
 )
 def test_what_is_wrong_with_a_file_is_named(change: dict[str, object], problem: str) -> None:
-    with pytest.raises(ClassFileError, match=r"own\.toml is no class file") as error:
+    with pytest.raises(ClassFileError, match=r"own\.toml is not a class file") as error:
         parse_class(class_text(dataclasses.replace(load_class("chair"), **change)), "own.toml")
     assert any(problem in each for each in error.value.problems)
 
@@ -160,7 +160,7 @@ def test_all_problems_of_a_file_are_named_at_once() -> None:
         "mirror_symmetry is missing",
     ):
         assert part in text
-    with pytest.raises(ClassFileError, match="it is no TOML"):
+    with pytest.raises(ClassFileError, match="it is not TOML"):
         parse_class("name = ", "own.toml")
 
 

@@ -186,7 +186,7 @@ def test_a_pose_pool_of_another_length_is_left_out(archive: Path, caplog: pytest
     assert all(not each.fields for each in image_items(archive, CAR))
     assert "2 viewpoints for 3 photos" in caplog.text
     np.savez(archive / "images" / "pose_car.npz", azs=np.zeros(2), eles=np.zeros(3))
-    with pytest.raises(CollectionMissingError, match="is no pose pool"):
+    with pytest.raises(CollectionMissingError, match="is not a pose pool"):
         read_pose_pool(archive / "images" / "pose_car.npz")
     (archive / "images" / "pose_car.npz").write_bytes(b"PK no")
     with pytest.raises(CollectionMissingError, match="cannot be read as a pose pool"):

@@ -1,4 +1,4 @@
-"""Viewpoints of photos without annotation, matched against sketches of the class's prepared shapes."""
+"""Viewpoint estimation of photos without annotation, by matching against sketches of the class's prepared shapes."""
 
 from vondata.matching.bank import BankSettings, NoShapesError, ViewBank, build_bank, choose_shapes
 from vondata.matching.cues import CueWeights, PhotoUnreadableError

@@ -1,4 +1,4 @@
-"""The view bank of a class: cues of its shapes from all viewpoints of a grid, cached on disk by content."""
+"""View bank of a class: matching cues of its shapes from all viewpoints of a grid, cached on disk by content hash."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STEEPEST_DEG = 84.0
 
 @dataclass(frozen=True, eq=False)
 class ViewGrid:
-    """Viewpoints at all pairs of azimuth and elevation, azimuth outermost.
+    """Viewpoints at all pairs of azimuth and elevation, azimuth varying slowest.
 
     Attributes:
         azimuth_deg: (a,) a full turn in equal steps, from -180.
@@ -52,11 +52,11 @@ class ViewGrid:
 
 
 def view_grid(object_class: ObjectClass, azimuth_step_deg: float, elevation_step_deg: float) -> ViewGrid:
-    """All azimuths, and the elevations of the class's prior with a step beyond on either side.
+    """All azimuths, and the elevations of the class's prior extended by one step on either side.
 
     Args:
         object_class: its viewpoints bound the elevations.
-        azimuth_step_deg: is rounded so that a turn has whole steps.
+        azimuth_step_deg: rounded so that a full turn has an integer number of steps.
         elevation_step_deg: between elevations; 0 is one of them.
     """
     steps = round(360.0 / azimuth_step_deg)
@@ -70,12 +70,12 @@ def view_grid(object_class: ObjectClass, azimuth_step_deg: float, elevation_step
 
 
 def log_prior(grid: ViewGrid, object_class: ObjectClass, weight: float) -> Doubles:
-    """(a * e,) logarithm of each viewpoint's probability before a photo has been seen.
+    """(a * e,) logarithm of each viewpoint's prior probability.
 
     Args:
         grid: the viewpoints.
-        object_class: its bands of viewpoints, each cell of the grid getting its share of them.
-        weight: of the bands, in [0, 1); the rest is spread evenly, so that no viewpoint is ruled out.
+        object_class: its viewpoint bands, integrated over the cells of the grid.
+        weight: of the bands, in [0, 1); the rest is uniform, so that no viewpoint is excluded.
     """
     even = np.full(grid.shape, 1.0 / np.prod(grid.shape))
     banded = np.zeros(grid.shape)
@@ -88,31 +88,31 @@ def log_prior(grid: ViewGrid, object_class: ObjectClass, weight: float) -> Doubl
 
 
 def circular_offset_deg(angle_deg: npt.ArrayLike, origin_deg: npt.ArrayLike) -> Doubles:
-    """The way from origin to angle, in [-180, 180)."""
+    """The signed difference from origin to angle, in [-180, 180)."""
     offset: Doubles = (np.asarray(angle_deg, np.float64) - np.asarray(origin_deg) + 180.0) % 360.0 - 180.0
     return offset
 
 
 def _overlap(centres: Doubles, low: float, high: float) -> Doubles:
-    """The share of the interval [low, high] that falls into the cell around each of the evenly spaced centres."""
+    """The share of the interval [low, high] in the cell around each of the evenly spaced centres."""
     half = (centres[1] - centres[0]) / 2.0
     inside = np.minimum(centres + half, high) - np.maximum(centres - half, low)
     share: Doubles = np.maximum(inside, 0.0) / (high - low)
     return share
 
 
-FORMAT_VERSION = 1  # goes up with every change of what a cue is, so that older caches are drawn anew
+FORMAT_VERSION = 1  # increased with every change of the cues, so that older caches are replaced
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class BankSettings:
-    """How the sketches are drawn.
+    """Settings of the rendered sketches.
 
     Attributes:
-        azimuth_step_deg: between neighbouring sketches, all around.
+        azimuth_step_deg: between neighbouring sketches, over the full circle.
         elevation_step_deg: between neighbouring sketches, over the elevations of the class's prior.
-        camera_distance: in radii of the shape. Photographers stand farther away than the camera of the model, which
+        camera_distance: in radii of the shape. Photos are taken from farther away than the camera of the model, which
             is at 2; framing to the object hides most of the difference.
     """
 
@@ -126,7 +126,7 @@ class ViewBank:
     """Cues of every shape from every viewpoint.
 
     Attributes:
-        object_class: what the shapes are.
+        object_class: class of the shapes.
         shape_ids: their ids.
         grid: the viewpoints.
         cues: of all sketches, shape by shape.
@@ -143,7 +143,7 @@ class NoShapesError(VonError, ValueError):
 
 
 def choose_shapes(data: Path, class_name: str, count: int = 96) -> dict[str, ReadableFile]:
-    """Prepared shapes to draw, by id: all, or a sample by hash of the id that is the same wherever it is drawn.
+    """Prepared shapes to draw, by id: all, or a deterministic sample by hash of the id.
 
     Raises:
         ManifestMissingError: no shapes of the class have been prepared.
@@ -166,15 +166,15 @@ def build_bank(
     workers: int = 1,
     on_shape: Callable[[int, int], None] | None = None,
 ) -> ViewBank:
-    """Draws the bank, or reads it where the same shapes have been drawn with the same settings before.
+    """Draws the bank, or reads it if the same shapes have been drawn with the same settings before.
 
     Args:
         shapes: files of prepared shapes by id.
-        object_class: what they are.
-        settings: how to draw.
-        cache: the file that keeps the bank; an outdated or damaged one is replaced.
-        workers: threads that draw.
-        on_shape: called after each shape how many are done, of how many.
+        object_class: their class.
+        settings: of the sketches.
+        cache: the file that stores the bank; an outdated or damaged one is replaced.
+        workers: number of threads.
+        on_shape: called after each shape with the number done and the total.
 
     Raises:
         NoShapesError: `shapes` is empty.
@@ -222,7 +222,7 @@ def _draw(
 def bank_key(
     shapes: Mapping[str, ReadableFile], object_class: ObjectClass, settings: BankSettings = BankSettings()
 ) -> str:
-    """A hash of all that decides a bank: the shapes' ids and files, the views, the settings."""
+    """A hash of everything that determines a bank: the shapes' ids and files, the views, the settings."""
     grid = view_grid(object_class, settings.azimuth_step_deg, settings.elevation_step_deg)
     content = hashlib.sha256(json.dumps([FORMAT_VERSION, asdict(settings)], sort_keys=True).encode("utf-8"))
     content.update(grid.views_deg.tobytes())
@@ -239,11 +239,11 @@ def _read(cache: Path, key: str) -> SketchCues | None:
         with (
             open(cache, "rb") as file,
             np.load(file, allow_pickle=False) as arrays,
-        ):  # closed also when it is no archive
+        ):  # also closed if it is not an archive
             if str(arrays["key"]) == key:
                 return SketchCues(arrays["silhouette"], arrays["edges"], arrays["shading"])
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        _logger.warning("%s is damaged (%s): drawing the sketches anew", cache, error)
+        _logger.warning("%s is damaged (%s): drawing the sketches again", cache, error)
     return None
 
 

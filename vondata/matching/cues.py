@@ -1,8 +1,8 @@
-"""What a photo and a sketch are compared by: silhouette, inner edges and shading, each a score in [0, 1].
+"""Matching cues of photos and sketches: silhouette, inner edges and shading, each with a score in [0, 1].
 
 Silhouettes alone cannot tell a chair's front from its back. Inside them two things can be compared without knowing
-any texture: edges lie where the surface bends or where something stands before something else, and brightness follows
-the normal, up to four numbers of the light (the linear model of Basri and Jacobs 2003).
+the texture: edges lie at creases and occlusion boundaries, and brightness is a function of the normal, up to four
+coefficients of the light (the linear model of Basri and Jacobs 2003).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SILHOUETTE_PX = 32
 SHADING_PX = 16
 EDGE_CELLS = 8
 EDGE_DIRECTIONS = 8
-_DEPTH_WEIGHT = 3.0  # a step of a third of the unit sphere's radius is as strong an edge as a bend of 60 degrees
-_SHADING_RIDGE = 0.125  # pixels of shading that a light's four numbers must explain before they count
-_LIGHTNESS = 50.0  # CIE Lab to the order of 1
-_BLOCK = 4096  # sketches that are turned to float32 at a time: 40 MB
+_DEPTH_WEIGHT = 3.0  # a depth step of a third of the unit sphere's radius is as strong an edge as a 60 degree crease
+_SHADING_RIDGE = 0.125  # ridge regularisation of the light's four coefficients, in pixels of shading
+_LIGHTNESS = 50.0  # scales CIE Lab to the order of 1
+_BLOCK = 4096  # sketches converted to float32 at a time: 40 MB
 
 
 class PhotoUnreadableError(VonError, ValueError):
@@ -39,12 +39,12 @@ class PhotoUnreadableError(VonError, ValueError):
 
 @dataclass(frozen=True, eq=False)
 class SketchCues:
-    """Cues of n sketches; stored small, compared in float32.
+    """Cues of n sketches; stored compactly, compared in float32.
 
     Attributes:
-        silhouette: (n, 1024) uint8, share of each pixel that is covered, 255 is all of it.
-        edges: (n, 512) float16, root of the edge strength per cell and direction, of length 1.
-        shading: (n, 4, 256) float16, orthonormal pictures whose sums are the shadings under any distant light.
+        silhouette: (n, 1024) uint8, coverage of each pixel, 255 for full coverage.
+        edges: (n, 512) float16, square root of the edge strength per cell and direction, of length 1.
+        shading: (n, 4, 256) float16, orthonormal basis of the shadings under any distant light.
     """
 
     silhouette: npt.NDArray[np.uint8]
@@ -60,9 +60,9 @@ class PhotoCues:
     """Cues of n photos, float32.
 
     Attributes:
-        silhouette: (n, 1024) share of each pixel that is covered, in [0, 1].
-        edges: (n, 512) root of the edge strength per cell and direction, of length 1.
-        shading: (n, 256) lightness less its mean, of length 1.
+        silhouette: (n, 1024) coverage of each pixel, in [0, 1].
+        edges: (n, 512) square root of the edge strength per cell and direction, of length 1.
+        shading: (n, 256) lightness minus its mean, of length 1.
     """
 
     silhouette: Singles
@@ -72,7 +72,7 @@ class PhotoCues:
 
 @dataclass(frozen=True)
 class CueWeights:
-    """What each cue counts in the sum."""
+    """Weights of the cues in the score."""
 
     silhouette: float = 1.0
     edges: float = 0.5
@@ -80,7 +80,7 @@ class CueWeights:
 
 
 def sketch_cues(sketches: Singles) -> SketchCues:
-    """Cues of sketches (n, 4, 64, 64) as `SketchVolume.draw` gives them."""
+    """Cues of sketches (n, 4, 64, 64) from `SketchVolume.draw`."""
     covered = sketches[:, 0] > 0.0
     silhouette = _shrunk(covered.astype(np.float32), SILHOUETTE_PX)
     channels = sketches.copy()
@@ -120,7 +120,7 @@ def read_photo(path: ReadableFile) -> npt.NDArray[np.uint8]:
 
 
 def photo_cues(photos: npt.NDArray[np.uint8]) -> PhotoCues:
-    """Cues of photos (n, 64, 64, 4) as `read_photo` gives them."""
+    """Cues of photos (n, 64, 64, 4) from `read_photo`."""
     alpha = photos[..., 3].astype(np.float32) / 255.0
     inside = alpha > 0.5
     colours = np.stack(
@@ -140,8 +140,9 @@ def photo_cues(photos: npt.NDArray[np.uint8]) -> PhotoCues:
 def similarity(photos: PhotoCues, sketches: SketchCues, weights: CueWeights) -> Singles:
     """(photos, sketches) weighted sum of the cues.
 
-    Silhouettes score the Tanimoto coefficient a.b / (a.a + b.b - a.b), which is the intersection over union of sharp
-    masks; edges their cosine; shading the share of the lightness' variance that the best light explains.
+    The score of silhouettes is the Tanimoto coefficient a.b / (a.a + b.b - a.b), the intersection over union of
+    binary masks; that of edges the cosine similarity; that of shading the share of the lightness' variance that the
+    best light explains.
     """
     scores = np.empty((len(photos.silhouette), len(sketches)), dtype=np.float32)
     for first in range(0, len(sketches), _BLOCK):
@@ -177,17 +178,17 @@ def _of_length_one(vectors: Singles) -> Singles:
 
 
 def _orthonormal(pictures: Singles) -> Singles:
-    """(n, 4, p) spanning the same as the given pictures; directions that hardly vary get shorter than 1."""
+    """(n, 4, p) orthonormal basis of the given pictures; directions with little variance are shorter than 1."""
     products = pictures @ pictures.transpose(0, 2, 1) + _SHADING_RIDGE * np.eye(CHANNELS, dtype=np.float32)
     return np.asarray(np.linalg.solve(np.linalg.cholesky(products), pictures))
 
 
 def _edges(channels: Singles, inside: npt.NDArray[np.bool_]) -> Singles:
-    """(n, 512) root of the edge strength per cell and direction, of length 1.
+    """(n, 512) square root of the edge strength per cell and direction, of length 1.
 
     Args:
-        channels: (n, c, 64, 64) whatever jumps at an edge.
-        inside: (n, 64, 64) edges count one pixel inside and deeper.
+        channels: (n, c, 64, 64) channels whose gradients define edges.
+        inside: (n, 64, 64) the object; its outermost pixels are ignored.
     """
     histograms = np.zeros((len(channels), EDGE_CELLS, EDGE_CELLS, EDGE_DIRECTIONS), dtype=np.float32)
     _count_edges(channels, _eroded(inside), histograms)
@@ -195,7 +196,7 @@ def _edges(channels: Singles, inside: npt.NDArray[np.bool_]) -> Singles:
 
 
 def _eroded(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """(n, s, s) pixels whose eight neighbours all are inside as well."""
+    """(n, s, s) pixels whose eight neighbours are all inside, too."""
     deep = np.zeros_like(inside)
     rows = inside[:, :-2] & inside[:, 1:-1] & inside[:, 2:]
     deep[:, 1:-1, 1:-1] = rows[:, :, :-2] & rows[:, :, 1:-1] & rows[:, :, 2:]
@@ -221,7 +222,7 @@ def _count_edges(channels: Singles, deep: npt.NDArray[np.bool_], histograms: Sin
 
 @kernel
 def _vote(histogram: Singles, down: float, across: float, direction: float, strength: float) -> None:
-    """Adds an edge to the cells and directions around it, in proportion to how near they are."""
+    """Adds an edge to the nearest cells and directions, by trilinear interpolation."""
     cells, directions = histogram.shape[0], histogram.shape[2]
     row, column, turn = down * cells - 0.5, across * cells - 0.5, direction * directions
     first_row, first_column, first_turn = math.floor(row), math.floor(column), math.floor(turn)

@@ -1,12 +1,13 @@
-"""Viewpoints of prepared photos, by comparing each with the sketches of a view bank; recorded in the journal.
+"""Viewpoint matching of prepared photos against the sketches of a view bank, recorded in the journal.
 
-The score s of the sketch of shape k from viewpoint v counts as its log likelihood, in units of the temperature T: p(v
-| photo) ~ p(v) sum_k exp(s_kv / T). All shapes vote together instead of the single best sketch. The answer is the
-mean viewpoint around the strongest peak over azimuth, which is finer than the grid.
+The score s of the sketch of shape k from viewpoint v is used as its log likelihood, in units of the temperature T:
+p(v | photo) ~ p(v) sum_k exp(s_kv / T). All shapes contribute instead of only the best sketch. The result is the mean
+viewpoint around the strongest peak over azimuth, which is finer than the grid.
 
-A matched viewpoint belongs to the photo, to the shapes it was compared with and to the settings; the manifest's
-column `viewpoint_bank` stands for the latter two. Where it is the current one nothing is done, so that a run again is
-free and added photos are matched alone. Other shapes, and a photo prepared anew, make its viewpoint be matched anew.
+A matched viewpoint depends on the photo, the shapes it was compared with and the settings; the manifest's column
+`viewpoint_bank` identifies the latter two. Photos with the current one are skipped, so that a second run does nothing
+and only added photos are matched. With other shapes, or a photo that was prepared again, the viewpoint is matched
+again.
 """
 
 from __future__ import annotations
@@ -43,19 +44,20 @@ from vondata.pipeline.journal import Journal
 from vondata.pipeline.store import RemoteStore
 from vondata.types import Event
 
-WINDOW_DEG = 22.5  # the confidence is that of being right within this much azimuth
-BATCH = 64  # photos whose scores are held at a time
+WINDOW_DEG = 22.5  # the confidence is the probability of an azimuth error of at most this
+BATCH = 64  # photos scored at a time
 
 
 @dataclass(frozen=True)
 class MatchSettings:
-    """How sketches and photos are compared.
+    """Settings of the comparison of photos with sketches.
 
     Attributes:
         weights: of the cues.
-        temperature: the difference of scores that makes a sketch e times as likely. 0.04 makes the confidence honest
-            where the photo's own shape is not among the sketches; where it is, the confidence is a little too low.
-        prior_weight: of the class's viewpoints against all viewpoints alike.
+        temperature: the difference of scores that makes a sketch e times as likely. 0.04 gives a calibrated
+            confidence if the photo's own shape is not among the sketches; if it is, the confidence is a little too
+            low.
+        prior_weight: of the class's viewpoint prior against a uniform one.
     """
 
     weights: CueWeights = field(default_factory=CueWeights)
@@ -65,17 +67,17 @@ class MatchSettings:
 
 @dataclass(frozen=True)
 class ViewpointMatch:
-    """Where a photo was taken from, as far as the shapes of its class show it.
+    """The estimated viewpoint of a photo.
 
     Attributes:
         azimuth_deg: in [-180, 180).
         elevation_deg: positive from above.
         confidence: probability that the azimuth is right within 22.5 degrees.
-        alternative_azimuth_deg: the strongest other reading, more than 45 degrees away. Two times in five it is
-            the silhouette's twin, 180 degrees less the azimuth: the back for the front.
+        alternative_azimuth_deg: the second peak, more than 45 degrees away. In two of five cases it is the viewpoint
+            with the mirrored silhouette, 180 degrees minus the azimuth: the back instead of the front.
         alternative_elevation_deg: its elevation.
-        alternative_confidence: its probability; with `confidence` at most 1.
-        shape_id: the shape that is most alike from there.
+        alternative_confidence: its probability; its sum with `confidence` is at most 1.
+        shape_id: the most similar shape from there.
     """
 
     azimuth_deg: float
@@ -94,13 +96,13 @@ def match_viewpoints(
     *,
     on_match: Callable[[int, int], None] | None = None,
 ) -> list[ViewpointMatch]:
-    """The viewpoints of prepared photos (square RGBA, the object framed as photos are prepared).
+    """The viewpoints of prepared photos (square RGBA, framed as in preparation).
 
     Args:
-        images: files of one class; each is judged on its own, whatever the others are.
+        images: files of one class; each is matched independently of the others.
         bank: sketches of the class.
-        settings: how to compare.
-        on_match: called after each batch how many photos are done, of how many.
+        settings: of the comparison.
+        on_match: called after each batch with the number of photos done and the total.
 
     Returns:
         one match per image, in their order.
@@ -124,10 +126,10 @@ def estimate_viewpoint(
     """The viewpoint of one photo.
 
     Args:
-        scores: (shapes, views) likeness of every sketch; -inf leaves a sketch out.
+        scores: (shapes, views) similarity of every sketch; -inf excludes a sketch.
         shape_ids: ids of the shapes.
         grid: the views.
-        prior: (views,) log probability before the photo.
+        prior: (views,) log prior probability.
         temperature: the difference of scores that makes a sketch e times as likely.
     """
     logs = scores / temperature + prior
@@ -137,9 +139,9 @@ def estimate_viewpoint(
     step = away[0, 1]
     near = away <= WINDOW_DEG
     mass = views.sum(axis=1)
-    peaks = np.maximum(0.0, 1.0 - away / (WINDOW_DEG + step)) @ mass  # a tent has its top in the middle of the mass
+    peaks = np.maximum(0.0, 1.0 - away / (WINDOW_DEG + step)) @ mass  # triangular window
     best = int(peaks.argmax())
-    summit = (peaks >= np.roll(peaks, 1)) & (peaks >= np.roll(peaks, -1))  # not the foot of the best peak
+    summit = (peaks >= np.roll(peaks, 1)) & (peaks >= np.roll(peaks, -1))  # local maxima
     other = int(np.where(away[best] > 2.0 * WINDOW_DEG, peaks + summit, -1.0).argmax())
     inside = scores.reshape(-1, *grid.shape)[:, near[best]]
     return ViewpointMatch(
@@ -161,7 +163,7 @@ def _mean_viewpoint(views: Doubles, grid: ViewGrid, near: npt.NDArray[np.bool_],
 
 
 def score_photos(images: Sequence[ReadableFile], bank: ViewBank, weights: CueWeights) -> npt.NDArray[np.float32]:
-    """(images, shapes, views) how alike each photo and each sketch are.
+    """(images, shapes, views) similarity of each photo and each sketch.
 
     Raises:
         PhotoUnreadableError: as `match_viewpoints`.
@@ -192,13 +194,13 @@ def match_rows(
     *,
     on_match: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of an images manifest with a viewpoint wherever a prepared photo had none; the others as they were.
+    """Rows of an images manifest with matched viewpoints for the prepared photos that are not annotated.
 
     Args:
-        rows: of the bank's class; those with an annotated viewpoint, and rejected ones, stay.
+        rows: of the bank's class; those with an annotated viewpoint, and rejected ones, are unchanged.
         data: the prepared dataset that holds the photos.
         bank: sketches of the class.
-        settings: how to compare.
+        settings: of the comparison.
         on_match: as in `match_viewpoints`.
 
     Raises:
@@ -220,12 +222,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MatchingSettings:
-    """How the viewpoints of a class are matched.
+    """Settings of the viewpoint matching of a class.
 
     Attributes:
-        shapes: at most this many are drawn.
-        sketches: how they are drawn.
-        match: how photos are compared with them.
+        shapes: maximum number of shapes to draw.
+        sketches: settings of the sketches.
+        match: settings of the comparison.
     """
 
     shapes: int = 96
@@ -235,12 +237,12 @@ class MatchingSettings:
 
 @dataclass(frozen=True)
 class MatchCount:
-    """What became of the photos of a class.
+    """Counts of the matched photos of a class.
 
     Attributes:
-        matched: photos with a viewpoint matched with these shapes, from this run or an earlier one.
+        matched: photos with a viewpoint matched with these shapes, in this run or an earlier one.
         worked: of these, matched in this run.
-        unreadable: photos whose prepared picture is gone or damaged; they stay without.
+        unreadable: photos whose prepared picture is missing or damaged; they get no viewpoint.
     """
 
     matched: int
@@ -261,8 +263,8 @@ def match_photos(
     Args:
         data: folder of the dataset, with shapes and photos of the class.
         class_name: the class.
-        settings: how they are matched.
-        workers: threads that draw sketches.
+        settings: of the matching.
+        workers: number of threads that draw sketches.
         on_event: called with each event, in this thread.
 
     Raises:
@@ -270,7 +272,7 @@ def match_photos(
         NoShapesError: all shapes were rejected.
         ShapeFileError, EmptyShapeError: a prepared shape is damaged.
         DatasetBusyError: another process prepares the class's photos.
-        ShardedDatasetError: they lie in shards, so that nothing can be recorded of them.
+        ShardedDatasetError: the dataset has shards, to which nothing can be added.
     """
     if OutputFiles(data, class_name, "images").are_sharded:
         raise ShardedDatasetError(data, class_name, "images")
@@ -282,7 +284,7 @@ def match_photos(
     worked = unreadable = 0
     if _unmatched(data, class_name, key):
         with Journal(data, class_name, "images") as journal:
-            asked = _unmatched(data, class_name, key)  # until now another process may have matched some
+            asked = _unmatched(data, class_name, key)  # another process may have matched some in the meantime
             bank = build_bank(
                 shapes,
                 object_class,
@@ -295,7 +297,7 @@ def match_photos(
                 for first in range(0, len(asked), BATCH):
                     worked += _record(journal, asked[first : first + BATCH], data, bank, settings.match, key)
                     notify(Event("matching", worked, len(asked)))
-            finally:  # what has been matched until an interruption is in the manifest, too
+            finally:  # after an interruption, the manifest has the photos matched so far
                 write_manifest(data, class_name, "images", journal.rows(), journal.revision)
             unreadable = len(asked) - worked
     return MatchCount(len(_unmatched(data, class_name)) - unreadable, worked, unreadable)
@@ -310,14 +312,14 @@ def match_photos_at(
     workers: int = 1,
     on_event: Callable[[Event], None] | None = None,
 ) -> MatchCount:
-    """`match_photos` in a folder or behind a URL: then on a copy, sending journal and tables back.
+    """`match_photos` for a folder or a URL; for a URL it works on a copy and uploads journal and tables.
 
     Args:
         data: the dataset.
-        copy: what `mirror` gives of it.
+        copy: its local copy from `mirror`.
         class_name: the class.
-        settings: how they are matched.
-        workers: threads that draw sketches.
+        settings: of the matching.
+        workers: number of threads that draw sketches.
         on_event: called with each event.
 
     Raises:
@@ -337,7 +339,7 @@ def match_photos_at(
 
 
 def _unmatched(data: Path, class_name: str, key: str | None = None) -> list[str]:
-    """Ids of the prepared photos without annotated viewpoint, less those matched under this key."""
+    """Ids of the prepared photos without annotated viewpoint, except those matched under this key."""
     rows = prepared(read_manifest(data, class_name, "images"))
     chosen = rows["viewpoint_origin"] != "annotated"
     if key is not None:
@@ -349,7 +351,7 @@ def _unmatched(data: Path, class_name: str, key: str | None = None) -> list[str]
 def _record(
     journal: Journal, ids: Sequence[str], data: Path, bank: ViewBank, settings: MatchSettings, key: str
 ) -> int:
-    """Matches some photos and journals their rows; returns how many could be matched."""
+    """Matches some photos and journals their rows; returns the number matched."""
     lines = {id: journal.line(id) for id in ids}
     matched = 0
     for row in _match_readable([lines[id]["row"] for id in ids], data, bank, settings):

@@ -1,7 +1,7 @@
-"""Draws a prepared shape from any viewpoint, framed as photos are: depth and normals in about a millisecond.
+"""Depth and normal sketches of a prepared shape by sphere tracing, framed like photos, in about a millisecond.
 
-Rays walk the grid of clearances: as far as the clearance of the voxel they are in allows, they cannot miss anything.
-The camera follows the conventions of the house (`frames.camera_direction`; image right is -y of the camera's frame).
+Rays are traced through the distance field in steps of the distance at the current voxel, so they cannot miss the
+surface. The camera follows `frames.camera_direction`; image right is -y of the camera's frame.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Bytes = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]
 
 MARGIN = 0.03  # of the longer side of the object's box, on every side, as photos are framed
-CHANNELS = 4  # depth (0 where nothing is), and the normal's parts to the right, upwards and towards the camera
+CHANNELS = 4  # depth (0 for background), and the normal's components to the right, upwards and towards the camera
 _STEPS = 4.0  # clearances are stored in quarters of a voxel
-_HIT = 3  # at three quarters of a voxel from the surface a ray has met it; at half of one, thin sheets leak
-_ROUNDING = 0.87  # from a voxel's centre to its corner, in voxels: what the clearance of a voxel promises too much
-_MIN_STEP = 0.4  # voxels a ray moves at least
-_BACK = 1.5  # voxels before the surface, where the slope of the clearance is the surface's normal
+_HIT = 3  # a ray hits the surface within three quarters of a voxel; with half a voxel, thin sheets leak
+_ROUNDING = 0.87  # from a voxel's centre to its corner, in voxels: error of a voxel's clearance within the voxel
+_MIN_STEP = 0.4  # minimum step of a ray, in voxels
+_BACK = 1.5  # voxels before the surface, where the gradient of the clearance gives the surface's normal
 
 _Vector = tuple[float, float, float]
 
@@ -37,11 +37,11 @@ class EmptyShapeError(VonError, ValueError):
 
 @dataclass(frozen=True, eq=False)
 class SketchVolume:
-    """A shape ready to be drawn.
+    """A shape prepared for drawing.
 
     Attributes:
         clearance: (N, N, N) distance to the surface in quarter voxels, at most 255; object frame, indexed [x, y, z].
-        outline: (p, 3) corners of the convex hull of the surface, enough to know the frame of any view.
+        outline: (p, 3) vertices of the convex hull of the surface, which determine the frame of any view.
     """
 
     clearance: Bytes
@@ -53,14 +53,14 @@ class SketchVolume:
         """Sketches of the shape from viewpoints in radians.
 
         Args:
-            azimuth: (n,) as everywhere in the house; 0 looks at the front.
+            azimuth: (n,) see `frames.camera_direction`; 0 looks at the front.
             elevation: (n,) positive from above.
             distance: of the camera from the origin, in radii of the unit sphere; above 1.
             size_px: width and height of the sketches.
 
         Returns:
-            (n, 4, size_px, size_px) depth along the viewing direction (0 where nothing is), then the normal in the
-            camera's frame: its parts to the right, upwards and towards the camera.
+            (n, 4, size_px, size_px) depth along the viewing direction (0 for background), then the normal in the
+            camera's frame: its components to the right, upwards and towards the camera.
         """
         viewpoints = np.stack([azimuth, elevation], axis=1).astype(np.float64)
         sketches = np.empty((len(viewpoints), CHANNELS, size_px, size_px), dtype=np.float32)
@@ -69,11 +69,11 @@ class SketchVolume:
 
 
 def sketch_volume(distance: Singles, largest: int = 128) -> SketchVolume:
-    """Makes a shape ready to be drawn.
+    """Prepares a shape for drawing.
 
     Args:
         distance: (N, N, N) unsigned distance to the surface in cube edges.
-        largest: a finer grid is brought down to this many voxels along an edge.
+        largest: finer grids are downsampled to this many voxels along an edge.
 
     Raises:
         EmptyShapeError: no voxel lies at the surface.
@@ -169,7 +169,7 @@ def _draw_view(
 
 @kernel
 def _follow(clearance: Bytes, origin: _Vector, ray: _Vector) -> float:
-    """How far along the ray the surface is met, -1 where it is not; only the unit sphere is searched."""
+    """The distance along the ray to the surface, -1 without a hit; only the unit sphere is searched."""
     last, per_unit = clearance.shape[0] - 1, (clearance.shape[0] - 1) / 2.0
     middle = -_dot(origin, ray)
     inside = middle * middle - (_dot(origin, origin) - 1.0)
@@ -189,7 +189,7 @@ def _follow(clearance: Bytes, origin: _Vector, ray: _Vector) -> float:
 
 @kernel
 def _slope(clearance: Bytes, origin: _Vector, ray: _Vector, met: float) -> _Vector:
-    """The unit slope of the clearance a little before the surface: its normal; zero where there is no slope."""
+    """The surface normal: the normalised gradient of the clearance before the surface; zero if it vanishes."""
     last, per_unit = clearance.shape[0] - 1, (clearance.shape[0] - 1) / 2.0
     way = met - _BACK / per_unit
     x = min(max(int((origin[0] + way * ray[0] + 1.0) * per_unit + 0.5), 1), last - 1)
