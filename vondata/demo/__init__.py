@@ -1,1 +1,1 @@
-"""The embedded default input: procedural chairs, cars, tables and lamps with ray cast photos."""
+"""Procedural demo collection: chairs, cars, tables and lamps with ray-cast photos."""

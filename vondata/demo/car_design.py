@@ -1,4 +1,4 @@
-"""What distinguishes one car of the demo from another, and how a car is drawn at random."""
+"""Parameters of the demo's procedural cars, and their random sampling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BODIES: dict[CarBody, float] = {"sedan": 0.32, "hatchback": 0.26, "wagon": 0.12,
 
 @dataclass(frozen=True)
 class Car:
-    """The measures of a car, in metres; it stands centred over the origin and faces +y.
+    """Parameters of a car, in metres; it is centred over the origin and faces +y.
 
     Attributes:
         body: the kind of car.
@@ -30,22 +30,22 @@ class Car:
         wheel: radius of the wheels.
         front_axle: its y.
         rear_axle: its y.
-        taper: by what share the body narrows towards its ends.
+        taper: relative narrowing of the body towards its ends.
         rounding: radius of nose and tail.
         profile: (y, z) of the upper outline from nose to tail.
         belt: height of the windows' lower edge.
-        lean: how much the side windows lean in, sideways per upwards.
+        lean: inward slope of the side windows, horizontal per vertical.
         windows: (front y, rear y) of each side window.
         windscreen: (front y, rear y) of the glass on the upper outline.
-        rear_window: the same at the back; empty range where there is none.
+        rear_window: the same at the back; an empty range for none.
         bed: (front y, rear y) of a pick-up's open bed; empty range for other bodies.
         doors: y of the door seams.
         paint: colour of the body, sRGB in [0, 1].
         second_paint: of bands and lower halves.
-        livery: how the two are shared out.
-        rim: look of the wheels.
+        livery: layout of the two colours.
+        rim: style of the rims.
         rails: whether the roof has rails.
-        dark_bumpers: whether bumpers are left unpainted.
+        dark_bumpers: whether bumpers are unpainted.
     """
 
     body: CarBody
@@ -219,16 +219,16 @@ _KINDS: dict[CarBody, _Kind] = {
 
 
 def draw_car(rng: np.random.Generator, quantile: float) -> Car:
-    """Draws a car.
+    """Samples a car.
 
     Args:
-        rng: source of everything but the body style.
+        rng: source of everything except the body style.
         quantile: chooses the body style, in [0, 1).
     """
     body = quantile_choice(BODIES, quantile)
     kind = _KINDS[body]
     length, height = float(rng.uniform(*kind.length)), float(rng.uniform(*kind.height))
-    # The cabin begins and ends a little farther forward or back; bonnet and boot are a little higher or lower.
+    # Random offsets of both ends of the cabin, and of the heights of bonnet and boot.
     cabin = np.array([0.0, 0.3 + rng.uniform(-0.035, 0.035), 0.7 + rng.uniform(-0.035, 0.035), 1.0])
     bonnet, boot = rng.uniform(-0.035, 0.035, size=2)
 
@@ -242,7 +242,7 @@ def draw_car(rng: np.random.Generator, quantile: float) -> Car:
         return height * (level + (0.0 if level > 0.9 else bonnet if place < 0.5 else boot))
 
     windows = kind.windows
-    if body == "van" and rng.random() < 0.5:  # a delivery van has windows in its front doors only
+    if body == "van" and rng.random() < 0.5:  # a delivery van has windows only in its front doors
         windows = windows[:1]
     return Car(
         body=body,

@@ -1,4 +1,4 @@
-"""The cars of the demo: a body lofted from cross sections, what is put on it, and the materials of its parts."""
+"""Meshes of the demo's cars: a body lofted from cross sections, attached parts, and materials."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vondata.render.mesh import TEXTURE_SIZE, Material, Pixels
 
 
 
-# Points of the right half of a section, from the middle of the floor to the middle of the roof.
+# Points of the right half of a cross section, from the middle of the floor to the middle of the roof.
 FLOOR_ROWS, SIDE_ROWS, GLASS_ROWS, ROOF_ROWS = 2, 5, 2, 5
-# Texture coordinates of the paint: heights are drawn out, so that seams and bands are sharp.
+# Texture coordinates of the paint: heights are stretched, so that seams and bands are sharp.
 PAINT_TILE_M, PAINT_HEIGHT_SCALE = 6.0, 2.5
 
 
@@ -42,7 +42,7 @@ def build_body(car: Car) -> list[PartMesh]:
 
 
 def top_height(car: Car, y: float | Floats) -> Floats:
-    """Height of the upper outline in the middle of the car, of a pick-up's bed that of its rails."""
+    """Height of the upper outline in the middle of the car; at a pick-up's bed, of its rails."""
     places = np.array(car.profile)[::-1]
     smooth = interpolate.PchipInterpolator(places[:, 0], places[:, 1])
     inside = np.clip(y, places[0, 0], places[-1, 0])
@@ -50,13 +50,13 @@ def top_height(car: Car, y: float | Floats) -> Floats:
 
 
 def half_width(car: Car, y: float | Floats) -> Floats:
-    """Half the body's width at the belt: it narrows towards nose and tail."""
+    """Half the body's width at the belt, which narrows towards nose and tail."""
     from_middle = np.abs(np.asarray(y)) / (car.length / 2)
     return np.asarray(car.width / 2 * (1.0 - car.taper * from_middle**4))
 
 
 def _columns(car: Car) -> Floats:
-    """Where the cross sections lie, from tail to nose: at all ends of arches, windows and bed, and evenly between."""
+    """y of the cross sections, from tail to nose: at all ends of arches, windows and bed, and evenly between."""
     half = car.length / 2
     rounding = car.rounding * (1.0 - np.cos(np.linspace(0.0, np.pi / 2, 5)))
     turn = np.linspace(0.0, np.pi, 13)
@@ -89,7 +89,7 @@ def _sections(car: Car, y: Floats) -> Floats:
     shoulder = top - glass_height
     roof = 0.955 * wide - car.lean * glass_height
     soft = np.minimum(0.06, 0.4 * glass_height)
-    # The bed of a pick-up lies above the arches, which cut through the whole width.
+    # The bed of a pick-up is above the arches, which cut through the whole width.
     bed = np.minimum(car.wheel + 1.2 * car.arch, top - 0.15)
     flank = ((0.965, 0.04), (0.99, 0.25), (1.0, 0.55), (0.99, 0.85), (0.96, 1.0))
     sides = [
@@ -115,7 +115,7 @@ def _sections(car: Car, y: Floats) -> Floats:
 
 
 def _is_glass(car: Car, columns: Floats, face_count: int) -> Flags:
-    """Which faces of the loft are windows; the loft lists two triangles per quad, ring by ring, then the caps."""
+    """Faces of the loft that are windows; the loft lists two triangles per quad, ring by ring, then the caps."""
     middle = (columns[1:] + columns[:-1]) / 2
     half = FLOOR_ROWS + SIDE_ROWS + GLASS_ROWS + ROOF_ROWS - 1
     row = np.arange(2 * half)
@@ -135,12 +135,12 @@ def _looks_down(shell: PartMesh) -> Flags:
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     return np.asarray(normal[:, 2] < -0.5 * np.linalg.norm(normal, axis=1))
 
-# Turns the z axis to x: a lathe's axis becomes an axle.
+# Rotates the z axis to x: the axis of a lathe becomes an axle.
 ALONG_X = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 
 
 def build_fittings(car: Car) -> list[PartMesh]:
-    """All parts that are not the body's shell."""
+    """All parts except the body's shell."""
     return [*_wheels(car), *_under_body(car), *_front(car), *_rear(car), *_sides(car), *_rails(car)]
 
 
@@ -246,7 +246,7 @@ def build_car(car: Car) -> list[PartMesh]:
 
 
 def car_materials(car: Car) -> dict[str, Material]:
-    """The materials its parts name."""
+    """The materials of its parts, by name."""
     return {
         "paint": Material(car.paint, _paint_texture(car), tile_m=PAINT_TILE_M, gloss=0.45),
         "bumper": Material(car.paint, gloss=0.4),
@@ -262,7 +262,7 @@ def car_materials(car: Car) -> dict[str, Material]:
 
 
 def _paint_texture(car: Car) -> Pixels:
-    """The paint seen from the side: rows run from tail to nose, columns upwards; seams of doors, bands of colour."""
+    """The side view of the paint: rows from tail to nose, columns upwards; door seams and bands of colour."""
     place = (np.arange(TEXTURE_SIZE) + 0.5) / TEXTURE_SIZE * PAINT_TILE_M
     y, z = (place - PAINT_TILE_M / 2)[:, None], (place / PAINT_HEIGHT_SCALE)[None, :]
     pixels = np.broadcast_to(np.asarray(car.paint), (TEXTURE_SIZE, TEXTURE_SIZE, 3)).copy()

@@ -1,4 +1,4 @@
-"""What distinguishes one chair of the demo from another, and how a chair is drawn at random."""
+"""Parameters of the demo's procedural chairs, and their random sampling."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Back = Literal["ladder", "spindles", "panel", "curved", "padded", "cross", "hoop
 Arms = Literal["none", "rest", "bent", "pad", "panel"]
 Family = Literal["dining", "windsor", "upholstered", "stool", "tubular", "office", "tulip", "club"]
 
-# How often a family is drawn; the wooden chairs with four legs are the bulk, as in real collections.
+# Shares of the families; most are wooden chairs with four legs, as in real collections.
 FAMILIES: dict[Family, float] = {
     "dining": 0.34,
     "upholstered": 0.16,
@@ -33,31 +33,31 @@ FAMILIES: dict[Family, float] = {
 
 @dataclass(frozen=True)
 class Chair:
-    """The measures of a chair, in metres and radians; its seat is centred over the origin, its front faces +y.
+    """Parameters of a chair, in metres and radians; its seat is centred over the origin, its front faces +y.
 
     Attributes:
-        family: the kind of chair it was drawn as.
-        base: what it stands on.
+        family: the kind of chair.
+        base: type of the base.
         width: of the seat.
         depth: of the seat.
         seat_height: from the floor to the seat's upper side.
         seat_thickness: of the seat with its upholstery.
-        seat: how the seat is made.
+        seat: type of the seat.
         leg: shape of the legs.
         leg_size: thickness of legs or tubes.
-        splay: lean of the legs outwards.
-        apron: whether a frame runs below the seat.
+        splay: outward lean of the legs.
+        apron: whether there is a frame below the seat.
         stretchers: bars between the legs.
         stretcher_height: of those bars above the floor.
-        back: how the back is made.
+        back: type of the back.
         back_height: above the seat.
         rake: lean of the back.
-        bow: how far the back's middle lies behind its sides.
+        bow: distance of the back's middle behind its sides.
         rails: number of rails or spindles.
-        arms: how the arm rests are made.
+        arms: type of the arm rests.
         arm_height: above the seat.
         frame: finish of legs and posts.
-        cover: finish of upholstery, of a plain seat too.
+        cover: finish of the upholstery, or of a plain seat.
     """
 
     family: Family
@@ -90,10 +90,10 @@ class Chair:
 
 
 def draw_chair(rng: np.random.Generator, quantile: float) -> Chair:
-    """Draws a chair.
+    """Samples a chair.
 
     Args:
-        rng: source of everything but the family.
+        rng: source of everything except the family.
         quantile: chooses the family, in [0, 1); evenly spread quantiles give the families' exact shares.
     """
     family = quantile_choice(FAMILIES, quantile)
@@ -129,7 +129,7 @@ def draw_chair(rng: np.random.Generator, quantile: float) -> Chair:
 
 @dataclass(frozen=True)
 class _Kinds:
-    """What a family is drawn from: choices (repeated ones are likelier) and ranges."""
+    """Choices (repeated ones are more likely) and ranges of a family."""
 
     bases: tuple[Base, ...]
     seats: tuple[Seat, ...]
@@ -238,7 +238,7 @@ _KINDS: dict[Family, _Kinds] = {
 
 
 def _finishes(rng: np.random.Generator, family: Family) -> tuple[Finish, Finish]:
-    """Frame and cover; a painted or plastic chair is of one colour, a wooden one may have a seat of its wood."""
+    """Finishes of frame and cover."""
     cloths: tuple[Surface, ...] = ("cloth", "cloth", "stripes", "checks", "leather")
     cover = Finish(one_of(rng, cloths), pick(rng, DYES))
     if family in {"tubular", "office"}:

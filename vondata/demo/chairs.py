@@ -1,4 +1,4 @@
-"""The chairs of the demo: base, seat, back and arm rests, from their measures to their parts."""
+"""Meshes of the demo's chairs: base, seat, back and arm rests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vondata.render.mesh import Finish, Material, make_material
 
 
 def build_base(chair: Chair) -> list[PartMesh]:
-    """The parts below the seat; with four legs also the posts that carry the back."""
+    """The parts below the seat."""
     match chair.base:
         case "legs":
             return _legs(chair) + _apron(chair) + _stretchers(chair)
@@ -33,7 +33,7 @@ def build_base(chair: Chair) -> list[PartMesh]:
 
 
 def leg_line(chair: Chair, *, rear: bool) -> tuple[Floats, Floats]:
-    """Foot and upper end of the right leg (x > 0); the upper end lies under the seat's corner."""
+    """Foot and upper end of the right leg (x > 0); the upper end is under the seat's corner."""
     side = -1.0 if rear else 1.0
     inset = chair.leg_size / 2 + (0.12 * chair.width if chair.seat == "round" else 0.0)
     top = np.array([chair.width / 2 - inset, side * (chair.depth / 2 - inset), chair.under_seat])
@@ -198,7 +198,7 @@ def build_seat(chair: Chair) -> list[PartMesh]:
 
 
 def build_back(chair: Chair) -> list[PartMesh]:
-    """The back, with what carries it."""
+    """The back and its supports."""
     match chair.back:
         case "ladder":
             panels = _ladder(chair)
@@ -259,7 +259,7 @@ def build_arms(chair: Chair) -> list[PartMesh]:
 
 
 def _solid(chair: Chair) -> str:
-    """Material of boards and shells: that of the frame, upholstery where the frame is of metal."""
+    """Material of boards and shells: that of the frame, or of the cover if the frame is metal."""
     return "cover" if chair.frame.surface == "metal" else "frame"
 
 
@@ -283,7 +283,7 @@ def _slab(
         across: its range of s.
         upright: its range of t.
         thickness: metres.
-        rounding: how much of its width and height the round corners take, in [0, 0.5).
+        rounding: share of its width and height taken by the rounded corners, in [0, 0.5).
     """
     s = np.linspace(*across, 13)
     if rounding > 0.0:
@@ -327,7 +327,7 @@ def _posts(chair: Chair) -> list[PartMesh]:
 
 
 def _carriers(chair: Chair) -> list[PartMesh]:
-    """What holds the back: posts, one bracket on a swivel chair, or nothing where it stands on the seat."""
+    """Supports of the back: posts, one bracket on a swivel chair, or none if it stands on the seat."""
     if chair.base == "star":
         seat = np.array([0.0, 0.0, chair.under_seat + 0.01])
         behind = _back_point(chair, 0.0, 0.5) - [0.0, 0.05, 0.0]
@@ -378,6 +378,6 @@ def build_chair(chair: Chair) -> list[PartMesh]:
 
 
 def chair_materials(chair: Chair, rng: np.random.Generator) -> dict[str, Material]:
-    """The materials its parts name."""
+    """The materials of its parts, by name."""
     finishes = {"frame": chair.frame, "cover": chair.cover, "trim": BLACK_PLASTIC}
     return {name: make_material(finish, rng) for name, finish in finishes.items()}

@@ -1,4 +1,4 @@
-"""The objects of the demo: design, materials and mesh flaw of the n-th of a class, and its normalised parts."""
+"""The demo's objects: parameters, materials, mesh flaws and normalised parts of the n-th object of a class."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vondata.render.mesh import Material
 
 Flaw = Literal["none", "bottomless", "single_sided", "holes", "double_sided", "inside_out"]
 
-# In the order of quantiles; every second object is sound (though its parts overlap, as all do).
+# In the order of quantiles; half of the objects have no flaw except overlapping parts.
 SHARES: dict[Flaw, float] = {
     "none": 0.56,
     "bottomless": 0.10,
@@ -45,10 +45,10 @@ def with_flaw(parts: Sequence[PartMesh], flaw: Flaw, rng: np.random.Generator) -
 
     Args:
         parts: closed parts.
-        flaw: `bottomless` drops what looks down, as many modellers do; `single_sided` leaves every thin upright
-            board only its front; `holes` drops one face in eighty; `double_sided` doubles every face the other way
-            round; `inside_out` turns a third of the parts.
-        rng: chooses faces and parts.
+        flaw: `bottomless` drops faces that point down, as many modellers do; `single_sided` keeps only the front of
+            thin upright boards; `holes` drops one face in eighty; `double_sided` adds a reversed copy of every face;
+            `inside_out` reverses a third of the parts.
+        rng: selects faces and parts.
     """
     match flaw:
         case "none":
@@ -77,22 +77,22 @@ def _front_only(part: PartMesh) -> PartMesh:
 
 DemoClass = Literal["chair", "car", "table", "lamp"]
 DEMO_CLASSES: tuple[DemoClass, ...] = get_args(DemoClass)
-# Multiples of these irrational numbers, modulo 1, spread evenly over any number of objects.
+# Multiples of these irrational numbers, modulo 1, are evenly distributed for any number of objects.
 FAMILY_STEP = 0.6180339887498949
 FLAW_STEP = 0.7548776662466927
 
 
 @dataclass(frozen=True, eq=False)
 class DemoObject:
-    """A textured object in the object frame, its bounding box centred, the box's diagonal 1.
+    """A textured object in the object frame, with its bounding box centred and of diagonal 1.
 
     Attributes:
         class_name: the object class.
-        id: 32 hexadecimal digits, as ShapeNet's models have.
+        id: 32 hexadecimal digits, like ShapeNet's.
         family: the kind of chair, car, table or lamp.
-        flaw: what is wrong with its mesh.
-        parts: meshes, their texture coordinates still in metres.
-        materials: what the parts' material names mean.
+        flaw: the flaw of its mesh.
+        parts: meshes, with texture coordinates in metres.
+        materials: the parts' materials by name.
         normals: (f, 3, 3) shading normals of the corners of all parts' faces, in the order of the parts.
     """
 
@@ -105,7 +105,7 @@ class DemoObject:
     normals: Floats
 
     def with_part(self, part: PartMesh, material: Material) -> DemoObject:
-        """The object with one more part, whose material it brings along."""
+        """The object with one more part and its material."""
         return replace(
             self,
             parts=(*self.parts, part),
@@ -115,7 +115,7 @@ class DemoObject:
 
 
 def make_object(class_name: DemoClass, index: int, seed: int) -> DemoObject:
-    """Makes the index-th object of a class; it depends on nothing else than these three."""
+    """Generates the index-th object of a class; it depends only on these three arguments."""
     rng = np.random.default_rng([seed, DEMO_CLASSES.index(class_name), index])
     start = np.random.default_rng(seed).random(2)
     quantile = (start[0] + index * FAMILY_STEP) % 1.0
@@ -150,7 +150,7 @@ def make_object(class_name: DemoClass, index: int, seed: int) -> DemoObject:
 
 
 def normalized(parts: Sequence[PartMesh]) -> list[PartMesh]:
-    """Moves and scales parts together so that the box around their faces is centred and its diagonal is 1."""
+    """Translates and scales parts together so that the bounding box of their faces is centred with diagonal 1."""
     used = np.concatenate([part.vertices[part.faces.reshape(-1)] for part in parts])
     low, high = used.min(axis=0), used.max(axis=0)
     scale = 1.0 / np.linalg.norm(high - low)
@@ -158,11 +158,11 @@ def normalized(parts: Sequence[PartMesh]) -> list[PartMesh]:
 
 
 OCCLUDER = "occluder"
-"""The material of parts that are something else, in front of the object."""
+"""The material of parts that are an occluder in front of the object."""
 
 
 def render_mesh(item: DemoObject) -> RenderMesh:
-    """The object as the renderer takes it."""
+    """Converts an object to a mesh for the renderer."""
     names = list(item.materials)
     in_front = [np.full(len(part.faces), part.material == OCCLUDER) for part in item.parts]
     return RenderMesh(

@@ -1,4 +1,4 @@
-"""The tables and lamps of the demo: drawn at random, and built of parts in metres that stand on z = 0 and face +y."""
+"""The demo's tables and lamps: random parameters, and meshes of parts in metres, on z = 0 and facing +y."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ METALS = ("silver", "graphite", "black")
 
 @dataclass(frozen=True)
 class Table:
-    """The measures of a table; its top is centred over the origin.
+    """Parameters of a table, in metres; its top is centred over the origin.
 
     Attributes:
-        family: the kind of table it was drawn as.
+        family: the kind of table.
         length: of the top, from left to right.
         depth: of the top, from front to back.
         height: of the top's upper side.
@@ -47,9 +47,9 @@ class Table:
         overhang: of the top beyond the legs.
         apron: height of the frame below the top; 0 for none.
         shelf: height of a shelf between the legs; 0 for none.
-        drawers: in each pedestal of a desk.
+        drawers: number in each pedestal of a desk.
         top: finish of the top.
-        frame: finish of what carries it.
+        frame: finish of the frame.
     """
 
     family: TableFamily
@@ -74,7 +74,7 @@ class Table:
 
 
 def draw_table(rng: np.random.Generator, quantile: float) -> Table:
-    """Draws a table; arguments as of `draw_chair`."""
+    """Samples a table; arguments as in `draw_chair`."""
     family = quantile_choice(TABLES, quantile)
     coffee, desk, pedestal = family == "coffee", family == "desk", family == "pedestal"
     length = float(rng.uniform(0.8, 1.2) if coffee or pedestal else rng.uniform(1.2, 1.9))
@@ -123,7 +123,7 @@ def build_table(table: Table) -> list[PartMesh]:
 
 
 def table_materials(table: Table, rng: np.random.Generator) -> dict[str, Material]:
-    """The materials its parts name."""
+    """The materials of its parts, by name."""
     return {
         "top": make_material(table.top, rng),
         "frame": make_material(table.frame, rng),
@@ -201,11 +201,11 @@ def _trestles(table: Table) -> list[PartMesh]:
 
 @dataclass(frozen=True)
 class Lamp:
-    """The measures of a lamp.
+    """Parameters of a lamp, in metres.
 
     Attributes:
-        family: the kind of lamp it was drawn as.
-        height: of the whole.
+        family: the kind of lamp.
+        height: total height.
         base: radius of the foot.
         stem: radius of the stem.
         belly: radius of a vase-like body around the stem, 0 for none.
@@ -227,7 +227,7 @@ class Lamp:
 
 
 def draw_lamp(rng: np.random.Generator, quantile: float) -> Lamp:
-    """Draws a lamp; arguments as of `draw_chair`."""
+    """Samples a lamp; arguments as in `draw_chair`."""
     family = quantile_choice(LAMPS, quantile)
     tall = family in {"floor", "tripod"}
     height = float(rng.uniform(1.35, 1.7) if tall else rng.uniform(0.42, 0.65))
@@ -270,7 +270,7 @@ def build_lamp(lamp: Lamp) -> list[PartMesh]:
 
 
 def lamp_materials(lamp: Lamp, rng: np.random.Generator) -> dict[str, Material]:
-    """The materials its parts name."""
+    """The materials of its parts, by name."""
     return {
         "body": make_material(lamp.body, rng),
         "shade": make_material(lamp.cloth, rng),
@@ -306,7 +306,7 @@ def _three_legs(lamp: Lamp) -> list[PartMesh]:
 
 
 def _shade(lamp: Lamp) -> list[PartMesh]:
-    """A shade that is open above and below: its wall, out and in again, and the bulb inside."""
+    """A shade that is open above and below, as a wall with an outer and an inner side, and the bulb inside."""
     lower, upper, tall = lamp.shade
     low, high, wall = lamp.height - tall, lamp.height, 0.035 * lower + 0.004
     profile = [(lower, low), (upper, high), (upper - wall, high), (lower - wall, low)]
@@ -320,7 +320,7 @@ def _shade(lamp: Lamp) -> list[PartMesh]:
 
 
 def _desk_lamp(lamp: Lamp) -> list[PartMesh]:
-    """A foot, an arm of two rods in the plane of symmetry, and a head that looks down to the front."""
+    """A foot, an arm of two rods in the plane of symmetry, and a head that points down to the front."""
     thick, radius = 0.06 * lamp.height, 0.6 * lamp.stem
     elbow = np.array([0.0, -0.35 * lamp.reach, 0.62 * lamp.height])
     neck = np.array([0.0, 0.45 * lamp.reach, 0.95 * lamp.height])

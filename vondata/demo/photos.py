@@ -1,4 +1,4 @@
-"""Photos of the demo's objects: how each is taken, and how it is filed, as Pix3D does or as a catalogue page."""
+"""Rendered photos of the demo's objects: room photos in Pix3D's layout, and catalogue photos on white."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from vondata.frames import shapenet_to_object
 ROOM_SIZES = ((224, 168), (168, 224), (192, 192))
 WHITE_SIZES = ((192, 192), (216, 162), (162, 216))
 MARGIN_PX = 4.0
-# Of the room photos: cut by the border, with something in front, with a tilted and with a badly tilted camera.
+# Shares of the room photos: cut by the border, with an occluder, with a slightly and with a strongly rolled camera.
 TRUNCATED, HIDDEN, TILTED, TOPPLED = 0.07, 0.09, 0.15, 0.02
-# Shares of the object hidden above which Pix3D would call it slightly occluded, and occluded.
+# Hidden shares of the object above which Pix3D calls it slightly occluded, and occluded.
 SLIGHTLY, MUCH = 0.02, 0.15
 TOO_MUCH = 0.7
 ALPHA_SHARE = 0.125
@@ -36,12 +36,12 @@ ALPHA_SHARE = 0.125
 
 @dataclass(frozen=True, eq=False)
 class RoomPhoto:
-    """A photo in a room with what Pix3D's annotation says of it.
+    """A photo in a room with the data of its Pix3D annotation.
 
     Attributes:
         picture: the photo.
         camera: the camera.
-        hidden: the share of the object that something in front of it hides.
+        hidden: the share of the object hidden by an occluder.
     """
 
     picture: RenderedPhoto
@@ -55,13 +55,13 @@ class RoomPhoto:
 
 
 def take_room_photo(item: DemoObject, caster: Caster, about: ObjectClass, rng: np.random.Generator) -> RoomPhoto:
-    """Draws viewpoint, framing, room and light, and takes the photo.
+    """Samples viewpoint, framing, room and light, and renders the photo.
 
     Args:
         item: the object.
-        caster: the same, ready for rays.
-        about: its class, whose prior the viewpoint is drawn from.
-        rng: source of every choice.
+        caster: of the object.
+        about: its class, from whose prior the viewpoint is sampled.
+        rng: source of all random choices.
     """
     truncated, hidden = rng.random() < TRUNCATED, rng.random() < HIDDEN
     pose = _draw_pose(about, rng, ROOM_SIZES, fill=(0.72, 0.92))
@@ -80,13 +80,13 @@ def take_room_photo(item: DemoObject, caster: Caster, about: ObjectClass, rng: n
     if hidden:
         crowded = Caster(render_mesh(_with_occluder(item, camera, floor, rng)))
         share = hidden_share(crowded, caster, camera)
-        # Nobody keeps a photo of a crate with a bit of a car behind it.
+        # A photo that hides most of the object is unrealistic for a collection.
         scene, share = (crowded, share) if share < TOO_MUCH else (caster, 0.0)
     return RoomPhoto(render(scene, camera, light, room, rng), camera, share)
 
 
 def take_white_photo(caster: Caster, about: ObjectClass, rng: np.random.Generator) -> RenderedPhoto:
-    """A catalogue photo: the object alone on white, evenly lit."""
+    """Renders a catalogue photo: the object alone on white, evenly lit."""
     camera = _wholly_inside(_draw_pose(about, rng, WHITE_SIZES, fill=(0.8, 1.0)), caster)
     light = _draw_light(rng, camera, key=(0.55, 0.7), fill=(0.5, 0.62))
     return render(caster, camera, light, None, rng)
@@ -97,7 +97,7 @@ def annotation(photo: RoomPhoto, name: str, category: str, model: str) -> Mappin
 
     Args:
         photo: the photo.
-        name: file name without ending.
+        name: file name without suffix.
         category: Pix3D's category.
         model: path of the mesh, relative to the folder of pix3d.json.
     """
@@ -129,17 +129,17 @@ def annotation(photo: RoomPhoto, name: str, category: str, model: str) -> Mappin
 
 
 def write_room_photo(photo: RoomPhoto, entry: Mapping[str, Any], root: Path, rng: np.random.Generator) -> None:
-    """Writes photo (with a little sensor noise) and mask where the entry says."""
+    """Writes the photo, with slight sensor noise, and the mask to the paths of the entry."""
     noisy = photo.picture.image + rng.normal(0.0, 1.5, photo.picture.image.shape)
     _write_jpeg(root / entry["img"], np.clip(noisy + 0.5, 0, 255).astype(np.uint8), rng)
     _write(root / entry["mask"], ".png", np.where(photo.mask, 255, 0).astype(np.uint8))
 
 
 def write_white_photo(picture: RenderedPhoto, stem: Path, rng: np.random.Generator) -> Path:
-    """Writes a catalogue photo as JPEG, now and then as PNG with an alpha channel.
+    """Writes a catalogue photo as JPEG, sometimes as PNG with an alpha channel.
 
     Returns:
-        The path written.
+        The path of the file.
     """
     if rng.random() < ALPHA_SHARE:
         alpha = (255.0 * picture.coverage + 0.5).astype(np.uint8)
@@ -178,7 +178,7 @@ def _draw_roll(rng: np.random.Generator) -> float:
 
 
 def _wholly_inside(pose: CameraPose, caster: Caster) -> PinholeCamera:
-    """The camera of a pose, moved away from the object until all of it is in the picture."""
+    """The camera of a pose, moved away from the object until the whole object is in the picture."""
     while True:
         camera = camera_of(pose)
         pixels, _ = camera.project(caster.vertices)
@@ -190,7 +190,7 @@ def _wholly_inside(pose: CameraPose, caster: Caster) -> PinholeCamera:
 def _draw_light(
     rng: np.random.Generator, camera: PinholeCamera, key: tuple[float, float], fill: tuple[float, float]
 ) -> Light:
-    """A light above and to one side of the camera."""
+    """A random light above and to one side of the camera."""
     position = camera.position
     azimuth = np.arctan2(position[0], position[2]) + rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 1.2)
     elevation = rng.uniform(0.6, 1.1)
@@ -228,10 +228,10 @@ def _with_occluder(item: DemoObject, camera: PinholeCamera, floor: float, rng: n
 
 
 def hidden_share(scene: Caster, alone: Caster, camera: PinholeCamera) -> float:
-    """The share of the object's silhouette in the picture that something in front of it hides.
+    """The share of the object's silhouette in the picture that is hidden by an occluder.
 
     Args:
-        scene: the object with that thing.
+        scene: the object with the occluder.
         alone: the object.
         camera: the camera.
     """

@@ -1,4 +1,4 @@
-"""The solids that the demo's objects are made of; every one is a loft: rings of points joined by quads."""
+"""Solid primitives of the demo's objects (box, cushion, column, tube, lathe), all lofts of rings joined by quads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def circle(sides: int, radius: float = 1.0) -> Floats:
 
 
 def rectangle(width: float, depth: float, rounding: float = 0.0, steps: int = 3) -> Floats:
-    """(n, 2) points of a rectangle about the origin, counterclockwise, its corners rounded."""
+    """(n, 2) points of a rectangle about the origin, counterclockwise, with rounded corners."""
     if rounding <= 0.0:
         return np.array([[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]]) * [width / 2, depth / 2]
     rounding = min(rounding, 0.499 * width, 0.499 * depth)
@@ -31,15 +31,15 @@ def rectangle(width: float, depth: float, rounding: float = 0.0, steps: int = 3)
 
 
 def loft(rings: Floats, *, caps: bool = True, endless: bool = False) -> PartMesh:
-    """Joins rings by quads; faces look outwards whatever the order of rings and points.
+    """Joins rings by quads; faces are oriented outwards for any order of rings and points.
 
     Args:
         rings: (m, k, 3) m rings of k points.
-        caps: close the first and the last ring by a fan about their middle.
+        caps: close the first and the last ring by a fan about their centre.
         endless: join the last ring to the first.
 
     Returns:
-        The mesh, texture coordinates in metres: u around the ring, v from ring to ring.
+        The mesh, with texture coordinates in metres: u around the ring, v from ring to ring.
     """
     count, size = rings.shape[:2]
     rows = np.arange(count if endless else count - 1)[:, None]
@@ -86,13 +86,13 @@ def _with_caps(body: PartMesh, rings: Floats) -> PartMesh:
 def _in_plane(offsets: Floats) -> Floats:
     """(k, 2) coordinates of (k, 3) offsets in their plane, the longer extent along v."""
     _, _, axes = np.linalg.svd(offsets, full_matrices=False)
-    # The sign of a singular vector is arbitrary; fix it, so that textures never flip between machines.
+    # The sign of a singular vector is arbitrary; it is fixed, so that textures do not differ between machines.
     axes = axes * np.sign(axes[np.arange(3), np.abs(axes).argmax(axis=1)])[:, None]
     return np.asarray(offsets @ axes[[1, 0]].T)
 
 
 def box(size: Point, centre: Point = (0.0, 0.0, 0.0), rounding: float = 0.0) -> PartMesh:
-    """A box; the edges along its longest side may be rounded. The grain runs along the longest side."""
+    """A box with optionally rounded edges along its longest side, which is also the direction of the grain."""
     long = int(np.argmax(size))
     across = [axis for axis in range(3) if axis != long]
     outline = rectangle(size[across[0]], size[across[1]], rounding)
@@ -103,16 +103,16 @@ def box(size: Point, centre: Point = (0.0, 0.0, 0.0), rounding: float = 0.0) -> 
 
 
 def cushion(size: Point, centre: Point, rounding: float, corner: float, steps: int = 3) -> PartMesh:
-    """A flat upholstered block: a rectangle with round corners whose upper and lower edges are rounded too.
+    """A flat upholstered block: a rectangle with rounded corners and rounded upper and lower edges.
 
     Args:
         size: width, depth, height.
-        centre: its middle.
+        centre: its centre.
         rounding: radius of the upper and lower edges, less than half the height.
         corner: radius of the four upright edges.
-        steps: segments of a quarter turn.
+        steps: segments of a quarter circle.
     """
-    rounding = min(rounding, 0.49 * size[2])  # a band between the two edges keeps every face an area
+    rounding = min(rounding, 0.49 * size[2])  # a band between the two edges avoids degenerate faces
     turn = np.linspace(0.0, np.pi / 2, steps + 1)
     inset = rounding * (1.0 - np.cos(turn))
     rise = size[2] / 2 - rounding + rounding * np.sin(turn)
@@ -126,18 +126,18 @@ def cushion(size: Point, centre: Point, rounding: float, corner: float, steps: i
 
 
 def column(path: Floats, sections: Floats) -> PartMesh:
-    """A post whose sections stay level, as legs stand flat on the floor however they lean.
+    """A post with horizontal cross sections, so that slanted legs stand flat on the floor.
 
     Args:
-        path: (m, 3) middle of each section.
-        sections: (m, k, 2) outlines in x and y about that middle.
+        path: (m, 3) centre of each section.
+        sections: (m, k, 2) outlines in x and y about that centre.
     """
     rings = np.concatenate([sections, np.zeros((*sections.shape[:2], 1))], axis=2) + path[:, None]
     return loft(rings)
 
 
 def tube(path: Floats, radius: float | Floats, sides: int = 10, *, endless: bool = False) -> PartMesh:
-    """A round bar along a path (m, 3), its radius constant or given per point."""
+    """A round bar along a path (m, 3), with a constant radius or one per point."""
     return swept(path, circle(sides)[None] * np.broadcast_to(radius, len(path))[:, None, None], endless=endless)
 
 
@@ -146,9 +146,9 @@ def swept(path: Floats, sections: Floats, *, up: Point | None = None, endless: b
 
     Args:
         path: (m, 3) points.
-        sections: (m or 1, k, 2) outlines across the path; the second coordinate lies towards `up`.
-        up: a direction never along the path; without it the section turns as little as it can.
-        endless: the path is a loop.
+        sections: (m or 1, k, 2) outlines across the path; the second coordinate points towards `up`.
+        up: a direction never parallel to the path; without it the section rotates as little as possible.
+        endless: whether the path is a loop.
     """
     tangent = np.gradient(path, axis=0)
     if endless:
@@ -166,7 +166,7 @@ def swept(path: Floats, sections: Floats, *, up: Point | None = None, endless: b
 
 
 def _transported(tangent: Floats) -> Floats:
-    """(m, 3) normals of a path that turn about it as little as possible."""
+    """(m, 3) normals of a path by parallel transport."""
     start = np.eye(3)[np.abs(tangent[0]).argmin()]
     normals = [start - (start @ tangent[0]) * tangent[0]]
     for direction in tangent[1:]:
@@ -176,7 +176,7 @@ def _transported(tangent: Floats) -> Floats:
 
 
 def rounded_path(points: Sequence[Point], radius: float, steps: int = 4) -> Floats:
-    """A polyline (m, 3) with its inner corners bent over about this radius."""
+    """A polyline (m, 3) with its inner corners rounded by about this radius."""
     corners = np.asarray(points, dtype=float)
     pieces = [corners[:1]]
     for before, corner, after in zip(corners[:-2], corners[1:-1], corners[2:], strict=True):
@@ -198,7 +198,7 @@ def lathe(
 ) -> PartMesh:
     """A solid of revolution about the z axis; the profile lists (radius, height) from end to end.
 
-    An endless one joins its last point to its first: a ring with a hole.
+    If endless, the last point is joined to the first, which gives a ring with a hole.
     """
     outline = circle(sides)
     rings = np.stack([np.column_stack([radius * outline, np.full(sides, height)]) for radius, height in profile])

@@ -1,4 +1,4 @@
-"""Writes the demo: meshes as ShapeNetCore has them, photos and a von.toml, all at once or not at all."""
+"""Writes the demo atomically: meshes in ShapeNetCore's layout, photos and a von.toml."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JPEG_QUALITY = 92
 
 
 def write_model(item: DemoObject, synset_folder: Path) -> Path:
-    """Writes mesh, materials and textures.
+    """Writes a model's mesh, materials and textures.
 
     Args:
         item: the object.
@@ -107,7 +107,7 @@ def _obj_text(item: DemoObject) -> str:
 def _lines(pattern: str, rows: npt.NDArray[np.generic]) -> str:
     return (pattern * len(rows)) % tuple(rows.reshape(-1).tolist())
 
-# What photos of a class are drawn with, beside the seed; `make_object` has 0 to 3 for the objects.
+# Random streams of the photos of a class, beside the seed; `make_object` uses 0 to 3 for the objects.
 PHOTO_STREAMS: dict[DemoClass, int] = {"chair": 2, "car": 3, "table": 4, "lamp": 5}
 MARKER = "von-demo.json"
 FORMAT = 1
@@ -139,7 +139,7 @@ class DemoFolderError(VonError, ValueError):
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What a demo consists of.
+    """Contents of a demo.
 
     Attributes:
         chairs: number of chairs.
@@ -159,7 +159,7 @@ class DemoSettings:
 
     @property
     def counts(self) -> dict[DemoClass, int]:
-        """Objects of every class: chairs and cars always, the others where some are wanted."""
+        """Number of objects of each class: chairs and cars always, the others if not 0."""
         counts: dict[DemoClass, int] = {"chair": self.chairs, "car": self.cars}
         more: dict[DemoClass, int] = {"table": self.tables, "lamp": self.lamps}
         return counts | {name: count for name, count in more.items() if count}
@@ -167,7 +167,7 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """What a demo folder holds."""
+    """Counts of a demo folder."""
 
     folder: Path
     settings: DemoSettings
@@ -180,11 +180,11 @@ class DemoSummary:
 def write_demo(
     folder: Path, settings: DemoSettings | None = None, on_object: Callable[[], None] | None = None
 ) -> DemoSummary:
-    """Writes the demo into a new or empty folder; a folder that holds the same demo is left as it is.
+    """Writes the demo into a new or empty folder; a folder that holds the same demo is unchanged.
 
     Args:
-        folder: where to.
-        settings: what to write.
+        folder: the target.
+        settings: contents of the demo.
         on_object: called after every object.
 
     Raises:
@@ -236,7 +236,7 @@ def _already_there(folder: Path, settings: DemoSettings) -> DemoSummary | None:
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside the wanted one, renamed to it at the end, removed on failure."""
+    """A temporary folder beside the target, renamed to it at the end, removed on failure."""
     target = folder.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -250,7 +250,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
 
 def _move(work: Path, target: Path) -> None:
-    """Renames the folder; into an empty one, which may be somebody's current folder, entry by entry, marker last."""
+    """Renames the folder; an empty target, which may be a current folder, is filled entry by entry, marker last."""
     if not target.exists():
         os.rename(work, target)
         return
@@ -290,7 +290,7 @@ def _write_object(work: Path, name: DemoClass, index: int, settings: DemoSetting
     for number in range(settings.photos_per_object):
         rng = np.random.default_rng([settings.seed, PHOTO_STREAMS[name], index, number])
         stem = f"{item.id[:8]}_{number:02d}"
-        # Alternating from object to object, so that odd numbers of photos split evenly, too.
+        # Alternates between objects, so that odd numbers of photos are split evenly, too.
         if (number + index) % 2 == 0:
             photo = take_room_photo(item, caster, about, rng)
             entry = annotation(photo, stem, about.pix3d_category, f"../{model.relative_to(work).as_posix()}")

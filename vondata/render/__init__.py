@@ -1,1 +1,1 @@
-"""The ray caster: meshes and cameras to shaded images, masks, depth, normals and positions."""
+"""Ray casting renderer: meshes and cameras to shaded images, masks, depth, normals and positions."""

@@ -1,4 +1,4 @@
-"""Casts rays at an object: where they hit, what is there, and how open or shadowed a point is."""
+"""Ray casting of a mesh: hit points with normals and albedo, shadow rays, and ambient occlusion."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ AWAY = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What rays met; all arrays list only the rays that met something.
+    """Hit points of rays; all arrays list only the rays with a hit.
 
     Attributes:
         rays: (n,) indices of those rays.
-        points: (n, 3) where.
+        points: (n, 3) hit points.
         normals: (n, 3) shading normals, towards the viewer.
         albedo: (n, 3) linear colour.
         gloss: (n,) see Material.
-        occluder: (n,) whether it is the thing in front of the object.
+        occluder: (n,) whether the occluder in front of the object is hit.
     """
 
     rays: npt.NDArray[np.int64]
@@ -39,12 +39,12 @@ class Hits:
 
 
 class Caster:
-    """A mesh ready for rays; model frame (y up, front -z)."""
+    """A mesh prepared for ray casting; model frame (y up, front -z)."""
 
     def __init__(self, mesh: RenderMesh, threads: int = 1) -> None:
         self._threads = threads
         self._faces = np.asarray(mesh.corners, dtype=np.float64)
-        # Everything known of a face's three corners: normal, texture coordinates and colour.
+        # Attributes of a face's three corners: normal, texture coordinates and colour.
         known = [mesh.normals, mesh.uvs] + ([] if mesh.colours is None else [mesh.colours])
         self._corners = np.concatenate(known, axis=-1).astype(np.float32)
         self._material = mesh.material
@@ -62,11 +62,11 @@ class Caster:
 
     @property
     def everything(self) -> Floats:
-        """(v, 3) corners of all faces, also of what stands in front."""
+        """(v, 3) corners of all faces, including the occluder's."""
         return self._faces.reshape(-1, 3)
 
     def cast(self, origin: Floats, directions: Singles) -> Hits:
-        """Follows rays from one point along (n, 3) unit directions."""
+        """Casts rays from one point along (n, 3) unit directions."""
         found = self._scene.cast_rays(_rays(origin, directions), nthreads=self._threads)
         distance = found["t_hit"].numpy()
         rays = np.flatnonzero(np.isfinite(distance))
@@ -96,19 +96,19 @@ class Caster:
         )
 
     def lit(self, points: Singles, normals: Singles, towards: Singles) -> Flags:
-        """Whether nothing stands between points and a light in directions (n, 3)."""
+        """Whether nothing is between points and a light in directions (n, 3)."""
         rays = _rays(points + np.float32(AWAY) * normals, towards)
         return np.asarray(~self._scene.test_occlusions(rays, nthreads=self._threads).numpy())
 
     def openness(self, points: Singles, normals: Singles) -> Singles:
-        """How much of the surroundings a point sees, about 1 on open surfaces and less in corners."""
+        """Approximate ambient occlusion factor, about 1 on open surfaces and less in corners."""
         position = (points + np.float32(0.08) * normals + GRID_REACH) * (GRID / (2.0 * GRID_REACH)) - 0.5
         darkness = ndimage.map_coordinates(self._occupied, position.T, order=1, mode="constant")
         return np.asarray(np.clip(1.12 - 1.5 * darkness, 0.25, 1.0))
 
 
 class _Textures:
-    """The linear colours of all materials in one array, each texture's rows one after the other."""
+    """The linear colours of all materials in one flat array, texture after texture."""
 
     def __init__(self, materials: Sequence[Material]) -> None:
         textures = [_linear_texture(each) for each in materials]
@@ -131,7 +131,7 @@ def _linear_texture(material: Material) -> Singles:
 
 
 def _blurred_surface(faces: Floats) -> Singles:
-    """(GRID,)*3 how much surface lies near: a blurred grid of the cells that points of the surface fall into."""
+    """(GRID,)*3 density of surface nearby: a blurred occupancy grid of points sampled on the surface."""
     areas = np.linalg.norm(np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0]), axis=1)
     rng = np.random.default_rng(0)
     chosen = np.searchsorted(np.cumsum(areas) / areas.sum(), rng.random(30_000)).clip(max=len(faces) - 1)

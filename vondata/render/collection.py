@@ -1,6 +1,6 @@
-"""Rendered collections: a folder of views and a transforms.json for each model, and pix3d.json over all of them.
+"""Rendered collections: a folder of views and a transforms.json per model, and a pix3d.json for all of them.
 
-`<class>/renders/<id>.json` is written last: where it stands, all views of the model stand beside it, in `<id>/`.
+`<class>/renders/<id>.json` is written last: if it exists, all views of the model exist, too, in `<id>/`.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ Map = Literal["mask", "depth", "normals", "position"]
 ALL_MAPS: tuple[Map, ...] = ("mask", "depth", "normals", "position")
 PIX3D_FILE = "pix3d.json"
 DEPTH_UNIT = 1e-4
-"""Diagonals of the object's box, of one step of a 16-bit depth image; a larger one where the camera is far."""
+"""Step of a 16-bit depth image, in diagonals of the object's box; larger for distant cameras."""
 
 
 @dataclass(frozen=True)
 class RenderedCollection:
-    """What is written of every model.
+    """Settings of a rendered collection.
 
     Attributes:
-        views: the views.
-        maps: what is written beside the image.
+        views: settings of the views.
+        maps: maps to write beside the image.
         max_file_mb: larger mesh files are rejected.
         max_faces: meshes with more triangles are rejected.
     """
@@ -62,8 +62,8 @@ def render_item(item: Item, settings: RenderedCollection, output: Path) -> dict[
 
     Args:
         item: one of `shapenet_items` or `mesh_folder_items`.
-        settings: what to write.
-        output: the JSON file, written when all views are.
+        settings: of the collection.
+        output: the JSON file, written after all views.
 
     Returns:
         the values of the row's columns.
@@ -77,7 +77,7 @@ def render_item(item: Item, settings: RenderedCollection, output: Path) -> dict[
     limits = Limits(settings.max_file_mb, settings.max_faces)
     mesh = load_render_mesh(path, item.fields["up"], item.fields["front"], root=root, limits=limits)
     folder = output.with_suffix("")
-    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
+    shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
     folder.mkdir(parents=True)
     viewpoints = viewpoints_of(settings.views, load_class(item.class_name))
     unit = _depth_unit(settings.views)
@@ -110,7 +110,7 @@ def _row(mesh: RenderMesh, settings: RenderedCollection) -> dict[str, Any]:
 
 
 def _summary(view: MeshView) -> tuple[MeshView, dict[str, Any]]:
-    """The view without its arrays, and what its annotation says of the object's place in the picture."""
+    """The view without its arrays, and its annotation: the object's box in the picture and the camera."""
     rows, columns = np.nonzero(view.coverage >= 0.5)
     box = [int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())] if len(rows) else None
     nothing = np.zeros((0, 0), dtype=np.float32)
@@ -128,7 +128,7 @@ def _summary(view: MeshView) -> tuple[MeshView, dict[str, Any]]:
 
 
 def _write_view(view: MeshView, folder: Path, name: str, maps: Sequence[Map], unit: float) -> dict[str, str]:
-    """Writes the files of a view; their paths by the field of transforms.json, relative to it."""
+    """Writes the files of a view; returns their paths, relative to transforms.json, by its field names."""
     pictures: dict[str, np.ndarray[Any, Any]] = {"file_path": _opencv_colours(view.image)}
     for each in maps:
         match each:
@@ -154,7 +154,7 @@ def _write_view(view: MeshView, folder: Path, name: str, maps: Sequence[Map], un
 
 
 def _unit_range(values: Singles, depth: Singles) -> np.ndarray[Any, Any]:
-    """(h, w, 3) vectors of [-1, 1] as 16-bit numbers, 0 without the object."""
+    """(h, w, 3) vectors in [-1, 1] as 16-bit integers, 0 for background."""
     scaled = np.rint((np.clip(values, -1.0, 1.0) + 1.0) * 32767.5)
     return np.asarray(scaled * (depth > 0.0)[..., None], dtype=np.uint16)
 
@@ -165,7 +165,7 @@ def _opencv_colours(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def write_pix3d(root: Path) -> Path:
-    """Writes pix3d.json of all rendered models below a folder, so that it can be prepared as Pix3D is.
+    """Writes pix3d.json for all rendered models below a folder, so that it can be prepared like Pix3D.
 
     Returns:
         the file.

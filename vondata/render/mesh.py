@@ -1,4 +1,4 @@
-"""Triangle meshes with materials: as renderers take them, and as parts with texture coordinates in metres."""
+"""Triangle meshes with materials: render meshes, parts with texture coordinates, procedural textures, normals."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ Choice = TypeVar("Choice")
 
 @dataclass(frozen=True)
 class Finish:
-    """What a part is made of, before any texture is drawn.
+    """Surface type and colour of a part, from which its texture is generated.
 
     Attributes:
-        surface: the kind of surface.
-        colour: its base colour, sRGB in [0, 1].
+        surface: surface type.
+        colour: base colour, sRGB in [0, 1].
     """
 
     surface: Surface
@@ -70,12 +70,12 @@ class Finish:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What the renderer and the MTL file need of a part's surface.
+    """Surface properties for the renderer and the MTL file.
 
     Attributes:
         colour: mean colour, sRGB in [0, 1].
         texture: (h, w, 3) tileable sRGB image, or None for a plain surface; the grain runs along its height.
-        tile_m: metres covered by one tile.
+        tile_m: size of one tile in metres.
         gloss: strength of highlight and reflection, 0 (felt) to 1 (chrome).
     """
 
@@ -86,7 +86,7 @@ class Material:
 
 
 def make_material(finish: Finish, rng: np.random.Generator) -> Material:
-    """Draws the texture of a finish."""
+    """Generates the texture of a finish."""
     tile_m, gloss = 0.5, 0.0
     match finish.surface:
         case "wood":
@@ -112,23 +112,23 @@ def make_material(finish: Finish, rng: np.random.Generator) -> Material:
 
 
 def linear_colour(encoded: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Linear light of sRGB values in [0, 1]; a square is near enough to sRGB's curve, and quick to undo."""
+    """Linear light of sRGB values in [0, 1], with the sRGB curve approximated by a square."""
     return np.asarray(encoded * encoded)
 
 
 def one_of(rng: np.random.Generator, choices: tuple[Choice, ...]) -> Choice:
-    """One of the choices; repeated ones are likelier."""
+    """A random choice; repeated ones are more likely."""
     return choices[int(rng.integers(len(choices)))]
 
 
 def quantile_choice(shares: Mapping[Choice, float], quantile: float) -> Choice:
-    """The choice whose share, stacked in order, covers a quantile in [0, 1); shares sum to 1."""
+    """The choice at a quantile in [0, 1) of the cumulative shares, which sum to 1."""
     edges = np.cumsum(list(shares.values()))
     return list(shares)[min(int(np.searchsorted(edges, quantile, side="right")), len(edges) - 1)]
 
 
 def pick(rng: np.random.Generator, palette: dict[str, Colour], names: Sequence[str] | None = None) -> Colour:
-    """One colour of a palette, a little lighter or darker than its name says."""
+    """A random colour of a palette, slightly lightened or darkened."""
     chosen = palette[str(rng.choice(list(names or palette)))]
     shade = rng.uniform(0.88, 1.1)
     red, green, blue = (float(np.clip(channel * shade, 0.0, 1.0)) for channel in chosen)
@@ -136,13 +136,13 @@ def pick(rng: np.random.Generator, palette: dict[str, Colour], names: Sequence[s
 
 
 def _noise(rng: np.random.Generator, along: float, across: float) -> npt.NDArray[np.float64]:
-    """(TEXTURE_SIZE, TEXTURE_SIZE) tileable noise of unit deviation, smooth over the given pixels."""
+    """(TEXTURE_SIZE, TEXTURE_SIZE) tileable noise of unit standard deviation, blurred by the given sigmas."""
     noise = ndimage.gaussian_filter(rng.standard_normal((TEXTURE_SIZE, TEXTURE_SIZE)), (along, across), mode="wrap")
     return np.asarray((noise - noise.mean()) / noise.std())
 
 
 def _grain(rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Year rings bent by slow noise, and fine pores along the grain."""
+    """Wood grain: growth rings distorted by low-frequency noise, and fine pores."""
     rings = np.arange(TEXTURE_SIZE) / TEXTURE_SIZE * int(rng.integers(5, 10))
     bent = np.sin(2.0 * np.pi * (rings[None, :] + 0.35 * _noise(rng, 30.0, 12.0)))
     return 0.10 * bent + 0.05 * _noise(rng, 12.0, 0.8) + 0.05 * _noise(rng, 24.0, 6.0)
@@ -164,7 +164,7 @@ def _creases(rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
 
 def _tinted(colour: Colour, brightness: npt.NDArray[np.float64]) -> Pixels:
-    """A colour made lighter and darker by relative brightness around 0."""
+    """A colour modulated by relative brightness around 0."""
     pixels = np.asarray(colour) * (1.0 + brightness[..., None])
     return (255.0 * np.clip(pixels, 0.0, 1.0) + 0.5).astype(np.uint8)
 
@@ -174,7 +174,7 @@ Singles = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-# Faces that bend by more are shaded as an edge.
+# Edges with a larger dihedral angle are shaded as sharp.
 CREASE = float(np.radians(40.0))
 
 
@@ -195,35 +195,35 @@ class PartMesh:
     material: str = ""
 
     def of(self, material: str) -> PartMesh:
-        """The same mesh in another material."""
+        """The same mesh with another material."""
         return replace(self, material=material)
 
     def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> PartMesh:
-        """The mesh, shifted."""
+        """The translated mesh."""
         return replace(self, vertices=self.vertices + np.array([x, y, z]))
 
     def turned(self, rotation: Floats, about: Sequence[float] = (0.0, 0.0, 0.0)) -> PartMesh:
-        """The mesh, rotated by a (3, 3) matrix about a point."""
+        """The mesh rotated by a (3, 3) matrix about a point."""
         return replace(self, vertices=(self.vertices - about) @ rotation.T + about)
 
     def mirrored(self) -> PartMesh:
-        """The mirror image at the plane x = 0, still facing outwards."""
+        """The mirror image at the plane x = 0, with faces still oriented outwards."""
         return replace(
             self, vertices=self.vertices * [-1.0, 1.0, 1.0], faces=self.faces[:, ::-1], uvs=self.uvs[:, ::-1]
         )
 
     def flipped(self) -> PartMesh:
-        """The mesh inside out."""
+        """The mesh with reversed face orientation."""
         return replace(self, faces=self.faces[:, ::-1], uvs=self.uvs[:, ::-1])
 
     def keeping(self, faces: Flags) -> PartMesh:
-        """The mesh with only some of its faces; their vertices stay."""
+        """The mesh with only some of its faces and all vertices."""
         return replace(self, faces=self.faces[faces], uvs=self.uvs[faces])
 
 
 @dataclass(frozen=True, eq=False)
 class RenderMesh:
-    """Triangles ready to be rendered; model frame (y up, front -z).
+    """Triangles for rendering; model frame (y up, front -z).
 
     Attributes:
         corners: (f, 3, 3) positions.
@@ -232,7 +232,7 @@ class RenderMesh:
         material: (f,) indices into materials.
         materials: surfaces.
         colours: (f, 3, 3) linear colours of the corners, which multiply the materials'; None is white.
-        in_front: (f,) faces of something else that stands in front of the object; None is none.
+        in_front: (f,) faces of an occluder in front of the object; None without one.
     """
 
     corners: Floats
@@ -274,13 +274,13 @@ def face_normals(mesh: PartMesh) -> Floats:
 
 
 def signed_volume(mesh: PartMesh) -> float:
-    """The enclosed volume of a closed mesh: positive when its faces look outwards."""
+    """The enclosed volume of a closed mesh; positive if its faces are oriented outwards."""
     corners = mesh.vertices[mesh.faces]
     return float(np.einsum("ij,ij->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
 
 
 def boundary_edges(mesh: PartMesh) -> int:
-    """How many directed edges lack their opposite: 0 for a closed, consistently oriented mesh."""
+    """The number of directed edges without their opposite: 0 for a closed, consistently oriented mesh."""
     edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
     forward = edges[:, 0] * len(mesh.vertices) + edges[:, 1]
     backward = edges[:, 1] * len(mesh.vertices) + edges[:, 0]
@@ -296,9 +296,9 @@ def corner_angles(mesh: PartMesh) -> Floats:
 
 
 def corner_normals(mesh: PartMesh, crease: float = CREASE) -> Floats:
-    """Shading normals: at every corner the mean of the adjacent faces that bend by less than the crease.
+    """Shading normals: at every corner the mean of the adjacent faces within the crease angle.
 
-    Faces count by their angle at the corner, so that it does not matter how a surface is cut into triangles.
+    Faces are weighted by their angle at the corner, so that the normals do not depend on the triangulation.
 
     Args:
         mesh: the mesh; vertices at the same place count as one.
@@ -328,9 +328,9 @@ def corner_normals(mesh: PartMesh, crease: float = CREASE) -> Floats:
 
 
 def distinct_rows(rows: npt.NDArray[np.floating], decimals: int = 6) -> tuple[Floats, Integers]:
-    """Rows (n, d), rounded, each once, and for every given row the index of its like.
+    """Unique rows of (n, d) after rounding, and the inverse indices.
 
-    Column after column is folded into one integer a row; numpy's own comparison of whole rows takes ten times longer.
+    Columns are combined into one integer per row, which is ten times faster than `np.unique` with an axis.
     """
     whole = np.rint(rows * 10.0**decimals).astype(np.int64)
     key = np.zeros(len(rows), dtype=np.int64)

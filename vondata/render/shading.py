@@ -1,4 +1,4 @@
-"""Renders an object: soft key light with shadow, sky and floor light, reflections, before white or in a room."""
+"""Shading of a ray-cast object: soft key light with shadows, ambient light, reflections, on white or in a room."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Plane:
 
     Attributes:
         normal: (3,) unit vector of the model frame, into the room.
-        offset: distance of the plane from the origin along the normal (negative: the origin is in the room).
+        offset: distance of the plane from the origin along the normal (negative if the origin is in the room).
         material: its surface.
     """
 
@@ -60,7 +60,7 @@ class Room:
     planes: tuple[Plane, ...]
 
     def hit(self, origin: Floats, directions: Singles) -> tuple[Singles, Singles, Singles]:
-        """Where rays from one point inside meet the room.
+        """Intersects rays from one point inside with the room.
 
         Returns:
             points (n, 3), normals (n, 3) and linear albedo (n, 3).
@@ -77,12 +77,12 @@ class Room:
 
 
 def draw_room(rng: np.random.Generator, floor: float, camera: Floats) -> Room:
-    """A floor, a wall behind the object and sometimes one beside it, askew to the camera.
+    """A random room: a floor, a wall behind the object and sometimes one beside it, at an angle to the camera.
 
     Args:
         rng: source of colours, distances and angles.
         floor: height of the floor, model frame.
-        camera: (3,) its position; the wall stands opposite, and the room is large enough to hold it.
+        camera: (3,) its position; the wall is opposite, and the room contains it.
     """
     ground = _floor_material(rng)
     colour = pick(rng, WALLS)
@@ -105,7 +105,7 @@ def _floor_material(rng: np.random.Generator) -> Material:
         (
             Finish("wood", pick(rng, WOODS, ["beech", "oak", "walnut"])),  # boards
             Finish("cloth", pick(rng, WALLS)),  # carpet
-            Finish("leather", pick(rng, LACQUERS, ["ivory", "silver"])),  # its blotches pass for concrete
+            Finish("leather", pick(rng, LACQUERS, ["ivory", "silver"])),  # resembles concrete
         ),
     )
     return replace(make_material(finish, rng), tile_m=FLOOR_TILE)
@@ -117,7 +117,7 @@ def _distance(plane: Plane, origin: Floats, directions: Singles) -> Singles:
 
 
 def _albedo(plane: Plane, points: Singles) -> Singles:
-    """Linear colour of points on a plane; textures are upright on walls and lie along an axis on floors."""
+    """Linear colour of points on a plane; textures are upright on walls and along an axis on floors."""
     material = plane.material
     assert material.texture is not None
     along = np.array([0.0, 1.0, 0.0]) if abs(plane.normal[1]) < 0.5 else np.array([0.0, 0.0, 1.0])
@@ -126,11 +126,11 @@ def _albedo(plane: Plane, points: Singles) -> Singles:
     return linear_colour(material.texture.astype(np.float32) / 255.0)[texel[:, 1], texel[:, 0]]
 
 
-# Shadow rays of a background point; a point of the object has one per sample of its pixel.
+# Shadow rays per background point; points of the object have one per sample of the pixel.
 BACKGROUND_SHADOW_RAYS = 4
 FLOOR_SHADOW_RAYS = 12
 SHADOW_BLUR = 0.006  # of the image's width
-SHADOW_REACH = 4.0  # radii of the object within which its shadow is looked for
+SHADOW_REACH = 4.0  # radii of the object within which its shadow is computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +138,10 @@ class Light:
     """The light of a photo.
 
     Attributes:
-        towards: (3,) unit vector of the model frame to the middle of the key light.
-        width: radius of the key light as seen from the object, radians; 0 casts hard shadows.
+        towards: (3,) unit vector of the model frame to the centre of the key light.
+        width: angular radius of the key light, radians; 0 gives hard shadows.
         key: strength of the key light.
-        fill: strength of light from everywhere.
+        fill: strength of the ambient light.
         tint: (3,) colour of the key light.
     """
 
@@ -158,8 +158,8 @@ class RenderedPhoto:
 
     Attributes:
         image: (h, w, 3) sRGB; white or the room behind the object.
-        cut_out: (h, w, 3) sRGB of the object alone, its colour carried on under the anti-aliased edge.
-        coverage: (h, w) share of each pixel that shows the object, in [0, 1].
+        cut_out: (h, w, 3) sRGB of the object alone, with its unmixed colour at the anti-aliased edge.
+        coverage: (h, w) coverage of each pixel by the object, in [0, 1].
     """
 
     image: npt.NDArray[np.uint8]
@@ -170,13 +170,13 @@ class RenderedPhoto:
 def render(
     caster: Caster, camera: PinholeCamera, light: Light, room: Room | None, rng: np.random.Generator, samples: int = 2
 ) -> RenderedPhoto:
-    """Takes a photo.
+    """Renders a photo.
 
     Args:
         caster: the object.
         camera: the camera.
         light: the light.
-        room: what is around; None leaves white.
+        room: the background; None for white.
         rng: jitters the soft shadows.
         samples: rays along each side of a pixel that may show the object.
     """
@@ -202,7 +202,7 @@ def render(
 
 
 def window_of(caster: Caster, camera: PinholeCamera) -> tuple[slice, slice]:
-    """Rows and columns of the picture around all that the caster holds."""
+    """Rows and columns of the picture around all faces of the caster."""
     corners, _ = camera.project(caster.everything)
     limit = np.array([camera.width, camera.height])
     low = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, limit - 1)
@@ -220,11 +220,11 @@ def pixel_centres(rows: slice, columns: slice, samples: int) -> Singles:
 def floor_shadow(
     caster: Caster, camera: PinholeCamera, light: Light, floor: float, rng: np.random.Generator
 ) -> Singles:
-    """(h, w) how much the object darkens a floor that it stands on, in [0, 1]: no key light, and less from around.
+    """(h, w) darkening of the floor by the object, in [0, 1], by shadow of the key light and ambient occlusion.
 
     Args:
         caster: the object.
-        camera: the camera; from below no floor is seen.
+        camera: the camera; from below the floor is invisible.
         light: the light.
         floor: height of the floor, model frame.
         rng: jitters the soft shadow.
@@ -241,14 +241,14 @@ def floor_shadow(
         lit = _diffuse(caster, points[near], upright, light, rng, FLOOR_SHADOW_RAYS).mean(axis=1)
         full = light.fill + light.key * max(float(light.towards[1]), 0.0) * float(light.tint.mean())
         away = np.linalg.norm(points[near], axis=1) / (SHADOW_REACH * caster.radius)
-        fade = np.clip(2.0 * (1.0 - away), 0.0, 1.0)  # no border where the floor is no longer looked at
+        fade = np.clip(2.0 * (1.0 - away), 0.0, 1.0)  # no visible border at the end of the computed region
         dark[near] = np.clip(1.0 - lit / max(full, 1e-6), 0.0, 1.0) * fade
-    # A little blur takes the grain of the few rays out of what is a smooth shadow anyway.
+    # A slight blur removes the noise of the few shadow rays.
     return np.asarray(ndimage.gaussian_filter(dark.reshape(camera.height, camera.width), SHADOW_BLUR * camera.width))
 
 
 def _background(caster: Caster, camera: PinholeCamera, light: Light, room: Room, rng: np.random.Generator) -> Singles:
-    """(h, w, 3) the room without the object, but with the shadow it casts."""
+    """(h, w, 3) the room without the object, but with its shadow."""
     centres = pixel_centres(slice(0, camera.height), slice(0, camera.width), 1)
     points, normals, albedo = room.hit(camera.position, camera.directions(centres).reshape(-1, 3))
     sight = np.linalg.norm(points - camera.position.astype(np.float32), axis=1)
@@ -258,12 +258,12 @@ def _background(caster: Caster, camera: PinholeCamera, light: Light, room: Room,
 
 
 def _radiance(caster: Caster, camera: PinholeCamera, light: Light, hits: Hits, rng: np.random.Generator) -> Singles:
-    """(n, 3) light that comes from the points hit."""
+    """(n, 3) radiance of the hit points."""
     viewer = camera.position.astype(np.float32) - hits.points
     viewer /= np.linalg.norm(viewer, axis=1, keepdims=True)
     facing = np.einsum("ij,ij->i", hits.normals, viewer)
     gloss = hits.gloss
-    # Schlick: reflection rises with (1 - n . v)^5 towards grazing angles.
+    # Schlick's approximation: reflection increases with (1 - n . v)^5 towards grazing angles.
     grazing = (1.0 - np.clip(facing, 0.0, 1.0)) ** 5
     strength = gloss * (0.04 + 0.5 * gloss**2 + 0.5 * grazing)
     reflected = 2.0 * facing[:, None] * hits.normals - viewer
@@ -275,7 +275,7 @@ def _radiance(caster: Caster, camera: PinholeCamera, light: Light, hits: Hits, r
 def _diffuse(
     caster: Caster, points: Singles, normals: Singles, light: Light, rng: np.random.Generator, rays: int
 ) -> Singles:
-    """(n, 3) light that matt points receive; as many shadow rays a point as asked."""
+    """(n, 3) irradiance of points, with `rays` shadow rays per point."""
     facing = np.clip(normals @ light.towards, 0.0, 1.0)
     asked = np.flatnonzero((facing > 0.0) & _may_be_shadowed(caster, points, light))
     visible = np.ones(len(points), dtype=np.float32)
@@ -289,7 +289,7 @@ def _diffuse(
 
 
 def _may_be_shadowed(caster: Caster, points: Singles, light: Light) -> Flags:
-    """Whether the way to the light passes through the sphere around all that is there."""
+    """Whether the line to the light passes through the bounding sphere of the mesh."""
     along = np.maximum(-points @ light.towards, 0.0)
     nearest = points + along[:, None] * light.towards
     reach = caster.radius + np.tan(light.width) * along
@@ -297,7 +297,7 @@ def _may_be_shadowed(caster: Caster, points: Singles, light: Light) -> Flags:
 
 
 def _light_directions(light: Light, count: int, rng: np.random.Generator) -> Singles:
-    """(count, 3) unit vectors to points of the key light; each four in a row fall into different quarters of it."""
+    """(count, 3) unit vectors to points of the key light, stratified over its quarters in groups of four."""
     radius = np.tan(light.width) * np.sqrt(rng.random(count, dtype=np.float32))
     angle = np.float32(np.pi / 2) * (np.arange(count) % 4 + rng.random(count, dtype=np.float32))
     side = np.cross(light.towards, [0.0, 0.0, 1.0] if abs(light.towards[2]) < 0.9 else [1.0, 0.0, 0.0])
@@ -308,14 +308,14 @@ def _light_directions(light: Light, count: int, rng: np.random.Generator) -> Sin
 
 
 def _surroundings(directions: Singles, light: Light) -> Singles:
-    """(n,) what a mirror would show: a bright sky over a dark ground, and the key light."""
+    """(n,) environment for reflections: a bright sky over a dark ground, and the key light."""
     sky = 0.18 + 0.82 / (1.0 + np.exp(-8.0 * (directions[:, 1] - 0.05)))
     lamp = 2.5 * np.clip(directions @ light.towards, 0.0, 1.0) ** 60
     return np.asarray(light.fill * sky + light.key * lamp, dtype=np.float32)
 
 
 def _averaged(fine: Singles, samples: int) -> Singles:
-    """Means over blocks of samples x samples; slices are summed, which is far quicker than a reduction."""
+    """Means over blocks of samples x samples; summing slices is much faster than a reduction."""
     total = np.zeros((fine.shape[0] // samples, fine.shape[1] // samples, fine.shape[2]), dtype=np.float32)
     for row in range(samples):
         for column in range(samples):
@@ -324,5 +324,5 @@ def _averaged(fine: Singles, samples: int) -> Singles:
 
 
 def _encoded(linear: Singles) -> npt.NDArray[np.uint8]:
-    """Linear light to 8 bits; the square root stands in for sRGB's curve, as the square does in linear_colour."""
+    """Linear light to 8-bit sRGB, with a square root as the inverse of `linear_colour`."""
     return (255.0 * np.sqrt(np.clip(linear, 0.0, 1.0)) + 0.5).astype(np.uint8)

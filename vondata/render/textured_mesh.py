@@ -1,7 +1,7 @@
-"""Mesh files with their materials, ready to be rendered: textures of OBJ and glTF, vertex colours, or plain grey.
+"""Loading of mesh files with materials for rendering: textures of OBJ and glTF, vertex colours, or plain grey.
 
-Geometry is read twice: by the readers of preparation, which say what is sound, and by trimesh, which knows materials.
-Where both do not describe the same surface, the mesh is rendered in grey from the former.
+Geometry is read twice: by the readers of the preparation, which validate it, and by trimesh, which reads materials.
+If the two do not agree on the surface, the mesh of the former is rendered in grey.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from vondata.types import Rejected
 
 GREY = Material((0.62, 0.62, 0.62), gloss=0.15)
 MAX_TEXTURE_PX = 512
-"""Textures are averaged down to this edge: views of up to 1024 px see no more of them, and averages do not alias."""
+"""Textures are averaged down to this edge: views of up to 1024 px need no more, and averages do not alias."""
 MAX_TEXTURE_BYTES = 64 << 20
 MAX_TEXTURE_PIXELS = 1 << 26
 MAX_SMOOTH_FACES = 200_000
-"""Larger meshes are shaded face by face, which is as smooth there."""
+"""Larger meshes are shaded flat, which looks as smooth for them."""
 BOX_TOLERANCE, AREA_TOLERANCE = 1e-3, 0.02
-"""Relative differences below which two readings describe the same surface: bent quads may be cut either way."""
+"""Relative differences up to which the readers agree: non-planar quads may be triangulated either way."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,17 +41,17 @@ logger = logging.getLogger(__name__)
 def load_render_mesh(
     path: Path, up: Axis = "y", front: Axis = "-z", *, root: Path | None = None, limits: Limits | None = None
 ) -> RenderMesh:
-    """Reads a mesh with its materials, its bounding box centred and the box's diagonal 1, as ShapeNet's are.
+    """Reads a mesh with its materials, normalised like ShapeNet: bounding box centred, with diagonal 1.
 
     Args:
         path: an OBJ, OFF, PLY, STL, glTF or GLB file.
         up: the axis of the file that points up.
         front: the axis of the file that the object's front faces.
-        root: the folder that material and texture files may lie in; the mesh's own where None.
-        limits: what the mesh may ask for.
+        root: the folder that material and texture files may be in; None for the mesh's own.
+        limits: of the file and the mesh.
 
     Raises:
-        Rejected: see `read_triangles`; empty_mesh for one without area.
+        Rejected: see `read_triangles`; empty_mesh for a mesh without area.
     """
     limits = limits or Limits()
     content = read_bytes(path, limits)
@@ -67,13 +67,13 @@ def load_render_mesh(
 
 
 def grey_render_mesh(vertices: Floats, faces: npt.NDArray[np.int64]) -> RenderMesh:
-    """A mesh of the object frame without materials, centred, the diagonal of its box 1, in the model frame."""
+    """Converts a mesh of the object frame without materials to the model frame, centred, with box diagonal 1."""
     soup = TriangleSoup(np.asarray(object_to_shapenet(vertices), dtype=np.float64), faces)
     return _normalised(_plain(soup), soup.vertices[soup.faces], np.eye(3))
 
 
 def _normalised(mesh: RenderMesh, corners: Floats, rotation: npt.NDArray[np.floating]) -> RenderMesh:
-    """The mesh in the model frame (y up, front -z), centred, the diagonal of its box 1."""
+    """The mesh in the model frame (y up, front -z), centred, with box diagonal 1."""
     turned = corners.reshape(-1, 3) @ rotation.T
     low, high = turned.min(axis=0), turned.max(axis=0)
     scale = 1.0 / np.linalg.norm(high - low)
@@ -95,7 +95,7 @@ def _plain(soup: TriangleSoup) -> RenderMesh:
 
 
 def _with_materials(content: bytes, path: Path, root: Path) -> RenderMesh | None:
-    """The mesh as trimesh reads it; None where it cannot be read, or has neither materials nor colours."""
+    """The mesh as read by trimesh; None if it cannot be read, or has neither materials nor colours."""
     import trimesh
 
     try:
@@ -103,7 +103,7 @@ def _with_materials(content: bytes, path: Path, root: Path) -> RenderMesh | None
             io.BytesIO(content), file_type=path.suffix.lower(), resolver=_Files(path.parent, root), process=False
         )
         parts = [part for part in loaded.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
-    except Exception as error:  # noqa: BLE001  # whatever a parser of other people's formats raises: grey will do
+    except Exception as error:  # noqa: BLE001  # parsers may raise anything: fall back to grey
         logger.warning("%s: materials cannot be read: %s", path, error)
         return None
     if not parts:
@@ -123,7 +123,7 @@ def _with_materials(content: bytes, path: Path, root: Path) -> RenderMesh | None
 
 
 def _part(part: Any) -> RenderMesh:
-    """One part of a scene, of one material or with colours at its vertices or faces."""
+    """One part of a scene, with one material or with colours at its vertices or faces."""
     faces, vertices = np.asarray(part.faces, dtype=np.int64), np.asarray(part.vertices, dtype=np.float64)
     uvs, colours, material = np.zeros((len(faces), 3, 2)), None, GREY
     if part.visual.kind == "texture":
@@ -158,7 +158,7 @@ def _material(described: Any) -> Material:
         image, gloss = described.baseColorTexture, 0.5 * (1.0 - float(described.roughnessFactor or 0.8))
         tint = np.ones(3) if described.baseColorFactor is None else _unit(described.baseColorFactor)
     else:
-        # Exporters write any diffuse colour beside a texture, so a texture stands for itself.
+        # Exporters write arbitrary diffuse colours beside a texture, so they are ignored.
         image, gloss = described.image, 0.15
         tint = np.ones(3) if image is not None else _unit(described.diffuse)
     texture = None if image is None else _texture(image, tint)
@@ -178,14 +178,14 @@ def _texture(image: Image.Image, tint: Floats) -> npt.NDArray[np.uint8] | None:
 
 
 def _unit(colour: Any) -> Floats:
-    """(3,) in [0, 1] of a colour as trimesh keeps it: 8-bit numbers, or already fractions."""
+    """(3,) colour in [0, 1] from trimesh's 8-bit or fractional values."""
     values = np.asarray(colour)[:3]
     scaled = values / 255.0 if np.issubdtype(values.dtype, np.integer) else values
     return np.clip(np.asarray(scaled, dtype=np.float64), 0.0, 1.0)
 
 
 class _Files:
-    """Material and texture files for trimesh: regular ones inside of a folder, of a size that is looked at first."""
+    """trimesh resolver of material and texture files: only regular files inside a folder, of limited size."""
 
     def __init__(self, beside: Path, root: Path) -> None:
         self._beside, self._root = beside, Path(os.path.realpath(root))
@@ -194,7 +194,7 @@ class _Files:
         """The content of a file named relative to the mesh."""
         target = Path(os.path.realpath(self._beside / name.strip()))
         if not target.is_relative_to(self._root) or not target.is_file():
-            raise FileNotFoundError(f"{name} is no file beside the mesh")
+            raise FileNotFoundError(f"{name} is not a file beside the mesh")
         if target.stat().st_size > MAX_TEXTURE_BYTES:
             raise ValueError(f"{name} has over {MAX_TEXTURE_BYTES >> 20} MiB")
         return target.read_bytes()
@@ -207,11 +207,11 @@ class _Files:
         return str(self._beside)
 
     def namespaced(self, namespace: str) -> _Files:
-        """The files of a folder below."""
+        """The files of a subfolder."""
         return _Files(self._beside / namespace, self._root)
 
     def keys(self) -> Iterator[str]:
-        """No listing is offered."""
+        """Empty: files are not listed."""
         return iter(())
 
 

@@ -1,4 +1,4 @@
-"""Views of a mesh: image, mask, depth, normals and position from cameras of a class, a sphere or a turntable."""
+"""Rendered views of a mesh: image, mask, depth, normals and positions; class, sphere and turntable cameras."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ Lighting = Literal["studio", "environment", "random"]
 Background = Literal["white", "transparent", "room"]
 GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 MARGIN = 1.06
-"""Free space around the sphere of the object, which touches the picture's border at 1."""
+"""Radius of the framed sphere in radii of the object's bounding sphere, which touches the picture's border at 1."""
 
 
 class RenderSettingsError(VonError, ValueError):
-    """Settings that no picture can be made with."""
+    """Invalid render settings."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """How views are taken.
+    """Settings of rendered views.
 
     Attributes:
-        views: how many.
-        size: pixels an edge.
-        cameras: as photos of the class are taken, evenly on a sphere, or once around.
+        views: number of views.
+        size: edge of the picture in pixels.
+        cameras: sampled from the viewpoint prior of the class, evenly on a sphere, or on a turntable.
         elevation_deg: of a turntable.
-        fov_deg: angle that the picture's edge spans.
-        distance: of the camera from the object's middle, in diagonals of its box; None fits the object.
-        lighting: one large lamp with shadow, light from everywhere, or a lamp drawn at random.
-        background: white, transparent, or a room drawn at random.
-        shadow: the object's shadow on a floor, on white or transparent ground.
+        fov_deg: field of view of the picture's edge.
+        distance: of the camera from the object's centre, in diagonals of its box; None fits the object.
+        lighting: one large light with shadow, ambient light only, or a random light.
+        background: white, transparent, or a random room.
+        shadow: whether the object casts a shadow on a floor, on white or transparent background.
         samples: rays along each side of a pixel.
-        seed: of what is drawn at random; the same for a view whatever the number of views.
+        seed: of all random choices; a view does not depend on the number of views.
     """
 
     views: int = 24
@@ -73,11 +73,11 @@ class RenderSettings:
 
 @dataclass(frozen=True, eq=False)
 class MeshView:
-    """One view, s pixels an edge; what shows no object is 0 in depth, normals and position.
+    """One view with an edge of s pixels; the background is 0 in depth, normals and position.
 
     Attributes:
-        image: (s, s, 3) sRGB, or (s, s, 4) with the object's (and its shadow's) alpha on transparent ground.
-        coverage: (s, s) share of each pixel that shows the object, in [0, 1].
+        image: (s, s, 3) sRGB, or (s, s, 4) with the object's (and its shadow's) alpha on transparent background.
+        coverage: (s, s) coverage of each pixel by the object, in [0, 1].
         depth: (s, s) distance of the pixel's centre from the camera's plane, in diagonals of the object's box.
         normals: (s, s, 3) unit vectors of the object frame.
         position: (s, s, 3) of the object frame, in diagonals of the box.
@@ -100,7 +100,7 @@ def viewpoints_of(settings: RenderSettings, about: ObjectClass | None) -> Floats
     """(n, 2) azimuth and elevation in degrees of the cameras.
 
     Raises:
-        RenderSettingsError: cameras of a class, and no class.
+        RenderSettingsError: class cameras without a class.
     """
     count = settings.views
     match settings.cameras:
@@ -110,7 +110,7 @@ def viewpoints_of(settings: RenderSettings, about: ObjectClass | None) -> Floats
             rngs = (np.random.default_rng((settings.seed, 0, number)) for number in range(count))
             return np.concatenate([about.sample_viewpoints(1, rng) for rng in rngs])
         case "sphere":
-            # Fibonacci's lattice: even in height, a golden angle apart.
+            # Fibonacci lattice: equal steps in height, a golden angle apart.
             height = 1.0 - (2.0 * np.arange(count) + 1.0) / count
             azimuth = np.degrees(np.arange(count) * GOLDEN_ANGLE)
             return np.stack([(azimuth + 180.0) % 360.0 - 180.0, np.degrees(np.arcsin(height))], axis=1)
@@ -120,7 +120,7 @@ def viewpoints_of(settings: RenderSettings, about: ObjectClass | None) -> Floats
 
 
 def camera_at(azimuth_deg: float, elevation_deg: float, settings: RenderSettings) -> PinholeCamera:
-    """The camera of a viewpoint, looking at the object's middle."""
+    """The camera of a viewpoint, looking at the object's centre."""
     half = math.radians(settings.fov_deg) / 2.0
     distance = settings.distance or 0.5 * MARGIN / math.sin(half)
     focal_mm = SENSOR_WIDTH_MM / 2.0 / math.tan(half)
@@ -134,7 +134,7 @@ def camera_at(azimuth_deg: float, elevation_deg: float, settings: RenderSettings
 def render_views(
     caster: Caster, viewpoints_deg: Floats | Sequence[tuple[float, float]], settings: RenderSettings
 ) -> Iterator[MeshView]:
-    """Renders a mesh from viewpoints (n, 2), one after the other; each is a function of its number and the seed."""
+    """Renders a mesh from viewpoints (n, 2), one at a time; each view depends only on its number and the seed."""
     for number, (azimuth_deg, elevation_deg) in enumerate(np.asarray(viewpoints_deg, dtype=np.float64).tolist()):
         rng = np.random.default_rng((settings.seed, 1, number))
         camera = camera_at(azimuth_deg, elevation_deg, settings)
@@ -149,7 +149,7 @@ def render_views(
 
 
 def geometry_maps(caster: Caster, camera: PinholeCamera) -> tuple[Singles, Singles, Singles]:
-    """Depth (h, w), normals (h, w, 3) and positions (h, w, 3) at the centres of the pixels; 0 without the object."""
+    """Depth (h, w), normals (h, w, 3) and positions (h, w, 3) at the centres of the pixels; 0 for background."""
     depth = np.zeros((camera.height, camera.width), dtype=np.float32)
     normals, position = (np.zeros((camera.height, camera.width, 3), dtype=np.float32) for _ in range(2))
     rows, columns = window_of(caster, camera)
@@ -167,7 +167,7 @@ def geometry_maps(caster: Caster, camera: PinholeCamera) -> tuple[Singles, Singl
 
 
 def nerf_matrix(camera: PinholeCamera) -> Floats:
-    """(4, 4) camera to world as NeRF's transforms.json has it: the camera looks along -z, +x right, +y up."""
+    """(4, 4) camera-to-world matrix of NeRF's transforms.json: the camera looks along -z, +x right, +y up."""
     left, up, forward = camera.rotation
     matrix = np.eye(4)
     matrix[:3, :3] = shapenet_to_object(np.stack([-left, up, -forward])).T
@@ -180,7 +180,7 @@ def transforms_json(views: Sequence[MeshView], files: Sequence[dict[str, str]]) 
 
     Args:
         views: of one object, all with the same intrinsics.
-        files: of each view, `file_path`, `mask_path` and others, relative to the file.
+        files: `file_path`, `mask_path` and others of each view, relative to the file.
     """
     camera = views[0].camera
     return {
@@ -229,7 +229,7 @@ def _composed(
     shadow: Singles | None,
     background: Background,
 ) -> npt.NDArray[np.uint8]:
-    """The picture before its ground; a shadow darkens what the object leaves free."""
+    """The picture on its background, darkened by the shadow where the object does not cover it."""
     dark = np.zeros_like(coverage) if shadow is None else shadow * (1.0 - coverage)
     if background != "transparent":
         return image if shadow is None else np.asarray(np.rint(image * (1.0 - dark[..., None])), dtype=np.uint8)

@@ -1,1 +1,1 @@
-"""The report: an HTML page of a prepared dataset."""
+"""HTML report of a prepared dataset."""

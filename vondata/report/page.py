@@ -1,4 +1,4 @@
-"""The report page: counts, reasons, distributions and pictures of a dataset in one folder for the browser."""
+"""HTML report of a dataset: counts, rejection reasons, histograms and thumbnails in one folder."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ MAX_PHOTO_PIXELS = 64_000_000
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A thumbnail to draw, of the prepared shape or the photo in `source`."""
+    """A thumbnail to draw from the prepared shape or the photo in `source`."""
 
     kind: Kind
     source: ReadableFile | RemoteFile
@@ -68,7 +68,7 @@ class Thumbnail:
 
     @property
     def is_current(self) -> bool:
-        """Whether the picture exists and was drawn from its source as it is now, which it has the file time of."""
+        """Whether the picture exists and has the file time of its source, so that it is up to date."""
         try:
             if isinstance(self.source, RemoteFile):
                 return self.target.is_file()
@@ -86,7 +86,7 @@ class Thumbnail:
 
 
 def draw_thumbnail(thumbnail: Thumbnail) -> bool:
-    """Draws a thumbnail; False when its source is missing or damaged."""
+    """Draws a thumbnail; False if its source is missing or damaged."""
     from PIL import Image
 
     try:
@@ -121,13 +121,13 @@ def _small_photo(source: ReadableFile | RemoteFile) -> Image.Image:
 
 
 def shape_views(occupancy: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.uint8]]:
-    """Shaded parallel projections of a volume.
+    """Shaded orthographic projections of a volume.
 
     Args:
         occupancy: (N, N, N) in the object frame.
 
     Returns:
-        for each of VIEWS_DEG (TILE_PX, TILE_PX, 4) RGBA.
+        (TILE_PX, TILE_PX, 4) RGBA for each of VIEWS_DEG.
     """
     points = voxel_to_object(_boundary(occupancy), len(occupancy))
     spacing = 2.0 / (len(occupancy) - 1)
@@ -149,7 +149,7 @@ def _boundary(occupancy: npt.NDArray[np.bool_]) -> npt.NDArray[np.floating]:
 
 
 def _nearness(points: Floats, spacing: float, azimuth: float, elevation: float) -> npt.NDArray[np.float32]:
-    """Nearness to the viewer at each sample (size, size), in object units; NaN beside it. Angles in radians."""
+    """Height map (size, size) towards the viewer, in object units; NaN for background. Angles in radians."""
     towards = camera_direction(np.array(azimuth), np.array(elevation))
     right = np.cross(-towards, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
@@ -158,7 +158,7 @@ def _nearness(points: Floats, spacing: float, azimuth: float, elevation: float) 
     order = np.argsort(near)  # the nearest voxel is written last
     row, column = (1.0 - points @ up)[order] * SAMPLES / 2, (1.0 + points @ right)[order] * SAMPLES / 2
     side = spacing * SAMPLES / 2
-    reach = np.arange(np.ceil(1.4 * side)) - 0.7 * side  # a voxel seen along its diagonal is that much wider
+    reach = np.arange(np.ceil(1.4 * side)) - 0.7 * side  # a voxel is that much wider along its diagonal
     down, across = (offset.ravel() for offset in np.meshgrid(reach, reach))
     picture = np.full((SAMPLES, SAMPLES), np.nan, dtype=np.float32)
     i = (row[:, None] + down).astype(int).clip(0, SAMPLES - 1)
@@ -168,7 +168,7 @@ def _nearness(points: Floats, spacing: float, azimuth: float, elevation: float) 
 
 
 def _shade(near: npt.NDArray[np.float32], spacing: float) -> npt.NDArray[np.uint8]:
-    """Lights a surface given as a height field (size, size) over the picture; returns (TILE_PX, TILE_PX, 4)."""
+    """Shades a height map (size, size); returns (TILE_PX, TILE_PX, 4) RGBA."""
     import cv2
 
     inside = np.isfinite(near)
@@ -186,7 +186,7 @@ def _shade(near: npt.NDArray[np.float32], spacing: float) -> npt.NDArray[np.uint
 
 
 def _smaller_step(picture: Floats, axis: int) -> Floats:
-    """The smaller of the differences to both neighbours, so that no slope is seen across an edge."""
+    """The smaller of the differences to both neighbours, so that slopes do not cross depth edges."""
     step = np.diff(picture, axis=axis)
     pad = [(0, 0), (0, 0)]
     pad[axis] = (0, 1)
@@ -196,7 +196,7 @@ def _smaller_step(picture: Floats, axis: int) -> Floats:
 
 
 def _colour(brightness: Floats, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Averages the samples of each pixel and turns brightness and coverage into RGBA."""
+    """Averages the samples of each pixel and converts brightness and coverage to RGBA."""
     blocks = (TILE_PX, OVERSAMPLING, TILE_PX, OVERSAMPLING)
     coverage = inside.reshape(blocks).mean(axis=(1, 3))
     mean = brightness.reshape(blocks).mean(axis=(1, 3)) / np.maximum(coverage, 1e-6)
@@ -216,7 +216,7 @@ SUMMARY: dict[Kind, dict[str, str]] = {
     "shapes": {"faces": "faces", "fill": "fill"},
     "images": {"azimuth_deg": "az", "elevation_deg": "el", "viewpoint_confidence": "sure"},
 }
-# Reasons of rejected photos without thumbnail: files that harmed the preparation are not opened once more.
+# Reasons of rejected photos without thumbnail: files that broke the preparation are not opened again.
 NEVER_OPENED = ("outside_root", "source_unreadable", "too_large", "timed_out", "worker_died", "internal_error")
 LEFT_OUT = (
     "class",
@@ -226,7 +226,7 @@ LEFT_OUT = (
     "settings",
     "phash",
     "distance_hash",
-)  # the same in all rows, or not for people
+)  # the same in all rows, or not of interest to readers
 
 logger = logging.getLogger(__name__)
 
@@ -250,11 +250,11 @@ class _Part:
 
 
 def write_report(data: Path, *, workers: int = 0, on_event: Callable[[Event], None] | None = None) -> Path:
-    """Writes or updates `report/index.html`; thumbnails are drawn only where they are missing or outdated.
+    """Writes or updates `report/index.html`; only missing or outdated thumbnails are drawn.
 
     Args:
         data: folder of the dataset.
-        workers: processes that draw thumbnails.
+        workers: number of processes that draw thumbnails.
         on_event: called with the progress of drawing.
 
     Returns:
@@ -273,7 +273,7 @@ def write_report(data: Path, *, workers: int = 0, on_event: Callable[[Event], No
         raise NoDatasetError(data)
     folder = data / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # one process removes the pictures that another one has just drawn
+    with FileLock(folder / ".lock"):  # without it, one process removes pictures that another has just drawn
         remove_leftovers(folder)
         return _write_page(data, folder, parts, workers, on_event)
 
@@ -283,7 +283,7 @@ def _write_page(
 ) -> Path:
     thumbnails = {each.target: each for part in parts for each in _thumbnails(data, part)}
     _draw([each for each in thumbnails.values() if not each.is_current], workers, on_event)
-    for path in (folder / "thumbnails").glob("*/*.webp"):  # temporary files of killed runs are among them
+    for path in (folder / "thumbnails").glob("*/*.webp"):  # including temporary files of killed runs
         if path not in thumbnails:
             path.unlink()
     document = {
@@ -306,7 +306,7 @@ def _write_page(
 
 @cache
 def _template() -> Template:
-    """The page around the data; text in it is escaped."""
+    """The HTML template, with autoescape."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("vondata.report", "page")
@@ -320,7 +320,7 @@ def _read_part(data: Path, class_name: str, kind: Kind) -> _Part:
 
 
 def _choose_listed(frame: pd.DataFrame) -> pd.DataFrame:
-    """All rows, or MAX_LISTED evenly chosen ones, at most half of them rejected."""
+    """All rows, or MAX_LISTED evenly spaced ones, at most half of them rejected."""
     if len(frame) <= MAX_LISTED:
         return frame
     is_prepared = frame["status"] == "prepared"
@@ -334,7 +334,7 @@ def _thin_out(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def _thumbnails(data: Path, part: _Part) -> Iterator[Thumbnail]:
-    """The thumbnails of a part; prepared photos are shown themselves, unless they lie in shards."""
+    """The thumbnails of a part; prepared photos need none, unless they are in shards."""
     if part.kind == "shapes" or part.files.are_sharded:
         for id in prepared(part.listed)["id"]:
             yield Thumbnail(part.kind, part.files[id], _thumbnail_path(data, part, id))
