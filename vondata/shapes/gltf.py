@@ -308,7 +308,7 @@ def _faces(data: GltfData, primitive: Json) -> tuple[Integers, int]:
     mode = primitive.get("mode", _TRIANGLES)
     if mode == _TRIANGLES:
         if len(corners) % 3:
-            raise MeshFileError(f"{len(corners):,} corners make no whole triangles")
+            raise MeshFileError(f"{len(corners):,} corners, which is not a multiple of three")
         return corners.reshape(-1, 3), 0
     if len(corners) < 3:
         return np.empty((0, 3), dtype=np.int64), int(len(corners) > 0)

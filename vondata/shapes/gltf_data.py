@@ -33,7 +33,7 @@ _COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 
 _DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _MAX_JSON_PARTS = 4_000_000  # values of the JSON, each of which takes some hundred bytes of memory
 _MAX_STRIDE = 256
-_MAX_PLANNED_BYTES = 16 * 2**20  # of a JSON that is searched for files; what is longer has its data within itself
+_MAX_PLANNED_BYTES = 16 * 2**20  # of a JSON that is searched for external files; longer ones embed their data
 
 
 class GltfData:
@@ -219,10 +219,10 @@ class GltfData:
 
 
 def buffer_files(path: Path) -> list[str]:
-    """The URIs of the buffers that a glTF or GLB has in other files, without reading more of it than its JSON.
+    """The URIs of the external buffers of a glTF or GLB; reads only its JSON.
 
     Raises:
-        OSError, ValueError, LookupError, TypeError, AttributeError: it is no readable glTF.
+        OSError, ValueError, LookupError, TypeError, AttributeError: it is not a readable glTF.
     """
     with open(path, "rb") as file:
         start = file.read(20)

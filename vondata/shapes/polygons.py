@@ -95,7 +95,7 @@ def triangulate(polygons: Polygons) -> tuple[Integers, int]:
 
 @kernel
 def _triangulate(vertices: Floats, corners: Integers, starts: Integers, triangles: Integers, scratch: Scratch) -> int:
-    """Fills the triangles of all polygons; returns the number of one that is too large to be cut, or -1."""
+    """Fills the triangles of all polygons; returns the index of a concave one that is too large, or -1."""
     row = 0
     for face in range(starts.size - 1):
         start, count = starts[face], starts[face + 1] - starts[face]
@@ -132,7 +132,7 @@ def _lay_flat(vertices: Floats, corners: Integers, start: int, count: int, flat:
 
 @kernel
 def _is_turned_over(vertices: Floats, corners: Integers, start: int, count: int) -> bool:
-    """Whether a triangle of a polygon's fan is turned over; False for corners that are NaN."""
+    """Whether a triangle of a polygon's fan is flipped; False for corners that are NaN."""
     first, second = _axes(vertices, corners, start, count)
     flat = np.empty((3, 2))
     flat[0, 0], flat[0, 1] = vertices[corners[start], first], vertices[corners[start], second]
@@ -147,7 +147,7 @@ def _is_turned_over(vertices: Floats, corners: Integers, start: int, count: int)
 
 @kernel
 def _axes(vertices: Floats, corners: Integers, start: int, count: int) -> tuple[int, int]:
-    """The two axes across the one nearest to a polygon's Newell normal; along them it runs counter-clockwise."""
+    """The two projection axes, across the axis nearest to a polygon's Newell normal, for counter-clockwise order."""
     normal_x, normal_y, normal_z = 0.0, 0.0, 0.0
     for i in range(count):
         here, there = corners[start + i], corners[start + (i + 1) % count]

@@ -120,7 +120,7 @@ def detect_format(content: bytes, path: Path) -> Format:
 
 
 def _describe(content: bytes) -> str:
-    """What a file that is no readable mesh is."""
+    """Describes a file that is not a readable mesh."""
     for begins, what in _STRANGERS.items():
         if content.lstrip().lower().startswith(begins):
             return f"the file is {what}"

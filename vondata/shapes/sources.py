@@ -183,7 +183,7 @@ class _Collection:
         )
 
     def _beside(self, place: str) -> tuple[str, ...]:
-        """The files that belong to a mesh; those of a URL are not known, and not fetched."""
+        """The external files of a mesh; for a URL they are unknown and not fetched."""
         return () if self.tree.folder.is_remote else files_beside(Path(place))
 
     def reject(self, id: str, file: PurePosixPath, reason: str, detail: str) -> Item:

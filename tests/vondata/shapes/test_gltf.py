@@ -389,7 +389,7 @@ def changed(**parts):
         ({"scene": 3}, "scenes 3 of 1"),
         ({"asset__version": "1.0"}, "glTF version 1.0"),
         ({"accessors__0__count": 7}, "a face names vertex 7"),
-        ({"accessors__1__count": 35}, "35 corners make no whole triangles"),
+        ({"accessors__1__count": 35}, "35 corners, which is not a multiple of three"),
     ],
 )
 def test_contradictions_are_named(parts, words, tmp_path):
