@@ -1,4 +1,4 @@
-"""Where the tests find what lies beside the repository; what is absent skips with a reason."""
+"""Common fixtures: reference data beside the repository (skipped if absent), tiny datasets and runs, servers."""
 
 import logging
 import os
@@ -44,13 +44,13 @@ install_import_hook(
     "beartype.beartype",
 )
 
-# Machines differ and are shared: how long examples take says nothing about their being right. The suite has the same
-# examples in each run, so that it fails for what was changed; --hypothesis-profile=explore looks at others each time.
+# Machines differ and are shared, so examples have no time limit. The suite has the same examples in each run, so that
+# it fails only for changes; --hypothesis-profile=explore draws others each time.
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.register_profile("suite", settings.get_profile("explore"), derandomize=True, database=None)
 settings.load_profile("suite")
 
-# A shell's background job is deaf to Ctrl-C, and hands that on to the commands that tests interrupt.
+# A shell's background job ignores Ctrl-C, and so would the commands that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -171,7 +171,7 @@ def tiny_run(tmp_path, tiny_config) -> Path:
     return run.path
 
 
-# WebGL in software, however slowly, and nothing that a browser does by itself.
+# WebGL in software, and no background activity of the browser.
 BROWSER_ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
     *("--disable-gpu-watchdog", "--ignore-gpu-blocklist"),

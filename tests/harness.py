@@ -1,4 +1,4 @@
-"""What many tests need: the command in this process, the smallest trainings, losses of a run, ports, patience."""
+"""Helpers of many tests: the command in this process, the smallest training, losses of a run, ports, waiting."""
 
 import json
 import os
@@ -34,7 +34,7 @@ SMALL_TRAINING = [
 
 
 def von(*arguments: object, **variables: str | None) -> Result:
-    """The result of a command, run in this process; what is a bug is raised."""
+    """The result of a command, run in this process; unexpected exceptions are raised."""
     environment = {name: None for name in os.environ if name.startswith("VON_") and name not in KEPT} | variables
     return CliRunner().invoke(main, list(map(str, arguments)), env=environment, catch_exceptions=False)
 
@@ -60,12 +60,12 @@ def losses_by_step(run: Path) -> dict[tuple[str, int], dict[str, float]]:
     return {(stage, step): losses for stage, step, losses in logged_losses(run)}
 
 
-# Far longer than anything takes: a machine that does much else at once is slow, which is no fault.
+# Far longer than anything takes, so that no test fails because a busy machine is slow.
 TIMEOUT_S = 600.0
 
 
 def wait_until(condition: Callable[[], object], every_s: float = 0.05) -> None:
-    """Waits until a condition holds, which is looked at again and again; an error that it raises ends the wait.
+    """Polls a condition until it holds; an error that it raises ends the wait.
 
     Raises:
         AssertionError: it does not hold in ten minutes.
@@ -77,10 +77,10 @@ def wait_until(condition: Callable[[], object], every_s: float = 0.05) -> None:
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on, and that no connection gets which is opened meanwhile."""
+    """A free port of this machine, outside the range that outgoing connections use."""
     chosen = random.SystemRandom()
     while True:
-        port = chosen.randrange(20_000, 32_000)  # systems take the ports of connections from above
+        port = chosen.randrange(20_000, 32_000)  # outgoing connections use the ports above
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""What is installed: every package and data file, importable where there is neither Linux nor the repository."""
+"""The distribution: every package and data file, importable without Linux and without the repository."""
 
 import ast
 import fnmatch
@@ -64,7 +64,7 @@ def test_both_libraries_are_typed_and_know_their_version() -> None:
 
 
 def test_nothing_needs_linux_to_be_imported() -> None:
-    """Signals and modules that other systems lack stand in functions only, where they are guarded."""
+    """Signals and modules that other systems lack are used only in functions, where they are guarded."""
     found = []
     for file in sources():
         for node in top_level(ast.parse(file.read_text("utf-8"))):

@@ -1,4 +1,4 @@
-"""The libraries know no command line: their words name no option and no verb of `von`."""
+"""The libraries do not refer to the command line: no string names an option or a verb of `von`."""
 
 import ast
 import re

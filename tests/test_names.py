@@ -1,4 +1,4 @@
-"""Names: no two public classes share one, and no test reaches into a private one of the packages."""
+"""Names: public classes have unique names, and no test uses a private name of the packages."""
 
 import ast
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Scripts and benchmarks import only what there is; what they write agrees with what the docs say."""
+"""Scripts and benchmarks can be imported, and the pages that they write are current."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""`make` on a machine that lacks system libraries: it installs them where it may, and names the line elsewhere."""
+"""`make` on a machine without system libraries: it installs them if permitted, else prints the command."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="on
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
-    """A Debian machine with nothing: its tools are stand-ins that note how they are called."""
+    """A bare Debian machine, whose tools are stubs that record their calls."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("bash", "env", "grep", "uname", "echo"):

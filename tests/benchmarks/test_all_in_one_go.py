@@ -36,7 +36,7 @@ time.sleep(600)
 
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of benchmarks of our own, found instead of the real ones by the processes that are started."""
+    """A folder of stub benchmarks that started processes import instead of the real ones."""
     folder = tmp_path / "code" / "benchmarks"
     folder.mkdir(parents=True)
     for name in ("__init__", "measure"):

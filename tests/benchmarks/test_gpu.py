@@ -1,4 +1,4 @@
-"""What is read off a GPU's trace, and the benchmarks' GPU paths as far as a CPU can walk them."""
+"""Reading a GPU's trace, and the benchmarks' GPU code as far as it runs on a CPU."""
 
 import sys
 import types

@@ -1,4 +1,4 @@
-"""Files read by VON and by trimesh: what counts as the same."""
+"""Comparison of mesh files read by VON and by trimesh."""
 
 from pathlib import Path
 

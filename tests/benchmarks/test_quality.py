@@ -1,4 +1,4 @@
-"""The referee: what its arms are, how long they are trained, and the page."""
+"""Comparison of configurations at equal training time: arms, training lengths, and the page."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Commands as a user gives them."""
+"""A fixture that runs commands as a user does."""
 
 import pytest
 

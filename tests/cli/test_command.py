@@ -1,4 +1,4 @@
-"""The language of all verbs: help, headings, old spellings, groups, what is given twice, -q, -V."""
+"""Common behaviour of all verbs: help, headings, renamed options, option groups, repeated options, -q, -V."""
 
 import re
 from collections.abc import Iterator

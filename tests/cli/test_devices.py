@@ -1,4 +1,4 @@
-"""Training on several devices: the same losses as on one; a killed process ends the job; it goes on."""
+"""Training on several devices: the same losses as on one; a killed process ends the job, which resumes."""
 
 import os
 import signal
@@ -60,7 +60,7 @@ def test_two_devices_train_as_one(tiny_data: Path, tmp_path: Path) -> None:
     arguments = "--stage=shape", *lengths(3, "shape")
     done = train(tiny_data, two, *arguments, "--devices=2")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Stage shape is finished") == 1  # one process speaks
+    assert done.stdout.count("Stage shape is finished") == 1  # one process prints
     assert "Warning" not in done.stderr
     alone = harness.von(*command(tiny_data, one, *arguments)[3:])
     assert alone.exit_code == 0, alone.output
@@ -84,7 +84,7 @@ def test_twenty_steps_in_float32_have_the_same_losses_where_rounding_is_not_ampl
 
 @pytest.mark.slow
 def test_pieces_of_a_batch_add_up(tiny_data: Path, tmp_path: Path) -> None:
-    # What depends on who is in the batch left out: batch norm learns, the range of depth, the order of a pool.
+    # Excludes what depends on the composition of a batch: learning batch norm, the depth range, the order of a pool.
     alone = [*lengths(0, "shape"), "--set=model.depth_range=item", "--set=texture.image_pool=0"]
     runs = tmp_path / "whole", tmp_path / "pieces"
     for each, pieces, devices in zip(runs, (1, 2), (1, 2), strict=True):
@@ -120,7 +120,7 @@ def test_a_killed_process_ends_the_job_and_it_goes_on(tiny_data: Path, tmp_path:
     assert "goes on from the last checkpoint" in told
     reached = _reached(checkpoints)
     assert 5 <= reached < 400
-    # The rest would take long: a signal after some more steps ends it as Ctrl-C does one alone.
+    # The rest would take long: a signal after some more steps ends all processes, as Ctrl-C ends a single one.
     job = subprocess.Popen(
         command(tiny_data, tmp_path, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

@@ -1,4 +1,4 @@
-"""`von doctor`: a line for everything, with what to do; exit code 1 where something must be put right."""
+"""`von doctor`: a line with advice for every check; exit code 1 if a check fails."""
 
 import sys
 from collections import namedtuple

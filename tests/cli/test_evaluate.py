@@ -249,7 +249,7 @@ def test_devices_are_named_one_by_one(von):
 
 
 def test_a_run_that_cannot_be_written_is_scored_all_the_same(von, tiny_run):
-    """What a read-only folder is to others than root: its files do not take a line."""
+    """Simulates a read-only folder, also for root: nothing can be appended to its files."""
     for name in ("metrics.jsonl", "metrics.html"):
         (tiny_run / name).unlink(missing_ok=True)
         (tiny_run / name).mkdir()

@@ -76,7 +76,7 @@ def test_without_a_run_the_built_in_model_serves_and_says_so(von, tmp_path):
     other = von(*SMALL, "--run", "builtin:sofa")
     assert other.exit_code == 1
     assert "the package has builtin:chair" in other.stderr
-    # A run of one's own goes before, and a class without any is named as ever.
+    # An own run takes precedence, and a class without any model is an error as before.
     assert "runs/chair/generated" in von(*SMALL).stdout
     assert "car is not a run" in von(*SMALL, "--class", "car").stderr
 

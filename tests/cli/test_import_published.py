@@ -1,4 +1,4 @@
-"""`von import-published`: weights and data of the 2018 release, and every verb on what becomes of them."""
+"""`von import-published`: weights and data of the 2018 release, and every verb on the imported run and dataset."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command itself: quick to answer, light to import, honest about where options come from."""
+"""The `von` command: start-up imports, entry points, unknown verbs, output that cannot be encoded or written."""
 
 import os
 import subprocess

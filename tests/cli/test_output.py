@@ -1,4 +1,4 @@
-"""How the command line words what the libraries raise."""
+"""Messages and exit codes of library errors on the command line."""
 
 import errno
 import re

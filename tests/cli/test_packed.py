@@ -24,7 +24,7 @@ from vonmodel.evaluation.samples import RealImages, RealShapes
 from vonmodel.evaluation.shape_classifier import dataset_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
-# They write files, or make a dataset out of files; all others read through OutputFiles.
+# These write files, or make a dataset from files; all other modules read through OutputFiles.
 KNOW_WHERE_FILES_LIE = {"vondata/dataset/manifest.py", "vondata/dataset/shards.py", "vondata/pipeline/merge.py"}
 
 

@@ -1,4 +1,4 @@
-"""`von prepare` as a user meets it: counts, resume, reasons, exit codes, words."""
+"""`von prepare` through its command line: counts, resume, reasons, exit codes, messages."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Options of `von prepare images` as a user meets them: copies, and a network of one's own."""
+"""Options of `von prepare images`: near-duplicates, and the user's own segmentation network."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""`von prepare images` finds viewpoints by the prepared shapes, says so, and never twice."""
+"""`von prepare images` matches viewpoints with the prepared shapes, reports it, and does not repeat it."""
 
 import json
 from collections.abc import Callable

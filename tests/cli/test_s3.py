@@ -62,7 +62,7 @@ def test_training_scores_and_shards_through_a_url(
 
 
 class Closed:
-    """A store that lets nobody in, whatever is asked."""
+    """A store that denies every request."""
 
     def __getattr__(self, name: str) -> Any:
         raise NoCredentialsError

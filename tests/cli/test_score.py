@@ -1,4 +1,4 @@
-"""`von score`: which folder is the reference, what is printed and written, and what is refused."""
+"""`von score`: choice of the reference, printed and written results, refused arguments."""
 
 import json
 

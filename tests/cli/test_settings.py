@@ -1,4 +1,4 @@
-"""Where options get their values: option, variable, von.toml, default, in this order."""
+"""Precedence of option values: option, variable, von.toml, default."""
 
 import os
 from collections.abc import Callable

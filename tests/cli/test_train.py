@@ -1,4 +1,4 @@
-"""`von train`: what it says, what it refuses, and Ctrl-C in a real process."""
+"""`von train`: output, refused arguments, and Ctrl-C in a real process."""
 
 import errno
 import json
@@ -74,7 +74,7 @@ def test_a_changed_configuration_is_refused_and_none_given_goes_on(tiny_data: Pa
     assert changed.exit_code == 1
     for part in ("seed was 0, now 3", "shape.learning_rate was 0.0001, now 0.5", "--run"):
         assert part in changed.stderr
-    goes_on = train(tiny_data, tmp_path, "--class=chair", "--stage=shape")  # the run knows its configuration
+    goes_on = train(tiny_data, tmp_path, "--class=chair", "--stage=shape")  # the run records its configuration
     assert goes_on.exit_code == 0
     writes_more = train(tiny_data, tmp_path, "--class=chair", "--stage=shape", *SMALL, "--set=output.log_every=1")
     assert writes_more.exit_code == 0

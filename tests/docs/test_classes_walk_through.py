@@ -34,7 +34,7 @@ SHORTER = {
 
 @pytest.fixture
 def own_things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with eight meshes, and photos on white, of things that nobody made a class for."""
+    """A folder with eight meshes, and photos on white, of objects without a class."""
     write_demo(tmp_path / "demo", DemoSettings(chairs=0, cars=8, photos_per_object=2, seed=1))
     (tmp_path / "meshes").mkdir()
     for model in sorted((tmp_path / "demo" / "ShapeNetCore.v2").rglob("*.obj")):

@@ -34,7 +34,7 @@ ALL = [(page.name, line) for page in PAGES for line in dict.fromkeys(commands(pa
 
 
 def words_of(line: str) -> list[str]:
-    """The words of a command without its comment, its output's redirection and what is left to the reader."""
+    """The words of a command without its comment, redirection of output and placeholders."""
     line = re.split(r"\s+#\s|\s{3,}|\s\|\s|\s>\s|\s&&\s|;", line)[0]
     return shlex.split(line)
 

@@ -1,4 +1,4 @@
-"""Runs commands of `von` for the fault tests, which would else wait for imports most of the time.
+"""Runs commands of `von` for the fault tests in a process with all imports done, to save their time.
 
     python driver.py           a JSON list of arguments on a line in, a result on a line out; all in this process
     python driver.py --fork    each command in a fork of this process, which has imported everything: a line with its

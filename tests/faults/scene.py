@@ -1,4 +1,4 @@
-"""The scene of the fault tests: small collections, how they come out undisturbed, and a tally of what faults did."""
+"""Set-up of the fault tests: small collections, their undisturbed results, and counts of what faults did."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ CORNERS = ((0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (1,
 
 @dataclass
 class Count:
-    """What tries of one kind of fault did.
+    """Counts of the effects of one kind of fault.
 
     Attributes:
         tries: faults.
         lost: items or files that the run after the fault lacked.
         wrong: items or files that differed from an undisturbed run's.
         unclear: tracebacks, hangs, and messages that do not name what is wrong.
-        notes: what was found, for people.
+        notes: descriptions of what was found.
     """
 
     tries: int = 0
@@ -125,7 +125,7 @@ def kill(running: subprocess.Popen[bytes]) -> None:
 
 
 def outcome(data: Path) -> dict[str, str]:
-    """A dataset as far as it is the same for every run: each row and each prepared file, hashed, by name."""
+    """The reproducible content of a dataset: hashes of each row and each prepared file, by name."""
     found: dict[str, str] = {}
     for class_name in dataset_classes(data):
         for kind in ("shapes", "images"):
@@ -162,7 +162,7 @@ def leftovers(data: Path) -> list[str]:
 
 
 def _unbuffered(command: list[str], **settings: Any) -> subprocess.Popen[bytes]:
-    """A process whose answers `select` sees: a buffer would take in the second of two that come at once."""
+    """A process with unbuffered output, so that `select` sees the second of two answers that come at once."""
     return subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **settings)
 
 
@@ -249,7 +249,7 @@ class Forks:
 
 @contextmanager
 def small_disk(folder: Path, size_kb: int) -> Iterator[None]:
-    """A file system of this size at a folder, for as long as the block lasts.
+    """Mounts a file system of this size at a folder within the block.
 
     Raises:
         PermissionError: this user may mount none.

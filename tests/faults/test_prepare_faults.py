@@ -1,7 +1,7 @@
 """Preparation under faults, with real processes: kills, signals, full disks, damaged files, two runs at once.
 
-After each fault the same command runs once more, as a user would do, after the remedy that was named. Then every row
-and every file must be as if nothing had happened.
+After each fault the same command runs once more, as a user would do, after the remedy named in its message. Then
+every row and every file must equal those of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def test_killed_at_any_moment(
     duration_s = time.monotonic() - started
     for attempt in range(tries):
         data = tmp_path / f"data{attempt}"
-        # A dataset that is there is worked on as well: its manifest, its record and its page are replaced.
+        # Existing datasets are tested as well: their manifest, record and page are replaced.
         if attempt % 2:
             shutil.copytree(expected[verb.name][1], data)
         arguments = verb.command(data) + (["--force"] if attempt % 2 else [])
@@ -132,7 +132,7 @@ def test_a_full_disk(
             with small_disk(disk, size_kb):
                 data = disk / "data" if place == "data" else tmp_path / f"data{attempt}"
                 if place == "tmp":
-                    (disk / "full").write_bytes(bytes(3500))  # room enough to seem usable
+                    (disk / "full").write_bytes(bytes(3500))  # enough room to seem usable
                 code, said = forks.run(verb.command(data), temporary=disk if place == "tmp" else None)
                 count.tries += 1
                 if "Traceback" in said or (code != 0 and str(disk) not in said):

@@ -1,7 +1,7 @@
 """Training and rendering under faults, with real processes: kills, signals, full disks, damaged files, two at once.
 
-After each fault the same command runs once more, after the remedy that was named. Then the weights, or the rendered
-files, must be those of a run that nothing disturbed.
+After each fault the same command runs once more, after the remedy named in its message. Then the weights, or the
+rendered files, must equal those of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def command(data: Path, run: Path) -> list[str]:
 
 
 def weights(run: Path) -> Tensors:
-    """All tensors of the last checkpoint of each stage, what only training needs included."""
+    """All tensors of the last checkpoint of each stage, including those that only training needs."""
     found = {}
     for stage in STAGES:
         for part in ("networks", "average", "training"):
@@ -85,7 +85,7 @@ def go_on(forks: Forks, data: Path, run: Path, expected: Tensors, count: Count, 
 
 @pytest.fixture(scope="module")
 def whole(forks: Forks, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A run that nothing disturbed, and its seconds."""
+    """An undisturbed run, and its duration in seconds."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     started = time.monotonic()
     code, said = forks.run(command(tiny_data, run))
@@ -204,7 +204,7 @@ def cut_short(whole: tuple[Path, float], tmp_path: Path) -> Path:
 def test_any_damaged_file(
     damage: str, forks: Forks, tiny_data: Path, whole: tuple[Path, float], cut_short: Path, tally: Tally
 ) -> None:
-    """A run goes on, from the checkpoint before where it must, or ends with the name of the file."""
+    """A run resumes, from the previous checkpoint if necessary, or its error names the file."""
     count, rng, expected = tally[f"{damage}, train"], random.Random(damage), weights(whole[0])
     spare = cut_short.with_name("spare")
     shutil.copytree(cut_short, spare)
@@ -239,7 +239,7 @@ def test_any_damaged_file(
 def test_the_clock_set_back(
     forks: Forks, tiny_data: Path, whole: tuple[Path, float], cut_short: Path, tally: Tally
 ) -> None:
-    """Files of tomorrow: what is newest is what the run says."""
+    """With files dated tomorrow, the newest checkpoint is still the one recorded in the run."""
     count = tally["clock set back, train"]
     for path in cut_short.rglob("*"):
         os.utime(path, (time.time() + 86_400,) * 2)

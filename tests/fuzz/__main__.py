@@ -3,8 +3,8 @@
 With atheris (`pip install atheris`) the mutations follow the coverage of the readers' Python code, kernels included,
 which then run without being compiled; readers whose work is done in libraries are called as they are. Without it,
 inputs of the corpus are mutated at random. Each reader runs in a process of its own, under limits of time and memory
-per input. The corpus is kept, so that a later run goes on where this one ended; a finding ends up as a file, which
-belongs into `tests/fuzz/regressions/READER/`.
+per input. The corpus is kept, so that a later run continues from it; a finding is written to a file, which
+belongs in `tests/fuzz/regressions/READER/`.
 """
 
 from __future__ import annotations

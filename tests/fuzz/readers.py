@@ -1,7 +1,7 @@
 """Every reader of files and links from outside as a function of bytes, with inputs to start from.
 
-A reader may refuse its input with one of its errors; anything else that it raises, and a hang, is a finding. What a
-reader accepts is checked where a promise can be checked in a line.
+A reader may refuse its input with one of its errors; any other exception, or a hang, is a finding. Accepted results
+are checked where a line of code suffices.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Reader:
     Attributes:
         read: takes the bytes.
         seeds: makes inputs that it accepts.
-        words: what its inputs are made of, for a fuzzer to put in.
-        refusals: what it may raise.
+        words: tokens of its inputs, for a fuzzer to insert.
+        refusals: exceptions it may raise.
     """
 
     read: Callable[[bytes], object]
@@ -128,7 +128,7 @@ def read_binvox(content: bytes) -> object:
     from vondata.shapes.binvox import read_binvox as read
     from vondata.shapes.source_file import Limits
 
-    if b"dim" in content[:200] and b"512" in content[:200]:  # sound, and 134 million voxels
+    if b"dim" in content[:200] and b"512" in content[:200]:  # valid, with 134 million voxels
         return None
     grid = read(written("grid.binvox", content), Limits(file_mb=4))
     assert grid.occupancy.dtype == np.bool_
@@ -352,7 +352,7 @@ def checkpoint_seeds() -> list[bytes]:
 
 
 def read_weights(content: bytes) -> object:
-    """Weights that lie about their hash are refused earlier; here their bytes are read."""
+    """Weights with a wrong hash are refused earlier; here their bytes are read."""
     from vonmodel import checkpoint
 
     return checkpoint.read_weights(written("weights.safetensors", content))

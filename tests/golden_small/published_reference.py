@@ -1,4 +1,4 @@
-"""The published networks once more, in numpy float64 and in the plainest way: an oracle without any of our code.
+"""The published networks reimplemented in plain numpy float64: an oracle that shares no code with the package.
 
 Works on state dicts with the published names and follows the description of the architecture line by line.
 """
@@ -13,7 +13,7 @@ Weights = Mapping[str, Array]
 
 
 def forward(name: str, weights: Weights, *inputs: Array) -> list[Array]:
-    """What the published network of this name computes in evaluation mode."""
+    """The output of the published network of this name in evaluation mode."""
     exact = {key: value.astype(np.float64) for key, value in weights.items()}
     given = [each.astype(np.float64) for each in inputs]
     match name:

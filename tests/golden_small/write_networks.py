@@ -1,4 +1,4 @@
-"""Writes networks_*.npz: small networks with random weights, inputs, and what the float64 reference makes of them.
+"""Writes networks_*.npz: small networks with random weights, inputs, and the outputs of the float64 reference.
 
     python tests/golden_small/write_networks.py
 

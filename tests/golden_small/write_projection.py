@@ -36,7 +36,7 @@ def chair_of_boxes() -> torch.Tensor:
 
 
 def main() -> None:
-    """Projects both ways and stores what went in and came out."""
+    """Projects in both modes and stores inputs and outputs."""
     generator = torch.Generator().manual_seed(1)
     upstream = torch.randn(2, 2, 1, IMAGE_SIZE, IMAGE_SIZE, generator=generator, dtype=torch.float64)
     angles = torch.deg2rad(torch.tensor([[35.0, -70.0], [20.0, 5.0]], dtype=torch.float64))

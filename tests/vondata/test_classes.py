@@ -1,4 +1,4 @@
-"""Object classes: what their files say, what is drawn from them, and what is measured for new ones."""
+"""Object classes: their files, viewpoints drawn from them, and measurements of new ones."""
 
 import dataclasses
 from importlib.resources import files

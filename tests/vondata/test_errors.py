@@ -1,4 +1,4 @@
-"""Every error class of the packages is a VonError, so that the command line and the studio need to know one."""
+"""Every error class of the packages is a VonError, so that the command line and the studio handle only one class."""
 
 import importlib
 import inspect

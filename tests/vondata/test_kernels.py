@@ -1,4 +1,4 @@
-"""Cached machine code: whatever happens to the files, the kernel runs and its result is right."""
+"""Cached machine code: with damaged or missing files, the kernel still runs correctly."""
 
 import os
 import random
@@ -40,7 +40,7 @@ def run(module: Path, **variables: str) -> tuple[str, str]:
 
 
 def run_as_module(module: Path, source: str) -> tuple[str, str]:
-    """The same imported, so that its types have a name to be found by."""
+    """The same, imported as a module, so that its types can be resolved by name."""
     module.write_text(source, "utf-8")
     command = [sys.executable, "-c", f"import {module.stem}"]
     done = subprocess.run(command, cwd=module.parent, capture_output=True, text=True, check=True)

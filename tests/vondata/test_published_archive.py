@@ -1,4 +1,4 @@
-"""The release's data archive becomes a prepared dataset: axes, lists, pose pools, and what is wrong with files."""
+"""The release's data archive becomes a prepared dataset: axes, lists, pose pools, and faulty files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A session whose shapes can be told apart: untrained weights would generate fog."""
+"""A session with distinguishable shapes: untrained weights would generate fog."""
 
 import pytest
 import torch

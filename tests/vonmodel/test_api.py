@@ -1,4 +1,4 @@
-"""The Python API: seeds, codes and degrees in; arrays, meshes and files out; one factor changes, the others stay."""
+"""The Python API: loading runs, rendering, editing one factor with the others fixed, meshes and files."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Models of the package: packed in half precision, unpacked into runs that everything reads."""
+"""Built-in models: packed in half precision, unpacked into ordinary runs."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Checkpoints appear whole or not at all, say what they are, and refuse damage in words."""
+"""Checkpoints: atomic writes, descriptions, and messages for damage."""
 
 import dataclasses
 import errno
@@ -92,7 +92,7 @@ def test_what_is_half_written_does_not_count(dies_in: str, tmp_path: Path, monke
         with pytest.raises(RuntimeError, match="killed"):
             save_checkpoint(tmp_path, info(step=2), state())
     assert [each.step for each in list_checkpoints(tmp_path)] == [1]
-    save_checkpoint(tmp_path, info(step=2), state())  # what was left over is in nobody's way
+    save_checkpoint(tmp_path, info(step=2), state())  # the leftover does no harm
     assert [each.step for each in list_checkpoints(tmp_path)] == [1, 2]
 
 

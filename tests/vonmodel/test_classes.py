@@ -261,7 +261,7 @@ def test_two_processes_train_what_one_does(three_classes: Path, tmp_path: Path) 
 
 @pytest.fixture(scope="session")
 def three_class_run(three_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three classes whose embeddings are told apart, untrained."""
+    """An untrained run of three classes with distinct embeddings."""
     config = dataclasses.replace(configured(**PAINTERS[1]), seed=2)
     folder = RunFolder(tmp_path_factory.mktemp("several") / "runs" / "chair+car+table")
     folder.start(config)

@@ -1,4 +1,4 @@
-"""The configuration says no to what it does not know, and survives the way to JSON and back."""
+"""The configuration refuses unknown fields and invalid values, and survives a round trip through JSON."""
 
 import dataclasses
 import json

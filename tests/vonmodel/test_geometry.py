@@ -45,7 +45,7 @@ def test_the_camera_stands_where_preparation_says(azimuth: float, elevation: flo
 
 
 def test_the_front_view_shows_the_left_hand_on_the_right() -> None:
-    # Whoever faces +y has +x on the right hand; seen from the front, that hand is on the image's left.
+    # An object facing +y has +x at its right; seen from the front, that side is on the image's left.
     right_of_image = _rotation(0.0, 0.0) @ torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
     np.testing.assert_allclose(right_of_image, [-1.0, 0.0, 0.0], atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""The networks put together: sizes, backgrounds, weights by seed, what of a volume is seen."""
+"""The complete model: sizes, backgrounds, weights by seed, visibility of thin parts."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""State dicts of the 2018 release: every key in its place, and nothing else let in."""
+"""State dicts of the 2018 release: every key is mapped, and anything else is refused."""
 
 import json
 import pickle
@@ -163,7 +163,7 @@ def test_files_are_read(tmp_path: Path, kind: str) -> None:
 
 
 class Payload:
-    """What an evil file would run."""
+    """What a malicious file would run."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return exec, ("raise SystemExit('ran')",)

@@ -1,4 +1,4 @@
-"""The release's folders become runs: found, read, checked, and painting what its networks paint."""
+"""The release's folders imported as runs: found, read, checked, with the images of its networks."""
 
 import json
 import sys

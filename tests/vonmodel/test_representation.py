@@ -1,4 +1,4 @@
-"""What volumes mean: opacity, surfaces and finer grids against closed forms."""
+"""Representations of volumes: opacity, surfaces and finer grids against closed forms."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""The run folder guards its configuration and forgets what a killed run did in vain."""
+"""The run folder keeps its configuration and drops statistics of steps that a killed run lost."""
 
 import dataclasses
 import json

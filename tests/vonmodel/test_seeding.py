@@ -11,7 +11,7 @@ from vonmodel.seeding import derived_seed, epoch_positions, numpy_generator, tor
 
 
 def test_seeds_are_the_same_everywhere() -> None:
-    # Written down once: a change would make every run on disk another run when it resumes.
+    # Recorded values: a change would make every run on disk resume differently.
     assert derived_seed(0, "shape", "step", 17) == 7286993371155135439
     assert 0 <= derived_seed(-1, "x") < 2**63
 

@@ -1,4 +1,4 @@
-"""Runs that travel: there and back the same, checked by hash, nothing but what a run has."""
+"""Sharing runs: round trips, checked hashes, and only the files of a run."""
 
 import hashlib
 import json

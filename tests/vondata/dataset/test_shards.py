@@ -1,4 +1,4 @@
-"""Shards: what went in comes out, by the index at random and by the rules of WebDataset in a stream."""
+"""Shards return what was written, by random access through the index and as a WebDataset stream."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The demo's tables and lamps: families, measures, closed parts, symmetry, and what stands on the floor."""
+"""The demo's tables and lamps: families, measures, closed parts, symmetry, contact with the floor."""
 
 import numpy as np
 import pytest

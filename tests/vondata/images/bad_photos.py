@@ -1,4 +1,4 @@
-"""Photos as nobody wants them: cut short, flipped, lying about their size, no photos at all, in the wrong place."""
+"""Broken photos: truncated, bits flipped, false sizes, other files, wrong places."""
 
 import io
 import json
@@ -74,7 +74,7 @@ def write_mutated(folder: Path, photo: np.ndarray, count: int, seed: int) -> Exp
 
 
 def write_liars(folder: Path) -> Expected:
-    """Files that promise more than they hold, or hold more than they promise."""
+    """Files that declare more than they hold, or hold more than they declare."""
     bomb = zlib.compress(bytes((20_000 // 8 + 1) * 20_000), 9)  # 400 megapixels in 50 KB
     text_bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(70 << 20), 9))
     bmp = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 70, 0, 0, 54, 40, 2**31 - 1, 2**31 - 1, 1, 24, 0, 0, 0, 0, 0, 0)
@@ -151,7 +151,7 @@ def write_places(folder: Path, photo: np.ndarray, outside: Path) -> Expected:
 
 
 def write_annotation(root: Path, photo: np.ndarray, mask: np.ndarray, outside: Path) -> Expected:
-    """A folder in Pix3D's layout whose annotation lies: paths that lead out, numbers that are none."""
+    """A folder in Pix3D's layout with a false annotation: paths that lead out, invalid numbers."""
     for folder in ("img/chair", "mask/chair"):
         (root / folder).mkdir(parents=True)
     (root / "img/chair/link.png").symlink_to(outside)

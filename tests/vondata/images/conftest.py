@@ -1,4 +1,4 @@
-"""Photos made from the answer: an object whose exact coverage is known, put on any background."""
+"""Synthetic photos with ground truth: an object of known coverage on any background."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Writes small ONNX networks by hand: the file format is protocol buffers, of which a few fields are needed."""
+"""Writes small ONNX networks by hand: the file format is protocol buffers, and few fields are needed."""
 
 import struct
 

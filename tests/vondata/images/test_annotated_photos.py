@@ -1,4 +1,4 @@
-"""Photos with a mask of their own: the reading of photo and mask that fits, or a row that says why there is none."""
+"""Photos with annotated masks: orientation and polarity of mask and photo, or a row with the reason of rejection."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Whatever lies in the folders: every file is a row with a right reason, and nothing outside is ever opened."""
+"""Broken and foreign files: every file is a row with the right reason, and nothing outside the folders is opened."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ def small_photo(chair, paint):
 
 @pytest.fixture
 def outside(tmp_path, small_photo):
-    """A photo beyond the folders that nobody may open."""
+    """A photo outside the folders, which must not be opened."""
     path = tmp_path / "private" / "secret.png"
     path.parent.mkdir()
     Image.fromarray(small_photo).save(path)
@@ -132,7 +132,7 @@ def test_a_file_without_permission(tmp_path, small_photo, outside):
 
 @pytest.mark.slow
 def test_300_bad_photos_in_processes_of_little_memory(tmp_path, chair, paint, outside):
-    """With the limits of a real run: no photo is given up, which says that none hangs and none takes the memory."""
+    """With the limits of a real run: no photo times out or exceeds the memory."""
     photo = cv2.resize(paint(chair), (160, 120), interpolation=cv2.INTER_AREA)
     expected = write_photos(tmp_path / "photos" / "chair", photo, outside, mutated=280, seed=2)
     assert len(expected) >= 300

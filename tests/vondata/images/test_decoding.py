@@ -153,7 +153,7 @@ def _reason(path, limit=LIMIT):
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
     path = tmp_path / "bomb.png"
-    # A header of 100,000 x 100,000 pixels with nothing behind it.
+    # A header of 100,000 x 100,000 pixels without data.
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", len(header)) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 10) + b"IDAT")

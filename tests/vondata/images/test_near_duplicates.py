@@ -1,4 +1,4 @@
-"""The same picture is recognised however it was saved; another one is not; of many photos the best stays."""
+"""Near-duplicates are recognised across formats and sizes, other photos are not; of duplicates the best is kept."""
 
 import random
 import time
@@ -169,7 +169,7 @@ def test_one_that_stays_is_named_not_one_in_between():
 
 
 def test_time_grows_with_the_number_and_crowds_hide_no_copy():
-    """20,000 photos of which half crowd around few hashes, as catalogue photos do."""
+    """20,000 photos, half of them clustered around few hashes, like catalogue photos."""
     rng = random.Random(1)
     crowds = [random_hash(rng) for _ in range(20)]
     originals = [random_hash(rng) for _ in range(9000)]

@@ -59,7 +59,7 @@ def test_a_soft_shadow_at_the_foot_is_left_out(chair, paint, iou):
     photo = _jpeg(paint(chair, (200, 160, 110), behind), 90)
     reading = segment_plain(luma_chroma(photo), fit_background(luma_chroma(photo)))
     assert iou(reading.mask, chair > 0.5) > 0.9
-    assert iou(photo.max(axis=2) < 239, chair > 0.5) < 0.75  # what a threshold takes for the object
+    assert iou(photo.max(axis=2) < 239, chair > 0.5) < 0.75  # the mask of a plain threshold
 
 
 def test_a_pale_surface_inside_is_filled_and_a_hole_is_not(paint, iou):
@@ -140,7 +140,7 @@ def test_grabcut_of_nothing_is_empty():
 
 
 def _scene(name, chair, paint):
-    """A photo for which there is one right reason of rejection."""
+    """A photo with exactly one correct rejection reason."""
     rng = np.random.default_rng(0)
     white = np.full((240, 320, 3), 255, dtype=np.uint8)
     photo = paint(chair)
@@ -281,12 +281,12 @@ def test_a_cast_shadow_with_edges_is_no_object(paint, iou, darkness):
     shadow = cv2.GaussianBlur(cv2.warpAffine(coverage, shear, coverage.shape[::-1]), (0, 0), 1.2)
     behind = 255.0 * (1.0 - darkness * shadow[..., None]) * np.ones(3)
     photo = _jpeg(paint(coverage, (150, 90, 50), behind), 90)
-    assert iou(photo.min(axis=2) < 239, coverage > 0.5) < 0.85  # what a threshold takes for the object
+    assert iou(photo.min(axis=2) < 239, coverage > 0.5) < 0.85  # the mask of a plain threshold
     assert iou(_mask_or(photo, coverage), coverage > 0.5) > 0.9
 
 
 def _mask_or(photo, coverage):
-    """The object's mask, or the true one where the photo is rejected as doubtful, which is as right."""
+    """The object's mask, or the true one if the photo is rejected as doubtful, which is also correct."""
     found = _mask_or_reason(photo)
     if isinstance(found, str):
         assert found in DOUBTS
@@ -383,7 +383,7 @@ def test_bars_along_the_edges_are_cut_off(chair, paint, iou, sides, colour):
 
 
 def test_a_floor_is_no_bar(chair, paint, iou):
-    """What stands on it goes on above its upper edge."""
+    """What stands on it continues above its upper edge."""
     photo = paint(chair, (150, 60, 40))
     photo[190:][~(chair[190:] > 0.5)] = (120, 118, 115)
     found = _mask_or_reason(photo)
@@ -409,7 +409,7 @@ def test_the_light_of_a_vignette_is_no_object(chair, paint, iou):
 
 @pytest.mark.parametrize("ground", ["chequers", "floor"])
 def test_legs_lost_on_a_ground_of_two_colours(chair, paint, iou, ground):
-    """GrabCut takes what differs most; what differs at all from the border's colours says whether that is all."""
+    """GrabCut selects what differs most; a comparison with the border's colours shows whether that is everything."""
     height, width = chair.shape
     rows, columns = np.mgrid[:height, :width]
     other = (rows // 12 + columns // 12) % 2 > 0 if ground == "chequers" else rows > 0.6 * height

@@ -1,4 +1,4 @@
-"""Photos as cameras, scanners and web shops write them: each comes out as its 8-bit sRGB twin or says why not."""
+"""Photos as cameras, scanners and web shops write them: converted to 8-bit sRGB, or rejected with a reason."""
 
 import io
 import struct
@@ -210,7 +210,7 @@ def test_colour_tiffs_are_their_8_bit_twins(tmp_path, order, depth, planes, comp
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
 def test_grey_tiffs_are_their_8_bit_twins(tmp_path, order, depth, photometric):
     grey = picture()[..., 0].copy()
-    grey[0, 0] = 255  # floating-point numbers tell their range by their largest one
+    grey[0, 0] = 255  # the range of floating-point numbers is inferred from the largest one
     values = (grey * SCALES[depth]).astype(order + depth)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric=photometric, byteorder=order)
     expected = 255 - grey.astype(int) if photometric == "miniswhite" else grey.astype(int)
@@ -516,7 +516,7 @@ def test_extreme_shapes_are_read(tmp_path, size, name):
 
 
 def test_the_limit_of_pixels_is_the_given_one(tmp_path):
-    """Pillow's own, 89 megapixels, does not count."""
+    """Pillow's own limit, 89 megapixels, is not used."""
     Image.new("L", (10_000, 9_000)).save(tmp_path / "a.png")
     assert decode_photo(tmp_path / "a.png", max_pixels=90_000_000, enough_px=500).full_size == (10_000, 9_000)
     with pytest.raises(Rejected, match="89,999,999 allowed"):
@@ -597,7 +597,7 @@ def test_palettes_count_by_their_colours(tmp_path):
     for numbers, palette in (
         (~truth, [255, 255, 255, 0, 0, 0]),  # number 0 is white
         (truth, [0, 0, 0, 128, 0, 0]),  # as PASCAL VOC draws its first class
-        (truth, [7, 7, 7, 7, 7, 7]),  # colours that tell nothing
+        (truth, [7, 7, 7, 7, 7, 7]),  # colours without meaning
     ):
         image = Image.fromarray(numbers.astype(np.uint8), "P")
         image.putpalette(palette)

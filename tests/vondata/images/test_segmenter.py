@@ -1,4 +1,4 @@
-"""A network of one's own finds objects where GrabCut does not; wrong files are named before a run begins."""
+"""A user's network segments objects where GrabCut does not; wrong files are reported before a run begins."""
 
 import sys
 

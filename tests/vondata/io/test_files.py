@@ -1,4 +1,4 @@
-"""Local files: whole or not at all, and nothing left behind by killed writers."""
+"""Local files: atomic writes, and no temporary files left by killed writers."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Collections and datasets behind URLs, on a real S3 server of this machine: the same rows and files as on disk."""
+"""Collections and datasets at URLs, on a real S3 server of this machine: the same rows and files as on disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_from_and_to_s3_comes_out_what_comes_out_on_disk(bucket: str, tree: Path
     assert list(there["status"]).count("prepared") == 2
     assert there["source"].str.startswith(f"{bucket}/ShapeNetCore.v2/{CHAIR}/").all()
     assert set(there["collection"]) == {f"shapenet {bucket}/ShapeNetCore.v2"}
-    assert not there["detail"].str.contains("/von-").any()  # no word of the scratch copy
+    assert not there["detail"].str.contains("/von-").any()  # no mention of the scratch copy
     for id in ("good1", "good2"):
         there_file, here_file = (output_path(data, "chair", "shapes", id) for data in (copy, tmp_path / "data"))
         assert there_file.read_bytes() == here_file.read_bytes()
@@ -89,7 +89,7 @@ def test_a_resume_does_nothing_again_and_changes_nothing(
     assert shapes(f"{bucket}/tree", f"{bucket}/data").exit_code == 0
     system, path = file_system(f"{bucket}/data")
     before = system.find(path, detail=True)
-    monkeypatch.setattr(remote, "fetch_input", refuse)  # not even a look into an input
+    monkeypatch.setattr(remote, "fetch_input", refuse)  # no input is even opened
     result = shapes(f"{bucket}/tree", f"{bucket}/data", "--json")
     counts = result_of(result)["classes"]["chair"]
     assert (counts["found"], counts["worked"], counts["prepared"]) == (4, 0, 2)

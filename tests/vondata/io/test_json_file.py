@@ -1,4 +1,4 @@
-"""JSON from disk: what it says or an error in words, never a traceback, an abort or a wrong value."""
+"""JSON from disk: its values or an error message, never a traceback, an abort or a wrong value."""
 
 import contextlib
 import json

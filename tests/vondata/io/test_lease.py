@@ -1,4 +1,4 @@
-"""Two clients, one class on a store: the second is told who writes, and one that lost its lease writes no more."""
+"""Two clients on one class of a store: the second is refused by name; one that lost its lease stops writing."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def _empty_memory() -> Iterator[None]:
 
 
 def write(**changed: Any) -> None:
-    """A lease of somebody else."""
+    """A lease of another process."""
     system, path = file_system(URL)
     held = {"token": "other", "host": "elsewhere", "process": 7, "renewed": time.time()} | changed
     system.pipe_file(path, json.dumps(held).encode())

@@ -1,4 +1,4 @@
-"""Chairs made of boxes, whose distance field is known in closed form, and photos of them in a lamp's light."""
+"""Chairs made of boxes, whose distance field is known in closed form, and photos of them lit by a lamp."""
 
 from itertools import pairwise
 

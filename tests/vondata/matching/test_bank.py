@@ -1,4 +1,4 @@
-"""The bank is drawn once per content, kept whole, and drawn anew when anything changes."""
+"""The bank of sketches is rendered once, stored atomically, and rendered again when anything changes."""
 
 import dataclasses
 import logging

@@ -1,4 +1,4 @@
-"""Cues: what they find, what they must not depend on, and what they cost when they are wrong."""
+"""Cues of matching: their values, their invariances, and the effect of wrong ones."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Photos taken from known viewpoints get them back; rows are filled where nothing better is known."""
+"""Viewpoints of photos with known cameras are recovered; only rows without a better viewpoint are filled."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Somebody's Dask cluster, started as processes: what hangs, dies or is killed costs nobody else's work."""
+"""An external Dask cluster, started as processes: hanging, dying or killed workers cost no other item."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Items on real processes: what hangs, dies or raises is told apart, and its neighbours come through unharmed."""
+"""Items on real processes: hanging, dying and raising items are distinguished, and other items are unaffected."""
 
 import os
 import subprocess
@@ -75,7 +75,7 @@ def _exit_at_any_exit(task: int | str) -> int:
 
 
 def _hold_the_interpreter(task: int) -> int:
-    """Keeps every thread of the process from running, its heartbeat too, as a compilation or a busy machine does."""
+    """Blocks all threads of the process, including its heartbeat, as a compilation or a busy machine does."""
     import ctypes
 
     ctypes.PyDLL(None).sleep(task)
@@ -134,7 +134,7 @@ def test_an_abandoned_run_leaves_no_process() -> None:
 
 
 def _started_since(before: set[psutil.Process]) -> list[psutil.Process]:
-    """The processes of this one that run now and did not before, but for the one that multiprocessing keeps."""
+    """New child processes of this one, except the one that multiprocessing keeps."""
     found = []
     for each in set(psutil.Process().children(recursive=True)) - before:
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -174,7 +174,7 @@ def _process_id(task: int | str) -> int:
 
 
 def test_a_running_scheduler_can_be_used() -> None:
-    with connect(1, "auto") as client, connect(1, "auto"):  # two clusters at once get out of each other's way
+    with connect(1, "auto") as client, connect(1, "auto"):  # two clusters at once do not interfere
         address = client.scheduler.address
         results = outcomes(square, range(5), ExecutorOptions(0, TIMEOUT_S, scheduler=address))
     assert results == {task: task**2 for task in range(5)}

@@ -1,4 +1,4 @@
-"""The journal under damage: whatever bit flips, no wrong line is read and no good one is lost."""
+"""Damaged journals: for any flipped bit, no wrong line is read and no intact one is lost."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Datasets of several machines joined: nothing lost, nothing twice, and the next run resumes."""
+"""Merging datasets of several machines: nothing is lost or repeated, and the next run resumes."""
 
 import json
 import os

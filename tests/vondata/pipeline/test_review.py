@@ -1,4 +1,4 @@
-"""A review rejects rows once all are known, survives resumes, and takes its verdicts back."""
+"""A review rejects rows once all are known, survives resumes, and reverses its rejections."""
 
 from dataclasses import dataclass
 from pathlib import Path

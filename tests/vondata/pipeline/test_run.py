@@ -1,4 +1,4 @@
-"""The ledger: every item a row, nothing done twice, nothing lost, nothing overwritten."""
+"""The preparation run: every item is a row; nothing is repeated, lost or overwritten."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""Materials of files: textures and colours where they belong, grey where they cannot be had, nothing from outside."""
+"""Materials of mesh files: textures and colours at the right places, grey if unavailable, no files from outside."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Views against closed forms: where a corner lands, how far a wall is, how much of the picture a plate covers."""
+"""Views against closed forms: the pixel of a corner, the depth of a wall, the coverage of a plate."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The page of a dataset: complete, drawn once, safe with any text, and alive in a browser."""
+"""The page of a dataset: complete, thumbnails drawn once, any text escaped."""
 
 import json
 import os

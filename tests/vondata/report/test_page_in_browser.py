@@ -1,4 +1,4 @@
-"""The page of a dataset in a real browser, without a server: finding, filtering, looking closely, on a phone too."""
+"""The page of a dataset in a real browser, without a server: search, filters, details, also on a phone."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +51,7 @@ def row(id: str, **values: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def tab(browser: Any, page_file: Path) -> Iterator[Any]:
-    """The page with all photos; nothing may have gone wrong on it in the end."""
+    """The page with all photos; fails at the end if it reported an error."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     tab = context.new_page()
     tab.set_default_timeout(1000 * TIMEOUT_S)

@@ -1,6 +1,6 @@
-"""Meshes as they should not be, through the real command: each a row with the right reason, and nothing else happens.
+"""Broken meshes through the real command: each is a row with the right reason, without side effects.
 
-The command runs in a process of its own that notes every file it opens.
+The command runs in a process of its own that records every file it opens.
 """
 
 import base64
@@ -19,7 +19,7 @@ from vondata.dataset.manifest import read_manifest
 
 SECONDS = 60.0  # for one item on a busy machine; the engine's own limit is 600
 MEGABYTES = 1500
-# What may be said of a file whose bytes were changed at random; anything else is a fault of this program.
+# Acceptable reasons for a file whose bytes were changed at random; any other is a bug.
 HONEST = {
     None,
     "file_corrupt",
@@ -195,7 +195,7 @@ def prepare(folder, *options):
 
 
 def check(rows, cases):
-    """Every case has a row that says what is wrong with it, or that nothing is."""
+    """Every case has a row with the right reason, or is prepared."""
     said = {name: rows[name]["reason"] if isinstance(rows[name]["reason"], str) else None for name in cases}
     assert {name: said[name] for name, (_, allowed) in cases.items() if said[name] not in allowed} == {}
     for name, reason in said.items():
@@ -204,7 +204,7 @@ def check(rows, cases):
 
 
 def write(folder, cases):
-    """The files of the cases in `folder/meshes`, and beside it what nobody may open."""
+    """The files of the cases in `folder/meshes`, and files beside it that must not be opened."""
     meshes, secret = folder / "meshes", folder / "secret.mtl"
     meshes.mkdir()
     secret.write_bytes(bytes(36))
@@ -271,7 +271,7 @@ def mutated(content, rng):
 
 
 def random_cases(count, names):
-    """So many files, each of a good one, changed."""
+    """This many files, each a mutated copy of a good one."""
     good = {
         "obj": TEXT,
         "off": exported("off"),

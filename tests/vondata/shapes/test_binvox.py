@@ -21,7 +21,7 @@ def random_grid(size, seed):
 
 
 def block(size=32):
-    """An object that no turn or mirror leaves as it is."""
+    """An object without rotational or mirror symmetry."""
     grid = np.zeros((size,) * 3, dtype=bool)
     grid[4:28, 8:20, 6:12] = True
     grid[4:9, 8:13, 12:26] = True

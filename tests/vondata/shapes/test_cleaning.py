@@ -1,4 +1,4 @@
-"""Cleaning: what is dropped, where the object ends up, and the edges, parts and fins of meshes."""
+"""Cleaning: dropped faces, normalisation, and the edges, parts and fins of meshes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The same shape in two files: found in any format, scaled and moved, and told from shapes that are merely alike."""
+"""Duplicate shapes: found in any format, scaled and moved, and distinguished from similar shapes."""
 
 import numpy as np
 import pytest

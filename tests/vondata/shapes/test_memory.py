@@ -1,4 +1,4 @@
-"""Memory goes with the limits, whatever a file claims: every reader in a process that cannot have more."""
+"""Memory is bounded by the limits, whatever a file declares: every reader in a process with a resource limit."""
 
 import json
 import struct

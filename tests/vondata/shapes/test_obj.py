@@ -1,4 +1,4 @@
-"""OBJ files: every way of writing a mesh that the format allows, and a clear word on what it does not."""
+"""OBJ files: every way of writing a mesh that the format allows, and clear rejections of what it does not."""
 
 import numpy as np
 import pytest

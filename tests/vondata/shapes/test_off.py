@@ -1,4 +1,4 @@
-"""OFF files: what is announced has to be there, in lines or in words broken anywhere, and no more of it."""
+"""OFF files: exactly the declared vertices and faces, with line breaks anywhere."""
 
 import time
 

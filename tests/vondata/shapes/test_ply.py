@@ -1,4 +1,4 @@
-"""PLY files: text and both binaries, every property type, polygons and strips, and counts that have to be kept."""
+"""PLY files: text and both binaries, every property type, polygons and strips, and declared counts."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Polygons cut into triangles: as many as there must be, covering what the polygon covers."""
+"""Triangulated polygons: the right number of triangles, covering the polygon."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Mesh files: formats by their content, scenes put together, limits kept, nothing read beyond the file's folder."""
+"""Mesh files: format detection by content, scene graphs, limits, no files outside the folder."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_gltf_reads_nothing_elsewhere(tmp_path, uri):
 
 
 def test_materials_are_never_opened(tmp_path, monkeypatch):
-    """An OBJ with a material that is a trap: nothing but the mesh itself may be opened."""
+    """An OBJ with a material that must not be opened: only the mesh itself may be."""
     content = b"mtllib ../../etc/trap.mtl\nusemtl trap\nmtllib /etc/passwd\n" + FORMS["obj"]()
     monkeypatch.setattr("builtins.open", None)
     assert len(read_triangles(content, tmp_path / "a.obj", LIMITS).faces) == 12

@@ -1,4 +1,4 @@
-"""Solids: floods and votes of lines, on surfaces that are whole, broken, open, nested, or meant to be hollow."""
+"""Solids: flood fill and votes of lines, on closed, broken, open, nested and intentionally hollow surfaces."""
 
 import numpy as np
 import pytest
@@ -253,13 +253,13 @@ def test_a_box_without_floor_is_solid():
     ids=["bucket", "shelf", "seat", "tunnel", "channel"],
 )
 def test_what_can_be_looked_into_is_hollow(open_sides, most):
-    """But for corners at the far end, from which only one of the directions leads out."""
+    """Except corners at the far end, from which only one direction leads out."""
     _, filled, whole = inner_voxels(plates(*open_sides))
     assert filled <= most * whole
 
 
 def turned(profile, *, bottom=False, lid=False, corners=48):
-    """A single sheet around the z axis through radii at heights, with a bottom and a lid where they are asked for."""
+    """A single sheet around the z axis through radii at heights, with an optional bottom and lid."""
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     rings = [np.stack([r * np.cos(angles), r * np.sin(angles), np.full(corners, z)], axis=1) for r, z in profile]
     ends = np.array([[0, 0, profile[0][1]], [0, 0, profile[-1][1]]])
@@ -319,7 +319,7 @@ def scaled(mesh, whole):
 
 @pytest.mark.parametrize("name", VESSELS)
 def test_vessels_of_a_single_sheet_stay_empty(name):
-    """What a lid would enclose is the cavity; without one next to nothing of it is filled."""
+    """The cavity is what a lid would enclose; without a lid almost nothing of it is filled."""
     open_mesh, closed = VESSELS[name](), VESSELS[name](lid=True)
     whole, lidded = solid_of(scaled(closed, closed), 128)
     found, _ = solid_of(scaled(open_mesh, closed), 128)

@@ -1,4 +1,4 @@
-"""STL files: all solids of a text, however their ends are written, and binaries with whatever stands around them."""
+"""STL files: all solids of a text, however they end, and binaries with surrounding bytes."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Surface voxels: the same cells as open3d finds, whatever the mesh."""
+"""Surface voxels: the same cells as open3d finds, for any mesh."""
 
 import numpy as np
 import open3d as o3d

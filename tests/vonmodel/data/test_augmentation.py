@@ -1,4 +1,4 @@
-"""Variations of photos: what may change, what must not, and whose azimuth turns with the mirror."""
+"""Augmentation of photos: ranges, invariants, and the azimuth of mirrored photos."""
 
 import dataclasses
 

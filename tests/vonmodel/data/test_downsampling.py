@@ -48,7 +48,7 @@ def test_a_thin_leg_stays_in_one_piece(resolution: int) -> None:
     assert pieces == 1
     ends = np.argwhere(coarse)[:, 2]
     assert ends.max() - ends.min() >= 0.78 * (resolution - 1)  # from end to end
-    # What the mean over a cell makes of it, for comparison: nothing.
+    # For comparison, the mean over a cell loses it.
     mean = ndimage.zoom(thin.astype(np.float32), resolution / 128, order=1, grid_mode=True, mode="nearest")
     assert (ndimage.uniform_filter(mean, 3) > 0.5).sum() == 0
 

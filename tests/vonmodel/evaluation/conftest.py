@@ -1,4 +1,4 @@
-"""A feature network of a few numbers, a dataset of two classes of shapes, and a classifier that learnt them."""
+"""A feature network of a few numbers, a dataset of two classes of shapes, and a classifier trained on them."""
 
 import shutil
 
@@ -50,7 +50,7 @@ def two_classes(tiny_data, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def classifier(two_classes, tmp_path_factory):
-    """(the file, what it says of itself, its hash)"""
+    """(the file, its description, its hash)"""
     from vonmodel.evaluation.shape_classifier import ClassifierSettings, train_classifier
 
     file = tmp_path_factory.mktemp("classifier") / "shape-classifier.safetensors"

@@ -95,7 +95,7 @@ def test_an_object_that_is_nowhere_has_no_difference() -> None:
 
 
 def test_hidden_points_do_not_count() -> None:
-    """Nothing of the front is seen from behind."""
+    """Nothing of the front is visible from behind."""
     model, first, second = views(on_the_object, 180.0)
     assert view_difference(first, second, model.camera, 0.13).seen.item() < 0.1
 

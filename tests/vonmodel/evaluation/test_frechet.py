@@ -25,7 +25,7 @@ def samples(count, size, seed):
 
 
 def by_square_root(a, b):
-    """The textbook: scipy's matrix square root of the product of the covariances."""
+    """The textbook formula, with scipy's matrix square root of the product of the covariances."""
     (m_a, c_a), (m_b, c_b) = ((rows.mean(axis=0), np.cov(rows, rowvar=False)) for rows in (a, b))
     root = scipy.linalg.sqrtm(c_a @ c_b)
     return np.sum((m_a - m_b) ** 2) + np.trace(c_a + c_b - 2 * root.real)

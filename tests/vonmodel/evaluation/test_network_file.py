@@ -86,7 +86,7 @@ def test_no_code_runs_that_is_not_trusted(tmp_path, monkeypatch):
         file_features(tmp_path / "network.onnx", input_size=16, scale="unit")
     assert not (tmp_path / "stolen.bin").exists()
     file_features(tmp_path / "network.onnx", input_size=16, scale="unit", trust_code=True)
-    assert (tmp_path / "stolen.bin").exists()  # so much for trust
+    assert (tmp_path / "stolen.bin").exists()  # trusted code can do this
 
 
 def mean_colours(weights, bias):

@@ -1,4 +1,4 @@
-"""Folders of any files as sides of a score: what is read, what is left out, the numbers against their formulas."""
+"""Scores of folders of any files: files read and left out, and scores against their formulas."""
 
 import json
 import tracemalloc

@@ -1,4 +1,4 @@
-"""Every use of a model takes one whose painter sees the surface as it takes the published one."""
+"""Every use of a model works with a texture generator that sees the surface as with the published one."""
 
 import numpy as np
 import pytest

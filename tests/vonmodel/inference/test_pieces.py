@@ -1,4 +1,4 @@
-"""Loose pieces: found, measured, and gone without a trace on the others."""
+"""Loose pieces: found, measured, and removed without changing the others."""
 
 import pytest
 import torch

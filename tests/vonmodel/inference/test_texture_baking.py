@@ -42,7 +42,7 @@ def test_rasterised_weights_give_the_texel_back():
 
 
 def painted_by_position(session, shape, mesh):
-    """Views whose pixels have the colour of the point that they show: a colour field without any view's own taste."""
+    """Views whose pixels have the colour of the point they show: a colour field equal in all views."""
     views = paint_views(session, shape, session.texture(0), mesh)
     for view in range(len(views.images)):
         start, directions = views.rays(view)
@@ -60,7 +60,7 @@ def test_a_texel_has_the_colour_of_the_point_that_it_lies_on(session):
     covered = face_of >= 0
     points = (made.vertices[made.faces[face_of[covered]]] * weights[covered][:, :, None]).sum(1)
     away = np.abs(made.atlas.image[covered] / 127.5 - 1.0 - points).max(axis=1)
-    # The underside, a fifth of the surface, is seen by nobody; a view has 32 pixels, 0.06 apart.
+    # The underside, a fifth of the surface, is visible in no view; a view has 32 pixels, 0.06 apart.
     assert np.median(away) < 0.03
     assert np.quantile(away, 0.7) < 0.1
 

@@ -129,7 +129,7 @@ def test_other_sizes_are_refused_by_name(name, build, size) -> None:
     ],
 )
 def test_annotations_refuse_what_they_do_not_describe(network, inputs) -> None:
-    # Raised by the suite's own type checker (conftest.py): proof that the annotations are looked at.
+    # Raised by the suite's own type checker (conftest.py): proof that the annotations are checked.
     with pytest.raises(TypeCheckError):
         network(*inputs)
 

@@ -1,4 +1,4 @@
-"""First weights: their distribution, and that nothing but the generator decides them."""
+"""Initial weights: their distribution, and that they depend only on the generator."""
 
 import math
 

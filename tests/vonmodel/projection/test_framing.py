@@ -1,4 +1,4 @@
-"""Framing against the same steps done plainly, image by image, and where there is nothing to frame."""
+"""Framing against a plain implementation, image by image, and on empty silhouettes."""
 
 import cv2
 import numpy as np

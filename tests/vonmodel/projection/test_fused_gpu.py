@@ -15,7 +15,7 @@ if DEVICE == "cpu":
     # Triton reads it when it is imported, which some parts of PyTorch do when a test runs.
     os.environ["TRITON_INTERPRET"] = "1"
 
-# Triton's interpreter before 3.7 does what numpy no longer wants done.
+# Triton's interpreter before 3.7 uses what numpy has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")
 
 # The interpreter takes milliseconds an operation: few samples.

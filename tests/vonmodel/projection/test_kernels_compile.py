@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is made for Linux only")
 
-# In a process of its own, as the kernels may be interpreted here. Reads what to compile, tells what became of it.
+# In a process of its own, as the kernels may be interpreted here. Reads what to compile, prints the results.
 COMPILE = """
 import json, pathlib, subprocess, sys, tempfile
 import triton

@@ -1,4 +1,4 @@
-"""The definition of the projection against answers known beforehand, brute force and its own symmetries."""
+"""The reference projection against closed forms, brute force and its symmetries."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""The viewpoint gradient leads home: from 20 degrees off, descent over blurred sketches finds the viewpoint again."""
+"""Viewpoint gradients: from 20 degrees off, gradient descent over blurred sketches recovers the viewpoint."""
 
 import math
 from pathlib import Path
@@ -49,7 +49,7 @@ def _apart_deg(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _errors_deg(volumes: Tensor) -> Tensor:
-    """What is left of 20 degrees, in all directions around viewpoints from everywhere."""
+    """The remaining error from 20 degrees off, in all directions around random viewpoints."""
     n = len(volumes)
     generator = torch.Generator().manual_seed(0)
     truth = torch.deg2rad(torch.rand(n, 2, generator=generator) * torch.tensor([360.0, 38.0]))

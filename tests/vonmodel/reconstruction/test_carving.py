@@ -14,7 +14,7 @@ ANGLES = torch.tensor([0.5, 0.4])
 
 
 def quiet(done, total):
-    """Nobody is told."""
+    """Ignores progress."""
 
 
 def outline_of(session, shape, size=1):

@@ -29,7 +29,7 @@ QUICK = InversionSettings(steps=12, encoder=FEW)
 
 
 def quiet(done, total):
-    """Nobody is told."""
+    """Ignores progress."""
 
 
 def box_iou(first, second):
@@ -42,7 +42,7 @@ def test_the_encoder_reads_codes_of_new_shapes(session):
     told = []
     encoder = train_encoder(session.source, FEW, lambda *each: told.append(each))
     assert told == [(done, 8 * 9) for done in range(1, 8 * 9 + 1)]
-    # Four of the eight numbers of these codes shape nothing: nobody can read those.
+    # Four of the eight numbers of these codes have no effect, so they cannot be recovered.
     codes = torch.randn(32, 8, generator=torch.Generator().manual_seed(99))
     with torch.no_grad():
         errors = (encoder(session.source.model.generate_shapes(codes)) - codes)[:, :4].square().mean()

@@ -23,7 +23,7 @@ QUICK = ReconstructSettings(
 
 
 def picture_of(session, seed, azimuth, elevation):
-    """The photo of a shape of which we know everything."""
+    """The photo of a known shape, viewpoint and texture."""
     shape = session.shape(seed)
     sketch = session.sketch(shape, azimuth, elevation)
     return photo_of(session.image(shape, azimuth, elevation, session.texture(0)), sketch), sketch
@@ -38,7 +38,7 @@ def photo_of(image, sketch):
 @pytest.mark.parametrize(("seed", "azimuth_deg"), [(3, 40.0), (11, -75.0)])
 def test_shape_and_viewpoint_are_found_again(session, monkeypatch, seed, azimuth_deg):
     photo, sketch = picture_of(session, seed, math.radians(azimuth_deg), 0.4)
-    # Untrained, the encoder knows nothing of depth: it is told, a little wrong.
+    # The untrained encoder cannot estimate depth: it is given, slightly wrong.
     told = 0.9 * sketch.normalized_depth + 0.05
     monkeypatch.setattr(session.source.model.sketch_encoder, "forward", lambda image: told)
     found = Reconstructor(session, QUICK).reconstruct(photo)

@@ -28,11 +28,11 @@ FEW = RegressionSettings(shapes=64, views=4, epochs=12, batch_size=16, learning_
 
 
 def quiet(done, total):
-    """Nobody is told."""
+    """Ignores progress."""
 
 
 def said(network, likely, elevations=0.0):
-    """The network, made to say how likely each azimuth is, and codes that are the sine of the azimuth."""
+    """The network with given azimuth probabilities, and with the sine of the azimuth as codes."""
     network.forward = lambda views: (torch.zeros(1, 4), (likely / likely.sum()).log()[None])
     network.at = lambda _, azimuths: (torch.full_like(azimuths, elevations), azimuths.sin()[:, None].expand(-1, 8))
     return network

@@ -45,7 +45,7 @@ def test_a_second_comment_replaces_the_first(film):
 
 
 def test_a_table_before_the_pictures_moves_to_the_end(tmp_path):
-    # So other encoders lay films out; the pictures' places in the file, which the table holds, must not change.
+    # Other encoders use this layout; the offsets of the pictures, which the table holds, must not change.
     film, pictures = tmp_path / "film.mp4", box(b"mdat", b"pictures")
     start = box(b"ftyp", b"isom0000") + box(b"moov", box(b"trak", b"table"), box(b"udta", b"old"))
     film.write_bytes(start + pictures)

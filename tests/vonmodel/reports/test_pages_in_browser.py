@@ -1,4 +1,4 @@
-"""The pages in a real browser: nothing sticks out, rows are full, both themes can be read, pictures open large."""
+"""The pages in a real browser: no overflow, full rows, both themes readable, pictures open large."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A studio of a tiny model that answers in this process."""
+"""A studio of a tiny model, served in this process."""
 
 import asyncio
 import http.client

@@ -1,4 +1,4 @@
-"""What a hostile run folder, link, upload or client must not achieve; SECURITY.md promises each of these."""
+"""Attacks by run folders, links, uploads and clients; SECURITY.md promises protection from each."""
 
 import contextlib
 import io
@@ -189,7 +189,7 @@ def test_masks_and_boxes_are_bounded(studio):
 
 
 def refused_or(parse, value):
-    """What is parsed, or None where it is refused as a bad request with a sentence; anything else is raised."""
+    """The parsed value, or None if it is refused as a bad request with a message; anything else is raised."""
     refusals = []
     with contextlib.ExitStack() as stack:
         stack.push(lambda _, error, __: isinstance(error, VonError) and not refusals.append(error))

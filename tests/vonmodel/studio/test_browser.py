@@ -1,4 +1,4 @@
-"""The page in a real browser: what people see and do."""
+"""The studio's page in a real browser."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from vonmodel.studio.server import StudioSettings
 
 @pytest.fixture
 def open_page(browser):
-    """Opens an address in a browser of its own; in the end nothing may have gone wrong there."""
+    """Opens an address in a separate browser; fails at the end if the page reported an error."""
     contexts, wrong = [], []
 
     def open_page(address, **options):
@@ -34,24 +34,24 @@ def open_page(browser):
     yield open_page
     for context in contexts:
         context.close()
-    # A refused photo is told on the page, and the browser notes it as well.
+    # A refused photo is reported on the page, and logged by the browser as well.
     assert not [said for said in wrong if "status of 422" not in said]
 
 
 def settled(page):
-    """Waits until what was asked is seen, and returns the page."""
+    """Waits until the requested view is shown, and returns the page."""
     page.locator("html[data-views][data-surfaces][data-asking='0']").wait_for(state="attached")
     return page
 
 
 def explored(open_page, studio, **options):
-    """The page at the view of seed 0, once it is seen."""
+    """The page at the view of seed 0, once it is shown."""
     return settled(open_page(f"{studio.address}#shape=0", **options))
 
 
 def seen(page):
-    """The pixels of the four pictures, once what was asked last is drawn."""
-    for _ in range(2):  # what a click leads to may be asked for a frame later
+    """The pixels of the four pictures, once the last request is drawn."""
+    for _ in range(2):  # a click may send its request a frame later
         settled(page)
         page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     names = ("surface", "image", "silhouette", "depth")
@@ -174,7 +174,7 @@ def test_photos_downloads_and_saved_views(studio, open_page, tmp_path):
     page.wait_for_url(lambda url: url == link)
     assert changed(saved, seen(page)) == set()
     page.reload()
-    page.locator("#look").select_option("clay")  # a page that is opened paints its surface after a moment
+    page.locator("#look").select_option("clay")  # an opened page textures its surface after a moment
     page.locator("#surface[data-painted=false]").wait_for()
     assert changed(saved, seen(page)) == set()
     assert page.locator("#saved a").count() == 1
@@ -225,7 +225,7 @@ def test_a_training_shows_itself_and_then_its_model(open_studio, open_page, tiny
         page.locator("#checkpoint").select_option("joint-00000030")
         page.wait_for_url(lambda url: "checkpoint=joint-00000030" in url)
         seen(page)
-        # The page asks for news as long as it is open: it goes before its server does.
+        # The page polls as long as it is open: it is closed before its server.
         page.context.close()
 
 

@@ -1,4 +1,4 @@
-"""The files of the page: nothing inline, nothing from elsewhere, and the viewer as its authors published it."""
+"""The files of the page: nothing inline, nothing from other sites, and an unmodified viewer library."""
 
 import hashlib
 import re

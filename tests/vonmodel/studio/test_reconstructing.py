@@ -29,7 +29,7 @@ def photo():
 
 @pytest.fixture
 def settings(monkeypatch):
-    """Lets tests say how hard the studio looks."""
+    """Sets the effort of reconstructions in tests."""
     chosen = [SMALL]
     monkeypatch.setattr(models, "Reconstructor", lambda session: Reconstructor(session, chosen[0]))
     return chosen

@@ -15,7 +15,7 @@ def scheduler():
 
 @pytest.fixture
 def held(scheduler):
-    """Keeps the scheduler's thread at one job until the test lets it go."""
+    """Blocks the scheduler's thread in one job until the test releases it."""
     go, began = threading.Event(), threading.Event()
 
     def hold():

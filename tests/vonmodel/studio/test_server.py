@@ -1,4 +1,4 @@
-"""The studio over HTTP: what it answers, and that it lives on whatever is asked."""
+"""The studio over HTTP: its responses, and that it survives any request."""
 
 import base64
 import io
@@ -236,7 +236,7 @@ def test_photos_do_not_fill_the_memory(studio):
     try:
         for connection in coming:
             connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
-            assert connection.recv(100).startswith(b"HTTP/1.1 100 ")  # it is let in
+            assert connection.recv(100).startswith(b"HTTP/1.1 100 ")  # it is accepted
             connection.sendall(b"x")
         answer = studio.ask("/api/photos", method="POST", body=photo_file())
         assert answer.status == 503

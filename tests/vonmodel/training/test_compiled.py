@@ -1,4 +1,4 @@
-"""What the compiler makes of the networks: few graphs, none broken, and never so many that it gives up."""
+"""Compiled networks: few graphs without breaks, within the compiler's limits."""
 
 import subprocess
 import sys

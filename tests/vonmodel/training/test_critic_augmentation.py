@@ -1,4 +1,4 @@
-"""What critics see is varied by closed formulas, item by item, the same in a part as in the whole."""
+"""Augmentation of the critics' input: closed forms, per item, the same for a part of a batch as for the whole."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The preset `fast` learns what `published` learns: its losses differ no more than seeds do, in both precisions."""
+"""The preset `fast` trains like `published`: its losses differ no more than seeds do, in both precisions."""
 
 import subprocess
 import sys
@@ -105,7 +105,7 @@ def test_the_presets_differ_in_how_they_compute_alone() -> None:
 
 
 class HostReads(TorchDispatchMode):
-    """Collects what would make the host wait for a device: reading a number, or as many results as values say."""
+    """Collects operations that make the host wait: reading a number, or results of data-dependent size."""
 
     READS = (
         torch.ops.aten._local_scalar_dense,

@@ -1,7 +1,7 @@
-"""What critics see of real and generated data before anything is learnt: no single statistic may tell them apart.
+"""Real and generated input of the critics before training: no single statistic may distinguish them.
 
-A critic takes the easiest difference there is. Where the frame, the border or the sharpness of a silhouette differs,
-it looks at nothing else, and the painter, which can change none of these, learns nothing.
+A critic uses the easiest difference. If the frame, the border or the sharpness of silhouettes differs, it ignores
+everything else, and the texture generator, which can change none of these, learns nothing.
 """
 
 from collections.abc import Callable
@@ -27,14 +27,14 @@ from vonmodel.seeding import numpy_generator
 pytestmark = pytest.mark.slow
 
 SIZE = 64
-# Area under the ROC curve of a statistic as a test of real against generated: 0.5 says nothing, 0 and 1 all. With 30
-# of each its deviation by chance is 0.075.
+# Area under the ROC curve of a statistic as a test of real against generated: 0.5 is uninformative, 0 and 1 are
+# perfect. With 30 of each its standard deviation by chance is 0.075.
 COLOUR_CONTRAST = 0.35
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight procedural chairs, and photos of them in rooms and on white: only how they were prepared differs."""
+    """Eight procedural chairs, and photos of them in rooms and on white: they differ only by preparation."""
     folder = tmp_path_factory.mktemp("both")
     write_demo(folder / "demo", DemoSettings(chairs=8, cars=0, photos_per_object=4, seed=3))
     settings = ShapeSettings(resolution=64)
@@ -130,7 +130,7 @@ def test_no_silhouette_touches_the_border_more_than_photos_do(name: str, data: P
 
 @pytest.mark.parametrize("name", ["modern", "demo"])
 def test_the_background_is_the_same_white_on_both_sides(name: str, data: Path) -> None:
-    """Where a mask is 0 the picture is 1, in photos and in what is painted, whatever the painter paints."""
+    """Where a mask is 0 the image is 1, in photos and in generated images, whatever the generator's output."""
     photos = ImageDataset(data, "chair", size=SIZE, split=None)
     for index in range(len(photos)):
         photo = photos[index]
@@ -152,14 +152,14 @@ def test_the_background_is_the_same_white_on_both_sides(name: str, data: Path) -
 
 
 def test_only_what_both_sides_have_is_varied_before_a_critic_sees_it() -> None:
-    """Photos alone are turned in hue or shifted by the published preset, whose critics see nothing else varied."""
+    """The published preset augments hue and position of photos only; its critics see no other augmentation."""
     for name, config in PRESETS.items():
         alone = config.data.hue_jitter > 0.0 or config.data.shift_px > 0
         assert alone == (config.texture.objective == "least-squares"), name
 
 
 def test_the_measure_finds_a_give_away(data: Path) -> None:
-    """Frames without a margin, as small sketches had them once, are found at once."""
+    """Frames without a margin, as small sketches once had, are detected."""
     real, generated = both_masks(PRESETS["modern"], data)
     tight = torch.nn.functional.interpolate(generated[..., 3:-3, 3:-3], size=(SIZE, SIZE), mode="bilinear")
     assert roc(border(real), border(tight)) < 0.15

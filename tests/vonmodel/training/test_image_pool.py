@@ -1,4 +1,4 @@
-"""The pool of past fakes: fills, swaps half, forgets nothing it holds, repeats by its generator."""
+"""The pool of past fakes: fills, swaps half, loses nothing it holds, is reproducible by its generator."""
 
 import pytest
 import torch

@@ -44,7 +44,7 @@ def test_texture_terms_reach_the_shape_generator(
     config: TrainConfig, make_stage: MakeStage, make_step: MakeStage
 ) -> None:
     model, stage = make_stage(update(config, {"joint": {"shape_weight": 0.0}}, "test"), "joint")
-    # Shapes that are seen: an untrained generator's are grey everywhere.
+    # Visible shapes: an untrained generator's are grey everywhere.
     with torch.no_grad():
         model.shape_generator.to_volume.weight *= 40
     before = [each.clone() for each in model.shape_generator.parameters()]

@@ -1,4 +1,4 @@
-"""Reports: means between two of them, one line, three places; and the search for a loss that is NaN."""
+"""Training reports: means since the last one, in log, statistics and TensorBoard; and the search for NaN losses."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The objectives: closed forms, what they must not depend on, and the defects they must not have."""
+"""The objectives: closed forms, invariances, and absence of the published defects."""
 
 import math
 from collections.abc import Callable

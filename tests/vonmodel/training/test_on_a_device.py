@@ -1,4 +1,4 @@
-"""Steps on a device that holds no numbers: nothing is read back, and nothing is left behind on the host."""
+"""Training steps on the meta device, which holds no numbers: nothing is read back, nothing stays on the host."""
 
 from contextlib import nullcontext
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Processes that train together, killed and started again, equal uninterrupted ones bit for bit."""
+"""Several processes in one training, killed and restarted, equal uninterrupted ones bit for bit."""
 
 import json
 import os

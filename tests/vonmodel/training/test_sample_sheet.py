@@ -1,4 +1,4 @@
-"""Sample sheets: what stands where, lit how, the same at every step."""
+"""Sample sheets: layout, lighting, and the same codes at every step."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Phases: which networks are trained, how long, and at which rate."""
+"""Phases of a stage: trained networks, number of updates, learning rates."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Runs that go on where another one ended, and finished ones that are trained longer."""
+"""Runs that start from another run's weights, and finished runs that are trained longer."""
 
 import dataclasses
 import json
@@ -53,7 +53,7 @@ def test_a_new_run_starts_with_the_weights_another_is_sampled_with(job: Training
     info = start_from(job, "shape", Origin(tiny_run))
     assert info is not None
     assert (info.name, info.step, info.finished) == ("shape-00000000", 0, False)
-    job.run.start(job.config)  # what start_from left is in nobody's way
+    job.run.start(job.config)  # what start_from left does no harm
     weights = read_state(job.run.path, info).networks
     assert all(torch.equal(weights[name], value) for name, value in expected.state_dict().items())
     assert json.loads((job.run.path / "started-from.json").read_text())["sha256"] == source.sha256

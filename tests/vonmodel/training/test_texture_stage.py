@@ -1,4 +1,4 @@
-"""The texture stage: the published objective down to gradients, and what it paints when."""
+"""The texture stage: the published objective down to gradients, and its schedule of shapes."""
 
 import dataclasses
 from collections.abc import Callable, Iterator

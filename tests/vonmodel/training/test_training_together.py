@@ -1,4 +1,4 @@
-"""Two processes that train one model, in float64: what rounding cannot explain is an error.
+"""Two processes that train one model in float64, compared with one process beyond rounding.
 
 At the published learning rates a change of 1e-7 in the weights becomes 1e-3 in the losses of a single process within
 13 steps of the shape stage, so float32 says little here.

@@ -17,7 +17,7 @@ FORKS.set_forkserver_preload(["vonmodel.training.loop", "vonmodel.run_folder", "
 
 
 def run_together(count: int, function: Callable[..., None], *arguments: object, patience_s: float = 300) -> list[int]:
-    """Calls an importable function in `count` processes that have joined, and says how each one ended.
+    """Calls an importable function in `count` processes that have joined, and returns how each one ended.
 
     Returns:
         Exit codes by rank: 0 where the function returned, 1 where it raised, -9 where the process was killed.
