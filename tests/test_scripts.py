@@ -38,7 +38,7 @@ def call(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_mask_network_trains_and_leaves_the_package_s_alone(tmp_path: Path) -> None:
+def test_the_mask_network_trains_without_changing_the_packaged_one(tmp_path: Path) -> None:
     assert "holds no layers" in call("train_mask_network.py", "train", str(tmp_path)).stderr
     done = call("train_mask_network.py", "layers", str(tmp_path), "--objects", "1")
     assert done.returncode == 0, done.stderr

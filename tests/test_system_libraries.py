@@ -67,7 +67,7 @@ def test_root_and_sudo_without_a_password_install_what_is_missing(machine: Path,
 
 
 @pytest.mark.parametrize("sudo", [None, "exit 1"])
-def test_others_are_told_the_line(machine: Path, sudo: str | None) -> None:
+def test_other_systems_print_the_command(machine: Path, sudo: str | None) -> None:
     become(machine, "1000", sudo)
     done = run(machine)
     assert done.returncode == 1

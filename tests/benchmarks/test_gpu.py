@@ -70,7 +70,7 @@ def test_the_driver_is_asked_while_the_work_goes_on(monkeypatch: pytest.MonkeyPa
         assert mean() == pytest.approx(0.8)
 
 
-def test_nobody_is_asked_about_a_cpu() -> None:
+def test_no_driver_is_queried_for_a_cpu() -> None:
     with sampled_utilisation(torch.device("cpu")) as mean:
         assert mean() is None
 

@@ -120,7 +120,7 @@ def test_old_spellings_work_in_the_file_too(run: Any) -> None:
 @pytest.mark.parametrize(
     "arguments", [("--count", "1", "--count", "2"), ("--count", "1", "--pictures", "1"), ("--fid", "--fid")]
 )
-def test_what_is_given_twice_is_an_error(run: Any, arguments: tuple[str, ...]) -> None:
+def test_an_option_given_twice_is_an_error(run: Any, arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert "is given 2 times; give it once" in result.stderr

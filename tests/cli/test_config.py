@@ -37,7 +37,7 @@ def test_a_byte_order_mark_is_read(shared: Path) -> None:
     assert settings(von_json("config"))["photos"] == ("crawl", "von.toml [paths]")
 
 
-def test_the_home_is_meant_by_a_tilde(tmp_path: Path) -> None:
+def test_a_tilde_is_the_home_folder(tmp_path: Path) -> None:
     Path("von.toml").write_text('[paths]\nruns = "~/runs"\n')
     home = tmp_path / "home"
     (home / "runs").mkdir(parents=True)
@@ -57,7 +57,7 @@ def test_the_home_is_meant_by_a_tilde(tmp_path: Path) -> None:
         ("[paths]\nphotos = 3\n", 'photos is 3; write the folder as "..."'),
     ],
 )
-def test_what_the_file_may_not_hold(content: str, said: str) -> None:
+def test_invalid_settings_files_are_refused(content: str, said: str) -> None:
     Path("von.toml").write_text(content)
     result = von("config")
     assert result.exit_code == 2

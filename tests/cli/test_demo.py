@@ -16,7 +16,7 @@ def von(tmp_path, monkeypatch):
     return lambda *arguments: harness.von("demo", *arguments)
 
 
-def test_the_demo_is_written_and_the_next_commands_are_said(von, tmp_path):
+def test_the_demo_is_written_and_the_next_commands_are_printed(von, tmp_path):
     result = von("here", *FEW)
     assert result.exit_code == 0, result.output
     assert "1 chairs in ShapeNetCore.v2/, 1 photos in rooms in pix3d/, 1 on white in photos/chair/" in result.stdout

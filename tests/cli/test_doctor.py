@@ -17,7 +17,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_this_machine_is_well() -> None:
+def test_this_machine_passes_all_checks() -> None:
     found = {each["what"]: each for each in von_json("doctor")}
     for what in ("Python", "numpy", "torch", "kernels on cpu", "kernels of shapes", "cache", "disk"):
         assert found[what]["status"] == "ok", found[what]

@@ -17,7 +17,7 @@ def test_several_objects_in_one_call(von, tmp_path):
     assert [each["azimuth_deg"] for each in said["objects"]] == pytest.approx([40.0] * 3)
 
 
-def test_json_goes_to_standard_output_alone(von):
+def test_json_goes_to_standard_output_only(von):
     said = json.loads(von(*SMALL, "--json", "--output", "out").stdout)
     assert said["page"] == "out/index.html"
     assert said["objects"][0]["shape"] == "seed 0"

@@ -207,7 +207,7 @@ def network(tmp_path):
     return tmp_path / "quarters.pt"
 
 
-def test_scores_with_a_network_of_ones_own_name_its_file(von, network):
+def test_scores_with_a_user_network_name_its_file(von, network):
     result = von("--fid", "--features", str(network), "--network-size", "16", "--count", "5")
     assert result.exit_code == 1
     assert "is a program" in result.stderr
@@ -248,7 +248,7 @@ def test_devices_are_named_one_by_one(von):
     assert von("--fid", "--device", "cpu,tpu").exit_code == 2
 
 
-def test_a_run_that_cannot_be_written_is_scored_all_the_same(von, tiny_run):
+def test_a_run_that_cannot_be_written_is_still_scored(von, tiny_run):
     """Simulates a read-only folder, also for root: nothing can be appended to its files."""
     for name in ("metrics.jsonl", "metrics.html"):
         (tiny_run / name).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ def test_the_last_line_is_the_page_to_open(von, tmp_path):
     assert len(mesh.faces)
 
 
-def test_json_goes_to_standard_output_alone(von, tmp_path):
+def test_json_goes_to_standard_output_only(von, tmp_path):
     result = von(*SMALL, "--json", "--output", "out", "--azimuth", "30", "--elevation", "10", "--seed", "4")
     said = json.loads(result.stdout)
     assert said["folder"] == "out"

@@ -68,7 +68,7 @@ def test_training_goes_on_from_what_was_imported(release: Path) -> None:
         assert any(key.startswith(place) for key in changed), place
 
 
-def test_what_is_not_there_is_said(tmp_path: Path, release: Path) -> None:
+def test_missing_files_are_reported(tmp_path: Path, release: Path) -> None:
     weights = str(release / "final_models")
     (tmp_path / "empty").mkdir()
     nothing = von("import-published", str(tmp_path / "empty"))

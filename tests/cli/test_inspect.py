@@ -95,7 +95,7 @@ def test_a_place_that_takes_no_files_is_named(data: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "verb", ["inspect", "pack --into x", "prepare meshes --root . --class chair", "train --class chair"]
 )
-def test_a_path_that_is_none_is_named(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_path_is_reported(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
     for data, what in (

@@ -63,7 +63,7 @@ def test_a_console_that_cannot_print_a_letter_shows_its_number(
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["inspect", "dütä€", "--no-page"], ["prepare", "--explain"]])
-def test_a_full_output_is_said_in_a_line(tmp_path: Path, arguments: list[str]) -> None:
+def test_a_full_output_is_reported_in_a_line(tmp_path: Path, arguments: list[str]) -> None:
     environment = prepared(tmp_path)
     with open("/dev/full", "wb") as full:
         command = [sys.executable, "-m", "voncli", *arguments]

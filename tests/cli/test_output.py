@@ -83,6 +83,6 @@ def test_a_closed_pipe_is_a_request_to_end(monkeypatch: pytest.MonkeyPatch) -> N
         stop.receive(15, None)
 
 
-def test_one_thing_is_no_plural() -> None:
+def test_counts_have_the_right_plural() -> None:
     said = [counted(1, "image"), counted(2, "image"), counted(0, "mesh"), counted(1, "mesh")]
     assert said == ["1 image", "2 images", "0 meshes", "1 mesh"]

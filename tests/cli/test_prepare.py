@@ -189,7 +189,7 @@ def test_a_bug_is_exit_code_1_with_its_traceback_in_the_log(
         (["images", "--photos", "tree"], "It holds: 04379243x/, notes.txt"),
     ],
 )
-def test_wrong_usage_is_answered_in_words(von: Von, arguments: list[str], message: str) -> None:
+def test_wrong_usage_is_explained(von: Von, arguments: list[str], message: str) -> None:
     Path("tree/04379243x").mkdir(parents=True)
     Path("tree/notes.txt").write_text("", "utf-8")
     result = von("prepare", *arguments)
@@ -212,7 +212,7 @@ def test_photos_become_cut_outs(von: Von) -> None:
         assert (picture.size, picture.mode) == ((64, 64), "RGBA")
 
 
-def test_a_folder_without_the_class_asked_for_is_passed_over_beside_one_with_it(von: Von) -> None:
+def test_a_folder_without_the_class_asked_for_is_skipped_beside_one_with_it(von: Von) -> None:
     Path("photos/car").mkdir(parents=True)
     Image.new("RGB", (64, 64), "white").save("photos/car/empty.png")
     Path("pix3d").mkdir()
@@ -291,7 +291,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path:
         ("--data=", "'--data': the path is empty; . is the current folder"),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(von: Von, tree: Path, option: str, message: str) -> None:
+def test_invalid_limits_are_refused(von: Von, tree: Path, option: str, message: str) -> None:
     result = von("prepare", "shapenet", "--root", str(tree), option)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())

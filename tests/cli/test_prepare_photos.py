@@ -67,7 +67,7 @@ def test_copies_are_kept_once_and_on_demand(von: Von) -> None:
     assert (again["worked"], again["prepared"]) == (0, 1)
 
 
-def test_a_network_of_ones_own(von: Von, tmp_path: Path) -> None:
+def test_a_user_network_segments_photos(von: Von, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     tiles = rng.choice([[30, 160, 60], [40, 70, 200], [120, 120, 120], [230, 230, 230]], size=(11, 11))
     wall = Image.fromarray(tiles.astype(np.uint8)).resize((220, 220), Image.Resampling.NEAREST)

@@ -86,7 +86,7 @@ def test_the_photos_prepared_from_renders_have_their_viewpoints(collection, tmp_
     assert sorted(zip(rows["azimuth_deg"].round(3), rows["elevation_deg"].round(3), strict=True)) == asked
 
 
-def test_images_alone(collection, tmp_path) -> None:
+def test_images_only(collection, tmp_path) -> None:
     out = tmp_path / "renders"
     assert render(collection, out, "--maps", "none", "--background", "transparent").exit_code == 0
     (image, *_) = (out / "chair" / "renders").rglob("*.png")

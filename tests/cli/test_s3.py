@@ -78,7 +78,7 @@ class Closed:
         "train --class chair --data s3://bucket/data",
     ],
 )
-def test_a_store_that_lets_nobody_in_is_told_in_words(
+def test_a_store_that_denies_access_is_reported(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -34,7 +34,7 @@ def test_all_stages_then_nothing_left_to_do(tiny_data: Path, tmp_path: Path) -> 
     assert again.stdout.splitlines()[0].startswith("Stage joint is finished")
 
 
-def test_json_goes_to_stdout_alone(tiny_data: Path, tmp_path: Path) -> None:
+def test_json_goes_to_stdout_only(tiny_data: Path, tmp_path: Path) -> None:
     result = train(tiny_data, tmp_path, "--stage=shape", "--json", *SMALL)  # one class prepared: no need to name it
     assert result.exit_code == 0
     printed = json.loads(result.stdout)
@@ -147,7 +147,7 @@ def test_a_folder_of_other_things_is_no_place_for_a_run(tiny_data: Path, tmp_pat
     assert f"{file} is not a folder; name a new one (--run)" in result.stderr
 
 
-def test_a_full_disk_is_said_in_one_sentence(
+def test_a_full_disk_is_reported_in_one_sentence(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -169,9 +169,7 @@ def test_without_data_the_class_must_be_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_stopped_in_the_middle_it_goes_on_as_if_nothing_had_been(
-    number: signal.Signals, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_a_stopped_run_resumes_as_if_uninterrupted(number: signal.Signals, tiny_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "voncli", "train", "--class=chair", "--stage=shape", f"--data={tiny_data}"]
     command += [*SMALL, "--set=shape.steady=60", "--set=output.log_every=5", "--set=output.save_every=10"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

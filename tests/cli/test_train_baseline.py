@@ -43,7 +43,7 @@ def test_a_baseline_is_trained_beside_its_run(von, tmp_path):
     assert (said["finished"], said["checkpoint"]["step"]) == (True, 4)
 
 
-def test_the_plan_is_told_before(von, tmp_path):
+def test_the_plan_is_printed_first(von, tmp_path):
     said = json.loads(von("--baseline", "wgan-gp", *QUICK, "--dry-run", "--json").stdout)
     assert (said["baseline"], said["steps"], said["items"], said["batch_size"]) == ("wgan-gp", 4, 24, 8)
     assert "steps: 4" in von("--baseline", "wgan-gp", *QUICK, "--dry-run").stdout

@@ -34,7 +34,7 @@ def test_a_classifier_is_not_overwritten_unasked(folder):
     assert file.read_bytes() == b"ten hours of work"
 
 
-def test_accuracy_and_hash_are_told(folder):
+def test_accuracy_and_hash_are_printed(folder):
     said = json.loads(von("--json").stdout)
     assert (said["classes"], said["resolution"], said["representation"]) == (["car", "chair"], 32, "occupancy")
     assert sum(said["held_out"].values()) == 4

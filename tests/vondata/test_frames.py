@@ -54,7 +54,7 @@ def test_shapenets_axes_are_y_up_and_front_minus_z() -> None:
     np.testing.assert_array_equal(points @ axes_to_object("y", "-z").T, shapenet_to_object(points))
 
 
-def test_an_axis_that_is_none() -> None:
+def test_an_invalid_axis() -> None:
     with pytest.raises(ValueError, match="'w' is not one of x, -x"):
         axes_to_object("w", "y")  # type: ignore[arg-type]  # what a caller without a type checker may do
 

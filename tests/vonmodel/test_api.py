@@ -51,7 +51,7 @@ def test_what_is_rendered(model: TrainedModel) -> None:
     assert model.render_all([]) == []
 
 
-def test_views_together_equal_views_alone(model: TrainedModel) -> None:
+def test_a_batch_of_views_equals_single_views(model: TrainedModel) -> None:
     views = [model.view(seed, seed, 10.0 * seed, 20.0) for seed in range(3)]
     for together, view in zip(model.render_all(views), views, strict=True):
         np.testing.assert_allclose(together.image.astype(int), model.render(view).image.astype(int), atol=1)

@@ -50,7 +50,7 @@ def test_names(package: Path) -> None:
     assert builtin_name("runs/chair") is None
 
 
-def test_unpacked_it_is_the_run_it_was_packed_from(package: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_unpacking_restores_the_packed_run(package: Path, tiny_run: Path, tmp_path: Path) -> None:
     run = unpack_builtin("chair")
     assert run.path.parent == tmp_path / "cache" / "von" / "models"
     original, info = load_model(tiny_run)

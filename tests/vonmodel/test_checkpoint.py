@@ -52,7 +52,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.p*kl"))
 
 
-def test_the_hash_is_that_of_the_weights_alone(tmp_path: Path) -> None:
+def test_the_hash_is_that_of_the_weights_only(tmp_path: Path) -> None:
     one = save_checkpoint(tmp_path, info(step=1), state())
     two = save_checkpoint(tmp_path, info(step=2), dataclasses.replace(state(), training={}))
     other = save_checkpoint(tmp_path, info(step=3), state(2.0))
@@ -229,7 +229,7 @@ def test_a_checkpoint_with_a_damaged_file_is_passed_over_and_named(
     assert newest_whole(run, "texture") is None  # another stage is not held up
 
 
-def test_what_only_training_needs_holds_nobody_else_up(tiny_run: Path) -> None:
+def test_damage_to_training_state_does_not_affect_inference(tiny_run: Path) -> None:
     flip(tiny_run / "checkpoints" / "joint-00000020" / "training.safetensors", -1)
     assert load_model(tiny_run)[1].step == 20
 

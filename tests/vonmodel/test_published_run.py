@@ -205,7 +205,7 @@ def test_networks_of_two_models_are_no_run(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_not_changed(tmp_path: Path) -> None:
     write_release(tmp_path)
     found = find_weights(tmp_path, "car")
     assert found is not None

@@ -126,7 +126,7 @@ def test_the_surface_level_is_the_published_one_where_the_grid_allows() -> None:
 
 
 @pytest.mark.parametrize("representation", ["occupancy", "distance", "signed"])
-def test_a_volume_of_distances_is_opaque_inside_alone(representation: str) -> None:
+def test_a_volume_of_distances_is_opaque_only_inside(representation: str) -> None:
     config = dataclasses.replace(SIGNED, representation=representation)
     distance = ball(32, 0.3)[0]
     volume = volume_of_distance(config, distance * 31, 0.3)

@@ -99,7 +99,7 @@ def test_the_latest_run_is_so_by_what_it_says_and_not_by_the_times_of_its_files(
     assert latest_run(tmp_path).path == tmp_path / "second"
 
 
-def test_a_run_is_trained_by_one_process_alone(tmp_path: Path) -> None:
+def test_a_run_is_trained_by_only_one_process(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     (tmp_path / "checkpoints" / ".shape-00000002.removed").mkdir(parents=True)
     (tmp_path / "checkpoints" / ".shape-00000003.partial").mkdir()

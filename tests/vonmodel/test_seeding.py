@@ -22,7 +22,7 @@ def test_purposes_are_independent() -> None:
     assert derived_seed(1, "a", 12) != derived_seed(1, "a1", 2)
 
 
-def test_generators_repeat_and_leave_the_global_state_alone() -> None:
+def test_generators_repeat_and_do_not_change_the_global_state() -> None:
     before = torch.random.get_rng_state()
     first, second = (torch.randn(4, generator=torch_generator(3, "x", 1)) for _ in range(2))
     assert torch.equal(first, second)

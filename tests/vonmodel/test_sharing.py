@@ -53,7 +53,7 @@ def test_there_and_back(where: str, tiny_run: Path, tmp_path: Path, memory: str)
     assert [name for name in Path(tmp_path / "back").iterdir() if name.name.startswith(".")] == []
 
 
-def test_a_checkpoint_is_chosen_and_a_damaged_one_stays_at_home(tiny_run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_is_chosen_and_a_damaged_one_is_not_sent(tiny_run: Path, tmp_path: Path) -> None:
     assert push_run(tiny_run, str(tmp_path / "a"), checkpoint="joint-00000010").checkpoint == "joint-00000010"
     weights = tiny_run / "checkpoints" / "joint-00000020" / "networks.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\1\2\3")

@@ -56,7 +56,7 @@ def test_a_shape_comes_back(tmp_path, resolution):
     assert error.max() < 0.3
 
 
-def test_parts_can_be_read_alone(tmp_path):
+def test_parts_can_be_read_separately(tmp_path):
     save_shape(tmp_path / "ball.npz", ball(32))
     whole = load_shape(tmp_path / "ball.npz")
     np.testing.assert_array_equal(load_occupancy(tmp_path / "ball.npz"), whole.occupancy)

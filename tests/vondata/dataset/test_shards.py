@@ -130,7 +130,7 @@ def test_what_cannot_be_packed_or_read_is_named(data: Path, tmp_path: Path) -> N
     assert not index_path(tmp_path / "again", "chair", "images").exists()
 
 
-def test_progress_is_told(data: Path, tmp_path: Path) -> None:
+def test_progress_is_reported(data: Path, tmp_path: Path) -> None:
     events: list[Event] = []
     write_shards(data, tmp_path / "shards", PARTS, shard_bytes=10**9, on_event=events.append)
     assert [event.done for event in events] == list(range(1, 32))

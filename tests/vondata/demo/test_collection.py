@@ -19,7 +19,7 @@ def test_objects_are_centred_with_a_diagonal_of_one(name):
         assert {part.material for part in item.parts} == set(item.materials)
 
 
-def test_objects_depend_on_class_seed_and_index_alone():
+def test_objects_depend_only_on_class_seed_and_index():
     first, again, other = make_object("chair", 5, 1), make_object("chair", 5, 1), make_object("chair", 5, 2)
     assert (first.id, first.family, first.flaw) == (again.id, again.family, again.flaw)
     for part, same in zip(first.parts, again.parts, strict=True):

@@ -12,7 +12,7 @@ PARTS = [
 ]
 
 
-def test_sound_objects_are_left_alone(rng):
+def test_objects_without_flaws_are_unchanged(rng):
     assert with_flaw(PARTS, "none", rng) == PARTS
 
 

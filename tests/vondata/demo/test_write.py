@@ -19,7 +19,7 @@ def small(tmp_path_factory):
     return folder, write_demo(folder, SMALL)
 
 
-def test_what_is_written_is_what_is_said(small):
+def test_the_summary_matches_the_files(small):
     folder, summary = small
     files = contents(folder)
     assert summary.written
@@ -97,7 +97,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_is_told_object_by_object(tmp_path):
+def test_progress_is_reported_object_by_object(tmp_path):
     told = []
     write_demo(tmp_path / "demo", DemoSettings(chairs=2, cars=1, photos_per_object=0), lambda: told.append(1))
     assert len(told) == 3

@@ -104,7 +104,7 @@ def test_names_that_are_not_utf8_are_items(tmp_path):
     assert os.path.exists(item.inputs[0])
 
 
-def test_an_empty_or_missing_folder_is_told(tmp_path):
+def test_an_empty_or_missing_folder_is_reported(tmp_path):
     (tmp_path / "chair").mkdir()
     with pytest.raises(CollectionMissingError, match="no photo"):
         list(photo_items(open_tree(tmp_path), known_classes()))

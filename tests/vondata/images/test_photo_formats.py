@@ -139,7 +139,7 @@ def test_profiles_of_grey_transparent_and_palette_pictures(tmp_path, mode):
     ids=["words", "cut", "of another colour space", "zeros"],
 )
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
-def test_a_profile_that_makes_no_sense_is_ignored_and_told(tmp_path, name, profile):
+def test_an_invalid_profile_is_ignored_and_recorded(tmp_path, name, profile):
     Image.fromarray(picture()).save(
         tmp_path / name, icc_profile=profile, **({"quality": 98} if "jpg" in name else {})
     )

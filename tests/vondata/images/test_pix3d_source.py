@@ -155,7 +155,7 @@ def test_nothing_outside_is_among_the_inputs(root):
         assert item.inputs == ()
 
 
-def test_entries_of_no_class_are_told_when_all_classes_are_asked_for(root):
+def test_entries_of_no_class_are_reported_when_all_classes_are_asked_for(root):
     strays = [_entry(category="spoon"), _entry(category=["chair"]), "chair", None, [], _without("category")]
     assert _items(root, *strays) == []
     items = _items(root, _entry(), *strays, classes=known_classes())
@@ -178,7 +178,7 @@ def test_ids_tell_entries_apart(root):
     assert ids == [item.id for item in _items(root, *entries)]
 
 
-def test_other_classes_are_left_alone(root):
+def test_other_classes_are_not_changed(root):
     assert _items(root, _entry(category="sofa")) == []
 
 
@@ -195,7 +195,7 @@ def test_a_huge_file_is_not_read(root, monkeypatch):
         _items(root, _entry())
 
 
-def test_a_folder_without_annotation_is_told(tmp_path):
+def test_a_folder_without_annotation_is_reported(tmp_path):
     with pytest.raises(CollectionMissingError, match=r"pix3d\.json"):
         list(pix3d_items(open_tree(tmp_path), known_classes(), ImageSettings()))
 

@@ -39,7 +39,7 @@ with scratch_folder("test") as folder:
 """
 
 
-def test_leftovers_of_a_file_are_told_from_those_of_its_neighbours(tmp_path: Path) -> None:
+def test_leftovers_of_a_file_are_distinguished_from_those_of_its_neighbours(tmp_path: Path) -> None:
     for name in ("shapes.parquet", "images.parquet", "von.data.json"):
         subprocess.run([sys.executable, "-c", KILLED_WRITER, tmp_path / name], check=False)
     (tmp_path / ("." + "0" * 32 + ".csv")).touch()  # as version 0.1 named them

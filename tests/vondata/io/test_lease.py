@@ -36,7 +36,7 @@ def write(**changed: Any) -> None:
     system.pipe_file(path, json.dumps(held).encode())
 
 
-def test_the_second_one_is_told_who_writes() -> None:
+def test_the_second_one_is_refused_naming_the_first() -> None:
     first, second = Leases(), Leases()
     first.take(URL)
     with pytest.raises(DatasetBusyError, match=r"writing memory://leases/journal/chair-shapes \(process \d+ on "):
@@ -73,7 +73,7 @@ def test_a_lease_that_was_taken_over_and_given_back_is_lost() -> None:
     held.release()
 
 
-def test_a_dead_process_of_this_machine_holds_nobody_up() -> None:
+def test_the_lease_of_a_dead_local_process_is_taken_over() -> None:
     import socket
 
     done = subprocess.Popen([sys.executable, "-c", ""])
@@ -87,7 +87,7 @@ def test_a_dead_process_of_this_machine_holds_nobody_up() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"no JSON", b"[]", b'{"token": 1}', b'{"token":"a","host":"b","process":[]}']
 )
-def test_a_lease_that_makes_no_sense_holds_nobody_up(content: bytes) -> None:
+def test_an_invalid_lease_is_taken_over(content: bytes) -> None:
     system, path = file_system(URL)
     system.pipe_file(path, content)
     held = Leases()
@@ -123,7 +123,7 @@ def _write_after_losing_the_lease(data: DataFolder) -> None:
         write()
 
 
-def test_a_lease_on_a_local_path_is_taken_by_one_alone(tmp_path) -> None:
+def test_a_lease_on_a_local_path_is_taken_by_only_one(tmp_path) -> None:
     path = str(tmp_path / "run" / "training.lease")
     first, second = Leases(), Leases()
     first.take(path)
@@ -136,7 +136,7 @@ def test_a_lease_on_a_local_path_is_taken_by_one_alone(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[" * 100_000, b"\xff", b'{"token": 1}'])
-def test_a_damaged_lease_holds_nobody_up(tmp_path, content: bytes) -> None:
+def test_a_damaged_lease_is_taken_over(tmp_path, content: bytes) -> None:
     (tmp_path / "training.lease").write_bytes(content)
     leases = Leases()
     leases.take(str(tmp_path / "training.lease"))

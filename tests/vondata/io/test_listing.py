@@ -19,7 +19,7 @@ def test_files_come_in_order_hidden_ones_and_linked_folders_stay_out(tmp_path):
     assert not unreadable
 
 
-def test_a_missing_folder_is_told(tmp_path):
+def test_a_missing_folder_is_reported(tmp_path):
     unreadable = list[tuple[PurePosixPath, str]]()
     assert list(open_tree(tmp_path).walk(TOP / "missing", (".jpg",), unreadable)) == []
     assert [file.name for file, _ in unreadable] == ["missing"]

@@ -148,7 +148,7 @@ def test_photos_of_a_known_shape_are_found(photos, bank):
     assert min(match.confidence for match in matches) > 0.6
 
 
-def test_photos_of_a_shape_nobody_has_drawn_are_found_too(tmp_path, bank):
+def test_photos_of_a_shape_outside_the_bank_are_matched_too(tmp_path, bank):
     stranger = union_distance(chair_boxes(width=0.7, depth=0.75, back=0.62))
     photos = [
         write_photo(tmp_path / f"{index}.png", photograph(stranger, *view, camera_distance=4.5))
@@ -183,7 +183,7 @@ def test_the_prior_decides_only_where_the_photo_does_not(photos, bank):
     assert azimuth.max() < 8.0  # one of them lies outside of the class's bands
 
 
-def test_the_answer_depends_on_the_photo_alone(photos, bank):
+def test_the_match_depends_only_on_the_photo(photos, bank):
     told = []
     many = match_viewpoints(photos * 12, bank, on_match=lambda *done: told.append(done))
     assert told == [(64, 72), (72, 72)]

@@ -143,7 +143,7 @@ def test_a_run_again_matches_nothing_and_loses_nothing(data, prepare_photos, ask
     assert viewpoints(data).equals(before)
 
 
-def test_added_photos_are_matched_alone(data, prepare_photos, asked):
+def test_only_added_photos_are_matched(data, prepare_photos, asked):
     prepare_photos("ab")
     match_photos(data, "chair", COARSE)
     before = viewpoints(data).loc[["a", "b"]]

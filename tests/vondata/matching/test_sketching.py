@@ -56,7 +56,7 @@ def test_sketches_are_those_of_the_models_projection(viewpoint_deg):
     assert np.median(np.abs(framed.depth[0, 0].numpy()[both] - drawn[0, 0][both])) < 0.04
 
 
-def test_the_camera_stands_where_the_house_says():
+def test_the_camera_follows_the_conventions():
     towards = camera_direction(np.radians(VIEWPOINTS_DEG[:, 0]), np.radians(VIEWPOINTS_DEG[:, 1]))
     for direction, viewpoint in zip(towards, np.radians(VIEWPOINTS_DEG), strict=True):
         nose = sketch_volume(box_distance(0.55 * direction - 0.08, 0.55 * direction + 0.08))

@@ -190,7 +190,7 @@ def test_work_that_no_process_can_import_is_said_at_once(monkeypatch: pytest.Mon
     assert time.monotonic() - started < NO_WORKER_TIMEOUT_S
 
 
-def test_a_script_that_every_process_would_run_again_is_told_so(tmp_path: Path) -> None:
+def test_a_script_without_main_guard_is_reported(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     script.write_text(
         "from vondata.pipeline.executor import ExecutorOptions, run_tasks\n"

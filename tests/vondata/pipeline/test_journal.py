@@ -30,7 +30,7 @@ def read(data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return {id: entry._replace(offset=0) for id, entry in journal.entries.items()}, rows
 
 
-def test_any_flipped_bit_costs_the_items_of_its_lines_alone(tmp_path: Path) -> None:
+def test_any_flipped_bit_costs_only_the_items_of_its_lines(tmp_path: Path) -> None:
     path = write(tmp_path)
     whole, (entries, rows) = path.read_bytes(), read(tmp_path)
     rng = random.Random(0)

@@ -179,7 +179,7 @@ def test_settings_that_make_no_picture(wrong) -> None:
         RenderSettings(**wrong)
 
 
-def test_the_camera_stands_where_it_was_told() -> None:
+def test_the_camera_stands_at_the_given_viewpoint() -> None:
     settings = RenderSettings(distance=3.0)
     matrix = nerf_matrix(camera_at(90.0, 0.0, settings))
     np.testing.assert_allclose(matrix[:3, 3], [-3.0, 0.0, 0.0], atol=1e-12)  # azimuth 90 sees the object's left, -x

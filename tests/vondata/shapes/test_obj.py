@@ -80,7 +80,7 @@ def test_numbers_as_collections_print_them(value):
 
 
 @pytest.mark.parametrize("word", ["nan", "-NaN", "inf", "-inf", "1.#QNAN", "-1.#IND", "Infinity"])
-def test_words_for_no_number(word):
+def test_words_for_nan_and_infinity(word):
     assert np.isnan(parse_obj(f"v {word} 0 0\n".encode()).vertices[0, 0])
 
 

@@ -64,7 +64,7 @@ def test_lines_may_be_broken_anywhere(text):
 
 
 @pytest.mark.parametrize("text", [b"OFF\na b\n", b"OFF\n1 0\n0 0\n", b"OFF\n1 1\n0 0 0\n3 0 0 x\n"])
-def test_words_are_no_numbers(text):
+def test_words_are_not_numbers(text):
     with pytest.raises((ValueError, OverflowError)):
         parse_off(text)
 

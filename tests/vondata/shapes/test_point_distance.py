@@ -45,7 +45,7 @@ def test_points_that_coincide_and_threads_change_nothing():
     np.testing.assert_array_equal(chamfer_matrix(shapes, threads=3), found)
 
 
-def test_progress_is_told_after_every_shape():
+def test_progress_is_reported_after_every_shape():
     told = []
     chamfer_matrix([surface(20, seed) for seed in range(3)], lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]

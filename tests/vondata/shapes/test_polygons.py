@@ -82,7 +82,7 @@ def test_polygons_that_cross_themselves_end():
         assert set(np.unique(faces)) <= set(range(corners))
 
 
-def test_huge_polygons_and_no_numbers_end():
+def test_huge_polygons_and_nan_end():
     angles = np.linspace(0, 2 * np.pi, MAX_EAR_CORNERS + 10, endpoint=False)
     round_ = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
     assert len(triangulate(polygon(round_))[0]) == MAX_EAR_CORNERS + 8

@@ -35,7 +35,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_formats_are_told_by_content(name, tmp_path):
+def test_formats_are_detected_by_content(name, tmp_path):
     content = FORMS[name]()
     assert detect_format(content, tmp_path / "mesh.txt") == name.split()[0]
     soup = read_triangles(content, tmp_path / "mesh.txt", LIMITS)
@@ -133,7 +133,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_said(name, tmp_path):
+def test_broken_files_are_rejected_with_a_detail(name, tmp_path):
     content, reason = BROKEN[name]
     with pytest.raises(Rejected) as caught:
         read_triangles(content, tmp_path / "a.mesh", LIMITS)
@@ -157,7 +157,7 @@ def test_what_lies_in_place_of_a_mesh_is_named(content, words, tmp_path):
     assert caught.value.reason == "format_unknown"
 
 
-def test_a_cut_binary_stl_is_told_by_its_name(tmp_path):
+def test_a_truncated_binary_stl_is_recognised_by_its_name(tmp_path):
     with pytest.raises(Rejected) as caught:
         read_triangles(FORMS["stl"]()[:-30], tmp_path / "a.stl", LIMITS)
     assert caught.value.reason == "file_corrupt"

@@ -75,7 +75,7 @@ def test_one_option_takes_the_voxels(tree):
     assert read(items["v1"]) == "v1/model.obj"
 
 
-def test_the_front_is_told_by_the_layout(tree):
+def test_the_front_is_detected_from_the_layout(tree):
     for source in ("mesh", "binvox"):
         items = by_id(shapenet_items(open_tree(tree), [CHAIR], source=source))
         assert {id: item.fields["front"] for id, item in items.items() if item.inputs} == {

@@ -87,7 +87,7 @@ def test_a_solid_without_facets_has_no_triangles(tmp_path):
         (f"solid a\n{facets(1).replace('outer loop', 'vertex 5 5 5 vertex 6 6 6')}", "facet 1 has 5 vertices"),
     ],
 )
-def test_what_is_cut_is_said(text, words):
+def test_truncated_files_are_rejected(text, words):
     with pytest.raises(MeshFileError, match=words):
         parse_stl_text(text.encode(), LIMITS)
 

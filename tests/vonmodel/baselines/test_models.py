@@ -31,7 +31,7 @@ def test_dcgan_has_the_published_number_of_weights():
     assert critic == 2_765_568 + 64 + 1
 
 
-def test_the_penalised_critic_has_no_batch_norm_and_scores_samples_alone():
+def test_the_penalised_critic_has_no_batch_norm_and_scores_samples_independently():
     norms = {
         name: sum(isinstance(each, torch.nn.BatchNorm2d) for each in Baseline(name, TINY).critic.modules())
         for name in ("dcgan", "lsgan", "wgan-gp")

@@ -85,7 +85,7 @@ def test_a_baseline_never_passes_for_the_model(job, tmp_path):
     assert not RunFolder(tmp_path / "run").exists
 
 
-def test_what_does_not_fit_is_said(job, config):
+def test_mismatches_are_reported(job, config):
     training = job("dcgan")
     folder = training.run
     with pytest.raises(CheckpointError, match="train the baseline dcgan first"):

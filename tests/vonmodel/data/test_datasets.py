@@ -130,7 +130,7 @@ def test_the_class_file_can_be_asked_for(tiny_data: Path) -> None:
     assert drawn[:, 0].min() < -95  # the photos of the dataset stop at -90
 
 
-def test_what_is_missing_is_said(tiny_data: Path, tmp_path: Path) -> None:
+def test_missing_data_is_reported(tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(ManifestMissingError, match="prepare them first"):
         ShapeDataset(tmp_path, "chair", resolution=32, representation="occupancy")
     with pytest.raises(EmptyDatasetError, match=r"the val part of .* has no shapes of class chair; there are 8 in train"):

@@ -124,7 +124,7 @@ def test_shapes_travel_in_few_bytes(tiny_data: Path, representation: Representat
         assert torch.equal(volume, source.dataset[source.dataset.ids.index(id)])
 
 
-def test_every_second_shape_is_mirrored_whoever_loads_it(tiny_data: Path) -> None:
+def test_every_second_shape_is_mirrored_in_any_process(tiny_data: Path) -> None:
     plain = shapes(tiny_data)
     source = dataclasses.replace(plain, mirror=True)
     mirrored = 0

@@ -120,7 +120,7 @@ def test_features_of_photos_are_cached_beside_the_statistics(tmp_path, network, 
     np.testing.assert_array_equal(again.features, first.features)
 
 
-def test_progress_is_told(tmp_path, network, real):
+def test_progress_is_reported(tmp_path, network, real):
     told = []
     measure_real(real, [network], tmp_path, batch_size=10, progress=lambda *each: told.append(each))
     assert told == [(10, 24), (20, 24), (24, 24)]

@@ -89,7 +89,7 @@ def test_the_untrained_model_is_scored_beside_the_trained_one(generator, network
     assert alone["untrained"] is None
 
 
-def test_progress_is_told(generator, network):
+def test_progress_is_reported(generator, network):
     told = []
     settings = ScoreSettings(samples=15, batch_size=10, kid=False, precision_recall=False, untrained=True)
     list(image_scores(generator, [network], settings, lambda *each: told.append(each)))

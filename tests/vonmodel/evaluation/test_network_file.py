@@ -51,7 +51,7 @@ def save(module, path, *, traced=False):
 
 
 @pytest.mark.parametrize("traced", [False, True])
-def test_a_trusted_network_of_ones_own_gives_its_features(tmp_path, traced):
+def test_a_trusted_user_network_gives_its_features(tmp_path, traced):
     torch.manual_seed(0)
     module = Features().eval()
     path = save(module, tmp_path / "mine.pt", traced=traced)

@@ -29,6 +29,6 @@ def test_measured_rows_come_before_reported_ones():
     ]
 
 
-def test_the_paper_reports_chairs_and_cars_alone():
+def test_the_paper_reports_only_chairs_and_cars():
     assert build_table([[line("fid", value=1.0)]], "sofa")[-1].title == "VON"
     assert build_table([], "car")[-1].values == {"fid": 83.3}

@@ -57,7 +57,7 @@ def test_generated_images_do_not_depend_on_the_batch(generated):
         assert difference.max() <= 1
 
 
-def test_generated_images_differ_and_depend_on_the_seed_alone(generated):
+def test_generated_images_differ_and_depend_only_on_the_seed(generated):
     first = pixels(generated, 4)
     assert torch.equal(pixels(generated, 4), first)
     assert not torch.equal(first[0], first[1])

@@ -58,7 +58,7 @@ def test_features_do_not_depend_on_the_batch_and_see_solids(classifier):
     np.testing.assert_array_equal(features((volumes > 0.5).float()), whole)
 
 
-def test_what_cannot_be_learnt_from_is_said(two_classes, tiny_data, tmp_path):
+def test_unusable_training_data_is_reported(two_classes, tiny_data, tmp_path):
     with pytest.raises(ClassifierError, match="two classes or more"):
         train_classifier(tiny_data, QUICK, tmp_path / "a.safetensors")
     import shutil

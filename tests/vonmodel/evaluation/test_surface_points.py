@@ -44,7 +44,7 @@ def test_points_lie_on_the_surface_of_a_ball():
     assert nothing.shape == (0, 3)
 
 
-def test_points_depend_on_shape_and_seed_alone():
+def test_points_depend_only_on_shape_and_seed():
     first, second = point_sets(Volumes(ball(0.4), ball(0.8)), 0.5, points=50, seed=3)
     (alone,) = point_sets(Volumes(ball(0.8)), 0.5, points=50, seed=3)
     assert np.array_equal(second, alone)

@@ -98,7 +98,7 @@ def test_without_a_viewpoint_it_is_drawn_as_the_class_is_seen(tmp_path, session)
     assert said["films"] == ["object-01/grid.png"]
 
 
-def test_another_verbs_result_is_left_alone(tmp_path, session):
+def test_another_verbs_result_is_not_replaced(tmp_path, session):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "result.json").write_text('{"verb": "export"}')
     with pytest.raises(OutputError, match=r"holds something other than an older result \(edit\)"):

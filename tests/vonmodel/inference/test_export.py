@@ -42,7 +42,7 @@ def one_colour(session, monkeypatch, colour=(0.5, -0.25, 0.75)):
     return to_pixels(value).reshape(3)
 
 
-def test_one_colour_is_the_colour_of_every_vertex_also_where_nobody_looks(session, monkeypatch):
+def test_one_colour_is_the_colour_of_every_vertex_also_of_hidden_ones(session, monkeypatch):
     colour = one_colour(session, monkeypatch)
     shape = session.shape(7)
     mesh = painted_mesh(session, shape, session.texture(0), session.mesh(shape))

@@ -51,7 +51,7 @@ def test_an_image_is_the_model_s_own(painted):
     assert (other - expected).abs().max() > 1e-3
 
 
-def test_front_and_back_are_told_apart(painted):
+def test_front_and_back_are_distinguished(painted):
     """Where a shape is seen from both sides, the painter sees its near side in front of it: +y or -y."""
     shape, texture = painted.shape(3), painted.texture(1)
     nearest = {}

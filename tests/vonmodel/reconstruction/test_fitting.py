@@ -75,7 +75,7 @@ def test_the_truth_fits_better_than_anything_near_it(model, truth):
 
 
 @pytest.mark.parametrize("part", ["codes", "angles", "frames"])
-def test_the_loss_knows_the_way_down_for_every_part(model, truth, part):
+def test_gradients_reduce_the_loss_for_every_part(model, truth, part):
     pose, target = truth
     away = {"codes": torch.full_like(pose.codes, 1.0), "angles": torch.tensor([[0.25, 0.1]])}
     start = pose._replace(**{part: getattr(pose, part) + away.get(part, torch.tensor([[1.0, -1.0, 3.0]]))})

@@ -42,7 +42,7 @@ def test_what_a_killed_run_left_is_cleared(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "not json", "[1]", '{"format": 1}'])
-def test_a_foreign_folder_is_left_alone(tmp_path, content):
+def test_a_foreign_folder_is_not_replaced(tmp_path, content):
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.tex").write_text("ten years of work")
@@ -53,7 +53,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path, content):
     assert (out / "thesis.tex").read_text() == "ten years of work"
 
 
-def test_a_file_in_the_way_is_left_alone(tmp_path):
+def test_an_existing_file_is_not_replaced(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError):
         replaced_folder(tmp_path / "out").__enter__()

@@ -238,7 +238,7 @@ def hold(scheduler, go):
     return held
 
 
-def test_who_would_wait_too_long_is_told_at_once_when_to_come_again():
+def test_requests_that_would_wait_too_long_get_retry_after_at_once():
     now, go = [0.0], threading.Event()
     scheduler = Scheduler(now=lambda: now[0])
     try:

@@ -95,7 +95,7 @@ def test_views_are_answered_meanwhile_and_it_can_be_cancelled(studio, settings, 
     assert studio.ask("/api/view").status == 200
 
 
-def test_what_goes_wrong_is_told(studio, settings, photo, monkeypatch):
+def test_failures_are_reported(studio, settings, photo, monkeypatch):
     answer = studio.ask("/api/reconstructions?photo=unknown", method="POST", body=b"")
     assert "drop it again" in ended(studio, f"/api/tasks/{answer.json['id']}")["error"]
     assert studio.ask("/api/tasks/unknown").status == 404

@@ -42,7 +42,7 @@ def test_work_is_done_in_one_thread_in_its_order(scheduler):
     assert threading.get_ident() not in threads
 
 
-def test_errors_reach_who_asked_and_nobody_else(scheduler):
+def test_errors_reach_only_the_client_that_asked(scheduler):
     with pytest.raises(ZeroDivisionError):
         scheduler.submit(lambda: 1 // 0).result(20)
     assert scheduler.submit(lambda: 5).result(20) == 5
@@ -81,7 +81,7 @@ def test_what_was_cancelled_is_not_computed(scheduler, held):
     assert done == ["next"]
 
 
-def test_too_many_are_told_so(scheduler, held):
+def test_too_many_requests_are_refused(scheduler, held):
     waiting = [scheduler.submit(lambda: None) for _ in range(4)]
     with pytest.raises(BusyError, match="4 requests are waiting already"):
         scheduler.submit(lambda: None)
@@ -130,7 +130,7 @@ def test_interactive_jobs_do_not_stop_a_background_job_for_good(scheduler, held,
     scheduler.submit_background(scheduler.yield_to_interactive).result(20)
 
 
-def test_a_closed_scheduler_answers_nobody(held, scheduler):
+def test_a_closed_scheduler_answers_no_request(held, scheduler):
     waiting = scheduler.submit(lambda: None)
     threading.Timer(0.1, held.set).start()
     scheduler.close()

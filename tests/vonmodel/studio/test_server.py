@@ -129,7 +129,7 @@ def test_a_painted_surface_has_the_colours_of_its_texture(studio):
         ("/../../../../etc/passwd", 403, ""),
     ],
 )
-def test_bad_questions_get_a_sentence(studio, path, status, says):
+def test_bad_requests_get_a_message(studio, path, status, says):
     answer = studio.ask(path)
     assert answer.status == status
     assert says in answer.json["error"]
@@ -189,7 +189,7 @@ def test_a_photo_gives_its_texture(studio):
         (bytes(MAX_PHOTO_BYTES + 1), 413, "20 MB"),
     ],
 )
-def test_bad_photos_get_a_sentence(studio, content, status, says):
+def test_bad_photos_get_a_message(studio, content, status, says):
     answer = studio.ask("/api/photos", method="POST", body=content)
     assert answer.status == status
     assert says in answer.json["error"]
@@ -271,7 +271,7 @@ def test_two_hundred_clients_at_once_are_all_answered(studio):
     assert studio.ask("/api/view").status == 200
 
 
-def test_a_training_is_told_and_known_news_are_not_sent_again(studio, tiny_run):
+def test_training_is_reported_and_unchanged_reports_are_not_sent_again(studio, tiny_run):
     report = {
         "stage": "shape",
         "step": 5,

@@ -3,7 +3,7 @@ import pytest
 from vonmodel.studio.scheduler import MAX_TASKS, TASK_TIMEOUT_S, BackgroundTask, TaskRegistry, UnknownTaskError
 
 
-def test_a_task_tells_how_it_goes():
+def test_a_task_reports_its_progress():
     task = BackgroundTask()
     assert task.status()["state"] == "waiting"
     task.progress(0.25, "fitting")
@@ -14,7 +14,7 @@ def test_a_task_tells_how_it_goes():
     assert (task.status()["state"], task.status()["error"]) == ("failed", "a sentence")
 
 
-def test_a_cancelled_task_is_to_stop():
+def test_a_cancelled_task_is_stopped():
     task = BackgroundTask()
     task.progress(0.5, "fitting")
     assert not task.cancelled()
@@ -28,7 +28,7 @@ def test_a_cancelled_task_is_to_stop():
     assert waiting.status()["state"] == "cancelled"
 
 
-def test_a_task_that_nobody_asks_for_is_to_stop():
+def test_a_task_without_status_requests_is_stopped():
     now = [100.0]
     task = BackgroundTask(now=lambda: now[0])
     now[0] += TASK_TIMEOUT_S - 1

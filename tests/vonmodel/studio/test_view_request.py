@@ -63,7 +63,7 @@ def test_a_spelt_code_is_read_as_it_was(numbers):
         ({"texture": encode_code(torch.tensor([math.nan]))}, CodeError, "not finite"),
     ],
 )
-def test_nonsense_is_named(arguments, error, says):
+def test_invalid_arguments_are_named(arguments, error, says):
     with pytest.raises(error, match=says.replace("?", r"\?")):
         parse_view_request(arguments)
 

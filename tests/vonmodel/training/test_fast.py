@@ -92,7 +92,7 @@ def test_what_must_be_precise_is(tiny_config: TrainConfig) -> None:
     assert {each.dtype for each in model.parameters()} == {torch.float32}
 
 
-def test_the_presets_differ_in_how_they_compute_alone() -> None:
+def test_the_presets_differ_only_in_compute_settings() -> None:
     published, fast = PRESETS["published"], PRESETS["fast"]
     assert update(fast, {"model": {"resampled": True}}, "test").model == published.model
     assert (fast.data, fast.shape, fast.texture, fast.joint) == (

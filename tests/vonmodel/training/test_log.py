@@ -93,7 +93,7 @@ def test_tensorboard_has_curves_and_sheets_and_forgets_what_runs_again(run: RunF
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_the_first_loss_that_is_no_number_is_named(bad: float) -> None:
+def test_the_first_nan_loss_is_named(bad: float) -> None:
     record = LossRecord("texture")
     for number in range(6):
         spoilt = bad if number >= 3 else 1.0

@@ -262,7 +262,7 @@ def test_the_damaged_end_of_a_stage_is_trained_again_before_the_next_begins(job:
     assert (again.name, again.sha256) == (ended.name, ended.sha256)
 
 
-def test_a_damaged_earlier_stage_holds_a_later_one_not_up(job: Job) -> None:
+def test_a_damaged_earlier_stage_does_not_block_a_later_one(job: Job) -> None:
     training = job("run", "texture")
     train(replace(training, should_stop=stopping_after(1)), ("texture",))
     for file in (training.run.path / "checkpoints" / "shape-00000006").iterdir():
@@ -325,7 +325,7 @@ def damage(monkeypatch: pytest.MonkeyPatch, stage: StageName, *steps: int) -> No
 @pytest.mark.parametrize(
     ("stage", "phase", "term"), [("shape", "critic", "shape_"), ("texture", "painters", "image")]
 )
-def test_a_loss_that_is_no_number_is_named(
+def test_a_nan_loss_is_named(
     stage: StageName, phase: str, term: str, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = job("run", stage, {"output": {"save_every": 2, "log_every": 6}})
@@ -350,7 +350,7 @@ def test_a_loss_that_is_no_number_is_named(
 @pytest.mark.parametrize(
     ("stage", "phase", "term"), [("shape", "critic", "shape_"), ("texture", "painters", "image")]
 )
-def test_steps_that_are_no_numbers_can_be_left_out(
+def test_non_finite_steps_can_be_skipped(
     stage: StageName, phase: str, term: str, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = replace(job("run", stage), skip_nonfinite=True)
@@ -366,14 +366,14 @@ def test_steps_that_are_no_numbers_can_be_left_out(
     assert all(tensor.isfinite().all() for tensor in everything(training.run).values())
 
 
-def test_what_never_recovers_is_not_skipped_for_ever(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_persistent_non_finite_steps_end_training(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     training = replace(job("run", changes={"shape": {"steady": 40}}), skip_nonfinite=True)
     damage(monkeypatch, "shape", *range(1, 43))
     with pytest.raises(NonFiniteLossError, match="step 20, phase critic"):
         train_stage(training, "shape")
 
 
-def test_looking_at_every_step_changes_nothing_where_all_is_well(job: Job) -> None:
+def test_checking_every_step_changes_nothing_without_nan(job: Job) -> None:
     plain, careful = job("plain"), replace(job("careful"), skip_nonfinite=True)
     for each in (plain, careful):
         train_stage(each, "shape")

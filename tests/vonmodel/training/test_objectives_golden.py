@@ -85,7 +85,7 @@ def test_texture_objective(golden: Path, texture: dict[str, nn.Module]) -> None:
         assert gradient_norm(texture[key]) == pytest.approx(given[f"grad_norm:{key}"].item(), rel=1e-4), key
 
 
-def test_losses_of_the_stored_tensors_alone(golden: Path) -> None:
+def test_losses_of_the_stored_tensors(golden: Path) -> None:
     given = arrays(golden / "texture_objective_64.npz")
     terms = {
         "sketch_cycle": 10.0 * losses.cycle_loss(given["reconstructed_sketch"], given["sketch_depth"]),

@@ -95,7 +95,7 @@ def go_wrong(data: Path, run: Path) -> None:
     assert caught.value.where["items"] == [own[1]]
 
 
-def test_a_number_that_is_none_in_one_process_stops_all(tiny_data: Path, tmp_path: Path) -> None:
+def test_nan_in_one_process_stops_all(tiny_data: Path, tmp_path: Path) -> None:
     assert run_together(2, go_wrong, tiny_data, tmp_path) == [0, 0]
     assert json.loads((tmp_path / "nonfinite.json").read_text())["step"] == 0
 

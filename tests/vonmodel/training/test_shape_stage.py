@@ -165,7 +165,7 @@ def test_the_generator_is_compared_with_the_same_shapes(tiny_config: TrainConfig
 
 
 @pytest.mark.slow
-def test_it_learns_boxes(tiny_data: Path, tmp_path: Path) -> None:
+def test_training_on_boxes_generates_boxes(tiny_data: Path, tmp_path: Path) -> None:
     # Narrower than the demo's 8 channels it would not: the published generator's last convolution has no bias, and
     # where all of its few inputs are off, as they come to be inside of the boxes, a voxel is 0.5 for ever.
     changes = {

@@ -12,7 +12,7 @@ def step() -> Step:
     return Step(0, Batch(), torch.Generator().manual_seed(0))
 
 
-def test_only_the_networks_of_the_phase_learn() -> None:
+def test_only_the_networks_of_the_phase_are_trained() -> None:
     learner, judge = nn.Linear(2, 2), nn.Linear(2, 1)
     for network in (learner, judge):
         network.requires_grad_(False)
