@@ -86,7 +86,7 @@ class Item:
     versions: tuple[str, ...] = ()
 
 
-# (item, settings, output path) -> values of the row's columns. A top-level function or functools.partial, as it is
+# (item, settings, output path) -> values of the row's columns. A top-level function or functools.partial, since it is
 # pickled; raises Rejected; writes its output atomically.
 Work = Callable[[Item, Any, Path], Mapping[str, Any]]
 

@@ -52,7 +52,7 @@ def facets_with_room(content: bytes | memoryview) -> int:
 
 
 def parse_stl_binary(content: bytes, limits: Limits) -> Polygons:
-    """Reads a binary STL, or several put together.
+    """Reads a binary STL, or several concatenated ones.
 
     Memory: the file, and 146 bytes for each triangle that the limits allow.
 
