@@ -1,1 +1,1 @@
-"""What times and weighs VON: each module is a command, `python -m benchmarks.<name>`; all print one kind of table."""
+"""Benchmarks of speed, memory and accuracy: each module is a command, `python -m benchmarks.<name>`, with a table."""

@@ -1,8 +1,9 @@
-"""All benchmarks in one go: `python -m benchmarks [--device cuda] [--smoke] [--output FOLDER] [--only NAME ...]`.
+"""Runs all benchmarks: `python -m benchmarks [--device cuda] [--smoke] [--output FOLDER] [--only NAME ...]`.
 
-Each runs in a process of its own and writes its table and a JSON file; `summary.md` in the folder has all tables.
-With `--device cuda` (or where there is a GPU) those run that concern one, at full size, within about eight minutes.
-One that fails, hangs or finds no time left becomes a row with its reason; the others run, and the exit status is 1.
+Each runs in its own process and writes its table and a JSON file; `summary.md` in the folder has all tables.
+With `--device cuda` (the default if there is a GPU) the GPU benchmarks run, at full size, within about eight minutes.
+One that fails, hangs or does not fit into the time becomes a row with its reason; the others run, and the exit status
+is 1.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from benchmarks.measure import Table, describe_machine, load_table
 
 @dataclass(frozen=True)
 class Part:
-    """A benchmark with its options; its results are called by its name.
+    """A benchmark with its options; its results have its name.
 
     Attributes:
-        limit_s: when it is ended, in seconds.
+        limit_s: time limit in seconds.
     """
 
     name: str
@@ -64,20 +65,20 @@ ON_GPU = (
     Part("loading", "loading", ("--device", "cuda"), 90),
     Part("studio", "studio", ("--device", "cuda", "--size", "128"), 90),
 )
-# What `--smoke` runs: small and once, to see that they work.
+# The benchmarks of `--smoke`: small and once, to check that they work.
 SMOKE = tuple(Part(name, name) for name in ("projection", "framing", "loading", "training"))
 
 
 def main() -> None:
-    """Runs the benchmarks one after the other; a failed one fails the whole, at the end."""
+    """Runs the benchmarks in sequence; exits with 1 at the end if one failed."""
     names = sorted({part.name for part in (*ON_CPU, *ON_GPU, *SMOKE)})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto: a GPU where one is]"
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto: a GPU if there is one]"
     )
-    parser.add_argument("--smoke", action="store_true", help="small and once: are they correct, not how fast")
+    parser.add_argument("--smoke", action="store_true", help="small and once, to check that they work")
     parser.add_argument("--only", choices=names, action="append", help="this one; repeat for more")
-    parser.add_argument("--minutes", type=float, help="begin nothing later than this  [8 on a GPU, else no limit]")
+    parser.add_argument("--minutes", type=float, help="start nothing later than this  [8 on a GPU, else no limit]")
     parser.add_argument("--shapes", type=Path, help="prepared shapes to project instead of the reference data's")
     parser.add_argument("--output", type=Path, help="where results go  [benchmarks/results/DATE-MACHINE]")
     arguments = parser.parse_args()
@@ -97,13 +98,13 @@ def main() -> None:
 def run_parts(
     parts: Sequence[Part], output: Path | None, *, ends: float, shapes: Path | None = None
 ) -> dict[str, str]:
-    """Runs parts one after the other, keeps what they find, and says why some failed.
+    """Runs parts in sequence and saves their results; returns the reasons of those that failed.
 
     Args:
-        parts: what to run.
-        output: the folder for results; nothing is written without one, and the parts run small.
-        ends: the time of the monotonic clock after which no part begins.
-        shapes: given to the projection.
+        parts: the benchmarks.
+        output: the folder for results; without one nothing is written, and the parts run small.
+        ends: the time of the monotonic clock after which no part starts.
+        shapes: prepared shapes for the projection.
     """
     failed: dict[str, str] = {}
     tables: list[str] = []
@@ -129,9 +130,9 @@ def run_parts(
 
 
 def _run(part: Part, options: list[str]) -> tuple[str, str | None]:
-    """What a part prints, and why it failed where it did: the last line of its errors."""
+    """The output of a part, and the last line of its errors if it failed."""
     command = [sys.executable, "-m", f"benchmarks.{part.module}", *options]
-    # A session of its own, so that what the part started ends with it.
+    # A session of its own, so that its child processes end with it.
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -150,7 +151,7 @@ def _run(part: Part, options: list[str]) -> tuple[str, str | None]:
 
 
 def _told_failure(part: Part, reason: str, saved: Path | None) -> str:
-    """The rows that a part had when it failed, and one with the reason; kept in its file."""
+    """The rows of a failed part, and one with the reason; saved in its file."""
     table = load_table(saved) if saved is not None and saved.exists() else None
     table = table or Table(part.name, " ".join(["python -m", f"benchmarks.{part.module}", *part.options]))
     table.add(failed=reason)

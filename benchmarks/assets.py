@@ -1,8 +1,8 @@
-"""What an exported asset costs and keeps: processor time of each step, size, and its texture drawn again.
+"""Benchmark of asset export: processor time of each step, file size, and PSNR of the baked texture.
 
 `python -m benchmarks.assets [--run builtin:chair] [--shapes N] [--texture-size N ...] [--output results.json]`. The
-painted views are drawn again from the same cameras, unlit, with the colours at the vertices and with the texture
-(after JPEG); PSNR over all pixels that show the object alone. The process computes with `--threads` of its own.
+painted views are rendered again from the same cameras, unlit, with vertex colours and with the texture (after JPEG);
+PSNR over all pixels fully covered by the object. `--threads` sets the number of threads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vonmodel.reports.html import MAX_VERTICES, decimated
 Floats = npt.NDArray[np.float64]
 Result = TypeVar("Result")
 INNER = 0.99
-"""Silhouette of a pixel that shows the object alone."""
+"""Smallest silhouette of a pixel that counts as fully covered by the object."""
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", default="builtin:chair", help="a trained run, or builtin:NAME  [builtin:chair]")
     parser.add_argument("--shapes", type=int, default=4, help="seeds 0 to N - 1  [4]")
-    parser.add_argument("--faces", type=int, help="decimate the meshes to so many  [all]")
+    parser.add_argument("--faces", type=int, help="decimate the meshes to this many faces  [all]")
     parser.add_argument("--texture-size", type=int, nargs="*", default=[512, 1024, 2048])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path)
@@ -82,7 +82,7 @@ def _measure(session: ModelSession, seed: int, arguments: argparse.Namespace, ta
 
 
 def psnr(mesh: SurfaceMesh, views: PaintedViews) -> tuple[float, float]:
-    """How near the colours at the vertices and the texture come to painted views, in dB."""
+    """PSNR in dB of vertex colours and of the texture against the painted views."""
     import open3d as o3d
 
     assert mesh.atlas is not None

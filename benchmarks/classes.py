@@ -1,10 +1,10 @@
-"""One model of several classes against one of each: the same data, as many processor seconds in all.
+"""Benchmark of one multi-class model against one model per class, on the same data and total processor time.
 
 `python -m benchmarks.classes --data DATA --output FOLDER --class chair --class table --class lamp [--minutes 30]`
 
-Every single model gets the minutes given, the one of all classes as many as all of these together, half of the
-parameters being the aim: narrower single models are asked for by `--set`. Trained, resumed and scored as the arms of
-`benchmarks.quality`; scores are of the photos held out from training, class by class. `--smoke` runs it small.
+Every single-class model gets the given minutes, the multi-class one the sum of them, with half of the parameters as
+the aim: `--set` makes single-class models narrower. Trained, resumed and scored like the arms of
+`benchmarks.quality`; scores are on held-out photos, class by class. `--smoke` runs it small.
 """
 
 from __future__ import annotations
@@ -83,13 +83,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where runs and results go")
     parser.add_argument("--class", dest="classes", action="append", help="two or more")
     parser.add_argument("--preset", choices=get_args(PresetName), default="modern")
-    parser.add_argument("--minutes", type=float, default=30.0, help="processor minutes of a single model")
+    parser.add_argument("--minutes", type=float, default=30.0, help="processor minutes of a single-class model")
     parser.add_argument("--size", type=int, choices=[32, 64, 128], default=64, help="pixels and voxels an edge")
     parser.add_argument("--set", dest="changes", action="append", default=[], help="a setting of all models")
     parser.add_argument("--features", action="append", help="inception, random or a file  [random]")
     parser.add_argument("--split", choices=["train", "val", "test", "all"], default="test", help="the real side")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--smoke", action="store_true", help="small and once: does it work, not how good")
+    parser.add_argument("--smoke", action="store_true", help="small and once, to check that it works")
     arguments = parser.parse_args()
     if arguments.smoke:
         run_smoke()
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def run_smoke() -> None:
-    """Two classes of boxes and rectangles, for seconds."""
+    """Runs the benchmark on two classes of boxes and rectangles, for seconds."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         write_prepared(data, shapes=12, photos=16, resolution=32, image_size=32)

@@ -1,7 +1,7 @@
-"""Solids of broken meshes: real closed meshes damaged on purpose, filled by this project and by three others.
+"""Benchmark of solids of broken meshes: real closed meshes, damaged on purpose, voxelised by VON and three libraries.
 
 python -m benchmarks.damage                        every closed mesh, every damage, every library
-python -m benchmarks.damage --only von --meshes 4  this project alone on four of them
+python -m benchmarks.damage --only von --meshes 4  VON only, on four of them
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Random = np.random.Generator
 Item = TypeVar("Item")
 Damage = Callable[[Floats, Integers, Random], tuple[Floats, Integers]]
 
-MIN_CLOSED_SHARE = 0.6  # of a mesh's faces; the open parts are left out
+MIN_CLOSED_SHARE = 0.6  # of a mesh's faces; open parts are left out
 MILLION = 1_000_000
 SLIT_VOXELS = 2.5
 SKY_DIRECTIONS = 48
-SKY_OUTSIDE = 0.25  # who sees this much of the sky is outside
+SKY_OUTSIDE = 0.25  # a voxel with more unoccluded directions than this is outside
 PEERS: dict[str, Fill] = {
     "von": von,
     "trimesh holes": by_trimesh("holes"),
@@ -59,13 +59,13 @@ class Case:
 
 
 def main() -> None:
-    """Prints two tables: overlap with the undamaged solid, and what is filled falsely on meshes as they are."""
+    """Prints two tables: overlap with the undamaged solid, and falsely filled voxels of undamaged meshes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--realdata", type=Path, default=REALDATA, help="folder of the reference data")
     parser.add_argument("--resolution", type=int, default=128)
-    parser.add_argument("--meshes", type=int, default=1000, help="take at most so many")
-    parser.add_argument("--only", choices=PEERS, action="append", help="this library alone")
-    parser.add_argument("--damage", choices=DAMAGES, action="append", help="this damage alone")
+    parser.add_argument("--meshes", type=int, default=1000, help="largest number of meshes")
+    parser.add_argument("--only", choices=PEERS, action="append", help="this library only; repeat for more")
+    parser.add_argument("--damage", choices=DAMAGES, action="append", help="this damage only; repeat for more")
     parser.add_argument("--json", action="store_true", help="print the tables as JSON")
     parser.add_argument("--output", type=Path, help="JSON file for the first table")
     arguments = parser.parse_args()
@@ -95,7 +95,7 @@ _SKY_LEGEND = (
 
 
 def _spread(items: list[Item], most: int) -> list[Item]:
-    """At most so many of the items, evenly spread."""
+    """At most `most` of the items, evenly spread."""
     return [items[at] for at in np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)]
 
 
@@ -126,7 +126,7 @@ def _overlaps(name: str, cases: list[Case], peers: list[str], resolution: int) -
             start = time.process_time()
             filled = PEERS[peer](vertices, faces, resolution)
             seconds.append(time.process_time() - start)
-            if peer != "von":  # which has its own, without the fins
+            if peer != "von":  # VON adds its own surface voxels, without fins
                 filled = filled | surface_voxels(vertices, faces, resolution)
             scores.append(np.count_nonzero(filled & case.solid) / np.count_nonzero(filled | case.solid))
         cells[peer] = f"{np.mean(scores):.3f} ({np.min(scores):.2f})"
@@ -154,9 +154,9 @@ def _flipped(share: float) -> Damage:
 
 
 def _duplicated(vertices: Floats, faces: Integers, rng: Random) -> tuple[Floats, Integers]:
-    """A fifth of the faces twice, half of these a hundredth of a voxel off; fins on one face of fifty.
+    """Duplicates a fifth of the faces, half of them a hundredth of a voxel off, and adds fins to one face in fifty.
 
-    Half of the fins are triangles, half have four corners; they reach up to ten voxels out.
+    Half of the fins are triangles, half are quads; they extend up to ten voxels outwards.
     """
     twice = faces[rng.random(len(faces)) < 0.2]
     twice = np.where(rng.random((len(twice), 1)) < 0.5, twice[:, ::-1], twice)
@@ -178,7 +178,7 @@ def _duplicated(vertices: Floats, faces: Integers, rng: Random) -> tuple[Floats,
 
 
 def _split(vertices: Floats, faces: Integers, rng: Random) -> tuple[Floats, Integers]:
-    """Cut along an upright plane near the middle; the two halves end a little before it."""
+    """Cuts the mesh along an upright plane near the middle, with a slit between the two halves."""
     middle = float(vertices[faces].mean()) + rng.uniform(-5, 5)
     halves = []
     for way in (-1.0, 1.0):
@@ -189,7 +189,7 @@ def _split(vertices: Floats, faces: Integers, rng: Random) -> tuple[Floats, Inte
 
 
 def _nested(vertices: Floats, faces: Integers, rng: Random) -> tuple[Floats, Integers]:
-    """In every convex part a second one half as large around the part's middle; a fiftieth of all faces missing."""
+    """Adds to every convex part a half-sized copy inside it, and drops a fiftieth of all faces."""
     parts = find_parts(find_topology(faces))
     positions, triangles, count = [vertices], [faces], len(vertices)
     for part in np.unique(parts):
@@ -203,7 +203,7 @@ def _nested(vertices: Floats, faces: Integers, rng: Random) -> tuple[Floats, Int
 
 
 def _million(vertices: Floats, faces: Integers, rng: Random) -> tuple[Floats, Integers]:
-    """Every face cut into four until there are a million; then 2 % dropped and 30 % flipped."""
+    """Subdivides faces until there are a million, then drops 2 % and flips 30 %."""
     while len(faces) < MILLION:
         vertices, faces = trimesh.remesh.subdivide(vertices, faces)
     vertices, faces = _dropped(0.02)(vertices, faces, rng)

@@ -1,7 +1,7 @@
-"""How many items a second one client can hand to workers and book: the limit on how many workers keep busy.
+"""Benchmark of the worker pool: items per second that one client can dispatch and record, which limits the workers.
 
-`python -m benchmarks.dispatch`. The work does nothing, so the client's processor time is all that an item costs it;
-the workers' time is their own.
+`python -m benchmarks.dispatch`. The work function does nothing, so the client's processor time is the overhead per
+item.
 """
 
 from __future__ import annotations

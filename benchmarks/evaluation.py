@@ -1,4 +1,4 @@
-"""What an image score costs: features, the Fréchet distance against scipy's matrix root, surface points, meshes.
+"""Benchmark of evaluation: image features, the Fréchet distance against scipy's sqrtm, Chamfer distances, meshes.
 
 `python -m benchmarks.evaluation [--rounds N] [--output results.json]`; `--smoke` runs everything small and once.
 """
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _features(table: Table, rounds: int, images: int) -> None:
-    # Any weights cost the same as the published ones.
+    # Random weights cost the same as the published ones.
     module = Inception().eval()
     inception = FeatureNetwork("inception", module, FEATURES, INPUT_SIZE, "tensorflow", "", False)
     pixels = torch.randint(0, 256, (images, 3, 128, 128), dtype=torch.uint8)
@@ -74,7 +74,7 @@ def _statistics(size: int, samples: int, seed: int) -> FeatureStatistics:
 
 def _points(table: Table, rounds: int, shapes: int, points: int) -> None:
     rng = np.random.default_rng(0)
-    # Ellipsoids: surfaces that lie through each other, as those of one class do.
+    # Ellipsoids: overlapping surfaces, like those of one class.
     balls = rng.normal(size=(shapes, points, 3))
     balls *= rng.uniform(0.5, 1.0, (shapes, 1, 3)) / np.linalg.norm(balls, axis=2, keepdims=True)
     sets = list(balls)

@@ -1,7 +1,7 @@
-"""What framing costs, against the same steps written plainly for one image after the other.
+"""Benchmark of framing against a plain implementation that frames one image at a time.
 
 `python -m benchmarks.framing [--device cuda] [--rounds N] [--threads T] [--output results.json]`; `--smoke` runs it
-small and once. The plain steps work on the host: on a GPU they count the way there and back.
+small and once. The plain implementation runs on the host: on a GPU its time includes the copies.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _component_on_host(masks: Tensor) -> Tensor:
 
 
 def _sketches(items: int, size: int) -> Sketch:
-    """Discs of many sizes at many places, with specks."""
+    """Discs of random sizes and positions, with specks."""
     generator = torch.Generator().manual_seed(0)
     axis = torch.arange(size, dtype=torch.float32)
     centre = size * (0.3 + 0.4 * torch.rand(items, 2, 1, 1, generator=generator))
@@ -80,7 +80,7 @@ def _sketches(items: int, size: int) -> Sketch:
 
 
 def _plain(sketch: Sketch) -> tuple[Tensor, Tensor]:
-    """Component, cut, two pads, resize; per image, as the published code goes about it."""
+    """Component, crop, two pads, resize; one image at a time, as in the published code."""
     size, device = sketch.depth.shape[-1], sketch.depth.device
     sketch = Sketch(*(part.cpu() for part in sketch))
     framed = []

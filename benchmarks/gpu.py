@@ -1,4 +1,4 @@
-"""What only a GPU can tell: how busy it was, how much memory was in use, and what it can do at best."""
+"""GPU measurements: utilisation, peak memory, and the measured bandwidth and FLOP/s limits."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ import torch
 
 from benchmarks.measure import time_paired
 
-# What a trace calls the time that a GPU works: a program, a copy, a fill.
+# Categories of GPU work in a trace: a kernel, a copy, a fill.
 WORK = {"kernel", "gpu_memcpy", "gpu_memset"}
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a device does at best, measured: bytes read and written, and float32 operations, per second."""
+    """The measured limits of a device: bytes read and written, and float32 operations, per second."""
 
     bytes_per_s: float
     operations_per_s: float
 
     def floor_s(self, *, moved: float, operations: float) -> float:
-        """The least time for so many bytes and operations, whichever takes longer."""
+        """The lower bound on the time for this many bytes and operations, whichever takes longer."""
         return max(moved / self.bytes_per_s, operations / self.operations_per_s)
 
 
 def measure_ceilings(device: torch.device) -> Ceilings:
-    """A copy far larger than the caches, and a product of matrices on the units that every program has (no TF32)."""
+    """Measures a copy far larger than the caches, and a float32 matrix product without TF32."""
     source = torch.empty(2**30, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     matrix = torch.randn(8192, 8192, device=device)
@@ -53,12 +53,12 @@ def measure_ceilings(device: torch.device) -> Ceilings:
 
 
 def waiting_for(device: torch.device) -> Callable[[], object]:
-    """Waits until a device has done what it was told; nothing to wait for on a CPU."""
+    """A function that synchronises with a device; a no-op for a CPU."""
     return (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
 
 
 def peak_gb(work: Callable[[], object], device: torch.device) -> float:
-    """The most memory in use on a GPU during a call, beyond what was in use before, in GB."""
+    """Peak GPU memory of a call beyond the memory in use before, in GB."""
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
@@ -81,13 +81,13 @@ def busy_s(work: Callable[[], object], device: torch.device, *, calls: int = 3) 
 
 
 def working_intervals(trace: dict[str, Any]) -> list[tuple[float, float]]:
-    """Begin and end, in microseconds, of all that a GPU did in a trace in Chrome's format."""
+    """Begin and end, in microseconds, of all GPU work in a trace in Chrome's format."""
     events = (event for event in trace["traceEvents"] if event.get("cat") in WORK and event.get("ph") == "X")
     return [(float(event["ts"]), float(event["ts"]) + float(event["dur"])) for event in events]
 
 
 def merged_length(intervals: Iterable[tuple[float, float]]) -> float:
-    """Length of the union of intervals: what runs side by side counts once."""
+    """Length of the union of intervals: overlapping work counts once."""
     total, reached = 0.0, float("-inf")
     for begin, end in sorted(intervals):
         total += max(0.0, end - max(begin, reached))
@@ -97,10 +97,10 @@ def merged_length(intervals: Iterable[tuple[float, float]]) -> float:
 
 @contextmanager
 def sampled_utilisation(device: torch.device, *, every_s: float = 0.05) -> Iterator[Callable[[], float | None]]:
-    """Asks the driver, while the block runs, for the share of time in which any program ran.
+    """Samples, while the block runs, the driver's utilisation: the fraction of time in which any kernel ran.
 
     Yields:
-        the mean so far, within 0 to 1; None on a CPU and where the driver's library (`pynvml`) is not installed.
+        the mean so far, in [0, 1]; None on a CPU or if the driver's library (`pynvml`) is not installed.
     """
     samples: list[float] = []
     if device.type != "cuda" or find_spec("pynvml") is None:

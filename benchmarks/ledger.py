@@ -1,8 +1,8 @@
-"""What the ledger costs an item: planning, journal, manifest and resume, with work that does next to nothing.
+"""Benchmark of the ledger's cost per item: planning, journal, manifest and resume, with a trivial work function.
 
-`python -m benchmarks.ledger --items 100000`. Every phase runs in a process of its own, once with all items and once
-with a quarter of them, so that time and memory of the start do not count as an item's. `--resume-only` measures the
-resume of a finished run alone, whose journal and outputs it lays down itself: of a million items in minutes.
+`python -m benchmarks.ledger --items 100000`. Every phase runs in its own process, once with all items and once with a
+quarter of them, so that the time and memory of start-up are excluded. `--resume-only` measures only the resume of a
+finished run, whose journal and outputs it writes itself: a million items take minutes.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ FILES_PER_FOLDER = 1000
 
 @dataclass(frozen=True)
 class NoSettings:
-    """The trivial work has none."""
+    """The empty settings of the trivial work function."""
 
 
 def touch(item: Item, settings: NoSettings, output: Path) -> Mapping[str, Any]:
-    """Work that costs a system call."""
+    """A trivial work function: one system call."""
     output.touch()
     return {"faces": len(item.id)}
 
@@ -62,7 +62,7 @@ def items(root: Path, count: int) -> Iterator[Item]:
 
 
 def run_phase(root: Path, data: Path, count: int) -> dict[str, float]:
-    """One preparation in this process: wall and processor seconds, peak memory in bytes, items worked on."""
+    """One preparation in this process: wall and processor seconds, peak memory in bytes, items processed."""
     (data / "chair" / "shapes").mkdir(parents=True, exist_ok=True)
     started, processor = time.perf_counter(), time.process_time()
     result = prepare("shapes", items(root, count), touch, NoSettings(), data, PrepareOptions(workers=0))
@@ -75,7 +75,7 @@ def run_phase(root: Path, data: Path, count: int) -> dict[str, float]:
 
 
 def measure(root: Path, data: Path, count: int) -> dict[str, float]:
-    """`run_phase` in a process of its own."""
+    """`run_phase` in a separate process."""
     command = [sys.executable, "-m", "benchmarks.ledger", "--phase", str(root), str(data), "--items", str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
@@ -83,7 +83,7 @@ def measure(root: Path, data: Path, count: int) -> dict[str, float]:
 
 
 def lay_down(root: Path, data: Path, count: int) -> None:
-    """What a finished run of these items leaves, without running it."""
+    """Writes the journal and outputs of a finished run of these items, without running it."""
     options = PrepareOptions(workers=0)
     key = SettingsKey.of("shapes", NoSettings(), options)
     (data / "chair" / "shapes").mkdir(parents=True)
@@ -105,7 +105,7 @@ def lay_down(root: Path, data: Path, count: int) -> None:
 
 
 def compare(table: Table, folder: Path, count: int) -> None:
-    """Adds a row per phase: what an item costs beyond the first quarter of them."""
+    """Adds a row per phase: the cost per item beyond the first quarter of them."""
     root, part = folder / "inputs", count // 4
     write_inputs(root, count)
     for phase in ("first run", "resume", "files touched"):
@@ -174,7 +174,7 @@ def main() -> None:
 
 
 def _input(root: Path, number: int) -> str:
-    return f"{root}/{number // FILES_PER_FOLDER}/{number}.obj"  # a Path would cost more than all of planning
+    return f"{root}/{number // FILES_PER_FOLDER}/{number}.obj"  # a Path would cost more than the whole planning
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""What loading data costs training: the same steps on batches in memory, loaded ahead, and loaded when asked for.
+"""Benchmark of data loading: training steps on batches in memory, loaded ahead, and loaded on demand.
 
 `python -m benchmarks.loading [--device cuda] [--size demo|published] [--steps N] [--threads T]
-[--output results.json]`; `--smoke` runs it small and once. Shapes of 128^3 are read and made coarser for the networks
-of the demo preset, which learn faster than others: the step that data could starve most. On a GPU the steps are those
+[--output results.json]`; `--smoke` runs it small and once. Shapes of 128^3 are read and downsampled for the networks
+of the demo preset, whose steps are the fastest and thus the most sensitive to loading. On a GPU the steps are those
 of the preset `fast`, at full size. The first visit decodes files; later ones find them in the cache.
 
-The ways take turns from step to step, and each step loads one batch beside it, so that a share compares steps that
-followed each other: machines change their speed by more than loading costs. `waited` is the share of the time that
-steps stood still for data, `processor_ms` what an item takes a loading thread, and the last rows are what loading
-gives alone, at full size: a step that learns from fewer images a second is never starved.
+The sources alternate from step to step, and each step loads one batch in parallel, so that a ratio compares
+consecutive steps: the machine's speed varies by more than the cost of loading. `waited` is the fraction of time that
+steps wait for data, `processor_ms` the time of a loading thread per item, and the last rows are the rate of loading
+alone, at full size: training with fewer images per second never waits.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--size", choices=["demo", "published"], help="of the networks  [demo; published on a GPU]")
     parser.add_argument("--batch", type=int, help="items of a step  [the preset's]")
     parser.add_argument("--steps", type=int, default=20, help="of each way")
-    parser.add_argument("--threads", type=int, default=1, help="that compute; the other cores load")
+    parser.add_argument("--threads", type=int, default=1, help="compute threads; the other cores load")
     parser.add_argument("--stage", choices=["shape", "texture"], action="append")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--smoke", action="store_true")
@@ -75,7 +75,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, where, on which data, and how long."""
+    """The configuration, device, data and number of steps of the training."""
 
     config: TrainConfig
     device: torch.device
@@ -83,7 +83,7 @@ class Job:
     steps: int
 
     def stage(self, name: StageName, *, cached: bool) -> Stage:
-        """A stage with a model of its own, its data cached or decoded each time."""
+        """A stage with its own model, its data cached or decoded each time."""
         config = self.config if cached else update(self.config, {"output": {"cache_mb": 0}}, "benchmark")
         model = prepare_model(build_model(config.model, 0), config.compute, self.device)
         stage = build_stage(config, name, model, open_data(config, self.data, name), 10**6)
@@ -93,13 +93,13 @@ class Job:
         return stage
 
     def loading(self, source: Stage, workers: int) -> AbstractContextManager[Iterator[list[Batch]]]:
-        """The batches, as training has them loaded."""
+        """The batches, loaded as in training."""
         pin = self.device.type == "cuda"
         return loaded_ahead(lambda step: [source.load(step)], range(self.steps), workers=workers, pin=pin)
 
 
 def _time(table: Table, job: Job, name: StageName) -> None:
-    """Trains one model on batches that come by several ways, which take turns from step to step."""
+    """Trains one model on batches of several sources, which alternate from step to step."""
     stage, cold = job.stage(name, cached=True), job.stage(name, cached=False)
     held = [[stage.load(step).to(job.device)] for step in range(job.steps)]  # which also fills the cache
     ways: dict[str, tuple[Source, Stage | None]] = {
@@ -123,7 +123,7 @@ def _time(table: Table, job: Job, name: StageName) -> None:
                 _step(stage, number, parts, job, precision)
                 wait()
                 taken[way].append(time.perf_counter() - begun)
-    # The first step prepares what the others find ready.
+    # The first step is a warm-up.
     memory = taken["in memory"][1:]
     for way, (_, source) in ways.items():
         timing = Timing(way, tuple(taken[way][1:]))
@@ -153,7 +153,7 @@ def _step(
 
 
 def _processor_ms(source: Stage, name: StageName, job: Job) -> float:
-    """Processor time of this thread for an item of a batch."""
+    """Processor time of a loading thread per item, in ms."""
     times = []
     for step in range(5):
         begun = time.thread_time()
@@ -163,7 +163,7 @@ def _processor_ms(source: Stage, name: StageName, job: Job) -> float:
 
 
 def _load_alone(table: Table, job: Job, name: StageName, resolution: int) -> None:
-    """Loads batches of the published size with no step between them; the networks only give the stage its shape."""
+    """Loads batches of the published size without training steps; the networks only define the stage."""
     sizes = {"resolution": resolution, "image_size": resolution, "shape_base_channels": 1, "texture_base_channels": 2}
     config = update(PRESETS["published"], {"data": {"viewpoints": "class"}, "model": sizes}, "benchmark")
     loading = Job(config, torch.device("cpu"), job.data, job.steps)

@@ -1,7 +1,7 @@
-"""Masks against the truth: this project's, a bare threshold's and plain GrabCut's, in the same run.
+"""Benchmark of segmentation against ground-truth masks: VON, a bare threshold and plain GrabCut.
 
 python -m benchmarks.masks                 all collections of the reference data
-python -m benchmarks.masks --only photos   the catalogue photos alone
+python -m benchmarks.masks --only photos   only the catalogue photos
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Case:
     truth: Path
 
     def true_mask(self) -> Bools:
-        """(h, w); a matte's alpha channel, where the file has one."""
+        """(h, w); the alpha channel if the file has one."""
         decoded = decode_photo(self.truth, max_pixels=MAX_PIXELS, upright=False)
         return decode_mask(self.truth, max_pixels=MAX_PIXELS) if decoded.alpha is None else decoded.alpha >= 128
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method made of a case: its score, or the reason why it would not say."""
+    """A method's result on a case: its score, or the reason of the rejection."""
 
     case: Case
     iou: float
@@ -62,10 +62,10 @@ class Outcome:
 
 
 def main() -> None:
-    """Prints one table per kind of collection."""
+    """Prints a table of scores and one of rejections."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--realdata", type=Path, default=REALDATA, help="folder of the reference data")
-    parser.add_argument("--only", choices=COLLECTIONS, action="append", help="measure this collection alone")
+    parser.add_argument("--only", choices=COLLECTIONS, action="append", help="this collection only; repeat for more")
     parser.add_argument("--json", action="store_true", help="print the tables as JSON")
     parser.add_argument("--output", type=Path, help="JSON file for the first table")
     arguments = parser.parse_args()
@@ -162,7 +162,7 @@ def _plain_grabcut(path: Path) -> Bools:
     size = (round(scale * photo.rgb.shape[1]), round(scale * photo.rgb.shape[0]))
     small = cv2.resize(photo.rgb, size, interpolation=cv2.INTER_AREA)
     cv2.setRNGSeed(0)
-    # Everything but the two outermost pixels may be object; the photo's mode colour starts as background.
+    # All but the two outermost pixels may be object; the border's median colour starts as background.
     labels = np.where(_bare_mode(small), cv2.GC_PR_BGD, cv2.GC_PR_FGD).astype(np.uint8)
     labels[:2], labels[-2:], labels[:, :2], labels[:, -2:] = (cv2.GC_BGD,) * 4
     if np.count_nonzero(labels == cv2.GC_PR_FGD) >= 8:
@@ -191,7 +191,7 @@ def _iou(mask: Bools, truth: Bools) -> float:
 
 
 def _framed_iou(mask: Bools, truth: Bools) -> float:
-    """The same at the prepared size, inside the square that the mask asks for."""
+    """IoU at the prepared size, inside the square framed by the mask."""
     if not mask.any():
         return 0.0
     settings = ImageSettings()
@@ -210,7 +210,7 @@ def _framed_iou(mask: Bools, truth: Bools) -> float:
 
 
 def _pasted(case: Case, scene: Callable[[Bytes, Bools, np.random.Generator], Bytes], folder: Path) -> Case:
-    """The object of a case on another background, as a JPEG file of its own."""
+    """The object of a case on another background, as a new JPEG file."""
     rng = np.random.default_rng(abs(int.from_bytes(case.photo.stem.encode()[:8], "big")))
     photo = decode_photo(case.photo, max_pixels=MAX_PIXELS).rgb
     path = folder / f"{case.photo.stem}.jpg"

@@ -1,4 +1,4 @@
-"""How every benchmark measures and reports: paired rounds, median and spread, ratio to a peer, peak memory."""
+"""Measuring and reporting of all benchmarks: paired rounds, median and spread, ratio to a peer, peak memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Timing:
 
 @dataclass
 class Table:
-    """Rows of a benchmark with the machine they come from; printed as Markdown, saved as JSON."""
+    """Rows of a benchmark with a description of the machine; printed as Markdown, saved as JSON."""
 
     title: str
     command: str
@@ -66,7 +66,7 @@ class Table:
         return "\n".join([*lines, *(f"\n{note}" for note in self.notes)])
 
     def finish(self, output: Path | None) -> None:
-        """Prints the table and, where a path is given, saves it as JSON."""
+        """Prints the table and saves it as JSON if a path is given."""
         print(self.markdown())
         if output is not None:
             self.save(output)
@@ -95,11 +95,11 @@ def time_paired(
     """Times the contenders in turn, round after round, after `warmup` untimed calls of each.
 
     Args:
-        contenders: what to call, by name.
+        contenders: the functions to call, by name.
         rounds: how often each is timed.
         warmup: untimed calls of each before the first round.
-        settle: waits for work that a call leaves under way, as GPUs do.
-        at_least_s: a round calls a contender often enough to last about this long, and counts the mean.
+        settle: waits for asynchronous work of a call, such as on a GPU.
+        at_least_s: a round repeats a contender to last about this long, and records the mean.
 
     Returns:
         one timing per contender, in the order given.
@@ -127,7 +127,7 @@ def time_paired(
 
 
 def peak_memory_mb(arguments: Sequence[str]) -> float:
-    """Peak resident memory in MB of a Python command run as a process of its own.
+    """Peak resident memory in MB of a Python command run as a separate process.
 
     Args:
         arguments: what follows `python`, for example `["-m", "benchmarks.projection", "--memory-of", "fused"]`.
@@ -165,7 +165,7 @@ def describe_machine(
 
 
 def _gpu() -> str | None:
-    """The first GPU, where a benchmark has one."""
+    """The first GPU; None if torch is not imported or there is none."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

@@ -1,7 +1,7 @@
-"""Mesh files of other projects, read by VON and by trimesh: `python -m benchmarks.mesh_files FOLDER`.
+"""Benchmark of mesh readers on files of other projects, VON and trimesh: `python -m benchmarks.mesh_files FOLDER`.
 
-The test models of readers, such as those of assimp and trimesh or Khronos' samples, are what programs really write.
-Two readers agree on a file if number and area of the triangles and the bounding box are the same.
+The test models of assimp and trimesh and Khronos' samples are files of real programs. Two readers agree on a file if
+number and area of the triangles and the bounding box are the same.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ TOLERANCE = 1e-3
 
 
 def main() -> None:
-    """Prints a table by format, and every file that the two do not read alike."""
+    """Prints a table by format, and every file on which the two readers differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the files are")
+    parser.add_argument("folder", type=Path, help="folder of the files")
     parser.add_argument("--max-mb", type=int, default=20, help="larger files are left out")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    logging.getLogger("trimesh").setLevel(logging.CRITICAL)  # its word on every odd file would bury the table
+    logging.getLogger("trimesh").setLevel(logging.CRITICAL)  # its warnings on every odd file would bury the table
     counts: dict[str, Counter[str]] = {}
     for path in sorted(arguments.folder.rglob("*")):
         form = path.suffix.lower()
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def by_von(path: Path) -> Found:
-    """What this project's readers find."""
+    """The result of VON's readers."""
     limits = Limits()
     try:
         soup = read_triangles(read_bytes(path, limits), path, limits)
@@ -70,7 +70,7 @@ def by_von(path: Path) -> Found:
 
 
 def by_trimesh(path: Path) -> Found:
-    """What trimesh finds."""
+    """The result of trimesh."""
     import trimesh
 
     try:
@@ -78,12 +78,12 @@ def by_trimesh(path: Path) -> Found:
         if not isinstance(mesh, trimesh.Trimesh):
             return "no triangles"
         return _measured(np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces))
-    except Exception as error:  # noqa: BLE001 - whatever it makes of odd files
+    except Exception as error:  # noqa: BLE001 - any error on odd files
         return f"{type(error).__name__}: {str(error)[:60]}"
 
 
 def compare(ours: Found, theirs: Found) -> str:
-    """How the two readers stand to each other on one file."""
+    """Compares the results of the two readers on one file."""
     if isinstance(ours, str) or isinstance(theirs, str):
         if isinstance(ours, str) and isinstance(theirs, str):
             return REJECTED

@@ -1,4 +1,4 @@
-"""Copies of photos recognised, other photos taken for copies, and the time to find copies among many.
+"""Benchmark of near-duplicate detection: recall on altered copies, false positives, and time on many photos.
 
 python -m benchmarks.near_duplicates
 """
@@ -27,10 +27,10 @@ from vondata.matching.bank import circular_offset_deg
 from vondata.types import Item, Rejected
 
 COPY_EVERY = 2  # of the photos
-COPIES_AMONG = 0.1  # of the looks in the test of time
+COPIES_AMONG = 0.1  # of the hashes in the timing
 
 Change = Callable[[Image.Image], Image.Image]
-CHANGES: dict[str, tuple[Change, int]] = {  # what is done, and the JPEG quality it is saved with
+CHANGES: dict[str, tuple[Change, int]] = {  # the change, and the JPEG quality of the copy
     "half the size, quality 85": (lambda photo: photo.resize((photo.width // 2, photo.height // 2)), 85),
     "a third larger, quality 85": (lambda photo: photo.resize((4 * photo.width // 3, 4 * photo.height // 3)), 85),
     "quality 50": (lambda photo: photo, 50),
@@ -48,7 +48,7 @@ def main() -> None:
     """Prints three tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--realdata", type=Path, default=REALDATA, help="folder of the reference data")
-    parser.add_argument("--many", type=int, default=1_000_000, help="looks in the test of time")
+    parser.add_argument("--many", type=int, default=1_000_000, help="perceptual hashes in the timing")
     parser.add_argument("--output", type=Path, help="JSON file for the first table")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
@@ -104,7 +104,7 @@ def _changed(path: Path, change: Change, quality: int) -> bytes:
 
 
 def _measure_others(class_name: str, rows: list[dict[str, Any]], viewpoints: list[Any], table: Table) -> None:
-    """Every photo of the collection was rendered once: whatever is found is no copy."""
+    """Every photo of the collection was rendered once: every pair found is a false positive."""
     where = {Path(each["file"]).stem: (each["azimuth_deg"], each["elevation_deg"]) for each in viewpoints}
     found = find_near_duplicates(rows)
     apart, same_object = [], 0
@@ -127,7 +127,7 @@ def _measure_others(class_name: str, rows: list[dict[str, Any]], viewpoints: lis
 
 
 def _measure_scale(count: int, table: Table) -> None:
-    """Random looks, half of them crowded around a few hundred, and copies of some, as unlike as real ones."""
+    """Random hashes, half of them clustered around a few hundred, and copies of some, as different as real ones."""
     rng = random.Random(0)
     centres = [rng.getrandbits(BITS) for _ in range(300)]
     numbers = [
@@ -153,7 +153,7 @@ def _measure_scale(count: int, table: Table) -> None:
 
 
 def _noise(rng: random.Random, high: int, low: int) -> int:
-    """A number of which so many bits of the higher and of the lowest frequencies are set."""
+    """A hash with this many bits of the higher and of the lowest frequencies set."""
     places = rng.sample(range(BITS - SORTED), high) + [BITS - 1 - place for place in rng.sample(range(SORTED), low)]
     return sum(1 << place for place in places)
 

@@ -1,7 +1,7 @@
-"""The page of a large dataset in a real browser: how large it is, how soon it is there, how fast it answers.
+"""Benchmark of the dataset report of a large dataset in a browser: page size, load time, response times.
 
-`python -m benchmarks.page --items 10000 --chromium /usr/bin/chromium`. The dataset is made up: as many shapes and as
-many photos as asked for, every seventh rejected, each with a picture of its own file.
+`python -m benchmarks.page --items 10000 --chromium /usr/bin/chromium`. The dataset is synthetic: as many shapes and
+photos as requested, every seventh rejected, each with its own picture file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SCROLL_STEPS = 40
 FIRST_PICTURES = """() => {
   const seen = [...document.querySelectorAll(".tile img")].slice(0, 12);
   return seen.length === 12 && seen.every(picture => picture.complete); }"""
-# Runs in the page: changes what is shown, and answers with the milliseconds until the new state has been painted.
+# Runs in the page: changes what is shown, and returns the milliseconds until the new state has been painted.
 PAINTED = "const painted = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));"
 FILTER = f"""async ([name, value]) => {{ {PAINTED}
   const begin = performance.now(); setFilter(name, value); await painted(); return performance.now() - begin; }}"""
@@ -61,7 +61,7 @@ def make_dataset(data: Path, count: int) -> None:
 
 
 def measure(page: Path, chromium: Path, part: str) -> dict[str, float]:
-    """Loads the page and uses it; milliseconds, and megabytes of JavaScript's memory."""
+    """Loads and uses the page; times in milliseconds, and JavaScript memory in megabytes."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
@@ -111,8 +111,8 @@ def main() -> None:
             row = {"part": part, "page MB": size, "written s": written}
             table.add(**row, **measure(page, arguments.chromium, part))
     table.notes.append(
-        "Page: all of it but the pictures; written: with all pictures drawn already. Times in the browser include "
-        "painting. A scroll step goes to the end of what is there and adds the next tiles."
+        "Page: size without the pictures; written: with all pictures rendered already. Times in the browser include "
+        "painting. A scroll step goes to the end of the page and adds the next tiles."
     )
     table.finish(arguments.output)
 

@@ -1,7 +1,7 @@
-"""What distances of point clouds cost: Chamfer against scipy's k-d trees, the auction against scipy's assignment.
+"""Benchmark of point-cloud distances: Chamfer against scipy's k-d trees, EMD by auction against scipy's assignment.
 
-`python -m benchmarks.point_distance [--shapes N] [--whole] [--output results.json]`; `--smoke` runs all of it small.
-`--whole` measures 1,000 x 1,000 shapes of 2,048 points too, all pairs across.
+`python -m benchmarks.point_distance [--shapes N] [--whole] [--output results.json]`; `--smoke` runs it small.
+`--whole` also measures all pairs of 1,000 x 1,000 shapes of 2,048 points.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def ellipsoids(count: int, points: int) -> list[Points]:
-    """Surfaces that lie through each other, as those of one class do."""
+    """Overlapping surfaces, like those of one class."""
     rng = np.random.default_rng(0)
     balls = rng.normal(size=(count, points, 3))
     return list(balls * rng.uniform(0.5, 1.0, (count, 1, 3)) / np.linalg.norm(balls, axis=2, keepdims=True))
@@ -77,7 +77,7 @@ def _chamfer(table: Table, shapes: list[Points], rounds: int, threads: int) -> N
 
 
 def _processor_seconds(shapes: list[Points]) -> float:
-    """Processor time of the matrix, which a busy machine does not lengthen much."""
+    """Processor time of the matrix, which depends little on the machine's load."""
     before = time.process_time()
     chamfer_matrix(shapes)
     return time.process_time() - before
@@ -102,7 +102,7 @@ def _earth_mover(table: Table, shapes: list[Points], rounds: int) -> None:
 
 
 def _whole(table: Table, shapes: list[Points], threads: int) -> None:
-    """All that scores of 1,000 shapes a side take: 2,000 x 1,999 / 2 distances."""
+    """The distances for scores of 1,000 shapes a side: 2,000 x 1,999 / 2."""
     start, processor = time.monotonic(), time.process_time()
     chamfer_matrix(shapes, threads=threads)
     table.add(

@@ -1,4 +1,4 @@
-"""A prepared dataset to measure with: boxes and their photos, at full size and as preparation writes them."""
+"""A synthetic prepared dataset for benchmarks: boxes and photos, in the format and size of real preparation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vondata.dataset.shape_file import PreparedShape, save_shape
 
 
 def write_prepared(data: Path, *, shapes: int, photos: int, resolution: int, image_size: int) -> None:
-    """Writes chairs of random boxes and photos of rectangles full of noise."""
+    """Writes chairs of random boxes and photos of rectangles filled with noise."""
     rng = np.random.default_rng(0)
     same = {"class": "chair", "status": "prepared", "split": "train"}
     ids = [f"shape{index}" for index in range(shapes)]

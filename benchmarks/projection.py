@@ -1,10 +1,10 @@
-"""What projecting costs, against the published two-pass scheme in plain PyTorch, in the same run.
+"""Benchmark of the projection against the published two-pass scheme in plain PyTorch.
 
 `python -m benchmarks.projection [--device cuda] [--rounds N] [--threads T] [--scene NAME] [--shapes FOLDER]
-[--output results.json]`; `--smoke` runs it small and once. Scenes: real chairs where the reference data lies beside
-the repository or prepared shapes are in FOLDER (else chairs of boxes), the same blurred as by a generator that is not
-sure yet, and a thin fog that every ray crosses to its end. On a GPU also over bfloat16 volumes, beside the floor: the
-least time for the bytes and operations that the job needs, at the rates measured there.
+[--output results.json]`; `--smoke` runs it small and once. Scenes: real chairs, if the reference data is next to the
+repository or prepared shapes are in FOLDER (else chairs of boxes), the same blurred as by an untrained generator, and
+a thin fog that every ray crosses completely. On a GPU also with bfloat16 volumes, and with the lower bound on the
+time: for the bytes and operations of the job, at the device's measured rates.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ Projection = Callable[[Tensor, Tensor], Sketch]
 VIEWPOINTS_DEG = ((0.0, 0.0), (35.0, 20.0), (-70.0, 35.0), (150.0, 10.0))
 METHODS = ("two-pass", "direct", "fused")
 JOBS = {"forward": (False, False), "forward + backward": (True, False), "with viewpoints": (True, True)}
-# Float32 operations for a sample: where it lies, its eight voxels and what becomes of the light; the backward pass
-# does that again, then the slope and its share of eight voxels; for viewpoints the derivatives along three axes.
+# Float32 operations per sample: position, interpolation of eight voxels and compositing; the backward pass repeats
+# them and adds the gradient of opacity and of eight voxels; for viewpoints the derivatives along three axes.
 OPERATIONS = {"forward": 60, "forward + backward": 60 + 60 + 80, "with viewpoints": 60 + 60 + 80 + 110}
 NEGLIGIBLE_LIGHT = 1e-10
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how much is measured."""
+    """Device, batch size and rounds of the measurement."""
 
     device: torch.device
     batch: int
@@ -48,13 +48,13 @@ class Setting:
     ceilings: Ceilings | None
 
     def rotations(self) -> Tensor:
-        """One viewpoint an item."""
+        """One viewpoint per item."""
         angles = torch.deg2rad(torch.tensor(VIEWPOINTS_DEG)).repeat(-(-self.batch // len(VIEWPOINTS_DEG)), 1)
         return viewpoint_rotation(*angles[: self.batch].T).to(self.device)
 
 
 class TwoPass:
-    """The published scheme: turn the volume onto a grid, then sample that along rays whose grid is kept ready."""
+    """The published scheme: resample the volume on a rotated grid, then sample that along precomputed rays."""
 
     def __init__(self, resolution: int, batch: int, device: torch.device) -> None:
         camera, like = Camera(), torch.empty(0, device=device)
@@ -66,7 +66,7 @@ class TwoPass:
         self.far = camera.far
 
     def __call__(self, volumes: Tensor, rotations: Tensor) -> Sketch:
-        """Silhouette and depth; the rotation acts on reversed coordinates, as grid_sample counts them."""
+        """Silhouette and depth; the rotation acts on reversed coordinates, as in grid_sample."""
         turn = functional.pad(rotations.flip(1, 2), (0, 1))
         grid = functional.affine_grid(turn, list(volumes.shape), align_corners=True)
         turned = functional.grid_sample(volumes, grid, align_corners=True)
@@ -165,14 +165,14 @@ def time_projection(table: Table, setting: Setting, scene: str, volumes: Tensor)
 
 
 def _bytes(job: str, volumes: Tensor, size: int) -> float:
-    """What has to move: volumes once a pass and the sketch; backward also its gradient and that of the volumes."""
+    """Memory traffic: volumes once a pass and the sketch; backward also its gradient and that of the volumes."""
     pixels = 2 * 4 * len(volumes) * volumes.shape[-1] ** 2
     forward = volumes.numel() * size + pixels
     return forward if job == "forward" else 2 * forward + volumes.numel() * size
 
 
 def samples_that_count(volumes: Tensor, rotations: Tensor) -> float:
-    """How many samples have more than the least opacity and are not in the dark; the others can be passed over."""
+    """Number of samples above the minimum opacity with non-negligible transmittance; the others can be skipped."""
     camera, resolution, count = Camera(), volumes.shape[-1], 0.0
     start = torch.tensor([-camera.distance, 0.0, 0.0], device=volumes.device)
     depths = camera.sample_depths(resolution, volumes)
@@ -186,7 +186,11 @@ def samples_that_count(volumes: Tensor, rotations: Tensor) -> float:
 
 
 def _check(setting: Setting, contenders: dict[str, Projection], volumes: Tensor) -> None:
-    """Refuses to time what does not compute the same."""
+    """Checks that all contenders compute the same result.
+
+    Raises:
+        RuntimeError: one does not.
+    """
     rotations = setting.rotations()
     pairs = {
         "two-pass": (contenders["two-pass"](volumes, rotations), project(volumes, rotations, resampled=True)),
@@ -210,7 +214,7 @@ def _step(projection: Projection, volumes: Tensor, rotations: Tensor, needs: tup
 
 
 def _weigh(table: Table, smoke: bool, threads: int) -> None:
-    """Peak memory of forward + backward beyond that of a process that holds volumes and their gradient alone."""
+    """Peak memory of forward + backward beyond that of a process that holds only volumes and their gradient."""
     call = [
         "-m",
         "benchmarks.projection",
@@ -238,7 +242,7 @@ def _weigh(table: Table, smoke: bool, threads: int) -> None:
 
 def _run_for_memory(setting: Setting, name: str, resolution: int) -> None:
     volumes, rotations = box_chairs(resolution), setting.rotations()
-    # Everything loads and compiles on small volumes, so that only what grows with the volume is left to weigh.
+    # Small volumes load and compile everything first, so that only memory that grows with the volume is measured.
     for each in METHODS:
         _step(_contender(setting, each, 8), torch.rand(setting.batch, 1, 8, 8, 8), rotations, (True, True))
     if name == "nothing":

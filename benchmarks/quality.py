@@ -1,12 +1,12 @@
-"""The referee of pictures and shapes: presets and baselines trained for equal processor seconds, then scored alike.
+"""Benchmark of image and shape quality: presets and baselines trained for equal processor time and scored alike.
 
 `python -m benchmarks.quality --data DATA --output FOLDER [--minutes 15] [--class chair ...] [--seed 0 ...]
-[--arm published ...] [--features inception --features FILE ...]`; `--smoke` runs a small one on made-up data.
+[--arm published ...] [--features inception --features FILE ...]`; `--smoke` runs a small one on synthetic data.
 
-Every arm is a run folder under FOLDER/CLASS/SEED, trained by the product's own functions: a run that was stopped goes
-on, a finished one is scored only. An arm is a preset with changes, `NAME=PRESET,FIELD=VALUE,...`, or a baseline. How
-many steps fit into the time is found by a few steps of each stage beforehand and kept in the run's `arm.json`.
-Results are FOLDER/quality.json, FOLDER/index.html and a contact sheet for each run. Arms of the ablation are given as
+Every arm is a run folder under FOLDER/CLASS/SEED, trained by the library's own functions: a stopped run is resumed, a
+finished one only scored. An arm is a preset with changes, `NAME=PRESET,FIELD=VALUE,...`, or a baseline. The number of
+steps that fit into the time is measured on a few steps of each stage and kept in the run's `arm.json`. Results are
+FOLDER/quality.json, FOLDER/index.html and a contact sheet for each run. Arms of an ablation are given as
 `--arm plain-critics=modern,model.critics=patch`.
 """
 
@@ -43,7 +43,7 @@ SHARES: Mapping[StageName, float] = {"shape": 0.4, "texture": 0.4, "joint": 0.2}
 """Of the processor seconds of an arm, by stage."""
 TRIAL_STEPS = 6
 DECAYING = 0.4
-"""Share of a stage's steps over which its learning rate falls."""
+"""Fraction of a stage's steps over which its learning rate falls."""
 SMALL = ("model.shape_base_channels=4", "model.texture_base_channels=4", "model.resolution=32", "model.image_size=32")
 
 
@@ -53,8 +53,8 @@ class Arm:
 
     Attributes:
         name: its folder.
-        preset: what its configuration begins with.
-        changes: settings on top, as the command line has them.
+        preset: the base of its configuration.
+        changes: settings on top, as on the command line.
         baseline: trained in place of the model; None trains the model.
     """
 
@@ -72,7 +72,7 @@ class Arm:
 
 
 def parse_arm(text: str) -> Arm:
-    """An arm as `--arm` names it.
+    """Parses an arm as given by `--arm`.
 
     Raises:
         argparse.ArgumentTypeError: its preset is not known.
@@ -92,11 +92,11 @@ ARMS = tuple(parse_arm(name) for name in ("published", "modern", *BASELINES))
 
 @dataclass(frozen=True)
 class Contest:
-    """What all arms have in common.
+    """The settings that all arms share.
 
     Attributes:
         data: the prepared dataset.
-        output: where runs and results go.
+        output: folder of runs and results.
         seconds: processor seconds of each arm.
         changes: settings of all arms, such as sizes.
         device: where to train.
@@ -109,7 +109,7 @@ class Contest:
     device: torch.device
 
     def run(self, arm: Arm, class_name: str, seed: int) -> RunFolder:
-        """The folder that an arm's checkpoints go into."""
+        """The run folder of an arm."""
         folder = self.output / class_name / str(seed) / arm.name
         return RunFolder(folder) if arm.baseline is None else baseline_folder(folder, arm.baseline)
 
@@ -121,7 +121,7 @@ def processor_seconds() -> float:
 
 
 def train_arm(contest: Contest, arm: Arm, class_name: str, seed: int) -> dict[str, Any]:
-    """Trains an arm from where it stands; what it took, over all its attempts."""
+    """Trains an arm from its newest checkpoint; returns the time it took, over all its attempts."""
     run = contest.run(arm, class_name, seed)
     record = run.path / "arm.json"
     if record.is_file():
@@ -166,7 +166,7 @@ def arm_is_complete(job: TrainingJob, arm: Arm) -> bool:
 def fit_length(contest: Contest, arm: Arm, config: TrainConfig) -> TrainConfig:
     """The configuration with as many steps of each stage as fit into the arm's processor seconds.
 
-    The first steps of a stage compile and fill caches, and do not count.
+    The first steps of a stage, which compile and fill caches, do not count.
     """
     lengths: dict[StageName, int] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -181,7 +181,7 @@ def fit_length(contest: Contest, arm: Arm, config: TrainConfig) -> TrainConfig:
 
 
 def _step_cost(contest: Contest, arm: Arm, config: TrainConfig, stages: Sequence[StageName], scratch: Path) -> float:
-    """Processor seconds of a step of the last of these stages: the median of some, without the first ones."""
+    """Processor seconds of a step of the last of these stages: the median of a few, without the first ones."""
     trial = with_lengths(config, dict.fromkeys(STAGES, 0) | {stages[-1]: 2 + TRIAL_STEPS})
     trial = update(trial, {"output": {"log_every": 1}}, "trial")
     run = RunFolder(scratch)
@@ -196,7 +196,7 @@ def _step_cost(contest: Contest, arm: Arm, config: TrainConfig, stages: Sequence
 
 
 def with_lengths(config: TrainConfig, steps: Mapping[StageName, int]) -> TrainConfig:
-    """The configuration with these numbers of steps, the last of which decay."""
+    """The configuration with these numbers of steps, with decay over the last of them."""
     changes = {
         stage: {"unit": "steps", "steady": count - round(DECAYING * count), "decaying": round(DECAYING * count)}
         for stage, count in steps.items()
@@ -207,7 +207,7 @@ def with_lengths(config: TrainConfig, steps: Mapping[StageName, int]) -> TrainCo
 def contest_rows(
     contest: Contest, arms: Sequence[Arm], classes: Sequence[str], seeds: Sequence[int], scoring: Scoring
 ) -> Iterator[dict[str, Any]]:
-    """Trains and scores every arm on every class with every seed, one after the other."""
+    """Trains and scores every arm on every class with every seed, in sequence."""
     for class_name in classes:
         for seed in seeds:
             for arm in arms:
@@ -221,7 +221,7 @@ def main() -> None:
     """Trains what is not trained yet, scores everything, and writes results after every arm."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the prepared dataset")
-    parser.add_argument("--output", type=Path, help="where runs and results go")
+    parser.add_argument("--output", type=Path, help="folder of runs and results")
     parser.add_argument("--class", dest="classes", action="append", help="repeat for more  [chair]")
     parser.add_argument("--seed", dest="seeds", type=int, action="append", help="repeat for more  [0]")
     parser.add_argument("--arm", dest="arms", type=parse_arm, action="append", help="repeat for more  [all]")
@@ -229,11 +229,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, choices=[32, 64, 128], default=64, help="pixels and voxels an edge")
     parser.add_argument("--set", dest="changes", action="append", default=[], help="a setting of all arms")
     parser.add_argument("--features", action="append", help="inception, random or a file  [random]")
-    parser.add_argument("--network-size", type=int, default=224, help="pixels that a feature file wants")
+    parser.add_argument("--network-size", type=int, default=224, help="input size of a feature file")
     parser.add_argument("--split", choices=["train", "val", "test", "all"], default="test", help="the real side")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--smoke", action="store_true", help="small and once: does it work, not how good")
+    parser.add_argument("--smoke", action="store_true", help="small and once, to check that it works")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.smoke:
@@ -256,7 +256,7 @@ def main() -> None:
 def run_contest(
     contest: Contest, arms: Sequence[Arm], classes: Sequence[str], seeds: Sequence[int], scoring: Scoring
 ) -> None:
-    """Runs a contest; its results are on disk after every arm."""
+    """Runs a contest; writes the results after every arm."""
     contest.output.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for row in contest_rows(contest, arms, classes, seeds, scoring):

@@ -1,4 +1,4 @@
-"""The page of `benchmarks.quality`: for each class and seed a table of the arms, and their contact sheets."""
+"""HTML page of `benchmarks.quality`: a table of the arms for each class and seed, and their contact sheets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Cell = tuple[str, str]
 
 
 def write_page(folder: Path, result: Mapping[str, Any]) -> Path:
-    """Writes index.html: one file that loads nothing."""
+    """Writes the self-contained index.html."""
     networks = list(result["scoring"]["features"])
 
     def cells(row: Mapping[str, Any]) -> list[Cell]:

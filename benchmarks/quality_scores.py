@@ -1,4 +1,4 @@
-"""What an arm of `benchmarks.quality` is scored by: images with intervals, shapes, consistency; its contact sheet."""
+"""Scores of an arm of `benchmarks.quality`: images with intervals, shapes, view consistency; its contact sheet."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Scoring:
     """How arms are scored.
 
     Attributes:
-        features: networks that images are compared by: inception, random or files.
-        split: part of the photos and shapes that counts as real; photos held out from training are the judge.
-        network_size: pixels that a feature file wants.
+        features: feature networks of the image scores: inception, random or files.
+        split: split of the photos and shapes that counts as real, held out from training by default.
+        network_size: input size of a feature file.
         shapes: shapes of each side.
         points: on the surface of each shape.
     """
@@ -57,14 +57,14 @@ class Scoring:
     points: int = 2048
 
     def describe(self) -> dict[str, Any]:
-        """As results record it."""
+        """The settings as recorded with results."""
         return asdict(self)
 
 
 def score_run(
     run: RunFolder, data: Path, baseline: BaselineName | None, scoring: Scoring, class_name: str | None = None
 ) -> dict[str, Any]:
-    """All scores of an arm, of several classes on this one, and its sheet, `sheet.png` in its run."""
+    """All scores of an arm, on one class of a multi-class model, and its contact sheet, `sheet.png` in its run."""
     generator = _generator(run, data, baseline, class_name)
     split = None if scoring.split == "all" else scoring.split
     settings = ScoreSettings(split=split, shape_samples=scoring.shapes, points=scoring.points, batch_size=BATCH)
@@ -76,7 +76,7 @@ def score_run(
     try:
         for line in shape_scores(generator, settings):
             scores["shapes"][line["metric"]] = line
-    except EmptyDatasetError as error:  # shapes may all lie in another part than photos
+    except EmptyDatasetError as error:  # all shapes may be in another split than the photos
         scores["shapes"]["error"] = str(error)
     scores["consistency"] = next(consistency_scores(generator, settings), None)
     sheet = contact_sheet(generator, settings)
@@ -107,7 +107,7 @@ def _network(name: str, scoring: Scoring) -> FeatureNetwork:
 def _image_scores(
     generator: Generator, name: str, settings: ScoreSettings, scoring: Scoring
 ) -> dict[str, Any] | None:
-    """Distances with intervals, recall and nearest photos; None where no images are drawn."""
+    """Distances with intervals, recall and nearest photos; None for a generator without images."""
     config = generator.config
     real = RealImages(generator.data, config.class_name, size=config.model.image_size, split=settings.split)
     images = generator.images(len(real), settings.seed)
@@ -129,7 +129,7 @@ def _image_scores(
 
 
 def nearest_ratio(drawn: Features, photos: Features) -> float:
-    """Median distance of a generated image to its nearest photo, over that of photos to theirs; 0 are copies."""
+    """Median distance of a generated image to its nearest photo, relative to that between photos; 0 for copies."""
     across = _distances(drawn, photos).min(axis=1)
     within = _distances(photos, photos)
     np.fill_diagonal(within, np.inf)
@@ -144,7 +144,7 @@ def _distances(first: Features, second: Features) -> npt.NDArray[np.float64]:
 
 @torch.inference_mode()
 def contact_sheet(generator: Generator, settings: ScoreSettings) -> npt.NDArray[np.uint8]:
-    """(height, width, 3): a row of photos, one of generated images or shapes at their true size."""
+    """(height, width, 3): a row of photos and one of generated images or shapes at their native size."""
     config = generator.config
     size = config.model.image_size
     real = RealImages(generator.data, config.class_name, size=size, split=settings.split, maximum=SHEET_ITEMS)

@@ -1,4 +1,4 @@
-"""Volumes to project: real chairs, the same blurred, and fog."""
+"""Volumes for the projection benchmark: real chairs, blurred chairs, and fog."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ITEMS = 4
 
 
 def build_scenes(resolution: int, shapes: Path | None) -> dict[str, Tensor]:
-    """Volumes (4, 1, N, N, N) by name: chairs, chairs blurred as by a generator that is not sure yet, thin fog.
+    """Volumes (4, 1, N, N, N) by name: chairs, chairs blurred as by an untrained generator, thin fog.
 
     Args:
         resolution: N.
-        shapes: a folder with prepared shapes of this resolution; where not given, real chairs are prepared from the
-            reference data beside the repository, or else made of boxes.
+        shapes: a folder with prepared shapes of this resolution; if None, real chairs are prepared from the reference
+            data next to the repository, or else made of boxes.
     """
     if shapes is not None:
         name, chairs = "real chairs", _prepared(sorted(shapes.rglob("*.npz"))[:ITEMS])
@@ -51,7 +51,7 @@ def box_chairs(resolution: int) -> Tensor:
 
 
 def _real_chairs(resolution: int) -> Tensor:
-    # Preparing needs libraries that drawing and training do not.
+    # Imported here: preparation needs libraries that projection and training do not.
     from vondata.classes import load_class
     from vondata.shapes.prepare import ShapeSettings, prepare_shape, shapenet_items
 

@@ -1,4 +1,4 @@
-"""Shapes from file to file: time of each step, distances against two libraries, memory of a worker, size of a shape.
+"""Benchmark of shape preparation: time of each step, distance fields against two libraries, memory, file size.
 
 python -m benchmarks.shapes            all tables
 python -m benchmarks.shapes --no-peers without the libraries, which take most of the time
@@ -38,7 +38,7 @@ Work = Callable[[], object]
 PHASES = ("load_s", "voxelize_s", "distance_s", "save_s")
 LARGE_FACES = 1_300_000
 NEAR_VOXELS = 6.0
-COPY_ARRAYS = 3  # surface, solid and distance, each written once: no method can do with less
+COPY_ARRAYS = 3  # surface, solid and distance, each written once: a lower bound for any method
 
 
 def main() -> None:
@@ -46,8 +46,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--realdata", type=Path, default=REALDATA, help="folder of the reference data")
     parser.add_argument("--resolution", type=int, default=128)
-    parser.add_argument("--meshes", type=int, default=1000, help="take at most so many, evenly spread by size")
-    parser.add_argument("--rounds", type=int, default=3, help="the fastest of so many counts")
+    parser.add_argument("--meshes", type=int, default=1000, help="largest number of meshes, evenly spread by size")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds, of which the fastest counts")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print the tables as JSON")
@@ -109,7 +109,7 @@ def _fastest(work: Work, rounds: int) -> float:
 
 
 def _file_to_file(files: list[Path], settings: ShapeSettings, scratch: Path, rounds: int) -> Table:
-    """The median and the slowest mesh, by phase, and what merely writing the results once costs."""
+    """The median and the slowest mesh, by phase, and the cost of merely writing the results once."""
     table = Table(f"From file to file at {settings.resolution}^3, ms a mesh on one core, {len(files)} meshes", "")
     rows: list[dict[str, float]] = []
     for path in files:
@@ -135,7 +135,7 @@ def _file_to_file(files: list[Path], settings: ShapeSettings, scratch: Path, rou
 
 
 def _distances(files: list[Path], resolution: int, peers: bool) -> Table:
-    """Surface, solid and distance together against distance alone by others; errors against the exact distance."""
+    """Surface, solid and distance together against other libraries' distance only; errors to the exact distance."""
     table = Table(f"Surface, solid and distance against exact distance alone, {resolution}^3, median mesh", "")
     path = files[len(files) // 2]
     mesh = _mesh(path)
@@ -193,7 +193,7 @@ def _by_mesh2sdf(vertices: Floats, faces: Integers, resolution: int) -> None:
 
 
 def _storage(files: list[Path], settings: ShapeSettings, scratch: Path, rounds: int) -> Table:
-    """Size, time to load and error of what is saved, over all meshes."""
+    """Size, loading time and error of the saved files, over all meshes."""
     table = Table(f"Storage at {settings.resolution}^3, {len(files)} meshes", "")
     sizes, loads, distances, errors = [], [], [], []
     target = scratch / "shape.npz"
@@ -233,7 +233,7 @@ def _peak(path: Path, resolution: int) -> float:
 
 
 def _write_large(mesh: Mesh, path: Path) -> int:
-    """A mesh of LARGE_FACES triangles or more as OBJ: every face cut in four, then as many again as are needed."""
+    """Writes a mesh subdivided to LARGE_FACES triangles or more as OBJ: all faces, then as many as are needed."""
     import trimesh
 
     vertices, faces = mesh.vertices, mesh.faces

@@ -1,4 +1,4 @@
-"""Solids of closed meshes by another way than the project's, and those that other libraries find on broken ones."""
+"""Ground-truth solids of closed meshes by ray parity, and solids of broken meshes by VON and other libraries."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Fill = Callable[[Floats, Integers, int], Bools]
 
-_SHIFT = (3.1e-4, 1.7e-4)  # of the lines off voxel centres, so that none runs along an edge
+_SHIFT = (3.1e-4, 1.7e-4)  # offset of the lines from voxel centres, so that none runs along an edge
 
 
 def true_solid(vertices: Floats, faces: Integers, parts: Integers, resolution: int) -> tuple[Bools, int]:
-    """The union of closed parts, each filled where lines along most of the three axes have crossed it an odd time.
+    """The union of closed parts, each filled by the majority of the crossing parities along the three axes.
 
     Args:
         vertices: (v, 3) in voxels.
@@ -34,7 +34,7 @@ def true_solid(vertices: Floats, faces: Integers, parts: Integers, resolution: i
         resolution: N.
 
     Returns:
-        (N, N, N) voxels whose centre is inside, and how many of them the three axes do not agree on.
+        (N, N, N) voxels whose centre is inside, and the number of voxels on which the three axes disagree.
     """
     solid = np.zeros((resolution,) * 3, dtype=np.bool_)
     doubtful = np.zeros_like(solid)
@@ -62,7 +62,7 @@ def _parity(scene: o3d.t.geometry.RaycastingScene, axis: int, resolution: int) -
 
 
 def von(vertices: Floats, faces: Integers, resolution: int) -> Bools:
-    """The project's own way, from a soup: cleaning, fins off, surface, solid."""
+    """VON's solid of a triangle soup: cleaning, removal of fins, surface, solid."""
     return von_solid(vertices, faces, resolution)[0].occupancy
 
 
@@ -95,14 +95,14 @@ def by_open3d(vertices: Floats, faces: Integers, resolution: int) -> Bools:
 
 
 def by_mesh2sdf(vertices: Floats, faces: Integers, resolution: int) -> Bools:
-    """What lies a level inside the outermost surface at that level: how mesh2sdf treats open meshes."""
+    """The voxels at least a level inside mesh2sdf's outer isosurface, its treatment of open meshes."""
     level = 2.0 / resolution
     signed = quiet_mesh2sdf(vertices * level - 1.0, faces, resolution, fix=True, level=level)
     return np.asarray(signed <= -level, dtype=np.bool_)
 
 
 def quiet_mesh2sdf(vertices: Floats, faces: Integers, resolution: int, **options: float) -> npt.NDArray[np.floating]:
-    """mesh2sdf's field of a mesh, voxel i of n at 2 i / n - 1, without the words that its core prints."""
+    """mesh2sdf's field of a mesh, voxel i of n at 2 i / n - 1, without the output of its core."""
     out, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     try:
@@ -129,13 +129,13 @@ def _scene(vertices: Floats, faces: Integers) -> o3d.t.geometry.RaycastingScene:
 
 
 def sky_seen(vertices: Floats, faces: Integers, voxels: Integers, directions: int) -> Floats:
-    """(n,) the share of upward directions in which nothing lies between a voxel's centre and infinity.
+    """(n,) the fraction of upward directions in which the ray from a voxel's centre is unoccluded.
 
     Args:
         vertices: (v, 3) in voxels.
         faces: (f, 3) vertex numbers.
         voxels: (n, 3) indices.
-        directions: how many, evenly spread over the upper half of the sphere.
+        directions: number of directions, evenly distributed over the upper hemisphere.
     """
     scene = _scene(vertices, faces)
     height = (np.arange(directions) + 0.5) / directions

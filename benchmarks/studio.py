@@ -1,8 +1,8 @@
-"""How fast the studio answers, end to end over HTTP: what a slider's move costs.
+"""Benchmark of the studio's response times end to end over HTTP, such as for a move of a slider.
 
 `python -m benchmarks.studio [--run runs/chair] [--device cuda] [--rounds N] [--output results.json]`; without a run
-an untrained model of the demo's size answers, with `--size 128` one of the published size. `--smoke` asks a few
-times only. A photo is reconstructed in the end, and views are asked for meanwhile; `--without-photo` leaves that out.
+with an untrained model of the demo's size, or of the published size with `--size 128`. `--smoke` sends a few requests
+only. Finally views are requested during the reconstruction of a photo, unless `--without-photo` is given.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _measure(table: Table, connection: http.client.HTTPConnection, rounds: int) 
 
 
 def _measure_busy(table: Table, connection: http.client.HTTPConnection, most: int | None) -> None:
-    """Views while a photo is reconstructed, `most` or as many as go; pauses let them come at any point of a step."""
+    """Requests views during a reconstruction, at most `most`; pauses spread them over the phases of a step."""
     times: dict[str, list[float]] = {}
     start = time.perf_counter()
     key = json.loads(_ask(connection, "/api/photos", "POST", _photo()))["photo"]
@@ -114,7 +114,7 @@ def _add_row(table: Table, request: str, times: list[float]) -> None:
 
 
 def _photo() -> bytes:
-    """A cut-out chair, as finely as photos show their outlines."""
+    """A cut-out chair at the resolution of a photo."""
     picture = Image.new("RGBA", (320, 320))
     draw = ImageDraw.Draw(picture)
     for box in ((100, 40, 200, 170), (90, 170, 230, 195), (95, 195, 110, 290), (205, 195, 220, 290)):
@@ -137,7 +137,7 @@ def _ask(connection: http.client.HTTPConnection, path: str, method: str = "GET",
 
 @contextlib.contextmanager
 def _studio(run: Path, device: str) -> Iterator[http.client.HTTPConnection]:
-    """A studio in a process of its own, as people start it."""
+    """A studio in a separate process, started by its command."""
     command = [
         sys.executable,
         "-m",
@@ -167,7 +167,7 @@ def _studio(run: Path, device: str) -> Iterator[http.client.HTTPConnection]:
 
 
 def _untrained(folder: Path, size: int) -> Path:
-    """A run whose model is as it was drawn."""
+    """A run with a model of random weights."""
     config = TrainConfig(model=DEMO if size == DEMO.resolution else ModelConfig())
     run = RunFolder(folder)
     run.start(config)

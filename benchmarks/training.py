@@ -1,10 +1,10 @@
-"""What a step of each stage costs at full size, plainly (float32, eager, the published projection) and as `fast`.
+"""Benchmark of a training step of each stage at full size: `published` (float32, eager, two-pass) against `fast`.
 
 `python -m benchmarks.training [--stage NAME] [--preset NAME] [--batch N] [--device D] [--output results.json]`;
-`--smoke` runs it small and once. On a CPU the batch is one item unless said otherwise, and a step of the published
-batch takes that many times longer; on a GPU it is the published batch, and the table says which share of a step the
-GPU works (its programs in a trace, by the time of an untraced step), what the driver says (where `pynvml` is there),
-and the most memory in use. A stage that fails becomes a row that says why, and the next one begins.
+`--smoke` runs it small and once. On a CPU the default batch is one item, and a step of the published batch takes that
+many times longer; on a GPU it is the published batch, and the table has the fraction of a step in which the GPU is
+busy (kernels in a trace over the time of an untraced step), the driver's utilisation (if `pynvml` is installed), and
+the peak memory. A stage that fails becomes a row with the reason, and the next one runs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SMALL = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured: the presets with these changes, on this data and device."""
+    """The measurement: the presets with these changes, on this data and device."""
 
     data: Path
     device: torch.device
@@ -62,7 +62,7 @@ def main() -> None:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--warmup", type=int, help="steps before the first that counts  [1; 3 on a GPU]")
+    parser.add_argument("--warmup", type=int, help="untimed steps  [1; 3 on a GPU]")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--stage", choices=STAGES, action="append")
     parser.add_argument("--preset", choices=["published", "fast", "modern"], action="append")
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 class Metered:
-    """A step that counts the processor time that this process spends in it."""
+    """A step with a record of its wall and processor time."""
 
     def __init__(self, step: Callable[[], None]) -> None:
         self.step = step
@@ -116,7 +116,7 @@ class Metered:
 
 
 def _time(table: Table, setting: Setting, stage: StageName, presets: list[PresetName]) -> None:
-    """Times the presets in turn; on a GPU one after the other, so that each has its row before the next compiles."""
+    """Times the presets alternately; on a GPU in sequence, so that each has its row before the next compiles."""
     plain: Timing | None = None
     for together in [[preset] for preset in presets] if setting.device.type == "cuda" else [presets]:
         plain = _time_together(table, setting, stage, together, plain)
@@ -125,7 +125,7 @@ def _time(table: Table, setting: Setting, stage: StageName, presets: list[Preset
 def _time_together(
     table: Table, setting: Setting, stage: StageName, presets: list[PresetName], plain: Timing | None
 ) -> Timing:
-    """Adds rows of presets that take turns; ratios are to `plain`, or else the first of them, which it returns."""
+    """Adds rows of alternately timed presets; ratios are to `plain`, or else to the first one, which it returns."""
     device, steps, held = setting.device, dict[str, Metered](), dict[str, float]()
     for preset in presets:
         before = _allocated_gb(device)
@@ -156,7 +156,7 @@ def _time_together(
 
 
 def _seen_on_gpu(step: Callable[[], None], timing: Timing, device: torch.device) -> dict[str, object]:
-    """Shares of time in which the GPU worked."""
+    """Fractions of time in which the GPU was busy."""
     with sampled_utilisation(device) as driver_says:
         for _ in range(max(3, round(1.0 / timing.median))):
             step()
@@ -169,7 +169,7 @@ def _allocated_gb(device: torch.device) -> float:
 
 
 def _published_hours(stage: StageName, timing: Timing, batch: int) -> float:
-    """Hours of the published schedule on the published chairs, a step taking as long as its items do here."""
+    """Hours of the published schedule on the published chairs, at the measured time per item."""
     config = PRESETS["published"].stage(stage)
     steps = sum(config.steps(PUBLISHED_ITEMS[stage]))
     return steps * config.batch_size / batch * timing.median / 3600

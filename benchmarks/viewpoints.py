@@ -1,4 +1,4 @@
-"""Matched viewpoints against the truth: with the photo's own shape among the sketches, and without it.
+"""Benchmark of viewpoint matching against ground truth: with the photo's own shape in the bank, and without it.
 
 Prepare first, then measure:
 
@@ -36,7 +36,7 @@ THROUGHPUT_PHOTOS = 1000
 
 @dataclass(frozen=True)
 class Truth:
-    """Where a photo was taken from, and the folder of the shape it shows."""
+    """The viewpoint of a photo, and the folder of the shape it shows."""
 
     azimuth_deg: float
     elevation_deg: float
@@ -48,8 +48,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the prepared dataset")
     parser.add_argument("--realdata", type=Path, default=REALDATA, help="the collection it was prepared from")
-    parser.add_argument("--shapes", type=int, default=96, help="shapes drawn per class at most")
-    parser.add_argument("--workers", type=int, default=2, help="threads that draw sketches")
+    parser.add_argument("--shapes", type=int, default=96, help="largest number of shapes per class")
+    parser.add_argument("--workers", type=int, default=2, help="threads that render sketches")
     parser.add_argument("--output", type=Path, help="JSON file for the accuracy table")
     arguments = parser.parse_args()
     command = f"python -m benchmarks.viewpoints {' '.join(sys.argv[1:])}"
@@ -84,7 +84,7 @@ _LEGEND = (
 
 
 def _truths(realdata: Path) -> dict[tuple[str, str, str], Truth]:
-    """By collection, class and file name."""
+    """The truths by collection, class and file name."""
     found = {}
     for entry in json.loads((realdata / "photo_truth" / "viewpoints_chair.json").read_text("utf-8")):
         path = Path(entry["file"])

@@ -1,1 +1,1 @@
-"""What an object class is and what the columns of a dataset mean: data only, one TOML file per class."""
+"""Definitions of object classes, manifest columns and rejection reasons: data only, as TOML files."""

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/data-format.md from manifests/; `--check` only says whether they are current."""
+"""Writes the tables of docs/data-format.md from manifests/; `--check` only checks that they are current."""
 
 from __future__ import annotations
 

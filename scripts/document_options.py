@@ -1,4 +1,4 @@
-"""Writes the table of all verbs and options into docs/command-line.md; `--check` only says whether it is current."""
+"""Writes the table of all verbs and options into docs/command-line.md; `--check` only checks that it is current."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from vonmodel.geometry import Camera, viewpoint_rotation
 OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "conventions.svg"
 SCALE, ORIGIN = 105.0, (315.0, 270.0)
 INK, PALE, RED, GREEN, BLUE, ORANGE = "#333", "#bbb", "#c62828", "#2e7d32", "#1565c0", "#e65100"
-# From where the scene itself is drawn, and the viewpoint it explains.
+# Viewpoint of the drawing, and the viewpoint that it explains, in degrees.
 DRAWN_FROM, EXPLAINED = (22.0, 24.0), (-62.0, 28.0)
 
 
@@ -31,7 +31,7 @@ PAPER = rotation(*DRAWN_FROM)
 
 
 def flat(point: Sequence[float] | Tensor) -> tuple[float, float]:
-    """Where a point of the object frame lies on paper (parallel projection)."""
+    """Projects a point of the object frame onto the drawing (orthographic)."""
     _, left, up = (torch.as_tensor(point, dtype=torch.float64) @ PAPER).tolist()
     return ORIGIN[0] - SCALE * left, ORIGIN[1] - SCALE * up
 
@@ -65,7 +65,7 @@ def cube() -> list[str]:
 
 
 def chair() -> list[str]:
-    """A chair of boxes that faces +y, its faces painted from back to front."""
+    """A chair of boxes that faces +y, its faces drawn from back to front."""
     boxes = [((-0.45, 0.45), (-0.45, 0.45), (-0.08, 0.0)), ((-0.45, 0.45), (-0.45, -0.37), (0.0, 0.75))]
     boxes += [((x, x + 0.09), (y, y + 0.09), (-0.7, -0.08)) for x in (-0.45, 0.36) for y in (-0.45, 0.36)]
     shaded = []
@@ -153,7 +153,7 @@ def image() -> list[str]:
 
 
 def voxels() -> list[str]:
-    """Where voxels and cells lie on an axis, for N = 5."""
+    """Positions of voxels on an axis, for N = 5."""
     x0, y0, length, count = 640.0, 400.0, 240.0, 5
     parts = [text(x0, y0 - 46, "an axis of the volume, N = 5", INK, 'font-weight="bold"')]
     parts.append(f'<line x1="{x0 - 18}" y1="{y0}" x2="{x0 + length + 18}" y2="{y0}" stroke="{INK}"/>')

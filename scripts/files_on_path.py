@@ -1,11 +1,11 @@
-"""Which files run for one prepared shape, one training step, one score and one view of the studio, in order.
+"""Traces the files that run for one prepared shape, one training step, one score and one view of the studio.
 
-They are what a reader opens to follow each; docs/architecture.md lists them, and this script writes the lists.
-Traced is what happens to the item itself, after the command has read its options and loaded the model. What happens
-inside of the model (networks and projection) is listed for the training step alone.
+A reader opens them to follow each path; docs/architecture.md lists them, and this script writes the lists. The trace
+covers the item itself, after the command has read its options and loaded the model. The inside of the model (networks
+and projection) is listed for the training step only.
 
     python scripts/files_on_path.py            # rewrite the lists
-    python scripts/files_on_path.py --check    # fail where a path grew beyond its limit or the page is out of date
+    python scripts/files_on_path.py --check    # fail if a path exceeds its limit or the page is out of date
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ INSIDE_THE_MODEL = ("vonmodel/networks/", "vonmodel/projection/")
 
 
 class FileTrace:
-    """A profile function that notes the files whose functions are called.
+    """A profile function that records the files whose functions are called.
 
     Attributes:
         files: their paths below the repository, in the order of the first call.
-        is_on: whether calls are noted.
+        is_on: whether calls are recorded.
     """
 
     def __init__(self, *, is_on: bool = True) -> None:
@@ -50,7 +50,7 @@ class FileTrace:
         self._names: dict[str, str | None] = {}
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        """Called by the interpreter at every call and return: millions of times where kernels are compiled."""
+        """Called by the interpreter at every call and return: millions of times while kernels are compiled."""
         if self.is_on and event == "call" and frame.f_code.co_flags & IS_FUNCTION:
             file = frame.f_code.co_filename
             if file not in self._names:
@@ -60,7 +60,7 @@ class FileTrace:
 
 
 def _name_in_repository(file: str) -> str | None:
-    """A file's path below the repository; None of one outside the packages."""
+    """A file's path below the repository; None for one outside the packages."""
     path = Path(file)
     if not path.is_relative_to(ROOT):
         return None
@@ -223,7 +223,7 @@ def first_line(name: str) -> str:
 
 
 def lists() -> tuple[str, dict[str, int]]:
-    """The part of the page with the paths, and their lengths."""
+    """The section of the page with the paths, and their lengths."""
     parts, lengths = ["## Four paths through the files\n", INTRODUCTION], {}
     for title, follow in PATHS.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -240,7 +240,7 @@ def lists() -> tuple[str, dict[str, int]]:
 
 
 def _unordered(page: str) -> list[str]:
-    """The page's lines without the numbers of lists: which of two threads calls first may differ from run to run."""
+    """The page's lines without list numbers: the order of calls of two threads may differ between runs."""
     return sorted(re.sub(r"^\d+\. ", "", line) for line in page.splitlines())
 
 

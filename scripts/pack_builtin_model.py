@@ -1,7 +1,7 @@
-"""Packs a finished run as a model of the package: python scripts/pack_builtin_model.py RUN --card CARD.json.
+"""Packs a finished run as a built-in model: python scripts/pack_builtin_model.py RUN --card CARD.json.
 
-The card says in a few words what the model card of docs/models.md says in full: data, recipe, scores, limits. The
-networks that invert the checkpoint are trained where none are kept beside the run, and come along.
+The card is a short form of the model card in docs/models.md: data, recipe, scores, limits. The networks that invert
+the checkpoint are included, and trained if none are kept beside the run.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ SEEDS = 64
 
 
 def best_seed(session: ModelSession) -> int:
-    """Of the first seeds the one whose shape is in one piece and scored highest by the shape critic."""
+    """The seed, of the first `SEEDS`, whose shape is in one piece and scored highest by the shape critic."""
     shapes = session.shapes(range(SEEDS))
     return max(range(SEEDS), key=lambda seed: (shapes[seed].largest_piece >= WHOLE, session.realness(shapes[seed])))
 
 
-def _told(name: str) -> Callable[[int, int], None]:
-    """Prints how far the training of a network is."""
+def _print_progress(name: str) -> Callable[[int, int], None]:
+    """A callback that prints the progress of a network's training."""
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         if done % 100 == 0 or done == total:
             sys.stderr.write(f"{name}: step {done:,} of {total:,}\n")
 
-    return tell
+    return report
 
 
 def main() -> None:
@@ -55,8 +55,8 @@ def main() -> None:
         parser.error(f"{arguments.card} says nothing of {', '.join(missing)}")
     file = FOLDER / f"{RunFolder(arguments.run).config().class_name}.safetensors"
     session = ModelSession(open_model(arguments.run, data=Path("data"), checkpoint=arguments.checkpoint))
-    photo_regressor(session.source, RegressionSettings(), _told("photo regressor"))
-    shape_encoder(session.source, EncoderSettings(), _told("shape encoder"))
+    photo_regressor(session.source, RegressionSettings(), _print_progress("photo regressor"))
+    shape_encoder(session.source, EncoderSettings(), _print_progress("shape encoder"))
     seed = best_seed(session)
     packed = pack_builtin(arguments.run, file, card, arguments.checkpoint, seed)
     sys.stdout.write(f"{file}: {file.stat().st_size / 1e6:.2f} MB, {packed.checkpoint.name} of {arguments.run}\n")

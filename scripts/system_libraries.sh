@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Which shared libraries the wheels of open3d and OpenCV expect from the system: check them, or install what is missing.
+# Checks for the shared system libraries that the wheels of open3d and OpenCV need, or installs the missing ones.
 #   scripts/system_libraries.sh check      names what is missing with the apt line, exit 1
 #   scripts/system_libraries.sh install    installs it where apt-get is there and root, or sudo without a password
 #   scripts/system_libraries.sh list       prints the packages, as for a container image (sonames: the libraries)

@@ -1,12 +1,12 @@
-"""Trains the network of vondata.images.mask_refinement, which tells object from shadow, reflection and clutter.
+"""Trains the network of vondata.images.mask_refinement, which tells objects from shadows, reflections and clutter.
 
 python scripts/train_mask_network.py layers FOLDER --objects 900     renders layers of procedural objects
 python scripts/train_mask_network.py train FOLDER --minutes 40       composes photos from them and trains
 
-Objects are the demo's chairs and cars and random pieces of furniture; nothing else is needed. A layer holds an object
-cut out, its hard and its soft shadow on the floor, and its mirror image in the floor. Photos are composed from layers
-while training: paler and brighter objects, plain backgrounds, shadows, reflections, swatches, words, dimension lines
-and frames.
+Objects are the demo's chairs and cars and random furniture; no other data is needed. A layer holds a cut-out object,
+its hard and its soft shadow on the floor, and its reflection in the floor. Photos are composed from layers during
+training: paler and brighter objects, plain backgrounds, shadows, reflections, swatches, text, dimension lines and
+frames.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def write_layers(folder: Path, objects: int) -> None:
-    """Writes one file an object, with its layers from a few viewpoints; those that are there stay."""
+    """Writes one file per object, with its layers from a few viewpoints; existing files are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(objects):
         path = folder / f"{index:05}.npz"
@@ -98,7 +98,7 @@ def _object(index: int, rng: Generator) -> DemoObject:
 
 
 def _furniture(rng: Generator) -> DemoObject:
-    """A table, shelf, lamp, sofa or heap of parts: whatever stands on a floor."""
+    """A random table, shelf, lamp, sofa or heap of parts."""
     parts = []
     materials: dict[str, Material] = {}
     for name in ("a", "b", "c"):
@@ -216,7 +216,7 @@ def _layer(item: DemoObject, rng: Generator) -> Bytes:
 
 
 def compose(layer: Bytes, rng: Generator) -> tuple[Singles, Singles]:
-    """A photo's network input (INPUT_PX, INPUT_PX, c) and coverage (INPUT_PX, INPUT_PX), cut to what stands out."""
+    """A photo's network input (INPUT_PX, INPUT_PX, c) and coverage (INPUT_PX, INPUT_PX), foreground crop."""
     if rng.random() < 0.5:
         layer = layer[:, ::-1]
     rgb, coverage = layer[..., :3].astype(np.float32), layer[..., 3:4].astype(np.float32) / 255
@@ -266,7 +266,7 @@ def _exposed(rgb: Singles, rng: Generator) -> Singles:
 
 
 def _flat_shape(rng: Generator) -> tuple[Singles, Singles, Bytes]:
-    """A drawing: boxes, ellipses and bars, with holes, a sheared shadow and a mirror image under its foot."""
+    """A 2D drawing: boxes, ellipses and bars, with holes, a sheared shadow and a reflection below."""
     canvas = np.zeros((LAYER_PX, LAYER_PX), np.uint8)
     centre = LAYER_PX // 2
     for number in range(int(rng.integers(1, 7))):
@@ -297,7 +297,7 @@ def _flat_shape(rng: Generator) -> tuple[Singles, Singles, Bytes]:
 
 
 def _add_clutter(photo: Singles, coverage: Singles, ground: Singles, rng: Generator) -> None:
-    """Swatches, words, dimension lines and frames beside the object, drawn into the photo."""
+    """Draws swatches, text, dimension lines and frames beside the object into the photo."""
     rows, columns = np.flatnonzero(coverage.max(axis=1) > 0.1), np.flatnonzero(coverage.max(axis=0) > 0.1)
     drawn = np.clip(photo, 0, 255).astype(np.uint8)
     colour = tuple(
@@ -340,7 +340,7 @@ def _add_clutter(photo: Singles, coverage: Singles, ground: Singles, rng: Genera
 
 
 def _cut(photo: Singles, ground: Singles, coverage: Singles, rng: Generator) -> tuple[Singles, Singles]:
-    """The part that stands out, with a margin, as the network sees it."""
+    """The foreground region with a margin, as the network's input."""
     away = np.abs(photo - ground).max(axis=2) > rng.uniform(3, 14)
     away |= coverage > 0.5
     rows, columns = np.flatnonzero(away.any(axis=1)), np.flatnonzero(away.any(axis=0))
@@ -362,7 +362,7 @@ def luma_chroma(rgb: Singles) -> Singles:
 
 
 class _Network(nn.Module):
-    """The layers of `vondata.images.mask_refinement` with batch norm, which is folded into them at the end."""
+    """The layers of `vondata.images.mask_refinement` with batch norm, which is folded into the weights at the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -389,7 +389,7 @@ class _Network(nn.Module):
         return logits
 
     def folded(self) -> dict[str, npt.NDArray[np.float16]]:
-        """Weights (o, i, 3, 3) and biases (o,) with the norms multiplied in."""
+        """Weights (o, i, 3, 3) and biases (o,) with the batch norms folded in."""
         result = {}
         for name, *_ in LAYERS:
             weight, bias = self.convolutions[name].weight.detach(), self.convolutions[name].bias.detach()
@@ -404,7 +404,7 @@ class _Network(nn.Module):
 
 
 def train(folder: Path, minutes: float, output: Path) -> None:
-    """Trains for some minutes and writes the weights; layers that appear in the folder meanwhile are taken along."""
+    """Trains for some minutes and writes the weights; layers added to the folder meanwhile are used too."""
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
     network = _Network()
