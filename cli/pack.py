@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     required=True,
     old=("--into",),
     heading="Output",
-    help="Write the shards into this new folder, or behind this URL.",
+    help="Write the shards into this new folder, or to this URL.",
 )
 @json_option
 def pack(data: Path, output: DataFolder, class_names: tuple[str, ...], shard_size: str, as_json: bool) -> None:

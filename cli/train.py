@@ -82,7 +82,7 @@ def train_on_devices(count: int, arguments: Sequence[str]) -> None:
     if code < 0:
         raise click.ClickException(
             f"training process {first} of 0 to {count - 1} was ended by {signal.Signals(-code).name}, and the others "
-            "were stopped; the same command goes on from the last checkpoint"
+            "were stopped; the same command resumes from the last checkpoint"
         )
     raise SystemExit(code)
 
@@ -415,7 +415,7 @@ def _check_run(run: RunFolder, config: TrainConfig) -> None:
         if not theirs or theirs == ours:
             raise
         raise click.UsageError(
-            f"{run.path} was trained with preset {theirs[0]}: go on with --preset {theirs[0]}, or choose another "
+            f"{run.path} was trained with preset {theirs[0]}: resume with --preset {theirs[0]}, or choose another "
             "folder with --run"
         ) from None
 
@@ -500,7 +500,7 @@ def _errors_printed_once(run: RunFolder) -> Iterator[None]:
         raise
     except LostProcessError as error:
         raise click.ClickException(
-            f"{error}. The same command goes on from the last checkpoint in {run.path}"
+            f"{error}. The same command resumes from the last checkpoint in {run.path}"
         ) from error
 
 
@@ -544,5 +544,5 @@ def _print_end(info: CheckpointInfo, job: TrainingJob, baseline: BaselineName | 
         if baseline is not None:
             click.echo("Beside the model: von evaluate --table")
     if not info.finished:
-        click.echo(f"Saved as {info.name} in {job.run.path}; the same command goes on from there.", err=True)
+        click.echo(f"Saved as {info.name} in {job.run.path}; the same command resumes from there.", err=True)
         raise SystemExit(EXIT_INTERRUPTED)

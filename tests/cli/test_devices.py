@@ -117,7 +117,7 @@ def test_a_killed_process_ends_the_job_and_it_goes_on(tiny_data: Path, tmp_path:
     _, told = job.communicate(timeout=harness.TIMEOUT_S)
     assert job.returncode == 1
     assert "training process 1 of 0 to 1 was ended by SIGKILL" in told
-    assert "goes on from the last checkpoint" in told
+    assert "resumes from the last checkpoint" in told
     reached = _reached(checkpoints)
     assert 5 <= reached < 400
     # The rest would take long: a signal after some more steps ends all processes, as Ctrl-C ends a single one.
@@ -129,7 +129,7 @@ def test_a_killed_process_ends_the_job_and_it_goes_on(tiny_data: Path, tmp_path:
     _, told = job.communicate(timeout=harness.TIMEOUT_S)
     assert job.returncode == 130, told
     assert told.count("Stopping after this step") == 1
-    assert "goes on from there" in told
+    assert "resumes from there" in told
 
 
 def _reached(checkpoints: Path) -> int:
@@ -160,7 +160,7 @@ def test_a_process_that_hangs_ends_the_job_when_patience_ends(tiny_data: Path, t
     _, told = job.communicate(timeout=harness.TIMEOUT_S)
     assert job.returncode == 1
     assert "another process of this training ended or does not answer" in told
-    assert "goes on from the last checkpoint" in told
+    assert "resumes from the last checkpoint" in told
     assert "training process 1 did not end within 15 s of the others: killed" in told
     assert not Path(f"/proc/{hanging}").exists()
 

@@ -185,7 +185,7 @@ def test_a_stopped_run_resumes_as_if_uninterrupted(number: signal.Signals, tiny_
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130
-        assert "the same command goes on from there" in errors
+        assert "the same command resumes from there" in errors
     subprocess.run([*command, f"--run={stopped}"], check=True, env=environment, capture_output=True)
     one, two = (
         json.loads((run / "checkpoints" / "shape-00000060" / "checkpoint.json").read_text())
@@ -248,7 +248,7 @@ def test_the_preset_of_a_run_is_named(tiny_data: Path, tmp_path: Path) -> None:
     RunFolder(tmp_path / "chair").start(PRESETS["demo"])
     result = train(tiny_data, tmp_path, "--class=chair", "--preset=published")
     assert result.exit_code == 2
-    assert "was trained with preset demo: go on with --preset demo" in " ".join(result.stderr.split())
+    assert "was trained with preset demo: resume with --preset demo" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("minutes", ["nan", "inf", "0", "1e12"])

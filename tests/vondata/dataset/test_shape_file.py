@@ -1,4 +1,4 @@
-"""Shape files: whole or absent, exact where they must be, near where they may be, and never trusted when damaged."""
+"""Shape files: atomic writes, exact solids, distances within their error bounds, detection of damage."""
 
 import os
 import zipfile
