@@ -193,7 +193,7 @@ def read_metadata(content: bytes) -> object:
     for parse in (photo_files.jpeg_pixels, photo_files.png_pixels):
         assert 1 <= parse(content).orientation <= 8
     photo_files.photo_format(content[:32])
-    return photo_files.describe_bytes(content[:32]), photo_files.jxl_size(content)
+    return photo_files.describe_bytes(content[:32]), photo_files.jxl_header(content)
 
 
 def exif_seeds() -> list[bytes]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, TiffImagePlugin, UnidentifiedImageError
@@ -29,13 +30,17 @@ from vondata.images.photo_files import (
     SRGB,
     ColourSpace,
     PixelData,
+    container_colours,
     describe_bytes,
     jpeg_pixels,
-    jxl_size,
+    jxl_header,
     photo_format,
     png_pixels,
 )
 from vondata.images.pixels import (
+    MAX_BYTES_PER_PIXEL,
+    MAX_PREVIEWS,
+    NO_FULL_PICTURE,
     ProfileUse,
     Samples,
     colours_to_srgb,
@@ -55,9 +60,13 @@ DECODERS: dict[str | None, tuple[str, ...]] = {
     None: ("TGA", "DIB"),  # without a signature
 }
 EXTRA_FORMATS = {"HEIF": "HEIC (HEIF)", "JXL": "JPEG XL", "AVIF": "AVIF"}  # decoders that may not be installed
+BOXED_FORMATS = ("AVIF", "HEIF", "JPEG2000")
+MAX_BOX_BYTES = 2**20  # bytes of a file that are searched for its colour space
 UNRELIABLE_ALPHA = ("BMP", "DIB", "TGA")  # the fourth byte of a pixel is often unused
 START_BYTES = 64
 MAX_FILE_BYTES = 512 * 2**20
+SUBFILE_TYPE, COMPRESSION, COLOUR_MAP, SUB_PICTURES = 254, 259, 320, 330  # TIFF's tags
+WEBP_IN_TIFF = 50001
 REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr")
 # Random entropy-coded data: appended to a truncated JPEG, it changes every part that the file does not determine.
 NOISE = bytes(np.random.default_rng(1).integers(0, 255, 4096, dtype=np.uint8))
@@ -204,6 +213,7 @@ def _read(file: BinaryIO, max_pixels: int, enough_px: int | None, keep_incomplet
     form = photo_format(start)
     if not start:
         raise Rejected("file_corrupt", "the file is empty")
+    turned_by_decoder = 1
     match form:
         case "JPEG":
             return _read_jpeg(jpeg_pixels(file.read()), max_pixels, enough_px, keep_incomplete)
@@ -212,14 +222,21 @@ def _read(file: BinaryIO, max_pixels: int, enough_px: int | None, keep_incomplet
         case "TIFF":
             return _read_tiff(file, max_pixels)
         case "JXL":
-            _check_size(*jxl_size(file.read()), max_pixels)
+            width, height, turned_by_decoder = jxl_header(file.read())
+            _check_size(width, height, max_pixels)
             file.seek(0)
     image = _identified(file, form, start)
     _check_size(*image.size, max_pixels)
     image.load()
+    colours = _colour_space(image)
+    if form in BOXED_FORMATS and not colours.profile:
+        file.seek(0)
+        colours = container_colours(file.read(MAX_BOX_BYTES))
+    is_upright = turned_by_decoder > 1 and not getattr(image, "jpeg", False)  # a restored JPEG is not turned
+    orientation = 1 if is_upright else _orientation(image)
     if image.mode.startswith(("I", "F")):
-        return _Raster(None, samples_of_image(image), image.size, _orientation(image))
-    return _Raster(image, None, image.size, _orientation(image), _colour_space(image))
+        return _Raster(None, samples_of_image(image), image.size, orientation, colours)
+    return _Raster(image, None, image.size, orientation, colours)
 
 
 def _identified(file: BinaryIO, form: str | None, start: bytes) -> Image.Image:
@@ -323,21 +340,37 @@ def _certain_rows(image: Image.Image, probe: Image.Image) -> int:
 
 
 def _read_png(data: bytes, max_pixels: int) -> _Raster:
+    if data[12:16] == b"CgBI":
+        raise Rejected("format_unknown", "a PNG in the form that Apple's programs give it (CgBI) is not read")
     pixels = png_pixels(data)
     image = _identified(pixels.opened(), "PNG", b"")
     _check_size(*image.size, max_pixels)
     image.load()
+    stated = pixels.orientation, pixels.colours
     if image.mode.startswith("I"):
-        return _Raster(None, samples_of_image(image), image.size, pixels.orientation, pixels.colours)
-    key = image.info.get("transparency")
-    if isinstance(key, tuple) and data[24] == 16:  # bits per channel; Pillow keeps the upper eight
-        image.info["transparency"] = tuple(value >> 8 for value in key)
-    return _Raster(image, None, image.size, pixels.orientation, pixels.colours)
+        return _Raster(None, samples_of_image(image), image.size, *stated)
+    key, bits = image.info.get("transparency"), data[24]
+    if isinstance(key, tuple) and bits == 16:  # bits per channel, of which Pillow keeps the upper eight
+        return _Raster(None, _with_transparent_colour(data, image.size, max_pixels), image.size, *stated)
+    if isinstance(key, int) and image.mode == "L" and bits in (2, 4):  # which Pillow expands to eight
+        image.info["transparency"] = key * 255 // (2**bits - 1)
+    return _Raster(image, None, image.size, *stated)
+
+
+def _with_transparent_colour(data: bytes, size: tuple[int, int], max_pixels: int) -> Samples:
+    """The pixels of a PNG of 16 bits a colour, one of which is transparent."""
+    if 8 * size[0] * size[1] > MAX_BYTES_PER_PIXEL * max_pixels:
+        raise Rejected("too_large", f"{size[0]} x {size[1]} pixels of 8 bytes are more than allowed")
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None or found.shape != (size[1], size[0], 4):
+        raise Rejected("file_corrupt", "the PNG's transparent colour makes no sense")
+    return Samples(found[..., [2, 1, 0, 3]], has_alpha=True)
 
 
 def _read_tiff(file: BinaryIO, max_pixels: int) -> _Raster:
     Image.init()
     image = _header_read(file, DECODERS["TIFF"])
+    image = image if image is None else _full_picture(image)
     if image is None or has_wide_channels(image):
         samples, orientation, profile = read_tiff_samples(file, max_pixels)
         size = samples.values.shape[1], samples.values.shape[0]
@@ -348,13 +381,45 @@ def _read_tiff(file: BinaryIO, max_pixels: int) -> _Raster:
     orientation = tags.get(ORIENTATION, 1)
     orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
     image.getexif = Image.Exif  # type: ignore[method-assign]  # `load` neither rotates it nor fails on odd EXIF
-    image.load()
+    try:
+        image.load()
+    except OSError as error:
+        if tags.get(COMPRESSION) != WEBP_IN_TIFF:
+            raise
+        raise Rejected("format_unknown", "a TIFF with compression 50001 (WebP) is not read") from error
+    if image.mode == "P" and 0 < max(tags.get(COLOUR_MAP, (0,))) < 256:  # 8-bit values where TIFF wants 16 bits
+        image.putpalette(bytes(tags[COLOUR_MAP]), "RGB;L")
     if orientation >= 5:  # Pillow has already swapped width and height; the copy has those of the pixels
         image = image.copy()
     size = image.size
     if image.mode.startswith(("I", "F")) or 2 in np.atleast_1d(tags.get(339, 1)):  # SampleFormat: signed integers
         return _Raster(None, samples_of_image(image, tags), size, orientation, colours)
     return _Raster(image, None, size, orientation, colours)
+
+
+def _full_picture(image: Image.Image) -> Image.Image | None:
+    """A TIFF at its first page that is no preview of another one and no mask; None where Pillow cannot read that.
+
+    Raises:
+        Rejected: format_unknown: there are previews alone, as in a camera's raw file.
+    """
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    has_more = SUB_PICTURES in image.tag_v2
+    try:
+        for number in range(MAX_PREVIEWS):
+            image.seek(number)
+            if not int(image.tag_v2.get(SUBFILE_TYPE, 0)) & NO_FULL_PICTURE:
+                return image
+    except EOFError:
+        pass
+    except SyntaxError:
+        return None
+    if has_more:
+        raise Rejected(
+            "format_unknown", "a TIFF that shows a preview alone, as a camera's raw file does, is not read"
+        )
+    image.seek(0)
+    return image
 
 
 def _colour_space(image: Image.Image) -> ColourSpace:

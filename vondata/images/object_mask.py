@@ -144,6 +144,7 @@ NETWORK_SPECK = 0.01  # of the largest piece
 SHARP = 0.3  # values of a network's map between this and 1 - this are undecided
 FLAT_SHARE, MAX_FLAT_COLOURS = 0.9, 3  # share of the border's pixels that have one of at most so many colours
 RIM_SHARE = 0.7  # maximum opaque share of the border if an alpha channel outlines an object
+MIN_NOTCHES = 0.05  # minimum share of pixels in notches of a cut-out that fills its box
 SMOOTH_SHARE = 0.8  # of the border explained by one surface: below, contrast to that surface is meaningless
 
 
@@ -178,7 +179,7 @@ def find_object(
     Raises:
         Rejected: no object is found, or none that can be trusted: one of the mask_ reasons.
     """
-    if alpha is not None and is_telling(alpha):
+    if alpha is not None and is_telling(alpha, rgb):
         return _object_of_alpha(rgb, alpha, scale)
     if alpha is not None and (alpha.min() < alpha.max() or not alpha.any()):  # some pixels may be transparent
         rgb = _on_white(rgb, alpha)
@@ -284,16 +285,36 @@ def object_of_mask(rgb: Bytes, mask: Bools) -> FoundObject:
     return FoundObject(mask, cut_out(rgb, mask), "annotated", measure_quality(mask))
 
 
-def is_telling(alpha: Bytes) -> bool:
+def is_telling(alpha: Bytes, rgb: Bytes | None = None) -> bool:
     """Whether an alpha channel (h, w) outlines an object.
 
     An empty, unused, uniform or inverted one does not, nor one that only rounds corners or fades a photo out.
+
+    Args:
+        alpha: the opacity.
+        rgb: (h, w, 3) the colours, by which a cut-out that nearly fills its box is recognised.
     """
     transparent = float((alpha < OPAQUE).mean())
     rim = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
-    if transparent < MIN_TRANSPARENT or (rim >= MIN_OPACITY).mean() > RIM_SHARE:
+    if transparent < MIN_TRANSPARENT:
         return False
+    if (rim >= MIN_OPACITY).mean() > RIM_SHARE:
+        return rgb is not None and _is_trimmed(alpha, rgb)
     return transparent <= MAX_TRANSPARENT or not (alpha >= OPAQUE).any()
+
+
+def _is_trimmed(alpha: Bytes, rgb: Bytes) -> bool:
+    """Whether a cut-out fills its box but for notches, such as that between a chair's legs, of one colour below.
+
+    What hides more colours is an inverted mask; what is transparent in corners alone has been rounded.
+    """
+    nothing = alpha < MIN_OPACITY
+    found = regions(nothing)
+    corners = found.labels[[0, 0, -1, -1], [0, -1, 0, -1]]
+    notches = found.at_border() & ~np.isin(np.arange(len(found.areas)), corners)
+    if not nothing.any() or found.areas[notches].sum() < MIN_NOTCHES * alpha.size:
+        return False
+    return bool((np.ptp(rgb[nothing], axis=0) <= SAME_COLOUR).all())
 
 
 def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float) -> FoundObject:

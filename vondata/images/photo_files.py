@@ -46,7 +46,7 @@ _BRANDS = {  # of ISO base media files: bytes 8 to 12
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIF"),
     **dict.fromkeys((b"mif1", b"msf1", b"mif2"), "HEIF"),
 }
-_PORTABLE = re.compile(rb"P[1-7FfYy][\s0-9#]")  # PBM, PGM, PPM, PAM and PFM
+_PORTABLE = re.compile(rb"P[1-6fYy][\s0-9#]")  # PBM, PGM, PPM and PFM of grey
 # Signatures of unsupported pictures and documents; only for the message.
 _STRANGERS = (
     (b"8BPS", "a Photoshop document"),
@@ -68,6 +68,10 @@ _STRANGERS = (
     (b"<!DOCTYPE html", "a web page"),
     (b"<html", "a web page"),
     (b"<svg", "an SVG drawing"),
+    (b"<?xml", "XML, such as an SVG drawing"),
+    (b"version https://git-lfs", "a pointer of Git LFS, whose content is still to be fetched"),
+    (b"P7\n", "a PAM picture"),
+    (b"PF\n", "a PFM picture of colours"),
     (b"\x7fELF", "a program"),
     (b"{", "text"),
     (b"[", "text"),
@@ -112,17 +116,63 @@ class ColourSpace:
 
     Attributes:
         profile: an ICC profile.
-        gamma: exponent of the encoding (0.45455 for about sRGB), from PNG, or of Adobe RGB declared in EXIF.
+        gamma: exponent of the encoding (0.45455 for about sRGB), from PNG, or of Adobe RGB declared in EXIF; 0 for
+            the curve of sRGB, `VIDEO_CURVE` for that of BT.709.
         primaries: x and y of white, red, green and blue, from the same.
+        unread: an encoding that cannot be converted to sRGB; empty for others.
     """
 
     profile: bytes = b""
     gamma: float = 0.0
     primaries: tuple[float, ...] = ()
+    unread: str = ""
 
 
-SRGB = ColourSpace()
+SRGB, VIDEO_CURVE = ColourSpace(), -1.0
 ADOBE_RGB = ColourSpace(b"", 256 / 563, (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06))
+
+_D65, _C = (0.3127, 0.3290), (0.310, 0.316)
+# By the code points of ITU-T H.273, which PNG (cICP), AVIF and HEIC (nclx) use; those of sRGB are left out.
+_CICP_PRIMARIES = {
+    4: (*_C, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
+    5: (*_D65, 0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
+    6: (*_D65, 0.63, 0.34, 0.31, 0.595, 0.155, 0.07),
+    7: (*_D65, 0.63, 0.34, 0.31, 0.595, 0.155, 0.07),
+    8: (*_C, 0.681, 0.319, 0.243, 0.692, 0.145, 0.049),
+    9: (*_D65, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
+    11: (0.314, 0.351, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
+    12: (*_D65, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
+    22: (*_D65, 0.63, 0.34, 0.295, 0.605, 0.155, 0.077),
+}
+_CICP_GAMMAS = {4: 1 / 2.2, 5: 1 / 2.8, 8: 1.0}
+_CICP_VIDEO, SRGB_CURVE = (1, 6, 14, 15), 13
+_CICP_HDR = {16: "PQ", 18: "HLG"}
+
+
+def cicp_colours(primaries: int, transfer: int, is_full_range: bool = True) -> ColourSpace:
+    """The colours that code points of ITU-T H.273 stand for."""
+    if transfer in _CICP_HDR:
+        return ColourSpace(unread=f"high dynamic range ({_CICP_HDR[transfer]})")
+    if not is_full_range:
+        return ColourSpace(unread="narrow range, as films have it")
+    gamma = VIDEO_CURVE if transfer in _CICP_VIDEO else _CICP_GAMMAS.get(transfer, 0.0)
+    return ColourSpace(b"", gamma, _CICP_PRIMARIES.get(primaries, ()))
+
+
+_NCLX = re.compile(rb"colrnclx(.{2})(.{2})", re.DOTALL)
+
+
+def container_colours(start: bytes) -> ColourSpace:
+    """What boxes at the start of an AVIF, HEIC or JPEG 2000 say of its colours, which their decoders leave out."""
+    if found := _NCLX.search(start):
+        primaries, transfer = (int.from_bytes(each, "big") for each in found.groups())
+        # Programs note the curve of films for pictures of sRGB, and browsers show them so.
+        return cicp_colours(primaries, SRGB_CURVE if transfer in _CICP_VIDEO else transfer)
+    place = start.find(b"colr\x02")  # JPEG 2000: a profile
+    if place < 4:
+        return SRGB
+    end = place - 4 + struct.unpack_from(">I", start, place - 4)[0]
+    return ColourSpace(start[place + 7 : end]) if place + 7 < end <= len(start) else SRGB
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +310,7 @@ def png_pixels(data: bytes) -> PixelData:
         end = place + 12 + length
         if kind in _PIXEL_CHUNKS or end > len(data) or not kind.isalpha():
             kept.append(view[place:end])
-        elif kind in (b"eXIf", b"iCCP", b"gAMA", b"cHRM", b"sRGB"):
+        elif kind in (b"eXIf", b"cICP", b"iCCP", b"gAMA", b"cHRM", b"sRGB"):
             found.setdefault(kind, view[place + 8 : end - 4])
         elif kind in (b"zTXt", b"tEXt", b"iTXt"):
             name = bytes(view[place + 8 : place + 32]).partition(b"\0")[0]
@@ -286,7 +336,9 @@ def _png_orientation(found: dict[bytes, memoryview]) -> int:
 
 
 def _png_colours(found: dict[bytes, memoryview]) -> ColourSpace:
-    """ICCP before sRGB before gAMA and cHRM, as the PNG specification ranks them."""
+    """CICP before iCCP before sRGB before gAMA and cHRM, as the PNG specification ranks them."""
+    if len(codes := bytes(found.get(b"cICP", b""))) == 4:
+        return cicp_colours(codes[0], codes[1], codes[3] == 1)
     if b"iCCP" in found:
         packed = bytes(found[b"iCCP"]).partition(b"\0")[2][1:]
         return ColourSpace(_inflated(packed, MAX_PROFILE_BYTES) or b"damaged")
@@ -387,8 +439,8 @@ def _xmp_orientation(packet: bytes) -> int:
 _JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # of width to height
 
 
-def jxl_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG XL from its header, since its decoder has no size limit.
+def jxl_header(data: bytes) -> tuple[int, int, int]:
+    """Width, height and orientation (1 to 8) of a JPEG XL from its header; its decoder has no size limit.
 
     Raises:
         ValueError: the header ends early or holds no picture.
@@ -412,9 +464,13 @@ def jxl_size(data: bytes) -> tuple[int, int]:
     height = side()
     ratio = take(3)
     if ratio == 0:
-        return side(), height
-    across, down = _JXL_RATIOS[ratio - 1]
-    return height * across // down, height
+        width = side()
+    else:
+        across, down = _JXL_RATIOS[ratio - 1]
+        width = height * across // down
+    is_default = take(1)
+    orientation = take(3) + 1 if not is_default and take(1) else 1
+    return width, height, orientation
 
 
 def _jxl_codestream(start: bytes) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, TiffImagePlugin
 
+from vondata.images import photo_files
 from vondata.images.photo_files import ColourSpace
 from vondata.types import Rejected
 
@@ -47,7 +48,12 @@ def colours_to_srgb(image: Image.Image, space: ColourSpace) -> tuple[Image.Image
     Returns:
         The image in RGB if it was converted, else unchanged; and whether the declared colour space was converted, or
         ignored because it is damaged or of another colour model; None if no conversion was needed.
+
+    Raises:
+        Rejected: format_unknown: an encoding that is not supported.
     """
+    if space.unread:
+        raise Rejected("format_unknown", f"its colours are of {space.unread}, which is not read: save it in sRGB")
     if image.mode == "LAB":
         return _of_lab(image), "converted"
     if space.profile:
@@ -123,11 +129,11 @@ def _probe(mode: str) -> Bytes:
 
 
 def _by_gamma(image: Image.Image, space: ColourSpace) -> tuple[Image.Image, ProfileUse | None]:
-    """Converts from PNG's gAMA and cHRM, or Adobe RGB: v^(1 / gamma) is linear light of these primaries."""
-    gamma = space.gamma or 1 / 2.2
+    """Converts from PNG's gAMA, cHRM and cICP, nclx, or Adobe RGB: the curve gives linear light of the primaries."""
+    gamma = space.gamma if space.gamma > 0 else 1 / 2.2
     primaries = space.primaries or SRGB_PRIMARIES
     same_primaries = np.allclose(primaries, SRGB_PRIMARIES, atol=0.002)
-    if SRGB_GAMMA[0] <= gamma <= SRGB_GAMMA[1] and same_primaries:
+    if SRGB_GAMMA[0] <= gamma <= SRGB_GAMMA[1] and same_primaries and space.gamma != photo_files.VIDEO_CURVE:
         return image, None
     if not 0.1 <= gamma <= 4.0:
         return image, "ignored"
@@ -141,7 +147,14 @@ def _by_gamma(image: Image.Image, space: ColourSpace) -> tuple[Image.Image, Prof
             return image, "ignored"
     if not np.isfinite(to_srgb).all() or np.abs(to_srgb).max() > 20:
         return image, "ignored"
-    linear = (np.arange(256) / 255.0) ** (1.0 / gamma)
+    codes = np.arange(256) / 255.0
+    match space.gamma:
+        case 0.0:
+            linear = np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
+        case photo_files.VIDEO_CURVE:
+            linear = np.where(codes < 0.081, codes / 4.5, ((codes + 0.099) / 1.099) ** (1 / 0.45))
+        case _:
+            linear = codes ** (1.0 / gamma)
     encode = _srgb_table()
     pixels = np.asarray(image.convert("RGB"))
     result = np.empty_like(pixels)
@@ -176,8 +189,11 @@ def _to_xyz(primaries: tuple[float, ...]) -> Doubles:
 MAX_BYTES_PER_PIXEL = 6  # of samples held in memory, for each pixel that is allowed
 PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 262, 274, 339  # TIFF's tags
 ICC_PROFILE = 34675
+NO_FULL_PICTURE = 1 | 4  # of NewSubfileType: a reduced picture, a mask
+MAX_PREVIEWS = 32  # pages that are looked at before the first full picture
 UNSIGNED, SIGNED = 1, 2  # SampleFormat
 RAW, DEFLATE = (1,), (8, 32946)  # Compression
+FLOAT_PREDICTOR = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +206,7 @@ class Samples:
         has_alpha: whether the last channel is opacity.
         premultiplied: whether colours are multiplied by opacity.
         key: the grey value that is transparent; None without one.
+        bits: bits of an integer value, if fewer than its type has.
     """
 
     values: npt.NDArray[Any]
@@ -197,11 +214,12 @@ class Samples:
     has_alpha: bool = False
     premultiplied: bool = False
     key: int | None = None
+    bits: int | None = None
 
     def eight_bit(self) -> tuple[Bytes, Bytes | None]:
         """Colours (h, w, 1) or (h, w, 3), and opacity (h, w) or None."""
         height, width, channels = self.values.shape
-        black, white = _range(self.values[..., : channels - self.has_alpha])
+        black, white = _range(self.values[..., : channels - self.has_alpha], self.bits)
         result = np.empty((height, width, channels), dtype=np.uint8)
         for row in range(0, height, BLOCK_ROWS):
             block = self.values[row : row + BLOCK_ROWS].astype(np.float64)
@@ -217,8 +235,10 @@ class Samples:
         return result, alpha
 
 
-def _range(values: npt.NDArray[Any]) -> tuple[float, float]:
+def _range(values: npt.NDArray[Any], stated_bits: int | None) -> tuple[float, float]:
     """The values of black and white."""
+    if stated_bits is not None:
+        return 0.0, 2.0**stated_bits - 1.0
     kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
     if kind == "u" and bits <= 16:
         return 0.0, 2.0**bits - 1.0
@@ -262,6 +282,7 @@ def samples_of_image(image: Image.Image, tags: Mapping[int, Any] | None = None) 
         values[..., None] if values.ndim == 2 else values,
         white_is_zero=tags.get(PHOTOMETRIC) == 0,
         key=key if isinstance(key, int) else None,
+        bits=12 if tags.get(258) == (12,) else None,
     )
 
 
@@ -283,12 +304,12 @@ def read_tiff_samples(file: BinaryIO, max_pixels: int) -> tuple[Samples, int, by
     except tifffile.TiffFileError as error:
         raise Rejected("file_corrupt", f"the file begins like TIFF, but the rest is invalid: {error}") from error
     with opened:
-        page = opened.pages[0]
-        assert isinstance(page, tifffile.TiffPage)
+        page = _full_page(opened)
         _check_page(page, max_pixels)
         values = _values(page, file)
         photometric = int(page.photometric or 0)
-        if photometric not in (0, 1, 2) or values.ndim != 3:
+        is_grey_stack = photometric != 2 and values.ndim == 3 and values.shape[2] > 2
+        if photometric not in (0, 1, 2) or values.ndim != 3 or is_grey_stack:
             raise Rejected("format_unknown", f"a TIFF with photometric {photometric} and {page.dtype} is not read")
         colours = 3 if photometric == 2 else 1
         extra = [int(each) for each in page.extrasamples]
@@ -302,12 +323,30 @@ def read_tiff_samples(file: BinaryIO, max_pixels: int) -> tuple[Samples, int, by
         )
 
 
+def _full_page(opened: tifffile.TiffFile) -> tifffile.TiffPage:
+    """The first page that is no preview of another one and no mask, or the first of all."""
+    import tifffile
+
+    for number in range(MAX_PREVIEWS):
+        try:
+            page = opened.pages[number]
+        except IndexError:
+            break
+        if isinstance(page, tifffile.TiffPage) and not int(page.subfiletype) & NO_FULL_PICTURE:
+            return page
+    first = opened.pages[0]
+    assert isinstance(first, tifffile.TiffPage)
+    return first
+
+
 def _check_page(page: tifffile.TiffPage, max_pixels: int) -> None:
     """Checks the size of the page by its header."""
     width, height, channels = page.imagewidth, page.imagelength, page.samplesperpixel
     pixels = width * height * max(1, page.imagedepth)
     if pixels < 1 or page.dtype is None or page.imagedepth != 1:
         raise Rejected("file_corrupt", "the TIFF's header describes no picture")
+    if page.dtype.kind not in "uif":
+        raise Rejected("format_unknown", f"a TIFF of {page.dtype} is not read")
     if pixels > max_pixels or pixels * channels * page.dtype.itemsize > MAX_BYTES_PER_PIXEL * max_pixels:
         raise Rejected(
             "too_large",
@@ -321,17 +360,30 @@ def _values(page: tifffile.TiffPage, file: BinaryIO) -> npt.NDArray[Any]:
     compression, planar = int(page.compression), int(page.planarconfig or 1) == 2
     if compression in DEFLATE:
         _check_segments(page, file)
-    if compression in RAW + DEFLATE:
-        values = page.asarray(maxworkers=1)
+    if compression in RAW + DEFLATE and int(page.predictor) != FLOAT_PREDICTOR:
+        values = _decoded(page)
         return np.moveaxis(values, 0, -1) if planar and values.ndim == 3 else values.reshape(*values.shape[:2], -1)
     if not planar:  # libtiff's other compressions, whose decoders are bounded themselves
         file.seek(0)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the row tells what cannot be decoded
         found = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
         if found is not None and found.shape[:2] == (page.imagelength, page.imagewidth):
             found = found.reshape(*found.shape[:2], -1)
             order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[found.shape[2]]
             return np.asarray(found[..., order])
     raise Rejected("format_unknown", f"a TIFF of this kind with compression {compression} is not read")
+
+
+def _decoded(page: tifffile.TiffPage) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(page.asarray(maxworkers=1))
+    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        if "imagecodecs" not in str(error):
+            raise
+        bits = page.bitspersample
+        raise Rejected(
+            "format_unknown", f"a TIFF of {bits} bits with predictor {int(page.predictor)} is not read"
+        ) from error
 
 
 def _check_segments(page: tifffile.TiffPage, file: BinaryIO) -> None:

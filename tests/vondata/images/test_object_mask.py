@@ -109,6 +109,21 @@ def test_a_trimmed_cut_out_may_touch_all_four_sides(chair, paint):
     assert caught.value.reason == "mask_touches_border"
 
 
+def test_a_trimmed_cut_out_may_fill_its_box_but_for_a_notch():
+    alpha, rgb = np.full((280, 180), 255, dtype=np.uint8), np.zeros((280, 180, 3), dtype=np.uint8)
+    rgb[...] = np.linspace(40, 220, 280)[:, None, None]
+    alpha[170:, 20:160], rgb[170:, 20:160] = 0, 18  # between the legs
+    found = find_object(rgb, alpha)
+    assert found.origin == "alpha"
+    np.testing.assert_array_equal(found.mask, alpha == 255)
+    rgb[170:, 20:160] = np.random.default_rng(0).integers(0, 255, (110, 140, 3))
+    assert not is_telling(alpha, rgb)  # a picture is hidden there, as under an inverted mask
+    rgb[...], alpha[...] = 0, 255
+    for corner in (alpha, alpha[::-1], alpha[:, ::-1], alpha[::-1, ::-1]):
+        corner[:25, :25] = 0
+    assert not is_telling(alpha, rgb)
+
+
 def test_telling_alpha():
     alpha = np.full((50, 50), 255, dtype=np.uint8)
     assert not is_telling(alpha)

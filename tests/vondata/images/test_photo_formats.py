@@ -16,7 +16,14 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from tests.harness import TIMEOUT_S
 from vondata.images.decoding import decode_mask, decode_photo
-from vondata.images.photo_files import ADOBE_RGB, ColourSpace, exif_colours, exif_orientation, jxl_size, photo_format
+from vondata.images.photo_files import (
+    ADOBE_RGB,
+    ColourSpace,
+    exif_colours,
+    exif_orientation,
+    jxl_header,
+    photo_format,
+)
 from vondata.types import Rejected
 
 LIMIT = 10_000_000
@@ -187,6 +194,72 @@ def test_gamma_and_primaries_of_png(tmp_path):
         np.testing.assert_array_equal(photo.rgb, picture())
 
 
+def in_p3():
+    """The picture's colours in Display P3, whose curve is that of sRGB."""
+    code = picture() / 255.0
+    light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    light = np.clip(light @ np.array(SRGB) @ np.linalg.inv(np.array(P3)), 0, 1)
+    return (255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) + 0.5).astype(
+        np.uint8
+    )
+
+
+def test_code_points_of_png_come_before_its_other_statements(tmp_path):
+    def read(rgb, *codes, before=b""):
+        return decoded(written(tmp_path / "a.png", png_with(rgb, before, chunk(b"cICP", bytes(codes)))))
+
+    photo = read(in_p3(), 12, 13, 0, 1)
+    assert photo.profile_use == "converted"
+    assert np.abs(photo.rgb.astype(int) - picture())[picture().min(axis=2) > 30].max() <= 2
+    gamma = chunk(b"gAMA", struct.pack(">I", 100_000))
+    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(matrix_profile(P3, 2.2)))
+    for before in (gamma, profile):
+        np.testing.assert_array_equal(read(picture(), 1, 13, 0, 1, before=before).rgb, picture())
+    code = encoded(picture(), SRGB, 1.0) / 255.0  # linear light
+    video = np.where(code < 0.018, 4.5 * code, 1.099 * code**0.45 - 0.099)
+    bright = picture().min(axis=2) > 60
+    found = read((255 * video + 0.5).astype(np.uint8), 1, 1, 0, 1).rgb
+    assert np.abs(found.astype(int) - picture())[bright].max() <= 4
+    for codes, words in (((9, 16, 0, 1), "PQ"), ((9, 18, 0, 1), "HLG"), ((1, 13, 0, 0), "narrow range")):
+        reason, detail = reason_of(written(tmp_path / "b.png", png_with(picture(), chunk(b"cICP", bytes(codes)))))
+        assert reason == "format_unknown"
+        assert words in detail
+
+
+@pytest.mark.parametrize("name", ["AVIF", "HEIF"])
+def test_code_points_of_avif_and_heic(tmp_path, name):
+    if name == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    Image.fromarray(in_p3()).save(tmp_path / "a", name, quality=100)
+    content = (tmp_path / "a").read_bytes()
+    place = content.index(b"colrnclx") + 8
+
+    def coded(primaries, transfer):
+        codes = struct.pack(">HH", primaries, transfer)
+        return written(tmp_path / "b", content[:place] + codes + content[place + 4 :])
+
+    plain, photo = decoded(coded(1, 13)), decoded(coded(12, 13))
+    assert (plain.profile_use, photo.profile_use) == (None, "converted")
+    np.testing.assert_array_equal(decoded(coded(1, 1)).rgb, plain.rgb)
+    moved = np.abs(plain.rgb.astype(int) - picture()).mean()
+    assert np.abs(photo.rgb.astype(int) - picture()).mean() < 0.7 * moved
+    reason, detail = reason_of(coded(9, 16))
+    assert (reason, "PQ" in detail) == ("format_unknown", True)
+
+
+def test_a_profile_in_jpeg_2000(tmp_path):
+    memory = io.BytesIO()
+    Image.fromarray(encoded(picture(), P3, 2.2)).save(memory, "JPEG2000", irreversible=False)
+    content, profile = memory.getvalue(), matrix_profile(P3, 2.2)
+    colour, header = content.index(b"colr") - 4, content.index(b"jp2h") - 4
+    (length,), (all_,) = struct.unpack_from(">I", content, colour), struct.unpack_from(">I", content, header)
+    box = struct.pack(">I4s3B", 11 + len(profile), b"colr", 2, 0, 0) + profile
+    start = content[:header] + struct.pack(">I", all_ + len(box) - length) + content[header + 4 : colour]
+    photo = decoded(written(tmp_path / "a.jp2", start + box + content[colour + length :]))
+    assert photo.profile_use == "converted"
+    assert np.abs(photo.rgb.astype(int) - picture())[picture().min(axis=2) > 30].max() <= 4
+
+
 # --- 16 bits, floating point, and the kinds of TIFF
 
 SCALES = {"u1": 1.0, "u2": 257.0, "u4": 16843009.0, "i2": 32767 / 255, "f2": 1 / 255, "f4": 1 / 255, "f8": 1 / 255}
@@ -250,8 +323,63 @@ def test_opacity_of_tiffs_is_kept_and_colours_are_not_darkened_by_it(tmp_path, d
 
 def test_compressed_numbers_as_image_editors_write_them(tmp_path):
     values = (picture() / 255).astype(np.float32)
-    cv2.imwrite(str(tmp_path / "a.tif"), values[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    for compression, predictor in ((5, 1), (8, 3)):
+        options = [cv2.IMWRITE_TIFF_COMPRESSION, compression, cv2.IMWRITE_TIFF_PREDICTOR, predictor]
+        cv2.imwrite(str(tmp_path / "a.tif"), values[..., ::-1], options)
+        assert np.abs(decoded(tmp_path / "a.tif").rgb.astype(int) - picture()).max() <= 1
+
+
+def bare_tiff(strip, bits, photometric, compression=1):
+    """A TIFF of one strip of any bytes."""
+    tags = {256: WIDTH, 257: HEIGHT, 258: bits, 259: compression, 262: photometric, 277: 1, 278: HEIGHT}
+    tags |= {273: 8 + 2 + 12 * 9 + 4, 279: len(strip)}
+    rows = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + rows + bytes(4) + strip
+
+
+def packed(values, bits):
+    """Whole numbers in so many bits each."""
+    return np.packbits((values.reshape(-1, 1) >> np.arange(bits)[::-1]) & 1).tobytes()
+
+
+def test_tiffs_of_odd_depths_and_compressions_are_read_or_named(tmp_path):
+    grey = picture()[..., 0].astype(np.int64)
+    twelve = packed(grey * 4095 // 255, 12)
+    photo = decoded(written(tmp_path / "a.tif", bare_tiff(twelve, 12, 1)))
+    assert np.abs(photo.rgb - grey[..., None]).max() <= 1
+    memory = io.BytesIO()
+    Image.fromarray(picture()).save(memory, "WEBP")
+    webp = bare_tiff(memory.getvalue(), 8, 1, compression=50001)
+    for content in (bare_tiff(twelve, 12, 0), bare_tiff(packed(grey * 4, 10), 10, 1), webp):
+        assert reason_of(written(tmp_path / "a.tif", content))[0] == "format_unknown"
+    tifffile.imwrite(tmp_path / "a.tif", grey.astype(np.complex64), photometric="minisblack")
+    assert reason_of(tmp_path / "a.tif") == ("format_unknown", "a TIFF of complex64 is not read")
+
+
+@pytest.mark.parametrize("depth", ["u1", "u2"])
+def test_previews_before_the_picture_of_a_tiff_are_passed_over(tmp_path, depth):
+    values = (picture() * SCALES[depth]).astype(depth)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        tiff.write(values[::4, ::4].copy(), photometric="rgb", subfiletype=1)
+        tiff.write(values, photometric="rgb")
+        tiff.write(255 - values, photometric="rgb")
     assert np.abs(decoded(tmp_path / "a.tif").rgb.astype(int) - picture()).max() <= 1
+    tifffile.imwrite(tmp_path / "b.tif", values, photometric="rgb", subfiletype=1)
+    assert np.abs(decoded(tmp_path / "b.tif").rgb.astype(int) - picture()).max() <= 1
+
+
+def test_a_cameras_raw_file_is_not_its_preview(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.dng") as tiff:
+        tiff.write(picture()[::4, ::4].copy(), photometric="rgb", subfiletype=1, subifds=1)
+        tiff.write(picture()[..., 0].astype(np.uint16), photometric="cfa")
+    reason, detail = reason_of(tmp_path / "a.dng")
+    assert (reason, "raw file" in detail) == ("format_unknown", True)
+
+
+def test_a_palette_of_8_bits_where_tiff_wants_16(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", picture()[..., 0], photometric="palette", colormap=colours)
+    np.testing.assert_array_equal(decoded(tmp_path / "a.tif").rgb, colours[:, picture()[..., 0]].transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize("colour", [0, 2])
@@ -259,6 +387,7 @@ def test_the_transparent_colour_of_16_bit_png(tmp_path, colour):
     channels = 1 if colour == 0 else 3
     values = np.full((HEIGHT, WIDTH, channels), 0x9A00, dtype=">u2")
     values[:10] = 0x1234
+    values[20:30] = 0x12FF  # nearly the transparent colour
     rows = b"".join(b"\0" + row.tobytes() for row in values)
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, colour, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", struct.pack(">H", 0x1234) * channels)
@@ -266,7 +395,22 @@ def test_the_transparent_colour_of_16_bit_png(tmp_path, colour):
     photo = decoded(written(tmp_path / "a.png", content))
     assert (photo.alpha[:10] == 0).all()
     assert (photo.alpha[10:] == 255).all()
-    assert np.abs(photo.rgb[10:].astype(int) - 0x9A).max() <= 1
+    assert np.abs(photo.rgb[30:].astype(int) - 0x9A).max() <= 1
+    assert np.abs(photo.rgb[20:30].astype(int) - 0x12).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_grey_of_few_bits(tmp_path, bits):
+    white = 2**bits - 1
+    values = np.zeros((HEIGHT, WIDTH), dtype=np.int64)
+    values[:10], values[10:20] = white, white - 1
+    rows = b"".join(b"\0" + packed(row, bits) for row in values)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, bits, 0, 0, 0, 0))
+    content += chunk(b"tRNS", struct.pack(">H", white)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    photo = decoded(written(tmp_path / "a.png", content))
+    assert (photo.alpha[:10] == 0).all()
+    assert (photo.alpha[10:] == 255).all()
+    assert (photo.rgb[10:20] == 255 * (white - 1) // white).all()
 
 
 # --- metadata
@@ -476,7 +620,20 @@ def test_formats_of_the_extra_are_read(tmp_path, name):
     with pytest.raises(Rejected, match="too_large"):
         decode_photo(tmp_path / "a.jpg", max_pixels=HEIGHT * WIDTH - 1)
     if name == "JXL":
-        assert jxl_size(content) == (WIDTH, HEIGHT)
+        assert jxl_header(content) == (WIDTH, HEIGHT, 1)
+
+
+def test_a_jpeg_xl_that_its_decoder_turns_is_not_turned_again(tmp_path, monkeypatch):
+    pytest.importorskip("pillow_jxl")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(picture()[::-1, ::-1].copy()).save(tmp_path / "a.jxl", lossless=True, exif=exif.tobytes())
+    np.testing.assert_array_equal(decoded(tmp_path / "a.jxl").rgb, picture())
+    monkeypatch.setattr("vondata.images.decoding.jxl_header", lambda data: (WIDTH, HEIGHT, 3))
+    np.testing.assert_array_equal(decoded(tmp_path / "a.jxl").rgb, picture()[::-1, ::-1])
+    for orientation in range(1, 9):  # sizes of 8 * (side + 1), not all default, extra fields
+        bits = 1 | 1 << 1 | 1 << 6 | 0 << 9 | 1 << 10 | (orientation - 1) << 11
+        assert jxl_header(b"\xff\x0a" + bits.to_bytes(10, "little")) == (16, 16, orientation)
 
 
 @pytest.mark.parametrize(
@@ -495,7 +652,17 @@ def test_formats_without_a_decoder_are_named(tmp_path, monkeypatch, start, name)
 
 @pytest.mark.parametrize(
     ("start", "name"),
-    [(b"8BPS", "Photoshop"), (b"%PDF-1.4", "PDF"), (b"\0\0\0\x18ftypcrx ", "raw"), (b"<!doctype html>", "web page")],
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS"),
+        (b"<?xml version='1.0'?><svg", "SVG"),
+        (b"P7\nWIDTH 2\n", "PAM"),
+        (b"PF\n2 2\n-1.0\n", "PFM"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI", "CgBI"),
+        (b"8BPS", "Photoshop"),
+        (b"%PDF-1.4", "PDF"),
+        (b"\0\0\0\x18ftypcrx ", "raw"),
+        (b"<!doctype html>", "web page"),
+    ],
 )
 def test_files_of_other_kinds_are_described(tmp_path, start, name):
     reason, detail = reason_of(written(tmp_path / "a.jpg", start + bytes(60)))
