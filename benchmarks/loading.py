@@ -106,7 +106,7 @@ def _time(table: Table, job: Job, name: StageName) -> None:
         "in memory": (lambda: nullcontext(iter(held)), None),
         "loaded ahead, later visits": (lambda: job.loading(stage, WORKERS), stage),
         "loaded ahead, first visit": (lambda: job.loading(cold, WORKERS), cold),
-        "loaded when asked for, first visit": (lambda: job.loading(cold, 0), cold),
+        "loaded on demand, first visit": (lambda: job.loading(cold, 0), cold),
     }
     precision, wait = computing_in(job.config.compute.precision, job.device), waiting_for(job.device)
     taken: dict[str, list[float]] = {way: [] for way in ways}

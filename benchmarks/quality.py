@@ -40,7 +40,7 @@ from vonmodel.run_folder import RunFolder
 from vonmodel.training.loop import TrainingJob, train
 
 SHARES: Mapping[StageName, float] = {"shape": 0.4, "texture": 0.4, "joint": 0.2}
-"""Of the processor seconds of an arm, by stage."""
+"""Fractions of an arm's processor time, by stage."""
 TRIAL_STEPS = 6
 DECAYING = 0.4
 """Fraction of a stage's steps over which its learning rate falls."""

@@ -156,7 +156,7 @@ def pack_builtin(
     Args:
         run: the run folder; networks in it that invert this checkpoint are packed too.
         file: where to write it; its name without suffix is the model's.
-        card: what the model card says.
+        card: content of the model card.
         checkpoint: which one; the newest if None.
         first_seed: of the shape to show first.
 
@@ -249,7 +249,7 @@ def _read(name: str) -> tuple[BuiltinModel, dict[str, Tensor]]:
 
 
 def models_folder() -> Any:
-    """Where the files are in the package."""
+    """The package's folder of built-in models."""
     return resources.files("vonmodel") / "builtin_models"
 
 

@@ -135,7 +135,7 @@ def pull_run(place: str, target: Path, *, overwrite: bool = False, on_file: OnFi
                 on_file(name, done, len(listed))
             _get(_join(place, name), partial / name, f"{place} lacks {name}, which its list names")
             if (partial / name).stat().st_size != expected["bytes"] or _sha256(partial / name) != expected["sha256"]:
-                raise SharingError(f"{place}: {name} is not what {MANIFEST} says; it was changed or cut on its way")
+                raise SharingError(f"{place}: {name} does not match {MANIFEST}; it was changed or cut off on the way")
         RunFolder(partial).config()
         if target.exists():
             shutil.rmtree(target)

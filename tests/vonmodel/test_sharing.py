@@ -104,9 +104,9 @@ def entry(content: bytes) -> dict[str, Any]:
         ),
         (
             lambda about, files: files["config.json"].update(sha256="0" * 64),
-            "config.json is not what von-run.json says",
+            "config.json does not match von-run.json",
         ),
-        (lambda about, files: files["config.json"].update(bytes=3), "config.json is not what von-run.json says"),
+        (lambda about, files: files["config.json"].update(bytes=3), "config.json does not match von-run.json"),
         (lambda about, files: files["config.json"].update(bytes=1 << 60), "impossible sizes or hashes"),
         (lambda about, files: files["config.json"].update(sha256="x"), "impossible sizes or hashes"),
         (lambda about, files: about.update(format=9), "has format 9"),

@@ -123,7 +123,7 @@ def _items(step: Step) -> Tensor:
 
 
 def critic_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
-    """What the critic minimises, from its scores (n,) of real and generated samples.
+    """The critic's loss, from its scores (n,) of real and generated samples.
 
     cross_entropy: -E[log s(D(x))] - E[log(1 - s(D(G(z))))] with the logistic function s (Goodfellow et al. 2014);
     least_squares: E[(D(x) - 1)^2] / 2 + E[D(G(z))^2] / 2 (Mao et al. 2017); wasserstein: E[D(G(z))] - E[D(x)].
@@ -140,7 +140,7 @@ def critic_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(objective: Objective, fake: Tensor) -> Tensor:
-    """What the generator minimises: -E[log s(D(G(z)))], E[(D(G(z)) - 1)^2] / 2, or -E[D(G(z))]."""
+    """The generator's loss: -E[log s(D(G(z)))], E[(D(G(z)) - 1)^2] / 2, or -E[D(G(z))]."""
     match objective:
         case "cross_entropy":
             return functional.softplus(-fake).mean()
@@ -267,7 +267,7 @@ class BaselineMissingError(CheckpointError):
 
     Args:
         name: of the baseline.
-        folder: where it would be.
+        folder: its expected folder.
     """
 
     def __init__(self, name: BaselineName, folder: Path) -> None:

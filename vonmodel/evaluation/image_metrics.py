@@ -163,7 +163,7 @@ class ManifoldScores:
 
 @dataclass(frozen=True)
 class Membership:
-    """Which samples lie inside the other set; the means of its arrays are `ManifoldScores`.
+    """Membership of every sample in the other set's manifold; the means of its arrays are `ManifoldScores`.
 
     Attributes:
         precise: (n,) whether each generated sample is inside the real set.
@@ -198,7 +198,7 @@ def manifold_scores(generated: Features, real: Features) -> ManifoldScores:
 
 
 def manifold_membership(generated: Features, real: Features) -> Membership:
-    """Which of generated features (n, d) and real ones (m, d) lie inside the other set; errors as above."""
+    """Membership of generated features (n, d) and real ones (m, d) in the other set's manifold; errors as above."""
     fewest = min(len(generated), len(real))
     if fewest <= DENSITY_NEIGHBOURS:
         needed = MIN_SAMPLES_OF_MANIFOLD

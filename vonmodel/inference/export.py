@@ -43,7 +43,7 @@ class ExportSettingsError(VonError, ValueError):
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What to write.
+    """Formats and processing of exported shapes.
 
     Attributes:
         formats: of the files.

@@ -91,7 +91,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class GenerateSettings:
-    """What to generate.
+    """Numbers of shapes, viewpoints and textures to generate.
 
     Attributes:
         shapes: number of shapes.

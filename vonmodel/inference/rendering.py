@@ -109,7 +109,7 @@ def silhouette_iou(first: Float[Tensor, "n 1 R R"], second: Float[Tensor, "*n 1 
 
 Pieces = Literal["largest", "all"]
 PIECES: tuple[Pieces, ...] = get_args(Pieces)
-"""What is kept of a generated shape."""
+"""The pieces of a generated shape that are kept."""
 HALO = 2
 """Voxels around a loose piece that are removed with it: a field rises before it reaches the level."""
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)

@@ -40,7 +40,7 @@ from vonmodel.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained model and where it comes from.
+    """A trained model and its origin.
 
     Attributes:
         model: in evaluation mode, on the device to compute on.
@@ -132,7 +132,7 @@ class CodeError(VonError, ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A shape: its volume and where it comes from.
+    """A shape: its volume and its origin.
 
     Attributes:
         name: display name: `seed 7`, `chair 1a2b`.
@@ -175,7 +175,7 @@ class ModelSession:
     To be used by one thread at a time. Angles are in radians. Nothing here tracks gradients.
 
     Attributes:
-        source: the model and where it comes from.
+        source: the model and its origin.
     """
 
     def __init__(self, source: LoadedModel, *, shapes_kept: int = 32, sketches_kept: int = 256) -> None:
@@ -198,7 +198,7 @@ class ModelSession:
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """The model's device."""
         return next(self.source.model.parameters()).device
 
     @property

@@ -97,7 +97,7 @@ Progress = Callable[[Phase, int, int], None]
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """What to show of each photo.
+    """Views, textures and files written for each photo.
 
     Attributes:
         views: new azimuths.

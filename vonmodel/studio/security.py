@@ -82,7 +82,7 @@ def origin_policy(host: str, port: int, allowed: tuple[str, ...], token: str | N
     """
     if not is_loopback(host) and not allowed:
         raise RemoteHostError(
-            f"{host} can be reached from other machines, and whoever reaches it could use the model",
+            f"{host} can be reached from other machines, and anyone who reaches it could use the model",
             hint="name the hosts that browsers may call it by",
         )
     names = {*LOOPBACK_NAMES, _bracketed(host), *(_bracketed(name) for name in allowed)}

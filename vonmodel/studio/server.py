@@ -55,7 +55,7 @@ class ListenError(VonError, OSError):
 
 @dataclass(frozen=True)
 class StudioSettings:
-    """What is served, and where.
+    """The run to serve, and the address.
 
     Attributes:
         run: the run folder.
@@ -148,7 +148,7 @@ async def serve(settings: StudioSettings, on_ready: Callable[[str], None], stop:
 
 
 def _address(settings: StudioSettings, port: int, token: str | None) -> str:
-    """The page's address: under the first allowed name where it listens on all interfaces."""
+    """The page's address, under the first allowed name if the server listens on all interfaces."""
     everywhere = settings.host.strip("[]") in {"0.0.0.0", "::"} and settings.allowed_hosts
     host = settings.allowed_hosts[0].partition(":")[0] if everywhere else settings.host
     name = f"[{host}]" if ":" in host.strip("[]") and not host.startswith("[") else host

@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What to train, where, and what to call on progress.
+    """A training's run, configuration, data, device and callbacks.
 
     Attributes:
         run: the run folder, started with `config`.
