@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,7 +31,7 @@ from voncli.output import counted, note, print_json, progress_bar, user_errors
 @option(
     "--view-count",
     type=click.IntRange(min=1),
-    default=4,
+    default=3,
     show_default=True,
     old=("--views",),
     help="Render each shape from this many viewpoints.",
@@ -38,7 +39,7 @@ from voncli.output import counted, note, print_json, progress_bar, user_errors
 @option(
     "--texture-count",
     type=click.IntRange(min=1),
-    default=3,
+    default=2,
     show_default=True,
     old=("--textures",),
     help="Render each view in this many textures.",
@@ -66,7 +67,8 @@ from voncli.output import counted, note, print_json, progress_bar, user_errors
 def generate(as_json: bool, **options: Any) -> None:
     """Generates shapes, and renders each from every viewpoint in every texture.
 
-    Writes PNG images and sketches, GLB meshes, generated.json (codes and viewpoints) and index.html.
+    Writes PNG images and sketches, generated.json (codes and viewpoints) and index.html; then GLB meshes, which take
+    seconds each, and their 3D views on the page.
     """
     from vonmodel.inference.generate import GenerateSettings
     from vonmodel.inference.generate import generate as generate_gallery
@@ -83,9 +85,12 @@ def generate(as_json: bool, **options: Any) -> None:
     with user_errors(), progress_bar(as_json) as progress:
         model = open_chosen_model(options, chosen_sampling(options))
         output = chosen_output(options, model.results / "generated" / f"{model.checkpoint}-seed{settings.seed}")
-        gallery = generate_gallery(
-            model.session.source, settings, output, lambda done, total: progress("shapes", done, total)
-        )
+
+        def tell_pictures(page: Path) -> None:
+            if not as_json:
+                note(f"the pictures are in {page}; meshes follow")
+
+        gallery = generate_gallery(model.session.source, settings, output, progress, tell_pictures)
     page = output / "index.html"
     if as_json:
         print_json({"page": page, "folder": output, **dataclasses.asdict(gallery)})

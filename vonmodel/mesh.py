@@ -471,9 +471,12 @@ def cut_out_pixels(image: Float[Tensor, "3 h w"], silhouette: Float[Tensor, "1 h
 
 
 def write_png(path: Path, pixels: npt.NDArray[np.uint8], text: Mapping[str, str] | None = None) -> None:
-    """Writes pixels (h, w[, 3 or 4]) as PNG, with text chunks by keyword."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(png_bytes(pixels, text))
+    """Writes pixels (h, w[, 3 or 4]) as PNG, with text chunks by keyword.
+
+    Neither atomic nor flushed to disk: for folders that are put in place whole (`album.replaced_folder`), or within
+    `atomic_path`.
+    """
+    path.write_bytes(png_bytes(pixels, text))
 
 
 def png_bytes(pixels: npt.NDArray[np.uint8], text: Mapping[str, str] | None = None, *, fast: bool = False) -> bytes:
@@ -482,6 +485,6 @@ def png_bytes(pixels: npt.NDArray[np.uint8], text: Mapping[str, str] | None = No
     for keyword, value in (text or {}).items():
         chunks.add_itxt(keyword, value)
     file = io.BytesIO()
-    options: dict[str, Any] = {"compress_level": 1} if fast else {"optimize": True}
+    options: dict[str, Any] = {"compress_level": 1 if fast else 6}
     Image.fromarray(pixels).save(file, "PNG", pnginfo=chunks, **options)
     return file.getvalue()

@@ -201,6 +201,10 @@ class VonModel(nn.Module):
     ) -> Float[Tensor, "n 3 size size"]:
         """Colours of framed sketches in these textures, in [-1, 1], also outside the object.
 
+        Args:
+            framed: one sketch for each texture, or a single one that is painted in all of them.
+            texture_codes: the textures.
+
         Raises:
             TypeError: the painter needs a `SurfaceSketch`, as `sketch` and `frame` return it.
         """
@@ -209,14 +213,17 @@ class VonModel(nn.Module):
             if not isinstance(framed, SurfaceSketch):
                 raise TypeError("a geometry painter needs a SurfaceSketch; take it from VonModel.sketch or frame")
             seen = geometry_maps(framed)
+        if len(seen) == 1:
+            seen = seen.expand(len(texture_codes), -1, -1, -1)
         colours: Tensor = self.texture_generator(seen, texture_codes)
         return colours
 
     def paint(
         self, framed: FramedSketch | SurfaceSketch, texture_codes: Float[Tensor, "n code"]
     ) -> Float[Tensor, "n 3 size size"]:
-        """Images of framed sketches in these textures, in [-1, 1], composed on white by the silhouette."""
-        return on_background(self.colours(framed, texture_codes), framed.silhouette, 1.0)
+        """Images of framed sketches in these textures, in [-1, 1], composed on white; arguments as `colours`."""
+        colours = self.colours(framed, texture_codes)
+        return on_background(colours, framed.silhouette.expand(len(colours), -1, -1, -1), 1.0)
 
     def read_surface(
         self, images: Float[Tensor, "n 3 size size"], masks: Float[Tensor, "n 1 size size"]

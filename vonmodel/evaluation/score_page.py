@@ -52,7 +52,8 @@ def write_scores(output: Path, scores: FolderScores, generated: Sequence[Folder]
                 ("reference", pair.reference, scores.reference, settings.reference_shapes),
             ):
                 file = f"pairs/{number}-{place}-{side}.png"
-                write_png(output / file, _thumbnail(holder, name, scores.kind, how))
+                with atomic_path(output / file) as temporary:
+                    write_png(temporary, _thumbnail(holder, name, scores.kind, how))
                 files.append({"file": file, "name": name, "side": side})
             pairs.append({"pictures": files, "ratio": pair.ratio})
         plates.append({"title": row.title, "pairs": pairs})

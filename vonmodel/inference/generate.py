@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,44 +18,50 @@ from vonmodel.inference.sampling import Seed, Viewpoints, sample_codes, sample_v
 from vonmodel.inference.session import LoadedModel, ModelSession, Shape
 from vonmodel.inference.texture_baking import textured_mesh
 from vonmodel.inference.views import View, origin_of, png_origin
-from vonmodel.mesh import mesh_statistics, write_glb, write_grey, write_image
-from vonmodel.projection import SurfaceSketch
+from vonmodel.mesh import SurfaceMesh, mesh_statistics, write_glb, write_grey, write_image
 from vonmodel.reports.album import replaced_folder
-from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, write_page
+from vonmodel.reports.gallery import PAGE, Gallery, GeneratedShape, ViewFiles, write_page
 from vonmodel.reports.html import viewer_mesh
 from vonmodel.reports.metrics_log import read_metrics
 from vonmodel.representation import surface_level
 
 
-def write_shape(
-    folder: Path, session: ModelSession, shape: Shape, viewpoints: Viewpoints, texture_codes: Tensor, level: float
-) -> tuple[GeneratedShape, str | None]:
-    """Renders and writes one shape with all its pictures and its mesh in the first texture.
-
-    Returns:
-        the record of the shape, and the mesh for the page's 3D view; None for an empty shape.
-    """
+def write_pictures(
+    folder: Path, session: ModelSession, shape: Shape, viewpoints: Viewpoints, texture_codes: Tensor
+) -> GeneratedShape:
+    """Renders one shape from all viewpoints in all textures, into a new folder; its mesh is `write_mesh_file`'s."""
     folder.mkdir()
     views = tuple(
         _write_view(folder, f"view-{index + 1}", session, shape, tuple(viewpoint), texture_codes)
         for index, viewpoint in enumerate(viewpoints.tolist())
     )
-    mesh = session.mesh(shape, level)
-    if len(mesh.faces):
-        mesh = textured_mesh(session, shape, texture_codes[0], mesh)
-        front = View("mesh", "", shape, (0.0, 0.0), texture_codes[0])
-        extras = {"von": session.source.provenance.record(**origin_of(front)), "statistics": mesh_statistics(mesh)}
-        write_glb(folder / "mesh.glb", mesh, folder.name, extras)
-    written = GeneratedShape(
+    return GeneratedShape(
         name=folder.name,
         code=() if shape.code is None else tuple(shape.code.tolist()),
-        mesh=f"{folder.name}/mesh.glb" if len(mesh.faces) else None,
-        faces=len(mesh.faces),
+        mesh=None,
+        faces=0,
         largest_piece=shape.largest_piece,
         score=session.realness(shape),
         views=views,
     )
-    return written, viewer_mesh(mesh)
+
+
+def write_mesh_file(
+    folder: Path, session: ModelSession, shape: Shape, texture_code: Tensor, level: float
+) -> SurfaceMesh | None:
+    """Writes the surface of a shape as `mesh.glb`, with a texture image baked from painted views.
+
+    Returns:
+        the mesh; None, and no file, where nothing of the shape exceeds the level.
+    """
+    mesh = session.mesh(shape, level)
+    if not len(mesh.faces):
+        return None
+    mesh = textured_mesh(session, shape, texture_code, mesh)
+    front = View("mesh", "", shape, (0.0, 0.0), texture_code)
+    extras = {"von": session.source.provenance.record(**origin_of(front)), "statistics": mesh_statistics(mesh)}
+    write_glb(folder / MESH_FILE, mesh, folder.name, extras)
+    return mesh
 
 
 def _write_view(
@@ -73,8 +79,7 @@ def _write_view(
     sketched = session.source.provenance.png_text(**(origin_of(views[0]) | {"texture_code": None}))
     write_grey(folder / f"{name}-silhouette.png", silhouette[0], sketched)
     write_grey(folder / f"{name}-depth.png", (depth[0] + 1.0) / 2.0, sketched)
-    repeated = SurfaceSketch(*(each.expand(len(views), -1, -1, -1) for each in sketch))
-    images = session.paint(repeated, texture_codes)
+    images = session.paint(sketch, texture_codes)
     names = [f"{name}-texture-{index + 1}.png" for index in range(len(views))]
     for file, view, image in zip(names, views, images, strict=True):
         write_image(folder / file, image, png_origin(session, view), silhouette)
@@ -85,8 +90,9 @@ def _write_view(
     )
 
 
-Progress = Callable[[int, int], None]
-"""Called with the shapes done and their number."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is being written ("pictures", then "meshes"), for how many shapes it is, and of how many."""
+MESH_FILE = "mesh.glb"
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,8 @@ class GenerateSettings:
     """
 
     shapes: int = 8
-    views: int = 4
-    textures: int = 3
+    views: int = 3
+    textures: int = 2
     seed: int = 0
     azimuths_deg: tuple[float, ...] = ()
     elevations_deg: tuple[float, ...] = ()
@@ -135,15 +141,23 @@ def choose_viewpoints(settings: GenerateSettings, sampler: ViewpointSampler) -> 
 
 
 def generate(
-    source: LoadedModel, settings: GenerateSettings, output: Path, progress: Progress | None = None
+    source: LoadedModel,
+    settings: GenerateSettings,
+    output: Path,
+    progress: Progress | None = None,
+    on_pictures: Callable[[Path], None] | None = None,
 ) -> Gallery:
-    """Writes a generation and its page into a folder, which appears complete or not at all.
+    """Writes a generation into a folder: first all pictures and a page of them, then the meshes.
+
+    The pictures, generated.json and the page replace an older generation together. A mesh takes seconds (its texture
+    is painted from 24 sides), so meshes are added afterwards, one after the other, and the page with 3D views last.
 
     Args:
         source: the model.
         settings: what to generate.
         output: the folder; an older generation in it is replaced.
-        progress: called after every shape.
+        progress: called after the pictures, and after the mesh, of every shape.
+        on_pictures: called with the page once all pictures are there.
 
     Raises:
         OutputError: the folder holds something other than an older generation.
@@ -155,15 +169,20 @@ def generate(
     texture_codes = drawn(settings.textures, config.texture_code_size, purpose="texture")
     level = surface_level(config) if settings.level is None else settings.level
     session = ModelSession(source, shapes_kept=1, sketches_kept=len(viewpoints))
-    with replaced_folder(output) as folder:
-        shapes, meshes = list[GeneratedShape](), dict[str, str | None]()
+    metrics = read_metrics(source.run, source.checkpoint.sha256)
+
+    def each_shape(what: str) -> Iterator[tuple[str, Shape]]:
         for index, code in enumerate(shape_codes):
             name = f"shape-{index + 1:0{max(2, len(str(settings.shapes)))}d}"
-            shape = session.shape_of_code(code, _shape_name(settings.seed, index))
-            written, meshes[name] = write_shape(folder / name, session, shape, viewpoints, texture_codes, level)
-            shapes.append(written)
+            yield name, session.shape_of_code(code, _shape_name(settings.seed, index))
             if progress is not None:
-                progress(index + 1, settings.shapes)
+                progress(what, index + 1, settings.shapes)
+
+    with replaced_folder(output) as folder:
+        shapes = [
+            write_pictures(folder / name, session, shape, viewpoints, texture_codes)
+            for name, shape in each_shape("pictures")
+        ]
         gallery = Gallery(
             class_name=source.class_name,
             run=source.provenance.run,
@@ -179,7 +198,18 @@ def generate(
             versions=dict(source.provenance.versions),
         )
         gallery.save(folder)
-        write_page(folder, gallery, read_metrics(source.run, source.checkpoint.sha256), meshes)
+        write_page(folder, gallery, metrics)
+    if on_pictures is not None:
+        on_pictures(output / PAGE)
+    viewers = dict[str, str | None]()
+    for index, (name, shape) in enumerate(each_shape("meshes")):
+        mesh = write_mesh_file(output / name, session, shape, texture_codes[0], level)
+        if mesh is not None:
+            shapes[index] = dataclasses.replace(shapes[index], mesh=f"{name}/{MESH_FILE}", faces=len(mesh.faces))
+            viewers[name] = viewer_mesh(mesh)
+    gallery = dataclasses.replace(gallery, shapes=tuple(shapes))
+    gallery.save(output)
+    write_page(output, gallery, metrics, viewers)
     return gallery
 
 

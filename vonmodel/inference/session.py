@@ -340,14 +340,14 @@ class ModelSession:
         return Rendering(sketches, self.paint(sketches, textures))
 
     def paint(self, sketches: SurfaceSketch, textures: Float[Tensor, "n k"]) -> Float[Tensor, "n 3 R R"]:
-        """Images of sketches, each in its texture."""
-        pieces = zip(
-            zip(*(torch.split(part, MAX_BATCH_IMAGES) for part in sketches), strict=True),
-            torch.split(textures.to(self.device), MAX_BATCH_IMAGES),
-            strict=True,
-        )
+        """Images of sketches, each in its texture, or of a single sketch in all textures."""
+        codes = torch.split(textures.to(self.device), MAX_BATCH_IMAGES)
+        some = list(zip(*(torch.split(part, MAX_BATCH_IMAGES) for part in sketches), strict=True))
+        if len(sketches.silhouette) == 1:
+            some *= len(codes)
+        pieces = zip(some, codes, strict=True)
         with torch.no_grad():
-            return torch.cat([self.source.model.paint(SurfaceSketch(*some), codes) for some, codes in pieces])
+            return torch.cat([self.source.model.paint(SurfaceSketch(*each), chosen) for each, chosen in pieces])
 
     def encode_texture(self, image: Float[Tensor, "3 R R"]) -> Float[Tensor, " k"]:
         """The texture code of an image in [-1, 1], the object on white, given by the texture encoder."""

@@ -155,6 +155,7 @@ def write_page(
         gallery: the record to show.
         metrics: the metric lines of the gallery's checkpoint.
         meshes: by the shape's name its painted surface, see `viewer_mesh`; shapes without one have no 3D view.
+            None while the meshes are still being made, which the page then says.
 
     Returns:
         The page to open.
@@ -171,6 +172,7 @@ def gallery_page(gallery: Gallery, metrics: Sequence[Line], meshes: Mapping[str,
         "generated.html",
         {
             "title": f"Generated {gallery.class_name}s",
+            "meshes_follow": meshes is None,
             "lead": _summary(gallery),
             "shapes": shapes,
             "image_size": gallery.image_size,

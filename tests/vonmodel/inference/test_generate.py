@@ -46,8 +46,23 @@ def test_everything_asked_for_is_there_and_nothing_else(tmp_path, source):
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert written == {*files_of(gallery), "generated.json", "index.html"}
     assert len([name for name in written if name.endswith(".png")]) == 2 * 3 * (2 + 2)
-    assert told == [(1, 2), (2, 2)]
+    assert told == [("pictures", 1, 2), ("pictures", 2, 2), ("meshes", 1, 2), ("meshes", 2, 2)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_the_pictures_are_there_before_any_mesh(tmp_path, source):
+    pages = []
+
+    def look(page):
+        files = {path.suffix for path in page.parent.rglob("*") if path.is_file()}
+        pages.append((page, files, "load this page again" in page.read_text("utf-8")))
+        saved = json.loads((page.parent / "generated.json").read_text("utf-8"))
+        assert [shape["mesh"] for shape in saved["shapes"]] == [None, None]
+
+    gallery = generate(source, GenerateSettings(shapes=2, views=1, textures=1), tmp_path / "out", on_pictures=look)
+    assert pages == [(tmp_path / "out" / "index.html", {".png", ".json", ".html"}, True)]
+    assert all(shape.mesh for shape in gallery.shapes)
+    assert "load this page again" not in (tmp_path / "out" / "index.html").read_text("utf-8")
 
 
 def test_every_file_that_the_page_names_is_there(tmp_path, source):
