@@ -7,8 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from vondata.render.mesh import one_of, quantile_choice
-from vondata.render.mesh import LACQUERS, Colour, pick
+from vondata.render.mesh import LACQUERS, Colour, one_of, pick, quantile_choice
 
 CarBody = Literal["sedan", "hatchback", "wagon", "van", "pickup"]
 Livery = Literal["plain", "band", "two_tone"]

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import interpolate
+
 from vondata.demo.car_design import Car
-from vondata.render.mesh import Flags, Floats, PartMesh
-from vondata.demo.primitives import loft
-from vondata.render.mesh import PartMesh, mirrored_pair
-from vondata.demo.primitives import box, cushion, lathe, rounded_path, tube
-from vondata.render.mesh import PartMesh
-from vondata.render.mesh import TEXTURE_SIZE, Material, Pixels
-
-
+from vondata.demo.primitives import box, cushion, lathe, loft, rounded_path, tube
+from vondata.render.mesh import TEXTURE_SIZE, Flags, Floats, Material, PartMesh, Pixels, mirrored_pair
 
 # Points of the right half of a cross section, from the middle of the floor to the middle of the roof.
 FLOOR_ROWS, SIDE_ROWS, GLASS_ROWS, ROOF_ROWS = 2, 5, 2, 5
@@ -56,7 +51,7 @@ def half_width(car: Car, y: float | Floats) -> Floats:
 
 
 def _columns(car: Car) -> Floats:
-    """y of the cross sections, from tail to nose: at all ends of arches, windows and bed, and evenly between."""
+    """Y of the cross sections, from tail to nose: at all ends of arches, windows and bed, and evenly between."""
     half = car.length / 2
     rounding = car.rounding * (1.0 - np.cos(np.linspace(0.0, np.pi / 2, 5)))
     turn = np.linspace(0.0, np.pi, 13)
@@ -134,6 +129,7 @@ def _looks_down(shell: PartMesh) -> Flags:
     corners = shell.vertices[shell.faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     return np.asarray(normal[:, 2] < -0.5 * np.linalg.norm(normal, axis=1))
+
 
 # Rotates the z axis to x: the axis of a lathe becomes an axle.
 ALONG_X = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
@@ -239,6 +235,7 @@ def _rails(car: Car) -> list[PartMesh]:
     low = top - 0.09
     path = rounded_path([(x, front, low), (x, front - 0.1, top), (x, rear + 0.1, top), (x, rear, low)], radius=0.05)
     return mirrored_pair(tube(path, 0.02, 8).of("handle"))
+
 
 def build_car(car: Car) -> list[PartMesh]:
     """The overlapping parts of a car in metres; object frame, wheels at z = 0."""

@@ -7,8 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from vondata.render.mesh import one_of, quantile_choice
-from vondata.render.mesh import DYES, LACQUERS, WOODS, Finish, Surface, pick
+from vondata.render.mesh import DYES, LACQUERS, WOODS, Finish, Surface, one_of, pick, quantile_choice
 
 Base = Literal["legs", "sled", "cantilever", "star", "pedestal", "block"]
 Leg = Literal["square", "tapered", "round", "turned"]

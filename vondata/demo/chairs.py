@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from typing import assert_never
-import numpy as np
-from vondata.demo.chair_design import Chair
-from vondata.render.mesh import Floats, PartMesh, mirrored_pair
-from vondata.demo.primitives import box, circle, column, cushion, lathe, rectangle, rounded_path, tube
-from vondata.demo.primitives import box, column, cushion, lathe, loft, rectangle, rounded_path, swept, tube
-from vondata.render.mesh import PartMesh
-from vondata.render.mesh import Finish, Material, make_material
 
+import numpy as np
+
+from vondata.demo.chair_design import Chair
+from vondata.demo.primitives import box, circle, column, cushion, lathe, loft, rectangle, rounded_path, swept, tube
+from vondata.render.mesh import Finish, Floats, Material, PartMesh, make_material, mirrored_pair
 
 
 def build_base(chair: Chair) -> list[PartMesh]:
@@ -174,6 +172,7 @@ def _block(chair: Chair) -> list[PartMesh]:
     x, y = chair.width / 2 - 0.05, chair.depth / 2 - 0.05
     post = column(np.array([[x, y, 0.0], [x, y, foot + 0.02]]), np.stack([circle(10, 0.025), circle(10, 0.032)]))
     return [body.of("cover"), *mirrored_pair(post.of("frame")), *mirrored_pair(post.moved(y=-2 * y).of("frame"))]
+
 
 def build_seat(chair: Chair) -> list[PartMesh]:
     """The seat, with its cushion."""
@@ -368,6 +367,7 @@ def _hoop(chair: Chair) -> list[PartMesh]:
         path = _back_point(chair, np.array([each * 0.85, each]), np.array([-0.06, height - 0.05]))
         parts.append(tube(path, 0.018, 8).of("frame"))
     return parts
+
 
 BLACK_PLASTIC = Finish("plastic", (0.17, 0.17, 0.18))
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, assert_never, get_args
-import numpy as np
-from vondata.render.mesh import quantile_choice
-from vondata.render.mesh import PartMesh, concatenated, face_normals
 import hashlib
-from vondata.frames import object_to_shapenet
-from vondata.render.mesh import RenderMesh
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, assert_never, get_args
+
+import numpy as np
+
 from vondata.demo.car_design import draw_car
 from vondata.demo.cars import build_car, car_materials
 from vondata.demo.chair_design import draw_chair
 from vondata.demo.chairs import build_chair, chair_materials
 from vondata.demo.furniture import build_lamp, build_table, draw_lamp, draw_table, lamp_materials, table_materials
-from vondata.render.mesh import Floats, PartMesh, concatenated, corner_normals
-from vondata.render.mesh import Material
-
-
+from vondata.frames import object_to_shapenet
+from vondata.render.mesh import (
+    Floats,
+    Material,
+    PartMesh,
+    RenderMesh,
+    concatenated,
+    corner_normals,
+    face_normals,
+    quantile_choice,
+)
 
 Flaw = Literal["none", "bottomless", "single_sided", "holes", "double_sided", "inside_out"]
 
@@ -74,6 +78,7 @@ def _is_board(part: PartMesh) -> bool:
 
 def _front_only(part: PartMesh) -> PartMesh:
     return part.keeping(face_normals(part)[:, 1] > 0.3)
+
 
 DemoClass = Literal["chair", "car", "table", "lamp"]
 DEMO_CLASSES: tuple[DemoClass, ...] = get_args(DemoClass)
@@ -140,7 +145,9 @@ def make_object(class_name: DemoClass, index: int, seed: int) -> DemoObject:
     used = {part.material for part in made}
     return DemoObject(
         class_name,
-        hashlib.md5(" ".join(("von", "demo", class_name, str(seed), str(index))).encode(), usedforsecurity=False).hexdigest(),
+        hashlib.md5(
+            " ".join(("von", "demo", class_name, str(seed), str(index))).encode(), usedforsecurity=False
+        ).hexdigest(),
         family,
         flaw,
         made,

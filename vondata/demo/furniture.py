@@ -132,7 +132,7 @@ def table_materials(table: Table, rng: np.random.Generator) -> dict[str, Materia
 
 
 def _corner(table: Table) -> tuple[float, float]:
-    """x and y of the middle of a leg."""
+    """X and y of the middle of a leg."""
     inset = table.overhang + table.leg_size / 2
     return table.length / 2 - inset, table.depth / 2 - inset
 
@@ -281,7 +281,7 @@ def lamp_materials(lamp: Lamp, rng: np.random.Generator) -> dict[str, Material]:
 
 
 def _foot(lamp: Lamp) -> list[PartMesh]:
-    top, thick = lamp.height - 0.4 * lamp.shade[2], 0.05 * lamp.height ** 0.5
+    top, thick = lamp.height - 0.4 * lamp.shade[2], 0.05 * lamp.height**0.5
     foot = [(lamp.base, 0.0), (lamp.base, 0.5 * thick), (0.75 * lamp.base, thick), (lamp.stem, 1.15 * thick)]
     parts = [lathe([*foot, (lamp.stem, top)], sides=28).of("body")]
     if lamp.belly:

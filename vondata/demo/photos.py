@@ -12,16 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.classes import ObjectClass
-from vondata.render.shading import draw_room
-from vondata.images.pix3d_camera import PinholeCamera, CameraPose, camera_of
-from vondata.demo.collection import OCCLUDER, render_mesh
-from vondata.render.caster import Caster
-from vondata.demo.collection import DemoObject
-from vondata.render.mesh import Floats, PartMesh
+from vondata.demo.collection import OCCLUDER, DemoObject, render_mesh
 from vondata.demo.primitives import box, lathe
-from vondata.render.shading import Light, RenderedPhoto, render
-from vondata.render.mesh import DYES, WOODS, Finish, make_material, pick
 from vondata.frames import shapenet_to_object
+from vondata.images.pix3d_camera import CameraPose, PinholeCamera, camera_of
+from vondata.render.caster import Caster
+from vondata.render.mesh import DYES, WOODS, Finish, Floats, PartMesh, make_material, pick
+from vondata.render.shading import Light, RenderedPhoto, draw_room, render
 
 ROOM_SIZES = ((224, 168), (168, 224), (192, 192))
 WHITE_SIZES = ((192, 192), (216, 162), (162, 216))

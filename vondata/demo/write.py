@@ -2,15 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-import cv2
-import numpy as np
-import numpy.typing as npt
-from vondata.demo.collection import DemoObject
-from vondata.render.mesh import distinct_rows
-from vondata.render.mesh import Material
-from vondata.frames import object_to_shapenet
-from vondata.errors import VonError
 import json
 import os
 import shutil
@@ -18,14 +9,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
 from vondata.classes import load_class
-from vondata.demo.collection import render_mesh
-from vondata.render.caster import Caster
-from vondata.demo.collection import DemoClass, make_object
+from vondata.demo.collection import DemoClass, DemoObject, make_object, render_mesh
 from vondata.demo.photos import annotation, take_room_photo, take_white_photo, write_room_photo, write_white_photo
-
-
+from vondata.errors import VonError
+from vondata.frames import object_to_shapenet
+from vondata.render.caster import Caster
+from vondata.render.mesh import Material, distinct_rows
 
 MODEL_NAME = "model_normalized"
 JPEG_QUALITY = 92
@@ -106,6 +103,7 @@ def _obj_text(item: DemoObject) -> str:
 
 def _lines(pattern: str, rows: npt.NDArray[np.generic]) -> str:
     return (pattern * len(rows)) % tuple(rows.reshape(-1).tolist())
+
 
 # Random streams of the photos of a class, beside the seed; `make_object` uses 0 to 3 for the objects.
 PHOTO_STREAMS: dict[DemoClass, int] = {"chair": 2, "car": 3, "table": 4, "lamp": 5}

@@ -1,7 +1,6 @@
 """Prepared shapes, photos and viewpoints of a class, decoded for training."""
 
 from __future__ import annotations
-from vondata.errors import VonError
 
 import hashlib
 import math
@@ -19,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from vondata.classes import load_class
-from vondata.dataset.manifest import known_viewpoints
-from vondata.dataset.manifest import Split, manifest_path, prepared, read_manifest, read_viewpoints
-from vondata.dataset.shards import OutputFiles
+from vondata.dataset.manifest import Split, known_viewpoints, manifest_path, prepared, read_manifest, read_viewpoints
 from vondata.dataset.shape_file import load_distance, load_inside, load_occupancy
+from vondata.dataset.shards import OutputFiles
+from vondata.errors import VonError
 from vondata.io.files import ReadableFile, require_regular
 from vondata.shapes.implicit import at_least_as_thick, signed_distance
 from vonmodel.config import ModelConfig, Representation

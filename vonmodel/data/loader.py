@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
-from vonmodel.config import DataConfig
-from vonmodel.data.datasets import Photo
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+import numpy as np
+import torch
 from jaxtyping import Float, Num
-from vonmodel.data.datasets import ImageDataset, ShapeDataset, ViewpointSampler
+from torch import Tensor
+
+from vonmodel.config import DataConfig
+from vonmodel.data.datasets import ImageDataset, Photo, ShapeDataset, ViewpointSampler
 from vonmodel.geometry import viewpoint_rotation
 from vonmodel.seeding import epoch_positions, numpy_generator
-
 
 
 def augment(photo: Photo, data: DataConfig, rng: np.random.Generator, *, mirror_symmetry: bool) -> Photo:
@@ -80,6 +79,7 @@ def shift(image: Float[Tensor, "c h w"], down: int, right: int, *, fill: float) 
         :, max(0, -down) : height + min(0, -down), max(0, -right) : width + min(0, -right)
     ]
     return moved
+
 
 # Steps loaded ahead, beyond one for each worker.
 STEPS_AHEAD = 2

@@ -26,8 +26,8 @@ class ResolutionError(VonError, ValueError):
     def __init__(self, field: str, wanted: int, prepared: int) -> None:
         self.field, self.wanted, self.prepared = field, wanted, prepared
         super().__init__(
-            f"{field} is {wanted}, but the data was prepared at {prepared}: prepare it again at {wanted}, or train with "
-            f"{field}={prepared}"
+            f"{field} is {wanted}, but the data was prepared at {prepared}: prepare it again at {wanted}, or train "
+            f"with {field}={prepared}"
         )
 
 

@@ -3,9 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vondata.demo.cars import build_body, top_height
 from vondata.demo.car_design import BODIES, draw_car
-from vondata.demo.cars import build_car, car_materials
+from vondata.demo.cars import build_body, build_car, car_materials, top_height
 from vondata.render.mesh import PartMesh, boundary_edges, concatenated, distinct_rows, face_normals, signed_volume
 
 COUNT = 50

@@ -3,9 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vondata.demo.chairs import build_seat
 from vondata.demo.chair_design import FAMILIES, draw_chair
-from vondata.demo.chairs import build_chair, chair_materials
+from vondata.demo.chairs import build_chair, build_seat, chair_materials
 from vondata.render.mesh import boundary_edges, concatenated, signed_volume
 
 COUNT = 120

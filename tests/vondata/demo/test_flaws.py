@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from vondata.demo.collection import SHARES, flaw_of, with_flaw
-from vondata.render.mesh import boundary_edges, concatenated, face_normals, signed_volume
 from vondata.demo.primitives import box, tube
+from vondata.render.mesh import boundary_edges, concatenated, face_normals, signed_volume
 
 PARTS = [
     box((0.5, 0.5, 0.1), (0.0, 0.0, 0.5)),

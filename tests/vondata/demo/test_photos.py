@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 
 from vondata.classes import load_class
-from vondata.images.pix3d_camera import CameraPose, camera_of
-from vondata.demo.collection import OCCLUDER, render_mesh
-from vondata.render.caster import Caster
-from vondata.demo.collection import make_object
+from vondata.demo.collection import OCCLUDER, make_object, render_mesh
 from vondata.demo.photos import annotation, hidden_share, take_room_photo, take_white_photo, write_white_photo
 from vondata.demo.primitives import box
-from vondata.render.mesh import Material
 from vondata.frames import shapenet_to_object, viewpoint_of_direction
-from vondata.images.pix3d_camera import viewpoint_of_pix3d
+from vondata.images.pix3d_camera import CameraPose, camera_of, viewpoint_of_pix3d
+from vondata.render.caster import Caster
+from vondata.render.mesh import Material
 
 
 @pytest.fixture(scope="module")

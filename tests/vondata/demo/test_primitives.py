@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vondata.render.mesh import boundary_edges, face_normals, face_vectors, signed_volume
 from vondata.demo.primitives import box, circle, column, cushion, lathe, loft, rectangle, rounded_path, swept, tube
+from vondata.render.mesh import boundary_edges, face_normals, face_vectors, signed_volume
 
 sizes = st.floats(0.05, 3.0)
 

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vonmodel.data.loader import augment, shift, turn_hue
 from vonmodel.config import DataConfig
 from vonmodel.data.datasets import Photo
+from vonmodel.data.loader import augment, shift, turn_hue
 
 STILL = DataConfig(hue_jitter=0.0, shift_px=0, mirror=True)
 

@@ -13,7 +13,14 @@ import torch
 from vondata.dataset.manifest import ManifestMissingError, manifest_path, output_path
 from vondata.dataset.shape_file import load_distance, load_occupancy
 from vondata.shapes.implicit import at_least_as_thick, signed_distance
-from vonmodel.data.datasets import DamagedItemError, EmptyDatasetError, ImageDataset, ItemCache, ShapeDataset, viewpoint_sampler
+from vonmodel.data.datasets import (
+    DamagedItemError,
+    EmptyDatasetError,
+    ImageDataset,
+    ItemCache,
+    ShapeDataset,
+    viewpoint_sampler,
+)
 from vonmodel.data.resampling import ResolutionError
 
 
@@ -133,7 +140,9 @@ def test_the_class_file_can_be_asked_for(tiny_data: Path) -> None:
 def test_missing_data_is_reported(tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(ManifestMissingError, match="prepare them first"):
         ShapeDataset(tmp_path, "chair", resolution=32, representation="occupancy")
-    with pytest.raises(EmptyDatasetError, match=r"the val part of .* has no shapes of class chair; there are 8 in train"):
+    with pytest.raises(
+        EmptyDatasetError, match=r"the val part of .* has no shapes of class chair; there are 8 in train"
+    ):
         ShapeDataset(tiny_data, "chair", resolution=32, representation="occupancy", split="val")
     with pytest.raises(ResolutionError, match=r"model\.resolution is 64"):
         ShapeDataset(tiny_data, "chair", resolution=64, representation="occupancy")[0]

@@ -93,9 +93,13 @@ def test_photos_are_averaged_without_weighing_by_alpha() -> None:
 
 
 def test_more_than_was_prepared_is_refused_with_both_ways_out() -> None:
-    with pytest.raises(ResolutionError, match=r"model\.resolution is 64.*prepare it again at 64.*model\.resolution=32"):
+    with pytest.raises(
+        ResolutionError, match=r"model\.resolution is 64.*prepare it again at 64.*model\.resolution=32"
+    ):
         coarser_occupancy(np.zeros((32, 32, 32), dtype=bool), 64)
     with pytest.raises(ResolutionError, match=r"prepare it again at 64"):
         coarser_distance(np.zeros((32, 32, 32), dtype=np.float32), 64)
-    with pytest.raises(ResolutionError, match=r"model\.image_size is 128.*prepare it again at 128.*model\.image_size=64"):
+    with pytest.raises(
+        ResolutionError, match=r"model\.image_size is 128.*prepare it again at 128.*model\.image_size=64"
+    ):
         smaller_photo(Image.new("RGBA", (64, 64)), 128)

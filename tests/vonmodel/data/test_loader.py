@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined, loaded_ahead
 from vonmodel.config import DataConfig, Representation
 from vonmodel.data.datasets import ImageDataset, ShapeDataset, viewpoint_sampler
+from vonmodel.data.loader import Batch, PhotoSource, ShapeSource, joined, loaded_ahead
 from vonmodel.geometry import viewpoint_rotation
 
 STILL = DataConfig(hue_jitter=0.0, shift_px=0, mirror=False)
@@ -111,7 +111,9 @@ def test_shapes_and_photos_joined(tiny_data: Path) -> None:
     assert moved.volumes.shape == (3, 1, 32, 32, 32)
 
 
-@pytest.mark.parametrize(("representation", "kept"), [("occupancy", torch.uint8), ("distance", torch.float16), ("signed", torch.float16)])
+@pytest.mark.parametrize(
+    ("representation", "kept"), [("occupancy", torch.uint8), ("distance", torch.float16), ("signed", torch.float16)]
+)
 def test_shapes_travel_in_few_bytes(tiny_data: Path, representation: Representation, kept: torch.dtype) -> None:
     source = ShapeSource(ShapeDataset(tiny_data, "chair", resolution=32, representation=representation), "shape", 0)
     batch = source.load(0, 3)
