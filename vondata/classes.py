@@ -155,9 +155,12 @@ def read_class(path: Path) -> ObjectClass:
         ClassFileError: it cannot be read or used; all problems are named.
     """
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClassFileError(str(path), [getattr(error, "strerror", None) or str(error)]) from error
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise ClassFileError(str(path), [error.strerror or str(error)]) from error
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is {error.object[error.start]:#04x}, which is not UTF-8: save it as UTF-8"
+        raise ClassFileError(str(path), [problem]) from error
     return parse_class(text, str(path))
 
 
@@ -240,13 +243,20 @@ mirror_symmetry = {symmetric:<5}         # whether left and right look alike: a 
 
 
 def _listed(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.glob("*.toml") if each.is_file())
+    return sorted(each for each in folder.glob("*.toml") if each.is_file() and not each.name.startswith("."))
 
 
 @cache
 def _own_classes(stamped: tuple[tuple[Path, int], ...]) -> tuple[ObjectClass, ...]:
     """The classes of files; their times are part of the cache key, so that a changed file is read again."""
-    return tuple(read_class(path) for path, _ in stamped)
+    found = dict[str, tuple[Path, ObjectClass]]()
+    for path, _ in stamped:
+        own = read_class(path)
+        if own.name in found:
+            problem = f"class {own.name} is also that of {found[own.name][0]}: remove one, or give it another name"
+            raise ClassFileError(str(path), [problem])
+        found[own.name] = path, own
+    return tuple(own for _, own in found.values())
 
 
 def _quoted(text: str) -> str:

@@ -183,6 +183,20 @@ def test_own_classes_are_found_beside_and_replace_those_of_the_package(
         load_class("scooter")
 
 
+def test_own_class_files_as_editors_save_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VON_CLASSES", str(tmp_path))
+    text = class_text(dataclasses.replace(load_class("chair"), name="stool"))
+    (tmp_path / ".#stool.toml").write_text("a lock of an editor")
+    (tmp_path / "stool.toml").write_text(text.replace("\n", "\r\n"), "utf-8-sig")
+    assert load_class("stool").name == "stool"
+    (tmp_path / "stool copy.toml").write_text(text)
+    with pytest.raises(ClassFileError, match="class stool is also that of"):
+        load_class("stool")
+    (tmp_path / "stool copy.toml").write_text(text, "utf-16")
+    with pytest.raises(ClassFileError, match="byte 0 is 0xff, which is not UTF-8: save it as UTF-8"):
+        load_class("stool")
+
+
 def test_clashes_with_known_classes_are_named() -> None:
     candidate = dataclasses.replace(load_class("chair"), name="throne", aliases=("couch",))
     assert clashes(candidate) == [

@@ -77,7 +77,7 @@ def load_network_settings(weights: Path) -> NetworkSettings:
     digest = hashlib.sha256(content).hexdigest()
     beside = weights.with_suffix(".toml")
     try:
-        given = tomllib.loads(beside.read_text("utf-8")) if beside.is_file() else {}
+        given = tomllib.loads(beside.read_text("utf-8-sig")) if beside.is_file() else {}
     except (OSError, ValueError) as error:
         raise SegmenterError(f"{beside} is not valid TOML: {error}") from error
     side = _start(weights, content).get_inputs()[0].shape[-1]

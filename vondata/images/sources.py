@@ -142,11 +142,19 @@ def pix3d_items(tree: SourceTree, classes: Sequence[ObjectClass], settings: Imag
     wanted = {each.pix3d_category: each.name for each in classes}
     everything = {each.name for each in known_classes()} <= {each.name for each in classes}
     reader = _Reader(tree, settings, f"pix3d {printable(str(tree))}")
+    seen = dict[str, tuple[str, bool]]()  # the first entry of each id, and whether it is used
     for entry in _read_entries(tree):
         category = entry.get("category") if isinstance(entry, dict) else None
         class_name = wanted.get(category) if isinstance(category, str) else None
         if class_name is not None:
-            yield reader.item(entry, class_name)
+            item, digest = reader.item(entry, class_name), _digest(entry)
+            first, is_used = seen.setdefault(item.id, (digest, item.rejected is None))
+            if first != digest:
+                item = replace(item, id=file_safe(f"{item.id}-{digest}"))
+                if is_used and item.rejected is None:
+                    detail = "an earlier entry with the same photo and mask has other values"
+                    item = replace(item, inputs=(), versions=(), rejected=("duplicate", detail))
+            yield item
         elif everything:
             yield reader.stray(entry, category)
 

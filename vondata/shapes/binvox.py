@@ -72,8 +72,12 @@ def read_binvox(path: Path, limits: Limits) -> VoxelGrid:
         raise Rejected("too_large", f"the grid has {dims[0]:,} voxels along an edge; the limit is {MAX_EDGE}")
     if len(runs) > MAX_RUN_BYTES:
         raise Rejected("too_large", f"{len(runs):,} bytes of runs; the limit is {MAX_RUN_BYTES:,}")
+    if len(runs) % 2 and runs[-1:] in (b"\n", b"\0"):  # as some transfers of files append
+        runs = runs[:-1]
+    if len(runs) % 2:
+        raise Rejected("file_corrupt", f"as BINVOX: {len(runs):,} bytes of runs, which come in pairs")
     counted = int(np.frombuffer(runs, dtype=np.uint8)[1::2].sum())
-    if len(runs) % 2 or counted != dims[0] ** 3:
+    if counted != dims[0] ** 3:
         raise Rejected("file_corrupt", f"as BINVOX: {counted:,} voxels in runs, {dims[0] ** 3:,} in the header")
     with NamedTemporaryFile(suffix=".binvox") as plain:
         plain.write(_header(dims[0], translate, scale) + runs)

@@ -178,6 +178,14 @@ def test_ids_tell_entries_apart(root):
     assert ids == [item.id for item in _items(root, *entries)]
 
 
+def test_entries_of_one_photo_that_differ_are_all_reported(root):
+    first, again, other = _items(root, _entry(), _entry(), _entry(bbox=[1, 1, 3, 3]))
+    assert (first.id, again.id, first.rejected) == ("pix3d-0001", "pix3d-0001", None)
+    assert (other.id != first.id, other.rejected[0]) == (True, "duplicate")
+    wrong, right = _items(root, _without("bbox"), _entry())
+    assert (wrong.rejected[0], right.rejected, right.id != wrong.id) == ("annotation_invalid", None, True)
+
+
 def test_other_classes_are_not_changed(root):
     assert _items(root, _entry(category="sofa")) == []
 

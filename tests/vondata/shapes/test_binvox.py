@@ -108,6 +108,16 @@ def test_comments_and_odd_headers_are_read(tmp_path):
     assert (read.translate, read.scale) == ((1.0, 2.0, 3.0), 2.5)
 
 
+def test_a_byte_behind_the_runs(tmp_path):
+    path = tmp_path / "a.binvox"
+    for tail in (b"\n", b"\0"):
+        path.write_bytes(b"#binvox 1\ndim 2 2 2\ndata\n\x01\x03\x00\x05" + tail)
+        assert binvox.read_binvox(path, Limits()).occupancy.sum() == 3
+    path.write_bytes(b"#binvox 1\ndim 2 2 2\ndata\n\x01\x03\x00\x05\x01")
+    with pytest.raises(Rejected, match="5 bytes of runs, which come in pairs"):
+        binvox.read_binvox(path, Limits())
+
+
 def test_noise_of_voxels_is_too_large(tmp_path):
     """A chequered grid: few bytes, millions of faces."""
     path = tmp_path / "a.binvox"
