@@ -316,7 +316,7 @@ def _read_jpeg(pixels: PixelData, max_pixels: int, enough_px: int | None, keep_i
     if rows < image.height:
         share = rows / image.height
         if not keep_incomplete or rows < 1:
-            raise Rejected("file_corrupt", f"the file ends early, after {100 * share:.0f} % of the picture")
+            raise Rejected("file_corrupt", f"the file ends early or is damaged, after {100 * share:.0f} % of it")
         full_size = full_size[0], max(1, round(share * full_size[1]))
         image = Image.fromarray(np.asarray(image)[:rows], image.mode)
         return _Raster(image, None, full_size, pixels.orientation, pixels.colours, 1.0 - share)

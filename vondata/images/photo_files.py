@@ -285,15 +285,30 @@ def jpeg_pixels(data: bytes) -> PixelData:
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # within a scan: no escaped byte, no restart, no padding
 
 
+_BETWEEN_SCANS = (0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0))  # tables, scans, comments
+
+
 def _end_of_scans(data: bytes, place: int) -> tuple[int, bool]:
-    """The end of a JPEG's first picture, whose first scan begins at `place`, and whether it has an end marker."""
+    """The end of a JPEG's first picture, whose first scan begins at `place`, and whether it has an end marker.
+
+    A marker that no scan may contain, as where a disk lost a block, ends the picture: decoders go no further.
+    """
     while (found := _MARKER.search(data, place)) is not None:
         if data[found.start() + 1] == 0xD9:
             return found.end(), True
+        if data[found.start() + 1] not in _BETWEEN_SCANS:
+            return _without_padding(data, found.start()), False
         if found.end() + 2 > len(data):
             break
         place = found.end() + max(2, struct.unpack_from(">H", data, found.end())[0])
-    return len(data), False
+    return _without_padding(data, len(data)), False
+
+
+def _without_padding(data: bytes, end: int) -> int:
+    """The end of the data before bytes 0xFF, which would make a marker of whatever follows."""
+    while end > 0 and data[end - 1] == 0xFF:
+        end -= 1
+    return end
 
 
 # Chunks with pixel data. Animation chunks are dropped: the default picture remains.

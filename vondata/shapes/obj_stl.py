@@ -146,6 +146,8 @@ def parse_obj(content: bytes, limits: Limits | None = None) -> Polygons:
     """
     limits = limits or Limits()
     plain = plain_text(content)
+    if (zero := plain.find(b"\0")) >= 0:
+        raise MeshFileError(f"zeros at byte {zero:,} of the text, where a disk or a transfer lost its content")
     text = as_lines(plain)
     # Upper bounds for a text of this size; pages that are never written cost nothing.
     vertices = np.empty((min(text.size // 7 + 1, limits.vertices), 3))

@@ -602,6 +602,15 @@ def test_a_jpeg_that_is_cut_is_refused_or_taken_as_far_as_it_goes(tmp_path, rgb,
         assert height >= 160 * share - 60
 
 
+def test_a_jpeg_with_a_lost_block_is_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (160, 120, 3)).astype(np.uint8)
+    content = bytearray(jpeg(noise))
+    middle = len(content) // 2
+    content[middle : middle + 1000] = b"\xff" * 999 + b"\x5a"  # as erased memory reads, and a marker of no scan
+    reason, detail = reason_of(written(tmp_path / "a.jpg", bytes(content)))
+    assert (reason, "is damaged" in detail) == ("file_corrupt", True)
+
+
 # --- other formats
 
 

@@ -97,6 +97,7 @@ def test_words_for_nan_and_infinity(word):
         (b"v 1 2 3\nf 1 \\ 1\n", "line 2"),
         (b"v 1 2 3\nf 1 1 1\n 1 1\n", "line 3: a number where a statement should begin"),
         (b"v 1 2\n3\n", "line 1"),
+        (b"v 1 2 3\nf 1 1 1\n" + bytes(100) + b"\nf 1 1 1\n", "zeros at byte 16"),
         (b"v 1 2 3\n# a point\n\n-0.5 1 2\n", "line 4: a number where a statement should begin"),
         (b"v 1 2 3\nf 1 1", "the file ends within a face"),
         (b"v 1 2 3\nf 1 1 2\n", "a face names vertex 2, and there are 1"),
