@@ -138,7 +138,7 @@ def render(
     be trained from meshes alone.
     """
     from vondata.errors import VonError
-    from vondata.render.collection import RenderedCollection, render_item, write_pix3d
+    from vondata.render.collection import RenderedCollection, items_with_materials, render_item, write_pix3d
     from vondata.render.views import RenderSettings
     from vondata.shapes.sources import mesh_folder_items, shapenet_items
 
@@ -155,7 +155,8 @@ def render(
     )
     settings = RenderedCollection(views, _chosen_maps(maps))
     try:
-        run_preparation(command, "renders", found_items([(tree, items)], command), render_item, settings)
+        found = items_with_materials(found_items([(tree, items)], command))
+        run_preparation(command, "renders", found, render_item, settings)
     finally:
         try:
             with disk_errors(command.data.path):

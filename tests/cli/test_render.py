@@ -69,6 +69,24 @@ def test_the_same_command_resumes_and_other_settings_render_again(collection, tm
     assert other["classes"]["chair"]["worked"] == 3
 
 
+def test_a_changed_material_is_rendered_again(tmp_path) -> None:
+    folder, out = tmp_path / "meshes", tmp_path / "renders"
+    (folder / "maps").mkdir(parents=True)
+    faces = "vt 0 0\nvt 1 0\nvt 0 1\nf 1/1 2/2 3/3\nf 1/1 2/2 4/3\n"
+    (folder / "a.obj").write_text(f"mtllib my a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nusemtl x\n{faces}")
+    (folder / "my a.mtl").write_text("newmtl x\nKd 1 1 1\nmap_Kd -s 1 1 1 maps/a.png\n")
+
+    def worked() -> int:
+        return json.loads(render(folder, out, "--json").stdout)["classes"]["chair"]["worked"]
+
+    assert (worked(), worked()) == (1, 0)
+    for number in range(2):
+        cv2.imwrite(str(folder / "maps" / "a.png"), np.full((4, 4, 3), 100 * number, np.uint8))
+        assert (worked(), worked()) == (1, 0)
+    (folder / "my a.mtl").write_text("newmtl x\nKd 1 0 0\n")
+    assert worked() == 1
+
+
 def test_the_photos_prepared_from_renders_have_their_viewpoints(collection, tmp_path) -> None:
     out, data = tmp_path / "renders", tmp_path / "data"
     render(collection, out)

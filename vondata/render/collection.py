@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +18,10 @@ import numpy as np
 from vondata.classes import load_class
 from vondata.dataset.manifest import dataset_classes, output_folder, prepared, read_manifest
 from vondata.io.files import atomic_path
+from vondata.io.fs import is_url
 from vondata.render.caster import Caster
 from vondata.render.mesh import RenderMesh, Singles
-from vondata.render.textured_mesh import load_render_mesh
+from vondata.render.textured_mesh import load_render_mesh, material_files
 from vondata.render.views import (
     MeshView,
     RenderSettings,
@@ -57,6 +58,25 @@ class RenderedCollection:
     max_faces: int = 4_000_000
 
 
+def items_with_materials(items: Iterable[Item]) -> Iterator[Item]:
+    """The items with their material and texture files among the inputs; a changed texture is rendered again.
+
+    Args:
+        items: of `shapenet_items` or `mesh_folder_items`; the files of a URL are left as they are.
+    """
+    for item in items:
+        if not item.inputs or is_url(item.inputs[0]):
+            yield item
+        else:
+            path = Path(item.inputs[0])
+            yield replace(item, inputs=(*item.inputs, *material_files(path, _material_root(path))))
+
+
+def _material_root(path: Path) -> Path:
+    """The folder that a mesh's textures may be in; ShapeNet keeps them in ../images, beside the mesh's folder."""
+    return path.parent.parent if path.parent.name == "models" else path.parent
+
+
 def render_item(item: Item, settings: RenderedCollection, output: Path) -> dict[str, Any]:
     """Renders one model of a collection.
 
@@ -72,8 +92,7 @@ def render_item(item: Item, settings: RenderedCollection, output: Path) -> dict[
         Rejected: the mesh cannot be used.
     """
     path = Path(item.inputs[0])
-    # ShapeNet keeps textures in ../images, beside the folder of the mesh.
-    root = path.parent.parent if path.parent.name == "models" else path.parent
+    root = _material_root(path)
     limits = Limits(settings.max_file_mb, settings.max_faces)
     mesh = load_render_mesh(path, item.fields["up"], item.fields["front"], root=root, limits=limits)
     folder = output.with_suffix("")

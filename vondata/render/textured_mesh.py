@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import Image
 from vondata.frames import Axis, axes_to_object, object_to_shapenet
 from vondata.render.mesh import Floats, Material, PartMesh, RenderMesh, corner_normals, linear_colour
 from vondata.shapes.polygons import TriangleSoup
-from vondata.shapes.reading import read_triangles
+from vondata.shapes.reading import files_beside, read_triangles
 from vondata.shapes.source_file import Limits, read_bytes
 from vondata.types import Rejected
 
@@ -182,6 +183,37 @@ def _unit(colour: Any) -> Floats:
     values = np.asarray(colour)[:3]
     scaled = values / 255.0 if np.issubdtype(values.dtype, np.integer) else values
     return np.clip(np.asarray(scaled, dtype=np.float64), 0.0, 1.0)
+
+
+_LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+([^\r\n]+)", re.MULTILINE)
+_MAP = re.compile(rb"^[ \t]*(?:map_\w+|bump|norm|disp|decal|refl)[ \t]+([^\r\n]+)", re.MULTILINE | re.IGNORECASE)
+_SEARCHED_BYTES = 2**20  # of an OBJ or MTL file that is searched for the files that it names
+
+
+def material_files(path: Path, root: Path) -> tuple[str, ...]:
+    """The material and texture files of an OBJ or glTF that are there, inside `root`."""
+    if path.suffix.lower() in (".gltf", ".glb"):
+        return files_beside(path, "images")
+    if path.suffix.lower() != ".obj":
+        return ()
+    libraries = _named_files(path, _LIBRARY, root)
+    return tuple(dict.fromkeys(str(each) for file in libraries for each in (file, *_named_files(file, _MAP, root))))
+
+
+def _named_files(path: Path, names: re.Pattern[bytes], root: Path) -> list[Path]:
+    """The files that lines of a text name, as the whole rest of the line or as its last word."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_SEARCHED_BYTES)
+        top, found = Path(os.path.realpath(root)), list[Path]()
+        for rest in names.findall(text):
+            for name in (rest.strip(), rest.split()[-1] if rest.split() else b""):
+                target = Path(os.path.realpath(path.parent / os.fsdecode(name)))
+                if name and target.is_relative_to(top) and target.is_file() and target not in found:
+                    found.append(target)
+    except (OSError, ValueError):  # ValueError: a NUL in a name
+        return []
+    return found
 
 
 class _Files:

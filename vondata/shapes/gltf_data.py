@@ -218,11 +218,11 @@ class GltfData:
         return base64.b64decode(data) if head.lower().endswith(";base64") else data
 
 
-def buffer_files(path: Path) -> list[str]:
-    """The URIs of the external buffers of a glTF or GLB; reads only its JSON.
+def linked_uris(path: Path, kind: str) -> list[str]:
+    """The URIs of other files that a glTF or GLB names among its buffers or images; only its JSON is read.
 
     Raises:
-        OSError, ValueError, LookupError, TypeError, AttributeError: it is not a readable glTF.
+        OSError, ValueError, LookupError, TypeError, AttributeError: it is no readable glTF.
     """
     with open(path, "rb") as file:
         start = file.read(20)
@@ -230,8 +230,8 @@ def buffer_files(path: Path) -> list[str]:
         text = (b"" if start.startswith(_MAGIC) else start) + file.read(min(length, _MAX_PLANNED_BYTES))
     if b'"uri"' not in text:
         return []
-    buffers = json.loads(plain_text(text)).get("buffers", [])
-    return [each["uri"] for each in buffers if not each.get("uri", "data:").lower().startswith("data:")]
+    entries = json.loads(plain_text(text)).get(kind, [])
+    return [each["uri"] for each in entries if not each.get("uri", "data:").lower().startswith("data:")]
 
 
 def _split_container(content: bytes) -> tuple[bytes, bytes | None]:

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from vondata.shapes.gltf import read_gltf
-from vondata.shapes.gltf_data import buffer_files
+from vondata.shapes.gltf_data import linked_uris
 from vondata.shapes.obj_stl import KEYWORD as OFF_KEYWORD
 from vondata.shapes.obj_stl import (
     announced_facets,
@@ -189,12 +189,12 @@ def _within(folder: Path, uri: str) -> Path | None:
     return Path(target) if not urlsplit(uri).scheme and Path(target).is_relative_to(top) else None
 
 
-def files_beside(path: Path) -> tuple[str, ...]:
-    """The existing external data files of a glTF; empty for other formats and damaged files."""
+def files_beside(path: Path, kind: Literal["buffers", "images"] = "buffers") -> tuple[str, ...]:
+    """The existing external data files, or images, of a glTF; empty for other formats and damaged files."""
     if path.suffix.lower() not in (".gltf", ".glb"):
         return ()
     try:
-        found = [_within(path.parent, uri) for uri in buffer_files(path)]
+        found = [_within(path.parent, uri) for uri in linked_uris(path, kind)]
         return tuple(str(each) for each in dict.fromkeys(found) if each is not None and each.is_file())
     except PARSE_ERRORS:
         return ()
