@@ -32,6 +32,7 @@ from vondata.images.photo_files import (
     PixelData,
     container_colours,
     describe_bytes,
+    jpeg2000_bits,
     jpeg_pixels,
     jxl_header,
     photo_format,
@@ -228,14 +229,19 @@ def _read(file: BinaryIO, max_pixels: int, enough_px: int | None, keep_incomplet
     image = _identified(file, form, start)
     _check_size(*image.size, max_pixels)
     image.load()
-    colours = _colour_space(image)
-    if form in BOXED_FORMATS and not colours.profile:
+    colours, boxes = _colour_space(image), b""
+    if form in BOXED_FORMATS:
         file.seek(0)
-        colours = container_colours(file.read(MAX_BOX_BYTES))
+        boxes = file.read(MAX_BOX_BYTES)
+        colours = colours if colours.profile else container_colours(boxes)
     is_upright = turned_by_decoder > 1 and not getattr(image, "jpeg", False)  # a restored JPEG is not turned
     orientation = 1 if is_upright else _orientation(image)
     if image.mode.startswith(("I", "F")):
         return _Raster(None, samples_of_image(image), image.size, orientation, colours)
+    if form == "JPEG2000" and (bits := jpeg2000_bits(boxes)) > 8:  # whose brightest values Pillow makes black
+        file.seek(0)
+        samples = replace(_wide_samples(file.read(), image.size, max_pixels), bits=bits)
+        return _Raster(None, samples, image.size, orientation, colours)
     return _Raster(image, None, image.size, orientation, colours)
 
 
@@ -295,6 +301,8 @@ def _read_jpeg(pixels: PixelData, max_pixels: int, enough_px: int | None, keep_i
             image.draft(None, (max(1, int(image.width / scale)), max(1, int(image.height / scale))))
         return image
 
+    if pixels.unread:
+        raise Rejected("format_unknown", f"{pixels.unread} is not a supported photo format")
     image = _identified(pixels.opened(), "JPEG", b"")
     full_size = image.size
     if not pixels.progressive:  # a progressive JPEG is held in memory at full size
@@ -351,20 +359,20 @@ def _read_png(data: bytes, max_pixels: int) -> _Raster:
         return _Raster(None, samples_of_image(image), image.size, *stated)
     key, bits = image.info.get("transparency"), data[24]
     if isinstance(key, tuple) and bits == 16:  # bits per channel, of which Pillow keeps the upper eight
-        return _Raster(None, _with_transparent_colour(data, image.size, max_pixels), image.size, *stated)
+        return _Raster(None, _wide_samples(data, image.size, max_pixels), image.size, *stated)
     if isinstance(key, int) and image.mode == "L" and bits in (2, 4):  # which Pillow expands to eight
         image.info["transparency"] = key * 255 // (2**bits - 1)
     return _Raster(image, None, image.size, *stated)
 
 
-def _with_transparent_colour(data: bytes, size: tuple[int, int], max_pixels: int) -> Samples:
-    """The pixels of a PNG of 16 bits a colour, one of which is transparent."""
+def _wide_samples(data: bytes, size: tuple[int, int], max_pixels: int) -> Samples:
+    """The pixels of a PNG or JPEG 2000 with over 8 bits per colour, a transparent colour of PNG as opacity."""
     if 8 * size[0] * size[1] > MAX_BYTES_PER_PIXEL * max_pixels:
         raise Rejected("too_large", f"{size[0]} x {size[1]} pixels of 8 bytes are more than allowed")
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if found is None or found.shape != (size[1], size[0], 4):
-        raise Rejected("file_corrupt", "the PNG's transparent colour makes no sense")
-    return Samples(found[..., [2, 1, 0, 3]], has_alpha=True)
+    if found is None or found.shape[:2] != size[::-1] or found.ndim != 3 or found.shape[2] < 3:
+        raise Rejected("format_unknown", "a picture with over 8 bits per colour in channels of this kind is not read")
+    return Samples(found[..., [2, 1, 0, 3][: found.shape[2]]], has_alpha=found.shape[2] == 4)
 
 
 def _read_tiff(file: BinaryIO, max_pixels: int) -> _Raster:

@@ -159,6 +159,12 @@ def cicp_colours(primaries: int, transfer: int, is_full_range: bool = True) -> C
     return ColourSpace(b"", gamma, _CICP_PRIMARIES.get(primaries, ()))
 
 
+def jpeg2000_bits(start: bytes) -> int:
+    """Bits per colour of a JPEG 2000, by the start of the file; 0 if that does not say."""
+    place = start.find(b"\xff\x4f\xff\x51")
+    return (start[place + 42] & 0x7F) + 1 if 0 <= place < len(start) - 42 else 0
+
+
 _NCLX = re.compile(rb"colrnclx(.{2})(.{2})", re.DOTALL)
 
 
@@ -185,6 +191,7 @@ class PixelData:
         colours: colour space of the file.
         has_end: whether a JPEG has its end marker; True for other formats.
         progressive: whether a JPEG has several scans, which are held in memory together.
+        unread: the kind of a JPEG that decoders do not support; empty for others.
     """
 
     parts: tuple[memoryview, ...]
@@ -192,6 +199,7 @@ class PixelData:
     colours: ColourSpace = SRGB
     has_end: bool = True
     progressive: bool = False
+    unread: str = ""
 
     def opened(self, tail: bytes | None = None) -> io.BufferedReader:
         """The bytes as a file.
@@ -243,11 +251,14 @@ class _Joined(io.RawIOBase):
         return done
 
 
+_FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))  # markers of a header
+
+
 def jpeg_pixels(data: bytes) -> PixelData:
     """A JPEG without its metadata; the unchanged file if its structure is invalid."""
     view = memoryview(data)
     kept, exif, xmp, profile = [view[:2]], b"", b"", dict[int, bytes]()
-    place, progressive = 2, False
+    place, progressive, unread = 2, False, ""
     while place + 4 <= len(data):
         if data[place] != 0xFF:
             return PixelData((view,))
@@ -268,6 +279,10 @@ def jpeg_pixels(data: bytes) -> PixelData:
         elif kind == 0xE2 and bytes(content[:12]) == b"ICC_PROFILE\0" and len(content) > 14:
             profile.setdefault(content[12], bytes(content[14:]))
         progressive = progressive or kind in (0xC2, 0xC6, 0xCA, 0xCE)
+        if kind == 0xF7:
+            unread = "JPEG-LS"
+        elif kind in _FRAMES and len(content) and content[0] > 8:
+            unread = f"JPEG of {content[0]} bits per colour"
         place = end
         if kind == 0xDA:
             stop, has_end = _end_of_scans(data, place)
@@ -278,6 +293,7 @@ def jpeg_pixels(data: bytes) -> PixelData:
                 ColourSpace(icc if len(icc) <= MAX_PROFILE_BYTES else b"") if icc else exif_colours(exif),
                 has_end,
                 progressive,
+                unread,
             )
     return PixelData((view,))
 

@@ -247,6 +247,24 @@ def test_code_points_of_avif_and_heic(tmp_path, name):
     assert (reason, "PQ" in detail) == ("format_unknown", True)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_2000_of_16_bits(tmp_path, channels):
+    rgb = picture()
+    rgb[:8] = 255  # became black
+    values = rgb[..., ::-1][..., :channels].astype(np.uint16) * 257
+    cv2.imwrite(str(tmp_path / "a.jp2"), values, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])
+    expected = rgb if channels == 3 else rgb[..., 2:].repeat(3, axis=2)
+    assert np.abs(decoded(tmp_path / "a.jp2").rgb.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("kind", "bits", "words"), [(0xF7, 8, "JPEG-LS"), (0xC1, 12, "JPEG of 12 bits")])
+def test_kinds_of_jpeg_without_a_decoder_are_named(tmp_path, kind, bits, words):
+    frame = struct.pack(">BBHBHHB3B", 0xFF, kind, 11, bits, 8, 8, 1, 1, 0x11, 0)
+    content = b"\xff\xd8" + frame + b"\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(20) + b"\xff\xd9"
+    reason, detail = reason_of(written(tmp_path / "a.jpg", content))
+    assert (reason, words in detail) == ("format_unknown", True)
+
+
 def test_a_profile_in_jpeg_2000(tmp_path):
     memory = io.BytesIO()
     Image.fromarray(encoded(picture(), P3, 2.2)).save(memory, "JPEG2000", irreversible=False)
