@@ -152,15 +152,15 @@ def test_photos_downloads_and_saved_views(studio, open_page, tmp_path):
         return download.value.suggested_filename, download.value.path().read_bytes()
 
     name, picture = downloaded("#png")
-    assert re.fullmatch(r"chair-shape-0-texture-of-a-photo\.png", name)
+    assert re.fullmatch(r"chair-shape-0-texture-from-a-photo\.png", name)
     assert Image.open(io.BytesIO(picture)).size == (32, 32)
     name, surface = downloaded("#glb")
-    assert name == "chair-shape-0-texture-of-a-photo.glb"
+    assert name == "chair-shape-0-texture-from-a-photo.glb"
     assert struct.unpack("<4sII", surface[:12]) == (b"glTF", 2, len(surface))
     assert downloaded("#obj")[1].startswith(b"o shape\n")
     assert downloaded("#ply")[1].startswith(b"ply")
     name, package = downloaded("#usdz")
-    assert name == "chair-shape-0-texture-of-a-photo.usdz"
+    assert name == "chair-shape-0-texture-from-a-photo.usdz"
     with zipfile.ZipFile(io.BytesIO(package)) as parts:
         assert parts.namelist() == ["shape.usda", "textures/base_colour.jpg"]
     assert len(downloaded("#stl")[1]) == 84 + 50 * int.from_bytes(downloaded("#stl")[1][80:84], "little")
