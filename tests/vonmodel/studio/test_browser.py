@@ -180,7 +180,7 @@ def test_photos_downloads_and_saved_views(studio, open_page, tmp_path):
     assert page.locator("#saved a").count() == 1
 
 
-def test_a_link_that_makes_no_sense_is_said_to(studio, open_page):
+def test_invalid_arguments_of_a_link_are_reported(studio, open_page):
     page = settled(open_page(f"{studio.address}#azimuth=NaN&shape=4294967296&checkpoint=joint-00000099"))
     said = page.locator("#notice").inner_text()
     assert "azimuth=NaN" in said

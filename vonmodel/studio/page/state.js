@@ -27,7 +27,7 @@ export function parse(link) {
       : name === "checkpoint" ? /^[a-z]+-\d{1,12}$/.test(value)
       : NAMES.includes(name) && (isCode(value) || (name === "shape" && isStored(value)));
     if (known) state[name] = value;
-    else complaints.push(`${name}=${value.slice(0, 40)} in the link is invalid and was ignored.`);
+    else complaints.push(`The link has ${name}=${value.slice(0, 40)}, which is invalid and ignored.`);
   }
   return { state, complaints };
 }
