@@ -93,6 +93,8 @@ def read_gltf(content: bytes, beside: Callable[[str], bytes], limits: Limits) ->
     _check_extensions(data)
     worlds = _world_matrices(data)
     parts = [part for node in _shown_nodes(data) for part in _parts_of(data, node, worlds[node])]
+    if not parts and data.entries("meshes"):
+        raise Rejected("empty_mesh", "the scene shows no triangles of the file's meshes")
     triangles = sum(len(part.places) * _triangle_count(data, part.primitive) for part in parts)
     corners = sum(len(part.places) * data.count(part.primitive["attributes"]["POSITION"]) for part in parts)
     limits.check_mesh(corners, triangles)

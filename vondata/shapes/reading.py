@@ -53,7 +53,10 @@ _COUNTS = re.compile(rb"\d+[ \t]+\d+")
 _STRANGERS = {  # signatures of other files found in place of meshes
     b"version https://git-lfs": "a pointer of Git LFS, whose content is still to be fetched",
     b"\x1f\x8b": "packed by gzip; unpack it",
-    b"pk\x03\x04": "a ZIP archive; unpack it",
+    b"pk\x03\x04": "a ZIP archive, as 3MF and USDZ are, which is not read; unpack it",
+    b"bzh": "packed by bzip2; unpack it",
+    b"\xfd7zxz": "packed by xz; unpack it",
+    b"(\xb5/\xfd": "packed by zstd; unpack it",
     b"<!doctype html": "a web page, as a failed download leaves it",
     b"<html": "a web page, as a failed download leaves it",
     b"kaydara fbx": "an FBX file, which is not read",

@@ -28,6 +28,7 @@ FOREIGN_SUFFIXES = frozenset(
     {".3ds", ".3mf", ".amf", ".blend", ".dae", ".fbx", ".iges", ".igs", ".lwo", ".ma", ".max", ".mb", ".skp", ".step"}
     | {".stp", ".usd", ".usda", ".usdc", ".usdz", ".wrl", ".x3d"}
 )
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")  # behind that of a mesh; rejected, too, not skipped
 # Files tried first in a model's folder: version 2 of ShapeNetCore, then version 1.
 _SHAPENET_MESHES = ("models/model_normalized.obj", "model.obj")
 _SHAPENET_BINVOX = ("models/model_normalized.solid.binvox", "model.solid.binvox")
@@ -136,7 +137,8 @@ def mesh_folder_items(
 def _is_chosen(file: PurePosixPath, suffixes: Sequence[str], patterns: Sequence[str]) -> bool:
     if patterns:
         return any(file.match(pattern) for pattern in patterns)
-    return file.suffix.lower() in suffixes
+    kind = file.suffix.lower()
+    return kind in suffixes or (kind in PACKED_SUFFIXES and PurePosixPath(file.stem).suffix.lower() in suffixes)
 
 
 def _solids(paths: Sequence[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:

@@ -251,6 +251,13 @@ def test_what_the_scene_does_not_show_is_left_out(tmp_path):
     assert_shows(read(scene, tmp_path), CORNERS)
 
 
+def test_a_scene_that_shows_none_of_its_meshes_says_so(tmp_path):
+    scene = Scene()
+    scene.mesh(CORNERS)
+    found = rejected(scene, tmp_path)
+    assert (found.reason, "shows no triangles" in found.detail) == ("empty_mesh", True)
+
+
 def test_data_in_the_uri_and_json_with_a_mark(tmp_path):
     scene = Scene()
     scene.node(mesh=scene.mesh(CORNERS))

@@ -293,6 +293,16 @@ def test_the_files_that_a_gltf_has_its_data_in_are_inputs(tmp_path):
     assert found()[0] == ["a.gltf", "my data.bin", "gone.bin"]
 
 
+def test_packed_meshes_are_rows(tmp_path):
+    for name in ("a.obj.gz", "b.PLY.XZ", "c.zip", "d.txt.gz", "e.stl"):
+        touch(tmp_path / name, b"\x1f\x8b\x08" + bytes(20))
+    items = list(mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z"))
+    assert [os.path.basename(item.source) for item in items] == ["a.obj.gz", "b.PLY.XZ", "e.stl"]
+    with pytest.raises(Rejected, match="packed by gzip") as caught:
+        prepare_shape(items[0], ShapeSettings(), tmp_path / "a.npz")
+    assert caught.value.reason == "format_unknown"
+
+
 def test_loops_of_folders_end(tmp_path):
     touch(tmp_path / "a" / "model.obj")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
