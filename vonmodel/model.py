@@ -40,8 +40,7 @@ from vonmodel.projection import (
     FramedSketch,
     Sketch,
     SurfaceSketch,
-    frame_positions,
-    frame_sketch,
+    frame_with_positions,
     geometry_maps,
     locate_surface,
     project,
@@ -184,7 +183,7 @@ class VonModel(nn.Module):
         """
         config, chosen = self.config, depth_range or self.config.depth_range
         size = image_size or config.image_size
-        framed = frame_sketch(
+        framed, *positions = frame_with_positions(
             seen,
             depth_range=chosen,
             everywhere=everywhere,
@@ -192,7 +191,6 @@ class VonModel(nn.Module):
             min_margin_px=MIN_MARGIN_PX,
         )
         framed = reduce_sketch(framed, size, depth_range=chosen, everywhere=everywhere)
-        positions = frame_positions(seen.silhouette, exact=config.exact_framing)
         rows, columns = (each.reshape(len(each), size, -1).mean(-1) for each in positions)
         return locate_surface(framed, rows, columns, rotations, camera=camera, image_size=seen.silhouette.shape[-1])
 

@@ -1,7 +1,13 @@
 """Differentiable projection of volumes to 2.5D sketches: silhouette, depth, framing and surface maps."""
 
 from vonmodel.projection.dispatch import Implementation, project
-from vonmodel.projection.framing import DepthRange, frame_positions, frame_sketch, reduce_sketch
+from vonmodel.projection.framing import (
+    DepthRange,
+    frame_positions,
+    frame_sketch,
+    frame_with_positions,
+    reduce_sketch,
+)
 from vonmodel.projection.sketch import (
     FramedSketch,
     Sketch,
@@ -20,6 +26,7 @@ __all__ = [
     "distance_to_opacity",
     "frame_positions",
     "frame_sketch",
+    "frame_with_positions",
     "geometry_maps",
     "locate_surface",
     "project",

@@ -59,6 +59,22 @@ def frame_sketch(
     Returns:
         The framed sketch, differentiable with respect to silhouette and depth inside the component.
     """
+    framed, _, _ = frame_with_positions(
+        sketch, depth_range=depth_range, far=far, everywhere=everywhere, exact=exact, min_margin_px=min_margin_px
+    )
+    return framed
+
+
+def frame_with_positions(
+    sketch: Sketch,
+    *,
+    depth_range: DepthRange,
+    far: float = Camera().far,
+    everywhere: bool = False,
+    exact: bool = False,
+    min_margin_px: int | None = None,
+) -> tuple[FramedSketch, Float[Tensor, "n R"], Float[Tensor, "n R"]]:
+    """`frame_sketch`, and the rows and columns of `frame_positions`; the object is searched for only once."""
     component = _solid_component(sketch.silhouette)
     # Both channels are 0 outside the object, so that the frame can be padded with 0 beyond the image.
     nearness = far - sketch.depth
@@ -69,7 +85,8 @@ def frame_sketch(
     rows, columns = _frame_positions(component.squeeze(1), channels.dtype, exact, min_margin_px)
     framed = _resample(_resample(channels, rows, dim=-2), columns, dim=-1)
     silhouette, depth = framed[:, :1], far - framed[:, 1:]
-    return FramedSketch(silhouette, depth, normalize_depth(depth, depth_range, everywhere=everywhere))
+    normalized = normalize_depth(depth, depth_range, everywhere=everywhere)
+    return FramedSketch(silhouette, depth, normalized), rows, columns
 
 
 def reduce_sketch(
