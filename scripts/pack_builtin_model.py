@@ -7,12 +7,14 @@ the checkpoint are included, and trained if none are kept beside the run.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from vonmodel.builtin import pack_builtin
+from vonmodel.checkpoint import CheckpointState, load_model, save_checkpoint
 from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.reconstruction.inversion import EncoderSettings, shape_encoder
 from vonmodel.reconstruction.regression import RegressionSettings, photo_regressor
@@ -24,6 +26,31 @@ CARD = ("data", "recipe", "scores", "limits")
 
 
 SEEDS = 64
+SHAPE_NETWORKS = ("shape_generator", "shape_critic", "shape_encoder", "shape_prior")
+
+
+def join_runs(run: Path, shapes: Path, joined: Path, checkpoint: str | None = None) -> None:
+    """Writes a new run with the painter and encoders of one run and the shape networks of another.
+
+    Args:
+        run: its averaged weights, but for the shape networks; its configuration with the other's shape stage.
+        shapes: its averaged shape networks, which must have the same sizes.
+        joined: the new run folder.
+        checkpoint: of `run`; the newest if None.
+
+    Raises:
+        CheckpointError, RunError, ConfigError: a run has no such model.
+    """
+    model, info = load_model(run, checkpoint=checkpoint)
+    other, _ = load_model(shapes)
+    for name in SHAPE_NETWORKS:
+        network = getattr(model, name)
+        if network is not None:
+            network.load_state_dict(getattr(other, name).state_dict())
+    config = dataclasses.replace(RunFolder(run).config(), shape=RunFolder(shapes).config().shape)
+    folder = RunFolder(joined)
+    folder.start(config)
+    save_checkpoint(folder.path, info, CheckpointState(model.state_dict(), {}, {}))
 
 
 def best_seed(session: ModelSession) -> int:
@@ -48,18 +75,26 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--card", type=Path, required=True, help=f"JSON with {', '.join(CARD)}")
     parser.add_argument("--checkpoint")
+    parser.add_argument("--shapes", type=Path, help="take the shape networks of this run")
+    parser.add_argument("--joined", type=Path, help="with --shapes: write both as this new run")
     arguments = parser.parse_args()
     card = json.loads(arguments.card.read_text("utf-8"))
     missing = [name for name in CARD if name not in card]
     if missing:
         parser.error(f"{arguments.card} says nothing of {', '.join(missing)}")
-    file = FOLDER / f"{RunFolder(arguments.run).config().class_name}.safetensors"
-    session = ModelSession(open_model(arguments.run, data=Path("data"), checkpoint=arguments.checkpoint))
+    if (arguments.shapes is None) != (arguments.joined is None):
+        parser.error("--shapes and --joined go together")
+    run, checkpoint = arguments.run, arguments.checkpoint
+    if arguments.shapes is not None:
+        join_runs(run, arguments.shapes, arguments.joined, checkpoint)
+        run, checkpoint = arguments.joined, None
+    file = FOLDER / f"{RunFolder(run).config().class_name}.safetensors"
+    session = ModelSession(open_model(run, data=Path("data"), checkpoint=checkpoint))
     photo_regressor(session.source, RegressionSettings(), _print_progress("photo regressor"))
     shape_encoder(session.source, EncoderSettings(), _print_progress("shape encoder"))
     seed = best_seed(session)
-    packed = pack_builtin(arguments.run, file, card, arguments.checkpoint, seed)
-    sys.stdout.write(f"{file}: {file.stat().st_size / 1e6:.2f} MB, {packed.checkpoint.name} of {arguments.run}\n")
+    packed = pack_builtin(run, file, card, checkpoint, seed)
+    sys.stdout.write(f"{file}: {file.stat().st_size / 1e6:.2f} MB, {packed.checkpoint.name} of {run}\n")
 
 
 if __name__ == "__main__":
