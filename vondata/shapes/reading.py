@@ -107,7 +107,7 @@ def detect_format(content: bytes, path: Path) -> Format:
         "binvox": word == b"#binvox",
         "gltf": start.startswith(b"{"),
         "off": OFF_KEYWORD.match(word) is not None,
-        "stl": word.lower() == b"solid" and b"\0" not in start,
+        "stl": word.lower() in (b"solid", b"facet") and b"\0" not in start,
     }
     for form, seen in signs.items():
         if seen:
@@ -146,9 +146,10 @@ def _start_of_text(content: bytes) -> bytes:
 
 
 def _has_obj_lines(content: bytes) -> bool:
-    """Whether the content has a vertex line and no zero bytes, which text does not contain."""
+    """Whether the content has a vertex line, and no zero bytes before it, which text does not contain."""
     text = plain_text(content) if text_encoding(content) else content
-    return b"\0" not in text[:_START].rstrip(b"\0\x1a") and _OBJ_VERTEX.search(text) is not None
+    zero = text[:_START].rstrip(b"\0\x1a").find(b"\0")
+    return _OBJ_VERTEX.search(text if zero < 0 else text[:zero]) is not None
 
 
 def _read_soup(content: bytes, form: Format, path: Path, limits: Limits) -> TriangleSoup:

@@ -109,6 +109,7 @@ BROKEN = {
     "zip": (b"PK\x03\x04" + bytes(100), "format_unknown"),
     "zeros": (bytes(50), "format_unknown"),
     "obj index": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "file_corrupt"),
+    "obj zeros": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n" + bytes(50) + b"\nf 1 3 2\n", "file_corrupt"),
     "obj number": (b"v 0 0 0\nv 1 zero 0\n", "file_corrupt"),
     "off cut": (b"OFF\n8 12 0\n0 0 0\n1 0 0\n", "file_corrupt"),
     "off index": (b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n", "file_corrupt"),
