@@ -38,7 +38,9 @@ _MAX_SOLIDS = 1000  # of a binary file
 _MIN_TEXT_FACET = 40  # bytes of the shortest facet that a text can hold
 _FACET_CORNERS = (3, 4)
 # The first facet on the line of a solid's name or of the end of the solid before.
-_FACET_BEHIND_NAME = re.compile(rb"(?i)(solid[^\n]*?)[ \t]+(facet[ \t]+normal[ \t]+(?:[-+.]?\d|-?nan))")
+_FACET_BEHIND_NAME = re.compile(
+    rb"(?<=[^\s])[ \t]{1,100}(facet[ \t]{1,100}normal[ \t]{1,100}(?:[-+.]?\d|-?nan))", re.IGNORECASE
+)
 
 
 def announced_facets(content: bytes | memoryview) -> int:
@@ -109,7 +111,7 @@ def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
             write), or an unexpected word; says in which line.
         Rejected: too_large.
     """
-    text = as_lines(_FACET_BEHIND_NAME.sub(rb"\1\n\2", plain_text(content)))
+    text = as_lines(_without_names_before_facets(plain_text(content)))
     most = min(text.size // _MIN_TEXT_FACET + 1, limits.faces)
     vertices = np.empty((min(text.size // _MIN_TEXT_FACET * 3 + 3, limits.vertices), 3))
     starts = np.zeros(most + 2, dtype=np.int64)
@@ -126,6 +128,18 @@ def parse_stl_text(content: bytes, limits: Limits) -> Polygons:
     if odd.size:
         raise MeshFileError(f"facet {odd[0] + 1:,} has {starts[odd[0] + 1] - starts[odd[0]]:,} vertices")
     return Polygons(vertices[: starts[-1]].copy(), np.arange(starts[-1]), starts)
+
+
+def _without_names_before_facets(text: bytes) -> bytes:
+    """The text, its facets on lines of their own if one stands behind the name of a solid."""
+    lowered, place = text.lower(), 0
+    while (place := lowered.find(b"solid", place)) >= 0:
+        end = lowered.find(b"\n", place)
+        end = len(text) if end < 0 else end
+        if lowered.find(b"facet", place, end) >= 0:
+            return _FACET_BEHIND_NAME.sub(rb"\n\1", text)
+        place = end
+    return text
 
 
 _ERRORS = {

@@ -124,8 +124,9 @@ def detect_format(content: bytes, path: Path) -> Format:
 
 def _describe(content: bytes) -> str:
     """Describes a file that is not a readable mesh."""
+    start = content[:_START].lstrip().lower()
     for begins, what in _STRANGERS.items():
-        if content.lstrip().lower().startswith(begins):
+        if start.startswith(begins):
             return f"the file is {what}"
     return f"the file begins with {content[:16]!r}"
 
