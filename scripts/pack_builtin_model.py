@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vonmodel.builtin import pack_builtin
-from vonmodel.checkpoint import CheckpointState, load_model, save_checkpoint
+from vonmodel.checkpoint import INVERSE, CheckpointState, load_model, read_inverse, save_checkpoint, save_inverse
 from vonmodel.inference.session import ModelSession, open_model
 from vonmodel.reconstruction.inversion import EncoderSettings, shape_encoder
 from vonmodel.reconstruction.regression import RegressionSettings, photo_regressor
@@ -32,6 +32,8 @@ SHAPE_NETWORKS = ("shape_generator", "shape_critic", "shape_encoder", "shape_pri
 def join_runs(run: Path, shapes: Path, joined: Path, checkpoint: str | None = None) -> None:
     """Writes a new run with the painter and encoders of one run and the shape networks of another.
 
+    The networks that invert a model depend on its shapes alone, so those of the other run come along.
+
     Args:
         run: its averaged weights, but for the shape networks; its configuration with the other's shape stage.
         shapes: its averaged shape networks, which must have the same sizes.
@@ -42,7 +44,7 @@ def join_runs(run: Path, shapes: Path, joined: Path, checkpoint: str | None = No
         CheckpointError, RunError, ConfigError: a run has no such model.
     """
     model, info = load_model(run, checkpoint=checkpoint)
-    other, _ = load_model(shapes)
+    other, other_info = load_model(shapes)
     for name in SHAPE_NETWORKS:
         network = getattr(model, name)
         if network is not None:
@@ -50,7 +52,11 @@ def join_runs(run: Path, shapes: Path, joined: Path, checkpoint: str | None = No
     config = dataclasses.replace(RunFolder(run).config(), shape=RunFolder(shapes).config().shape)
     folder = RunFolder(joined)
     folder.start(config)
-    save_checkpoint(folder.path, info, CheckpointState(model.state_dict(), {}, {}))
+    saved = save_checkpoint(folder.path, info, CheckpointState(model.state_dict(), {}, {}))
+    for file in sorted((shapes / INVERSE).glob("*.safetensors")):
+        inverse = read_inverse(shapes, file.stem, other_info.sha256)
+        if inverse is not None:
+            save_inverse(joined, file.stem, inverse, saved.sha256)
 
 
 def best_seed(session: ModelSession) -> int:

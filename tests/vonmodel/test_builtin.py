@@ -1,6 +1,7 @@
 """Built-in models: packed in half precision, unpacked into ordinary runs."""
 
 import os
+import runpy
 import shutil
 from pathlib import Path
 
@@ -26,8 +27,17 @@ from vonmodel.builtin import (
     unpack_builtin,
     unpacked_weights,
 )
-from vonmodel.checkpoint import INVERSE, list_checkpoints, load_model, read_inverse, save_inverse
+from vonmodel.checkpoint import (
+    INVERSE,
+    CheckpointState,
+    list_checkpoints,
+    load_model,
+    read_inverse,
+    save_checkpoint,
+    save_inverse,
+)
 from vonmodel.inference.session import open_model
+from vonmodel.model import build_model
 from vonmodel.run_folder import RunFolder
 
 CARD = {"data": "boxes", "recipe": "none", "scores": "bad", "limits": "many"}
@@ -164,3 +174,23 @@ def test_the_package_s_own_models() -> None:
     for model in described:
         assert {"data", "recipe", "scores", "limits"} <= model.card.keys()
         assert model.config.class_name == model.name
+
+
+def test_a_joined_run_has_the_shapes_of_one_and_the_painter_of_the_other(tiny_run: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "pack_builtin_model.py"
+    join_runs = runpy.run_path(str(script))["join_runs"]
+    config, (painter, info) = RunFolder(tiny_run).config(), load_model(tiny_run)
+    other = RunFolder(tmp_path / "other")
+    other.start(config)
+    shapes = build_model(config.model, 5)
+    saved = save_checkpoint(other.path, info, CheckpointState(shapes.state_dict(), {}, {}))
+    save_inverse(other.path, "regressor", {"weight": torch.arange(3.0)}, saved.sha256)
+    join_runs(tiny_run, other.path, tmp_path / "joined")
+    joined, its_info = load_model(tmp_path / "joined")
+    assert any(name.startswith("shape_generator.") for name in joined.state_dict())
+    for name, value in joined.state_dict().items():
+        expected = shapes if name.startswith("shape_") else painter
+        assert torch.equal(value, expected.state_dict()[name]), name
+    inverse = read_inverse(tmp_path / "joined", "regressor", its_info.sha256)
+    assert inverse is not None
+    assert torch.equal(inverse["weight"], torch.arange(3.0))
