@@ -16,7 +16,7 @@ Integers = npt.NDArray[np.int64]
 Scratch = tuple[Floats, Integers]  # a polygon's projected corners, and the indices of the remaining ones
 
 # Ear clipping is quadratic in the number of corners; larger polygons that are not convex are refused.
-MAX_EAR_CORNERS = 10_000
+MAX_EAR_CORNERS = 4_000
 
 
 @dataclass(frozen=True, eq=False)
