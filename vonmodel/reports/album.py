@@ -31,22 +31,25 @@ class OutputError(VonError):
 def replaced_folder(output: Path, verb: Verb = "generate") -> Iterator[Path]:
     """An empty folder to fill; it replaces `output` when the block ends without error.
 
+    If `output` is a link to a folder, that folder is replaced and the link kept.
+
     Raises:
         OutputError: `output` holds something other than an older result of this verb.
     """
     _check_ours(output, verb)
+    output = output.resolve()
     partial, old = (output.with_name(f".{output.name}.{kind}") for kind in ("partial", "old"))
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
+        # Flushed together, which a disk does much faster than one after the other.
+        with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
+            list(pool.map(sync, [partial, *partial.rglob("*")]))
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    # Flushed together, which a disk does much faster than one after the other.
-    with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
-        list(pool.map(sync, [partial, *partial.rglob("*")]))
     if output.exists():
         output.replace(old)
     partial.replace(output)

@@ -64,7 +64,7 @@ def test_maps_read_off_an_image_are_ones_that_a_painter_sees() -> None:
     torch.testing.assert_close(inside[:, 1:2], network(image)[:, :, 8:24, 4:20])
     assert (outside[:, :2] == -1).all()
     assert (outside[:, 2:] == 0).all()
-    with pytest.raises(ValueError, match="depth alone"):
+    with pytest.raises(ValueError, match="depth only"):
         DepthUNet(32, 4).maps(image, mask)
 
 

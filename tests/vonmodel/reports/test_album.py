@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from vonmodel.reports import album
 from vonmodel.reports.album import OutputError, replaced_folder
 
 
@@ -33,6 +34,27 @@ def test_an_error_leaves_the_older_generation(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_folder_that_cannot_be_flushed_is_removed(tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(f"no space left for {path}")
+
+    monkeypatch.setattr(album, "sync", full)
+    with pytest.raises(OSError, match="no space left"), replaced_folder(tmp_path / "out") as folder:
+        fill(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk", target_is_directory=True)
+    for text in ("first", "second", "third"):
+        with replaced_folder(tmp_path / "out") as folder:
+            fill(folder, text)
+    assert (tmp_path / "out").is_symlink()
+    assert json.loads((tmp_path / "disk" / "generated.json").read_text())["text"] == "third"
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "out"}
+
+
 def test_what_a_killed_run_left_is_cleared(tmp_path):
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "half").touch()
@@ -48,7 +70,7 @@ def test_a_foreign_folder_is_not_replaced(tmp_path, content):
     (out / "thesis.tex").write_text("ten years of work")
     if content is not None:
         (out / "generated.json").write_text(content)
-    with pytest.raises(OutputError, match=r"out holds something else .*; name another folder"):
+    with pytest.raises(OutputError, match=r"out holds something other than .*; name another folder"):
         replaced_folder(out).__enter__()
     assert (out / "thesis.tex").read_text() == "ten years of work"
 
