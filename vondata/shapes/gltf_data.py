@@ -52,13 +52,8 @@ class GltfData:
     def __init__(self, content: bytes, beside: Callable[[str], bytes], limits: Limits) -> None:
         self._beside, self._limits = beside, limits
         text, self._binary = _split_container(content)
-        if text.count(b",") + text.count(b"{") + text.count(b"[") > _MAX_JSON_PARTS:
-            raise Rejected("too_large", f"over {_MAX_JSON_PARTS:,} values in the JSON, which is the limit")
-        tree = json.loads(plain_text(text))
-        if not isinstance(tree, dict):
-            raise MeshFileError("the JSON is not an object")
-        self.tree: Json = tree
-        version = str(tree["asset"]["version"])
+        self.tree = _parse_tree(text)
+        version = str(self.tree["asset"]["version"])
         if not version.startswith("2."):
             raise MeshFileError(f"glTF version {version[:20]}; only version 2 is supported")
         self._entries: dict[str, list[Json]] = {}
@@ -223,6 +218,7 @@ def linked_uris(path: Path, kind: str) -> list[str]:
 
     Raises:
         OSError, ValueError, LookupError, TypeError, AttributeError: it is no readable glTF.
+        Rejected: too_large.
     """
     with open(path, "rb") as file:
         start = file.read(20)
@@ -230,8 +226,18 @@ def linked_uris(path: Path, kind: str) -> list[str]:
         text = (b"" if start.startswith(_MAGIC) else start) + file.read(min(length, _MAX_PLANNED_BYTES))
     if b'"uri"' not in text:
         return []
-    entries = json.loads(plain_text(text)).get(kind, [])
+    entries = _parse_tree(text).get(kind, [])
     return [each["uri"] for each in entries if not each.get("uri", "data:").lower().startswith("data:")]
+
+
+def _parse_tree(text: bytes) -> Json:
+    """The JSON of an asset, whose number of values is checked before it is parsed."""
+    if text.count(b",") + text.count(b"{") + text.count(b"[") > _MAX_JSON_PARTS:
+        raise Rejected("too_large", f"over {_MAX_JSON_PARTS:,} values in the JSON, which is the limit")
+    tree = json.loads(plain_text(text))
+    if not isinstance(tree, dict):
+        raise MeshFileError("the JSON is not an object")
+    return tree
 
 
 def _split_container(content: bytes) -> tuple[bytes, bytes | None]:

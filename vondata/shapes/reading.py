@@ -60,7 +60,7 @@ _STRANGERS = {  # signatures of other files found in place of meshes
     b"<!doctype html": "a web page, as a failed download leaves it",
     b"<html": "a web page, as a failed download leaves it",
     b"kaydara fbx": "an FBX file, which is not read",
-    b"blender": "a Blender file, which is not read",
+    **dict.fromkeys((b"blender-v", b"blender_v", b"blender17-"), "a Blender file, which is not read"),
     b"<?xml": "XML, such as COLLADA, which is not read",
 }
 _START = 1 << 16  # bytes inspected to recognise a text format, long comments included
@@ -116,19 +116,18 @@ def detect_format(content: bytes, path: Path) -> Format:
         return "obj"
     if path.suffix.lower() == ".off" and _COUNTS.match(start):
         return "off"
+    if what := _known_stranger(content):
+        raise Rejected("format_unknown", f"the file is {what}")
     if (path.suffix.lower() == ".stl" or word.lower() == b"solid") and len(content) >= 84:
         detail = f"{announced_facets(content):,} triangles announced, bytes for {facets_with_room(content):,}"
         raise Rejected("file_corrupt", f"as STL: {detail}")
-    raise Rejected("format_unknown", _describe(content))
+    raise Rejected("format_unknown", f"the file begins with {content[:16]!r}")
 
 
-def _describe(content: bytes) -> str:
-    """Describes a file that is not a readable mesh."""
+def _known_stranger(content: bytes) -> str | None:
+    """What a file is whose signature is that of another kind than meshes."""
     start = content[:_START].lstrip().lower()
-    for begins, what in _STRANGERS.items():
-        if start.startswith(begins):
-            return f"the file is {what}"
-    return f"the file begins with {content[:16]!r}"
+    return next((what for begins, what in _STRANGERS.items() if start.startswith(begins)), None)
 
 
 def _is_binary_stl(content: bytes, path: Path) -> bool:
@@ -201,5 +200,5 @@ def files_beside(path: Path, kind: Literal["buffers", "images"] = "buffers") -> 
     try:
         found = [_within(path.parent, uri) for uri in linked_uris(path, kind)]
         return tuple(str(each) for each in dict.fromkeys(found) if each is not None and each.is_file())
-    except PARSE_ERRORS:
+    except (*PARSE_ERRORS, Rejected):
         return ()

@@ -152,9 +152,10 @@ def test_broken_files_are_rejected_with_a_detail(name, tmp_path):
         (b"<?xml version='1.0'?><COLLADA>", "COLLADA"),
     ],
 )
-def test_what_lies_in_place_of_a_mesh_is_named(content, words, tmp_path):
+@pytest.mark.parametrize("name", ["a.obj", "a.stl"])
+def test_what_lies_in_place_of_a_mesh_is_named(content, words, name, tmp_path):
     with pytest.raises(Rejected, match=words) as caught:
-        read_triangles(content, tmp_path / "a.obj", LIMITS)
+        read_triangles(content.ljust(200), tmp_path / name, LIMITS)
     assert caught.value.reason == "format_unknown"
 
 

@@ -291,6 +291,9 @@ def test_the_files_that_a_gltf_has_its_data_in_are_inputs(tmp_path):
     assert found() == [["a.gltf", "my data.bin"], ["b.glb", "my data.bin"], ["broken.gltf"]]
     touch(tmp_path / "top" / "gone.bin")
     assert found()[0] == ["a.gltf", "my data.bin", "gone.bin"]
+    many = b'{"buffers": [{"uri": "gone.bin"}], "extras": [' + b"0," * 4_000_000 + b"0]}"
+    touch(tmp_path / "top" / "broken.gltf", many)  # more values than the reader takes: not parsed here either
+    assert found()[2] == ["broken.gltf"]
 
 
 def test_packed_meshes_are_rows(tmp_path):
