@@ -253,6 +253,8 @@ class _Joined(io.RawIOBase):
 
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))  # markers of a header
 
+_NO_PADDING = re.compile(rb"[^\xff]")
+
 
 def jpeg_pixels(data: bytes) -> PixelData:
     """A JPEG without its metadata; the unchanged file if its structure is invalid."""
@@ -264,7 +266,8 @@ def jpeg_pixels(data: bytes) -> PixelData:
             return PixelData((view,))
         kind = data[place + 1]
         if kind == 0xFF:  # padding
-            place += 1
+            after = _NO_PADDING.search(data, place)
+            place = after.start() - 1 if after else len(data)
             continue
         length = struct.unpack_from(">H", data, place + 2)[0]
         if length < 2:
@@ -301,6 +304,7 @@ def jpeg_pixels(data: bytes) -> PixelData:
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # within a scan: no escaped byte, no restart, no padding
 
 
+_PADDING_BLOCK = 65536  # bytes of padding that are removed at once
 _BETWEEN_SCANS = (0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0))  # tables, scans, comments
 
 
@@ -323,7 +327,8 @@ def _end_of_scans(data: bytes, place: int) -> tuple[int, bool]:
 def _without_padding(data: bytes, end: int) -> int:
     """The end of the data before bytes 0xFF, which would make a marker of whatever follows."""
     while end > 0 and data[end - 1] == 0xFF:
-        end -= 1
+        block = data[max(0, end - _PADDING_BLOCK) : end]
+        end -= len(block) - len(block.rstrip(b"\xff"))
     return end
 
 

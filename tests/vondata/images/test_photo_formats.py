@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import cv2
@@ -21,6 +22,7 @@ from vondata.images.photo_files import (
     ColourSpace,
     exif_colours,
     exif_orientation,
+    jpeg_pixels,
     jxl_header,
     photo_format,
 )
@@ -627,6 +629,14 @@ def test_a_jpeg_with_a_lost_block_is_refused(tmp_path):
     content[middle : middle + 1000] = b"\xff" * 999 + b"\x5a"  # as erased memory reads, and a marker of no scan
     reason, detail = reason_of(written(tmp_path / "a.jpg", bytes(content)))
     assert (reason, "is damaged" in detail) == ("file_corrupt", True)
+
+
+def test_padding_of_a_jpeg_is_not_walked_byte_by_byte():
+    content, padding = jpeg(framed()), b"\xff" * 2**23
+    start = time.process_time()
+    assert jpeg_pixels(content[:-2] + padding).parts[-1][-1] != 0xFF
+    assert jpeg_pixels(content[:2] + padding + content[2:]).has_end
+    assert time.process_time() - start < 1
 
 
 # --- other formats
