@@ -142,18 +142,18 @@ def pix3d_items(tree: SourceTree, classes: Sequence[ObjectClass], settings: Imag
     wanted = {each.pix3d_category: each.name for each in classes}
     everything = {each.name for each in known_classes()} <= {each.name for each in classes}
     reader = _Reader(tree, settings, f"pix3d {printable(str(tree))}")
-    seen = dict[str, tuple[str, bool]]()  # the first entry of each id, and whether it is used
+    first, used = dict[str, str](), dict[str, str]()  # digests by id: of the first entry, and of the one that is used
     for entry in _read_entries(tree):
         category = entry.get("category") if isinstance(entry, dict) else None
         class_name = wanted.get(category) if isinstance(category, str) else None
         if class_name is not None:
             item, digest = reader.item(entry, class_name), _digest(entry)
-            first, is_used = seen.setdefault(item.id, (digest, item.rejected is None))
-            if first != digest:
-                item = replace(item, id=file_safe(f"{item.id}-{digest}"))
-                if is_used and item.rejected is None:
-                    detail = "an earlier entry with the same photo and mask has other values"
-                    item = replace(item, inputs=(), versions=(), rejected=("duplicate", detail))
+            shared_id = item.id
+            if first.setdefault(shared_id, digest) != digest:
+                item = replace(item, id=file_safe(f"{shared_id}-{digest}"))
+            if item.rejected is None and used.setdefault(shared_id, digest) != digest:
+                detail = "an earlier entry with the same photo and mask has other values"
+                item = replace(item, inputs=(), versions=(), rejected=("duplicate", detail))
             yield item
         elif everything:
             yield reader.stray(entry, category)

@@ -184,6 +184,8 @@ def test_entries_of_one_photo_that_differ_are_all_reported(root):
     assert (other.id != first.id, other.rejected[0]) == (True, "duplicate")
     wrong, right = _items(root, _without("bbox"), _entry())
     assert (wrong.rejected[0], right.rejected, right.id != wrong.id) == ("annotation_invalid", None, True)
+    _, right, again, other = _items(root, _without("bbox"), _entry(), _entry(), _entry(bbox=[1, 1, 3, 3]))
+    assert (right, right.rejected, other.rejected[0]) == (again, None, "duplicate")
 
 
 def test_other_classes_are_not_changed(root):
