@@ -205,15 +205,15 @@ def _named_files(path: Path, names: re.Pattern[bytes], root: Path) -> list[Path]
     try:
         with open(path, "rb") as file:
             text = file.read(_SEARCHED_BYTES)
-        top, found = Path(os.path.realpath(root)), list[Path]()
-        for rest in names.findall(text):
-            for name in (rest.strip(), rest.split()[-1] if rest.split() else b""):
-                target = Path(os.path.realpath(path.parent / os.fsdecode(name)))
-                if name and target.is_relative_to(top) and target.is_file() and target not in found:
-                    found.append(target)
+        top, found = Path(os.path.realpath(root)), dict[Path, None]()
+        rests = dict.fromkeys(names.findall(text))
+        for name in dict.fromkeys(name for rest in rests for name in (rest.strip(), *rest.split()[-1:])):
+            target = Path(os.path.realpath(path.parent / os.fsdecode(name)))
+            if name and target.is_relative_to(top) and target.is_file():
+                found[target] = None
     except (OSError, ValueError):  # ValueError: a NUL in a name
         return []
-    return found
+    return list(found)
 
 
 class _Files:

@@ -1,5 +1,7 @@
 """Materials of mesh files: textures and colours at the right places, grey if unavailable, no files from outside."""
 
+import os
+
 import numpy as np
 import pytest
 import trimesh
@@ -7,7 +9,7 @@ from PIL import Image
 
 from vondata.render.caster import Caster
 from vondata.render.mesh import linear_colour
-from vondata.render.textured_mesh import MAX_TEXTURE_PX, load_render_mesh
+from vondata.render.textured_mesh import MAX_TEXTURE_PX, load_render_mesh, material_files
 from vondata.types import Rejected
 
 # A square of two triangles, x to the left half red, to the right half blue; the image's first row is its upper edge.
@@ -53,6 +55,15 @@ def test_a_texture_lies_as_its_coordinates_say(square) -> None:
     mesh = load_render_mesh(square())
     for x, y, colour in ((0.2, 0.8, [1, 0, 0]), (0.8, 0.8, [0, 1, 0]), (0.2, 0.2, [0, 0, 1]), (0.8, 0.2, [1, 1, 1])):
         np.testing.assert_allclose(colour_at(mesh, x, y), colour, atol=1e-6)
+
+
+def test_a_texture_of_many_materials_is_looked_up_once(square, monkeypatch) -> None:
+    path = square("newmtl paint\nmap_Kd -s 1 1 1 texture.png\n" * 1000)
+    looked_up, resolve = [], os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda name: looked_up.append(name) or resolve(name))
+    found = material_files(path, path.parent)
+    assert [os.path.basename(each) for each in found] == ["square.mtl", "texture.png"]
+    assert len(looked_up) < 10
 
 
 def test_a_plain_material_has_its_colour(square) -> None:
