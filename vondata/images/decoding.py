@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, TiffImagePlugin, UnidentifiedImageError
@@ -46,6 +45,7 @@ from vondata.images.pixels import (
     Samples,
     colours_to_srgb,
     has_wide_channels,
+    read_by_opencv,
     read_tiff_samples,
     samples_of_image,
 )
@@ -369,10 +369,10 @@ def _wide_samples(data: bytes, size: tuple[int, int], max_pixels: int) -> Sample
     """The pixels of a PNG or JPEG 2000 with over 8 bits per colour, a transparent colour of PNG as opacity."""
     if 8 * size[0] * size[1] > MAX_BYTES_PER_PIXEL * max_pixels:
         raise Rejected("too_large", f"{size[0]} x {size[1]} pixels of 8 bytes are more than allowed")
-    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if found is None or found.shape[:2] != size[::-1] or found.ndim != 3 or found.shape[2] < 3:
+    found = read_by_opencv(data)
+    if found is None or found.shape[:2] != size[::-1] or found.shape[2] == 1:
         raise Rejected("format_unknown", "a picture with over 8 bits per colour in channels of this kind is not read")
-    return Samples(found[..., [2, 1, 0, 3][: found.shape[2]]], has_alpha=found.shape[2] == 4)
+    return Samples(found, has_alpha=found.shape[2] == 4)
 
 
 def _read_tiff(file: BinaryIO, max_pixels: int) -> _Raster:

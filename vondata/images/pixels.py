@@ -365,13 +365,24 @@ def _values(page: tifffile.TiffPage, file: BinaryIO) -> npt.NDArray[Any]:
         return np.moveaxis(values, 0, -1) if planar and values.ndim == 3 else values.reshape(*values.shape[:2], -1)
     if not planar:  # libtiff's other compressions, whose decoders are bounded themselves
         file.seek(0)
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the row tells what cannot be decoded
-        found = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+        found = read_by_opencv(file.read())
         if found is not None and found.shape[:2] == (page.imagelength, page.imagewidth):
-            found = found.reshape(*found.shape[:2], -1)
-            order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[found.shape[2]]
-            return np.asarray(found[..., order])
+            return found
     raise Rejected("format_unknown", f"a TIFF of this kind with compression {compression} is not read")
+
+
+def read_by_opencv(data: bytes) -> npt.NDArray[Any] | None:
+    """(h, w, 1, 3 or 4) the stored values of a picture: grey, RGB or RGBA; None if OpenCV cannot read it."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # over 2**20 pixels along an edge
+        return None
+    if found is None:
+        return None
+    found = found.reshape(*found.shape[:2], -1)
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(found.shape[2])
+    return None if order is None else np.asarray(found[..., order])
 
 
 def _decoded(page: tifffile.TiffPage) -> npt.NDArray[Any]:

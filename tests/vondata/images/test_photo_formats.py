@@ -349,6 +349,12 @@ def test_compressed_numbers_as_image_editors_write_them(tmp_path):
         assert np.abs(decoded(tmp_path / "a.tif").rgb.astype(int) - picture()).max() <= 1
 
 
+def test_a_tiff_that_is_too_wide_for_its_decoder_is_refused(tmp_path):
+    row = np.full((1, 2**20 + 1, 3), 30000, np.uint16)
+    cv2.imwrite(str(tmp_path / "a.tif"), row, [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    assert reason_of(tmp_path / "a.tif")[0] == "format_unknown"
+
+
 def bare_tiff(strip, bits, photometric, compression=1):
     """A TIFF of one strip of any bytes."""
     tags = {256: WIDTH, 257: HEIGHT, 258: bits, 259: compression, 262: photometric, 277: 1, 278: HEIGHT}
