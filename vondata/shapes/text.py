@@ -159,6 +159,10 @@ def read_obj(
                 vertices[vertex, axis] = value
                 at = end
             vertex, is_data = vertex + 1, True
+            more = _skip_blanks(text, at)  # a colour, which a backslash may continue in the next line
+            while _begins_number(text, more):
+                at = _skip_word(text, more)
+                more = _skip_blanks(text, at)
         elif letter == _LETTER_F and (
             _is_blank(text[at + 1]) or ((text[at + 1] | _LOWER) == _LETTER_O and _is_blank(text[at + 2]))
         ):
@@ -197,7 +201,9 @@ def read_obj(
 
 @kernel
 def _begins_number(text: Bytes, at: int) -> bool:
-    if text[at] in (_MINUS, _PLUS, _DOT):
+    if text[at] in (_MINUS, _PLUS):
+        at += 1
+    if text[at] == _DOT:
         at += 1
     return bool(_DIGIT_0 <= text[at] <= _DIGIT_0 + 9)
 
