@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--checkpoint")
     parser.add_argument("--shapes", type=Path, help="take the shape networks of this run")
     parser.add_argument("--joined", type=Path, help="with --shapes: write both as this new run")
+    parser.add_argument("--without-inverse", action="store_true", help="leave out what inverts it (0.3 MB)")
     arguments = parser.parse_args()
     card = json.loads(arguments.card.read_text("utf-8"))
     missing = [name for name in CARD if name not in card]
@@ -96,10 +97,11 @@ def main() -> None:
         run, checkpoint = arguments.joined, None
     file = FOLDER / f"{RunFolder(run).config().class_name}.safetensors"
     session = ModelSession(open_model(run, data=Path("data"), checkpoint=checkpoint))
-    photo_regressor(session.source, RegressionSettings(), _print_progress("photo regressor"))
-    shape_encoder(session.source, EncoderSettings(), _print_progress("shape encoder"))
+    if not arguments.without_inverse:
+        photo_regressor(session.source, RegressionSettings(), _print_progress("photo regressor"))
+        shape_encoder(session.source, EncoderSettings(), _print_progress("shape encoder"))
     seed = best_seed(session)
-    packed = pack_builtin(run, file, card, checkpoint, seed)
+    packed = pack_builtin(run, file, card, checkpoint, seed, with_inverse=not arguments.without_inverse)
     sys.stdout.write(f"{file}: {file.stat().st_size / 1e6:.2f} MB, {packed.checkpoint.name} of {run}\n")
 
 

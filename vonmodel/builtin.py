@@ -149,16 +149,23 @@ def unpack_builtin(name: str) -> RunFolder:
 
 
 def pack_builtin(
-    run: Path, file: Path, card: dict[str, Any], checkpoint: str | None = None, first_seed: int = 0
+    run: Path,
+    file: Path,
+    card: dict[str, Any],
+    checkpoint: str | None = None,
+    first_seed: int = 0,
+    *,
+    with_inverse: bool = True,
 ) -> BuiltinModel:
     """Packs a trained run as a built-in model.
 
     Args:
-        run: the run folder; networks in it that invert this checkpoint are packed too.
+        run: the run folder.
         file: where to write it; its name without suffix is the model's.
         card: content of the model card.
         checkpoint: which one; the newest if None.
         first_seed: of the shape to show first.
+        with_inverse: pack the networks in the run that invert this checkpoint, too.
 
     Raises:
         CheckpointError, RunError, ConfigError: the run has no such model.
@@ -170,7 +177,7 @@ def pack_builtin(
     for name, value in model.state_dict().items():
         if name.startswith(kept):
             weights |= packed_weight(name, value)
-    for file_of_network in sorted((run / INVERSE).glob("*.safetensors")):
+    for file_of_network in sorted((run / INVERSE).glob("*.safetensors")) if with_inverse else ():
         inverse = read_inverse(run, file_of_network.stem, info.sha256) or {}
         for name, value in inverse.items():
             weights |= packed_weight(f"{INVERSE}/{file_of_network.stem}/{name}", value)

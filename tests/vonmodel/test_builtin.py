@@ -96,6 +96,8 @@ def test_networks_that_invert_the_checkpoint_come_along(
     assert found is not None
     torch.testing.assert_close(found, weights, rtol=0, atol=0.03)
     assert [file.stem for file in (run / INVERSE).iterdir()] == ["line"]
+    pack_builtin(tiny_run, tmp_path / "package" / "chair.safetensors", CARD, with_inverse=False)
+    assert not (unpack_builtin("chair").path / INVERSE).exists()
 
 
 def test_large_weights_take_a_byte_and_critics_of_images_none(package: Path) -> None:
