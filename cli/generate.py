@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,9 @@ def generate(as_json: bool, **options: Any) -> None:
     """Generates shapes, and renders each from every viewpoint in every texture.
 
     Writes PNG images and sketches, generated.json (codes and viewpoints) and index.html; then GLB meshes, which take
-    seconds each, and their 3D views on the page.
+    seconds each, and their 3D views on the page. Stopped among its meshes, the same command goes on with them.
     """
-    from vonmodel.inference.generate import GenerateSettings
+    from vonmodel.inference.generate import GenerateSettings, is_unfinished
     from vonmodel.inference.generate import generate as generate_gallery
 
     settings = GenerateSettings(
@@ -84,11 +85,14 @@ def generate(as_json: bool, **options: Any) -> None:
     )
     with user_errors(), progress_bar(as_json) as progress:
         model = open_chosen_model(options, chosen_sampling(options))
-        output = chosen_output(options, model.results / "generated" / f"{model.checkpoint}-seed{settings.seed}")
+        default = model.results / "generated" / f"{model.checkpoint}-seed{settings.seed}"
+        is_continued = partial(is_unfinished, model.session.source, settings)
+        output = chosen_output(options, default, is_continued)
+        meshes_of = " of a generation that was stopped" if is_continued(output) else ""
 
         def tell_pictures(page: Path) -> None:
             if not as_json:
-                note(f"the pictures are in {page}; meshes follow")
+                note(f"the pictures are in {page}; meshes{meshes_of} follow")
 
         gallery = generate_gallery(model.session.source, settings, output, progress, tell_pictures)
     page = output / "index.html"

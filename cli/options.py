@@ -334,20 +334,27 @@ def output_options(place: str) -> Callable[[Decorated], Decorated]:
     )
 
 
-def chosen_output(options: Mapping[str, Any], default: Path) -> Path:
+def chosen_output(
+    options: Mapping[str, Any], default: Path, is_continued: Callable[[Path], bool] | None = None
+) -> Path:
     """The output folder: the one given, else the default one, with a number appended if it is taken.
+
+    Args:
+        options: the options of the verb.
+        default: the default folder.
+        is_continued: whether a folder holds the unfinished result of the same command, which is not taken.
 
     Raises:
         click.UsageError: the folder given is not empty, and --overwrite is not given.
     """
     named: Path | None = options["output"]
     if named is not None:
-        check_output(named, overwrite=options["overwrite"])
+        check_output(named, overwrite=options["overwrite"] or (is_continued is not None and is_continued(named)))
         return named
     if options["overwrite"]:
         return default
     number, folder = 1, default
-    while _is_taken(folder):
+    while _is_taken(folder) and not (is_continued is not None and is_continued(folder)):
         number += 1
         folder = default.with_name(f"{default.name}-{number}")
     return folder

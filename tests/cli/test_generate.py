@@ -4,6 +4,7 @@ import pytest
 import trimesh
 
 from vonmodel.builtin import pack_builtin
+from vonmodel.inference import generate as generation
 
 SMALL = ("generate", "--count", "1", "--view-count", "1", "--texture-count", "1")
 
@@ -17,6 +18,35 @@ def test_the_last_line_is_the_page_to_open(von, tmp_path):
     assert "1 image and 1 mesh of checkpoint joint-00000020" in result.stdout
     mesh = trimesh.load((tmp_path / page).parent / "shape-01" / "mesh.glb", force="mesh")
     assert len(mesh.faces)
+
+
+@pytest.mark.parametrize("place", [(), ("--output", "out")])
+def test_the_same_command_finishes_the_meshes_of_one_that_was_killed(von, tmp_path, monkeypatch, place):
+    command = ("generate", "--count", "2", "--view-count", "1", "--texture-count", "1", *place)
+    write_mesh_file, made = generation.write_mesh_file, []
+
+    def killed_at_the_second(*given):
+        if made:
+            raise KeyboardInterrupt
+        made.append(given)
+        return write_mesh_file(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "write_mesh_file", killed_at_the_second)
+        assert von(*command).exit_code == 130
+    page = tmp_path / ("out" if place else "runs/chair/generated/joint-00000020-seed0") / "index.html"
+    assert "load this page again" in page.read_text()
+    result = von(*command)
+    assert result.exit_code == 0, result.output
+    assert "meshes of a generation that was stopped follow" in result.stderr
+    assert tmp_path / result.stdout.splitlines()[-1] == page
+    said = json.loads((page.parent / "generated.json").read_text())
+    assert [shape["mesh"] for shape in said["shapes"]] == ["shape-01/mesh.glb", "shape-02/mesh.glb"]
+    # Complete, it is an older result like any other.
+    assert von(*command).exit_code == (2 if place else 0)
+    assert [each.name for each in sorted(page.parent.parent.glob("joint*"))][1:] == (
+        [] if place else ["joint-00000020-seed0-2"]
+    )
 
 
 def test_json_goes_to_standard_output_only(von, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from vondata.io.files import atomic_path, remove_leftovers
 from vonmodel.checkpoint import CheckpointInfo
 from vonmodel.data.datasets import ViewpointSampler
 from vonmodel.inference.sampling import Seed, Viewpoints, sample_codes, sample_viewpoints
@@ -20,9 +21,9 @@ from vonmodel.inference.texture_baking import textured_mesh
 from vonmodel.inference.views import View, origin_of, png_origin
 from vonmodel.mesh import SurfaceMesh, mesh_statistics, write_glb, write_grey, write_image
 from vonmodel.reports.album import replaced_folder
-from vonmodel.reports.gallery import PAGE, Gallery, GeneratedShape, ViewFiles, write_page
+from vonmodel.reports.gallery import PAGE, Gallery, GeneratedShape, ViewFiles, unfinished_shapes, write_page
 from vonmodel.reports.html import viewer_mesh
-from vonmodel.reports.metrics_log import read_metrics
+from vonmodel.reports.metrics_log import Line, read_metrics
 from vonmodel.representation import surface_level
 
 
@@ -93,6 +94,7 @@ def _write_view(
 Progress = Callable[[str, int, int], None]
 """Called with what is being written ("pictures", then "meshes"), for how many shapes it is, and of how many."""
 MESH_FILE = "mesh.glb"
+_VIEW_FILE = "mesh.view"
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,62 @@ def choose_viewpoints(settings: GenerateSettings, sampler: ViewpointSampler) -> 
     return viewpoints[np.lexsort(viewpoints.T[::-1])]
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What a generation draws, and its record without the shapes.
+
+    Attributes:
+        viewpoints: (v, 2) azimuths and elevations in radians.
+        shape_codes: (n, k) of the shapes.
+        texture_codes: (t, k) of the textures.
+        gallery: the record; its shapes are still missing.
+    """
+
+    viewpoints: Viewpoints
+    shape_codes: Tensor
+    texture_codes: Tensor
+    gallery: Gallery
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the shapes, which are their folders."""
+        count = len(self.shape_codes)
+        return [f"shape-{index + 1:0{max(2, len(str(count)))}d}" for index in range(count)]
+
+    def unfinished(self, output: Path) -> tuple[GeneratedShape, ...] | None:
+        """The shapes of the same generation in a folder, if its meshes are not complete."""
+        codes = {name: tuple(code) for name, code in zip(self.names, self.shape_codes.tolist(), strict=True)}
+        return unfinished_shapes(output, self.gallery, codes)
+
+
+def _plan(source: LoadedModel, settings: GenerateSettings) -> _Plan:
+    config = source.model.config
+    viewpoints = choose_viewpoints(settings, source.sampler)
+    drawn = partial(sample_codes, seed=settings.seed, truncation=source.sampling.truncation)
+    texture_codes = drawn(settings.textures, config.texture_code_size, purpose="texture")
+    gallery = Gallery(
+        class_name=source.class_name,
+        run=source.provenance.run,
+        checkpoint=dataclasses.asdict(source.checkpoint),
+        seed=settings.seed,
+        image_size=config.image_size,
+        resolution=config.resolution,
+        level=surface_level(config) if settings.level is None else settings.level,
+        sampling=dataclasses.asdict(source.sampling),
+        viewpoints_deg=tuple((float(a), float(e)) for a, e in np.degrees(viewpoints).round(6)),
+        texture_codes=tuple(tuple(code) for code in texture_codes.tolist()),
+        shapes=(),
+        versions=dict(source.provenance.versions),
+        complete=False,
+    )
+    return _Plan(viewpoints, drawn(settings.shapes, config.shape_code_size, purpose="shape"), texture_codes, gallery)
+
+
+def is_unfinished(source: LoadedModel, settings: GenerateSettings, output: Path) -> bool:
+    """Whether a folder holds this very generation, stopped among its meshes, which `generate` continues."""
+    return _plan(source, settings).unfinished(output) is not None
+
+
 def generate(
     source: LoadedModel,
     settings: GenerateSettings,
@@ -150,67 +208,95 @@ def generate(
     """Writes a generation into a folder: first all pictures and a page of them, then the meshes.
 
     The pictures, generated.json and the page replace an older generation together. A mesh takes seconds (its texture
-    is painted from 24 sides), so meshes are added afterwards, one after the other, and the page with 3D views last.
+    is painted from 24 sides), so meshes are added afterwards, one after the other, each with its entry in
+    generated.json, and the page with 3D views last. If the folder holds the same generation, stopped among its
+    meshes, only the missing ones are made.
 
     Args:
         source: the model.
         settings: what to generate.
-        output: the folder; an older generation in it is replaced.
+        output: the folder; an older generation in it is replaced, the same one unfinished is continued.
         progress: called after the pictures, and after the mesh, of every shape.
         on_pictures: called with the page once all pictures are there.
 
     Raises:
         OutputError: the folder holds something other than an older generation.
     """
-    config = source.model.config
-    viewpoints = choose_viewpoints(settings, source.sampler)
-    drawn = partial(sample_codes, seed=settings.seed, truncation=source.sampling.truncation)
-    shape_codes = drawn(settings.shapes, config.shape_code_size, purpose="shape")
-    texture_codes = drawn(settings.textures, config.texture_code_size, purpose="texture")
-    level = surface_level(config) if settings.level is None else settings.level
-    session = ModelSession(source, shapes_kept=1, sketches_kept=len(viewpoints))
+    plan = _plan(source, settings)
+    session = ModelSession(source, shapes_kept=1, sketches_kept=len(plan.viewpoints))
     metrics = read_metrics(source.run, source.checkpoint.sha256)
-
-    def each_shape(what: str) -> Iterator[tuple[str, Shape]]:
-        for index, code in enumerate(shape_codes):
-            name = f"shape-{index + 1:0{max(2, len(str(settings.shapes)))}d}"
-            yield name, session.shape_of_code(code, _shape_name(settings.seed, index))
-            if progress is not None:
-                progress(what, index + 1, settings.shapes)
-
-    with replaced_folder(output) as folder:
-        shapes = [
-            write_pictures(folder / name, session, shape, viewpoints, texture_codes)
-            for name, shape in each_shape("pictures")
-        ]
-        gallery = Gallery(
-            class_name=source.class_name,
-            run=source.provenance.run,
-            checkpoint=dataclasses.asdict(source.checkpoint),
-            seed=settings.seed,
-            image_size=config.image_size,
-            resolution=config.resolution,
-            level=level,
-            sampling=dataclasses.asdict(source.sampling),
-            viewpoints_deg=tuple((float(a), float(e)) for a, e in np.degrees(viewpoints).round(6)),
-            texture_codes=tuple(tuple(code) for code in texture_codes.tolist()),
-            shapes=tuple(shapes),
-            versions=dict(source.provenance.versions),
-        )
-        gallery.save(folder)
-        write_page(folder, gallery, metrics)
+    shapes = plan.unfinished(output)
+    if shapes is None:
+        shapes = _write_all_pictures(plan, session, output, metrics, progress)
     if on_pictures is not None:
         on_pictures(output / PAGE)
-    viewers = dict[str, str | None]()
-    for index, (name, shape) in enumerate(each_shape("meshes")):
-        mesh = write_mesh_file(output / name, session, shape, texture_codes[0], level)
-        if mesh is not None:
-            shapes[index] = dataclasses.replace(shapes[index], mesh=f"{name}/{MESH_FILE}", faces=len(mesh.faces))
-            viewers[name] = viewer_mesh(mesh)
-    gallery = dataclasses.replace(gallery, shapes=tuple(shapes))
+    return _write_all_meshes(plan, session, output, shapes, metrics, progress)
+
+
+def _write_all_pictures(
+    plan: _Plan, session: ModelSession, output: Path, metrics: Sequence[Line], progress: Progress | None
+) -> tuple[GeneratedShape, ...]:
+    """Writes the pictures of every shape, generated.json and a page without 3D views, in place of an older result."""
+    shapes = []
+    with replaced_folder(output) as folder:
+        for index, (name, code) in enumerate(zip(plan.names, plan.shape_codes, strict=True)):
+            shape = session.shape_of_code(code, _shape_name(plan.gallery.seed, index))
+            shapes.append(write_pictures(folder / name, session, shape, plan.viewpoints, plan.texture_codes))
+            if progress is not None:
+                progress("pictures", index + 1, len(plan.names))
+        gallery = dataclasses.replace(plan.gallery, shapes=tuple(shapes))
+        gallery.save(folder)
+        write_page(folder, gallery, metrics)
+    return gallery.shapes
+
+
+def _write_all_meshes(
+    plan: _Plan,
+    session: ModelSession,
+    output: Path,
+    made: Sequence[GeneratedShape],
+    metrics: Sequence[Line],
+    progress: Progress | None,
+) -> Gallery:
+    """Writes the meshes that are missing and the page with their 3D views.
+
+    Until the page is written, the 3D view of every mesh is a file beside it; a mesh without one is made again.
+    """
+    gallery, views = dataclasses.replace(plan.gallery, shapes=tuple(made)), dict[str, str | None]()
+    for index, (each, code) in enumerate(zip(made, plan.shape_codes, strict=True)):
+        folder = output / each.name
+        remove_leftovers(folder)
+        if each.mesh is None or not all((folder / file).is_file() for file in (MESH_FILE, _VIEW_FILE)):
+            shape = session.shape_of_code(code, _shape_name(plan.gallery.seed, index))
+            gallery = _with_mesh(gallery, index, _write_mesh(folder, session, shape, plan))
+            gallery.save(output)
+        if gallery.shapes[index].mesh is not None:
+            views[each.name] = (folder / _VIEW_FILE).read_text("ascii")
+        if progress is not None:
+            progress("meshes", index + 1, len(made))
+    write_page(output, gallery, metrics, views)
+    for name in views:
+        (output / name / _VIEW_FILE).unlink(missing_ok=True)
+    gallery = dataclasses.replace(gallery, complete=True)
     gallery.save(output)
-    write_page(output, gallery, metrics, viewers)
     return gallery
+
+
+def _write_mesh(folder: Path, session: ModelSession, shape: Shape, plan: _Plan) -> SurfaceMesh | None:
+    """Writes the mesh of a shape and, beside it, its 3D view for the page; None where it has no surface."""
+    mesh = write_mesh_file(folder, session, shape, plan.texture_codes[0], plan.gallery.level)
+    if mesh is not None:
+        with atomic_path(folder / _VIEW_FILE) as temporary:
+            temporary.write_text(viewer_mesh(mesh) or "", "ascii")
+    return mesh
+
+
+def _with_mesh(gallery: Gallery, index: int, mesh: SurfaceMesh | None) -> Gallery:
+    """The record with the mesh of one of its shapes."""
+    shapes = list(gallery.shapes)
+    named, faces = (None, 0) if mesh is None else (f"{shapes[index].name}/{MESH_FILE}", len(mesh.faces))
+    shapes[index] = dataclasses.replace(shapes[index], mesh=named, faces=faces)
+    return dataclasses.replace(gallery, shapes=tuple(shapes))
 
 
 def _shape_name(seed: int, index: int) -> str:

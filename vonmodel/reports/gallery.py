@@ -77,6 +77,7 @@ class Gallery:
         texture_codes: the textures, shared by all shapes.
         shapes: the shapes.
         versions: of VON and torch.
+        complete: whether all meshes have been made.
     """
 
     class_name: str
@@ -91,6 +92,7 @@ class Gallery:
     texture_codes: tuple[tuple[float, ...], ...]
     shapes: tuple[GeneratedShape, ...]
     versions: dict[str, str]
+    complete: bool = True
 
     @property
     def provenance(self) -> Provenance:
@@ -112,6 +114,40 @@ class Gallery:
 
 class GalleryError(VonError, ValueError):
     """A file that is not an intact record of a generation."""
+
+
+def unfinished_shapes(
+    folder: Path, gallery: Gallery, codes: Mapping[str, tuple[float, ...]]
+) -> tuple[GeneratedShape, ...] | None:
+    """The shapes of a generation whose pictures are all there and whose meshes are not complete.
+
+    Args:
+        folder: where it may be.
+        gallery: the record that the generation must agree with in everything but its shapes.
+        codes: the shape codes that it must have, by the shapes' names.
+
+    Returns:
+        None if the folder holds something else, or a complete generation.
+    """
+    expected = json.loads(json.dumps({"format": FORMAT, **dataclasses.asdict(gallery), "complete": False}))
+    try:
+        said = json.loads((folder / SIDECAR).read_text("utf-8"))
+        if {**said, "shapes": []} != {**expected, "shapes": []}:
+            return None
+        shapes = tuple(_shape_of_record(each) for each in said["shapes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if [(shape.name, shape.code) for shape in shapes] != list(codes.items()):
+        return None
+    pictures = [
+        file for shape in shapes for view in shape.views for file in (view.silhouette, view.depth, *view.images)
+    ]
+    return shapes if all((folder / file).is_file() for file in pictures) else None
+
+
+def _shape_of_record(record: Mapping[str, Any]) -> GeneratedShape:
+    views = tuple(ViewFiles(each["silhouette"], each["depth"], tuple(each["images"])) for each in record["views"])
+    return GeneratedShape(**{**record, "code": tuple(record["code"]), "views": views})
 
 
 def read_gallery_codes(file: Path) -> dict[str, tuple[float, ...]]:

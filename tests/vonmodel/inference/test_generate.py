@@ -11,7 +11,7 @@ from PIL import Image
 from tests.harness import on_white
 from vondata.frames import object_to_gltf
 from vonmodel.checkpoint import CheckpointInfo
-from vonmodel.inference.generate import GenerateSettings, choose_viewpoints, generate
+from vonmodel.inference.generate import GenerateSettings, choose_viewpoints, generate, is_unfinished
 from vonmodel.inference.sampling import render
 from vonmodel.inference.session import LoadedModel
 from vonmodel.mesh import to_pixels
@@ -138,6 +138,69 @@ def test_the_level_decides_the_surface(tmp_path, source):
         mesh = trimesh.load(tmp_path / "out" / gallery.shapes[0].mesh, force="mesh")
         bottoms.append(mesh.bounds[0, 1])
     np.testing.assert_allclose(bottoms, [-1 + 2 * 0.3, -1 + 2 * 0.8], atol=1e-3)
+
+
+class Killed(Exception):
+    """A process that ends in the middle."""
+
+
+def killed_after(task, done):
+    def report(what, count, _):
+        if (what, count) == (task, done):
+            raise Killed
+
+    return report
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_generation_killed_among_its_meshes_is_continued_to_the_same_result(tmp_path, source):
+    settings = GenerateSettings(shapes=3, views=1, textures=1)
+    with pytest.raises(Killed):
+        generate(source, settings, tmp_path / "out", killed_after("meshes", 1))
+    saved = json.loads((tmp_path / "out" / "generated.json").read_text())
+    assert [shape["mesh"] for shape in saved["shapes"]] == ["shape-01/mesh.glb", None, None]
+    assert [path.parent.name for path in (tmp_path / "out").rglob("*.glb")] == ["shape-01"]
+    assert is_unfinished(source, settings, tmp_path / "out")
+    first = (tmp_path / "out" / "shape-01" / "mesh.glb").stat().st_mtime_ns
+    told = []
+    generate(source, settings, tmp_path / "out", lambda *each: told.append(each))
+    assert told == [("meshes", 1, 3), ("meshes", 2, 3), ("meshes", 3, 3)]
+    assert (tmp_path / "out" / "shape-01" / "mesh.glb").stat().st_mtime_ns == first
+    generate(source, settings, tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert not is_unfinished(source, settings, tmp_path / "out")
+
+
+def test_what_a_kill_left_beside_the_record_is_made_again(tmp_path, source):
+    settings = GenerateSettings(shapes=2, views=1, textures=1)
+    whole = contents_of_run(source, settings, tmp_path / "whole")
+    with pytest.raises(Killed):
+        generate(source, settings, tmp_path / "out", killed_after("meshes", 1))
+    # As if killed between the mesh and its entry in the record, and in the middle of writing the next mesh.
+    (tmp_path / "out" / "shape-01" / "mesh.glb").write_bytes(b"")
+    (tmp_path / "out" / "shape-01" / "mesh.view").unlink()
+    (tmp_path / "out" / "shape-02" / f".mesh.{'0' * 32}.glb").write_bytes(b"half")
+    assert contents_of_run(source, settings, tmp_path / "out") == whole
+
+
+def contents_of_run(source, settings, folder):
+    generate(source, settings, folder)
+    return contents(folder)
+
+
+@pytest.mark.parametrize(
+    "other", [{"shapes": 3}, {"textures": 2}, {"seed": 1}, {"level": 0.4}, {"azimuths_deg": (10.0,)}]
+)
+def test_another_generation_is_not_continued(tmp_path, source, other):
+    settings = GenerateSettings(shapes=2, views=1, textures=1)
+    with pytest.raises(Killed):
+        generate(source, settings, tmp_path / "out", killed_after("meshes", 1))
+    assert not is_unfinished(source, dataclasses.replace(settings, **other), tmp_path / "out")
+    next((tmp_path / "out").rglob("*-depth.png")).unlink()
+    assert not is_unfinished(source, settings, tmp_path / "out")
 
 
 def degrees(**given):
