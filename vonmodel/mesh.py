@@ -84,27 +84,62 @@ def surface_mesh(volume: npt.NDArray[np.floating], level: float) -> SurfaceMesh:
     return SurfaceMesh(*isosurface(volume, level, outside=0.0))
 
 
+CRUMB = 0.002
+"""A piece of a generated surface that encloses a smaller share of the largest piece's volume is a crumb."""
+
+
 def mesh_statistics(mesh: SurfaceMesh) -> dict[str, int | float]:
     """Numbers of vertices, faces and connected parts, area and volume (cube edge 2), largest part's area share."""
-    from scipy import sparse
+    areas, volumes = _areas_and_volumes(mesh)
+    parts, labels = _connected_parts(mesh)
+    by_part = np.bincount(labels, areas, minlength=max(1, parts))
+    area = float(areas.sum())
+    return {
+        "vertices": len(mesh.vertices),
+        "faces": len(mesh.faces),
+        "area": round(area, 6),
+        "volume": round(float(volumes.sum()), 6),
+        "parts": parts,
+        "largest_part": round(float(by_part.max() / area), 6) if area > 0 else 0.0,
+    }
 
+
+def without_crumbs(mesh: SurfaceMesh, share: float = CRUMB) -> SurfaceMesh:
+    """The mesh without its crumbs: pieces, and hollows within it, that enclose next to nothing.
+
+    Args:
+        mesh: closed, without a texture.
+        share: of the largest piece's volume, below which a piece or a hollow is removed.
+    """
+    parts, labels = _connected_parts(mesh)
+    if parts < 2:
+        return mesh
+    enclosed = np.abs(np.bincount(labels, _areas_and_volumes(mesh)[1], minlength=parts))
+    keep = enclosed >= share * enclosed.max()
+    if keep.all():
+        return mesh
+    faces = mesh.faces[keep[labels]]
+    used, renumbered = np.unique(faces, return_inverse=True)
+    colours = None if mesh.colours is None else mesh.colours[used]
+    return SurfaceMesh(mesh.vertices[used], renumbered.reshape(faces.shape).astype(np.int64), colours)
+
+
+def _areas_and_volumes(mesh: SurfaceMesh) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(f,) areas of the faces, and signed volumes between them and the origin, whose sum is the enclosed volume."""
     corners = mesh.vertices[mesh.faces]
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return 0.5 * np.linalg.norm(across, axis=1), (corners[:, 0] * across).sum(axis=1) / 6.0
+
+
+def _connected_parts(mesh: SurfaceMesh) -> tuple[int, npt.NDArray[np.int32]]:
+    """The number of connected parts, and for every face (f,) the part it belongs to."""
+    from scipy import sparse
+
     pairs = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]]])
     count = len(mesh.vertices)
     graph = sparse.coo_matrix((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     parts, labels = sparse.csgraph.connected_components(graph, directed=False)
-    areas = 0.5 * np.linalg.norm(across, axis=1)
-    by_part = np.bincount(labels[mesh.faces[:, 0]], areas, minlength=max(1, parts)) if count else np.zeros(1)
-    area = float(areas.sum())
-    return {
-        "vertices": count,
-        "faces": len(mesh.faces),
-        "area": round(area, 6),
-        "volume": round(float((corners[:, 0] * across).sum() / 6.0), 6),
-        "parts": int(parts),
-        "largest_part": round(float(by_part.max() / area), 6) if area > 0 else 0.0,
-    }
+    return int(parts), labels[mesh.faces[:, 0]]
 
 
 # --- files of surfaces

@@ -23,6 +23,7 @@ from vonmodel.mesh import (
     mesh_statistics,
     surface_mesh,
     to_pixels,
+    without_crumbs,
     write_glb,
     write_grey,
     write_image,
@@ -154,6 +155,35 @@ def test_statistics_of_two_boxes():
     assert found["largest_part"] == pytest.approx(0.8, abs=0.02)
     empty = mesh_statistics(SurfaceMesh(np.empty((0, 3)), np.empty((0, 3), dtype=np.int64)))
     assert empty == {"vertices": 0, "faces": 0, "area": 0.0, "volume": 0.0, "parts": 0, "largest_part": 0.0}
+
+
+def box_mesh(volume):
+    return surface_mesh(np.asarray(volume, dtype=np.float32), 0.5)
+
+
+def test_crumbs_and_small_hollows_are_dropped_and_pieces_of_a_size_are_kept():
+    volume = np.zeros((32, 32, 32))
+    volume[4:24, 4:24, 4:24] = 1.0
+    clean = box_mesh(volume)
+    volume[10, 10, 10] = 0.0  # a hollow of one voxel
+    volume[28, 28, 28] = 1.0  # a crumb of one voxel
+    assert mesh_statistics(box_mesh(volume))["parts"] == 3
+    kept = without_crumbs(box_mesh(volume))
+    assert mesh_statistics(kept) == mesh_statistics(clean)
+    assert trimesh.Trimesh(kept.vertices, kept.faces, process=False).is_watertight
+    volume[27:30, 4:8, 4:8] = 1.0  # 48 of 8000 voxels
+    assert mesh_statistics(without_crumbs(box_mesh(volume)))["parts"] == 2
+    assert without_crumbs(clean) is clean
+
+
+def test_dropping_crumbs_keeps_each_vertex_its_colour():
+    volume = np.zeros((32, 32, 32))
+    volume[4:24, 4:24, 4:24] = volume[28, 28, 28] = volume[1, 1, 1] = 1.0
+    mesh = box_mesh(volume)
+    colours = np.round(np.clip(mesh.vertices + 1.0, 0.0, 2.0) * 127).astype(np.uint8)
+    kept = without_crumbs(dataclasses.replace(mesh, colours=colours))
+    assert len(kept.vertices) < len(mesh.vertices)
+    np.testing.assert_array_equal(kept.colours, np.round((kept.vertices + 1.0) * 127).astype(np.uint8))
 
 
 @pytest.mark.parametrize("suffix", ["glb", "obj", "ply", "stl"])

@@ -30,7 +30,7 @@ from vonmodel.inference.sampling import (
     render_sketches,
     sample_viewpoints,
 )
-from vonmodel.mesh import SurfaceMesh, surface_mesh
+from vonmodel.mesh import SurfaceMesh, surface_mesh, without_crumbs
 from vonmodel.model import VonModel, arrange_channels_last
 from vonmodel.projection import SurfaceSketch
 from vonmodel.reports.provenance import Provenance
@@ -363,6 +363,8 @@ class ModelSession:
     def mesh(self, shape: Shape, level: float | None = None, grid: int | None = None) -> SurfaceMesh:
         """The closed surface of a shape; without faces if nothing exceeds the level.
 
+        Where only the largest piece of generated shapes is kept, crumbs of the surface are dropped too.
+
         Args:
             shape: the shape.
             level: value of the volume on the surface; the representation's own if None.
@@ -372,7 +374,9 @@ class ModelSession:
         field = surface_field(self.config, shape.volume)
         if grid is not None and grid > field.shape[-1]:
             field = refined(shape.volume[None], grid)[0]
-        return surface_mesh(field[0].cpu().numpy(), self.level if level is None else level)
+        mesh = surface_mesh(field[0].cpu().numpy(), self.level if level is None else level)
+        is_whole = shape.code is None or self.source.sampling.pieces == "all"
+        return mesh if is_whole else without_crumbs(mesh)
 
     def remembered(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """The cached result of this key, else that of `make`; for results that take seconds, such as textures."""

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from vondata.frames import object_to_gltf
 from vondata.io.files import atomic_path
-from vonmodel.mesh import SurfaceMesh
+from vonmodel.mesh import SurfaceMesh, without_crumbs
 
 TEMPLATES = "templates"
 
@@ -68,6 +68,7 @@ def _asset(name: str) -> Markup:
 MAX_FACES = 30_000
 MAX_VERTICES = 65_535
 """Indices have 16 bits."""
+_COLLAPSED = 1e-6  # share of the largest piece's volume
 CLAY = (201, 190, 178)
 
 
@@ -101,7 +102,7 @@ def viewer_mesh(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> str | None:
 def decimated(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> SurfaceMesh:
     """The mesh with at most `max_faces` faces and `MAX_VERTICES` vertices, by quadric decimation.
 
-    Vertex colours are kept, a texture is not.
+    Vertex colours are kept, a texture is not. Pieces that collapse to nothing are removed.
     """
     while len(mesh.faces) > max_faces or len(mesh.vertices) > MAX_VERTICES:
         import open3d as o3d
@@ -114,13 +115,14 @@ def decimated(mesh: SurfaceMesh, max_faces: int = MAX_FACES) -> SurfaceMesh:
             full.vertex_colors = o3d.utility.Vector3dVector(mesh.colours / 255.0)
         simple = full.simplify_quadric_decimation(target)
         colours = np.asarray(simple.vertex_colors)
-        mesh = replace(
+        whole = replace(
             mesh,
             vertices=np.asarray(simple.vertices).copy(),
             faces=np.asarray(simple.triangles).astype(np.int64),
             colours=None if mesh.colours is None else np.clip(colours * 255.0, 0, 255).round().astype(np.uint8),
             atlas=None,
         )
+        mesh = without_crumbs(whole, _COLLAPSED)
         if len(mesh.faces) > target:  # cannot be simplified further
             break
     return mesh

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -19,8 +20,9 @@ from vonmodel.inference.export import (
     shape_glb,
     smoothed,
 )
+from vonmodel.inference.session import ModelSession
 from vonmodel.inference.texture_baking import camera_places, painted_mesh, spread
-from vonmodel.mesh import SurfaceMesh, linear_of_srgb, to_pixels
+from vonmodel.mesh import SurfaceMesh, linear_of_srgb, mesh_statistics, to_pixels
 from vonmodel.reports.html import decimated
 
 
@@ -172,6 +174,34 @@ def test_a_finer_grid_smoothing_and_a_budget_of_faces(session):
     small = decimated(fine, 1000)
     assert 500 < len(small.faces) <= 1000
     assert trimesh.Trimesh(small.vertices, small.faces).volume == pytest.approx(before.volume, rel=0.03)
+
+
+def test_a_piece_that_decimation_collapses_leaves_nothing_behind():
+    rough, crumb = trimesh.creation.icosphere(4, 0.7), trimesh.creation.icosphere(1, 0.01)
+    rough.vertices *= np.random.default_rng(0).normal(1, 0.02, (len(rough.vertices), 1))
+    both = trimesh.util.concatenate([rough, crumb.apply_translation([0.9, 0, 0])])
+    small = decimated(SurfaceMesh(np.asarray(both.vertices), np.asarray(both.faces)), 200)
+    assert mesh_statistics(small)["parts"] == 1
+    assert set(small.faces.ravel()) == set(range(len(small.vertices)))
+
+
+def test_crumbs_beside_a_generated_shape_are_exported_only_with_all_pieces(tmp_path, session, monkeypatch):
+    volume = torch.zeros(1, 1, 32, 32, 32)
+    volume[0, 0, 4:24, 4:24, 4:24] = 1.0
+    volume[0, 0, 25, 10, 10] = 1.0  # too near to be a loose piece
+    monkeypatch.setattr(session.source.model, "generate_shapes", lambda codes: volume)
+    sampling = session.source.sampling
+    for pieces, parts in (("largest", 1), ("all", 2)):
+        source = dataclasses.replace(session.source, sampling=dataclasses.replace(sampling, pieces=pieces))
+        each = ModelSession(source)
+        whole = each.mesh(each.shape(7))
+        assert mesh_statistics(whole)["parts"] == parts
+        said = export(each, [each.shape(7)], ExportSettings(faces=100, texture=None), tmp_path / pieces)
+        mesh = trimesh.load(tmp_path / pieces / said["objects"][0]["files"]["glb"], force="mesh")
+        assert mesh.body_count == parts
+        assert mesh.is_watertight
+    given = session.shape_of_volume("given", volume[0])
+    assert mesh_statistics(session.mesh(given))["parts"] == 2
 
 
 def test_smoothing_takes_the_roughness_and_leaves_the_volume():
