@@ -29,6 +29,7 @@ FOREIGN_SUFFIXES = frozenset(
     | {".stp", ".usd", ".usda", ".usdc", ".usdz", ".wrl", ".x3d"}
 )
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")  # behind that of a mesh; rejected, too, not skipped
+_SHAPE_SUFFIXES = (*MESH_SUFFIXES, BINVOX_SUFFIX, *FOREIGN_SUFFIXES)
 # Files tried first in a model's folder: version 2 of ShapeNetCore, then version 1.
 _SHAPENET_MESHES = ("models/model_normalized.obj", "model.obj")
 _SHAPENET_BINVOX = ("models/model_normalized.solid.binvox", "model.solid.binvox")
@@ -50,6 +51,9 @@ def shapenet_items(
 ) -> Iterator[Item]:
     """The models of these classes in a ShapeNetCore tree (version 1 or 2), one item per model folder.
 
+    A .binvox file named like the mesh is the same model and no item of its own. Every other mesh is a rejected item:
+    a second one in a model's folder (`second_mesh`), one directly in the synset's folder (`loose_mesh`).
+
     Args:
         tree: of the folder with one folder per synset.
         classes: the classes to look for; one without a folder has no items.
@@ -59,7 +63,7 @@ def shapenet_items(
             in the model's folder) and -z for all others.
 
     Yields:
-        items in order of class and model, rejected ones for folders without a mesh.
+        items in order of class and model, rejected ones for folders without a mesh and for further meshes.
 
     Raises:
         CollectionMissingError: it is not a folder, or none of the classes' synsets is in it.
@@ -81,8 +85,14 @@ def shapenet_items(
     for each in present:
         collection = _Collection(tree, each.name, f"shapenet {printable(str(tree))}", up, front)
         for name, is_folder in tree.entries(TOP / each.synset).items():
-            if is_folder and not name.startswith("."):
-                yield _model_item(TOP / each.synset / name, collection, source)
+            if name.startswith("."):
+                continue
+            file = TOP / each.synset / name
+            if is_folder:
+                yield from _model_items(file, collection, source)
+            elif _is_chosen(file, _SHAPE_SUFFIXES, ()):
+                detail = "it lies beside the models' folders, not in one"
+                yield collection.reject(relative_id(PurePosixPath(name)), file, "loose_mesh", detail)
 
 
 def mesh_folder_items(
@@ -200,20 +210,36 @@ class _Collection:
         )
 
 
-def _model_item(folder: PurePosixPath, collection: _Collection, source: Source) -> Item:
+def _model_items(folder: PurePosixPath, collection: _Collection, source: Source) -> Iterator[Item]:
+    """The item of a model's folder, and rejected ones for its further meshes and for unreadable folders."""
     id, unreadable = file_safe(folder.name), list[tuple[PurePosixPath, str]]()
     found = list(collection.tree.walk(folder, MESH_SUFFIXES, unreadable))
     meshes = _ranked(found, folder, _SHAPENET_MESHES, MESH_SUFFIXES)
     grids = _ranked(found, folder, _SHAPENET_BINVOX, (BINVOX_SUFFIX,))
-    choices = meshes + grids if source == "mesh" else grids + meshes
+    known = meshes + grids if source == "mesh" else grids + meshes
+    read = set(known)
+    choices = known + [file for file in found if file not in read and _is_chosen(file, _SHAPE_SUFFIXES, ())]
     if choices:
-        return collection.item(id, choices[0], _version(choices[0].relative_to(folder)))
-    if unreadable:
-        return collection.reject(id, folder, "source_unreadable", unreadable[0][1])
-    searched = (
-        f"none of {', '.join(_SHAPENET_MESHES)}, and no other file ending in {', '.join(MESH_SUFFIXES)}, .binvox"
-    )
-    return collection.reject(id, folder, "no_mesh", searched)
+        yield collection.item(id, choices[0], _version(choices[0].relative_to(folder)))
+    elif not unreadable:
+        searched = (
+            f"none of {', '.join(_SHAPENET_MESHES)}, and no other file ending in {', '.join(MESH_SUFFIXES)}, .binvox"
+        )
+        yield collection.reject(id, folder, "no_mesh", searched)
+    for file in choices[1:]:
+        if not _is_same_model(file, choices[0]):
+            detail = f"{choices[0].relative_to(folder)} is taken, as a folder holds one model"
+            yield collection.reject(relative_id(file.relative_to(folder.parent)), file, "second_mesh", detail)
+    for number, (file, why) in enumerate(unreadable):
+        is_model = not choices and number == 0
+        own_id = id if is_model else relative_id(file.relative_to(folder.parent))
+        yield collection.reject(own_id, folder if is_model else file, "source_unreadable", why)
+
+
+def _is_same_model(file: PurePosixPath, other: PurePosixPath) -> bool:
+    """Whether one of two files is the .binvox grid of the other, by their names; two meshes are two models."""
+    is_grid = BINVOX_SUFFIX in (file.suffix.lower(), other.suffix.lower())
+    return is_grid and _grid_of(file)[0] == _grid_of(other)[0]
 
 
 def _version(relative: PurePosixPath) -> int:

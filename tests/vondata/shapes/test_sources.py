@@ -98,6 +98,45 @@ def test_the_front_and_up_can_be_given(tree):
         next(iter(shapenet_items(open_tree(tree), [CHAIR], up="x")))
 
 
+@pytest.mark.parametrize("source", ["mesh", "binvox"])
+def test_further_meshes_of_a_model_folder_are_rows(tmp_path, source):
+    names = ("v2/models/model_normalized.obj", "v2/models/model_normalized.solid.binvox", "v2/images/texture.jpg")
+    further = ("v2/models/chair.ply", "v2/model.obj", "v2/b.fbx", "v2/c.obj.gz", "v2/deep/d/model.OFF", "v2/e.binvox")
+    for name in (*names, *further):
+        touch(tmp_path / CHAIR.synset / name)
+    items = by_id(shapenet_items(open_tree(tmp_path), [CHAIR], source=source))
+    assert read(items["v2"]) == f"models/model_normalized.{'obj' if source == 'mesh' else 'solid.binvox'}"
+    found = {
+        item.source.partition(f"{CHAIR.synset}/")[2]: item.rejected[0] for item in items.values() if item.rejected
+    }
+    assert found == dict.fromkeys(further, "second_mesh")
+    assert all("models/model_normalized" in item.rejected[1] for item in items.values() if item.rejected)
+
+
+def test_models_below_a_folder_of_folders_are_rows(tmp_path):
+    """As with the models in folders train/ and test/: only the first is read."""
+    for number in range(3):
+        touch(tmp_path / CHAIR.synset / "train" / f"m{number}" / "models" / "model_normalized.obj")
+    items = list(shapenet_items(open_tree(tmp_path), [CHAIR]))
+    assert [item.rejected and item.rejected[0] for item in items] == [None, "second_mesh", "second_mesh"]
+
+
+def test_meshes_beside_the_model_folders_are_rows(tree):
+    loose = ("a.obj", "b.glb", "c.binvox", "d.dae", "e.ply.gz")
+    for name in (*loose, "notes.txt", ".f.obj"):
+        touch(tree / CHAIR.synset / name)
+    items = by_id(shapenet_items(open_tree(tree), [CHAIR]))
+    found = {os.path.basename(item.source): item.rejected[0] for item in items.values() if item.rejected}
+    assert found == {**dict.fromkeys(loose, "loose_mesh"), "nothing": "no_mesh", "empty": "no_mesh"}
+
+
+def test_a_model_in_a_format_that_is_not_read_is_rejected_by_its_content(tmp_path):
+    touch(tmp_path / CHAIR.synset / "m" / "model.fbx", b"Kaydara FBX Binary  \0")
+    (item,) = shapenet_items(open_tree(tmp_path), [CHAIR])
+    with pytest.raises(Rejected, match="an FBX file"):
+        prepare_shape(item, ShapeSettings(), tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize(
     ("names", "solid"),
     [
