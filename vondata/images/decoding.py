@@ -7,6 +7,7 @@ if that is enough; the limit then applies to the decoded size.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import struct
@@ -35,12 +36,13 @@ from vondata.images.photo_files import (
     jpeg_pixels,
     jxl_header,
     photo_format,
+    photo_page,
     png_pixels,
+    tiff_from_page,
+    tiff_pages,
 )
 from vondata.images.pixels import (
     MAX_BYTES_PER_PIXEL,
-    MAX_PREVIEWS,
-    NO_FULL_PICTURE,
     ProfileUse,
     Samples,
     colours_to_srgb,
@@ -66,7 +68,7 @@ MAX_BOX_BYTES = 2**20  # bytes of a file that are searched for its colour space
 UNRELIABLE_ALPHA = ("BMP", "DIB", "TGA")  # the fourth byte of a pixel is often unused
 START_BYTES = 64
 MAX_FILE_BYTES = 512 * 2**20
-SUBFILE_TYPE, COMPRESSION, COLOUR_MAP, SUB_PICTURES = 254, 259, 320, 330  # TIFF's tags
+COMPRESSION, COLOUR_MAP = 259, 320  # TIFF's tags
 WEBP_IN_TIFF = 50001
 REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr")
 # Random entropy-coded data: appended to a truncated JPEG, it changes every part that the file does not determine.
@@ -221,7 +223,7 @@ def _read(file: BinaryIO, max_pixels: int, enough_px: int | None, keep_incomplet
         case "PNG":
             return _read_png(file.read(), max_pixels)
         case "TIFF":
-            return _read_tiff(file, max_pixels)
+            return _read_tiff(_photo_of_tiff(file.read()), max_pixels)
         case "JXL":
             width, height, turned_by_decoder = jxl_header(file.read())
             _check_size(width, height, max_pixels)
@@ -378,7 +380,6 @@ def _wide_samples(data: bytes, size: tuple[int, int], max_pixels: int) -> Sample
 def _read_tiff(file: BinaryIO, max_pixels: int) -> _Raster:
     Image.init()
     image = _header_read(file, DECODERS["TIFF"])
-    image = image if image is None else _full_picture(image)
     if image is None or has_wide_channels(image):
         samples, orientation, profile = read_tiff_samples(file, max_pixels)
         size = samples.values.shape[1], samples.values.shape[0]
@@ -405,29 +406,27 @@ def _read_tiff(file: BinaryIO, max_pixels: int) -> _Raster:
     return _Raster(image, None, size, orientation, colours)
 
 
-def _full_picture(image: Image.Image) -> Image.Image | None:
-    """A TIFF at its first page that is no preview of another one and no mask; None where Pillow cannot read that.
+def _photo_of_tiff(data: bytes) -> BinaryIO:
+    """A TIFF that begins with the page of the photo, behind no preview of it and no mask.
 
     Raises:
-        Rejected: format_unknown: there are previews alone, as in a camera's raw file.
+        Rejected: format_unknown: there are previews alone, as in a camera's raw file, or several pictures.
     """
-    assert isinstance(image, TiffImagePlugin.TiffImageFile)
-    has_more = SUB_PICTURES in image.tag_v2
-    try:
-        for number in range(MAX_PREVIEWS):
-            image.seek(number)
-            if not int(image.tag_v2.get(SUBFILE_TYPE, 0)) & NO_FULL_PICTURE:
-                return image
-    except EOFError:
-        pass
-    except SyntaxError:
-        return None
-    if has_more:
+    pages = tiff_pages(data)
+    if not pages:
+        return io.BytesIO(data)
+    if pages[0].has_sub_pictures and not any(page.is_full for page in pages):
         raise Rejected(
             "format_unknown", "a TIFF that shows a preview alone, as a camera's raw file does, is not read"
         )
-    image.seek(0)
-    return image
+    page = photo_page(pages)
+    if page is None:
+        count = max(len(pages), *(each.planes for each in pages))
+        raise Rejected(
+            "format_unknown",
+            f"a TIFF of {count} pages or planes, of which any may be the photo: save that one as a file of its own",
+        )
+    return io.BytesIO(tiff_from_page(data, page))
 
 
 def _colour_space(image: Image.Image) -> ColourSpace:

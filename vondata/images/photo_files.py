@@ -472,6 +472,105 @@ def _xmp_orientation(packet: bytes) -> int:
     return int(found[1]) if found else 0
 
 
+MAX_TIFF_ENTRIES = 2**20  # of all directories together
+_TIFF_TAGS = {254: "kind", 255: "old_kind", 256: "width", 257: "height", 32997: "depth"}
+_DESCRIPTION, _SUB_PICTURES = 270, 330
+_NO_FULL_PICTURE = 1 | 4  # bits of `kind`: a reduced picture, a mask
+_REDUCED = 2  # of `old_kind`
+_IMAGEJ_PLANES = re.compile(rb"\AImageJ=.*?^images=(\d{1,9})$", re.DOTALL | re.MULTILINE)
+_SMALLER = 0.9  # at most this share of the largest page's width is a preview's
+
+
+@dataclass(frozen=True)
+class TiffPage:
+    """One page of a TIFF, from its directory.
+
+    Attributes:
+        start: offset of the directory in the file.
+        size: width and height.
+        is_full: whether it does not say that it is a reduced picture or a mask.
+        has_sub_pictures: whether it has further pictures below it, as a camera's raw file does.
+        planes: pictures behind one another in the page, 1 unless it is a volume.
+    """
+
+    start: int
+    size: tuple[int, int]
+    is_full: bool
+    has_sub_pictures: bool = False
+    planes: int = 1
+
+
+def photo_page(pages: Sequence[TiffPage]) -> TiffPage | None:
+    """The page of a TIFF that is the photo: the full one, not its previews and masks; None where several could be."""
+    full = [page for page in pages if page.is_full] or list(pages[:1])
+    largest = max(full, key=lambda page: page.size[0] * page.size[1])
+    others = [page for page in full if page is not largest and not _is_preview(page, largest)]
+    return largest if not others and largest.planes == 1 else None
+
+
+def _is_preview(page: TiffPage, of: TiffPage) -> bool:
+    """Whether a page is a smaller one in the same proportions."""
+    (width, height), (full_width, full_height) = page.size, of.size
+    away = abs(width * full_height - height * full_width)
+    return width <= _SMALLER * full_width and away <= 1.5 * max(full_width, full_height)
+
+
+def tiff_pages(data: bytes) -> list[TiffPage]:
+    """The pages of a TIFF or BigTIFF, as far as their directories can be read."""
+    order = {b"II": "<", b"MM": ">"}[data[:2]]
+    is_big = data[2:4] in (b"+\0", b"\0+")
+    word, place = ("Q", 8) if is_big else ("I", 4)
+    pages, left = dict[int, TiffPage](), MAX_TIFF_ENTRIES
+    try:
+        (start,) = struct.unpack_from(order + word, data, place)
+        while start and start not in pages and left > 0:
+            page, place = _tiff_page(data, start, order, is_big)
+            pages[start] = page
+            left -= max(1, (place - start) // 12)
+            (start,) = struct.unpack_from(order + word, data, place)
+    except struct.error:  # the file ends early
+        pass
+    return list(pages.values())
+
+
+def _tiff_page(data: bytes, start: int, order: str, is_big: bool) -> tuple[TiffPage, int]:
+    """The page of a directory, and where the offset of the next directory is stored.
+
+    Raises:
+        struct.error: the file ends before the directory does.
+    """
+    count_code, entry, word = ("Q", 20, "Q") if is_big else ("H", 12, "I")
+    (count,) = struct.unpack_from(order + count_code, data, start)
+    first = start + struct.calcsize(count_code)
+    found, has_sub_pictures, planes = dict[str, int](), False, 1
+    for place in range(first, min(first + entry * count, len(data)), entry):
+        tag, kind, length = struct.unpack_from(f"{order}HH{word}", data, place)
+        value = place + (12 if is_big else 8)
+        has_sub_pictures = has_sub_pictures or tag == _SUB_PICTURES
+        if tag in _TIFF_TAGS and length >= 1 and kind in (1, 3, 4, 16):
+            found.setdefault(_TIFF_TAGS[tag], struct.unpack_from(order + _CODES[kind], data, value)[0])
+        elif tag == _DESCRIPTION and length > 16:
+            (at,) = struct.unpack_from(order + word, data, value)
+            stated = _IMAGEJ_PLANES.match(data[at : at + min(length, 4096)])
+            planes = int(stated[1]) if stated else 1
+    is_full = not found.get("kind", 0) & _NO_FULL_PICTURE and found.get("old_kind") != _REDUCED
+    size = found.get("width", 0), found.get("height", 0)
+    page = TiffPage(start, size, is_full, has_sub_pictures, max(planes, found.get("depth", 1)))
+    return page, first + entry * count
+
+
+def tiff_from_page(data: bytes, page: TiffPage) -> bytes:
+    """The file with this page as its first."""
+    order = {b"II": "<", b"MM": ">"}[data[:2]]
+    code, place = (f"{order}Q", 8) if data[2:4] in (b"+\0", b"\0+") else (f"{order}I", 4)
+    start = struct.pack(code, page.start)
+    return (
+        data
+        if data[place : place + len(start)] == start
+        else b"".join((data[:place], start, data[place + len(start) :]))
+    )
+
+
 _JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # of width to height
 
 

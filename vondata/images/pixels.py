@@ -189,8 +189,6 @@ def _to_xyz(primaries: tuple[float, ...]) -> Doubles:
 MAX_BYTES_PER_PIXEL = 6  # of samples held in memory, for each pixel that is allowed
 PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 262, 274, 339  # TIFF's tags
 ICC_PROFILE = 34675
-NO_FULL_PICTURE = 1 | 4  # of NewSubfileType: a reduced picture, a mask
-MAX_PREVIEWS = 32  # pages that are looked at before the first full picture
 UNSIGNED, SIGNED = 1, 2  # SampleFormat
 RAW, DEFLATE = (1,), (8, 32946)  # Compression
 FLOAT_PREDICTOR = 3
@@ -304,7 +302,8 @@ def read_tiff_samples(file: BinaryIO, max_pixels: int) -> tuple[Samples, int, by
     except tifffile.TiffFileError as error:
         raise Rejected("file_corrupt", f"the file begins like TIFF, but the rest is invalid: {error}") from error
     with opened:
-        page = _full_page(opened)
+        page = opened.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
         _check_page(page, max_pixels)
         values = _values(page, file)
         photometric = int(page.photometric or 0)
@@ -321,22 +320,6 @@ def read_tiff_samples(file: BinaryIO, max_pixels: int) -> tuple[Samples, int, by
             orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1,
             profile if isinstance(profile, bytes) else b"",
         )
-
-
-def _full_page(opened: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The first page that is no preview of another one and no mask, or the first of all."""
-    import tifffile
-
-    for number in range(MAX_PREVIEWS):
-        try:
-            page = opened.pages[number]
-        except IndexError:
-            break
-        if isinstance(page, tifffile.TiffPage) and not int(page.subfiletype) & NO_FULL_PICTURE:
-            return page
-    first = opened.pages[0]
-    assert isinstance(first, tifffile.TiffPage)
-    return first
 
 
 def _check_page(page: tifffile.TiffPage, max_pixels: int) -> None:
