@@ -50,6 +50,7 @@ from vondata.images.pixels import (
     read_by_opencv,
     read_tiff_samples,
     samples_of_image,
+    samples_to_srgb,
 )
 from vondata.types import Rejected, printable
 
@@ -167,17 +168,17 @@ def decode_mask(path: Path, *, max_pixels: int) -> Bools:
     """
     with _rejecting(path), _opened(path) as file:
         raster = _read(file, max_pixels, None, False)
-        if raster.samples is not None:
-            values = raster.samples.values.max(axis=2)
+        image, samples = raster.image, raster.samples
+        if samples is not None and not samples.has_alpha and samples.key is None:
+            values = samples.values.max(axis=2)
+            values = values.max() - values if samples.white_is_zero else values
             highest = values.max(initial=0)
             return np.asarray(values > (highest / 2 if highest > 1 else 0))
-        _, alpha, _ = _channels(replace(raster, colours=SRGB), None)
+        rgb, alpha, _ = _channels(replace(raster, colours=SRGB), None)
         if alpha is not None and (alpha >= 128).any() and (alpha < 128).any():
             return np.asarray(alpha >= 128)
-        image = raster.image
-        assert image is not None
-        brightness = np.asarray(image.convert("RGB")).max(axis=2).astype(np.int64)
-        if image.mode == "P" and np.ptp(brightness) == 0:  # a palette of one colour: use the indices
+        brightness = (rgb if image is None else np.asarray(image.convert("RGB"))).max(axis=2).astype(np.int64)
+        if image is not None and image.mode == "P" and np.ptp(brightness) == 0:  # one colour alone: use the indices
             brightness = np.asarray(image).astype(np.int64)
     highest = int(brightness.max(initial=0))
     return np.asarray(brightness > (highest // 2 if highest > 1 else 0))
@@ -360,8 +361,11 @@ def _read_png(data: bytes, max_pixels: int) -> _Raster:
     if image.mode.startswith("I"):
         return _Raster(None, samples_of_image(image), image.size, *stated)
     key, bits = image.info.get("transparency"), data[24]
-    if isinstance(key, tuple) and bits == 16:  # bits per channel, of which Pillow keeps the upper eight
-        return _Raster(None, _wide_samples(data, image.size, max_pixels), image.size, *stated)
+    fits = 8 * image.width * image.height <= MAX_BYTES_PER_PIXEL * max_pixels
+    is_wide = isinstance(key, tuple) or (pixels.colours != SRGB and fits)
+    if bits == 16 and is_wide:  # of which Pillow keeps eight: too few for a transparent or a linear colour
+        wide = _wide_samples(pixels.opened().read(), image.size, max_pixels)
+        return _Raster(None, wide, image.size, *stated)
     if isinstance(key, int) and image.mode == "L" and bits in (2, 4):  # which Pillow expands to eight
         image.info["transparency"] = key * 255 // (2**bits - 1)
     return _Raster(image, None, image.size, *stated)
@@ -447,19 +451,18 @@ def _channels(raster: _Raster, enough_px: int | None) -> tuple[Bytes, Bytes | No
     image, alpha = raster.image, None
     if image is None:
         assert raster.samples is not None
-        colours, alpha = raster.samples.eight_bit()
-        image = Image.fromarray(colours[..., 0] if colours.shape[2] == 1 else colours)
-    else:
-        if image.format in UNRELIABLE_ALPHA and image.mode == "RGBA" and not image.getchannel("A").getbbox():
-            image = image.convert("RGB")  # the fourth byte is unused and zero everywhere
-        if image.has_transparency_data:
-            image = image.convert("LA" if image.mode in ("LA", "La") else "RGBA")
-        factor = 1 if enough_px is None else max(image.size) // enough_px
-        if factor > 1 and image.mode in REDUCIBLE:
-            image = image.reduce(factor)
-        if image.mode in ("LA", "RGBA"):
-            alpha = np.array(image.getchannel("A"))
-            image = image.getchannel("L") if image.mode == "LA" else image.convert("RGB")
+        image, alpha, profile_use = samples_to_srgb(raster.samples, raster.colours)
+        return np.array(image.convert("RGB")), alpha, profile_use
+    if image.format in UNRELIABLE_ALPHA and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+        image = image.convert("RGB")  # the fourth byte is unused and zero everywhere
+    if image.has_transparency_data:
+        image = image.convert("LA" if image.mode in ("LA", "La") else "RGBA")
+    factor = 1 if enough_px is None else max(image.size) // enough_px
+    if factor > 1 and image.mode in REDUCIBLE:
+        image = image.reduce(factor)
+    if image.mode in ("LA", "RGBA"):
+        alpha = np.array(image.getchannel("A"))
+        image = image.getchannel("L") if image.mode == "LA" else image.convert("RGB")
     image, profile_use = colours_to_srgb(image, raster.colours)
     return np.array(image.convert("RGB")), alpha, profile_use
 

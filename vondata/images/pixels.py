@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import cv2
@@ -32,7 +33,9 @@ SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC's name of a colour 
 SAME = 1  # of 255: a profile that changes no colour by more is sRGB
 SRGB_GAMMA = (0.44, 0.47)  # PNG's gamma within these is sRGB's
 SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # x and y of white, red, green and blue
-LINEAR_TO_SRGB_STEPS = 4096
+# From sRGB's linear colours to XYZ at D50, the white of ICC profiles.
+SRGB_TO_D50 = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+LINEAR_TO_SRGB_STEPS = 65535
 BLOCK_ROWS = 64
 
 _lcms = threading.Lock()
@@ -128,15 +131,46 @@ def _probe(mode: str) -> Bytes:
     return np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(11, -1, 3)
 
 
+@dataclass(frozen=True, eq=False)
+class _Conversion:
+    """A conversion to sRGB in two steps, for codes of any precision.
+
+    Attributes:
+        curve: maps codes (..., 3) in [0, 1] to linear light.
+        to_srgb: (3, 3) from linear light to that of sRGB.
+    """
+
+    curve: Callable[[Doubles], Doubles]
+    to_srgb: Doubles
+
+    def __call__(self, codes: Doubles) -> Bytes:
+        """(..., 3) sRGB of codes (..., 3) in [0, 1]."""
+        return _encoded(self.curve(np.clip(codes, 0.0, 1.0)) @ self.to_srgb.T)
+
+    def image(self, image: Image.Image) -> Image.Image:
+        """An 8-bit image in sRGB."""
+        linear = self.curve(np.arange(256)[:, None].repeat(3, axis=1) / 255.0)[:, 0]
+        pixels = np.asarray(image.convert("RGB"))
+        result = np.empty_like(pixels)
+        for row in range(0, len(pixels), BLOCK_ROWS):  # floating-point copies are eight times as large
+            result[row : row + BLOCK_ROWS] = _encoded(linear[pixels[row : row + BLOCK_ROWS]] @ self.to_srgb.T)
+        return Image.fromarray(result)
+
+
 def _by_gamma(image: Image.Image, space: ColourSpace) -> tuple[Image.Image, ProfileUse | None]:
-    """Converts from PNG's gAMA, cHRM and cICP, nclx, or Adobe RGB: the curve gives linear light of the primaries."""
+    conversion = _of_gamma(space)
+    return (conversion.image(image), "converted") if isinstance(conversion, _Conversion) else (image, conversion)
+
+
+def _of_gamma(space: ColourSpace) -> _Conversion | Literal["ignored"] | None:
+    """The conversion by PNG's gAMA, cHRM and cICP, nclx, or Adobe RGB; None if no conversion is needed."""
     gamma = space.gamma if space.gamma > 0 else 1 / 2.2
     primaries = space.primaries or SRGB_PRIMARIES
     same_primaries = np.allclose(primaries, SRGB_PRIMARIES, atol=0.002)
     if SRGB_GAMMA[0] <= gamma <= SRGB_GAMMA[1] and same_primaries and space.gamma != photo_files.VIDEO_CURVE:
-        return image, None
+        return None
     if not 0.1 <= gamma <= 4.0:
-        return image, "ignored"
+        return "ignored"
     to_srgb = np.eye(3)
     if not same_primaries:
         try:
@@ -144,27 +178,114 @@ def _by_gamma(image: Image.Image, space: ColourSpace) -> tuple[Image.Image, Prof
             adapted = _to_xyz(SRGB_PRIMARIES).sum(axis=1) / white
             to_srgb = np.linalg.solve(_to_xyz(SRGB_PRIMARIES), adapted[:, None] * _to_xyz(primaries))
         except np.linalg.LinAlgError:
-            return image, "ignored"
+            return "ignored"
     if not np.isfinite(to_srgb).all() or np.abs(to_srgb).max() > 20:
-        return image, "ignored"
-    codes = np.arange(256) / 255.0
-    match space.gamma:
-        case 0.0:
-            linear = np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
-        case photo_files.VIDEO_CURVE:
-            linear = np.where(codes < 0.081, codes / 4.5, ((codes + 0.099) / 1.099) ** (1 / 0.45))
-        case _:
-            linear = codes ** (1.0 / gamma)
-    encode = _srgb_table()
-    pixels = np.asarray(image.convert("RGB"))
-    result = np.empty_like(pixels)
-    for row in range(0, len(pixels), BLOCK_ROWS):  # floating-point copies are eight times as large
-        light = linear[pixels[row : row + BLOCK_ROWS]] @ to_srgb.T
-        steps = np.clip(light * LINEAR_TO_SRGB_STEPS + 0.5, 0, LINEAR_TO_SRGB_STEPS)
-        result[row : row + BLOCK_ROWS] = encode[steps.astype(np.int64)]
-    return Image.fromarray(result), "converted"
+        return "ignored"
+
+    def curve(codes: Doubles) -> Doubles:
+        match space.gamma:
+            case 0.0:
+                return np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
+            case photo_files.VIDEO_CURVE:
+                return np.where(codes < 0.081, codes / 4.5, ((codes + 0.099) / 1.099) ** (1 / 0.45))
+        return np.asarray(codes ** (1.0 / gamma))
+
+    return _Conversion(curve, to_srgb)
 
 
+def _of_profile(profile: bytes, is_grey: bool) -> _Conversion | None:
+    """The conversion by an ICC profile of curves and primaries; None for tables, a damaged one, and for sRGB's."""
+    try:
+        tags = _profile_tags(profile)
+        if profile[12:16] not in (b"mntr", b"scnr", b"spac") or b"A2B0" in tags:
+            return None
+        if profile[16:20] == b"GRAY" and is_grey:
+            tone = _tone_curve(tags[b"kTRC"])
+            conversion = _Conversion(tone, np.eye(3))
+        elif profile[16:20] == b"RGB ":
+            tones = [_tone_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")]
+            columns = [_profile_xyz(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
+            to_srgb = np.linalg.solve(SRGB_TO_D50, np.array(columns).T)
+            conversion = _Conversion(
+                lambda codes: np.stack([tone(codes[..., each]) for each, tone in enumerate(tones)], axis=-1), to_srgb
+            )
+        else:
+            return None
+        probe = _probe("RGB")
+        moved = conversion(probe / 255.0).astype(int) - probe
+    except (KeyError, struct.error, ValueError, OverflowError):
+        return None
+    return conversion if np.abs(moved).max() > SAME else None
+
+
+def _profile_tags(profile: bytes) -> dict[bytes, bytes]:
+    """The content of an ICC profile by tag.
+
+    Raises:
+        struct.error: the profile ends early.
+    """
+    (count,) = struct.unpack_from(">I", profile, 128)
+    entries = (struct.unpack_from(">4sII", profile, 132 + 12 * number) for number in range(count))
+    return {name: profile[start : start + length] for name, start, length in entries}
+
+
+def _profile_xyz(tag: bytes) -> tuple[float, float, float]:
+    """X, Y and Z of a tag of an ICC profile.
+
+    Raises:
+        struct.error: the tag ends early.
+    """
+    x, y, z = struct.unpack_from(">3i", tag, 8)
+    return x / 65536, y / 65536, z / 65536
+
+
+def _tone_curve(tag: bytes) -> Callable[[Doubles], Doubles]:
+    """The curve of an ICC profile's tag, from codes in [0, 1] to linear light.
+
+    Raises:
+        struct.error, ValueError: the tag is not a curve.
+    """
+    if tag[:4] == b"para":
+        return _parametric(struct.unpack_from(">H", tag, 8)[0], tag)
+    if tag[:4] != b"curv":
+        raise ValueError(f"a curve of the kind {tag[:4]!r}")
+    (count,) = struct.unpack_from(">I", tag, 8)
+    if count == 0:
+        return lambda codes: codes
+    values = np.array(struct.unpack_from(f">{count}H", tag, 12))
+    if count == 1:
+        return lambda codes: np.asarray(codes ** (values[0] / 256.0))
+    return lambda codes: np.interp(codes, np.linspace(0.0, 1.0, count), values / 65535.0)
+
+
+_PARAMETERS = {0: "g", 1: "gab", 2: "gabc", 3: "gabcd", 4: "gabcdef"}  # of ICC's parametric curves, by type
+
+
+def _parametric(kind: int, tag: bytes) -> Callable[[Doubles], Doubles]:
+    names = _PARAMETERS.get(kind, "")
+    stated = struct.unpack_from(f">{len(names)}i", tag, 12)
+    if not names:
+        raise ValueError(f"a parametric curve of type {kind}")
+    found = {"a": 1.0, "b": 0.0, "c": 0.0, "e": 0.0, "f": 0.0}
+    found |= {name: value / 65536 for name, value in zip(names, stated, strict=True)}
+    if kind == 2:
+        found |= {"e": found["c"], "f": found["c"], "c": 0.0}
+    start = found.get("d", -found["b"] / found["a"] if found["a"] else 0.0)
+
+    def curve(codes: Doubles) -> Doubles:
+        powers = np.maximum(found["a"] * codes + found["b"], 0.0) ** found["g"] + found["e"]
+        return np.where(codes >= start, powers, found["c"] * codes + found["f"])
+
+    return curve
+
+
+def _encoded(light: Doubles) -> Bytes:
+    """The 8-bit codes of sRGB for linear light; beyond 0 and 1 they are clipped."""
+    steps = np.clip(light * LINEAR_TO_SRGB_STEPS + 0.5, 0, LINEAR_TO_SRGB_STEPS)
+    return _srgb_table()[steps.astype(np.int64)]
+
+
+@cache
 def _srgb_table() -> Bytes:
     """(LINEAR_TO_SRGB_STEPS + 1,) sRGB's 8-bit code of linear light from 0 to 1."""
     light = np.linspace(0.0, 1.0, LINEAR_TO_SRGB_STEPS + 1)
@@ -184,6 +305,26 @@ def _to_xyz(primaries: tuple[float, ...]) -> Doubles:
     xyz = np.stack([points[:, 0] / points[:, 1], np.ones(4), (1 - points.sum(axis=1)) / points[:, 1]])
     white, colours = xyz[:, 0], xyz[:, 1:]
     return np.asarray(colours * np.linalg.solve(colours, white))
+
+
+def samples_to_srgb(samples: Samples, space: ColourSpace) -> tuple[Image.Image, Bytes | None, ProfileUse | None]:
+    """Pixels of more than 8 bits in sRGB of 8 bits, converted before they are rounded where the profile allows it.
+
+    Returns:
+        the image, opacity (h, w) or None, and the use of the colour space as of `colours_to_srgb`.
+
+    Raises:
+        Rejected: format_unknown: an encoding that is not supported.
+    """
+    is_grey = samples.values.shape[2] - samples.has_alpha == 1
+    conversion = _of_profile(space.profile, is_grey) if space.profile else _of_gamma(space)
+    if isinstance(conversion, _Conversion) and not space.unread:
+        colours, alpha = samples.eight_bit(conversion)
+        return Image.fromarray(colours), alpha, "converted"
+    colours, alpha = samples.eight_bit()
+    image = Image.fromarray(colours[..., 0] if colours.shape[2] == 1 else colours)
+    image, use = colours_to_srgb(image, space)
+    return image, alpha, use
 
 
 MAX_BYTES_PER_PIXEL = 6  # of samples held in memory, for each pixel that is allowed
@@ -214,19 +355,28 @@ class Samples:
     key: int | None = None
     bits: int | None = None
 
-    def eight_bit(self) -> tuple[Bytes, Bytes | None]:
-        """Colours (h, w, 1) or (h, w, 3), and opacity (h, w) or None."""
+    def eight_bit(self, encode: Callable[[Doubles], Bytes] | None = None) -> tuple[Bytes, Bytes | None]:
+        """Colours (h, w, 1) or (h, w, 3), and opacity (h, w) or None.
+
+        Args:
+            encode: maps colours (..., 3) in [0, 1] to 8 bits; None rounds them.
+        """
         height, width, channels = self.values.shape
-        black, white = _range(self.values[..., : channels - self.has_alpha], self.bits)
-        result = np.empty((height, width, channels), dtype=np.uint8)
+        colours = channels - self.has_alpha
+        black, white = _range(self.values[..., :colours], self.bits)
+        result = np.empty((height, width, (colours if encode is None else 3) + self.has_alpha), dtype=np.uint8)
         for row in range(0, height, BLOCK_ROWS):
             block = self.values[row : row + BLOCK_ROWS].astype(np.float64)
             shares = np.nan_to_num((block - black) / (white - black), nan=0.0, posinf=0.0, neginf=0.0)
             if self.white_is_zero:
-                shares[..., : channels - self.has_alpha] = 1.0 - shares[..., : channels - self.has_alpha]
+                shares[..., :colours] = 1.0 - shares[..., :colours]
             if self.premultiplied:
                 shares[..., :-1] /= np.maximum(shares[..., -1:], 1e-6)
-            result[row : row + BLOCK_ROWS] = np.clip(255.0 * shares + 0.5, 0.0, 255.0)
+            rounded = np.clip(255.0 * shares + 0.5, 0.0, 255.0).astype(np.uint8)
+            if encode is not None:
+                rgb = shares[..., :colours] if colours == 3 else shares[..., :1].repeat(3, axis=-1)
+                rounded = np.concatenate([encode(rgb), rounded[..., colours:]], axis=-1)
+            result[row : row + BLOCK_ROWS] = rounded
         if self.has_alpha:
             return np.ascontiguousarray(result[..., :-1]), np.ascontiguousarray(result[..., -1])
         alpha = None if self.key is None else np.where(self.values[..., 0] == self.key, 0, 255).astype(np.uint8)

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 
 from tests.vondata.images.photo_bytes import (
@@ -262,3 +263,110 @@ def test_a_profile_says_more_than_the_exif_block(tmp_path):
     photo = decoded(written(tmp_path / "a.jpg", memory.getvalue()))
     bright = picture().min(axis=2) > 60
     assert np.quantile(np.abs(photo.rgb.astype(int) - picture())[bright], 0.95) <= 5
+
+
+def dark():
+    """(HEIGHT, WIDTH, 3) all greys and colours of 0..255, for which a linear code of 8 bits has too few steps."""
+    y, x = np.meshgrid(np.linspace(0, 1, HEIGHT), np.linspace(0, 1, WIDTH), indexing="ij")
+    return np.stack([255 * x, 255 * y, 255 * x * y], axis=-1).round().astype(np.uint8)
+
+
+def wide(rgb, primaries, gamma):
+    """`encoded` in 16 bits."""
+    code = rgb / 255.0
+    light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    other = light @ np.array(SRGB) @ np.linalg.inv(np.array(primaries))
+    return (65535.0 * np.clip(other, 0, 1) ** (1 / gamma) + 0.5).astype(np.uint16)
+
+
+def wide_png(values, *chunks):
+    """A PNG of 16 bits: grey, grey and opacity, RGB or RGBA."""
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[values.shape[2]]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        (header, *chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_linear_light_of_16_bits_is_converted_before_it_is_rounded(tmp_path, channels):
+    expected = dark() if channels > 2 else dark()[..., :1].repeat(3, axis=2)
+    values = wide(expected, SRGB, 1.0)[..., : 3 if channels > 2 else 1]
+    if channels in (2, 4):
+        values = np.dstack([values, np.full((HEIGHT, WIDTH), 40_000, np.uint16)])
+    gamma = chunk(b"gAMA", struct.pack(">I", 100_000))
+    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(matrix_profile(SRGB, 1.0)))
+    for each in (gamma, profile):
+        photo = decoded(written(tmp_path / "a.png", wide_png(values, each)))
+        assert photo.profile_use == "converted"
+        assert np.abs(photo.rgb.astype(int) - expected).max() <= 1
+        assert photo.alpha is None or (photo.alpha == 156).all()
+
+
+def test_a_grey_profile_of_16_bits(tmp_path):
+    expected = dark()[..., :1].repeat(3, axis=2)
+    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(matrix_profile((), 1.0, b"GRAY")))
+    photo = decoded(written(tmp_path / "a.png", wide_png(wide(expected, SRGB, 1.0)[..., :1], profile)))
+    assert np.abs(photo.rgb.astype(int) - expected).max() <= 1
+    rgb = wide_png(np.full((HEIGHT, WIDTH, 3), 30_000), profile)
+    assert decoded(written(tmp_path / "b.png", rgb)).profile_use == "ignored"
+
+
+@pytest.mark.parametrize(("primaries", "gamma"), [(ADOBE, 2.19921875), (P3, 1.0), (SRGB, 1.8)])
+def test_profiles_of_16_bit_tiffs(tmp_path, primaries, gamma):
+    extra = [(34675, 7, None, matrix_profile(primaries, gamma), True)]
+    values = wide(picture(), primaries, gamma)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extratags=extra)
+    photo = decoded(tmp_path / "a.tif")
+    assert photo.profile_use == "converted"
+    assert np.abs(photo.rgb.astype(int) - picture()).max() <= 2
+
+
+def parametric(kind, *values):
+    return b"para\0\0\0\0" + struct.pack(">HH", kind, 0) + struct.pack(f">{len(values)}i", *values)
+
+
+def table(values):
+    return b"curv\0\0\0\0" + struct.pack(f">I{len(values)}H", len(values), *values)
+
+
+HALF_SRGB = [round(65536 * each) for each in (2.4, 2 / 1.055, 0.055 / 1.055, 2 / 12.92, 0.04045 / 2)]
+
+
+def srgb_code(light):
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+CURVES = {
+    "identity": (table([]), lambda light: light),
+    "gamma": (parametric(0, 3 * 65536), lambda light: light ** (1 / 3)),
+    "shifted": (parametric(1, 65536, 2 * 65536, -65536), lambda light: (light + 1) / 2),
+    "raised": (parametric(2, 65536, 65536, 0, 0), lambda light: light),
+    "half of sRGB's": (parametric(3, *HALF_SRGB), lambda light: srgb_code(light) / 2),
+    "with offsets": (parametric(4, 65536, 65536, 0, 65536, 32768, 0, 0), lambda light: light),
+    "table": (table([round(65535 * (each / 1023) ** 2) for each in range(1024)]), np.sqrt),
+}
+
+
+@pytest.mark.parametrize("name", list(CURVES))
+def test_curves_of_profiles_of_16_bits(tmp_path, name):
+    """Each is put in place of the curves of a profile, at its end; Little CMS reads the 8-bit twin."""
+    tag, encode = CURVES[name]
+    tag += bytes(-len(tag) % 4)
+    profile = bytearray(matrix_profile(SRGB, 1.0) + tag)
+    for number in range(struct.unpack_from(">I", profile, 128)[0]):
+        place = 132 + 12 * number
+        if profile[place + 1 : place + 4] == b"TRC":
+            struct.pack_into(">II", profile, place + 4, len(profile) - len(tag), len(tag))
+    struct.pack_into(">I", profile, 0, len(profile))
+    code = dark() / 255.0
+    light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    values = (65535 * encode(light) + 0.5).astype(np.uint16)
+    chunks = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(profile)))
+    photo = decoded(written(tmp_path / "a.png", wide_png(values, chunks)))
+    assert np.abs(photo.rgb.astype(int) - dark()).max() <= 1
+    eight = (values / 257 + 0.5).astype(np.uint8)
+    twin = decoded(written(tmp_path / "b.png", png_with(eight, chunks)))
+    bright = dark().min(axis=2) > 100
+    assert np.abs(photo.rgb.astype(int) - twin.rgb)[bright].max() <= 3

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.vondata.images.photo_bytes import (
@@ -141,6 +142,18 @@ def test_palettes_count_by_their_colours(tmp_path):
         image.putpalette(palette)
         image.save(tmp_path / "a.png")
         np.testing.assert_array_equal(decode_mask(tmp_path / "a.png", max_pixels=LIMIT), truth)
+
+
+def test_masks_of_16_bits_with_opacity_and_of_black_objects(tmp_path):
+    truth = solid()
+    alpha = np.where(truth, 65535, 0).astype(np.uint16)
+    rgba = np.dstack([np.full((*truth.shape, 3), 9000, np.uint16), alpha])
+    tifffile.imwrite(tmp_path / "a.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
+    opaque = np.dstack([alpha, alpha, alpha, np.full_like(alpha, 65535)])
+    tifffile.imwrite(tmp_path / "b.tif", opaque, photometric="rgb", extrasamples=["unassalpha"])
+    tifffile.imwrite(tmp_path / "c.tif", 65535 - alpha, photometric="miniswhite")
+    for name in ("a.tif", "b.tif", "c.tif"):
+        np.testing.assert_array_equal(decode_mask(tmp_path / name, max_pixels=LIMIT), truth)
 
 
 def test_a_bitmap_whose_fourth_byte_is_zero_is_opaque(tmp_path):
