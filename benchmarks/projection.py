@@ -61,7 +61,7 @@ class TwoPass:
         depths = camera.sample_depths(resolution, like)
         rays = camera.ray_directions(resolution, like).unsqueeze(-2) * depths.unsqueeze(-1)
         rays[..., 0] -= camera.distance
-        self.points = rays.expand(batch, *rays.shape).contiguous()
+        self.points = rays.flip(-1).expand(batch, *rays.shape).contiguous()
         self.weights = camera.depth_weights(resolution, like)
         self.far = camera.far
 
@@ -178,7 +178,7 @@ def samples_that_count(volumes: Tensor, rotations: Tensor) -> float:
     depths = camera.sample_depths(resolution, volumes)
     points = start + camera.ray_directions(resolution, volumes).unsqueeze(-2) * depths.unsqueeze(-1)
     for item in range(len(volumes)):
-        opacity = sample_volumes(volumes[item : item + 1], rotate_points(rotations[item : item + 1], points))
+        opacity = sample_volumes(volumes[item : item + 1], rotate_points(rotations[item : item + 1].flip(-2), points))
         arriving = (1.0 - opacity.clamp(MIN_OPACITY, 1.0 - MIN_OPACITY)).cumprod(-1).roll(1, -1)
         arriving[..., 0] = 1.0
         count += ((opacity > MIN_OPACITY) & (arriving >= NEGLIGIBLE_LIGHT)).sum().item()

@@ -13,7 +13,6 @@ from typing import Any, Literal, assert_never, get_args
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from jaxtyping import Float
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -497,12 +496,14 @@ def cut_out_pixels(image: Float[Tensor, "3 h w"], silhouette: Float[Tensor, "1 h
         image: in [-1, 1], the object on white: I = a C + (1 - a).
         silhouette: opacity a in [0, 1]; raised where I is too dark for it.
     """
-    shown = image.detach().cpu().double().clamp(-1.0, 1.0)
-    darkest = (1.0 - shown.amin(dim=0, keepdim=True)) / 2.0
-    opacity = torch.maximum(silhouette.detach().cpu().double().clamp(0.0, 1.0), darkest)
-    opacity = (opacity * 255.0).ceil() / 255.0  # the opacity that is stored decides the colours
-    colours = torch.where(opacity > 0.0, (shown - (1.0 - opacity)) / opacity.clamp(min=1e-9), torch.ones_like(shown))
-    return to_pixels(torch.cat([colours, 2.0 * opacity - 1.0])).transpose(1, 2, 0)
+    shown = image.detach().cpu().double().clamp(-1.0, 1.0).numpy()
+    darkest = (1.0 - shown.min(axis=0, keepdims=True)) / 2.0
+    opacity = np.maximum(silhouette.detach().cpu().double().clamp(0.0, 1.0).numpy(), darkest)
+    opacity = np.ceil(opacity * 255.0) / 255.0  # the opacity that is stored decides the colours
+    levels = np.empty((4, *shown.shape[1:]))
+    levels[:3] = 127.5 * (1.0 + np.where(opacity > 0.0, (shown - (1.0 - opacity)) / np.maximum(opacity, 1e-9), 1.0))
+    levels[3:] = 255.0 * opacity
+    return levels.clip(0.0, 255.0).round().astype(np.uint8).transpose(1, 2, 0)
 
 
 def write_png(path: Path, pixels: npt.NDArray[np.uint8], text: Mapping[str, str] | None = None) -> None:

@@ -42,7 +42,7 @@ def write_pictures(
         mesh=None,
         faces=0,
         largest_piece=shape.largest_piece,
-        score=session.realness(shape),
+        score=session.score(shape),
         views=views,
     )
 
@@ -95,6 +95,8 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being written ("pictures", then "meshes"), for how many shapes it is, and of how many."""
 MESH_FILE = "mesh.glb"
 _VIEW_FILE = "mesh.view"
+CANDIDATES = 8
+"""Viewpoints sampled for each one that is kept, so that no two are nearly alike."""
 
 
 @dataclass(frozen=True)
@@ -128,18 +130,34 @@ def default_output(run: Path, checkpoint: CheckpointInfo, seed: int) -> Path:
 def choose_viewpoints(settings: GenerateSettings, sampler: ViewpointSampler) -> Viewpoints:
     """The viewpoints of a generation, the same for all its shapes, in the order of their azimuth.
 
-    An angle that is not given is sampled from the class's viewpoints.
+    An angle that is not given is sampled from the class's viewpoints; if none is given, the viewpoints are spread.
     """
     azimuths, elevations = np.radians(settings.azimuths_deg), np.radians(settings.elevations_deg)
     if azimuths.size and elevations.size:
         return np.array(list(itertools.product(azimuths, elevations)))
     count = azimuths.size or elevations.size or settings.views
+    if not azimuths.size and not elevations.size:
+        candidates = sample_viewpoints(CANDIDATES * count, sampler, seed=settings.seed)
+        viewpoints = spread_viewpoints(candidates, count)
+        return viewpoints[np.lexsort(viewpoints.T[::-1])]
     viewpoints = sample_viewpoints(count, sampler, seed=settings.seed).copy()
     if azimuths.size:
         viewpoints[:, 0] = azimuths
     elif elevations.size:
         viewpoints[:, 1] = elevations
     return viewpoints[np.lexsort(viewpoints.T[::-1])]
+
+
+def spread_viewpoints(candidates: Viewpoints, count: int) -> Viewpoints:
+    """The first of these viewpoints, then one after the other the one whose nearest chosen one is farthest away."""
+    (azimuth, elevation) = candidates.T
+    flat = np.cos(elevation)
+    directions = np.stack([np.sin(azimuth) * flat, np.cos(azimuth) * flat, np.sin(elevation)], axis=1)
+    chosen, nearest = [0], np.full(len(candidates), -np.inf)
+    while len(chosen) < count:
+        nearest = np.maximum(nearest, directions @ directions[chosen[-1]])  # cosine of the angle
+        chosen.append(int(nearest.argmin()))
+    return candidates[chosen]
 
 
 @dataclass(frozen=True)
@@ -188,6 +206,7 @@ def _plan(source: LoadedModel, settings: GenerateSettings) -> _Plan:
         texture_codes=tuple(tuple(code) for code in texture_codes.tolist()),
         shapes=(),
         versions=dict(source.provenance.versions),
+        scores_by="critic" if source.critic_trained else "code",
         complete=False,
     )
     return _Plan(viewpoints, drawn(settings.shapes, config.shape_code_size, purpose="shape"), texture_codes, gallery)

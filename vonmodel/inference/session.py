@@ -50,6 +50,7 @@ class LoadedModel:
         sampler: the class's viewpoints.
         data: the prepared dataset of the class; it may be missing.
         sampling: how codes are sampled and which pieces of shapes are kept.
+        critic_trained: whether the shape stage trained the shape critic, so that its scores say something.
     """
 
     model: VonModel
@@ -59,6 +60,7 @@ class LoadedModel:
     sampler: ViewpointSampler
     data: Path = Path("data")
     sampling: SamplingOptions = SamplingOptions()  # noqa: RUF009  # frozen
+    critic_trained: bool = True
 
     @property
     def config(self) -> ModelConfig:
@@ -107,7 +109,8 @@ def open_model(
     if device == "cpu":
         arrange_channels_last(model)
     sampler = viewpoint_sampler(data, config.class_name, source=config.data.viewpoints)
-    return LoadedModel(model, info, run, config.class_name, sampler, data, sampling)
+    critic_trained = config.shape.critic_from < 1.0
+    return LoadedModel(model, info, run, config.class_name, sampler, data, sampling, critic_trained)
 
 
 Key = TypeVar("Key", bound=Hashable)
@@ -323,10 +326,13 @@ class ModelSession:
         if new:
             for size in {shape.volume.shape[-1] for shape in new.values()}:
                 alike = {key: shape.volume for key, shape in new.items() if shape.volume.shape[-1] == size}
-                with torch.no_grad():
+                with torch.inference_mode():
                     volumes, views = torch.stack(list(alike.values())), np.array([angles for _, *angles in alike])
                     seen = render_sketches(self.source.model, volumes, views)
-                found |= {key: SurfaceSketch(*(part[index] for part in seen)) for index, key in enumerate(alike)}
+                # Cloned outside of inference mode, a sketch can be part of a differentiable computation.
+                found |= {
+                    key: SurfaceSketch(*(part[index].clone() for part in seen)) for index, key in enumerate(alike)
+                }
         self._sketches.keep(found)
         return SurfaceSketch(*(torch.stack(parts) for parts in zip(*(found[key] for key in keys), strict=True)))
 
@@ -346,8 +352,9 @@ class ModelSession:
         if len(sketches.silhouette) == 1:
             some *= len(codes)
         pieces = zip(some, codes, strict=True)
-        with torch.no_grad():
-            return torch.cat([self.source.model.paint(SurfaceSketch(*each), chosen) for each, chosen in pieces])
+        with torch.inference_mode():
+            images = torch.cat([self.source.model.paint(SurfaceSketch(*each), chosen) for each, chosen in pieces])
+        return images.clone()  # outside of inference mode: usable in a differentiable computation
 
     def encode_texture(self, image: Float[Tensor, "3 R R"]) -> Float[Tensor, " k"]:
         """The texture code of an image in [-1, 1], the object on white, given by the texture encoder."""
@@ -355,8 +362,13 @@ class ModelSession:
             mean: Tensor = self.source.model.texture_encoder(image[None].to(self.device))[0]
         return mean[0].cpu()
 
-    def realness(self, shape: Shape) -> float:
-        """The shape critic's score of a shape on the model's own grid: larger is more real; only its order counts."""
+    def score(self, shape: Shape) -> float:
+        """How good a shape on the model's own grid is likely to be: larger is better, only the order counts.
+
+        The shape critic's score; if no critic was trained, minus the norm of the code: codes near 0 are typical.
+        """
+        if not self.source.critic_trained and shape.code is not None:
+            return -float(shape.code.norm())
         with torch.no_grad():
             return float(self.source.model.shape_critic(shape.volume[None])[0])
 

@@ -34,20 +34,25 @@ def project_reference(
     depths = camera.sample_depths(resolution, volumes)
     start = torch.tensor([-camera.distance, 0.0, 0.0], dtype=volumes.dtype, device=volumes.device)
     points = start + camera.ray_directions(image_size, volumes).unsqueeze(-2) * depths.unsqueeze(-1)
+    reversing = rotations.flip(-2)  # rotates, and reverses the order of the axes
     if resampled:
-        volumes = sample_volumes(volumes, rotate_points(rotations, _lattice(resolution, volumes)))
-        opacity = sample_volumes(volumes, points.expand(len(volumes), *points.shape))
+        volumes = sample_volumes(volumes, rotate_points(reversing, _lattice(resolution, volumes)))
+        opacity = sample_volumes(volumes, points.flip(-1).expand(len(volumes), *points.shape))
     else:
-        opacity = sample_volumes(volumes, rotate_points(rotations, points))
+        opacity = sample_volumes(volumes, rotate_points(reversing, points))
     return composite(opacity, camera.depth_weights(resolution, volumes), camera.far)
 
 
 def sample_volumes(
     volumes: Float[Tensor, "n 1 N N N"], points: Float[Tensor, "n A B C 3"]
 ) -> Float[Tensor, "n 1 A B C"]:
-    """Trilinear values at points of the cube [-1, 1]^3, falling to 0 within one voxel outside it."""
-    # grid_sample expects the coordinate of the last axis first.
-    return functional.grid_sample(volumes, points.flip(-1), mode="bilinear", padding_mode="zeros", align_corners=True)
+    """Trilinear values at points of the cube [-1, 1]^3, falling to 0 within one voxel outside it.
+
+    Args:
+        volumes: one for each set of points.
+        points: (z, y, x), the coordinate along the volumes' last axis first.
+    """
+    return functional.grid_sample(volumes, points, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
 def composite(opacity: Float[Tensor, "n 1 R R S"], weights: Float[Tensor, " S"], far: float) -> Sketch:

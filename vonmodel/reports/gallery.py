@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vondata.errors import VonError
 from vondata.io.files import atomic_path
@@ -47,7 +47,7 @@ class GeneratedShape:
         mesh: its surface as GLB; None if the volume has no surface at the level.
         faces: triangles of the surface.
         largest_piece: fraction of the generated solid in its largest piece.
-        score: of the shape critic; larger is more real.
+        score: larger is better, see `Gallery.scores_by`.
         views: its pictures, one entry for every viewpoint.
     """
 
@@ -78,6 +78,7 @@ class Gallery:
         shapes: the shapes.
         versions: of VON and torch.
         complete: whether all meshes have been made.
+        scores_by: whether the scores are those of the shape critic, or tell how typical the codes are.
     """
 
     class_name: str
@@ -93,6 +94,7 @@ class Gallery:
     shapes: tuple[GeneratedShape, ...]
     versions: dict[str, str]
     complete: bool = True
+    scores_by: Literal["critic", "code"] = "critic"
 
     @property
     def provenance(self) -> Provenance:
@@ -102,7 +104,7 @@ class Gallery:
 
     @property
     def best_first(self) -> tuple[GeneratedShape, ...]:
-        """The shapes in one piece first, each group by descending score of the shape critic."""
+        """The shapes in one piece first, each group by descending score."""
         return tuple(sorted(self.shapes, key=lambda shape: (shape.largest_piece < WHOLE, -shape.score)))
 
     def save(self, folder: Path) -> None:
@@ -245,7 +247,8 @@ def _summary(gallery: Gallery) -> str:
     )
     summary = " × ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
     if len(gallery.shapes) > 1:
-        summary += ", best first: shapes in one piece, by the score of the shape critic"
+        by = "the score of the shape critic" if gallery.scores_by == "critic" else "how typical their codes are"
+        summary += f", best first: shapes in one piece, by {by}"
     if gallery.checkpoint["stage"] == "shape":
         summary += ". The textures are those of untrained networks: this checkpoint is of the shape stage."
     return summary

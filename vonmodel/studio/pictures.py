@@ -54,15 +54,15 @@ def render_image(session: ModelSession, request: ViewRequest) -> bytes:
 
 
 def render_surface(session: ModelSession, request: ViewRequest) -> bytes | None:
-    """The shape's surface as GLB, its statistics and the critic's score as extras; None if it is empty."""
+    """The shape's surface as GLB, its statistics and its score as extras; None if it is empty."""
     shape = request.shape_of(session)
     mesh = session.mesh(shape)
     if not len(mesh.faces):
         return None
     extras = _extras(session, content_of(request, "shape"), mesh)
     if shape.volume.shape[-1] == session.config.resolution:
-        realness = session.realness(shape)
-        extras["realness"] = realness if math.isfinite(realness) else None
+        score = session.score(shape)
+        extras["score"] = score if math.isfinite(score) else None
     return glb_bytes(mesh, session.source.class_name, extras)
 
 

@@ -11,9 +11,15 @@ from PIL import Image
 from tests.harness import on_white
 from vondata.frames import object_to_gltf
 from vonmodel.checkpoint import CheckpointInfo
-from vonmodel.inference.generate import GenerateSettings, choose_viewpoints, generate, is_unfinished
+from vonmodel.inference.generate import (
+    GenerateSettings,
+    choose_viewpoints,
+    generate,
+    is_unfinished,
+    spread_viewpoints,
+)
 from vonmodel.inference.sampling import render
-from vonmodel.inference.session import LoadedModel
+from vonmodel.inference.session import LoadedModel, ModelSession
 from vonmodel.mesh import to_pixels
 from vonmodel.model import build_model
 from vonmodel.reports.provenance import read_provenance
@@ -210,6 +216,32 @@ def degrees(**given):
 def test_every_given_azimuth_meets_every_given_elevation():
     viewpoints = degrees(azimuths_deg=(10.0, -20.0), elevations_deg=(5.0, 15.0))
     np.testing.assert_allclose(viewpoints, [[10, 5], [10, 15], [-20, 5], [-20, 15]])
+
+
+def test_sampled_viewpoints_are_not_alike():
+    candidates = np.radians([[0.0, 0.0], [1.0, 0.0], [359.0, 1.0], [90.0, 0.0], [180.0, 10.0], [90.0, 90.0]])
+    spread = np.degrees(spread_viewpoints(candidates, 4))
+    np.testing.assert_allclose(spread[:2], [[0, 0], [180, 10]])
+    np.testing.assert_allclose(sorted(spread[2:].tolist()), [[90, 0], [90, 90]])
+    for seed in range(20):
+        azimuths = np.degrees(choose_viewpoints(GenerateSettings(views=3, seed=seed), sampler))[:, 0]
+        assert np.diff(azimuths).min() > 12, seed  # of 114 degrees
+
+
+def test_without_a_trained_critic_typical_codes_score_best(tmp_path, source):
+    untrained = dataclasses.replace(source, critic_trained=False)
+    session = ModelSession(untrained)
+    code = torch.linspace(-1, 1, source.config.shape_code_size)
+    near, far = (session.score(session.shape_of_code(scale * code, "a")) for scale in (0.5, 1.0))
+    assert near == pytest.approx(0.5 * far)
+    assert near > far
+    generated = generate(untrained, GenerateSettings(2, 1, 1), tmp_path / "out")
+    assert [each.score for each in generated.shapes] == pytest.approx(
+        [-np.linalg.norm(each.code) for each in generated.shapes]
+    )
+    text = (tmp_path / "out/index.html").read_text("utf-8")
+    assert "best first: shapes in one piece, by how typical their codes are" in text
+    assert generate(source, GenerateSettings(2, 1, 1), tmp_path / "other").scores_by == "critic"
 
 
 def test_angles_not_given_are_drawn_from_the_class():

@@ -76,11 +76,11 @@ export class Gallery {
       this.onChoose(anchor.getAttribute("href"));
     });
     item.append(anchor);
-    const realness = mesh.extras.realness ?? -Infinity;
-    const place = batch.findIndex((each) => each.realness < realness);
+    const score = mesh.extras.score ?? -Infinity;
+    const place = batch.findIndex((each) => each.score < score);
     part("shapes").insertBefore(item, place < 0 ? null : batch[place].item);
     const view = new Turnable(canvas, turnableMesh(mesh), { interactive: false, phase: 11 * this.shown });
-    const entry = { seed, view, canvas, item, realness };
+    const entry = { seed, view, canvas, item, score };
     batch.splice(place < 0 ? batch.length : place, 0, entry);
     this.entries.push(entry);
     this.shown += 1;
