@@ -50,6 +50,8 @@ class Option(click.Option):
         **settings: Any,
     ) -> None:
         super().__init__(declarations, **settings)
+        if isinstance(self.type, click.IntRange | click.FloatRange):  # click says "is not a valid integer range"
+            self.type.name = "integer" if isinstance(self.type, click.IntRange) else "number"
         self.heading, self.old, self.group = heading, tuple(old), group
 
     def make_metavar(self, ctx: click.Context) -> str:
@@ -86,7 +88,7 @@ class Command(click.Command):
         ctx.meta[ARGUMENTS] = list(args)
         if not ctx.resilient_parsing:
             args = self._renamed(args)
-            self._check_repeated(ctx, args)
+            self._check_given(ctx, args)
         rest = super().parse_args(ctx, args)
         self._settle_groups(ctx)
         return rest
@@ -95,7 +97,7 @@ class Command(click.Command):
         """Writes the options under their headings, in the order of the headings' first options."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+            record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
             if record is not None:
                 heading = parameter.heading if isinstance(parameter, Option) else "Output"
                 sections.setdefault(heading, []).append(record)
@@ -122,11 +124,24 @@ class Command(click.Command):
             renamed.append(f"{today[flag]}{equals}{value}")
         return renamed
 
-    def _check_repeated(self, ctx: click.Context, args: Sequence[str]) -> None:
-        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+    def _check_given(self, ctx: click.Context, args: Sequence[str]) -> None:
+        """Refuses options given twice, and arguments of a verb that takes options only."""
+        _, rest, given = self.make_parser(ctx).parse_args(args=list(args))
         for parameter, times in Counter(given).items():
             if times > 1 and isinstance(parameter, click.Option) and not (parameter.multiple or parameter.count):
                 raise click.UsageError(f"{max(parameter.opts, key=len)} is given {times} times; give it once", ctx)
+        wants_help = any(parameter.is_eager for parameter in given)
+        if rest and not wants_help and not any(isinstance(each, click.Argument) for each in self.params):
+            raise click.UsageError(f"{rest[0]!r} belongs to no option{self._suggestion(ctx, rest[0])}", ctx)
+
+    def _suggestion(self, ctx: click.Context, argument: str) -> str:
+        """The option that an argument was probably meant for: a required one, or the first that takes a path."""
+        paths = [each for each in own_options(self) if each.type.name == "path" and each.name != "output"]
+        meant = [each for each in paths if each.required] + paths
+        if not meant:
+            return "; this command takes options only"
+        flag = f"--{meant[0].name}"
+        return f": did you mean {flag if flag in meant[0].opts else max(meant[0].opts, key=len)} {argument}?"
 
     def _settle_groups(self, ctx: click.Context) -> None:
         groups: dict[str, list[Option]] = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from voncli.command import Command, is_quiet, option
 from voncli.options import json_option, random_seed_option
-from voncli.output import disk_errors, print_json, user_errors
+from voncli.output import counted, disk_errors, print_json, user_errors
 from voncli.settings import LOCAL_PATH
 
 if TYPE_CHECKING:
@@ -89,15 +89,20 @@ def demo(
 
     FOLDER (by default `demo`) must be new or empty. One that already holds the same demo is left as it is.
     """
-    from vondata.demo.write import DemoSettings
+    from vondata.demo.write import DemoSettings, OtherDemoError
 
     if folder is not None and output is not None:
         raise click.UsageError("FOLDER and --output both name the folder: give one of them")
     place = folder or output or Path("demo")
+    if not chairs + cars + tables + lamps:
+        raise click.UsageError("every count is 0: give --chair-count, --car-count, --table-count or --lamp-count")
     with user_errors(), disk_errors(place):
-        summary = _write(place, DemoSettings(chairs, cars, tables, lamps, photos_per_object, seed))
+        try:
+            summary = _write(place, DemoSettings(chairs, cars, tables, lamps, photos_per_object, seed))
+        except OtherDemoError as error:
+            raise click.ClickException(f"{error} (it was made with {_options(error.settings)})") from error
     if as_json:
-        print_json(asdict(summary) | {"next": NEXT_COMMANDS})
+        print_json(asdict(summary) | {"next": _next_commands(summary)})
     else:
         _report(summary)
 
@@ -112,6 +117,20 @@ def _write(folder: Path, settings: DemoSettings) -> DemoSummary:
         return write_demo(folder, settings, lambda: bar.update(1))
 
 
+def _options(settings: DemoSettings) -> str:
+    """The options that make a demo with these settings, without those at their default."""
+    default = type(settings)()
+    flags = {each.name: each.opts[-1] for each in click.get_current_context().command.params}
+    given = {name: value for name, value in asdict(settings).items() if value != getattr(default, name)}
+    return " ".join(f"{flags[name]} {value}" for name, value in given.items()) or "the default settings"
+
+
+def _next_commands(summary: DemoSummary) -> list[str]:
+    """The commands to go on with, on the first class that the demo holds."""
+    name = next(name for name, count in summary.models.items() if count)
+    return [each.replace("chair", name) for each in NEXT_COMMANDS]
+
+
 def _report(summary: DemoSummary) -> None:
     from vondata.demo.write import PHOTOS, PIX3D, SHAPENET
 
@@ -119,9 +138,9 @@ def _report(summary: DemoSummary) -> None:
     click.echo(f"{folder}/ {'holds now' if summary.written else 'was written before, nothing is changed; it holds'}")
     for name, count in summary.models.items():
         click.echo(
-            f"  {count:4d} {name}s in {SHAPENET}/, {summary.room_photos[name]} photos in rooms in {PIX3D}/, "
-            f"{summary.white_photos[name]} on white in {PHOTOS}/{name}/"
+            f"  {counted(count, name):>9} in {SHAPENET}/, {counted(summary.room_photos[name], 'photo')} in rooms in "
+            f"{PIX3D}/, {summary.white_photos[name]} on white in {PHOTOS}/{name}/"
         )
     click.echo("  von.toml, which names these folders for the commands started there. Next:\n")
-    for command in (f"cd {folder}", *NEXT_COMMANDS):
+    for command in (f"cd {folder}", *_next_commands(summary)):
         click.echo(f"  {command}")

@@ -63,7 +63,7 @@ def edit(as_json: bool, **options: Any) -> None:
         result = edit_shapes(
             model.session, shapes, settings, output, lambda done, total: progress("objects", done, total)
         )
-    print_result(result, output, as_json, f"{len(shapes)} edited")
+    print_result(result, output, as_json, f"{counted(len(shapes), 'shape')} edited")
 
 
 @click.command(cls=Command)

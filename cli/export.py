@@ -17,7 +17,7 @@ from voncli.options import (
     shape_options,
     texture_option,
 )
-from voncli.output import print_result, progress_bar, user_errors
+from voncli.output import counted, print_result, progress_bar, user_errors
 from voncli.settings import FiniteRange
 
 _WITH_IMAGE = {"glb", "obj", "usdz"}
@@ -116,7 +116,7 @@ def export(as_json: bool, **options: Any) -> None:
         result = export_shapes(
             model.session, shapes, settings, output, lambda done, total: progress("shapes", done, total)
         )
-    print_result(result, output, as_json, f"{len(shapes)} exported")
+    print_result(result, output, as_json, f"{counted(len(shapes), 'shape')} exported")
 
 
 def _without_effect(options: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import click
 from voncli.command import Command, option
 from voncli.options import json_option, random_seed_option
 from voncli.output import ProgressReporter, disk_errors, note, print_json, user_errors
-from voncli.settings import LOCAL_PATH, folder_option
+from voncli.settings import LOCAL_PATH, check_folder, folder_option
 
 if TYPE_CHECKING:
     from vondata.classes import ObjectClass
@@ -53,6 +53,7 @@ def import_published(root: Path, data: Path, runs: Path, as_json: bool, **option
     generate, edit, evaluate, and train, which continues with the joint stage. The data archive (objects and images)
     becomes a prepared dataset. Files are read without running any code in them.
     """
+    check_folder(root, "ROOT")
     with user_errors(), disk_errors(data):
         known = _classes(root, options["class_name"])
         run = _import_run(root, runs, known, options)

@@ -10,7 +10,7 @@ import click
 from voncli.command import Command, option
 from voncli.options import json_option
 from voncli.output import disk_errors, print_json, user_errors
-from voncli.settings import FolderType, folder_option
+from voncli.settings import FolderType, check_folder, folder_option
 
 if TYPE_CHECKING:
     from vondata.types import Event, Kind
@@ -27,7 +27,8 @@ def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, ve
     """Shows what the prepared dataset in FOLDER holds and writes an HTML page, report/index.html."""
     from vondata.dataset.manifest import dataset_classes
 
-    folder = folder or data
+    named, folder = "--data" if folder is None else "FOLDER", folder or data
+    check_folder(folder, named)
     if not dataset_classes(folder):
         raise click.UsageError(
             f"{folder} holds no prepared dataset (no <class>/shapes.parquet or <class>/images.parquet): "

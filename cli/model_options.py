@@ -206,15 +206,22 @@ def chosen_checkpoint(run: RunFolder, wanted: str) -> str | None:
     """The name of the checkpoint given by `--checkpoint`; None for the newest.
 
     A step selects the checkpoint of the latest stage that has one at this step.
+
+    Raises:
+        click.ClickException: the run has other checkpoints, but not this one.
     """
-    from vonmodel.checkpoint import list_checkpoints
+    from vonmodel.builtin import spoken_run
+    from vonmodel.checkpoint import checkpoint_names, list_checkpoints
 
     if wanted == "newest":
         return None
-    if not wanted.isdecimal():
-        return wanted
-    found = [each.name for each in list_checkpoints(run.path) if each.step == int(wanted)]
-    return found[-1] if found else wanted
+    names = checkpoint_names(run.path)
+    steps = [each.name for each in list_checkpoints(run.path) if wanted.isdecimal() and each.step == int(wanted)]
+    if steps or wanted in names or not names:
+        return steps[-1] if steps else wanted
+    raise click.ClickException(
+        f"--checkpoint: {spoken_run(run.path)} has no checkpoint {wanted!r}; it has: {', '.join(names)}"
+    )
 
 
 def choose_device(name: str) -> str:

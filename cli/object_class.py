@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from voncli.command import Group, option
 from voncli.options import json_option
 from voncli.output import note, print_json, progress_bar, user_errors
-from voncli.settings import LOCAL_PATH, folder_option
+from voncli.settings import LOCAL_PATH, check_folder, folder_option
 
 if TYPE_CHECKING:
     from vondata.classes import ObjectClass, ViewpointBand
@@ -135,6 +136,8 @@ def new(
     )
     from vondata.io.files import atomic_path
 
+    if click.get_current_context().get_parameter_source("data") is ParameterSource.COMMANDLINE:
+        check_folder(data, "--data")
     place = output or (own_class_folder() or Path("classes")) / f"{name}.toml"
     if place.exists() and not overwrite:
         raise click.UsageError(f"{place} is there already; --overwrite replaces it")

@@ -220,6 +220,7 @@ def chosen_shapes(session: ModelSession, names: Sequence[str]) -> list[Shape]:
 def _shapes_named(session: ModelSession, name: str) -> list[Shape]:
     from vondata.dataset.manifest import ManifestMissingError
     from vonmodel.inference.sampling import parse_seed
+    from vonmodel.inference.session import UnknownShapeError
     from vonmodel.reconstruction.inversion import (
         SHAPE_SUFFIXES,
         given_shape,
@@ -251,11 +252,13 @@ def _shapes_named(session: ModelSession, name: str) -> list[Shape]:
         return read_inverted_shapes(session, path) if is_inversion(path) else read_reconstructed_shapes(session, path)
     try:
         return [given_shape(session, name)]
-    except ManifestMissingError as error:
+    except (ManifestMissingError, UnknownShapeError) as error:
+        why = str(error)
+        if isinstance(error, ManifestMissingError):
+            why = f"{session.source.data} has no shapes of class {error.class_name!r} (--data names another dataset)"
         raise click.ClickException(
             f"--shape {name} is neither a seed (0 to {MAX_SEED}, or 7:3 for the third code of seed 7) nor a file nor "
-            f"a prepared shape: {session.source.data} has no shapes of class {error.class_name!r} (--data names "
-            "another dataset)"
+            f"a prepared shape: {why}"
         ) from error
 
 
@@ -287,17 +290,19 @@ def read_photos(paths: Sequence[Path], masks: Sequence[Path], size: int) -> tupl
         click.UsageError: there are masks, but not one for each photo.
         click.ClickException: no photo can be used.
     """
+    from voncli.output import counted
+
     from vonmodel.inference.photo import PhotoError, read_photo
 
     if masks and len(masks) != len(paths):
-        raise click.UsageError(f"{len(masks)} --mask for {len(paths)} photos: give one for each, or none")
+        raise click.UsageError(f"{len(masks)} --mask for {counted(len(paths), 'photo')}: give one for each, or none")
     given: Sequence[Path | None] = masks or [None] * len(paths)
     read, refused = [], []
     for path, mask in zip(paths, given, strict=True):
-        absent = next((each for each in (path, mask) if each is not None and not each.exists()), None)
+        wrong = next((each for each in (path, mask) if each is not None and not each.is_file()), None)
         try:
-            if absent is not None:
-                raise PhotoError(f"{absent}: no such file")
+            if wrong is not None:
+                raise PhotoError(f"{wrong}: {'name a photo, not a folder' if wrong.is_dir() else 'no such file'}")
             read.append(read_photo(path, size, mask))
         except PhotoError as error:
             refused.append(RefusedPhoto(str(path), str(error)))

@@ -295,6 +295,7 @@ def local_copy(data: DataFolder, *, asked: bool, why: str) -> Path | None:
 def disk_errors(place: object) -> Iterator[None]:
     """Turns errors of the operating system, such as a full disk, into a message that names the place."""
     from vondata.errors import VonError
+    from vondata.io.files import FULL
 
     try:
         yield
@@ -303,10 +304,10 @@ def disk_errors(place: object) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        named = f" {error.filename}" if error.filename else ""
+        named = f": {error.filename}" if error.filename and str(error.filename) != str(place) else ""
+        what_to_do = "make room, or name another folder" if error.errno in FULL else "name another folder"
         raise click.ClickException(
-            f"{place} cannot be written ({error.strerror}{named}): make room or name another folder, then run the "
-            "same command again"
+            f"{place} cannot be written ({error.strerror}{named}); {what_to_do}, then run the same command again"
         ) from error
 
 
@@ -382,7 +383,9 @@ def cli_error(error: VonError) -> click.ClickException:
     from vondata.classes import UnknownClassError
 
     if isinstance(error, UnknownClassError):
-        return click.UsageError(f"--class: {error}")
+        context = click.get_current_context(silent=True)
+        takes_none = context is not None and not any("--class" in each.opts for each in context.command.params)
+        return click.UsageError(str(error) if takes_none else f"--class: {error}")
     text = error_text(error)
     return click.UsageError(text) if error.exit_code == 2 else click.ClickException(text)
 

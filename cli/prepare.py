@@ -14,7 +14,7 @@ from voncli.command import Group, option
 from voncli.options import all_of
 from voncli.output import error_text, local_copy
 from voncli.prepare_run import PrepareCommand, run_options, run_preparation
-from voncli.settings import FiniteRange, FolderType, folder_option
+from voncli.settings import FiniteRange, FolderType, check_folder, folder_option, spelling
 
 if TYPE_CHECKING:
     from vondata.frames import Axis
@@ -30,14 +30,18 @@ if TYPE_CHECKING:
 SHOWN_ENTRIES = 8
 
 
-def source_tree(folder: DataFolder | None, name: str, flag: str) -> SourceTree:
+GivenFolder = tuple[str, "SourceTree", "Iterator[Item]"]
+"""How a folder was given, its files, and the items in them."""
+
+
+def source_tree(folder: DataFolder | None, name: str) -> SourceTree:
     """The files of the folder given by an option; a URL is listed.
 
     Args:
         folder: the option's value.
-        name: its name in von.toml; "" for none.
-        flag: the option's flag.
+        name: the option's parameter.
     """
+    flag = spelling(name)
     if folder is None:
         raise click.UsageError(
             f'{flag} is missing: give it, set VON_{name.upper()} or write {name} = "..." under [paths] in von.toml'
@@ -45,8 +49,8 @@ def source_tree(folder: DataFolder | None, name: str, flag: str) -> SourceTree:
     from vondata.io.fs import RemoteError
     from vondata.io.listing import ListedTree, open_tree
 
-    if not folder.is_remote and not folder.path.is_dir():
-        raise click.UsageError(f"{flag}: {folder} is not {'a folder' if folder.path.exists() else 'there'}")
+    if not folder.is_remote:
+        check_folder(folder.path, flag)
     try:
         tree = open_tree(folder)
     except RemoteError as error:
@@ -56,7 +60,7 @@ def source_tree(folder: DataFolder | None, name: str, flag: str) -> SourceTree:
     return tree
 
 
-def found_items(sources: Sequence[tuple[SourceTree, Iterator[Item]]], command: PrepareCommand) -> Iterator[Item]:
+def found_items(sources: Sequence[GivenFolder], command: PrepareCommand) -> Iterator[Item]:
     """The items of all sources; without any, an error that lists what the folders hold.
 
     A folder without any of the classes given by --class is skipped if another one has some.
@@ -65,18 +69,18 @@ def found_items(sources: Sequence[tuple[SourceTree, Iterator[Item]]], command: P
 
     missing: list[str] = []
     found = False
-    for tree, items in sources:
+    for flag, tree, items in sources:
         try:
             for item in items:
                 found = True
                 yield item
         except CollectionMissingError as error:
-            missing.append(f"{error}. {_what_is_in(tree)}")
+            missing.append(f"{flag}: {error}. {_what_is_in(tree)}")
     if missing and not (found and command.class_names):
         raise click.UsageError(" ".join(missing))
     if not found:
         names = ", ".join(each.name for each in command.classes())
-        inside = " ".join(f"{tree}: {_what_is_in(tree)}" for tree, _ in sources)
+        inside = " ".join(f"{tree}: {_what_is_in(tree)}" for _, tree, _ in sources)
         raise click.UsageError(f"nothing was found of the classes {names}. {inside}")
     for message in missing:
         click.echo(f"Skipped: {message}", err=True)
@@ -289,10 +293,10 @@ def shapenet(
     if up is not None and front is None and up[-1] != "y":
         raise click.UsageError(f"--up {up}: name the axis of the front too, with --front")
     check_axes(up or "y", front or "-z")
-    tree = source_tree(shapenet, "shapenet", "--root")
+    tree = source_tree(shapenet, "shapenet")
     kind: Source = "binvox" if binvox else "mesh"
     items = shapenet_items(tree, command.classes(), source=kind, up=up, front=front)
-    _prepare_shapes(tree, items, command, _shape_settings(given))
+    _prepare_shapes((spelling("shapenet"), tree, items), command, _shape_settings(given))
 
 
 def check_axes(up: Axis, front: Axis) -> None:
@@ -301,13 +305,11 @@ def check_axes(up: Axis, front: Axis) -> None:
         raise click.UsageError(f"--up {up} and --front {front} lie on the same axis")
 
 
-def _prepare_shapes(
-    tree: SourceTree, items: Iterator[Item], command: PrepareCommand, settings: ShapeSettings
-) -> None:
+def _prepare_shapes(source: GivenFolder, command: PrepareCommand, settings: ShapeSettings) -> None:
     from vondata.shapes.prepare import prepare_shape
     from vondata.shapes.sources import duplicate_review
 
-    found = found_items([(tree, items)], command)
+    found = found_items([source], command)
     run_preparation(command, "shapes", found, prepare_shape, settings, duplicate_review(settings.drop_duplicates))
 
 
@@ -348,10 +350,10 @@ def meshes(
         raise click.UsageError("--class: name the one class that the meshes of this folder are of")
     check_axes(up, front)
     (known,) = command.classes()
-    tree = source_tree(root, "", "--root")
+    tree = source_tree(root, "root")
     kind: Source = "binvox" if binvox else "mesh"
     items = mesh_folder_items(tree, known.name, up, front, source=kind, patterns=patterns)
-    _prepare_shapes(tree, items, command, _shape_settings(given))
+    _prepare_shapes((spelling("root"), tree, items), command, _shape_settings(given))
 
 
 @prepare.command(short_help="Prepare the photos of Pix3D, and of any folder.")
@@ -443,16 +445,16 @@ def images(
     if segmenter != "grabcut":
         settings = _with_network(settings, Path(os.path.abspath(segmenter)))
     classes = command.classes()
-    sources: list[tuple[SourceTree, Iterator[Item]]] = []
+    sources: list[GivenFolder] = []
     if pix3d is not None:
-        tree = source_tree(pix3d, "pix3d", "--pix3d")
-        sources.append((tree, pix3d_items(tree, classes, settings)))
+        tree = source_tree(pix3d, "pix3d")
+        sources.append((spelling("pix3d"), tree, pix3d_items(tree, classes, settings)))
     if renders is not None:
-        tree = source_tree(renders, "", "--renders")
-        sources.append((tree, pix3d_items(tree, classes, settings)))
+        tree = source_tree(renders, "renders")
+        sources.append((spelling("renders"), tree, pix3d_items(tree, classes, settings)))
     if photos is not None:
-        tree = source_tree(photos, "photos", "--photos")
-        sources.append((tree, photo_items(tree, classes)))
+        tree = source_tree(photos, "photos")
+        sources.append((spelling("photos"), tree, photo_items(tree, classes)))
     try:
         run_preparation(
             command,

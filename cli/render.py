@@ -142,7 +142,7 @@ def render(
     from vondata.render.views import RenderSettings
     from vondata.shapes.sources import mesh_folder_items, shapenet_items
 
-    tree = source_tree(root, "", "ROOT")
+    tree = source_tree(root, "root")
     if layout == "meshes":
         if len(command.class_names) != 1:
             raise click.UsageError("--class: name the one class that the meshes of this folder are of")
@@ -155,7 +155,7 @@ def render(
     )
     settings = RenderedCollection(views, _chosen_maps(maps))
     try:
-        found = items_with_materials(found_items([(tree, items)], command))
+        found = items_with_materials(found_items([("ROOT", tree, items)], command))
         run_preparation(command, "renders", found, render_item, settings)
     finally:
         try:

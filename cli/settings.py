@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
-from voncli.command import Option, option
+from click.core import ParameterSource
+from voncli.command import ARGUMENTS, Option, option
 
 if TYPE_CHECKING:
     from vondata.io.fs import DataFolder
@@ -194,6 +195,36 @@ def folder_option(
         help=help,
         heading=heading,
         group=group,
+    )
+
+
+def check_folder(folder: Path, given_as: str) -> None:
+    """Raises click.UsageError if there is no folder at a path; the message begins with how the path was given."""
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "is not there"
+        raise click.UsageError(f"{given_as}: {folder} {what}; name the folder that holds the files")
+
+
+def spelling(name: str) -> str:
+    """How the value of an option or argument was given: its flag as typed, its variable, or its entry in von.toml.
+
+    Args:
+        name: of the running verb's parameter.
+    """
+    ctx = click.get_current_context()
+    parameter = next(each for each in ctx.command.params if each.name == name)
+    if isinstance(parameter, click.Argument):
+        return parameter.make_metavar(ctx).strip("[].")
+    typed = {each.partition("=")[0] for each in ctx.meta.get(ARGUMENTS, ())}
+    paths = (ctx.find_root().default_map or {}).get("paths", {})
+    match ctx.get_parameter_source(name):
+        case ParameterSource.ENVIRONMENT if isinstance(parameter.envvar, str):
+            return parameter.envvar
+        case ParameterSource.DEFAULT if name in paths:
+            return f"{name} in von.toml"
+    flag = f"--{name}"
+    return next(
+        (each for each in parameter.opts if each in typed), flag if flag in parameter.opts else parameter.opts[-1]
     )
 
 

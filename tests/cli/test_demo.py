@@ -19,7 +19,7 @@ def von(tmp_path, monkeypatch):
 def test_the_demo_is_written_and_the_next_commands_are_printed(von, tmp_path):
     result = von("here", *FEW)
     assert result.exit_code == 0, result.output
-    assert "1 chairs in ShapeNetCore.v2/, 1 photos in rooms in pix3d/, 1 on white in photos/chair/" in result.stdout
+    assert "1 chair in ShapeNetCore.v2/, 1 photo in rooms in pix3d/, 1 on white in photos/chair/" in result.stdout
     lines = [line.strip() for line in result.stdout.splitlines()]
     assert lines[-7:] == [
         "cd here",
@@ -57,6 +57,26 @@ def test_mistakes_are_named(von, tmp_path):
     assert (result.exit_code, "full is not empty" in result.stderr) == (1, True)
     result = von("here", "--chair-count", "-1")
     assert (result.exit_code, "--chair-count" in result.stderr) == (2, True)
+    result = von("here", "--chair-count", "0", "--car-count", "0")
+    assert (result.exit_code, "every count is 0" in result.stderr) == (2, True)
+
+
+def test_a_demo_with_other_contents_is_named_by_the_options_that_made_it(von, tmp_path):
+    assert von("here", "--chair-count", "1", "--car-count", "0", "--photo-count", "0").exit_code == 0
+    result = von("here", *FEW)
+    assert result.exit_code == 1
+    assert "it was made with --chair-count 1 --car-count 0 --photo-count 0" in result.stderr
+    for content in ("{", "[]", '{"format": 1, "settings": {"boats": 1}}', '{"format": 2}'):
+        (tmp_path / "here" / "von-demo.json").write_text(content)
+        result = von("here", *FEW)
+        assert result.exit_code == 1
+        assert "here/von-demo.json is damaged, or of another version; name a new" in result.stderr
+
+
+def test_the_next_commands_are_of_a_class_that_is_there(von):
+    assert (
+        "von train --class car" in von("here", "--chair-count", "0", "--car-count", "1", "--photo-count", "0").stdout
+    )
 
 
 def test_every_command_accepts_the_settings(von, tmp_path, monkeypatch):

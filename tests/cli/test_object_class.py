@@ -36,7 +36,7 @@ def test_a_class_is_shown_as_its_file_is_read() -> None:
     assert json.loads(run("show", "chair", "--json").stdout)["synset"] == "03001627"
     wrong = run("show", "chiar")
     assert wrong.exit_code == 2
-    assert "did you mean 'chair'" in wrong.stderr
+    assert "Error: unknown class 'chiar'; did you mean 'chair'" in wrong.stderr  # --class is no option of this verb
 
 
 def test_a_file_is_checked(tmp_path: Path) -> None:
@@ -84,6 +84,7 @@ def test_a_new_class_without_data_is_like_another(tmp_path: Path) -> None:
     assert np.isclose(sum(band.weight for band in scooter.viewpoints), 1.0)
     assert run("check", "classes/scooter.toml").exit_code == 0
     assert run("new", "Scooter Two").exit_code == 1
+    assert "--data: nowhere is not there" in run("new", "tricycle", "--data", "nowhere").stderr
     taken = run("new", "throne", "--synset", "03001627")
     assert taken.exit_code == 2
     assert "synset 03001627 is that of class chair" in taken.stderr

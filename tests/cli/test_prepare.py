@@ -172,7 +172,13 @@ def test_a_bug_is_exit_code_1_with_its_traceback_in_the_log(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["shapenet"], "--root is missing"),
+        (["shapenet"], "--shapenet is missing"),
+        (["shapenet", "--shapenet", "nowhere"], "--shapenet: nowhere is not there"),
+        (["shapenet", "--shapenet=nowhere"], "--shapenet: nowhere is not there"),
+        (["shapenet", "tree"], "'tree' belongs to no option: did you mean --shapenet tree?"),
+        (["shapenet", "--limit", "few"], "'few' is not a valid integer."),
+        (["shapenet", "--item-timeout", "long"], "'long' is not a valid number."),
+        (["images", "--pix3d", "tree/notes.txt"], "--pix3d: tree/notes.txt is not a folder; name the folder"),
         (["shapenet", "--root", "nowhere"], "--root: nowhere is not there"),
         (["shapenet", "--root", "tree", "--class", "chiar"], "did you mean 'chair'?"),
         (["shapenet", "--root", "tree", "--max-rejected", "few"], "neither a number such as 20 nor a share"),
@@ -180,6 +186,7 @@ def test_a_bug_is_exit_code_1_with_its_traceback_in_the_log(
         (["shapenet", "--root", "tree", "--memory-limit", "lots"], "--memory-limit"),
         (["shapenet", "--root", "tree", "--resolution", "8"], "--resolution"),
         (["shapenet", "--root", "tree"], "It holds: 04379243x/, notes.txt"),
+        (["shapenet", "--root", "tree"], "--root: "),
         (["meshes", "--root", "tree"], "--class: name the one class"),
         (["meshes", "--root", "tree", "--class", "chair", "--up", "y", "--front", "-y"], "lie on the same axis"),
         (["meshes", "--root", "tree", "--class", "chair"], "holds no file ending in"),
@@ -196,6 +203,13 @@ def test_wrong_usage_is_explained(von: Von, arguments: list[str], message: str) 
     assert result.exit_code == 2, result.output
     assert message in " ".join(result.stderr.split())
     assert not Path("data/von-dataset.json").exists()
+
+
+def test_a_folder_that_is_not_there_is_named_as_it_was_given(von: Von) -> None:
+    Path("von.toml").write_text('[paths]\nshapenet = "away"\n', "utf-8")
+    assert "shapenet in von.toml: away is not there" in von("prepare", "shapenet").stderr
+    assert "VON_SHAPENET: gone is not there" in von("prepare", "shapenet", VON_SHAPENET="gone").stderr
+    assert "--root: nowhere is not there" in von("prepare", "shapenet", "--root", "nowhere").stderr
 
 
 def test_photos_become_cut_outs(von: Von) -> None:

@@ -69,6 +69,7 @@ def test_shapes_need_no_network(folders):
         (("a", "b", "real"), 2, "--reference"),
         (("a", "boxes", *RANDOM), 1, "in common"),
         (("a", "nowhere", *RANDOM), 1, "no such folder"),
+        (("a", "a/bad.png", *RANDOM), 1, "a/bad.png is neither a folder nor a file of a shape"),
         (("a", "real", "--chamfer"), 1, "is not one of their scores"),
         (("a", "real", *RANDOM, "--resize", "clean"), 2, "--resize"),
         (("boxes", "blocks", "--up", "z", "--front", "-z"), 2, "same axis"),

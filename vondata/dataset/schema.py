@@ -61,6 +61,11 @@ class Reason:
     explain: str
     remedy: str
 
+    @property
+    def advice(self) -> str:
+        """The remedy as the end of another sentence."""
+        return self.remedy[0].lower() + self.remedy[1:].rstrip(".")
+
 
 class UnknownColumnError(VonError, ValueError):
     """A work function returned a column that `manifests/columns.toml` does not describe."""

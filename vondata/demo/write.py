@@ -135,6 +135,18 @@ class DemoFolderError(VonError, ValueError):
     """The demo cannot be written into this folder."""
 
 
+class OtherDemoError(DemoFolderError):
+    """The folder holds a demo with other settings.
+
+    Attributes:
+        settings: of the demo that is there.
+    """
+
+    def __init__(self, folder: Path, settings: DemoSettings) -> None:
+        super().__init__(f"{folder} holds a demo with other contents", hint="name another folder, or remove it")
+        self.settings = settings
+
+
 @dataclass(frozen=True)
 class DemoSettings:
     """Contents of a demo.
@@ -186,7 +198,8 @@ def write_demo(
         on_object: called after every object.
 
     Raises:
-        DemoFolderError: the folder holds something else, or a demo with other settings.
+        OtherDemoError: the folder holds a demo with other settings.
+        DemoFolderError: it holds something else, or a damaged demo.
     """
     settings = settings or DemoSettings()
     there = _already_there(folder, settings)
@@ -212,6 +225,8 @@ def _already_there(folder: Path, settings: DemoSettings) -> DemoSummary | None:
         return None
     try:
         found = json.loads(marker.read_text("utf-8"))
+        if found["format"] != FORMAT:
+            raise ValueError
         summary = DemoSummary(
             folder,
             DemoSettings(**found["settings"]),
@@ -221,14 +236,9 @@ def _already_there(folder: Path, settings: DemoSettings) -> DemoSummary | None:
             written=False,
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise DemoFolderError(f"{marker} cannot be read ({error}); name a new or an empty folder") from error
-    if found.get("format") != FORMAT or summary.settings != settings:
-        differing = ", ".join(
-            f"{name} = {value}" for name, value in asdict(summary.settings).items() if value != asdict(settings)[name]
-        )
-        raise DemoFolderError(
-            f"{folder} holds a demo made with {differing or 'another version'}; name another folder, or remove it"
-        )
+        raise DemoFolderError(f"{marker} is damaged, or of another version; name a new or an empty folder") from error
+    if summary.settings != settings:
+        raise OtherDemoError(folder, summary.settings)
     return summary
 
 

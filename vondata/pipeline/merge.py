@@ -237,7 +237,9 @@ def _check_folders(datasets: Sequence[Path], into: Path) -> None:
             )
         if any(data.glob("*/*.index.parquet")):
             raise MergeError(f"{data} has shards and no journal", hint="merge the datasets they were written from")
-    if len({data.resolve() for data in datasets}) < len(datasets):
-        raise MergeError("a dataset is named twice")
+    places = [data.resolve() for data in datasets]
+    for data, place in zip(datasets, places, strict=True):
+        if places.count(place) > 1:
+            raise MergeError(f"{data} is named twice", hint="name each dataset once")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise MergeTargetError(f"{into} is not empty", hint="name a new folder")
+        raise MergeTargetError(f"{into} is not {'empty' if into.is_dir() else 'a folder'}", hint="name a new folder")

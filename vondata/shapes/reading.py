@@ -85,6 +85,7 @@ def read_triangles(content: bytes, path: Path, limits: Limits) -> TriangleSoup:
             soup = _read_soup(content, form, path, limits)
     except PARSE_ERRORS as error:
         named = printable(str(error)) or type(error).__name__
+        named += " is missing" if isinstance(error, KeyError) else ""
         raise Rejected("file_corrupt", f"as {form.upper()}: {named[:300]}") from error
     limits.check_mesh(len(soup.vertices), len(soup.faces))
     return soup

@@ -126,6 +126,8 @@ def open_folder(
         FolderError: it does not exist, is empty, or holds several classes and none is named.
         ManifestMissingError, GalleryError: the dataset has no such class, or the generation is damaged.
     """
+    if path.is_file() and path.suffix.lower() not in SHAPE_SUFFIXES:
+        raise FolderError(f"{path} is neither a folder nor a file of a shape or of point clouds")
     if path.is_file():
         found: dict[Kind, list[FolderItem]] = {"images": [], "shapes": list(_parts(FolderItem(path.name, path)))}
         return _folder(path, found, "shapes")
@@ -174,7 +176,9 @@ def _is_class_folder(path: Path) -> bool:
 
 def _dataset(path: Path, data: Path, classes: Sequence[str], class_name: str | None, split: Split | None) -> Folder:
     if class_name is None and len(classes) > 1:
-        raise FolderError(f"{path} is a dataset of {', '.join(classes)}: say of which class, or name its folder")
+        raise FolderError(
+            f"{path} is a dataset of several classes: name {' or '.join(str(path / each) for each in classes)}"
+        )
     name = class_name or classes[0]
     found: dict[Kind, list[FolderItem]] = {}
     kinds: tuple[Kind, ...] = ("images", "shapes")

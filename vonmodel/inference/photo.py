@@ -13,6 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from vondata.dataset.schema import load_reason
 from vondata.errors import VonError
 from vondata.images.decoding import decode_mask, decode_photo
 from vondata.images.masks import bounding_box, check_presence, frame_cut_out
@@ -73,7 +74,7 @@ def _refusal(path: Path, error: Rejected) -> str:
     """Why a photo cannot be used, with advice if no object was found."""
     detail = error.detail if error.detail.startswith(str(path)) else f"{path}: {error.detail}"
     seen = error.reason.startswith("mask_") and error.reason not in _OF_MASK_FILES
-    return f"{detail} ({error.reason})" + (f"; {_ADVICE}" if seen else "")
+    return f"{detail} ({error.reason}); {_ADVICE if seen else load_reason(error.reason).advice}"
 
 
 def photo_of_object(name: str, found: FoundObject, size: int) -> CutPhoto:

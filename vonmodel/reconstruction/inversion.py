@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vondata.dataset.schema import load_reason
 from vondata.errors import VonError
 from vondata.frames import Axis
 from vondata.shapes.prepare import ShapeSettings, prepare_shape
@@ -239,10 +240,10 @@ def given_shape(session: ModelSession, name: str, *, up: Axis | None = None, fro
     path = Path(name).expanduser()
     if path.suffix == ".npz" and path.is_file():
         return session.shape_of_file(path)
-    if path.suffix.lower() not in SHAPE_SUFFIXES and not path.exists():
+    if path.suffix.lower() not in SHAPE_SUFFIXES and not path.exists() and "/" not in name:
         return session.prepared_shape(name)
     if not path.is_file():
-        raise GivenShapeError(f"{path}: no such file")
+        raise GivenShapeError(f"{path}: {'name a file, not a folder' if path.is_dir() else 'no such file'}")
     voxels = path.suffix.lower() == BINVOX_SUFFIX
     axes = {
         "up": up or ("z" if voxels else "y"),
@@ -255,7 +256,8 @@ def given_shape(session: ModelSession, name: str, *, up: Axis | None = None, fro
         try:
             prepare_shape(item, ShapeSettings(resolution=resolution), file)
         except Rejected as error:
-            raise GivenShapeError(f"{path}: {error.detail} ({error.reason})") from error
+            advice = load_reason(error.reason).advice
+            raise GivenShapeError(f"{path}: {error.detail} ({error.reason}); {advice}") from error
         return session.shape_of_file(file)
 
 

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -41,6 +41,7 @@ def replaced_folder(output: Path, verb: Verb = "generate") -> Iterator[Path]:
     partial, old = (output.with_name(f".{output.name}.{kind}") for kind in ("partial", "old"))
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
+    made = [each for each in partial.parents if not each.exists()]
     partial.mkdir(parents=True)
     try:
         yield partial
@@ -49,6 +50,9 @@ def replaced_folder(output: Path, verb: Verb = "generate") -> Iterator[Path]:
             list(pool.map(sync, [partial, *partial.rglob("*")]))
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # another result may be in it by now
+                parent.rmdir()
         raise
     if output.exists():
         output.replace(old)

@@ -120,7 +120,7 @@ def test_folders_that_cannot_be_joined_are_named(bench: Bench) -> None:
     a = bench.root / "a"
     for folders, into, words in (
         ([a], bench.root / "c", "two or more"),
-        ([a, a], bench.root / "c", "named twice"),
+        ([a, a], bench.root / "c", "a is named twice"),
         ([a, bench.root / "x"], bench.root / "c", "holds no prepared dataset"),
         ([a, bench.root / "b"], a, "is not empty"),
     ):

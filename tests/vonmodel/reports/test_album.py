@@ -86,3 +86,11 @@ def test_an_empty_folder_may_be_filled(tmp_path):
     with replaced_folder(tmp_path / "out") as folder:
         fill(folder)
     assert (tmp_path / "out" / "generated.json").is_file()
+
+
+def test_what_fails_leaves_no_empty_folders_behind(tmp_path):
+    (tmp_path / "there").mkdir()
+    for place in ("made/for/it", "there/it"):
+        with pytest.raises(ValueError, match="stop"), replaced_folder(tmp_path / place):
+            raise ValueError("stop")
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
