@@ -278,6 +278,8 @@ def _read_primitive(data: GltfData, part: _Part, worlds: list[Floats]) -> tuple[
         return data.floats(attributes[name], width)
 
     positions = floats("POSITION", 3)
+    for accessor in (attributes["POSITION"], primitive.get("indices", attributes["POSITION"])):
+        data.check_stored(accessor)
     if faces.size and not 0 <= faces.min() <= faces.max() < len(positions):
         raise MeshFileError(f"a face names vertex {faces.max():,}, and there are {len(positions):,}")
     for weight, target in zip(part.weights, primitive.get("targets", []), strict=False):

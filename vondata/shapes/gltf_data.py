@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import numpy.typing as npt
 
-from vondata.shapes.source_file import Limits, MeshFileError
+from vondata.shapes.source_file import Limits, MeshFileError, check_no_lost_block
 from vondata.shapes.text import plain_text
 from vondata.types import Rejected
 
@@ -51,7 +51,7 @@ class GltfData:
 
     def __init__(self, content: bytes, beside: Callable[[str], bytes], limits: Limits) -> None:
         self._beside, self._limits = beside, limits
-        text, self._binary = _split_container(content)
+        text, self._binary, self._binary_offset = _split_container(content)
         self.tree = _parse_tree(text)
         version = str(self.tree["asset"]["version"])
         if not version.startswith("2."):
@@ -99,6 +99,25 @@ class GltfData:
         if is_normalized and values.dtype.kind in "iu":
             return np.asarray(np.maximum(values / np.float64(np.iinfo(values.dtype).max), -1.0))
         return values.astype(np.float64)
+
+    def check_stored(self, accessor: object) -> None:
+        """Checks that no block of an accessor's bytes is lost, see `check_no_lost_block`.
+
+        Raises:
+            MeshFileError: one is.
+        """
+        entry = self.entry("accessors", accessor)
+        view = self.entry("bufferViews", entry["bufferView"]) if "bufferView" in entry else {}
+        if not view or "byteStride" in view or "extensions" in view:
+            return
+        number = _whole(view["buffer"])
+        uri = self.entry("buffers", number).get("uri")
+        if (uri or "").lower().startswith("data:"):
+            return
+        start = _whole(view.get("byteOffset", 0)) + _whole(entry.get("byteOffset", 0))
+        width = np.dtype(_DTYPES[entry["componentType"]]).itemsize * _COMPONENTS[entry["type"]]
+        offset = self._binary_offset if uri is None else 0
+        check_no_lost_block(self._buffer(number), start, start + width * _whole(entry["count"]), offset)
 
     def integers(self, accessor: object, width: int = 1) -> Integers:
         """(count, width) integers; (count,) for a width of 1."""
@@ -240,16 +259,16 @@ def _parse_tree(text: bytes) -> Json:
     return tree
 
 
-def _split_container(content: bytes) -> tuple[bytes, bytes | None]:
-    """The JSON, and the binary chunk if there is one."""
+def _split_container(content: bytes) -> tuple[bytes, bytes | None, int]:
+    """The JSON, the binary chunk if there is one, and where that begins."""
     if not content.startswith(_MAGIC):
-        return content, None
+        return content, None, 0
     version, announced = int.from_bytes(content[4:8], "little"), int.from_bytes(content[8:12], "little")
     if version != 2:
         raise MeshFileError(f"glTF version {version}; only version 2 is supported")
     if announced > len(content):
         raise MeshFileError(f"{announced:,} bytes announced, {len(content):,} there")
-    chunks, at = dict[int, bytes](), 12
+    chunks, starts, at = dict[int, bytes](), dict[int, int](), 12
     while at + 8 <= announced:
         length, kind = (
             int.from_bytes(content[at : at + 4], "little"),
@@ -258,10 +277,11 @@ def _split_container(content: bytes) -> tuple[bytes, bytes | None]:
         if at + 8 + length > announced:
             raise MeshFileError(f"a chunk of {length:,} bytes where {announced - at - 8:,} are left")
         chunks.setdefault(kind, content[at + 8 : at + 8 + length])
+        starts.setdefault(kind, at + 8)
         at += 8 + length
     if _JSON_CHUNK not in chunks:
         raise MeshFileError("no JSON in the file")
-    return chunks[_JSON_CHUNK], chunks.get(_BINARY_CHUNK)
+    return chunks[_JSON_CHUNK], chunks.get(_BINARY_CHUNK), starts.get(_BINARY_CHUNK, 0)
 
 
 def _whole(value: object) -> int:

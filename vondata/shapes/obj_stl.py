@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.shapes.polygons import Polygons
-from vondata.shapes.source_file import Limits, MeshFileError
+from vondata.shapes.source_file import Limits, MeshFileError, check_no_lost_block
 from vondata.shapes.text import (
     BAD_CORNER,
     BAD_COUNT,
     BAD_NUMBER,
     BAD_WORD,
     ENDS_EARLY,
+    FOREIGN,
     FREE_FORM,
     NO_ERROR,
     OTHER_FILE,
@@ -35,6 +36,8 @@ from vondata.types import Rejected
 _HEADER_BYTES, _FACET_BYTES = 84, 50
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _MAX_SOLIDS = 1000  # of a binary file
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), 1e30  # of a coordinate that is not zero
+_MIN_ODD_FACETS, _MIN_ODD_SHARE = 4, 0.002
 _MIN_TEXT_FACET = 40  # bytes of the shortest facet that a text can hold
 _FACET_CORNERS = (3, 4)
 # The first facet on the line of a solid's name or of the end of the solid before.
@@ -72,10 +75,26 @@ def parse_stl_binary(content: bytes, limits: Limits) -> Polygons:
         limits.check_mesh(3 * count, count)
         solids.append(np.frombuffer(rest, dtype=_FACET, count=own, offset=_HEADER_BYTES))
         rest = rest[_HEADER_BYTES + _FACET_BYTES * own :]
-    vertices = np.concatenate(solids)["corners"].reshape(-1, 3).astype(np.float64)
+    check_no_lost_block(content, _HEADER_BYTES, len(content) - len(rest))
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        vertices = np.concatenate(solids)["corners"].reshape(-1, 3).astype(np.float64)
+    _check_alignment(vertices)
     if _are_facets(rest, vertices):
         raise MeshFileError(f"{count:,} triangles announced, {count + len(rest) // _FACET_BYTES:,} there")
     return Polygons(vertices, np.arange(3 * count, dtype=np.int64), np.arange(0, 3 * count + 1, 3, dtype=np.int64))
+
+
+def _check_alignment(vertices: npt.NDArray[np.float64]) -> None:
+    """Checks that the corners are not bytes of neighbouring numbers, as behind a lost or added byte.
+
+    The exponents of such numbers are random: many are beyond single precision's normal range, as no coordinate is.
+    """
+    size = np.abs(vertices).reshape(-1, 9)
+    odd = int(np.count_nonzero(((size > _LARGEST) | ((size < _SMALLEST) & (size > 0))).any(axis=1)))
+    if odd >= max(_MIN_ODD_FACETS, _MIN_ODD_SHARE * len(size)):
+        raise MeshFileError(
+            f"{odd:,} of {len(size):,} triangles have impossible coordinates: bytes are lost or added"
+        )
 
 
 def _is_whole(rest: memoryview) -> bool:
@@ -146,6 +165,7 @@ _ERRORS = {
     BAD_NUMBER: "a vertex without three numbers",
     BAD_CORNER: "a face with something that is not a vertex number",
     BAD_WORD: "a number where a statement should begin; a line is continued by a backslash at its end",
+    FOREIGN: "not a statement, but what a web page, a merge or another file leaves in its place",
 }
 
 
@@ -199,7 +219,8 @@ _HEADER = re.compile(
     rb"(?:\s|#[^\n]*)*(?:(?P<word>%b)(?P<binary>[ \t]+BINARY)?)?(?:\s|#[^\n]*)*(?P<counts>%b)?"
     % (KEYWORD.pattern, _COUNTS)
 )
-_ROW = re.compile(rb"(?:\s|#[^\n]*)*\d+[ \t]+\d")  # of a face, after comments
+# After comments: the row of a face, or the keyword of another file.
+_ROW = re.compile(rb"(?:\s|#[^\n]*)*(?:\d+[ \t]+\d|(?:%b)(?![^\s#]))" % KEYWORD.pattern)
 
 
 def parse_off(content: bytes, limits: Limits | None = None) -> Polygons:
@@ -262,7 +283,8 @@ def _describe(error: int, row: int, announced: int, named: int, *, counts: tuple
     if face < 0:
         if error == ENDS_EARLY:
             return f"{vertices:,} vertices announced, {row:,} there"
-        return f"vertex {row + 1:,} does not have three numbers"
+        lacks = "other than as many values in its line as the first" if error == BAD_COUNT else "no three numbers"
+        return f"vertex {row + 1:,} has {lacks}"
     if error == ENDS_EARLY:
         return f"{faces:,} faces announced, {face:,} there"
     if error == BAD_COUNT:

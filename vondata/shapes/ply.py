@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from vondata.kernels import kernel
 from vondata.shapes.polygons import Polygons
-from vondata.shapes.source_file import Limits, MeshFileError
+from vondata.shapes.source_file import Limits, MeshFileError, check_no_lost_block
 from vondata.shapes.text import (
     BAD_COUNT,
     CORNERS,
@@ -123,6 +123,7 @@ def parse_ply(content: bytes, limits: Limits) -> Polygons:
         content = plain_text(content)
     form, elements, start = _read_header(content)
     if form != "ascii":
+        check_no_lost_block(content, start, len(content))
         return _read_body(np.frombuffer(content, dtype=np.uint8), start, form, elements, limits)
     text = as_lines(plain_text(content[start:]))
     try:  # most programs write one line per row, some with more values than the header lists

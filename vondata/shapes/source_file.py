@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from vondata.errors import VonError
 from vondata.types import Rejected, printable
 
 _MEGABYTE = 2**20
+_SECTOR = 512  # bytes
+_NEIGHBOURS = 24  # bytes of a sector's neighbours that may be zero, too
+_ZEROS, _NOT_ZERO = bytes(_SECTOR), re.compile(rb"[^\0]")
 
 
 class MeshFileError(VonError, ValueError):
@@ -64,3 +68,29 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
     if not content:
         raise Rejected("file_corrupt", "the file is empty")
     return content
+
+
+def check_no_lost_block(content: bytes, start: int, end: int, offset: int = 0) -> None:
+    """Checks that binary data holds no block of zeros that a disk or an unfinished transfer left in their place.
+
+    Such blocks are whole sectors of the file, so zeros that begin or end elsewhere are data.
+
+    Args:
+        content: the bytes.
+        start: where the data begin in them.
+        end: where the data end.
+        offset: of the bytes in their file.
+
+    Raises:
+        MeshFileError: there is such a block.
+    """
+    place = start
+    while (place := content.find(_ZEROS, place, end)) >= 0:
+        other = _NOT_ZERO.search(content, place + _SECTOR, end)
+        stop = other.start() if other else end
+        first = -(-(place + offset) // _SECTOR) * _SECTOR - offset
+        last = (stop + offset) // _SECTOR * _SECTOR - offset
+        begins, ends = first - place <= _NEIGHBOURS or place == start, stop - last <= _NEIGHBOURS or stop == end
+        if begins and ends and last > first and (place, stop) != (start, end):
+            raise MeshFileError(f"zeros at byte {first + offset:,}, where a disk or a transfer lost its content")
+        place = stop

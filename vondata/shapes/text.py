@@ -20,6 +20,7 @@ Integers = npt.NDArray[np.int64]
 
 # Errors of the kernels.
 NO_ERROR, BAD_NUMBER, BAD_CORNER, TOO_MANY, ENDS_EARLY, BAD_WORD, BAD_COUNT, FREE_FORM, OTHER_FILE = range(9)
+FOREIGN = 9  # a line that is not of the format
 # Roles of a PLY property; 0, 1, 2 are the axes of a position.
 SCALAR, CORNERS, LIST = 3, 4, 5
 
@@ -41,6 +42,8 @@ _FACET, _NORMAL, _OUTER, _LOOP, _VERTEX, _SOLID, _END = (
     np.frombuffer(word, dtype=np.uint8)
     for word in (b"facet", b"normal", b"outer", b"loop", b"vertex", b"solid", b"end")
 )
+# What web pages, marks of a merge, JSON and binary data begin with, and no statement of an OBJ.
+_FOREIGN_BYTES = np.frombuffer(bytes(range(9)) + bytes(range(14, 32)) + b"<>={[", dtype=np.uint8)
 _SURFACE, _BEZIER_PATCH, _SPLINE_PATCH, _CALL = (
     np.frombuffer(word, dtype=np.uint8) for word in (b"surf", b"bzp", b"bsp", b"call")
 )
@@ -189,6 +192,9 @@ def read_obj(
             return BAD_WORD, line, vertex, face
         elif text[at] not in (_NEWLINE, _HASH):
             is_data = False
+            for byte in _FOREIGN_BYTES:
+                if text[at] == byte:
+                    return FOREIGN, line, vertex, face
             end = _skip_word(text, at)
             if _is_word(text, at, end, _CALL):
                 return OTHER_FILE, line, vertex, face
@@ -228,6 +234,7 @@ def read_off(
         an error code, its row (faces are counted after the vertices), how many corners a face announces and has, and
         the offset at which the faces end.
     """
+    further = 0  # values in the line of a vertex after its position
     for vertex in range(vertices.shape[0]):
         at = _skip_space(text, at)
         if at >= text.size:
@@ -241,7 +248,11 @@ def read_off(
                 return BAD_NUMBER, vertex, 0, 0, at
             vertices[vertex, axis] = value
             at = end
-        at = _skip_line(text, at) if is_by_line else at
+        if is_by_line:
+            at, more = _count_values(text, at)
+            further = more if vertex == 0 else further
+            if more != further:
+                return BAD_COUNT, vertex, 0, 0, at
     corner, triangles = 0, 0
     for face in range(starts.size - 1):
         row = vertices.shape[0] + face
@@ -270,6 +281,18 @@ def read_off(
         starts[face + 1] = corner
         at = _skip_line(text, at) if is_by_line else at
     return NO_ERROR, 0, 0, 0, at
+
+
+@kernel
+def _count_values(text: Bytes, at: int) -> tuple[int, int]:
+    """The newline at the end of a line, and how many values come before it or a comment."""
+    count = 0
+    while True:
+        at = _skip_blanks(text, at)
+        if at >= text.size or text[at] in (_NEWLINE, _HASH):
+            return _skip_line(text, at), count
+        end = _skip_word(text, at)
+        at, count = end if end > at else at + 1, count + 1
 
 
 @kernel

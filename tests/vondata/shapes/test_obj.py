@@ -136,3 +136,22 @@ def test_real_meshes_are_read_as_trimesh_reads_them(realdata):
         assert len(faces) == len(peer.faces)
         assert area == pytest.approx(peer.area, rel=0.02)  # polygons that are not flat have several areas
         np.testing.assert_allclose(polygons.vertices.min(axis=0), peer.bounds[0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"<html><body>502 Bad Gateway</body></html>",
+        b"<<<<<<< HEAD",
+        b"=======",
+        b'{"error": "timeout"}',
+        b"\x1a",
+        b"\x01\x02",
+    ],
+)
+def test_what_another_file_left_in_place_of_lines_is_no_statement(line):
+    square = b"v 0 0 0\nv 1 0 0\nv 1 1 0\n" + line + b"\nf 1 2 3\n"
+    with pytest.raises(MeshFileError, match="line 4: not a statement"):
+        parse_obj(square)
+    assert len(parse_obj(square.replace(line, b"# " + line)).starts) == 2
+    assert len(parse_obj(square.replace(line, b"vendor_word 1 2")).starts) == 2

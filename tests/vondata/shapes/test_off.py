@@ -80,3 +80,25 @@ def test_time_and_memory_go_with_the_lines():
     mesh = parse_off(text)
     assert time.process_time() - started < 5
     assert len(mesh.starts) == 2 * count + 1
+
+
+def test_counts_in_the_wrong_order_are_not_read_as_they_stand():
+    """With more faces than vertices, rows of faces would be taken for positions."""
+    faces = b"".join(
+        b"3 %d %d %d\n" % (a, b, c) for a, b, c in ((0, 1, 2), (0, 2, 3), (0, 1, 4), (1, 2, 4), (2, 3, 4), (3, 0, 4))
+    )
+    assert len(parse_off(b"OFF\n5 6 0\n" + CORNERS + faces).starts) == 7
+    with pytest.raises(MeshFileError, match="vertex 6 has other than as many values"):
+        parse_off(b"OFF\n6 5 0\n" + CORNERS + faces)
+
+
+def test_colours_and_comments_behind_every_vertex():
+    rows = [line + b" 255 0 0 255 # red" for line in CORNERS.splitlines()]
+    mesh = parse_off(b"COFF\n5 1 0\n" + b"\n".join(rows) + b"\n3 0 1 2\n")
+    np.testing.assert_array_equal(mesh.vertices, np.loadtxt(CORNERS.decode().splitlines()))
+
+
+def test_a_second_file_behind_the_first_is_refused():
+    text = b"OFF\n5 1 0\n" + CORNERS + b"3 0 1 2\n"
+    with pytest.raises(MeshFileError, match="more are there"):
+        parse_off(text + text)

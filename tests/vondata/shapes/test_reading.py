@@ -205,3 +205,31 @@ def test_zeros_behind_a_small_text_do_not_hide_it(tmp_path):
     content = FORMS["obj"]() + bytes(500)
     assert detect_format(content, tmp_path / "mesh.txt") == "obj"
     assert len(read_triangles(content, tmp_path / "mesh.txt", LIMITS).faces) == 12
+
+
+def ball():
+    """Large enough that a sector lies within its vertices, and one within its faces."""
+    return trimesh.creation.icosphere(subdivisions=4)
+
+
+@pytest.mark.parametrize("form", ["stl", "ply", "glb"])
+@pytest.mark.parametrize(("start", "end"), [(8192, 8704), (4096, 8192), (36864, None)], ids=["sector", "page", "end"])
+def test_blocks_of_zeros_that_a_disk_lost_are_no_vertices(tmp_path, form, start, end):
+    content = written(trimesh.Scene([ball()]) if form == "glb" else ball(), form)
+    assert len(read_triangles(content, tmp_path / "a", LIMITS).faces) == 5120
+    end = end or len(content)
+    damaged = content[:start] + bytes(end - start) + content[end:]
+    with pytest.raises(Rejected, match=r"zeros at byte|there") as caught:
+        read_triangles(damaged, tmp_path / "a", LIMITS)
+    assert caught.value.reason == "file_corrupt"
+
+
+@pytest.mark.parametrize("form", ["stl", "ply", "glb"])
+def test_zeros_that_are_data_are_read(tmp_path, form):
+    """A part shrunk to a point, and a fan around the origin whose centre is stored for each of its triangles."""
+    vertices = np.concatenate([ball().vertices + 2, np.zeros((200, 3))])
+    faces = np.concatenate([ball().faces, len(vertices) - 200 + np.arange(198).reshape(-1, 3)])
+    fan = np.stack([len(vertices) - 200 + np.arange(100), np.arange(100), np.arange(1, 101)], axis=1)
+    mesh = trimesh.Trimesh(vertices, np.concatenate([faces, fan]), process=False)
+    content = written(trimesh.Scene([mesh]) if form == "glb" else mesh, form)
+    assert len(read_triangles(content, tmp_path / "a", LIMITS).faces) == 5120 + 66 + 100

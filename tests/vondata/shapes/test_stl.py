@@ -160,3 +160,18 @@ def test_no_bytes_break_the_parser(noise, at):
         except MeshFileError:
             continue
         assert polygons.starts[-1] == len(polygons.vertices)
+
+
+@pytest.mark.parametrize("place", [84, 1000, 190_001])
+@pytest.mark.parametrize("change", ["lost", "added", "two lost"])
+def test_a_byte_lost_or_added_leaves_no_triangles(place, change):
+    corners = np.random.default_rng(0).normal(size=(5000, 3, 3)).astype("<f4")
+    count, rows = len(corners), np.zeros((len(corners), 50), np.uint8)
+    rows[:, 12:48] = corners.reshape(count, -1).view(np.uint8)
+    content = bytes(80) + struct.pack("<I", count) + rows.tobytes()
+    assert len(parse_stl_binary(content, LIMITS).vertices) == 3 * count
+    skip = {"lost": 1, "added": 0, "two lost": 2}[change]
+    damaged = content[:place] + b"\x41" * (change == "added") + content[place + skip :]
+    damaged = damaged.ljust(len(content), b"\0")[: len(content)]
+    with pytest.raises(MeshFileError, match="impossible coordinates"):
+        parse_stl_binary(damaged, LIMITS)
