@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from vondata.images.photo_files import (
     jxl_header,
     photo_format,
     photo_page,
+    png_lacks_rows,
     png_pixels,
     tiff_from_page,
     tiff_pages,
@@ -47,15 +49,18 @@ from vondata.images.pixels import (
     Samples,
     colours_to_srgb,
     has_wide_channels,
+    portable_pixels,
     read_by_opencv,
     read_tiff_samples,
     samples_of_image,
     samples_to_srgb,
 )
+from vondata.kernels import kernel
 from vondata.types import Rejected, printable
 
 Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int32]
 
 # Only these decoders are used: others run programs (PostScript) or read formats that no camera writes.
 DECODERS: dict[str | None, tuple[str, ...]] = {
@@ -73,6 +78,8 @@ COMPRESSION, COLOUR_MAP = 259, 320  # TIFF's tags
 WEBP_IN_TIFF = 50001
 REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr")
 # Random entropy-coded data: appended to a truncated JPEG, it changes every part that the file does not determine.
+_WHOLE, _DAMAGED, _SHORT = range(3)  # verdicts on the data of a JPEG's scan
+_SIXTEEN_ZEROS = 0xF0  # a symbol of its codes
 NOISE = bytes(np.random.default_rng(1).integers(0, 255, 4096, dtype=np.uint8))
 # What decoders raise on inconsistent bytes.
 DECODER_ERRORS = (
@@ -225,6 +232,8 @@ def _read(file: BinaryIO, max_pixels: int, enough_px: int | None, keep_incomplet
             return _read_png(file.read(), max_pixels)
         case "TIFF":
             return _read_tiff(_photo_of_tiff(file.read()), max_pixels)
+        case "PPM":
+            file = io.BytesIO(portable_pixels(file.read()))
         case "JXL":
             width, height, turned_by_decoder = jxl_header(file.read())
             _check_size(width, height, max_pixels)
@@ -331,7 +340,153 @@ def _read_jpeg(pixels: PixelData, max_pixels: int, enough_px: int | None, keep_i
         full_size = full_size[0], max(1, round(share * full_size[1]))
         image = Image.fromarray(np.asarray(image)[:rows], image.mode)
         return _Raster(image, None, full_size, pixels.orientation, pixels.colours, 1.0 - share)
+    find_damage = _missing_scans if pixels.progressive else _damage_of_scans
+    if pixels.has_end and (damage := find_damage(pixels.opened().read())):
+        raise Rejected("file_corrupt", damage)
     return _Raster(image, None, full_size, pixels.orientation, pixels.colours)
+
+
+def _damage_of_scans(data: bytes) -> str:
+    """What is wrong with the entropy-coded data of a JPEG of sequential scans; "" if nothing is found.
+
+    Decoders go on behind a damaged byte with whatever the bits happen to mean, so that a damaged picture looks whole
+    to them. The codes are read without being decoded: behind damage they are invalid, end early, or leave bytes over.
+    """
+    lookup, components = np.zeros((8, 65536), dtype=np.int32), dict[int, tuple[int, int]]()
+    width = height = interval = 0
+    for kind, content, end in _segments(data):
+        if kind == 0xC4:
+            _add_huffman_tables(content, lookup)
+        elif kind in (0xC0, 0xC1):
+            height, width = struct.unpack_from(">HH", content, 1)
+            components = {content[at]: divmod(content[at + 1], 16) for at in range(6, 6 + 3 * content[5], 3)}
+        elif kind == 0xDD:
+            (interval,) = struct.unpack_from(">H", content)
+        elif kind == 0xDA and components:  # without them: of another kind, such as arithmetic coding
+            blocks, units = _scan_layout(content, components, (width, height))
+            if not lookup[blocks].any(axis=2).all():  # without tables of its own, as a frame of a film
+                return ""
+            verdict, unit, place = _walk_scan(np.frombuffer(data, np.uint8), end, lookup, blocks, units, interval)
+            if verdict != _WHOLE:
+                words = "end early" if verdict == _SHORT else "are damaged"
+                return f"its data {words}, after {100 * unit / units:.0f} % of it"
+            marker = _SEGMENT.search(data, place)
+            rest = data[place : marker.start() if marker else len(data)]
+            if rest.strip(b"\0\xff"):
+                return f"{len(rest):,} bytes are left over where its picture is complete: it is damaged before"
+    return ""
+
+
+def _missing_scans(data: bytes) -> str:
+    """Says so if a progressive JPEG lacks bits of its brightness, the first component; "" otherwise."""
+    missing_bits, first = np.ones(64, dtype=np.int32), -1
+    for kind, content, _ in _segments(data):
+        if kind == 0xC2:
+            first = content[6]
+        elif kind == 0xDA and first in content[1 : 1 + 2 * content[0] : 2]:
+            low, high, bits = content[1 + 2 * content[0] : 4 + 2 * content[0]]
+            missing_bits[low : high + 1] = bits & 15
+    return "the scans of its details are missing" if first >= 0 and missing_bits.any() else ""
+
+
+_SEGMENT = re.compile(rb"\xff[^\x00\xff\xd0-\xd8]")  # a marker with a length, or the end
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Marker, content and end of each segment of a JPEG, without its entropy-coded data."""
+    place = 0
+    while (found := _SEGMENT.search(data, place)) is not None and found.end() + 2 <= len(data):
+        kind = data[found.start() + 1]
+        if kind == 0xD9:
+            return
+        place = found.end() + max(2, struct.unpack_from(">H", data, found.end())[0])
+        yield kind, data[found.end() + 2 : place], place
+
+
+def _add_huffman_tables(content: bytes, lookup: Numbers) -> None:
+    """Enters the tables of a DHT segment: `lookup[class * 4 + number, next 16 bits]` is length << 8 | symbol."""
+    place = 0
+    while place + 17 <= len(content):
+        row = lookup[4 * (content[place] >> 4 & 1) + (content[place] & 3)]
+        counts, place = content[place + 1 : place + 17], place + 17
+        row[:] = 0
+        first = 0
+        for length, count in enumerate(counts, start=1):
+            for symbol in content[place : place + count]:
+                after = first + (1 << (16 - length))
+                row[first:after] = length << 8 | symbol
+                first = after
+            place += count
+
+
+def _scan_layout(
+    content: bytes, components: Mapping[int, tuple[int, int]], size: tuple[int, int]
+) -> tuple[Numbers, int]:
+    """(blocks, 2) the rows in the lookup table of each block's first and other codes, and the number of units."""
+    named = {content[at]: content[at + 1] for at in range(1, 1 + 2 * content[0], 2)}
+    across, down = (max(each[axis] for each in components.values()) for axis in (0, 1))
+    width, height = size
+    if len(named) == 1:  # blocks row by row
+        (own_across, own_down) = components[next(iter(named))]
+        width, height = -(-width * own_across // across), -(-height * own_down // down)
+        across = down = 1
+        counts = dict.fromkeys(named, 1)
+    else:
+        counts = {name: components[name][0] * components[name][1] for name in named}
+    blocks = [(tables >> 4 & 3, 4 + (tables & 3)) for name, tables in named.items() for _ in range(counts[name])]
+    return np.array(blocks, dtype=np.int32), -(-width // (8 * across)) * -(-height // (8 * down))
+
+
+@kernel
+def _walk_scan(
+    data: Bytes, at: int, lookup: Numbers, blocks: Numbers, units: int, interval: int
+) -> tuple[int, int, int]:
+    """Reads the codes of a scan; returns a verdict, the number of whole units, and the offset of the next byte."""
+    bits, held, missing = np.uint64(0), 0, 0  # read but not used, of which some are behind the last byte
+    for unit in range(units):
+        if interval > 0 and unit > 0 and unit % interval == 0:
+            end = at if held - missing >= 8 else _behind_restart(data, at, unit // interval - 1)
+            if end == at:
+                return _DAMAGED, unit, at
+            at, bits, held, missing = end, np.uint64(0), 0, 0
+        for block in range(blocks.shape[0]):
+            index = 0
+            while index < 64:
+                while held < 32:  # a code of 16 bits and a value of 15
+                    byte, end = _coded_byte(data, at)
+                    missing += 8 if end == at else 0
+                    bits, held, at = (bits << np.uint64(8)) | byte, held + 8, end
+                row = blocks[block, 1 if index else 0]
+                entry = lookup[row, (bits >> np.uint64(held - 16)) & np.uint64(0xFFFF)]
+                length, symbol = entry >> 8, entry & 255
+                held -= length + (symbol & 15)
+                if held < missing:
+                    return _SHORT, unit, at
+                is_end = index > 0 and symbol & 15 == 0 and symbol != _SIXTEEN_ZEROS
+                run = 0 if index == 0 else symbol >> 4
+                if length == 0 or (index == 0 and symbol > 15) or (index + run > 63 and not is_end):
+                    return _DAMAGED, unit, at
+                index = 64 if is_end else index + run + 1
+    return _WHOLE, units, at - max(held - missing, 0) // 8
+
+
+@kernel
+def _coded_byte(data: Bytes, at: int) -> tuple[np.uint64, int]:
+    """The next byte of a scan and the offset behind it; 0 and the same offset at a marker and at the end."""
+    if at >= data.size or (data[at] == 0xFF and (at + 1 >= data.size or data[at + 1] != 0)):
+        return np.uint64(0), at
+    return np.uint64(data[at]), at + 2 if data[at] == 0xFF else at + 1
+
+
+@kernel
+def _behind_restart(data: Bytes, at: int, number: int) -> int:
+    """The offset behind a restart marker of this number; the same offset if there is another or none."""
+    start = at
+    while start + 1 < data.size and data[start] == 0xFF and data[start + 1] == 0xFF:
+        start += 1
+    if start + 1 >= data.size or data[start] != 0xFF or data[start + 1] != 0xD0 + number % 8:
+        return at
+    return start + 2
 
 
 def _ends_flat(image: Image.Image) -> bool:
@@ -356,7 +511,13 @@ def _read_png(data: bytes, max_pixels: int) -> _Raster:
     pixels = png_pixels(data)
     image = _identified(pixels.opened(), "PNG", b"")
     _check_size(*image.size, max_pixels)
+    colours = len(image.palette.palette) // 3 if image.palette else 256
     image.load()
+    last = np.asarray(image)[-2:]
+    if not last.reshape(len(last), -1).any(axis=1).all() and png_lacks_rows(pixels):
+        raise Rejected("file_corrupt", "its compressed data end before its last row")
+    if image.mode == "P" and int(np.asarray(image).max()) >= colours:
+        raise Rejected("file_corrupt", f"a pixel has a colour beyond the {colours} of the palette")
     stated = pixels.orientation, pixels.colours
     if image.mode.startswith("I"):
         return _Raster(None, samples_of_image(image), image.size, *stated)
@@ -391,6 +552,8 @@ def _read_tiff(file: BinaryIO, max_pixels: int) -> _Raster:
     _check_size(*image.size, max_pixels)
     assert isinstance(image, TiffImagePlugin.TiffImageFile)
     tags, colours = dict(image.tag_v2), _colour_space(image)
+    if np.asarray(tags.get(273, tags.get(324, 8))).min() < 8:  # offsets of strips or tiles, within the header
+        raise Rejected("file_corrupt", "the TIFF lacks a part of its picture")
     orientation = tags.get(ORIENTATION, 1)
     orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
     image.getexif = Image.Exif  # type: ignore[method-assign]  # `load` neither rotates it nor fails on odd EXIF

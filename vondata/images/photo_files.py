@@ -209,8 +209,8 @@ class PixelData:
         """
         parts = self.parts
         if tail is not None:
-            last = parts[-1][:-2] if self.has_end else parts[-1]
-            parts = (*parts[:-1], last, memoryview(tail))
+            last = bytes(parts[-1][:-2] if self.has_end else parts[-1])
+            parts = (*parts[:-1], memoryview(last)[: _without_padding(last, len(last))], memoryview(tail))
         return io.BufferedReader(_Joined(parts))
 
 
@@ -357,6 +357,27 @@ def png_pixels(data: bytes) -> PixelData:
     else:
         kept.append(view[place:])
     return PixelData(tuple(kept), _png_orientation(found), _png_colours(found))
+
+
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+def png_lacks_rows(pixels: PixelData) -> bool:
+    """Whether the compressed data of a PNG that its decoder accepts end before its last row."""
+    header = next(bytes(part) for part in pixels.parts if bytes(part[4:8]) == b"IHDR")
+    width, height, bits, colour, *_, interlaced = struct.unpack_from(">IIBBBBB", header, 8)
+    wanted = 0
+    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        wanted += rows * (1 + -(-columns * bits * _PNG_CHANNELS[colour] // 8)) if columns > 0 and rows > 0 else 0
+    inflater = zlib.decompressobj()
+    for part in pixels.parts:
+        packed = bytes(part[8:-4]) if bytes(part[4:8]) == b"IDAT" else b""
+        while packed and wanted > 0:
+            wanted -= len(inflater.decompress(packed, 2**20))
+            packed = inflater.unconsumed_tail
+    return wanted > 0
 
 
 def _png_orientation(found: dict[bytes, memoryview]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import struct
 import threading
 import zlib
@@ -37,6 +38,7 @@ SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # x and y
 SRGB_TO_D50 = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
 LINEAR_TO_SRGB_STEPS = 65535
 BLOCK_ROWS = 64
+MAX_NEGATIVE_SHARE = 0.001  # of signed integers
 
 _lcms = threading.Lock()
 
@@ -384,7 +386,13 @@ class Samples:
 
 
 def _range(values: npt.NDArray[Any], stated_bits: int | None) -> tuple[float, float]:
-    """The values of black and white."""
+    """The values of black and white.
+
+    Raises:
+        Rejected: format_unknown: integers below zero, which may stand for anything.
+    """
+    if values.dtype.kind == "i" and np.count_nonzero(values < 0) > MAX_NEGATIVE_SHARE * values.size:
+        raise Rejected("format_unknown", "values below zero, whose black is not known: save the picture in 16 bits")
     if stated_bits is not None:
         return 0.0, 2.0**stated_bits - 1.0
     kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
@@ -544,3 +552,26 @@ def _check_segments(page: tifffile.TiffPage, file: BinaryIO) -> None:
             raise Rejected("file_corrupt", f"a strip cannot be inflated: {error}") from error
         if len(inflated) > expected:
             raise Rejected("file_corrupt", "a strip holds more than the header says")
+
+
+_PORTABLE_HEADER = re.compile(
+    rb"P([56])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,5})(?=\s)"
+)
+
+
+def portable_pixels(data: bytes) -> bytes:
+    """A PGM or PPM whose header ends with one byte, as decoders expect, where a text transfer made two of it.
+
+    Raises:
+        ValueError: a second picture follows the first.
+    """
+    header = _PORTABLE_HEADER.match(data)
+    if header is None:
+        return data
+    kind, width, height, highest = (int(each) for each in header.groups())
+    size, end = width * height * (3 if kind == 6 else 1) * (2 if highest > 255 else 1), header.end()
+    if data[end : end + 2] == b"\r\n" and len(data) == end + 2 + size:
+        return data[:end] + data[end + 1 :]
+    if _PORTABLE_HEADER.match(data, end + 1 + size):
+        raise ValueError("the file holds several pictures: save the photo as a file of its own")
+    return data

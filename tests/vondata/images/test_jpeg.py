@@ -100,3 +100,82 @@ def test_a_large_jpeg_is_decoded_small_where_that_is_enough(tmp_path):
     Image.new("RGB", (4000, 3000)).save(tmp_path / "b.jpg", progressive=True)  # all scans are held at full size
     with pytest.raises(Rejected, match="too_large"):
         decode_photo(tmp_path / "b.jpg", max_pixels=1_000_000, enough_px=500)
+
+
+def noisy():
+    return np.random.default_rng(0).integers(0, 256, (160, 120, 3)).astype(np.uint8)
+
+
+def scan_of(content):
+    """Where the entropy-coded data of a JPEG begin."""
+    return content.index(b"\xff\xda") + 2 + struct.unpack_from(">H", content, content.index(b"\xff\xda") + 2)[0]
+
+
+OPTIONS = [
+    *({"subsampling": each} for each in (0, 1, 2)),
+    *({"restart_marker_blocks": each, "subsampling": 2} for each in (1, 5)),
+    {"optimize": True},
+    {"progressive": True},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [(160, 120), (1, 1), (17, 33), (8, 200)])
+def test_whole_jpegs_of_every_layout_are_read(tmp_path, options, mode, size):
+    Image.fromarray(noisy()).resize(size).convert(mode).save(tmp_path / "a.jpg", **options)
+    content = (tmp_path / "a.jpg").read_bytes()
+    for padding in (b"", b"\xff\xff", bytes(20)):
+        assert decoded(written(tmp_path / "b.jpg", content[:-2] + padding + b"\xff\xd9")).full_size == size
+
+
+@pytest.mark.parametrize("options", OPTIONS[:-1], ids=str)
+def test_bytes_damaged_within_a_jpeg_are_noticed(tmp_path, options):
+    content = jpeg(noisy(), **options)
+    start, rng, refused = scan_of(content), np.random.default_rng(1), 0
+    for number in range(30):
+        damaged = bytearray(content)
+        place = start + number * (len(content) - start - 300) // 30
+        damaged[place : place + 200] = rng.integers(0, 255, 200, dtype=np.uint8).tobytes()
+        try:
+            decoded(written(tmp_path / "a.jpg", bytes(damaged)))
+        except Rejected as verdict:
+            refused += verdict.reason == "file_corrupt"
+    assert refused >= 27
+
+
+def test_lost_and_exchanged_restart_intervals_are_noticed(tmp_path):
+    content = jpeg(noisy(), restart_marker_rows=1)
+    marks = [
+        place for place in range(len(content) - 1) if content[place] == 0xFF and 0xD0 <= content[place + 1] < 0xD8
+    ]
+    first, second, third = marks[3:6]
+    lost = content[:first] + content[second:]
+    exchanged = content[:first] + content[second:third] + content[first:second] + content[third:]
+    for damaged in (lost, exchanged):
+        reason, detail = reason_of(written(tmp_path / "a.jpg", damaged))
+        assert (reason, "damaged" in detail) == ("file_corrupt", True)
+
+
+def test_a_jpeg_that_is_higher_than_it_says_is_refused(tmp_path):
+    content = bytearray(jpeg(noisy()))
+    place = content.index(b"\xff\xc0") + 5
+    content[place : place + 2] = struct.pack(">H", 80)
+    reason, detail = reason_of(written(tmp_path / "a.jpg", bytes(content)))
+    assert (reason, "left over" in detail) == ("file_corrupt", True)
+
+
+def test_a_progressive_jpeg_without_its_last_scans_is_refused(tmp_path):
+    content = jpeg(noisy(), progressive=True)
+    scans = [place for place in range(len(content)) if content[place : place + 2] == b"\xff\xda"]
+    for count in (1, 3, len(scans) - 1):
+        reason, detail = reason_of(written(tmp_path / "a.jpg", content[: scans[count]] + b"\xff\xd9"))
+        assert (reason, "scans" in detail) == ("file_corrupt", True)
+
+
+def test_a_frame_of_a_film_without_huffman_tables_is_read(tmp_path):
+    content = jpeg(noisy())
+    whole = decoded(written(tmp_path / "a.jpg", content)).rgb
+    while (place := content.find(b"\xff\xc4")) >= 0:  # the standard ones, which decoders know
+        content = content[:place] + content[place + 2 + struct.unpack_from(">H", content, place + 2)[0] :]
+    np.testing.assert_array_equal(decoded(written(tmp_path / "b.jpg", content)).rgb, whole)

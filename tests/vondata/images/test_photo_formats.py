@@ -121,6 +121,19 @@ def solid():
     return truth
 
 
+@pytest.mark.parametrize(("kind", "highest"), [("P6", 255), ("P6", 1023), ("P5", 255), ("P5", 100)])
+def test_line_ends_of_portable_pictures(tmp_path, kind, highest):
+    values = (picture() if kind == "P6" else picture()[..., 0]).astype(np.int64) * highest // 255
+    body = values.astype(np.uint8 if highest < 256 else ">u2").tobytes()
+    header = f"{kind}\n# a comment\n{WIDTH} {HEIGHT}\n{highest}\n".encode()
+    expected = decoded(written(tmp_path / "a.ppm", header + body)).rgb
+    assert np.abs(expected.astype(int) - (picture() if kind == "P6" else picture()[..., :1])).max() <= 3
+    converted = decoded(written(tmp_path / "b.ppm", header.replace(b"\n", b"\r\n") + body)).rgb
+    np.testing.assert_array_equal(converted, expected)
+    reason, detail = reason_of(written(tmp_path / "c.ppm", 2 * (header + body)))
+    assert (reason, "several pictures" in detail) == ("file_corrupt", True)
+
+
 @pytest.mark.parametrize("inner", [(255, 255, 255), (90, 60, 30), (0, 0, 0)])
 def test_the_alpha_of_a_cut_out_is_the_mask(tmp_path, inner):
     truth = solid()

@@ -237,3 +237,20 @@ def test_memory_is_bounded_before_it_is_allocated(tmp_path, make):
     reason, peak_kb = done.stdout.split()
     assert reason in ("too_large", "file_corrupt")
     assert int(peak_kb) < 1_200_000
+
+
+def test_a_tiff_whose_strips_lie_nowhere_is_refused(tmp_path):
+    path = written(tmp_path / "a.tif", bare_tiff(bytes(WIDTH * HEIGHT), 8, 1))
+    content = bytearray(path.read_bytes())
+    place = content.index(struct.pack("<HHI", 273, 4, 1))
+    struct.pack_into("<I", content, place + 8, 0)
+    assert reason_of(written(tmp_path / "a.tif", bytes(content)))[0] == "file_corrupt"
+
+
+@pytest.mark.parametrize("depth", ["i1", "i2"])
+def test_values_below_zero_are_refused(tmp_path, depth):
+    lowest = np.iinfo(depth).min
+    values = (picture().astype(np.int64) * (257 if depth == "i2" else 1) + lowest).astype(depth)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    reason, detail = reason_of(tmp_path / "a.tif")
+    assert (reason, "below zero" in detail) == ("format_unknown", True)
