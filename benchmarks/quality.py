@@ -1,7 +1,8 @@
 """Benchmark of image and shape quality: presets and baselines trained for equal processor time and scored alike.
 
 `python -m benchmarks.quality --data DATA --output FOLDER [--minutes 15] [--class chair ...] [--seed 0 ...]
-[--arm published ...] [--features inception --features FILE ...]`; `--smoke` runs a small one on synthetic data.
+[--arm published ...] [--features inception --features FILE ...] [--real OTHER --split all]`;
+`--smoke` runs a small one on synthetic data.
 
 Every arm is a run folder under FOLDER/CLASS/SEED, trained by the library's own functions: a stopped run is resumed, a
 finished one only scored. An arm is a preset with changes, `NAME=PRESET,FIELD=VALUE,...`, or a baseline. The number of
@@ -35,6 +36,7 @@ from vondata.io.files import atomic_path
 from vonmodel.baselines.models import BASELINES, CONFIGS, BaselineName
 from vonmodel.baselines.training import baseline_folder, train_baseline
 from vonmodel.config import STAGES, StageName, TrainConfig, apply_setting, load_config, update
+from vonmodel.evaluation.features import Scale
 from vonmodel.presets import PRESETS, PresetName
 from vonmodel.run_folder import RunFolder
 from vonmodel.training.loop import TrainingJob, train
@@ -107,6 +109,7 @@ class Contest:
         seconds: processor seconds of each arm.
         changes: settings of all arms, such as sizes.
         device: where to train.
+        real: the prepared dataset whose photos and shapes are the real side of the scores; `data` if None.
     """
 
     data: Path
@@ -114,6 +117,7 @@ class Contest:
     seconds: float
     changes: tuple[str, ...]
     device: torch.device
+    real: Path | None = None
 
     def run(self, arm: Arm, class_name: str, seed: int) -> RunFolder:
         """The run folder of an arm."""
@@ -220,8 +224,17 @@ def contest_rows(
             for arm in arms:
                 spent = train_arm(contest, arm, class_name, seed)
                 run = contest.run(arm, class_name, seed)
-                scores = score_run(run, contest.data, arm.baseline, scoring)
-                yield {**spent, **scores, "class": class_name, "seed": seed, "arm": arm.name, "config": spent["arm"]}
+                scores = score_run(run, contest.real or contest.data, arm.baseline, scoring)
+                sheet = str(Path(scores["sheet"]).relative_to(contest.output))
+                yield {
+                    **spent,
+                    **scores,
+                    "sheet": sheet,
+                    "class": class_name,
+                    "seed": seed,
+                    "arm": arm.name,
+                    "config": spent["arm"],
+                }
 
 
 def main() -> None:
@@ -237,6 +250,10 @@ def main() -> None:
     parser.add_argument("--set", dest="changes", action="append", default=[], help="a setting of all arms")
     parser.add_argument("--features", action="append", help="inception, random or a file  [random]")
     parser.add_argument("--network-size", type=int, default=224, help="input size of a feature file")
+    parser.add_argument(
+        "--network-scale", choices=get_args(Scale), default="imagenet", help="range of the input of a feature file"
+    )
+    parser.add_argument("--real", type=Path, help="the prepared dataset to compare with  [--data]")
     parser.add_argument("--split", choices=["train", "val", "test", "all"], default="test", help="the real side")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
@@ -255,8 +272,11 @@ def main() -> None:
         60.0 * arguments.minutes,
         (*size, *arguments.changes),
         torch.device(arguments.device),
+        arguments.real,
     )
-    scoring = Scoring(tuple(arguments.features or ["random"]), arguments.split, arguments.network_size)
+    scoring = Scoring(
+        tuple(arguments.features or ["random"]), arguments.split, arguments.network_size, arguments.network_scale
+    )
     run_contest(contest, arguments.arms or ARMS, arguments.classes or ["chair"], arguments.seeds or [0], scoring)
 
 

@@ -71,7 +71,7 @@ def write_page(folder: Path, result: Mapping[str, Any]) -> Path:
             groups=[(key, list(rows)) for key, rows in groups],
             columns=["processor s", *images, *shapes, "15° ↓", "30° ↓"],
             cells=cells,
-            picture=_picture,
+            picture=lambda path: _picture(folder / path),
         )
     )
     page = folder / "index.html"
@@ -89,5 +89,5 @@ def _number(value: float | None) -> Cell:
     return ("" if value is None else f"{value:.3f}"), ""
 
 
-def _picture(path: str) -> str:
-    return "data:image/png;base64," + base64.b64encode(Path(path).read_bytes()).decode()
+def _picture(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -17,7 +17,7 @@ from vonmodel.baselines.training import load_baseline
 from vonmodel.checkpoint import chosen_class, load_model
 from vonmodel.data.datasets import EmptyDatasetError
 from vonmodel.evaluation.consistency import consistency_scores
-from vonmodel.evaluation.features import FeatureNetwork, file_features, inception_features, random_features
+from vonmodel.evaluation.features import FeatureNetwork, Scale, file_features, inception_features, random_features
 from vonmodel.evaluation.image_features import Replica, measure, measure_real
 from vonmodel.evaluation.image_metrics import (
     MIN_SAMPLES,
@@ -46,6 +46,7 @@ class Scoring:
         features: feature networks of the image scores: inception, random or files.
         split: split of the photos and shapes that counts as real, held out from training by default.
         network_size: input size of a feature file.
+        network_scale: range of its input.
         shapes: shapes of each side.
         points: on the surface of each shape.
     """
@@ -53,18 +54,19 @@ class Scoring:
     features: tuple[str, ...]
     split: Split | Literal["all"]
     network_size: int
+    network_scale: Scale = "imagenet"
     shapes: int = 64
     points: int = 2048
 
     def describe(self) -> dict[str, Any]:
         """The settings as recorded with results."""
-        return asdict(self)
+        return asdict(self) | {"features": [Path(name).name for name in self.features]}
 
 
 def score_run(
     run: RunFolder, data: Path, baseline: BaselineName | None, scoring: Scoring, class_name: str | None = None
 ) -> dict[str, Any]:
-    """All scores of an arm, on one class of a multi-class model, and its contact sheet, `sheet.png` in its run."""
+    """All scores of an arm against a dataset, for one class if the model has several; writes its `sheet.png`."""
     generator = _generator(run, data, baseline, class_name)
     split = None if scoring.split == "all" else scoring.split
     settings = ScoreSettings(split=split, shape_samples=scoring.shapes, points=scoring.points, batch_size=BATCH)
@@ -72,7 +74,7 @@ def score_run(
     for name in scoring.features:
         measured = _image_scores(generator, name, settings, scoring)
         if measured is not None:
-            scores["images"][name] = measured
+            scores["images"][Path(name).name] = measured
     try:
         for line in shape_scores(generator, settings):
             scores["shapes"][line["metric"]] = line
@@ -101,7 +103,7 @@ def _network(name: str, scoring: Scoring) -> FeatureNetwork:
         case "random":
             return random_features()
         case _:
-            return file_features(Path(name), input_size=scoring.network_size, scale="imagenet")
+            return file_features(Path(name), input_size=scoring.network_size, scale=scoring.network_scale)
 
 
 def _image_scores(
