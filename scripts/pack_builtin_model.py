@@ -60,9 +60,9 @@ def join_runs(run: Path, shapes: Path, joined: Path, checkpoint: str | None = No
 
 
 def best_seed(session: ModelSession) -> int:
-    """The seed, of the first `SEEDS`, whose shape is in one piece and scored highest by the shape critic."""
+    """The seed, of the first `SEEDS`, whose shape is in one piece and scored highest."""
     shapes = session.shapes(range(SEEDS))
-    return max(range(SEEDS), key=lambda seed: (shapes[seed].largest_piece >= WHOLE, session.realness(shapes[seed])))
+    return max(range(SEEDS), key=lambda seed: (shapes[seed].largest_piece >= WHOLE, session.score(shapes[seed])))
 
 
 def _print_progress(name: str) -> Callable[[int, int], None]:
