@@ -39,7 +39,10 @@ def inspect(folder: Path | None, data: Path, workers: int | None, page: bool, ve
         return
     with user_errors():
         parts = [_describe(folder, name, kind) for name in dataset_classes(folder) for kind in _kinds(folder, name)]
-    path = _write_page(folder, workers) if page else None
+    try:
+        path = _write_page(folder, workers) if page else None
+    except click.ClickException as error:
+        raise click.ClickException(f"{error.message} (--no-page prints the counts without a page)") from error
     if as_json:
         print_json({"data": str(folder), "report": None if path is None else str(path), "parts": parts})
     else:

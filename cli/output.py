@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vonmodel.reports.metrics_page import Row
 
 
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 EXIT_INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal; finished work is kept
 
 
@@ -304,10 +305,12 @@ def disk_errors(place: object) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        named = f": {error.filename}" if error.filename and str(error.filename) != str(place) else ""
+        file = str(error.filename or place)
+        beside = Path(file).absolute().is_relative_to(Path(str(place)).absolute().parent)
+        subject, named = (place, "" if file == str(place) else f": {file}") if beside else (file, "")
         what_to_do = "make room, or name another folder" if error.errno in FULL else "name another folder"
         raise click.ClickException(
-            f"{place} cannot be written ({error.strerror}{named}); {what_to_do}, then run the same command again"
+            f"{subject} cannot be written ({error.strerror}{named}); {what_to_do}, then run the same command again"
         ) from error
 
 
@@ -315,6 +318,15 @@ def describe_os_error(error: OSError) -> str:
     """The message of an operating system error, with its file where that is known."""
     from vondata.io.files import FULL
 
+    file = Path(error.filename) if isinstance(error.filename, str | Path) else None
+    if (
+        file is not None
+        and error.errno in NOT_WRITABLE
+        and not os.path.exists(file)
+        and os.access(file.parent, os.X_OK)
+    ):
+        place = file.parent  # the file itself may be a temporary one
+        return f"{place} cannot be written to ({error.strerror}); name another folder, or make it writable"
     where = f"{error.filename}: " if error.filename else ""
     what = f"{where}{error.strerror or error}"
     # The error of a failed write does not name the file.

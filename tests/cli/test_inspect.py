@@ -55,6 +55,17 @@ def test_a_folder_without_dataset_is_wrong_usage(tmp_path: Path) -> None:
     result = harness.von("inspect", str(tmp_path))
     assert result.exit_code == 2
     assert "holds no prepared dataset" in " ".join(result.stderr.split())
+    result = harness.von("inspect", tmp_path / "nowhere")
+    assert result.exit_code == 2
+    assert "nowhere is not there; name the folder" in " ".join(result.stderr.split())
+
+
+def test_where_no_page_can_be_written_the_counts_can_still_be_had(data: Path) -> None:
+    (data / "report").write_text("in the way")
+    result = harness.von("inspect", "data", "--workers", "0")
+    assert result.exit_code == 1
+    assert "(--no-page prints the counts without a page)" in result.stderr
+    assert harness.von("inspect", "data", "--no-page").exit_code == 0
 
 
 @pytest.mark.parametrize("damage", ["words", "cut", "columns", "class"])

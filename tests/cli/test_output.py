@@ -1,12 +1,23 @@
 """Messages and exit codes of library errors on the command line."""
 
 import errno
+import os
 import re
+from pathlib import Path
 
 import click
 import pytest
 from voncli.main import main
-from voncli.output import ADVICE, EXIT_INTERRUPTED, StopRequest, cli_error, counted, user_errors
+from voncli.output import (
+    ADVICE,
+    EXIT_INTERRUPTED,
+    StopRequest,
+    cli_error,
+    counted,
+    describe_os_error,
+    disk_errors,
+    user_errors,
+)
 
 from tests.vondata.test_errors import error_classes
 from vondata.classes import UnknownClassError
@@ -86,3 +97,27 @@ def test_a_closed_pipe_is_a_request_to_end(monkeypatch: pytest.MonkeyPatch) -> N
 def test_counts_have_the_right_plural() -> None:
     said = [counted(1, "image"), counted(2, "image"), counted(0, "mesh"), counted(1, "mesh")]
     assert said == ["1 image", "2 images", "0 meshes", "1 mesh"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_and_not_the_temporary_file(tmp_path: Path) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".out.partial"))
+    assert describe_os_error(denied) == (
+        f"{tmp_path} cannot be written to (Permission denied); name another folder, or make it writable"
+    )
+    (tmp_path / "there").write_text("")
+    denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "there"))
+    assert describe_os_error(denied) == f"{tmp_path / 'there'}: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "said"),
+    [
+        (errno.ENOTDIR, "out/journal", "out cannot be written (Not a directory: out/journal); name another folder, "),
+        (errno.ENOSPC, "out", "out cannot be written (No space left on device); make room, or name another folder, "),
+        (errno.EACCES, "/else/.lock", "/else/.lock cannot be written (Permission denied); name another folder, "),
+    ],
+)
+def test_what_cannot_be_written_is_named(number: int, file: str, said: str) -> None:
+    with pytest.raises(click.ClickException) as error, disk_errors(Path("out")):
+        raise OSError(number, os.strerror(number), file)
+    assert error.value.message == f"{said}then run the same command again"
