@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
+import zstandard
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from vondata.images import photo_files
@@ -333,7 +334,7 @@ MAX_BYTES_PER_PIXEL = 6  # of samples held in memory, for each pixel that is all
 PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 262, 274, 339  # TIFF's tags
 ICC_PROFILE = 34675
 UNSIGNED, SIGNED = 1, 2  # SampleFormat
-RAW, DEFLATE = (1,), (8, 32946)  # Compression
+RAW, DEFLATE, ZSTD = (1,), (8, 32946), 50000  # Compression
 FLOAT_PREDICTOR = 3
 
 
@@ -504,12 +505,57 @@ def _values(page: tifffile.TiffPage, file: BinaryIO) -> npt.NDArray[Any]:
     if compression in RAW + DEFLATE and int(page.predictor) != FLOAT_PREDICTOR:
         values = _decoded(page)
         return np.moveaxis(values, 0, -1) if planar and values.ndim == 3 else values.reshape(*values.shape[:2], -1)
-    if not planar:  # libtiff's other compressions, whose decoders are bounded themselves
-        file.seek(0)
-        found = read_by_opencv(file.read())
-        if found is not None and found.shape[:2] == (page.imagelength, page.imagewidth):
-            return found
+    file.seek(0)
+    data = file.read()
+    count = page.samplesperpixel if planar else 1
+    alone = planar or compression == ZSTD
+    planes = [_plane_alone(page, data, number, count) for number in range(count)] if alone else [data]
+    found = [read_by_opencv(each) for each in planes]  # by libtiff, whose decoders are bounded themselves
+    whole = [each for each in found if each is not None and each.shape[:2] == (page.imagelength, page.imagewidth)]
+    if len(whole) == len(planes):
+        return np.concatenate(whole, axis=2)
     raise Rejected("format_unknown", f"a TIFF of this kind with compression {compression} is not read")
+
+
+def _plane_alone(page: tifffile.TiffPage, data: bytes, number: int, planes: int) -> bytes:
+    """A TIFF of one of a page's planes, which OpenCV would mix up; zstd, which it cannot read, becomes deflate."""
+    count, channels, compression = (
+        len(page.dataoffsets) // planes,
+        page.samplesperpixel // planes,
+        int(page.compression),
+    )
+    own = slice(count * number, count * (number + 1))
+    parts = [data[at : at + size] for at, size in zip(page.dataoffsets[own], page.databytecounts[own], strict=True)]
+    if compression == ZSTD:
+        compression, room = DEFLATE[0], _segment_bytes(page)
+        parts = [zlib.compress(_from_zstd(each, room), 1) for each in parts]
+    tags = {256: page.imagewidth, 257: page.imagelength, 258: page.bitspersample, 259: compression}
+    tags |= {
+        PHOTOMETRIC: 2 if channels > 2 else 1,
+        277: channels,
+        317: int(page.predictor),
+        SAMPLE_FORMAT: int(page.sampleformat or UNSIGNED),
+    }
+    tags |= {322: page.tilewidth, 323: page.tilelength} if page.is_tiled else {278: page.rowsperstrip}
+    places, sizes = (324, 325) if page.is_tiled else (273, 279)
+    order = page.parent.byteorder
+    start = 8 + 2 + 12 * (len(tags) + 2) + 4
+    starts = np.cumsum([start + (8 * count if count > 1 else 0), *map(len, parts)])[:-1].tolist()
+    lists = struct.pack(f"{order}{2 * count}I", *starts, *map(len, parts)) if count > 1 else b""
+    tags |= {places: start, sizes: start + 4 * count} if count > 1 else {places: starts[0], sizes: len(parts[0])}
+    rows = (
+        struct.pack(f"{order}HHII", tag, 4, count if tag in (places, sizes) else 1, tags[tag]) for tag in sorted(tags)
+    )
+    header = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    return b"".join((header, *rows, bytes(4), lists, *parts))
+
+
+def _from_zstd(packed: bytes, limit: int) -> bytes:
+    """At most this many bytes of what is packed."""
+    try:
+        return zstandard.ZstdDecompressor().stream_reader(packed).read(limit)
+    except zstandard.ZstdError as error:
+        raise Rejected("file_corrupt", f"a strip cannot be unpacked: {error}") from error
 
 
 def read_by_opencv(data: bytes) -> npt.NDArray[Any] | None:
@@ -540,10 +586,7 @@ def _decoded(page: tifffile.TiffPage) -> npt.NDArray[Any]:
 
 def _check_segments(page: tifffile.TiffPage, file: BinaryIO) -> None:
     """Checks deflated strips and tiles against the size in the header, to catch decompression bombs."""
-    assert page.dtype is not None
-    height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-    channels = 1 if int(page.planarconfig or 1) == 2 else page.samplesperpixel
-    expected = min(height, max(page.imagelength, page.tilelength)) * width * channels * page.dtype.itemsize
+    expected = _segment_bytes(page)
     for offset, length in zip(page.dataoffsets, page.databytecounts, strict=False):
         file.seek(offset)
         try:
@@ -552,6 +595,14 @@ def _check_segments(page: tifffile.TiffPage, file: BinaryIO) -> None:
             raise Rejected("file_corrupt", f"a strip cannot be inflated: {error}") from error
         if len(inflated) > expected:
             raise Rejected("file_corrupt", "a strip holds more than the header says")
+
+
+def _segment_bytes(page: tifffile.TiffPage) -> int:
+    """The size of a strip or tile by the header."""
+    assert page.dtype is not None
+    height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+    channels = 1 if int(page.planarconfig or 1) == 2 else page.samplesperpixel
+    return int(min(height, max(page.imagelength, page.tilelength)) * width * channels * page.dtype.itemsize)
 
 
 _PORTABLE_HEADER = re.compile(

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+import zstandard
 from PIL import Image
 
 from tests.harness import TIMEOUT_S
@@ -254,3 +255,63 @@ def test_values_below_zero_are_refused(tmp_path, depth):
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
     reason, detail = reason_of(tmp_path / "a.tif")
     assert (reason, "below zero" in detail) == ("format_unknown", True)
+
+
+def planar(values, compression, order, more):
+    """A TIFF in planes of one compression, whose strips an encoder of grey pictures has made."""
+    count, height, width = values.shape
+    strips = []
+    for plane in values:
+        written_as = 1 if compression == 50000 else compression
+        done, data = cv2.imencode(".tif", plane, [cv2.IMWRITE_TIFF_COMPRESSION, written_as, *more])
+        assert done
+        with tifffile.TiffFile(io.BytesIO(data.tobytes())) as file:
+            page = file.pages[0]
+            rows, predictor = page.rowsperstrip, int(page.predictor)
+            for at, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+                strip = data.tobytes()[at : at + size]
+                strips.append(zstandard.compress(strip) if compression == 50000 else strip)
+    tags = {256: width, 257: height, 258: 8 * values.itemsize, 259: compression, 262: 2, 277: count, 278: rows}
+    tags |= {284: 2, 317: predictor, 339: 3 if values.dtype.kind == "f" else 1}
+    start = 8 + 2 + 12 * (len(tags) + 2) + 4
+    starts = np.cumsum([start + 8 * len(strips), *map(len, strips)])[:-1].tolist()
+    tags |= {273: start, 279: start + 4 * len(strips)}
+    entries = (
+        struct.pack(f"{order}HHII", tag, 4, len(strips) if tag in (273, 279) else 1, tags[tag])
+        for tag in sorted(tags)
+    )
+    header = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    lists = struct.pack(f"{order}{2 * len(strips)}I", *starts, *map(len, strips))
+    return b"".join((header, *entries, bytes(4), lists, *strips))
+
+
+@pytest.mark.parametrize("depth", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("compression", [5, 32773, 50000], ids=["LZW", "PackBits", "ZSTD"])
+@pytest.mark.parametrize("more", [(), (cv2.IMWRITE_TIFF_ROWSPERSTRIP, HEIGHT)], ids=["strips", "one strip"])
+def test_compressed_planes_are_read(tmp_path, depth, compression, more):
+    values = (picture() * SCALES[depth]).astype(depth).transpose(2, 0, 1)
+    content = planar(np.ascontiguousarray(values), compression, "<", more)
+    assert np.abs(decoded(written(tmp_path / "a.tif", content)).rgb.astype(int) - picture()).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_zstd_of_16_bits_is_read(tmp_path, channels):
+    values = np.dstack([picture(), np.full((HEIGHT, WIDTH), 200, np.uint8)])[..., :channels].astype(np.uint16) * 257
+    options = {"photometric": "rgb", "extrasamples": ["unassalpha"] if channels == 4 else None}
+    tifffile.imwrite(tmp_path / "a.tif", values, rowsperstrip=HEIGHT, metadata=None, **options)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        page = file.pages[0]
+        (at,), (size,) = page.dataoffsets, page.databytecounts
+        fields = {tag.code: (tag.valueoffset, tag.dtype.value) for tag in page.tags.values()}
+    packed_strip = zstandard.compress(bytes(content[at : at + size]))
+    for code, value in ((259, 50000), (273, len(content)), (279, len(packed_strip))):
+        place, kind = fields[code]
+        struct.pack_into({3: "<H", 4: "<I"}[kind], content, place, value)
+    photo = decoded(written(tmp_path / "b.tif", bytes(content) + packed_strip))
+    assert np.abs(photo.rgb.astype(int) - picture()).max() <= 1
+    assert channels == 3 or (photo.alpha == 200).all()
+    content += packed_strip
+    middle = len(content) - len(packed_strip) // 2
+    content[middle:] = bytes(len(content) - middle)
+    assert reason_of(written(tmp_path / "c.tif", bytes(content)))[0] in ("file_corrupt", "format_unknown")
