@@ -1,8 +1,8 @@
 """Photo decoding to upright 8-bit sRGB: all common formats and pixel types, in bounded memory.
 
-Memory: the file (512 MB at most) and 6 bytes for every pixel that `max_pixels` allows. Sizes are read from the header
-and checked before anything is allocated. A JPEG of one scan is decoded at a half, a quarter or an eighth of its size
-if that is enough; the limit then applies to the decoded size.
+Memory: three times the file (of 512 MB at most) and 6 bytes for every pixel that `max_pixels` allows. Sizes are read
+from the header and checked before anything is allocated. A JPEG of one scan is decoded at a half, a quarter or an
+eighth of its size if that is enough; the limit then applies to the decoded size.
 """
 
 from __future__ import annotations

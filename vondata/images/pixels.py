@@ -40,6 +40,7 @@ SRGB_TO_D50 = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061]
 LINEAR_TO_SRGB_STEPS = 65535
 BLOCK_ROWS = 64
 MAX_NEGATIVE_SHARE = 0.001  # of signed integers
+MIN_BRIGHTEST = 1 / 16  # of white
 
 _lcms = threading.Lock()
 
@@ -367,6 +368,8 @@ class Samples:
         height, width, channels = self.values.shape
         colours = channels - self.has_alpha
         black, white = _range(self.values[..., :colours], self.bits)
+        if not self.has_alpha and self.key is None and self.bits is None:
+            _check_brightness(self.values, white)
         result = np.empty((height, width, (colours if encode is None else 3) + self.has_alpha), dtype=np.uint8)
         for row in range(0, height, BLOCK_ROWS):
             block = self.values[row : row + BLOCK_ROWS].astype(np.float64)
@@ -384,6 +387,21 @@ class Samples:
             return np.ascontiguousarray(result[..., :-1]), np.ascontiguousarray(result[..., -1])
         alpha = None if self.key is None else np.where(self.values[..., 0] == self.key, 0, 255).astype(np.uint8)
         return result, alpha
+
+
+def _check_brightness(values: npt.NDArray[Any], white: float) -> None:
+    """Checks that the values use more than a small part of their range, unlike 12 bits stored in 16.
+
+    Raises:
+        Rejected: format_unknown: they do not.
+    """
+    highest = float(np.max(values, where=np.isfinite(values), initial=0.0))
+    if 0.0 < highest <= white * MIN_BRIGHTEST:
+        raise Rejected(
+            "format_unknown",
+            f"the brightest value is {highest:g} where white is {white:g}, as in a picture of fewer bits or of light "
+            "without a scale: stretch its values to the whole range",
+        )
 
 
 def _range(values: npt.NDArray[Any], stated_bits: int | None) -> tuple[float, float]:

@@ -315,3 +315,20 @@ def test_zstd_of_16_bits_is_read(tmp_path, channels):
     middle = len(content) - len(packed_strip) // 2
     content[middle:] = bytes(len(content) - middle)
     assert reason_of(written(tmp_path / "c.tif", bytes(content)))[0] in ("file_corrupt", "format_unknown")
+
+
+@pytest.mark.parametrize(("depth", "scale"), [("u2", 16.0), ("u2", 1.0), ("f4", 0.05), ("i2", 8.0)])
+def test_values_of_a_small_part_of_the_range_are_refused(tmp_path, depth, scale):
+    """As 12 bits in 16 are, and light without a scale: the photo would come out black."""
+    tifffile.imwrite(tmp_path / "a.tif", (picture() * scale).astype(depth), photometric="rgb")
+    reason, detail = reason_of(tmp_path / "a.tif")
+    assert (reason, "brightest value" in detail) == ("format_unknown", True)
+
+
+def test_a_black_picture_and_a_dark_cut_out_of_16_bits_are_read(tmp_path):
+    black = np.zeros((HEIGHT, WIDTH, 3), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", black, photometric="rgb")
+    assert (decoded(tmp_path / "a.tif").rgb == 0).all()
+    cut_out = np.dstack([black + 2570, np.full((HEIGHT, WIDTH), 65535, np.uint16)])
+    tifffile.imwrite(tmp_path / "b.tif", cut_out, photometric="rgb", extrasamples=["unassalpha"])
+    assert (decoded(tmp_path / "b.tif").rgb == 10).all()
