@@ -197,6 +197,16 @@ def test_a_phone_scrolls_in_one_direction_only(studio, open_page):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.parametrize("width", [333, 390, 480])
+def test_on_a_phone_the_downloads_are_one_row(studio, open_page, width):
+    page = open_page(f"{studio.address}#shape=0")
+    page.set_viewport_size({"width": width, "height": 800})
+    boxes = [each.bounding_box() for each in page.locator(".downloads > *").all()]
+    assert len(boxes) == 7
+    assert len({round(box["y"]) for box in boxes}) == 1
+    assert boxes[-1]["x"] + boxes[-1]["width"] <= width
+
+
 def test_a_training_shows_itself_and_then_its_model(open_studio, open_page, tiny_run, tiny_data):
     hidden = tiny_run / "hidden"
     (tiny_run / "checkpoints").rename(hidden)
