@@ -133,7 +133,7 @@ function drawOverview() {
 }
 
 function card(title, children, note = "") {
-  return element("div", { class: "card" }, element("h3", {}, title, element("small", {}, note)), ...children);
+  return element("div", { class: "card" }, element("h2", {}, title, element("small", {}, note)), ...children);
 }
 
 function reasonCard(part, rejected) {
