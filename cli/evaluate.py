@@ -479,7 +479,7 @@ def train_classifier(
         click.echo(
             f"  {name}: {info.correct[name]} of {info.held_out[name]} correct, trained on {info.trained[name]}"
         )
-    click.echo(f"Classifier of {info.representation} on {info.resolution} voxels, SHA-256 {sha256}")
+    click.echo(f"Classifier of {info.resolution}³ voxels, {info.representation} representation, SHA-256 {sha256}")
     click.echo(f"written to {output}")
 
 

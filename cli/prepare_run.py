@@ -334,7 +334,9 @@ def print_preparation(result: PreparationResult, data: DataFolder, page: Path | 
             )
     if page is not None:
         click.echo(f"{page}  is the page to open.")
-    elif not isinstance(data, Path):
+    elif result.kind == "renders":
+        click.echo(f"von prepare images --renders {data}  reads them as photos.")
+    elif data.is_remote:
         click.echo(f"von inspect {data}  downloads it and writes the page to open.")
     click.echo(f"Done in {_duration(result.seconds)}.")
 

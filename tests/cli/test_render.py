@@ -37,6 +37,7 @@ def test_a_row_and_files_for_every_mesh(collection, tmp_path) -> None:
     out = tmp_path / "renders"
     result = render(collection, out)
     assert result.exit_code == 0, result.output
+    assert f"von prepare images --renders {out}  reads them as photos." in result.stdout
     rows = pd.read_parquet(out / "chair" / "renders.parquet").set_index("source", drop=False)
     assert sorted(rows["status"]) == ["prepared", "prepared", "rejected"]
     assert rows["reason"].dropna().tolist() == ["file_corrupt"]
