@@ -434,7 +434,7 @@ def _scan_layout(
     else:
         counts = {name: components[name][0] * components[name][1] for name in named}
     blocks = [(tables >> 4 & 3, 4 + (tables & 3)) for name, tables in named.items() for _ in range(counts[name])]
-    return np.array(blocks, dtype=np.int32), -(-width // (8 * across)) * -(-height // (8 * down))
+    return np.array(blocks, dtype=np.int32).reshape(-1, 2), -(-width // (8 * across)) * -(-height // (8 * down))
 
 
 @kernel

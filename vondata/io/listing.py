@@ -110,7 +110,9 @@ class FolderTree(SourceTree):
     def entries(self, folder: PurePosixPath = TOP) -> dict[str, bool]:
         """The names in a folder, in order, and whether each is a folder."""
         found = sorted(os.scandir(self.place(folder)), key=lambda entry: entry.name)
-        return {each.name: each.is_dir() for each in found}
+        return {
+            each.name: os.path.isdir(each.path) for each in found
+        }  # a link in a circle is no folder, and no error
 
     def walk(
         self, top: PurePosixPath, suffixes: Collection[str], unreadable: list[tuple[PurePosixPath, str]]

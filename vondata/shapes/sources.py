@@ -93,6 +93,8 @@ def shapenet_items(
             elif _is_chosen(file, _SHAPE_SUFFIXES, ()):
                 detail = "it lies beside the models' folders, not in one"
                 yield collection.reject(relative_id(PurePosixPath(name)), file, "loose_mesh", detail)
+            elif (verdict := tree.why_not_usable(file)) and not file.suffix:  # a link that may have led to a folder
+                yield collection.reject(file_safe(name), file, *verdict)
 
 
 def mesh_folder_items(

@@ -291,6 +291,23 @@ def test_links_out_of_the_root_are_not_followed(tmp_path, tree):
     assert items["inner"].rejected is None
 
 
+def test_links_that_lead_nowhere_in_place_of_model_folders_are_rows(tree):
+    folder = tree / CHAIR.synset
+    (folder / "gone").symlink_to(folder / "nowhere")
+    (folder / "circle").symlink_to(folder / "circle")
+    (folder / "away").symlink_to("/nowhere")
+    (folder / "notes.txt").symlink_to("/etc/hostname")
+    os.mkfifo(folder / "pipe")
+    items = by_id(shapenet_items(open_tree(tree), [CHAIR]))
+    assert {id: items[id].rejected[0] for id in ("gone", "circle", "away", "pipe")} == {
+        "gone": "source_missing",
+        "circle": "source_missing",
+        "away": "outside_root",
+        "pipe": "source_unreadable",
+    }
+    assert len(items) == 10
+
+
 def test_odd_entries_become_rows(tmp_path):
     (tmp_path / "loop.obj").symlink_to(tmp_path / "loop.obj")
     (tmp_path / "gone.obj").symlink_to(tmp_path / "nowhere.obj")
