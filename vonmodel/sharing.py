@@ -249,6 +249,8 @@ def _get(place: str, target: Path, missing: str) -> None:
         found = fetch(place, target)
     except FileNotFoundError:
         found = False
+    except RemoteError:
+        raise
     except OSError as error:
         raise RemoteError(f"{place} cannot be read: {error or type(error).__name__}") from error
     if not found:

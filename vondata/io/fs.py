@@ -218,7 +218,7 @@ def store_errors(place: object) -> Iterator[None]:
         yield
     except _package_errors() as error:
         raise StoreError(
-            f"{place} cannot be reached: {error}; credentials and endpoint are the store's own"
+            f"{place} cannot be reached: {error}; credentials and endpoint are those of the store's own tools"
         ) from error
 
 
