@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from vondata.demo import write
-from vondata.demo.write import DemoFolderError, DemoSettings, write_demo
+from vondata.demo.write import DemoFolderError, DemoSettings, OtherDemoError, write_demo
 
 SMALL = DemoSettings(chairs=2, cars=1, photos_per_object=2, seed=9)
 
@@ -58,8 +58,10 @@ def test_a_finished_demo_is_left_as_it_is(small, monkeypatch):
 
 
 def test_other_settings_are_refused_by_name(small):
-    with pytest.raises(DemoFolderError, match=r"made with chairs = 2, seed = 9; name another folder"):
+    with pytest.raises(OtherDemoError, match="holds a demo with other contents") as refused:
         write_demo(small[0], DemoSettings(chairs=5, cars=1, photos_per_object=2, seed=8))
+    assert refused.value.settings == SMALL
+    assert refused.value.hint == "name another folder, or remove it"
 
 
 def test_foreign_folders_and_files_are_refused(tmp_path):
@@ -74,7 +76,7 @@ def test_foreign_folders_and_files_are_refused(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", '{"settings": {"chears": 1}}', '{"settings": {}}'])
 def test_a_broken_marker_is_named(tmp_path, text):
     (tmp_path / "von-demo.json").write_text(text)
-    with pytest.raises(DemoFolderError, match=r"von-demo\.json cannot be read"):
+    with pytest.raises(DemoFolderError, match=r"von-demo\.json is damaged, or of another version; name a new or an empty folder"):
         write_demo(tmp_path, SMALL)
 
 
