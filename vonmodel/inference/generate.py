@@ -135,22 +135,20 @@ def choose_viewpoints(settings: GenerateSettings, sampler: ViewpointSampler) -> 
     azimuths, elevations = np.radians(settings.azimuths_deg), np.radians(settings.elevations_deg)
     if azimuths.size and elevations.size:
         return np.array(list(itertools.product(azimuths, elevations)))
-    count = azimuths.size or elevations.size or settings.views
-    if not azimuths.size and not elevations.size:
-        candidates = sample_viewpoints(CANDIDATES * count, sampler, seed=settings.seed)
-        viewpoints = spread_viewpoints(candidates, count)
-        return viewpoints[np.lexsort(viewpoints.T[::-1])]
-    viewpoints = sample_viewpoints(count, sampler, seed=settings.seed).copy()
+    given = azimuths.size or elevations.size
+    viewpoints = sample_viewpoints(given or CANDIDATES * settings.views, sampler, seed=settings.seed).copy()
     if azimuths.size:
         viewpoints[:, 0] = azimuths
     elif elevations.size:
         viewpoints[:, 1] = elevations
+    else:
+        viewpoints = spread_viewpoints(viewpoints, settings.views)
     return viewpoints[np.lexsort(viewpoints.T[::-1])]
 
 
 def spread_viewpoints(candidates: Viewpoints, count: int) -> Viewpoints:
     """The first of these viewpoints, then one after the other the one whose nearest chosen one is farthest away."""
-    (azimuth, elevation) = candidates.T
+    azimuth, elevation = candidates.T
     flat = np.cos(elevation)
     directions = np.stack([np.sin(azimuth) * flat, np.cos(azimuth) * flat, np.sin(elevation)], axis=1)
     chosen, nearest = [0], np.full(len(candidates), -np.inf)
