@@ -5,6 +5,7 @@ Without a process group every function here is a no-op. Every process must make 
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -112,6 +113,8 @@ def processes_joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iter
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             yield
     finally:
+        # Wrapped networks are reference cycles. One that is left until the interpreter ends can abort the process.
+        gc.collect()
         distributed.destroy_process_group()
 
 

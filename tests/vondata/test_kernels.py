@@ -100,7 +100,7 @@ def test_it_runs_without_a_home(module: Path) -> None:
     shutil.rmtree(module.parent / "__pycache__", ignore_errors=True)
     (module.parent / "__pycache__").write_text("no folder", "utf-8")
     environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
-    for home in ({}, {"HOME": "/nowhere"}, {"HOME": "/dev/null"}):
+    for home in ({}, {"HOME": "/proc/nowhere"}, {"HOME": "/dev/null"}):
         done = subprocess.run(
             [sys.executable, module], env=environment | home, capture_output=True, text=True, check=False
         )

@@ -178,6 +178,9 @@ def test_two_processes_are_as_one() -> None:
         )
         for rank in range(2)
     ]
-    for process in processes:
-        _, told = process.communicate(timeout=TIMEOUT_S)
-        assert process.returncode == 0, told
+    try:
+        told = [process.communicate(timeout=TIMEOUT_S)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], told

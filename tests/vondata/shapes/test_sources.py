@@ -295,7 +295,7 @@ def test_links_that_lead_nowhere_in_place_of_model_folders_are_rows(tree):
     folder = tree / CHAIR.synset
     (folder / "gone").symlink_to(folder / "nowhere")
     (folder / "circle").symlink_to(folder / "circle")
-    (folder / "away").symlink_to("/nowhere")
+    (folder / "away").symlink_to(tree.parent / f"{tree.name}-nowhere")
     (folder / "notes.txt").symlink_to("/etc/hostname")
     os.mkfifo(folder / "pipe")
     items = by_id(shapenet_items(open_tree(tree), [CHAIR]))
