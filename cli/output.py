@@ -306,12 +306,19 @@ def disk_errors(place: object) -> Iterator[None]:
         if error.errno is None:
             raise
         file = str(error.filename or place)
-        beside = Path(file).absolute().is_relative_to(Path(str(place)).absolute().parent)
-        subject, named = (place, "" if file == str(place) else f": {file}") if beside else (file, "")
+        belongs = _belongs_to(Path(file).absolute(), Path(str(place)).absolute())
+        subject, named = (place, "" if file == str(place) else f": {file}") if belongs else (file, "")
         what_to_do = "make room, or name another folder" if error.errno in FULL else "name another folder"
         raise click.ClickException(
             f"{subject} cannot be written ({error.strerror}{named}); {what_to_do}, then run the same command again"
         ) from error
+
+
+def _belongs_to(file: Path, place: Path) -> bool:
+    """Whether a file is a result's folder, within it, above it, or a temporary file or folder beside it."""
+    if place.is_relative_to(file) or file.is_relative_to(place):
+        return True
+    return file.is_relative_to(place.parent) and file.relative_to(place.parent).parts[0].startswith(".")
 
 
 def describe_os_error(error: OSError) -> str:

@@ -114,6 +114,8 @@ def test_a_folder_that_cannot_be_written_to_is_named_and_not_the_temporary_file(
     [
         (errno.ENOTDIR, "out/journal", "out cannot be written (Not a directory: out/journal); name another folder, "),
         (errno.ENOSPC, "out", "out cannot be written (No space left on device); make room, or name another folder, "),
+        (errno.ENOTDIR, ".out.new/a", "out cannot be written (Not a directory: .out.new/a); name another folder, "),
+        (errno.EROFS, "in/.lock", "in/.lock cannot be written (Read-only file system); name another folder, "),
         (errno.EACCES, "/else/.lock", "/else/.lock cannot be written (Permission denied); name another folder, "),
     ],
 )

@@ -7,6 +7,7 @@ checksum of the row only, named `check`, and are read as well.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ from vondata.io.files import require_regular
 from vondata.io.lease import DatasetBusyError
 from vondata.types import Kind
 
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 SYNC_EVERY_S = 2.0
 MAX_LINE_BYTES = 1 << 20
 _ROW = b',"row":'  # cannot occur within a JSON string, where quotes are escaped
@@ -86,6 +88,8 @@ class Journal:
         data: folder of the dataset.
         class_name: class.
         kind: shapes or images.
+        read_only: never change the file: an unfinished last line is passed over. The dataset may be on a read-only
+            file system, where no lock is taken.
 
     Attributes:
         entries: the newest line of every item by id.
@@ -97,7 +101,7 @@ class Journal:
         NotRegularFileError: it is a folder, pipe or device.
     """
 
-    def __init__(self, data: Path, class_name: str, kind: Kind) -> None:
+    def __init__(self, data: Path, class_name: str, kind: Kind, *, read_only: bool = False) -> None:
         self.path = journal_path(data, class_name, kind)
         self.entries: dict[str, Entry] = {}
         self.appended = 0
@@ -105,15 +109,20 @@ class Journal:
         self._chain = 0  # CRC-32 over the ends of all lines
         self._renamed = renamed_columns(kind)
         self._empty_row = {column.name: None for column in known_columns(kind)} | {"class": class_name}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._read_only = read_only
+        if not read_only:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         require_regular(self.path)
         self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), blocking=False)
         try:
             self._lock.acquire()
         except Timeout as error:
             raise DatasetBusyError(self.path) from error
+        except OSError as error:
+            if not read_only or error.errno not in _NOT_WRITABLE:
+                raise
         try:
-            self._file = open(self.path, "a+b")  # noqa: SIM115 - closed by __exit__
+            self._file = open(self.path, "rb" if read_only else "a+b")  # noqa: SIM115 - closed by __exit__
             self._end = self._load()
         except BaseException:
             self._lock.release()
@@ -183,14 +192,15 @@ class Journal:
             self._synced = time.monotonic()
 
     def _load(self) -> int:
-        """Reads all lines and cuts off an unfinished last one; returns the length of the file in bytes."""
+        """Reads all lines, without an unfinished last one; returns their length in bytes."""
         self._file.seek(0)
         offset = 0
         apply, chain = self._apply, self._chain  # looked up once for millions of lines
         for line in iter(partial(self._file.readline, MAX_LINE_BYTES), b""):
             if line[-1:] != b"\n" and len(line) < MAX_LINE_BYTES:
                 logger.warning("%s: cut off the last line, which a crash left unfinished", self.path)
-                self._file.truncate(offset)
+                if not self._read_only:
+                    self._file.truncate(offset)
                 break
             try:
                 apply(_parse(line), offset)

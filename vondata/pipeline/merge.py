@@ -121,7 +121,7 @@ class _PartMerge:
         self.options = options
         self.datasets = datasets
         self.journals = [
-            stack.enter_context(Journal(data, class_name, kind))
+            stack.enter_context(Journal(data, class_name, kind, read_only=True))
             if journal_path(data, class_name, kind).is_file()
             else None
             for data in datasets

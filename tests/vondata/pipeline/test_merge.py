@@ -1,5 +1,6 @@
 """Merging datasets of several machines: nothing is lost or repeated, and the next run resumes."""
 
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import pytest
 from tests import harness
 from vondata.dataset.manifest import output_path, read_manifest
 from vondata.dataset.metadata import read_dataset
+from vondata.io.lease import DatasetBusyError
+from vondata.pipeline.journal import Journal, journal_path
 from vondata.pipeline.merge import MergeError, MergeOptions, merge
 from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import PreparationResult, prepare
@@ -128,6 +131,51 @@ def test_folders_that_cannot_be_joined_are_named(bench: Bench) -> None:
             bench.prepare("b", bench.items("y", two="2"))
         with pytest.raises(MergeError, match=words):
             merge(folders, into, MergeOptions())
+
+
+def test_a_dataset_on_a_read_only_file_system_is_merged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulates the file system, also for root: nothing below the dataset can be opened for writing or linked."""
+    bench.prepare("a", bench.items("x", one="1", two="bad 2"))
+    bench.prepare("b", bench.items("y", three="3"))
+    source, opened, linked = bench.root / "a", os.open, os.link
+
+    def refuse(path: object) -> None:
+        if Path(os.fsdecode(path)).is_relative_to(source):  # type: ignore[arg-type]
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def open_readable(path: Any, flags: int, *args: Any, **options: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            refuse(path)
+        return opened(path, flags, *args, **options)
+
+    def link_elsewhere(path: Any, target: Any, **options: Any) -> None:
+        refuse(path)
+        linked(path, target, **options)
+
+    monkeypatch.setattr(os, "open", open_readable)
+    monkeypatch.setattr(os, "link", link_elsewhere)
+    for file in source.glob("journal/.*.lock"):
+        file.unlink()
+    (part,) = bench.merge()
+    assert (part.prepared, part.rejected, part.taken) == (2, 1, [2, 1])
+    assert output_path(bench.root / "c", "chair", "shapes", "one").read_text("utf-8") == "1"
+    assert not list(source.glob("journal/.*.lock"))
+
+
+def test_a_merge_leaves_an_interrupted_journal_as_it_was(bench: Bench) -> None:
+    bench.prepare("a", bench.items("x", one="1"))
+    bench.prepare("b", bench.items("y", two="2"))
+    journal = journal_path(bench.root / "a", "chair", "shapes")
+    journal.write_bytes(before := journal.read_bytes() + b'{"id":"unfinished')
+    (part,) = bench.merge()
+    assert (part.prepared, journal.read_bytes()) == (2, before)
+
+
+def test_a_dataset_that_is_being_written_is_not_merged(bench: Bench) -> None:
+    bench.prepare("a", bench.items("x", one="1"))
+    bench.prepare("b", bench.items("y", two="2"))
+    with Journal(bench.root / "a", "chair", "shapes"), pytest.raises(DatasetBusyError, match="wait until it ends"):
+        bench.merge()
 
 
 def test_the_command_joins_and_says_what(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
