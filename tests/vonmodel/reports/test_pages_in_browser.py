@@ -8,9 +8,11 @@ from PIL import Image
 
 from tests.harness import TIMEOUT_S
 from vonmodel.mesh import surface_mesh
+from vonmodel.reports.album import Album, Picture, Plate, Strip, album_page
 from vonmodel.reports.gallery import Gallery, GeneratedShape, ViewFiles, gallery_page
 from vonmodel.reports.html import Page, viewer_mesh
 from vonmodel.reports.metrics_log import Figure
+from vonmodel.reports.provenance import Provenance
 
 WIDTHS = (1200, 820, 390)
 CHECKPOINT = {"name": "joint-00000020", "stage": "joint", "step": 20, "sha256": "ab" * 32}
@@ -105,6 +107,27 @@ def test_pictures_open_large_by_click_and_go_on_by_keys(show):
     assert tab.locator("dialog img").get_attribute("alt") == "Shape 01, texture 1, 30°, 10° up"
     tab.keyboard.press("Escape")
     assert not tab.locator("dialog").is_visible()
+
+
+def test_captions_are_shown_whole_and_do_not_widen_their_picture(browser, tmp_path):
+    Image.new("RGB", (96, 96)).save(tmp_path / "one.png")
+    captions = ("photo", "second-best viewpoint: -142° (31%)", "a_file_name_of_" + 40 * "x" + ".jpg")
+    strip = Strip("photo and reconstruction", tuple(Picture("one.png", each) for each in captions), framed=True)
+    provenance = Provenance("chair", "runs/chair", CHECKPOINT, 32, 96)
+    page = album_page(Album("Chairs", "lead", (Plate("photo", "facts", (strip,)),)), provenance)
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(page.write(tmp_path / "index.html").as_uri())
+        for width in (1440, 820, 390):
+            tab.set_viewport_size({"width": width, "height": 800})
+            shown = tab.locator(".strip figure").evaluate_all(
+                "all => all.map(each => [each.clientWidth, each.lastChild.scrollWidth, each.lastChild.clientHeight, "
+                "each.lastChild.scrollHeight, each.lastChild.innerText])"
+            )
+            assert [each[-1] for each in shown] == list(captions)
+            for frame, needed, height, text, _ in shown:
+                assert needed <= frame == pytest.approx(98, abs=1)
+                assert text <= height
 
 
 MIDDLE = """(() => {
