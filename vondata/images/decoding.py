@@ -168,27 +168,33 @@ def decode_mask(path: Path, *, max_pixels: int) -> Bools:
     """Reads a mask (h, w) as stored, without applying its orientation.
 
     The object is the opaque part if the mask has transparency, else the pixels brighter than half of the brightest
-    one, whatever values stand for black and white. `prepare_image` recognises an inverted mask by its bounding box.
+    one, whatever values stand for black and white. `prepare_image` recognises other masks by the object's box.
 
     Raises:
         Rejected: as `decode_photo`.
     """
+    return decode_label_mask(path, max_pixels=max_pixels)[0]
+
+
+def decode_label_mask(path: Path, *, max_pixels: int) -> tuple[Bools, npt.NDArray[np.generic]]:
+    """The same mask, and the stored values (h, w), equal where opacity, colour or palette index are."""
     with _rejecting(path), _opened(path) as file:
         raster = _read(file, max_pixels, None, False)
         image, samples = raster.image, raster.samples
         if samples is not None and not samples.has_alpha and samples.key is None:
-            values = samples.values.max(axis=2)
+            labels = values = samples.values.max(axis=2)
             values = values.max() - values if samples.white_is_zero else values
-            highest = values.max(initial=0)
-            return np.asarray(values > (highest / 2 if highest > 1 else 0))
-        rgb, alpha, _ = _channels(replace(raster, colours=SRGB), None)
-        if alpha is not None and (alpha >= 128).any() and (alpha < 128).any():
-            return np.asarray(alpha >= 128)
-        brightness = (rgb if image is None else np.asarray(image.convert("RGB"))).max(axis=2).astype(np.int64)
-        if image is not None and image.mode == "P" and np.ptp(brightness) == 0:  # one colour alone: use the indices
-            brightness = np.asarray(image).astype(np.int64)
-    highest = int(brightness.max(initial=0))
-    return np.asarray(brightness > (highest // 2 if highest > 1 else 0))
+        else:
+            rgb, alpha, _ = _channels(replace(raster, colours=SRGB), None)
+            if alpha is not None and (alpha >= 128).any() and (alpha < 128).any():
+                return alpha >= 128, alpha
+            rgb = rgb if image is None else np.asarray(image.convert("RGB"))
+            is_palette = image is not None and image.mode == "P"
+            labels = np.asarray(image) if is_palette else rgb @ np.array([65536, 256, 1])
+            values = rgb.max(axis=2)
+            values = labels if is_palette and np.ptp(values) == 0 else values  # one colour alone: use the indices
+    highest = values.max(initial=0)
+    return np.asarray(values > (highest / 2 if highest > 1 else 0)), labels
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from vondata.types import Rejected
 
@@ -205,15 +206,113 @@ def edge_contrast(rgb: npt.NDArray[np.uint8], mask: Bools) -> float:
     It tells whether a mask was drawn on this photo or on a rotated copy of it.
     """
     scale = min(1.0, EDGE_SIDE_PX / max(mask.shape))
-    size = max(1, round(scale * mask.shape[1])), max(1, round(scale * mask.shape[0]))
-    photo = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    inside = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    photo = _smaller(rgb, scale).astype(np.float32)
+    inside = _smaller(mask.view(np.uint8) * np.uint8(255), scale).astype(np.float32) / 255
     sides = []
     for weight in (inside**4, (1.0 - inside) ** 4):  # mixed pixels get little weight
         total = cv2.GaussianBlur(photo * weight[..., None], (0, 0), EDGE_REACH_PX)
         sides.append(total / (cv2.GaussianBlur(weight, (0, 0), EDGE_REACH_PX) + np.float32(1e-6))[..., None])
     edge = cv2.morphologyEx((inside > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, SQUARE) > 0
     return float(np.linalg.norm(sides[0] - sides[1], axis=2)[edge].mean()) if edge.any() else 0.0
+
+
+LINE_SHARE, LINE_PX = 0.015, 2.5  # maximum thickness of an outline: of the object's longer side, and in pixels
+LINE_AROUND = 0.8  # minimum share of a hole's border along which the mask is that thin
+LINE_HOLE = 0.05  # minimum area of such a hole, relative to the mask with its holes filled
+MAX_ANNOTATED_SCATTER = 0.75  # an object behind bars falls into pieces; the largest is still a quarter of it
+
+
+def check_filled(mask: Bools) -> None:
+    """Checks that a mask (h, w) is a region, not a line along an object's border, a hatching or scattered points.
+
+    Raises:
+        Rejected: mask_uncertain or mask_in_pieces.
+    """
+    quality = measure_quality(mask)
+    if quality.scatter > MAX_ANNOTATED_SCATTER:
+        raise Rejected("mask_in_pieces", f"the mask is hatched or dotted: {quality.pieces} pieces")
+    left, top, right, bottom = bounding_box(mask)
+    outside = np.pad(~mask[top:bottom, left:right], 1, constant_values=True)
+    thickness = max(LINE_PX, LINE_SHARE * max(right - left, bottom - top))
+    holes = regions(outside)
+    filled = outside.size - holes.areas[holes.labels[0, 0]]
+    enclosed = 0
+    for number in np.flatnonzero((holes.areas >= LINE_HOLE * filled) & ~holes.at_border()):
+        hole = holes.labels == number
+        border = grow(hole, SQUARE) & ~hole
+        beyond = cv2.distanceTransform((~outside | hole).view(np.uint8), cv2.DIST_L2, 5)
+        if (beyond[border] <= thickness).mean() > LINE_AROUND:
+            enclosed += int(holes.areas[number])
+    if enclosed > mask.sum():
+        raise Rejected("mask_uncertain", "the mask is a line along the object's border, not a filled region")
+
+
+FIT_SIDE_PX = 320  # longest side of the copy on which the outline is compared with the photo's edges
+FIT_REACH = 0.25  # of the copy's longer side: the largest offset
+FIT_NEAR_PX = 5  # of the copy: smaller offsets are inaccuracies of drawing
+MAX_FIT_ELSEWHERE = 1.2  # maximum fit at another offset, relative to that where the mask lies
+MIN_FIT_DEVIATIONS = 2.5  # of the fit where the mask lies from the mean over offsets, in standard deviations
+FAINT_EDGE = 1.0  # of 255 per pixel; it, with twice the median of the photo, is an edge that counts half
+
+
+def check_alignment(rgb: Bytes, mask: Bools) -> None:
+    """Checks that a mask (h, w) lies on an object of its photo (h, w, 3): edges of the photo run along its outline.
+
+    The fit at an offset is the mean strength in [0, 1] of the photo's edges along the moved outline, weighted by how
+    parallel they are to it.
+
+    Raises:
+        Rejected: mask_mismatch: the outline fits better elsewhere, or as badly as at random.
+    """
+    scale = min(1.0, FIT_SIDE_PX / max(mask.shape))
+    fit = _fit_by_offset(*(_smaller(each, scale) for each in (rgb, mask.view(np.uint8) * np.uint8(255))))
+    reach = len(fit) // 2
+    down, right = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    near = np.hypot(down, right) <= FIT_NEAR_PX
+    here, elsewhere = float(fit[near].max()), np.where(near, -np.inf, fit)
+    best = int(elsewhere.argmax())
+    if elsewhere.flat[best] > MAX_FIT_ELSEWHERE * here:
+        moves = [f"{abs(round(each.flat[best] / scale))} pixels" for each in (right, down)]
+        sides = "right" if right.flat[best] > 0 else "left", "down" if down.flat[best] > 0 else "up"
+        moved = " and ".join(f"{move} {side}" for move, side in zip(moves, sides, strict=True))
+        raise Rejected(
+            "mask_mismatch", f"the mask does not lie on the object; moved {moved}, it fits the photo better"
+        )
+    if here - fit.mean() <= MIN_FIT_DEVIATIONS * fit.std():
+        raise Rejected("mask_mismatch", "no edges of the photo run along the mask's outline")
+
+
+def _fit_by_offset(photo: Bytes, mask: Bytes) -> Floats:
+    """(2 r + 1, 2 r + 1) fit of a mask's outline to a photo's edges when moved by up to r pixels down and right."""
+    strength, direction = _edges(photo)
+    outline, normal = _edges(mask[..., None])
+    strength = strength / (strength + 2.0 * np.median(strength) + FAINT_EDGE)
+    # cos^2 of the angle between two directions is (1 + cos of twice the angle) / 2.
+    pairs = [
+        (strength, outline),
+        (strength * np.cos(2 * direction), outline * np.cos(2 * normal)),
+        (strength * np.sin(2 * direction), outline * np.sin(2 * normal)),
+    ]
+    reach = int(FIT_REACH * max(mask.shape))
+    size = [scipy.fft.next_fast_len(side + 2 * reach + 1, real=True) for side in mask.shape]
+    spectrum = sum(scipy.fft.rfft2(each, size) * np.conj(scipy.fft.rfft2(moved, size)) for each, moved in pairs)
+    fit = np.roll(scipy.fft.irfft2(spectrum, size), (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
+    return np.asarray(fit / max(2.0 * float(outline.sum()), 1e-6))
+
+
+def _edges(image: Bytes) -> tuple[Floats, Floats]:
+    """(h, w) magnitude per pixel and direction in radians of an image's (h, w, c) strongest gradient."""
+    smooth = np.atleast_3d(cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.0))
+    across, down = (np.atleast_3d(cv2.Sobel(smooth, cv2.CV_32F, *order, scale=0.125)) for order in ((1, 0), (0, 1)))
+    magnitude = np.hypot(across, down)
+    strongest = magnitude.argmax(axis=2)[..., None]
+    along = [np.take_along_axis(each, strongest, axis=2)[..., 0] for each in (across, down)]
+    return magnitude.max(axis=2), np.arctan2(along[1], along[0])
+
+
+def _smaller(image: Bytes, scale: float) -> Bytes:
+    size = max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0]))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 BAND = 0.06  # of the shorter side: the thickest band that counts as a frame

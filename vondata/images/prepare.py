@@ -12,8 +12,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vondata.images.decoding import DecodedPhoto, decode_mask, decode_photo, turned
-from vondata.images.masks import Box, bounding_box, check_border, check_presence, edge_contrast, frame_cut_out
+from vondata.images.decoding import DecodedPhoto, decode_label_mask, decode_photo, turned
+from vondata.images.masks import (
+    Box,
+    bounding_box,
+    check_alignment,
+    check_border,
+    check_filled,
+    check_presence,
+    edge_contrast,
+    frame_cut_out,
+)
 from vondata.images.near_duplicates import perceptual_hash
 from vondata.images.object_mask import FoundObject, find_object, object_of_mask
 from vondata.images.pixels import ProfileUse
@@ -33,6 +42,8 @@ WORKING_PX_PER_SIZE = 4  # working resolution, in multiples of the prepared size
 LOOK_CLOSER = 2.0  # an object smaller than this many times the prepared size is segmented again in a closer window
 CLEARLY_BETTER = 1.15  # minimum ratio of the edge contrasts of the two orientations of a photo
 BOX_AGREEMENT = 0.5  # minimum intersection over union of the annotated box and the mask's
+CLOSER_BOX, SAME_BOX = 0.05, 0.9  # gain in it of another reading of a mask; minimum of readings that are tried next
+MAX_LABELS = 16  # different values of a mask that holds one for each object
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,16 +176,11 @@ def _find_in_window(photo: DecodedPhoto, window: Box, working_px: int, segmenter
 
 def _annotated(item: Item, settings: ImageSettings) -> LocatedObject:
     """Takes the object from its annotated mask."""
-    stored = decode_mask(Path(item.inputs[1]), max_pixels=settings.max_pixels)
+    readings = _mask_readings(*decode_label_mask(Path(item.inputs[1]), max_pixels=settings.max_pixels), item.fields)
     photo = decode_photo(Path(item.inputs[0]), max_pixels=settings.max_pixels, upright=False)
-    mask = _upright_mask(stored, item.fields["bbox"])
-    photo = _matching_photo(photo, mask)
+    photo, mask = _first_fitting(readings, photo, item.fields)
     height, width = mask.shape
-    check_presence(mask, 1.0)
-    if not item.fields["truncated"]:
-        check_border(mask, trimmed=False)
     box = bounding_box(mask)
-    _check_annotation(item.fields, box, width, height)
     left, top, right, bottom = _grown(box, 0.1, width, height)
     rgb = _shrunk(photo.rgb[top:bottom, left:right], _working_px(settings))
     share = _shrunk(mask[top:bottom, left:right].astype(np.uint8) * 255, _working_px(settings))
@@ -183,10 +189,61 @@ def _annotated(item: Item, settings: ImageSettings) -> LocatedObject:
     return LocatedObject(found, photo.full_size, scale, left, top, photo.profile_use)
 
 
-def _upright_mask(mask: Bools, bbox: Sequence[float]) -> Bools:
-    """The mask (h, w), or its inverse if that fits the annotated box better: in some masks the object is black."""
-    fits = [_box_agreement(bbox, bounding_box(each)) if each.any() else 0.0 for each in (mask, ~mask)]
-    return ~mask if fits[1] > max(fits[0], BOX_AGREEMENT) else mask
+def _mask_readings(solid: Bools, labels: npt.NDArray[np.generic], fields: Mapping[str, Any]) -> list[Bools]:
+    """The masks (h, w) that a stored one may mean, the likeliest first.
+
+    It is the bright part. In some masks the object is black, and in some it is one of several values, each of another
+    object: such a reading comes first if its box is clearly closer to the annotated one, and is otherwise only tried
+    if its box is that one.
+    """
+    values = _few_values(labels)
+    candidates = [solid, ~solid, *(labels == each for each in values if len(values) > 2)]
+    scores = [_box_agreement(fields["bbox"], bounding_box(each)) if each.any() else 0.0 for each in candidates]
+    best = max(scores)
+    first = scores.index(best) if best > max(scores[0] + CLOSER_BOX, BOX_AGREEMENT) else 0
+    others = [number for number, score in enumerate(scores) if number != first and score >= SAME_BOX]
+    return [candidates[number] for number in (first, *sorted(others, key=lambda number: -scores[number]))]
+
+
+def _few_values(labels: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """The values of a label map; none for more than `MAX_LABELS`."""
+    some = np.unique(labels[:: max(1, labels.shape[0] // 64)])
+    values = np.unique(labels) if len(some) <= MAX_LABELS else some
+    return values if len(values) <= MAX_LABELS else values[:0]
+
+
+def _first_fitting(
+    readings: Sequence[Bools], photo: DecodedPhoto, fields: Mapping[str, Any]
+) -> tuple[DecodedPhoto, Bools]:
+    """The first reading of the mask that passes all checks, and the photo as that mask was drawn on it.
+
+    Raises:
+        Rejected: none does; the reason is that of the first.
+    """
+    rejections = list[Rejected]()
+    for reading in readings:
+        try:
+            return _checked(photo, reading, fields), reading
+        except Rejected as error:
+            rejections.append(error)
+    raise rejections[0]
+
+
+def _checked(photo: DecodedPhoto, mask: Bools, fields: Mapping[str, Any]) -> DecodedPhoto:
+    """The photo as the mask was drawn on it.
+
+    Raises:
+        Rejected: the mask cannot be that of the annotated object.
+    """
+    photo = _matching_photo(photo, mask)
+    height, width = mask.shape
+    check_presence(mask, 1.0)
+    if not fields["truncated"]:
+        check_border(mask, trimmed=False)
+    _check_annotation(fields, bounding_box(mask), width, height)
+    check_filled(mask)
+    check_alignment(photo.rgb, mask)
+    return photo
 
 
 def _matching_photo(photo: DecodedPhoto, mask: Bools) -> DecodedPhoto:

@@ -27,6 +27,7 @@ class ImageSettings:
         weights: its file; the content is compared, not the path.
         phash_bits: of the perceptual hash that finds near-duplicates; fixed, but part of the settings that decide
             whether a photo is prepared again.
+        method: version of decoding and segmentation; fixed, too, and raised with every change of results.
     """
 
     size: int = 128
@@ -41,6 +42,7 @@ class ImageSettings:
     network: NetworkSettings | None = None
     weights: str = field(default="", metadata={"planning": True})
     phash_bits: int = field(default=440, init=False)
+    method: int = field(default=2, init=False)
 
     def open_segmenter(self) -> Segmenter | None:
         """The network, None for GrabCut.

@@ -56,7 +56,7 @@ class ShapeSettings:
         watertight: also write a closed mesh, `<id>/watertight.ply`.
         occupancy_points: number of points to write with their inside/outside labels, `<id>/points.npz`; 0 for none.
         method: version of the readers and of the solid; fixed, but part of the settings, so that shapes prepared by
-            an earlier version are prepared again.
+            an earlier version are prepared again. Raised with every change of results.
     """
 
     resolution: int = 128
@@ -67,7 +67,7 @@ class ShapeSettings:
     signed: bool = field(default=False, metadata={"optional": True})
     watertight: bool = field(default=False, metadata={"optional": True})
     occupancy_points: int = field(default=0, metadata={"optional": True})
-    method: int = field(default=3, init=False)
+    method: int = field(default=4, init=False)
 
     def __post_init__(self) -> None:
         if not 32 <= self.resolution <= 256:

@@ -1,11 +1,15 @@
 """Photos with annotated masks: orientation and polarity of mask and photo, or a row with the reason of rejection."""
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from vondata.classes import known_classes
 from vondata.images.prepare import prepare_image
 from vondata.images.settings import ImageSettings
+from vondata.images.sources import pix3d_items
+from vondata.io.listing import open_tree
 from vondata.types import Item, Rejected
 
 SETTINGS = ImageSettings(size=64)
@@ -106,6 +110,89 @@ def test_a_turned_photo_is_read_as_the_mask_was_drawn(tmp_path, orientation, sha
     inside = plain[..., 3] == 255
     assert np.abs(picture[..., :3].astype(int) - plain[..., :3])[inside].mean() < 6
     np.testing.assert_array_equal(picture[..., 3] > 127, plain[..., 3] > 127)
+
+
+def test_of_a_label_map_the_object_with_the_annotated_box_is_taken(tmp_path):
+    truth = one_armed()
+    labels = np.zeros(truth.shape, dtype=np.uint8)
+    labels[140:], labels[:40, -40:], labels[truth] = 1, 3, 2
+    colours = np.array([[0, 0, 0], [200, 40, 40], [40, 200, 40], [40, 40, 200]], dtype=np.uint8)
+    expected, _ = prepared(tmp_path, painted(truth), MASKS["grey"](truth), truth)
+    for mask in (labels, palette(labels, [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]), colours[labels]):
+        picture, _ = prepared(tmp_path, painted(truth), mask, truth)
+        np.testing.assert_array_equal(picture, expected)
+
+
+def test_an_object_with_an_uncertain_rim_is_the_value_with_the_annotated_box(tmp_path):
+    truth = one_armed()
+    rim = cv2.morphologyEx(truth.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((7, 7), np.uint8)) > 0
+    inside = truth & ~rim
+    picture, _ = prepared(tmp_path, painted(truth), np.where(rim, 255, truth).astype(np.uint8), inside)
+    expected, _ = prepared(tmp_path, painted(truth), inside, inside)
+    np.testing.assert_array_equal(picture, expected)
+
+
+def outline(truth):
+    drawn = np.zeros(truth.shape, dtype=np.uint8)
+    contours, _ = cv2.findContours(truth.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(drawn, contours, -1, 255, 1)
+
+
+WRONG_MASKS = {
+    "moved left": (lambda truth: np.roll(truth, -14, axis=1), "mask_mismatch"),
+    "moved down": (lambda truth: np.roll(truth, 18, axis=0), "mask_mismatch"),
+    "outline": (outline, "mask_uncertain"),
+    "hatched": (lambda truth: truth & (np.arange(truth.shape[1]) % 4 < 2), "mask_in_pieces"),
+    "dotted": (lambda truth: truth & (np.indices(truth.shape).sum(axis=0) // 3 % 2 == 0), "mask_in_pieces"),
+    "empty": (np.zeros_like, "mask_empty"),
+    "whole picture": (np.ones_like, "mask_touches_border"),
+    "of another photo": (lambda truth: truth[::-1, ::-1].copy(), "mask_mismatch"),
+}
+
+
+@pytest.mark.parametrize("box", ["the object's", "the mask's"])
+@pytest.mark.parametrize("kind", list(WRONG_MASKS))
+def test_a_mask_that_is_not_the_object_is_rejected(tmp_path, kind, box):
+    wrong, reason = WRONG_MASKS[kind]
+    truth = one_armed(240, 240)
+    mask = wrong(truth)
+    with pytest.raises(Rejected) as caught:
+        prepared(tmp_path, painted(truth), mask, mask > 0 if box == "the mask's" and np.any(mask) else truth)
+    assert caught.value.reason == reason or (box == "the object's" and caught.value.reason == "annotation_invalid")
+
+
+def test_a_dark_outline_is_rejected(tmp_path):
+    truth = one_armed()
+    with pytest.raises(Rejected) as caught:
+        prepared(tmp_path, painted(truth), 255 - outline(truth), truth)
+    assert caught.value.reason == "mask_uncertain"
+
+
+def test_where_a_moved_mask_belongs_is_said(tmp_path):
+    truth = one_armed(240, 240)
+    with pytest.raises(Rejected, match="moved 14 pixels right"):
+        prepared(tmp_path, painted(truth), np.roll(truth, -14, axis=1), truth)
+
+
+def test_a_photo_without_edges_along_the_mask_is_rejected(tmp_path):
+    truth = one_armed()
+    blank = np.full((*truth.shape, 3), 128, dtype=np.uint8)
+    with pytest.raises(Rejected, match="no edges"):
+        prepared(tmp_path, blank, truth, truth)
+
+
+def test_thin_parts_around_large_openings_are_no_outline(tmp_path):
+    truth = one_armed()
+    truth[30:180, 60:66] = truth[174:180, 60:136] = truth[30:36, 60:136] = truth[30:180, 130:136] = True
+    _, row = prepared(tmp_path, painted(truth), truth, truth)
+    assert row["mask_pieces"] == 1
+
+
+def test_annotated_photos_of_the_reference_data_are_prepared(realdata, tmp_path):
+    settings = ImageSettings(keep_truncated=True, keep_occluded=True, keep_slightly_occluded=True, max_roll_deg=180.0)
+    items = list(pix3d_items(open_tree(realdata / "pix3d"), known_classes(), settings))[::7]
+    rows = [prepare_image(item, settings, tmp_path / "out.png") for item in items]
+    assert len(rows) > 30
 
 
 def test_a_mask_that_fits_either_way_is_rejected(tmp_path):

@@ -16,11 +16,13 @@ import pytest
 from vondata.dataset.manifest import manifest_path, output_path, prepared, read_manifest
 from vondata.dataset.metadata import DatasetFormatError, read_dataset
 from vondata.dataset.schema import ColumnTypeError, UnknownColumnError, UnknownReasonError
+from vondata.images.settings import ImageSettings
 from vondata.io.files import atomic_path
 from vondata.io.lease import DatasetBusyError
 from vondata.pipeline.journal import Journal, journal_path
 from vondata.pipeline.plan import PrepareOptions
 from vondata.pipeline.run import DataFolderError, PreparationResult, prepare
+from vondata.shapes.prepare import ShapeSettings
 from vondata.types import Event, Item, Rejected, file_safe, printable
 
 
@@ -69,7 +71,11 @@ class Bench:
         return replace(item, **changes)
 
     def run(
-        self, *items: Item, settings: Settings | None = None, work: Any = double, **options: Any
+        self,
+        *items: Item,
+        settings: Settings | ShapeSettings | ImageSettings | None = None,
+        work: Any = double,
+        **options: Any,
     ) -> PreparationResult:
         self.events.clear()
         return prepare(
@@ -157,6 +163,27 @@ def test_other_settings_do_all_again_but_not_those_of_planning(bench: Bench) -> 
     assert bench.worked() == ["a", "b"]
     assert bench.output("a").read_text("utf-8") == "aaa"
     assert bench.rows()["settings"].nunique() == 1
+
+
+def faces(item: Item, settings: object, output: Path) -> dict[str, Any]:
+    """As `double`, for any settings."""
+    return double(item, Settings(), output)
+
+
+@pytest.mark.parametrize("settings", [ShapeSettings(), ImageSettings()])
+def test_what_an_older_version_prepared_or_rejected_is_done_again_once(
+    bench: Bench, settings: ShapeSettings | ImageSettings
+) -> None:
+    older = replace(settings)
+    object.__setattr__(older, "method", settings.method - 1)
+    items = bench.item("good", "abc"), bench.item("bad", "empty")
+    bench.run(*items, settings=older, work=faces)
+    bench.run(*items, settings=older, work=faces)
+    assert bench.worked() == []
+    bench.run(*items, settings=settings, work=faces)
+    assert bench.worked() == ["bad", "good"]
+    bench.run(*items, settings=settings, work=faces)
+    assert bench.worked() == []
 
 
 def test_rows_of_other_settings_are_counted(bench: Bench) -> None:
