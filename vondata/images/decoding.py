@@ -165,13 +165,10 @@ def decode_photo(
 
 
 def decode_mask(path: Path, *, max_pixels: int) -> Bools:
-    """Reads a mask (h, w) as stored, without applying its orientation.
+    """Reads a mask (h, w) as stored, without applying its orientation; raises as `decode_photo`.
 
     The object is the opaque part if the mask has transparency, else the pixels brighter than half of the brightest
     one, whatever values stand for black and white. `prepare_image` recognises other masks by the object's box.
-
-    Raises:
-        Rejected: as `decode_photo`.
     """
     return decode_label_mask(path, max_pixels=max_pixels)[0]
 

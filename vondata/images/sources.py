@@ -18,7 +18,7 @@ from vondata.errors import VonError
 from vondata.images.photo_files import describe_bytes, photo_format
 from vondata.images.pix3d_camera import Viewpoint, ViewpointError, viewpoint_of_pix3d
 from vondata.images.settings import ImageSettings
-from vondata.io.listing import TOP, CollectionMissingError, SourceTree, relative_id
+from vondata.io.listing import TOP, CollectionMissingError, SourceTree, Verdict, relative_id
 from vondata.types import Item, file_safe, printable
 
 # A file with one of these suffixes becomes a row whatever its bytes are; the row says why it cannot be used.
@@ -32,8 +32,8 @@ START_BYTES = 64
 def photo_items(tree: SourceTree, classes: Sequence[ObjectClass]) -> Iterator[Item]:
     """The files anywhere under `<root>/<class>`, one item each; files that are not photos are rejected items.
 
-    Hidden files and folders are skipped, linked folders are not followed. A root without class folders is treated as
-    the folder of one class: the only requested one, or the one of its name.
+    Hidden files and folders are left out; a linked folder is a rejected item and not followed. A root without class
+    folders is treated as the folder of one class: the only requested one, or the one of its name.
 
     Args:
         tree: of the folder with the photos.
@@ -88,11 +88,11 @@ def _folder_items(tree: SourceTree, folder: PurePosixPath, class_name: str) -> I
             versions=tree.versions(*files),
         )
 
-    unreadable = list[tuple[PurePosixPath, str]]()
-    for file in tree.walk(folder, PHOTO_SUFFIXES, unreadable):
+    skipped = list[tuple[PurePosixPath, Verdict]]()
+    for file in tree.walk(folder, PHOTO_SUFFIXES, skipped):
         yield item(file, _why_not_photo(tree, file, folder))
-    for file, why in unreadable:
-        yield item(file, ("source_unreadable", printable(why)))
+    for file, (reason, detail) in skipped:
+        yield item(file, (reason, printable(detail)))
 
 
 def _why_not_photo(tree: SourceTree, file: PurePosixPath, folder: PurePosixPath) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from vondata.io.fs import YEAR_OF_NS, DataFolder, FolderLike, RemoteError, Remot
 from vondata.types import file_safe, printable
 
 TOP = PurePosixPath()
+Verdict = tuple[str, str]  # reason and detail
 
 logger = logging.getLogger(__name__)
 
@@ -53,21 +54,26 @@ class SourceTree(ABC):
 
     @abstractmethod
     def walk(
-        self, top: PurePosixPath, suffixes: Collection[str], unreadable: list[tuple[PurePosixPath, str]]
+        self, top: PurePosixPath, suffixes: Collection[str], skipped: list[tuple[PurePosixPath, Verdict]]
     ) -> Iterator[PurePosixPath]:
         """All files under a folder, ordered by path, and empty folders with the suffix of a file.
 
-        Hidden files and folders are skipped and linked folders are not followed.
+        Hidden files and folders are left out and linked folders are not followed.
 
         Args:
             top: the folder to search.
             suffixes: of files, in lower case; an empty folder with one is yielded like a file, to be rejected.
-            unreadable: filled with the folders that cannot be listed, and why.
+            skipped: filled with the folders that cannot be listed or are links, and with links without a suffix that
+                lead nowhere, as to a folder that is gone; each with reason and detail.
         """
 
     @abstractmethod
-    def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> tuple[str, str] | None:
+    def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> Verdict | None:
         """Reason and detail for a path that must not or cannot be read; None for a regular file inside `top`."""
+
+    @abstractmethod
+    def why_endless(self, folder: PurePosixPath) -> Verdict | None:
+        """Reason and detail for a folder that contains itself by a link; None for any other."""
 
     @abstractmethod
     def versions(self, *files: PurePosixPath) -> tuple[str, ...]:
@@ -115,21 +121,30 @@ class FolderTree(SourceTree):
         }  # a link in a circle is no folder, and no error
 
     def walk(
-        self, top: PurePosixPath, suffixes: Collection[str], unreadable: list[tuple[PurePosixPath, str]]
+        self, top: PurePosixPath, suffixes: Collection[str], skipped: list[tuple[PurePosixPath, Verdict]]
     ) -> Iterator[PurePosixPath]:
         """See `SourceTree.walk`."""
 
         def note(error: OSError) -> None:
-            unreadable.append((self._below(os.fsdecode(error.filename)), str(error)))
+            skipped.append((self._below(os.fsdecode(error.filename)), ("source_unreadable", str(error))))
 
         for parent, folders, names in os.walk(self.place(top), onerror=note):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             below = self._below(parent)
-            yield from (below / name for name in sorted(names) if not name.startswith("."))
+            for name in folders:
+                if verdict := self._why_not_followed(below / name):
+                    skipped.append((below / name, verdict))
+            for name in sorted(name for name in names if not name.startswith(".")):
+                file = below / name
+                lost = None if "." in name or os.path.exists(self.place(file)) else self.why_not_usable(file)
+                if lost:
+                    skipped.append((file, lost))
+                else:
+                    yield file
             if not folders and not names and below.suffix.lower() in suffixes:
                 yield below
 
-    def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> tuple[str, str] | None:
+    def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> Verdict | None:
         """Links are resolved first: a link that leads out of `top` counts as a path outside of it."""
         path = self.place(file)
         try:
@@ -143,6 +158,24 @@ class FolderTree(SourceTree):
         except (OSError, ValueError) as error:  # ValueError: a NUL in a path from an annotation
             return "source_unreadable", f"{printable(path)!r} is not a usable path: {error}"
         return None
+
+    def why_endless(self, folder: PurePosixPath) -> Verdict | None:
+        """A link to a folder that it lies in leads back to itself."""
+        path = self.place(folder)
+        target = os.path.realpath(path)
+        if os.path.islink(path) and Path(os.path.realpath(os.path.dirname(path))).is_relative_to(target):
+            return "linked_folder", f"it leads back to {printable(target)}, in which it lies"
+        return None
+
+    def _why_not_followed(self, folder: PurePosixPath) -> Verdict | None:
+        """Reason and detail for a link to a folder; None for a folder."""
+        path = self.place(folder)
+        if not os.path.islink(path):
+            return None
+        target = os.path.realpath(path)
+        if not Path(target).is_relative_to(os.path.realpath(self.place(TOP))):
+            return "outside_root", f"it leads to {printable(target)}"
+        return self.why_endless(folder) or ("linked_folder", f"it leads to {printable(target)}")
 
     def versions(self, *files: PurePosixPath) -> tuple[str, ...]:
         """Empty: sizes and times are read when they are compared."""
@@ -207,22 +240,26 @@ class ListedTree(SourceTree):
         return dict(sorted(self._entries[folder].items()))
 
     def walk(
-        self, top: PurePosixPath, suffixes: Collection[str], unreadable: list[tuple[PurePosixPath, str]]
+        self, top: PurePosixPath, suffixes: Collection[str], skipped: list[tuple[PurePosixPath, Verdict]]
     ) -> Iterator[PurePosixPath]:
         """See `SourceTree.walk`; here no folder is empty, and every listed file is readable."""
         visible = [name for name in sorted(self._entries[top]) if not name.startswith(".")]
         yield from (top / name for name in visible if top / name in self.files)
         for name in visible:
             if top / name in self._entries:
-                yield from self.walk(top / name, suffixes, unreadable)
+                yield from self.walk(top / name, suffixes, skipped)
 
-    def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> tuple[str, str] | None:
+    def why_not_usable(self, file: PurePosixPath, top: PurePosixPath = TOP) -> Verdict | None:
         """A store has no links: every listed file is usable."""
         if file in self.files:
             return None
         if self.is_folder(file):
             return "source_unreadable", f"{printable(self.place(file))} is not a regular file"
         return "source_missing", f"{printable(self.place(file))} is not there"
+
+    def why_endless(self, folder: PurePosixPath) -> Verdict | None:
+        """None: a store has no links."""
+        return None
 
     def versions(self, *files: PurePosixPath) -> tuple[str, ...]:
         """Size and content tag of files."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vondata.classes import ObjectClass
 from vondata.dataset.manifest import split_of
 from vondata.frames import Axis, axes_to_object
-from vondata.io.listing import TOP, CollectionMissingError, SourceTree, relative_id
+from vondata.io.listing import TOP, CollectionMissingError, SourceTree, Verdict, relative_id
 from vondata.pipeline.run import Review
 from vondata.shapes.reading import files_beside
 from vondata.types import Item, file_safe, printable
@@ -88,7 +88,9 @@ def shapenet_items(
             if name.startswith("."):
                 continue
             file = TOP / each.synset / name
-            if is_folder:
+            if is_folder and (verdict := tree.why_endless(file)):
+                yield collection.reject(file_safe(name), file, *verdict)
+            elif is_folder:
                 yield from _model_items(file, collection, source)
             elif _is_chosen(file, _SHAPE_SUFFIXES, ()):
                 detail = "it lies beside the models' folders, not in one"
@@ -106,7 +108,7 @@ def mesh_folder_items(
     source: Source = "mesh",
     patterns: Sequence[str] = (),
 ) -> Iterator[Item]:
-    """The meshes anywhere under a folder, one item per file; linked folders are not followed.
+    """The meshes anywhere under a folder, one item per file; a linked folder is a rejected item and not followed.
 
     Args:
         tree: of the folder to search.
@@ -126,8 +128,8 @@ def mesh_folder_items(
         raise CollectionMissingError(f"{tree} is not a folder: give the folder that holds the meshes")
     collection = _Collection(tree, class_name, f"meshes {printable(str(tree))}", up, front)
     suffixes = (*MESH_SUFFIXES, *FOREIGN_SUFFIXES) if source == "mesh" else (BINVOX_SUFFIX,)
-    empty, unreadable = True, list[tuple[PurePosixPath, str]]()
-    for folder, files in groupby(tree.walk(TOP, MESH_SUFFIXES, unreadable), key=lambda file: file.parent):
+    empty, skipped = True, list[tuple[PurePosixPath, Verdict]]()
+    for folder, files in groupby(tree.walk(TOP, MESH_SUFFIXES, skipped), key=lambda file: file.parent):
         chosen = [file for file in files if _is_chosen(file, suffixes, patterns)]
         solids = _solids(chosen)
         for file in chosen:
@@ -138,9 +140,9 @@ def mesh_folder_items(
                 yield collection.reject(id, file, "surface_grid", detail)
             else:
                 yield collection.item(id, file)
-    for file, why in unreadable:
-        yield collection.reject(relative_id(file), file, "source_unreadable", why)
-    if empty and not unreadable:
+    for file, verdict in skipped:
+        yield collection.reject(relative_id(file), file, *verdict)
+    if empty and not skipped:
         known = MESH_SUFFIXES if source == "mesh" else suffixes
         wanted = f"that matches {' or '.join(patterns)}" if patterns else f"ending in {', '.join(known)}"
         raise CollectionMissingError(f"{tree} holds no file {wanted}")
@@ -213,9 +215,9 @@ class _Collection:
 
 
 def _model_items(folder: PurePosixPath, collection: _Collection, source: Source) -> Iterator[Item]:
-    """The item of a model's folder, and rejected ones for its further meshes and for unreadable folders."""
-    id, unreadable = file_safe(folder.name), list[tuple[PurePosixPath, str]]()
-    found = list(collection.tree.walk(folder, MESH_SUFFIXES, unreadable))
+    """The item of a model's folder, and rejected ones for its further meshes, unreadable and linked folders."""
+    id, skipped = file_safe(folder.name), list[tuple[PurePosixPath, Verdict]]()
+    found = list(collection.tree.walk(folder, MESH_SUFFIXES, skipped))
     meshes = _ranked(found, folder, _SHAPENET_MESHES, MESH_SUFFIXES)
     grids = _ranked(found, folder, _SHAPENET_BINVOX, (BINVOX_SUFFIX,))
     known = meshes + grids if source == "mesh" else grids + meshes
@@ -223,7 +225,7 @@ def _model_items(folder: PurePosixPath, collection: _Collection, source: Source)
     choices = known + [file for file in found if file not in read and _is_chosen(file, _SHAPE_SUFFIXES, ())]
     if choices:
         yield collection.item(id, choices[0], _version(choices[0].relative_to(folder)))
-    elif not unreadable:
+    elif not skipped:
         searched = (
             f"none of {', '.join(_SHAPENET_MESHES)}, and no other file ending in {', '.join(MESH_SUFFIXES)}, .binvox"
         )
@@ -232,10 +234,10 @@ def _model_items(folder: PurePosixPath, collection: _Collection, source: Source)
         if not _is_same_model(file, choices[0]):
             detail = f"{choices[0].relative_to(folder)} is taken, as a folder holds one model"
             yield collection.reject(relative_id(file.relative_to(folder.parent)), file, "second_mesh", detail)
-    for number, (file, why) in enumerate(unreadable):
+    for number, (file, verdict) in enumerate(skipped):
         is_model = not choices and number == 0
         own_id = id if is_model else relative_id(file.relative_to(folder.parent))
-        yield collection.reject(own_id, folder if is_model else file, "source_unreadable", why)
+        yield collection.reject(own_id, folder if is_model else file, *verdict)
 
 
 def _is_same_model(file: PurePosixPath, other: PurePosixPath) -> bool:

@@ -29,7 +29,7 @@ from vondata.images.decoding import decode_photo
 from vondata.images.settings import ImageSettings
 from vondata.images.sources import PHOTO_SUFFIXES
 from vondata.io.files import ReadableFile
-from vondata.io.listing import TOP, open_tree
+from vondata.io.listing import TOP, Verdict, open_tree
 from vondata.shapes import binvox
 from vondata.shapes.implicit import at_least_as_thick, signed_distance
 from vondata.shapes.point_distance import Points
@@ -144,9 +144,9 @@ def open_folder(
     data, classes = (path.parent, [path.name]) if _is_class_folder(path) else (path, dataset_classes(path))
     if classes:
         return _dataset(path, data, classes, class_name, split)
-    unreadable = list[tuple[PurePosixPath, str]]()
+    skipped = list[tuple[PurePosixPath, Verdict]]()
     found = {"images": [], "shapes": []}
-    for relative in open_tree(path).walk(TOP, (), unreadable):
+    for relative in open_tree(path).walk(TOP, (), skipped):
         file, suffix = path / relative, relative.suffix.lower()
         if patterns and not any(relative.match(pattern) for pattern in patterns):
             continue
@@ -154,8 +154,9 @@ def open_folder(
             found["shapes"] += _parts(FolderItem(relative.as_posix(), file))
         elif suffix in PHOTO_SUFFIXES:
             found["images"].append(FolderItem(relative.as_posix(), file))
-    if unreadable:
-        raise FolderError(f"{path / unreadable[0][0]} cannot be listed: {unreadable[0][1]}")
+    for relative, (reason, why) in skipped:
+        if reason != "linked_folder":  # what that leads to is found at its own place
+            raise FolderError(f"{path / relative} cannot be read with the others: {why}")
     return _folder(path, found, "shapes")  # pictures beside meshes are their textures
 
 

@@ -147,6 +147,8 @@ def write_places(folder: Path, photo: np.ndarray, outside: Path) -> Expected:
         "device.png": {"outside_root"},
         "broken.png": {"source_missing", "source_unreadable"},
         "loop.png": {"source_unreadable", "source_missing"},
+        "round": {"linked_folder"},
+        "away": {"outside_root"},
     }
 
 

@@ -95,6 +95,26 @@ def test_links_out_of_the_folder_and_things_that_are_no_files_are_rows(tmp_path)
     assert found["away.jpg"].inputs == ()
 
 
+def test_linked_folders_are_rows(tmp_path):
+    _fill(tmp_path, "other/a.jpg", "root/chair/good.jpg", "root/chair/b/c.jpg", "root/.store/d.jpg")
+    chair = tmp_path / "root" / "chair"
+    (chair / "round").symlink_to(chair)
+    (chair / "inside").symlink_to(chair / "b")
+    (chair / "store").symlink_to(tmp_path / "root" / ".store")
+    (chair / "outside").symlink_to(tmp_path / "other")
+    (chair / "gone").symlink_to(chair / "nothing")
+    items = list(photo_items(open_tree(tmp_path / "root"), [load_class("chair")]))
+    assert {os.path.relpath(item.source, chair): item.rejected and item.rejected[0] for item in items} == {
+        "good.jpg": None,
+        "b/c.jpg": None,
+        "round": "linked_folder",
+        "inside": "linked_folder",
+        "store": "linked_folder",
+        "outside": "outside_root",
+        "gone": "source_missing",
+    }
+
+
 def test_names_that_are_not_utf8_are_items(tmp_path):
     (tmp_path / "chair").mkdir()
     with open(os.fsencode(tmp_path) + b"/chair/\xff.jpg", "wb") as file:

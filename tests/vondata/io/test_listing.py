@@ -3,7 +3,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from vondata.io.listing import TOP, open_tree, relative_id
+from vondata.io.listing import TOP, Verdict, open_tree, relative_id
 from vondata.types import file_safe
 
 
@@ -13,16 +13,16 @@ def test_files_come_in_order_hidden_ones_and_linked_folders_stay_out(tmp_path):
         (tmp_path / "root" / name).write_bytes(b"x")
     (tmp_path / "root" / "folder.jpg").mkdir()
     (tmp_path / "root" / "loop").symlink_to(tmp_path / "root", target_is_directory=True)
-    unreadable = list[tuple[PurePosixPath, str]]()
-    found = [str(file) for file in open_tree(tmp_path / "root").walk(TOP, (".jpg",), unreadable)]
+    skipped = list[tuple[PurePosixPath, Verdict]]()
+    found = [str(file) for file in open_tree(tmp_path / "root").walk(TOP, (".jpg",), skipped)]
     assert found == ["a.jpg", "a.txt", "b/1.JPG", "b/2.jpg", "empty.jpg/x/y.png", "folder.jpg"]
-    assert not unreadable
+    assert [(str(file), verdict[0]) for file, verdict in skipped] == [("loop", "linked_folder")]
 
 
 def test_a_missing_folder_is_reported(tmp_path):
-    unreadable = list[tuple[PurePosixPath, str]]()
-    assert list(open_tree(tmp_path).walk(TOP / "missing", (".jpg",), unreadable)) == []
-    assert [file.name for file, _ in unreadable] == ["missing"]
+    skipped = list[tuple[PurePosixPath, Verdict]]()
+    assert list(open_tree(tmp_path).walk(TOP / "missing", (".jpg",), skipped)) == []
+    assert [(file.name, verdict[0]) for file, verdict in skipped] == [("missing", "source_unreadable")]
 
 
 def test_ids_are_different_for_different_paths_and_safe():

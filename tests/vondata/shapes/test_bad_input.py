@@ -230,6 +230,7 @@ def test_bad_meshes_are_rows_with_the_right_reason(tmp_path):
     check(rows, CASES)
     links = {"folder.obj": "source_unreadable", "pipe.obj": "source_unreadable", "loop.obj": "source_missing"}
     links |= {"nothing.obj": "source_missing", "elsewhere.obj": "outside_root", "zero.obj": "outside_root"}
+    links |= {"round": "linked_folder"}
     check(rows, {name: (b"", {reason}) for name, reason in links.items()})
     assert len(rows) == len(CASES) + len(links) + 1
     assert sum(row["status"] == "prepared" for name, row in rows.items() if name.startswith("caf")) == 1

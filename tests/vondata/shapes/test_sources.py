@@ -365,7 +365,51 @@ def test_packed_meshes_are_rows(tmp_path):
 def test_loops_of_folders_end(tmp_path):
     touch(tmp_path / "a" / "model.obj")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
-    assert len(list(mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z"))) == 1
+    items = list(mesh_folder_items(open_tree(tmp_path), "chair", "y", "-z"))
+    assert [item.rejected and item.rejected[0] for item in items] == [None, "linked_folder"]
+
+
+def test_linked_folders_are_rows_and_links_to_files_are_followed(tmp_path):
+    root, away = tmp_path / "root", tmp_path / "away"
+    touch(away / "model.obj")
+    touch(root / "a" / "model.obj")
+    (root / "inside").symlink_to(root / "a")
+    (root / "outside").symlink_to(away)
+    (root / "gone").symlink_to(tmp_path / "root" / "unmounted")
+    (root / ".hidden").symlink_to(root / "a")
+    (root / "file.obj").symlink_to(root / "a" / "model.obj")
+    items = list(mesh_folder_items(open_tree(root), "chair", "y", "-z"))
+    assert {os.path.relpath(item.source, root): item.rejected and item.rejected[0] for item in items} == {
+        "a/model.obj": None,
+        "file.obj": None,
+        "inside": "linked_folder",
+        "outside": "outside_root",
+        "gone": "source_missing",
+    }
+    assert len({item.id for item in items}) == len(items)
+
+
+def test_a_tree_of_linked_folders_alone_is_rows(tmp_path):
+    touch(tmp_path / "away" / "model.obj")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "outside").symlink_to(tmp_path / "away")
+    (item,) = mesh_folder_items(open_tree(tmp_path / "root"), "chair", "y", "-z")
+    assert item.rejected[0] == "outside_root"
+
+
+def test_linked_folders_of_a_model_and_of_a_synset_are_rows(tmp_path, tree):
+    folder = tree / CHAIR.synset
+    touch(tmp_path / "away" / "model_normalized.obj")
+    (folder / "round").symlink_to(folder)
+    for name, target in (("in", folder / "v2" / "models"), ("out", tmp_path / "away")):
+        (folder / name).mkdir()
+        (folder / name / "models").symlink_to(target)
+    items = by_id(shapenet_items(open_tree(tree), [CHAIR]))
+    assert {id: items[id].rejected[0] for id in ("round", "in", "out")} == {
+        "round": "linked_folder",
+        "in": "linked_folder",
+        "out": "outside_root",
+    }
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list any folder")

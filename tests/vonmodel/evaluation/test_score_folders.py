@@ -349,6 +349,15 @@ def test_folders_that_do_not_compare(tmp_path, pictures, tiny_data):
     assert len(open_folder(pictures[0], patterns=("000*.png",)).entries["images"]) == 10
 
 
+def test_a_linked_folder_is_not_left_out_without_a_word(pictures):
+    generated, photos = pictures
+    (generated / "again").symlink_to(generated)
+    assert len(open_folder(generated).entries["images"]) == 30
+    (generated / "more").symlink_to(photos)
+    with pytest.raises(FolderError, match="more cannot be read with the others: it leads to"):
+        open_folder(generated)
+
+
 def test_the_page_shows_everything(pictures, tmp_path, network):
     (pictures[0] / "<b>bad.png").write_text("no picture")
     generated, photos = (open_folder(each) for each in pictures)
