@@ -126,6 +126,7 @@ def new(
     dataset of NAME needs the class: make it first, and again with --overwrite once there is data.
     """
     from vondata.classes import (
+        NAME_RULE,
         ObjectClass,
         clashes,
         class_text,
@@ -133,9 +134,12 @@ def new(
         load_class,
         own_class_folder,
         parse_class,
+        suggested_name,
     )
     from vondata.io.files import atomic_path
 
+    if name != (allowed := suggested_name(name)):
+        raise click.UsageError(f"NAME: {name!r} is not allowed; use {NAME_RULE}, such as {allowed}")
     if click.get_current_context().get_parameter_source("data") is ParameterSource.COMMANDLINE:
         check_folder(data, "--data")
     place = output or (own_class_folder() or Path("classes")) / f"{name}.toml"
@@ -155,7 +159,7 @@ def new(
         )
         from_photos = [f"{found.photos} photos of {data}"] if found.bands else []
         text = class_text(made, from_photos or [f"as class {pattern.name}: no photo with a viewpoint was there"])
-        parse_class(text, str(place))  # an invalid name or synset is reported before anything is written
+        parse_class(text, str(place))  # an invalid synset is reported before anything is written
         problems = clashes(made)
         if problems:
             raise click.UsageError("; ".join(problems))

@@ -392,7 +392,7 @@ ADVICE: Mapping[str, str] = {
     "StageOrderError": "leave --stage out, or --stage {before}",
     "TargetTakenError": "--overwrite",
     "UnfitWorkersError": "--scheduler",
-    "WeightsMissingError": "--download fetches them, --inception-weights names a file, --features random needs none",
+    "WeightsMissingError": "--download, --inception-weights FILE or --features random",
     "WorkersNotStartedError": "--workers 0",
 }
 

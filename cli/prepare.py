@@ -171,7 +171,8 @@ def _explain(context: click.Context, option: click.Parameter, name: str | None) 
     try:
         reasons = known_reasons() if name == "all" else (load_reason(name),)
     except UnknownReasonError as error:
-        raise click.BadParameter(str(error), context, option) from error
+        every = "" if str(error).endswith("?") else "; without a name all are listed"
+        raise click.BadParameter(f"{error}{every}", context, option) from error
     for reason in reasons:
         click.echo(f"{reason.name} ({', '.join(reason.kinds)})")
         for text in (reason.explain, reason.remedy):

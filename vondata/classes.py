@@ -7,6 +7,7 @@ import math
 import os
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,7 +27,9 @@ MIN_BAND_SHARE = 0.05  # minimum share of the viewpoints in a band
 MIN_BAND_VIEWPOINTS = 10  # minimum number in a band: a rectangle around fewer is much smaller than their distribution
 MIN_EXTENT_DEG = 1.0  # of a band: annotations are seldom finer
 CUTS = 64  # positions tried along an axis
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+MAX_LISTED = 8  # classes that a message lists
+MAX_NAME = 40
+_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_NAME - 1}}}")
 _SYNSET = re.compile(r"\d{8}")
 _BAND_FIELDS = {"weight": "a number", "azimuth_deg": "two numbers", "elevation_deg": "two numbers"}
 
@@ -214,6 +217,24 @@ def clashes(candidate: ObjectClass) -> list[str]:
     return found
 
 
+NAME_RULE = f"up to {MAX_NAME} lower-case letters a-z, digits, - and _, beginning with a letter"
+"""Names of classes, which are also names of folders."""
+
+
+def suggested_name(name: str) -> str:
+    """An allowed name of a class, as near to this one as possible: itself if it is allowed."""
+    if _NAME.fullmatch(name):
+        return name
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9_]+", "-", plain).lstrip("-_0123456789")[:MAX_NAME].rstrip("-") or "my-class"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message: all of them, or the first eight and the number of other classes."""
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" or of {more} other classes" if more > 0 else "")
+
+
 def class_text(each: ObjectClass, notes: Sequence[str] = ()) -> str:
     """The text of a class file; `parse_class` reads the same class from it.
 
@@ -275,7 +296,7 @@ def _field_problems(fields: Mapping[str, Any]) -> list[str]:
             problems.append(f"{name} is {value!r}, not of type {kinds[name].__name__}")
     own, synset, aliases = fields.get("name"), fields.get("synset"), fields.get("aliases", [])
     if isinstance(own, str) and not _NAME.fullmatch(own):
-        problems.append(f"name {own!r} is not lower-case letters, digits, - and _, which serve as a folder's name")
+        problems.append(f"name {own!r} is not allowed; use {NAME_RULE}, such as {suggested_name(own)}")
     if isinstance(synset, str) and synset and not _SYNSET.fullmatch(synset):
         problems.append(f"synset {synset!r} is not eight digits")
     if fields.get("pix3d_category") == "":

@@ -29,6 +29,19 @@ def test_all_classes_are_listed() -> None:
     assert len(run("list").stdout.splitlines()) == 58
 
 
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [("my chair", "my-chair"), ("Stühle", "stuhle"), ("3chair", "chair"), ("a/b", "a-b"), ("", "my-class")],
+)
+def test_a_name_that_is_not_allowed_is_refused_with_one_that_is(name: str, allowed: str) -> None:
+    refused = run("new", name)
+    assert refused.exit_code == 2
+    assert "lower-case letters a-z, digits, - and _" in refused.stderr
+    assert refused.stderr.rstrip().endswith(f"such as {allowed}")
+    assert not Path("classes").exists()
+    assert run("new", allowed).exit_code == 0
+
+
 def test_a_class_is_shown_as_its_file_is_read() -> None:
     shown = run("show", "plane")
     assert shown.exit_code == 0
@@ -83,7 +96,7 @@ def test_a_new_class_without_data_is_like_another(tmp_path: Path) -> None:
     assert scooter.viewpoints == load_class("motorcycle").viewpoints
     assert np.isclose(sum(band.weight for band in scooter.viewpoints), 1.0)
     assert run("check", "classes/scooter.toml").exit_code == 0
-    assert run("new", "Scooter Two").exit_code == 1
+    assert run("new", "Scooter Two").exit_code == 2
     assert "--data: nowhere is not there" in run("new", "tricycle", "--data", "nowhere").stderr
     taken = run("new", "throne", "--synset", "03001627")
     assert taken.exit_code == 2

@@ -239,6 +239,10 @@ def test_a_folder_without_the_class_asked_for_is_skipped_beside_one_with_it(von:
     assert "Nothing was found of class bed." in sofas.stderr
     both = von("prepare", "images", *options)
     assert set(json.loads(both.stdout)["classes"]) == {"car", "sofa"}
+    Path("empty").mkdir()
+    none = von("prepare", "images", "--photos", "empty")
+    assert none.exit_code == 2
+    assert "or of 50 other classes; if all of its photos are of one class, name that class" in none.stderr
     nothing = von("prepare", "images", "--pix3d", "pix3d", "--class", "chair")
     assert nothing.exit_code == 2
     assert "nothing was found of the classes chair" in nothing.stderr
@@ -255,6 +259,9 @@ def test_reasons_are_explained(von: Von) -> None:
     wrong = von("prepare", "--explain", "trunkated")
     assert wrong.exit_code == 2
     assert "did you mean 'truncated'" in wrong.stderr
+    wrong = von("prepare", "--explain", "zzz")
+    assert "without a name all are listed" in wrong.stderr
+    assert len(wrong.stderr) < 300
 
 
 def test_a_dataset_of_a_newer_version_is_refused(von: Von, tree: Path) -> None:

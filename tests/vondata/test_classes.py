@@ -131,7 +131,7 @@ def test_files_are_read_as_they_are_written() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"name": "Big Chair"}, "name 'Big Chair' is not lower-case"),
+        ({"name": "Big Chair"}, "beginning with a letter, such as big-chair"),
         ({"synset": "123"}, "synset '123' is not eight digits"),
         ({"pix3d_category": ""}, "pix3d_category is empty"),
         ({"viewpoints": ()}, "viewpoints"),

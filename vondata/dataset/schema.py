@@ -87,8 +87,8 @@ class UnknownReasonError(VonError, ValueError):
     def __init__(self, name: str) -> None:
         known = [each.name for each in known_reasons()]
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known reasons: {', '.join(known)}"
-        super().__init__(f"unknown reason {name!r}; {hint}")
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {len(known)}, such as {', '.join(known[:4])}"
+        super().__init__(f"unknown reason {name!r}", hint=hint)
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vondata.classes import ObjectClass, known_classes
+from vondata.classes import ObjectClass, known_classes, listed
 from vondata.errors import VonError
 from vondata.images.photo_files import describe_bytes, photo_format
 from vondata.images.pix3d_camera import Viewpoint, ViewpointError, viewpoint_of_pix3d
@@ -51,7 +51,7 @@ def photo_items(tree: SourceTree, classes: Sequence[ObjectClass]) -> Iterator[It
         )
     folders = _class_folders(tree, classes)
     if not folders:
-        names = ", ".join(each.name for each in classes)
+        names = listed([each.name for each in classes])
         raise CollectionMissingError(
             f"{tree} holds none of the folders {names}; if all of its photos are of one class, name that class"
         )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vondata.classes import ObjectClass
+from vondata.classes import ObjectClass, listed
 from vondata.dataset.manifest import split_of
 from vondata.frames import Axis, axes_to_object
 from vondata.io.listing import TOP, CollectionMissingError, SourceTree, Verdict, relative_id
@@ -34,7 +34,6 @@ _SHAPE_SUFFIXES = (*MESH_SUFFIXES, BINVOX_SUFFIX, *FOREIGN_SUFFIXES)
 _SHAPENET_MESHES = ("models/model_normalized.obj", "model.obj")
 _SHAPENET_BINVOX = ("models/model_normalized.solid.binvox", "model.solid.binvox")
 _SHAPENET_UP: Axis = "y"
-MAX_NAMED = 8  # classes that a message lists
 # By its own README, version 1 of ShapeNetCore has its models' front at +x; in version 2 it is at -z.
 _SHAPENET_FRONT: dict[int, Axis] = {1: "x", 2: "-z"}
 # Order of preference among several grids of one model: solid, possibly solid, surface only.
@@ -79,9 +78,8 @@ def shapenet_items(
         raise CollectionMissingError(f"ShapeNetCore has no folder of class {named}: prepare its meshes from a folder")
     present = [each for each in wanted if tree.is_folder(TOP / each.synset)]
     if not present:
-        synsets = ", ".join(f"{each.synset} ({each.name})" for each in wanted[:MAX_NAMED])
-        more = f" or of {len(wanted) - MAX_NAMED} other classes" if len(wanted) > MAX_NAMED else ""
-        raise CollectionMissingError(f"{tree} holds none of the synset folders {synsets}{more}")
+        synsets = listed([f"{each.synset} ({each.name})" for each in wanted])
+        raise CollectionMissingError(f"{tree} holds none of the synset folders {synsets}")
     for each in present:
         collection = _Collection(tree, each.name, f"shapenet {printable(str(tree))}", up, front)
         for name, is_folder in tree.entries(TOP / each.synset).items():

