@@ -13,10 +13,10 @@ from vondata.types import Rejected
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Scratch = tuple[Floats, Integers]  # a polygon's projected corners, and the indices of the remaining ones
+Grid = tuple[int, float, float, float, float]  # see `_fill_grid`
 
-# Ear clipping is quadratic in the number of corners; larger polygons that are not convex are refused.
-MAX_EAR_CORNERS = 4_000
+# Ear clipping takes a few tests a corner, but of a polygon that crosses itself as many as the square of its corners.
+MAX_EAR_TESTS = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,37 +74,42 @@ def triangulate(polygons: Polygons) -> tuple[Integers, int]:
         (t, 3) vertex numbers, and how many polygons had fewer than three corners.
 
     Raises:
-        Rejected: too_large: a concave polygon has more than `MAX_EAR_CORNERS`.
+        Rejected: too_large: ear clipping of a polygon takes more than `MAX_EAR_TESTS`.
     """
     sizes = np.diff(polygons.starts)
     triangles = np.empty((int(np.maximum(sizes - 2, 0).sum()), 3), dtype=np.int64)
     if np.all(sizes == 3):
         triangles[:] = polygons.corners.reshape(-1, 3)
     else:
-        most = int(min(sizes.max(initial=0), MAX_EAR_CORNERS))
-        scratch = np.empty((most, 2)), np.empty(most, dtype=np.int64)
-        refused = _triangulate(polygons.vertices, polygons.corners, polygons.starts, triangles, scratch)
+        refused = _triangulate(polygons.vertices, polygons.corners, polygons.starts, triangles)
         if refused >= 0:
             raise Rejected(
                 "too_large",
-                f"face {refused + 1:,} is concave and has {sizes[refused]:,} corners; "
-                f"the limit is {MAX_EAR_CORNERS:,}",
+                f"face {refused + 1:,} has {sizes[refused]:,} corners and is too intricate to be cut into triangles; "
+                "it may cross itself",
             )
     return triangles, int(np.count_nonzero(sizes < 3))
 
 
 @kernel
-def _triangulate(vertices: Floats, corners: Integers, starts: Integers, triangles: Integers, scratch: Scratch) -> int:
-    """Fills the triangles of all polygons; returns the index of a concave one that is too large, or -1."""
+def _triangulate(vertices: Floats, corners: Integers, starts: Integers, triangles: Integers) -> int:
+    """Fills the triangles of all polygons; returns the index of one that cannot be cut, or -1."""
     row = 0
+    # Room for the largest concave polygon so far: its corners in the plane (c, 2), and indices (4, c) of the previous
+    # and the next remaining corner, of the next one in the same cell of a grid, and of the first one in each cell.
+    flat, links = np.empty((0, 2)), np.empty((4, 0), dtype=np.int64)
     for face in range(starts.size - 1):
         start, count = starts[face], starts[face + 1] - starts[face]
         if count < 3:
             continue
-        if count > MAX_EAR_CORNERS and _is_turned_over(vertices, corners, start, count):
-            return face
-        if count > 3 and count <= MAX_EAR_CORNERS and not _lay_flat(vertices, corners, start, count, scratch[0]):
-            _cut_ears(corners, start, count, scratch, triangles, row)
+        first, second = _axes(vertices, corners, start, count)
+        if count > 3 and _has_flipped_fan(vertices, corners, start, count, first, second):
+            if count > len(flat):
+                flat, links = np.empty((count, 2)), np.empty((4, count), dtype=np.int64)
+            for i in range(count):
+                flat[i, 0], flat[i, 1] = vertices[corners[start + i], first], vertices[corners[start + i], second]
+            if not _cut_ears(corners, start, count, flat, links, triangles, row):
+                return face
         else:
             for i in range(count - 2):
                 triangles[row + i, 0] = corners[start]
@@ -115,32 +120,13 @@ def _triangulate(vertices: Floats, corners: Integers, starts: Integers, triangle
 
 
 @kernel
-def _lay_flat(vertices: Floats, corners: Integers, start: int, count: int, flat: Floats) -> bool:
-    """Projects a polygon so that it runs counter-clockwise.
-
-    Returns:
-        whether it may be cut as a fan: no triangle at its first corner is flipped.
-    """
-    first, second = _axes(vertices, corners, start, count)
-    for i in range(count):
-        flat[i, 0], flat[i, 1] = vertices[corners[start + i], first], vertices[corners[start + i], second]
-    i = 1
-    while i < count - 1 and _turn(flat, 0, i, i + 1) >= 0:
-        i += 1
-    return i == count - 1
-
-
-@kernel
-def _is_turned_over(vertices: Floats, corners: Integers, start: int, count: int) -> bool:
-    """Whether a triangle of a polygon's fan is flipped; False for corners that are NaN."""
-    first, second = _axes(vertices, corners, start, count)
-    flat = np.empty((3, 2))
-    flat[0, 0], flat[0, 1] = vertices[corners[start], first], vertices[corners[start], second]
+def _has_flipped_fan(vertices: Floats, corners: Integers, start: int, count: int, first: int, second: int) -> bool:
+    """Whether a triangle at a polygon's first corner is flipped; False for corners that are NaN."""
+    x, y = vertices[corners[start], first], vertices[corners[start], second]
     for i in range(1, count - 1):
-        for k in range(1, 3):
-            corner = corners[start + i + k - 1]
-            flat[k, 0], flat[k, 1] = vertices[corner, first], vertices[corner, second]
-        if _turn(flat, 0, 1, 2) < 0:
+        here, there = corners[start + i], corners[start + i + 1]
+        across, up = vertices[here, first] - x, vertices[here, second] - y
+        if across * (vertices[there, second] - y) - up * (vertices[there, first] - x) < 0:
             return True
     return False
 
@@ -175,39 +161,119 @@ def _turn(flat: Floats, a: int, b: int, c: int) -> float:
 
 
 @kernel
-def _cut_ears(corners: Integers, start: int, count: int, scratch: Scratch, triangles: Integers, row: int) -> None:
-    """Clips one ear after the other: a convex corner whose triangle contains no other corner."""
-    flat, rest = scratch
-    for i in range(count):
-        rest[i] = i
-    at, tried = 0, 0
+def _cut_ears(
+    corners: Integers, start: int, count: int, flat: Floats, links: Integers, triangles: Integers, row: int
+) -> bool:
+    """Clips one ear after the other: a convex corner whose triangle contains no other corner.
+
+    Returns:
+        whether `MAX_EAR_TESTS` were enough.
+    """
+    grid = _fill_grid(flat, links, count)
+    before, after = links[0], links[1]
+    here, tried, tests = 0, 0, 0
     while count >= 3:
-        before, here, after = rest[(at + count - 1) % count], rest[at], rest[(at + 1) % count]
         # No ear among all corners: the polygon intersects itself, and any corner is clipped.
-        if count == 3 or tried >= count or _is_ear(flat, rest, count, before, here, after):
-            triangles[row, 0] = corners[start + before]
+        if count == 3 or tried >= count or _is_ear(flat, links, grid, before[here], here, after[here]):
+            triangles[row, 0] = corners[start + before[here]]
             triangles[row, 1] = corners[start + here]
-            triangles[row, 2] = corners[start + after]
+            triangles[row, 2] = corners[start + after[here]]
             row += 1
             count -= 1
-            for i in range(at, count):
-                rest[i] = rest[i + 1]
-            at, tried = at % count, 0
+            after[before[here]], before[after[here]] = after[here], before[here]
+            gone, here, tried = here, after[here], 0
+            after[gone] = -1
         else:
-            at, tried = (at + 1) % count, tried + 1
+            here, tried, tests = after[here], tried + 1, tests + 1
+            if tests > MAX_EAR_TESTS:
+                return False
+    return True
 
 
 @kernel
-def _is_ear(flat: Floats, rest: Integers, count: int, a: int, b: int, c: int) -> bool:
+def _fill_grid(flat: Floats, links: Integers, count: int) -> Grid:
+    """Links a polygon's corners in a circle, and those of each cell of a square grid over the polygon in a list.
+
+    Returns:
+        cells along a side; left and bottom edge of the grid; cells per unit of length across and up.
+    """
+    side = int(np.sqrt(count))
+    left, bottom = flat[:count, 0].min(), flat[:count, 1].min()
+    width, height = flat[:count, 0].max() - left, flat[:count, 1].max() - bottom
+    across, up = side / width if width > 0 else 0.0, side / height if height > 0 else 0.0
+    grid = side, left, bottom, across, up
+    links[3, : side * side] = -1
+    for i in range(count):
+        links[0, i], links[1, i] = (i + count - 1) % count, (i + 1) % count
+        cell = _cell(flat[i, 1], bottom, up, side) * side + _cell(flat[i, 0], left, across, side)
+        links[2, i], links[3, cell] = links[3, cell], i
+    return grid
+
+
+@kernel
+def _cell(value: float, low: float, per_unit: float, side: int) -> int:
+    """The row or column of a coordinate; 0 for NaN."""
+    place = (value - low) * per_unit
+    return min(int(place), side - 1) if 0 <= place < side + 1 else 0 if not place > 0 else side - 1
+
+
+@kernel
+def _is_ear(flat: Floats, links: Integers, grid: Grid, a: int, b: int, c: int) -> bool:
+    """Whether a triangle of successive corners runs counter-clockwise and contains no other corner."""
     if _turn(flat, a, b, c) <= 0:
         return False
-    for i in range(count):
-        p = rest[i]
-        # Coincident corners, as where a hole is joined to the rim, do not block an ear.
-        away = not (_same(flat, p, a) or _same(flat, p, b) or _same(flat, p, c))
-        if away and _turn(flat, a, b, p) >= 0 and _turn(flat, b, c, p) >= 0 and _turn(flat, c, a, p) >= 0:
-            return False
+    side, left, bottom, across, up = grid
+    first = _cell(min(flat[a, 1], flat[b, 1], flat[c, 1]), bottom, up, side)
+    last = _cell(max(flat[a, 1], flat[b, 1], flat[c, 1]), bottom, up, side)
+    for row in range(first, last + 1):
+        # A row more on either side covers corners that rounding has put into the neighbouring one.
+        low = bottom + (row - 1) / up if up > 0 else -np.inf
+        high = bottom + (row + 2) / up if up > 0 else np.inf
+        most_left, most_right = _extent(flat, a, b, c, low, high)
+        start = max(0, _cell(most_left, left, across, side) - 1)
+        for column in range(start, min(side, _cell(most_right, left, across, side) + 2)):
+            if _has_corner(flat, links, row * side + column, a, b, c):
+                return False
     return True
+
+
+@kernel
+def _extent(flat: Floats, a: int, b: int, c: int, low: float, high: float) -> tuple[float, float]:
+    """The least and greatest first coordinate of a triangle between two values of the second."""
+    least, greatest = np.inf, -np.inf
+    for i, k in ((a, b), (b, c), (c, a)):
+        under, over = (i, k) if flat[i, 1] <= flat[k, 1] else (k, i)
+        x, y, u, v = flat[under, 0], flat[under, 1], flat[over, 0], flat[over, 1]
+        if v < low or y > high:
+            continue
+        slope = (u - x) / (v - y) if v > y else 0.0
+        for end in (
+            x if y >= low else x + (low - y) * slope,
+            u if v <= high else x + (high - y) * slope,
+        ):
+            least, greatest = min(least, end), max(greatest, end)
+    return least, greatest
+
+
+@kernel
+def _has_corner(flat: Floats, links: Integers, cell: int, a: int, b: int, c: int) -> bool:
+    """Whether a cell has a corner in a triangle; clipped corners are unlinked from the cell."""
+    last, p = -1, links[3, cell]
+    while p >= 0:
+        following = links[2, p]
+        if links[1, p] < 0:
+            if last < 0:
+                links[3, cell] = following
+            else:
+                links[2, last] = following
+        else:
+            last = p
+            # Coincident corners, as where a hole is joined to the rim, do not block an ear.
+            away = not (_same(flat, p, a) or _same(flat, p, b) or _same(flat, p, c))
+            if away and _turn(flat, a, b, p) >= 0 and _turn(flat, b, c, p) >= 0 and _turn(flat, c, a, p) >= 0:
+                return True
+        p = following
+    return False
 
 
 @kernel

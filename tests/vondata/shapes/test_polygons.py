@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vondata.shapes.polygons import MAX_EAR_CORNERS, Polygons, triangulate
+from vondata.shapes.polygons import Polygons, triangulate
 from vondata.types import Rejected
 
 
@@ -82,17 +82,43 @@ def test_polygons_that_cross_themselves_end():
         assert set(np.unique(faces)) <= set(range(corners))
 
 
-def test_huge_polygons_and_nan_end():
-    angles = np.linspace(0, 2 * np.pi, MAX_EAR_CORNERS + 10, endpoint=False)
-    round_ = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
-    assert len(triangulate(polygon(round_))[0]) == MAX_EAR_CORNERS + 8
-    wavy = round_ * (1 + 0.3 * np.sin(9 * angles))[:, None]
-    with pytest.raises(Rejected, match="face 1 is concave and has 4,010 corners") as caught:
-        triangulate(polygon(wavy))
-    assert caught.value.reason == "too_large"
-    few = wavy[::4]
-    x, y, _ = few.T
+CORNERS = 20_000
+ANGLES = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
+TURNS = np.linspace(0, 40 * np.pi, CORNERS // 2)
+ARMS = np.concatenate([(1 + TURNS) * np.exp(1j * TURNS), ((3 + TURNS) * np.exp(1j * TURNS))[::-1]])
+TEETH = np.repeat(np.arange(CORNERS // 2), 2) + 1j * np.tile([0, 5, 5, 0], CORNERS // 4)
+INTRICATE = {
+    "round": np.exp(1j * ANGLES),
+    "wavy": (1 + 0.3 * np.sin(9 * ANGLES)) * np.exp(1j * ANGLES),
+    "gear": np.where(np.arange(CORNERS) // 2 % 2, 1.0, 0.9) * np.exp(1j * ANGLES),
+    "spiral": ARMS,
+    "comb": np.concatenate([TEETH, [CORNERS / 2 - 1j, -1j]]),
+    "flat comb": np.concatenate([TEETH.real + 1e-7j * TEETH.imag, [CORNERS / 2 - 1j, -1j]]),
+}
+
+
+@pytest.mark.parametrize("kind", list(INTRICATE))
+@pytest.mark.parametrize("start", [0, 777])
+def test_polygons_of_many_corners_keep_their_area(kind, start):
+    flat = np.roll(INTRICATE[kind], start)
+    points = np.stack([flat.real, flat.imag, np.zeros(len(flat))], axis=1)
+    x, y, _ = points.T
     expected = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
-    assert area(few, triangulate(polygon(few))[0]) == pytest.approx(expected)
-    for corners in (50, MAX_EAR_CORNERS + 10):
-        assert len(triangulate(polygon(np.full((corners, 3), np.nan)))[0]) == corners - 2
+    faces, _ = triangulate(polygon(points))
+    assert len(faces) == len(points) - 2
+    assert area(points, faces) == pytest.approx(expected)
+
+
+def test_a_polygon_that_crosses_itself_everywhere_is_refused():
+    with pytest.raises(Rejected, match="face 1 has 30,000 corners and is too intricate") as caught:
+        triangulate(polygon(np.random.default_rng(0).normal(size=(30_000, 3))))
+    assert caught.value.reason == "too_large"
+
+
+@pytest.mark.parametrize("corners", [50, 5000])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_corners_that_are_not_finite_end(corners, value):
+    assert len(triangulate(polygon(np.full((corners, 3), value)))[0]) == corners - 2
+    points = np.stack([np.cos(ANGLES), np.sin(9 * ANGLES), ANGLES], axis=1)[:corners]
+    points[corners // 2] = value
+    assert len(triangulate(polygon(points))[0]) == corners - 2
