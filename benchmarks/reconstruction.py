@@ -39,7 +39,7 @@ from vondata.io.listing import open_tree
 from vondata.shapes.binvox import VoxelGrid, filled
 from vondata.shapes.prepare import ShapeSettings, prepare_shape, shapenet_items
 from vonmodel.builtin import builtin_name, unpack_builtin
-from vonmodel.inference.photo import CutPhoto, photo_of_pixels, read_photo
+from vonmodel.inference.photo import CutPhoto, PhotoError, photo_of_pixels, read_photo
 from vonmodel.inference.rendering import resample_volume
 from vonmodel.inference.session import LoadedModel, ModelSession, open_model
 from vonmodel.mesh import to_pixels
@@ -175,14 +175,19 @@ def _annotated(session: ModelSession, count: int) -> Iterator[Truth]:
 
 
 def _catalogue(session: ModelSession, count: int, *, folder: Path, every: int) -> Iterator[Truth]:
-    """Unprepared photos, to be segmented, with their known viewpoints and shapes."""
+    """Unprepared photos, to be segmented, with their known viewpoints and shapes; refused ones are left out."""
     name, size = session.source.class_name, session.config.image_size
     truths = json.loads((folder / "photo_truth" / f"viewpoints_{name}.json").read_text("utf-8"))
     shapes: pd.DataFrame = prepared(read_manifest(session.source.data, name, "shapes")).set_index("id")
     for each in truths[::every][:count]:
+        try:
+            photo = read_photo(folder / each["file"], size)
+        except PhotoError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         id = Path(each["model"]).parents[1].name
         solid = _prepared_finely(session.source, Path(str(shapes["source"][id]))) if id in shapes.index else None
-        yield Truth(read_photo(folder / each["file"], size), each["azimuth_deg"], each["elevation_deg"], solid)
+        yield Truth(photo, each["azimuth_deg"], each["elevation_deg"], solid)
 
 
 def _photographed(source: LoadedModel, photo: Path) -> Bools | None:

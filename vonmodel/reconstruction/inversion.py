@@ -1,7 +1,8 @@
 """Inversion: the shape code of a mesh, predicted from its volume by a shape encoder and refined by gradient descent.
 
-The encoder is trained on the model's own shapes, whose codes are known, once for a checkpoint, and kept beside its
-run. Shapes outside the generator's range can only be approximated, so the overlap of both shapes is always reported.
+The encoder is the model's own, if it was trained with one. Otherwise it is trained on the model's own shapes, whose
+codes are known, once for a checkpoint, and kept beside its run. Shapes outside the generator's range can only be
+approximated, so the overlap of both shapes is always reported.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ Phase = Literal["encoder", "descent"]
 Progress = Callable[[Phase, int, int], None]
 """Called with the phase, its steps done and their number."""
 
+Encoder = Callable[[Float[Tensor, "n 1 r r r"]], Float[Tensor, "n k"]]
+"""Volumes -> shape codes."""
+
 SHAPE_SUFFIXES = (*MESH_SUFFIXES, BINVOX_SUFFIX)
 """Files that are prepared on the fly."""
 LEVELS = 3
@@ -50,6 +54,10 @@ CODE_WEIGHT = 0.01
 """Weight of a code's excess length over sampled codes, against the relative difference of volumes."""
 SHORTER = (1.0, 0.6, 0.3, 0.0)
 """The descent starts from these multiples of the encoder's code: shorter codes give more typical shapes."""
+TRIED = 8
+"""Shapes that decide whether a model's own encoder is trained."""
+NEARER = 0.9
+"""Its squared errors are below this multiple of those to other shapes: 0.1 to 0.5 if trained, 1.00 if not."""
 VIEWS = 4
 _SHAPENET_MESH = "model_normalized.obj"
 
@@ -83,7 +91,7 @@ class InversionSettings:
 
     Attributes:
         steps: of the descent from every start; 0 keeps the encoder's code.
-        encoder: how the encoder is trained if none is kept.
+        encoder: how an encoder is trained for a model without one, if none is kept.
     """
 
     steps: int = 60
@@ -108,12 +116,12 @@ class Inversion:
 
 
 class Inverter:
-    """Finds codes with one model; its encoder is trained, or read, on first use."""
+    """Finds codes with one model; unless the model has an encoder, one is trained, or read, on first use."""
 
     def __init__(self, session: ModelSession, settings: InversionSettings | None = None) -> None:
         self.session = session
         self.settings = settings or InversionSettings()
-        self._encoder: ShapeCodeRegressor | None = None
+        self._encoder: Encoder | None = None
 
     def invert(self, given: Shape, progress: Progress | None = None) -> Inversion:
         """Finds the code whose shape overlaps the given one most; deterministic."""
@@ -122,13 +130,13 @@ class Inverter:
             if progress is not None:
                 progress(phase, done, total)
 
-        encoder, session = self._trained(step), self.session
+        encode, session = self._encoder_of(step), self.session
         model, volume = session.source.model, given.volume[None]
         with torch.no_grad():
-            encoded = encoder(volume)[0]
+            encoded = encode(volume)[0]
             if self.session.config.symmetric:
                 # The generator's shapes are symmetric: the mirror image has the same code, and errors halve.
-                encoded = (encoded + encoder(volume.flip(2))[0]) / 2.0
+                encoded = (encoded + encode(volume.flip(2))[0]) / 2.0
         codes = torch.stack([share * encoded for share in SHORTER])
         descended = descend(model, volume, codes, self.settings.steps, partial(step, "descent"))
         candidates = [session.shape_of_code(code, given.name) for code in (encoded, *descended)]
@@ -137,10 +145,36 @@ class Inverter:
         best = max(range(len(candidates)), key=lambda index: overlaps[index])
         return Inversion(given, candidates[best], overlaps[best], overlaps[0])
 
-    def _trained(self, step: Callable[[Phase, int, int], None]) -> ShapeCodeRegressor:
+    def _encoder_of(self, step: Callable[[Phase, int, int], None]) -> Encoder:
         if self._encoder is None:
-            self._encoder = shape_encoder(self.session.source, self.settings.encoder, partial(step, "encoder"))
+            self._encoder = own_encoder(self.session.source.model) or shape_encoder(
+                self.session.source, self.settings.encoder, partial(step, "encoder")
+            )
         return self._encoder
+
+
+def own_encoder(model: VonModel) -> Encoder | None:
+    """The encoder that the model was trained with; None if it has none, or one that is not trained.
+
+    Packed models come without its weights. It counts as trained if its reconstructions of the model's shapes are
+    nearer to their own shape than to another one; without training they hardly depend on it.
+    """
+    network, prior = model.shape_encoder, model.shape_prior
+    if network is None:
+        return None
+
+    def latents(volumes: Float[Tensor, "n 1 r r r"]) -> Float[Tensor, "n k"]:
+        mean: Tensor = network(volumes)[0]
+        return mean
+
+    with torch.no_grad():
+        size = model.config.shape_code_size
+        shapes = generate_volumes(model, torch.randn(TRIED, size, generator=torch_generator(0, "encoder", "tried")))
+        again = model.decode_shapes(latents(shapes))
+        own, other = ((again - each).square().sum() for each in (shapes, shapes.roll(1, 0)))
+    if not own < NEARER * other:
+        return None
+    return latents if prior is None else lambda volumes: prior(latents(volumes))[0]
 
 
 def shape_encoder(

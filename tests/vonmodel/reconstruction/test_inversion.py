@@ -10,6 +10,7 @@ from vondata.shapes.binvox import export_binvox
 from vonmodel.checkpoint import INVERSE
 from vonmodel.inference.export import ExportSettings, write_shape_files
 from vonmodel.networks import ShapeCodeRegressor
+from vonmodel.networks.shape_networks import CodeFlow, ShapeEncoder
 from vonmodel.reconstruction.inversion import (
     EncoderSettings,
     GivenShapeError,
@@ -19,6 +20,7 @@ from vonmodel.reconstruction.inversion import (
     given_shape,
     invert_shapes,
     is_inversion,
+    own_encoder,
     read_inverted_shapes,
     train_encoder,
     volume_losses,
@@ -88,6 +90,56 @@ def test_a_shape_that_a_code_makes_is_found_again(session):
     phases.clear()
     Inverter(session, QUICK).invert(given, lambda phase, *_: phases.append(phase))
     assert set(phases) == {"descent"}
+
+
+class OwnEncoder(torch.nn.Module):
+    """An encoder as a model has it, mean and log variance, of a trained one's codes."""
+
+    def __init__(self, trained):
+        super().__init__()
+        self.trained = trained
+
+    def forward(self, volumes):
+        codes = self.trained(volumes)
+        return codes, torch.full_like(codes, -4.0)
+
+
+def test_a_model_with_an_encoder_needs_no_other(session):
+    model = session.source.model
+    model.decode_shapes = model.generate_shapes
+    model.shape_encoder = OwnEncoder(train_encoder(session.source, FEW, quiet))
+    phases = []
+    given = session.shape_of_volume("mine", session.shape(7).volume)
+    found = Inverter(session, QUICK).invert(given, lambda phase, *_: phases.append(phase))
+    assert set(phases) == {"descent"}
+    assert found.iou > 0.9
+    assert not (session.source.run / INVERSE).exists()
+
+
+def test_an_untrained_encoder_of_the_model_is_not_used(session):
+    model = session.source.model
+    assert own_encoder(model) is None
+    model.decode_shapes = model.generate_shapes
+    model.shape_encoder = ShapeEncoder(32, 8, 4)
+    assert own_encoder(model) is None
+    phases = []
+    given = session.shape_of_volume("mine", session.shape(7).volume)
+    Inverter(session, QUICK).invert(given, lambda phase, *_: phases.append(phase))
+    assert phases[0] == "encoder"
+
+
+def test_codes_of_a_model_with_a_prior_are_those_before_the_prior(session):
+    model, decode = session.source.model, session.source.model.generate_shapes
+    trained = train_encoder(session.source, FEW, quiet)
+    prior = CodeFlow(8, 2)
+    with torch.no_grad():
+        for weight in prior.parameters():
+            weight.normal_(0.0, 0.2, generator=torch.Generator().manual_seed(5))
+    model.shape_encoder, model.shape_prior, model.decode_shapes = OwnEncoder(trained), prior, decode
+    model.generate_shapes = lambda codes: decode(prior.inverse(codes))
+    encode, shapes = own_encoder(model), decode(torch.randn(4, 8))
+    with torch.no_grad():
+        torch.testing.assert_close(model.generate_shapes(encode(shapes)), decode(trained(shapes)))
 
 
 @pytest.mark.parametrize("format", ["obj", "glb", "ply", "binvox"])
