@@ -1,7 +1,8 @@
 """Benchmark of mesh readers on files of other projects, VON and trimesh: `python -m benchmarks.mesh_files FOLDER`.
 
 The test models of assimp and trimesh and Khronos' samples are files of real programs. Two readers agree on a file if
-number and area of the triangles and the bounding box are the same.
+number and area of the triangles and the bounding box are the same. `--models` lists what VON reads of a folder with
+one folder per model, as of Khronos' samples, and by how much the files of a model differ.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the files")
     parser.add_argument("--max-mb", type=int, default=20, help="larger files are left out")
+    parser.add_argument("--models", action="store_true", help="a row for each folder in FOLDER, read by VON alone")
     arguments = parser.parse_args()
+    if arguments.models:
+        list_models(arguments.folder, f"python -m benchmarks.mesh_files {' '.join(sys.argv[1:])}").finish(None)
+        return
     warnings.simplefilter("ignore")
     logging.getLogger("trimesh").setLevel(logging.CRITICAL)  # its warnings on every odd file would bury the table
     counts: dict[str, Counter[str]] = {}
@@ -57,6 +62,25 @@ def main() -> None:
         table.add(format=form, files=count.total(), **{name: count[name] for name in (SAME, BETTER, WORSE, REJECTED)})
         table.rows[-1][DIFFERENT] = count[DIFFERENT]
     table.finish(None)
+
+
+def list_models(folder: Path, command: str) -> Table:
+    """The files of each folder in `folder`: how many are read, why not, and how their triangles and areas differ."""
+    table = Table("Models read by VON", command)
+    for model in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = [path for path in sorted(model.rglob("*")) if path.suffix.lower() in MESH_SUFFIXES]
+        found = [by_von(path) for path in files]
+        read = [each for each in found if not isinstance(each, str)]
+        areas, counts = [each[1] for each in read], sorted({each[0] for each in read})
+        table.add(
+            model=model.name,
+            files=len(files),
+            read=len(read),
+            triangles=" to ".join(f"{count:,}" for count in counts[:: max(1, len(counts) - 1)]),
+            difference=f"{max(areas) / max(min(areas), 1e-30) - 1:.1e}" if len(areas) > 1 else "",
+            rejected="; ".join(sorted({each for each in found if isinstance(each, str)})),
+        )
+    return table
 
 
 def by_von(path: Path) -> Found:

@@ -46,7 +46,7 @@ class GltfData:
 
     Raises:
         MeshFileError: not glTF 2.0, or an asset that contradicts itself.
-        Rejected: too_large.
+        Rejected: too_large, or format_unknown if it needs a later version of glTF.
     """
 
     def __init__(self, content: bytes, beside: Callable[[str], bytes], limits: Limits) -> None:
@@ -56,6 +56,8 @@ class GltfData:
         version = str(self.tree["asset"]["version"])
         if not version.startswith("2."):
             raise MeshFileError(f"glTF version {version[:20]}; only version 2 is supported")
+        if "minVersion" in self.tree["asset"] and (least := str(self.tree["asset"]["minVersion"])) != "2.0":
+            raise Rejected("format_unknown", f"the asset needs a reader of glTF {least[:20]}; this one reads 2.0")
         self._entries: dict[str, list[Json]] = {}
         self._buffers: dict[int, bytes] = {}
         self._views: dict[int, memoryview] = {}

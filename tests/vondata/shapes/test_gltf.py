@@ -405,6 +405,15 @@ def test_contradictions_are_named(parts, words, tmp_path):
     assert words in found.detail
 
 
+def test_an_asset_for_later_readers_is_refused_and_one_for_these_is_read(tmp_path):
+    found = rejected(changed(asset__version="2.1", asset__minVersion="2.1"), tmp_path)
+    assert (found.reason, "glTF 2.1" in found.detail) == ("format_unknown", True)
+    expected = read(changed(), tmp_path).faces
+    np.testing.assert_array_equal(
+        read(changed(asset__version="2.1", asset__minVersion="2.0"), tmp_path).faces, expected
+    )
+
+
 def test_instances_count_before_they_are_made(tmp_path):
     scene = Scene()
     moves = scene.accessor(np.zeros((2000, 3), dtype=np.float32))
