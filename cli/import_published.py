@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,11 @@ def _import_run(
     ((name, files),) = weights.items()
     run = options["output"] or runs / name
     config = import_weights(files, run, name, seed=options["seed"])
+    try:
+        sheet = _draw_sheet(run, name, options["seed"])
+    except click.ClickException:
+        shutil.rmtree(run)  # so that the next try may use the same folder
+        raise
     return {
         "run": str(run),
         "class": name,
@@ -130,7 +136,7 @@ def _import_run(
         "resolution": config.model.resolution,
         "image_size": config.model.image_size,
         "drawn_at_random": list(files.missing),
-        "sheet": str(_draw_sheet(run, name, options["seed"])),
+        "sheet": str(sheet),
     }
 
 

@@ -87,8 +87,12 @@ def test_missing_files_are_reported(tmp_path: Path, release: Path) -> None:
 def test_weights_that_make_nothing_are_refused(release: Path) -> None:
     path = release / "final_models" / "models_3D" / "car_voxel_G_3D.pth"
     weights = read_state_dict(path)
-    weights["toRGB_16.0.weight"].fill_(float("nan"))
-    torch.save(weights, path)
+    damaged = {key: value.clone() for key, value in weights.items()}
+    damaged["toRGB_16.0.weight"].fill_(float("nan"))
+    torch.save(damaged, path)
     refused = von("import-published", str(release / "final_models"), "--class", "car")
     assert refused.exit_code == 1
     assert "not finite" in refused.stderr
+    assert not Path("runs/car").exists()
+    torch.save(weights, path)
+    assert von("import-published", str(release / "final_models"), "--class", "car").exit_code == 0
