@@ -87,7 +87,7 @@ def main() -> None:
     settings = ReconstructSettings(start=arguments.start, camera_distance=arguments.camera_distance)
     reconstructor = Reconstructor(session, settings)
     command = f"python -m benchmarks.reconstruction {' '.join(sys.argv[1:])}"
-    table = Table("Reconstruction from one image", command, notes=[_LEGEND])
+    table = Table("Reconstruction from one image", command, notes=[_LEGEND], keep_in=arguments.output)
     photos = _annotated
     if arguments.catalogue:
         photos = partial(_catalogue, folder=arguments.catalogue, every=arguments.every)

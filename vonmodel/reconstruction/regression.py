@@ -358,6 +358,8 @@ def kept_network(source: LoadedModel, name: str, network: Network, train: Callab
         except RuntimeError:
             _log.warning("the %s of %s has another layout than this version's; it is trained anew", name, source.run)
     trained = train()
+    # Rounded as it is kept, so that the first use gives the same results as later ones.
+    trained.load_state_dict({key: value.half().to(value.dtype) for key, value in trained.state_dict().items()})
     try:
         save_inverse(source.run, name, trained.state_dict(), source.checkpoint.sha256)
     except OSError as error:

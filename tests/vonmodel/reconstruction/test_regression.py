@@ -167,6 +167,12 @@ def test_a_network_is_trained_once_for_a_checkpoint(session, monkeypatch):
     assert (kept(source), file.exists()) == (1.5, False)
 
 
+def test_the_first_use_of_a_network_gives_what_later_ones_give(session):
+    first, later = (kept_network(session.source, "line", nn.Linear(3, 2), lambda: nn.Linear(3, 2)) for _ in range(2))
+    assert torch.equal(first.weight, later.weight)
+    assert torch.equal(first.bias, later.bias)
+
+
 def test_reconstruction_begins_where_the_regression_says(session):
     shape = session.shape(7)
     sketch = session.sketch(shape, 0.6, 0.4)
