@@ -17,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vondata.images.masks import (
+    RECTANGLE,
     SAME_COLOUR,
     SQUARE,
     Box,
     CutOut,
     MaskQuality,
+    Regions,
     bounding_box,
     check_border,
     check_presence,
@@ -137,6 +139,15 @@ OPAQUE = 250  # of 255
 MIN_OPACITY = 16  # of 255: less opaque pixels count as empty
 EDGE_PX = 2  # maximum half width of a soft edge
 UNEVEN, DARK, SHADOW_TOP = 0.2, 70.0, 0.6  # a shadow in the alpha channel: its spread, brightness, and height
+MIN_EFFECT, EFFECT_COLOUR = (
+    0.02,
+    0.7,
+)  # area of a shadow or glow relative to the largest; share of its pixels of one colour
+MAX_EFFECTS = 24  # only so many of the largest regions are examined
+OUTSIDE = 0.2  # minimum share of the outline of a shadow or glow of one colour that borders on nothing
+FADED = 0.5  # minimum share of a faded layer's pixels that are nearly as opaque as its most opaque one
+STRAY = 0.05  # of the object's longer side: pieces of a cut-out farther from its largest piece are cut off
+FLAT, FLAT_RIM = 4, 0.95  # of 255, and share of the pixels along a crop's edge that have one colour
 MIN_TRANSPARENT, MAX_TRANSPARENT = 0.02, 0.999  # share of transparent pixels of an alpha channel that is used
 PLAIN_AGREEMENT, GRABCUT_AGREEMENT, NETWORK_AGREEMENT = 0.86, 0.8, 0.8
 DOUBTFUL = ("mask_empty", "mask_in_pieces", "mask_uncertain")  # rejections after which the network is tried
@@ -180,7 +191,7 @@ def find_object(
         Rejected: no object is found, or none that can be trusted: one of the mask_ reasons.
     """
     if alpha is not None and is_telling(alpha, rgb):
-        return _object_of_alpha(rgb, alpha, scale)
+        return _object_of_alpha(rgb, _unfaded(alpha), scale, segmenter)
     if alpha is not None and (alpha.min() < alpha.max() or not alpha.any()):  # some pixels may be transparent
         rgb = _on_white(rgb, alpha)
     if (box := inside_of_bars(rgb) or inside_of_band(rgb)) is not None:
@@ -317,13 +328,33 @@ def _is_trimmed(alpha: Bytes, rgb: Bytes) -> bool:
     return bool((np.ptp(rgb[nothing], axis=0) <= SAME_COLOUR).all())
 
 
-def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float) -> FoundObject:
+def _unfaded(alpha: Bytes) -> Bytes:
+    """The opacity without that of the whole layer: of an object that is evenly half-transparent, or of 0 and 1."""
+    highest = int(alpha.max())
+    if highest >= OPAQUE or (alpha[alpha > 0] > 0.9 * highest).mean() < FADED:
+        return alpha
+    return np.asarray(alpha * np.float32(255 / highest) + np.float32(0.5), dtype=np.uint8)
+
+
+def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float, segmenter: Segmenter | None) -> FoundObject:
+    """The object that an alpha channel outlines, or that lies in the crop of a photo which it outlines.
+
+    Raises:
+        Rejected: it is too small, cut or in pieces; or as `find_object` for a crop.
+    """
     parts, shadow = _half_transparent(rgb, alpha)
     mask = ((alpha >= 128) | parts) & ~shadow
     with _refusing(mask):
         check_presence(mask, scale)
-        check_border(mask, trimmed=True)
-    soft = np.where(shadow, np.float32(0), alpha.astype(np.float32) / np.float32(255))
+    if (found := _object_of_crop(rgb, mask, scale, segmenter)) is not None:
+        return found
+    stray = _stray_pieces(mask)
+    with _refusing(mask):
+        check_border(mask & ~stray, trimmed=True)
+        quality = measure_quality(mask)
+        check_trust(quality, min_agreement=0.0)
+    mask &= ~stray
+    soft = np.where(shadow | grow(stray, disk(2 * EDGE_PX)) & ~mask, np.float32(0), alpha / np.float32(255))
     # Transparent pixels and soft edges may store any colour: there the object's own colours are extrapolated.
     inner = cut_out(rgb, mask)
     own = (alpha >= OPAQUE) | parts
@@ -331,10 +362,54 @@ def _object_of_alpha(rgb: Bytes, alpha: Bytes, scale: float) -> FoundObject:
     return FoundObject(mask, CutOut(colours, soft), "alpha", measure_quality(mask))
 
 
-def _half_transparent(rgb: Bytes, alpha: Bytes) -> tuple[Bools, Bools]:
-    """(h, w) the half-transparent parts of an object, such as glass, and the shadow that some files have below it.
+def _stray_pieces(mask: Bools) -> Bools:
+    """(h, w) the pieces that do not lie beside the largest one, such as a logo."""
+    pieces = regions(mask, connectivity=8)
+    left, top, width, height = (int(each) for each in pieces.boxes[int(pieces.areas.argmax())])
+    reach = STRAY * max(width, height)
+    begins, ends = pieces.boxes[:, :2], pieces.boxes[:, :2] + pieces.boxes[:, 2:]
+    apart = (ends < np.array([left, top]) - reach) | (begins > np.array([left + width, top + height]) + reach)
+    return pieces.select(np.asarray(apart.any(axis=1)))
 
-    A shadow is black or grey, of uneven opacity and low in the picture.
+
+def _object_of_crop(rgb: Bytes, mask: Bools, scale: float, segmenter: Segmenter | None) -> FoundObject | None:
+    """The object of a photo of which the opaque pixels are a crop with its background; None if they are the object.
+
+    They are a crop if they fill an upright rectangle, as in a photo with transparent margins, or if their rim is
+    evenly white, as in a photo cut to a disk and in a sticker.
+
+    Raises:
+        Rejected: as `find_object`, for a rectangle.
+    """
+    left, top, right, bottom = box = bounding_box(mask)
+    rim = shrink(mask, disk(EDGE_PX)) & ~shrink(mask, disk(2 * EDGE_PX + 1))
+    if not rim.any() or mask.all():
+        return None
+    ground = np.median(rgb[rim], axis=0)
+    is_flat = (np.abs(rgb[rim] - ground) <= FLAT).all(axis=1).mean() >= FLAT_RIM
+    is_rectangle = mask[top:bottom, left:right].mean() >= RECTANGLE
+    is_white = (rgb[rim] >= OPAQUE).all(axis=1).mean() >= FLAT_RIM
+    if not is_rectangle and not is_white:
+        return None
+    inner = shrink(mask, disk(EDGE_PX))
+    try:
+        return _found_inside(
+            box,
+            np.where(inner[..., None], rgb, ground.astype(np.uint8)) if is_flat or is_white else rgb,
+            scale,
+            segmenter,
+        )
+    except Rejected:
+        if is_rectangle:
+            raise
+        return None
+
+
+def _half_transparent(rgb: Bytes, alpha: Bytes) -> tuple[Bools, Bools]:
+    """(h, w) the half-transparent parts of an object, such as glass, and the shadows and glows that some files have.
+
+    A shadow is black or grey, of uneven opacity and low in the picture. A shadow or glow elsewhere has one colour, as
+    programs draw it, and fades out where there is no object.
     """
     half = (alpha >= MIN_OPACITY) & (alpha < OPAQUE)
     wide = grow(shrink(half, disk(EDGE_PX)), disk(2 * EDGE_PX)) & half  # a soft edge is narrower
@@ -348,12 +423,29 @@ def _half_transparent(rgb: Bytes, alpha: Bytes) -> tuple[Bools, Bools]:
     uneven = np.sqrt(np.maximum(found.mean(opacity**2, wide) - mean**2, 0.0)) > UNEVEN * np.maximum(mean, 1.0)
     is_dark = found.mean(rgb.max(axis=2), wide) < DARK
     is_low = found.mean(np.broadcast_to(depth, alpha.shape), wide) > SHADOW_TOP
-    is_shadow = uneven & is_dark & is_low & (alpha >= OPAQUE).any()
+    is_shadow = uneven & ((is_dark & is_low) | _is_effect(found, rgb, alpha)) & (alpha >= OPAQUE).any()
     parts, dark = found.select(~is_shadow), found.select(is_shadow)
     faint = regions((alpha > 0) & (alpha < OPAQUE) & ~parts, connectivity=8)
     beside = np.zeros(len(faint.areas), dtype=bool)
     beside[np.unique(faint.labels[dark])] = True
     return parts, faint.select(beside) & ~grow(alpha >= OPAQUE, SQUARE)
+
+
+def _is_effect(found: Regions, rgb: Bytes, alpha: Bytes) -> Bools:
+    """(n + 1,) whether a half-transparent region has one colour and borders on nothing, or has the same colour."""
+    nothing = grow(alpha < MIN_OPACITY, SQUARE)
+    is_effect, even = np.zeros(len(found.areas), dtype=bool), dict[int, npt.NDArray[np.float64]]()
+    large = np.flatnonzero(found.areas >= MIN_EFFECT * max(1, int(found.areas.max())))
+    for number in large[np.argsort(-found.areas[large], kind="stable")][:MAX_EFFECTS]:
+        region = found.labels == number
+        colour = np.median(rgb[region], axis=0)
+        if (np.abs(rgb[region] - colour) <= SAME_COLOUR).all(axis=1).mean() >= EFFECT_COLOUR:
+            even[int(number)] = colour
+            is_effect[number] = nothing[region & grow(~region, SQUARE)].mean() >= OUTSIDE
+    known = [colour for each, colour in even.items() if is_effect[each]]
+    for each, colour in even.items():  # seen through holes of the object
+        is_effect[each] |= any((np.abs(colour - other) <= FLAT).all() for other in known)
+    return is_effect
 
 
 def _on_white(rgb: Bytes, alpha: Bytes) -> Bytes:

@@ -42,7 +42,7 @@ class ImageSettings:
     network: NetworkSettings | None = None
     weights: str = field(default="", metadata={"planning": True})
     phash_bits: int = field(default=440, init=False)
-    method: int = field(default=2, init=False)
+    method: int = field(default=3, init=False)
 
     def open_segmenter(self) -> Segmenter | None:
         """The network, None for GrabCut.

@@ -124,6 +124,81 @@ def test_a_trimmed_cut_out_may_fill_its_box_but_for_a_notch():
     assert not is_telling(alpha, rgb)
 
 
+@pytest.mark.parametrize("highest", [1, 60, 128])
+def test_an_evenly_faded_cut_out_is_as_the_opaque_one(chair, paint, highest):
+    opaque = find_object(paint(chair), (255 * chair).astype(np.uint8))
+    faded = find_object(paint(chair), np.round(highest * chair).astype(np.uint8))
+    assert (faded.mask != opaque.mask).mean() < 0.01
+    assert faded.cut.alpha.max() == 1.0
+
+
+EFFECTS = {
+    "shadow beside it": ((20, 20, 20), 14, 24),
+    "black shadow above it": ((0, 0, 0), -20, -12),
+    "glow around it": ((255, 240, 120), 0, 0),
+}
+
+
+@pytest.mark.parametrize("kind", list(EFFECTS))
+def test_shadows_and_glows_that_a_program_drew_are_no_part(chair, paint, iou, kind):
+    colour, across, down = EFFECTS[kind]
+    effect = 0.7 * cv2.GaussianBlur(np.roll(chair, (down, across), (0, 1)), (0, 0), 7)
+    rgb = np.where(chair[..., None] > 0.5, paint(chair), np.array(colour, dtype=np.uint8))
+    found = find_object(rgb, (255 * np.maximum(chair, effect)).astype(np.uint8))
+    assert found.origin == "alpha"
+    assert iou(found.mask, chair > 0.5) > 0.97
+    assert found.cut.alpha[~cv2.dilate(chair, np.ones((9, 9))).astype(bool)].max() == 0.0
+
+
+def test_glass_of_one_colour_within_an_object_is_a_part(chair, paint):
+    alpha, rgb = (255 * chair).astype(np.uint8), paint(chair)
+    alpha[130:142, 100:220] = np.linspace(60, 190, 120).astype(np.uint8)
+    rgb[130:142, 100:220] = 10
+    found = find_object(rgb, alpha)
+    assert found.mask[131:141, 101:219].all()
+
+
+CROPS = {
+    "margins": lambda shape: cv2.rectangle(np.zeros(shape, np.uint8), (30, 10), (290, 230), 255, -1),
+    "disk": lambda shape: cv2.circle(np.zeros(shape, np.uint8), (160, 120), 115, 255, -1),
+}
+
+
+@pytest.mark.parametrize("kind", [*CROPS, "sticker"])
+def test_in_a_photo_cut_out_with_its_white_background_the_object_is_found(chair, paint, iou, kind):
+    sticker = np.where(cv2.dilate(chair, np.ones((21, 21))) > 0.5, np.uint8(255), np.uint8(0))
+    found = find_object(paint(chair), sticker if kind == "sticker" else CROPS[kind](chair.shape))
+    assert found.origin == "plain"
+    assert iou(found.mask, chair > 0.5) > 0.95
+
+
+def test_a_room_with_transparent_margins_is_not_taken_for_an_object(chair, paint):
+    rng = np.random.default_rng(0)
+    room = cv2.GaussianBlur(rng.normal(0, 1, (*chair.shape, 3)), (0, 0), 4)
+    room = np.clip(140 + 50 * room / room.std(), 0, 255)
+    photo = (chair[..., None] * paint(chair) + (1 - chair[..., None]) * room).astype(np.uint8)
+    with pytest.raises(Rejected):
+        find_object(photo, CROPS["margins"](chair.shape))
+
+
+def test_a_white_cut_out_stays_an_object(chair):
+    found = find_object(np.full((*chair.shape, 3), 255, dtype=np.uint8), (255 * chair).astype(np.uint8))
+    assert found.origin == "alpha"
+    np.testing.assert_array_equal(found.mask, (255 * chair).astype(np.uint8) >= 128)
+
+
+def test_writing_and_a_logo_beside_a_cut_out(chair, paint, iou):
+    alpha = (255 * chair).astype(np.uint8)
+    alpha[5:12, 5:20] = 255  # smaller than the allowed scatter: cut off
+    found = find_object(paint(chair), alpha)
+    assert iou(found.mask, chair > 0.5) > 0.98
+    assert found.cut.alpha[:20, :30].max() == 0.0
+    alpha[5:40, 5:60] = 255
+    with pytest.raises(Rejected) as caught:
+        find_object(paint(chair), alpha)
+    assert caught.value.reason == "mask_in_pieces"
+
+
 def test_telling_alpha():
     alpha = np.full((50, 50), 255, dtype=np.uint8)
     assert not is_telling(alpha)
