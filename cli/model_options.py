@@ -71,28 +71,22 @@ def model_options(command: Decorated) -> Decorated:
     return run_options(checkpoint_option(device_option(command)))
 
 
-def sampling_options(command: Decorated) -> Decorated:
-    """--pieces and --truncation: which pieces of generated shapes are kept, and the spread of the codes."""
-    return all_of(
-        [
-            option(
-                "--pieces",
-                type=click.Choice(["largest", "all"]),
-                default="largest",
-                show_default=True,
-                heading="Model",
-                help="Keep only the largest piece of a generated shape, or all pieces.",
-            ),
-            option(
-                "--truncation",
-                type=FiniteRange(0, 2, min_open=True),
-                default=1.0,
-                show_default=True,
-                heading="Model",
-                help="Draw codes with this standard deviation: 1 as in training; 0.7 gives plainer, better shapes.",
-            ),
-        ]
-    )(command)
+pieces_option = option(
+    "--pieces",
+    type=click.Choice(["largest", "all"]),
+    default="largest",
+    show_default=True,
+    heading="Model",
+    help="Keep only the largest piece of a generated shape, or all pieces.",
+)
+truncation_option = option(
+    "--truncation",
+    type=FiniteRange(0, 2, min_open=True),
+    default=0.7,
+    show_default=True,
+    heading="Model",
+    help="Draw codes with this standard deviation; 1, as in training, is more varied and less good.",
+)
 
 
 def result_options(place: str) -> Callable[[Decorated], Decorated]:
@@ -101,11 +95,11 @@ def result_options(place: str) -> Callable[[Decorated], Decorated]:
     Args:
         place: describes the default output folder.
     """
-    return all_of([model_options, sampling_options, output_options(place), json_option])
+    return all_of([model_options, pieces_option, truncation_option, output_options(place), json_option])
 
 
 def chosen_sampling(options: Mapping[str, Any]) -> SamplingOptions:
-    """The settings given by `sampling_options`."""
+    """The settings given by `pieces_option` and `truncation_option`."""
     from vonmodel.inference.sampling import SamplingOptions
 
     return SamplingOptions(options["pieces"], options["truncation"])

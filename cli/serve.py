@@ -9,10 +9,9 @@ from voncli.command import Command, option
 from voncli.model_options import (
     choose_device,
     chosen_run,
-    chosen_sampling,
     device_option,
+    pieces_option,
     run_options,
-    sampling_options,
 )
 from voncli.options import json_option
 from voncli.output import note, print_json, user_errors
@@ -61,7 +60,7 @@ STUDIO_PORT = 8765
 )
 @run_options
 @device_option
-@sampling_options
+@pieces_option
 @json_option
 def serve(as_json: bool, open_browser: bool, **options: Any) -> None:
     """Serves a page to explore a model: shape, viewpoint and texture by hand, photos, downloads.
@@ -74,6 +73,7 @@ def serve(as_json: bool, open_browser: bool, **options: Any) -> None:
 
     from vonmodel.builtin import spoken_run
     from vonmodel.checkpoint import chosen_class
+    from vonmodel.inference.sampling import SamplingOptions
     from vonmodel.studio.server import StudioSettings
     from vonmodel.studio.server import serve as serve_studio
 
@@ -94,7 +94,7 @@ def serve(as_json: bool, open_browser: bool, **options: Any) -> None:
             run=folder.path,
             data=options["data"],
             device=choose_device(options["device"]),
-            sampling=chosen_sampling(options),
+            sampling=SamplingOptions(options["pieces"]),
             class_name=chosen.class_name,
             host=options["host"],
             port=options["port"],

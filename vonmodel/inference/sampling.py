@@ -28,6 +28,10 @@ MAX_BATCH_VOXELS = 4 * 128**3
 """Voxels generated or projected at a time: each takes some 200 bytes, and larger batches are no faster."""
 
 
+TYPICAL = 0.7
+"""Standard deviation of the codes of what is shown; scores are computed from codes as in training, with 1."""
+
+
 @dataclass(frozen=True)
 class SamplingOptions:
     """How codes are sampled, and which pieces of their shapes are kept.
@@ -38,7 +42,7 @@ class SamplingOptions:
     """
 
     pieces: Pieces = "largest"
-    truncation: float = 1.0
+    truncation: float = TYPICAL
 
 
 class Rendering(NamedTuple):

@@ -209,8 +209,15 @@ class ModelSession:
         """The value of a volume on its surface."""
         return surface_level(self.config)
 
-    def code(self, which: CodeLike, purpose: Literal["shape", "texture"]) -> Float[Tensor, " k"]:
+    def code(
+        self, which: CodeLike, purpose: Literal["shape", "texture"], truncation: float | None = None
+    ) -> Float[Tensor, " k"]:
         """The code of a seed, or the given code, checked.
+
+        Args:
+            which: a seed or a code.
+            purpose: the network that takes the code.
+            truncation: standard deviation of the codes of seeds; that of the source's sampling options if None.
 
         Raises:
             SeedError: the seed is out of range.
@@ -218,7 +225,8 @@ class ModelSession:
         """
         size = self.config.shape_code_size if purpose == "shape" else self.config.texture_code_size
         if isinstance(which, Seed | int):
-            return _seed(which).code(size, purpose, self.source.sampling.truncation)
+            own = self.source.sampling.truncation
+            return _seed(which).code(size, purpose, own if truncation is None else truncation)
         code = torch.as_tensor(which, dtype=torch.float32).detach().cpu()
         with_classes = (size + len(self.config.classes),)
         if code.shape not in ((size,), with_classes) or not torch.isfinite(code).all():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from vonmodel.mesh import (
     png_bytes,
     to_pixels,
 )
+from vonmodel.reports.provenance import Provenance
 from vonmodel.reports.video import FRAMES_A_SECOND, film_frames
 from vonmodel.studio.view_request import CodeName, LatentMix, Purpose, StoredShape, ViewRequest
 
@@ -50,7 +52,7 @@ def render_image(session: ModelSession, request: ViewRequest) -> bytes:
     """The image as PNG, transparent around the object, with its provenance as text."""
     (silhouette, _), image = _rendered(session, request)
     pixels = cut_out_pixels(image, (1.0 - silhouette) / 2.0)
-    return png_bytes(pixels, session.source.provenance.png_text(**content_of(request)))
+    return png_bytes(pixels, _provenance(session, request).png_text(**content_of(request)))
 
 
 def render_surface(session: ModelSession, request: ViewRequest) -> bytes | None:
@@ -59,7 +61,7 @@ def render_surface(session: ModelSession, request: ViewRequest) -> bytes | None:
     mesh = session.mesh(shape)
     if not len(mesh.faces):
         return None
-    extras = _extras(session, content_of(request, "shape"), mesh)
+    extras = _extras(session, request, mesh, only="shape")
     if shape.volume.shape[-1] == session.config.resolution:
         score = session.score(shape)
         extras["score"] = score if math.isfinite(score) else None
@@ -96,7 +98,7 @@ def _painted(session: ModelSession, request: ViewRequest, *, textured: bool) -> 
 
 
 def _glb(session: ModelSession, request: ViewRequest, mesh: SurfaceMesh) -> bytes:
-    return glb_bytes(mesh, session.source.class_name, _extras(session, content_of(request), mesh))
+    return glb_bytes(mesh, session.source.class_name, _extras(session, request, mesh))
 
 
 def render_film(session: ModelSession, request: ViewRequest, on_step: Callable[[], None]) -> bytes:
@@ -130,8 +132,6 @@ def content_of(request: ViewRequest, only: Purpose | None = None) -> dict[str, A
         content[name] = _describe_code(mix.start)
         if mix.end is not None and mix.fraction > 0.0:
             content |= {f"{name}_to": _describe_code(mix.end), f"{name}_mix": mix.fraction}
-        if mix.truncation != 1.0:
-            content["truncation"] = mix.truncation
     if only is None:
         content |= {"azimuth_deg": request.azimuth_deg, "elevation_deg": request.elevation_deg}
     return content
@@ -147,8 +147,17 @@ def _describe_code(code: CodeName | StoredShape) -> str | list[float]:
             return list(code)
 
 
-def _extras(session: ModelSession, content: Mapping[str, Any], mesh: Any) -> dict[str, Any]:
-    return {"von": session.source.provenance.record(**content), "statistics": mesh_statistics(mesh)}
+def _extras(
+    session: ModelSession, request: ViewRequest, mesh: SurfaceMesh, only: Purpose | None = None
+) -> dict[str, Any]:
+    made_from = _provenance(session, request).record(**content_of(request, only))
+    return {"von": made_from, "statistics": mesh_statistics(mesh)}
+
+
+def _provenance(session: ModelSession, request: ViewRequest) -> Provenance:
+    """The model's provenance with the truncation of the view."""
+    own = session.source.provenance
+    return dataclasses.replace(own, sampling={**own.sampling, "truncation": request.shape.truncation})
 
 
 def _rendered(session: ModelSession, request: ViewRequest) -> tuple[tuple[Tensor, Tensor], Tensor]:

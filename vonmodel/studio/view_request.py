@@ -26,7 +26,7 @@ from torch import Tensor
 from vondata.errors import VonError
 from vondata.io.files import atomic_path
 from vonmodel.inference.interpolate import interpolate_spherical
-from vonmodel.inference.sampling import Seed, parse_seed
+from vonmodel.inference.sampling import TYPICAL, Seed, parse_seed
 from vonmodel.inference.session import CodeError, ModelSession, Shape
 from vonmodel.reports.provenance import code_text
 from vonmodel.run_files import UnsafeFileError, read_run_file
@@ -134,13 +134,13 @@ class LatentMix:
         start: the code at fraction 0; for shapes also a stored shape, whose code it stands for.
         end: the code at fraction 1; None for a single code.
         fraction: the position, in [0, 1].
-        truncation: factor on the codes of seeds, in (0, 1]: smaller is more typical and less varied.
+        truncation: standard deviation of the codes of seeds, in (0, 1]: smaller is more typical and less varied.
     """
 
     start: CodeName | StoredShape
     end: CodeName | None = None
     fraction: float = 0.0
-    truncation: float = 1.0
+    truncation: float = TYPICAL
 
     def code(self, session: ModelSession, purpose: Purpose) -> Float[Tensor, " k"]:
         """The code.
@@ -159,8 +159,7 @@ class LatentMix:
     def _resolve(self, session: ModelSession, code: CodeName | StoredShape, purpose: Purpose) -> Tensor:
         if isinstance(code, StoredShape):
             return code.code(session)
-        found = session.code(code, purpose)
-        return found * self.truncation if isinstance(code, Seed) and self.truncation != 1.0 else found
+        return session.code(code, purpose, self.truncation)
 
 
 @dataclass(frozen=True)
@@ -263,7 +262,7 @@ def _mix(arguments: Mapping[str, str], name: Purpose) -> LatentMix:
         start=(parse_stored_shape(start) if name == "shape" else None) or decode_code(start),
         end=decode_code(end) if end else None,
         fraction=_number(arguments, f"{name}-mix", 0.0, 1.0),
-        truncation=_number(arguments, "truncation", MIN_TRUNCATION, 1.0, default="1"),
+        truncation=_number(arguments, "truncation", MIN_TRUNCATION, 1.0, default=str(TYPICAL)),
     )
 
 

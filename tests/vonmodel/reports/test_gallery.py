@@ -95,7 +95,7 @@ def gallery(shapes=2, views=3, textures=2, **changes):
         "image_size": 64,
         "resolution": 32,
         "level": 0.5,
-        "sampling": {"pieces": "largest", "truncation": 1.0},
+        "sampling": {"pieces": "largest", "truncation": 0.7},
         "viewpoints_deg": tuple((30.0 * view, 10.0) for view in range(views)),
         "texture_codes": tuple((float(texture),) for texture in range(textures)),
         "shapes": tuple(made),

@@ -170,7 +170,7 @@ export class Explore {
     this.state = state;
     const now = link(state);
     for (const [name, unit] of Object.entries(SLIDERS)) {
-      const value = state[name] ?? "1";
+      const value = state[name];
       part(name).value = value;
       part(`${name}-out`).textContent = `${value}${unit}`;
       part(name).setAttribute("aria-valuetext", unit ? `${value} degrees` : value);

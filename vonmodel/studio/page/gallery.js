@@ -8,7 +8,6 @@ const SHAPES = 12;
 // The best of this many seeds are shown; if many are in pieces, more are tried.
 const TRIED = 18;
 const MAX_TRIED = 36;
-const TRUNCATION = "0.75";
 // A shape whose largest part has a smaller share of the surface is in pieces.
 const MIN_LARGEST_PART = 0.9;
 
@@ -58,11 +57,11 @@ export class Gallery {
   }
 
   link(seed) {
-    return `checkpoint=${this.checkpoint()}&shape=${seed}&texture=${seed}&truncation=${TRUNCATION}`;
+    return `checkpoint=${this.checkpoint()}&shape=${seed}&texture=${seed}`;
   }
 
   async #add(seed, number, batch) {
-    const mesh = await this.#fetch("api/surface", `checkpoint=${this.checkpoint()}&shape=${seed}&truncation=${TRUNCATION}`);
+    const mesh = await this.#fetch("api/surface", `checkpoint=${this.checkpoint()}&shape=${seed}`);
     if (number !== this.number || mesh === null || mesh.extras.statistics.largest_part < MIN_LARGEST_PART) return;
     const item = document.createElement("li"), anchor = document.createElement("a");
     const canvas = document.createElement("canvas"), words = document.createElement("span");

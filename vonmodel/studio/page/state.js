@@ -2,7 +2,7 @@
 export const NAMES = [
   "checkpoint", "shape", "shape-to", "shape-mix", "texture", "texture-to", "texture-mix", "azimuth", "elevation", "truncation",
 ];
-export const INITIAL = { shape: "0", texture: "0", azimuth: "30", elevation: "20" };
+export const INITIAL = { shape: "0", texture: "0", azimuth: "30", elevation: "20", truncation: "0.7" };
 const RANGES = { truncation: [0.1, 1], azimuth: [-180, 180], elevation: [-90, 90], "shape-mix": [0, 1], "texture-mix": [0, 1] };
 const LARGEST_SEED = 2 ** 32 - 1;
 
@@ -38,7 +38,7 @@ export function link(state) {
     const value = state[name];
     if (value === undefined || value === "") continue;
     if (name.endsWith("-mix") && (Number(value) === 0 || !state[name.replace("mix", "to")])) continue;
-    if (name === "truncation" && Number(value) === 1) continue;
+    if (name === "truncation" && Number(value) === Number(INITIAL.truncation)) continue;
     given.set(name, value);
   }
   return given.toString().replaceAll("%7E", "~").replaceAll("%3A", ":").replaceAll("%40", "@");
