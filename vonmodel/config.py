@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Representation = Literal["occupancy", "distance", "signed"]
 DepthRange = Literal["item", "batch"]
-PainterKind = Literal["published", "geometry"]
+PainterKind = Literal["published", "geometry", "field"]
 CriticKind = Literal["patch", "residual"]
 StageName = Literal["shape", "texture", "joint"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
@@ -55,8 +55,9 @@ class ModelConfig:
         exact_framing: frame sketches as photos are, centred and with a margin of 3 %, instead of in whole pixels.
         camera_distance: from the camera to the centre of the cube, in half edges; the focal length keeps the size of
             the image.
-        painter: the published texture generator and sketch encoder, with normalised depth as the only map, or a U-Net
-            on silhouette, depth, normals and positions of the surface, with matching encoders.
+        painter: the published texture generator and sketch encoder, with normalised depth as the only map; or a U-Net
+            on silhouette, depth, normals and positions of the surface (geometry), or a texture field on its points
+            (field), with matching encoders.
         surface_encoder: the sketch encoder of that painter predicts normals and positions as well, and the texture
             encoder the variance of codes, so that a photo can be reconstructed (`texture.image_cycle`).
         critics: patch critics of images and of sketches with instance norm (published), or one residual critic of
@@ -347,15 +348,15 @@ class TrainConfig:
             ConfigError: names the two fields that exclude each other.
         """
         for name, value in (("painter", self.model.painter), ("critics", self.model.critics)):
-            if value in ("geometry", "residual") and self.texture.objective != "relativistic":
+            if value in ("geometry", "field", "residual") and self.texture.objective != "relativistic":
                 raise ConfigError(
                     f"model.{name} is {value}: it is trained by pairs; set texture.objective to relativistic, "
                     f"now {self.texture.objective}"
                 )
-        if self.model.surface_encoder and self.model.painter != "geometry":
+        if self.model.surface_encoder and self.model.painter == "published":
             raise ConfigError(
                 "model.surface_encoder is for a painter that sees surfaces; "
-                "set model.painter to geometry, or model.surface_encoder to false"
+                "set model.painter to field, or model.surface_encoder to false"
             )
         if not self.model.shape_encoder and (self.shape.reconstruction or self.shape.critic_from):
             raise ConfigError(

@@ -23,6 +23,7 @@ from vonmodel.networks import (
     ShapeGenerator,
     SketchEncoder,
     TextureEncoder,
+    TextureField,
     TextureGenerator,
 )
 from vonmodel.networks.blocks import (
@@ -35,6 +36,7 @@ from vonmodel.networks.blocks import (
     WholeSampleNorm,
 )
 from vonmodel.networks.shape_networks import CouplingLayer
+from vonmodel.networks.texture_networks import REGIONS
 from vonmodel.projection import (
     DepthRange,
     FramedSketch,
@@ -88,15 +90,19 @@ class VonModel(nn.Module):
             else None
         )
         self.shape_prior = CodeFlow(config.shape_code_size, config.shape_prior) if config.shape_prior else None
-        code_size, geometry = config.texture_code_size, config.painter == "geometry"
-        self.texture_generator = (GeometryPainter if geometry else TextureGenerator)(
-            size, code_size, width, classes=classes, class_size=class_size
-        )
+        code_size, geometry = config.texture_code_size, config.painter != "published"
+        self.texture_generator = _painter(config)
         self.sketch_encoder = (
             DepthUNet(size, width // 2, surface=config.surface_encoder) if geometry else SketchEncoder(size, width)
         )
         self.texture_encoder = (
-            CodeRegressor(size, code_size, width, spread=config.surface_encoder)
+            CodeRegressor(
+                size,
+                code_size,
+                width,
+                spread=config.surface_encoder,
+                regions=REGIONS if config.painter == "field" else 0,
+            )
             if geometry
             else TextureEncoder(size, code_size, width)
         )
@@ -207,11 +213,11 @@ class VonModel(nn.Module):
             TypeError: the painter needs a `SurfaceSketch`, as `sketch` and `frame` return it.
         """
         seen = framed.normalized_depth
-        if self.config.painter == "geometry":
+        if self.config.painter != "published":
             if not isinstance(framed, SurfaceSketch):
-                raise TypeError("a geometry painter needs a SurfaceSketch; take it from VonModel.sketch or frame")
+                raise TypeError("this painter needs a SurfaceSketch; take it from VonModel.sketch or frame")
             seen = geometry_maps(framed)
-        if len(seen) == 1:
+        if len(seen) == 1 and self.config.painter != "field":
             seen = seen.expand(len(texture_codes), -1, -1, -1)
         colours: Tensor = self.texture_generator(seen, texture_codes)
         return colours
@@ -234,6 +240,18 @@ class VonModel(nn.Module):
         """
         assert isinstance(self.sketch_encoder, DepthUNet)
         return self.sketch_encoder.maps(images, masks)
+
+
+def _painter(config: ModelConfig) -> TextureGenerator | GeometryPainter | TextureField:
+    size, code_size, width = config.image_size, config.texture_code_size, config.texture_base_channels
+    classes, class_size = len(config.classes), config.class_embedding
+    match config.painter:
+        case "published":
+            return TextureGenerator(size, code_size, width, classes=classes, class_size=class_size)
+        case "geometry":
+            return GeometryPainter(size, code_size, width, classes=classes, class_size=class_size)
+        case "field":
+            return TextureField(size, code_size, width, classes=classes, class_size=class_size)
 
 
 def view_opacity(
@@ -360,14 +378,16 @@ def _begin_small(network: nn.Module) -> None:
             case UNet():
                 module.stem.weight.mul_(LINEAR_SHARE)
                 module.head.weight.mul_(LINEAR_SHARE)
-            case ResidualCritic():
-                module.head.weight.mul_(LINEAR_SHARE)
-                if module.class_scores is not None:
-                    for weight in module.class_scores.head.parameters():
-                        weight.mul_(LINEAR_SHARE)
+            case ResidualCritic() | CodeRegressor():
+                _scale_linear(module)
+            case TextureField():
+                _scale_linear(module)
+                module.detail.weight.zero_()
             case CouplingLayer():
                 module.head.weight.zero_()
-            case CodeRegressor():
-                module.mean.weight.mul_(LINEAR_SHARE)
-                if module.log_variance is not None:
-                    module.log_variance.weight.mul_(LINEAR_SHARE)
+
+
+def _scale_linear(network: nn.Module) -> None:
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight.mul_(LINEAR_SHARE)

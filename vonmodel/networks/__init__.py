@@ -9,6 +9,7 @@ from vonmodel.networks.texture_networks import (
     ResidualCritic,
     SketchEncoder,
     TextureEncoder,
+    TextureField,
     TextureGenerator,
     sample_code,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "ShapeGenerator",
     "SketchEncoder",
     "TextureEncoder",
+    "TextureField",
     "TextureGenerator",
     "sample_code",
 ]

@@ -1,8 +1,8 @@
 """Texture networks: sketch and texture code to image, image to sketch, image to texture code; critics of images.
 
 `TextureGenerator`, `SketchEncoder`, `TextureEncoder` and `PatchCritic` (patches at two scales) are the published
-ones. `GeometryPainter` makes an image of the geometry maps of a surface, with `DepthUNet` and `CodeRegressor` as its
-encoders and `ResidualCritic`, one score for an image with its mask, as its critic.
+ones. `TextureField` and `GeometryPainter` make an image of the geometry maps of a surface, with `DepthUNet` and
+`CodeRegressor` as encoders and `ResidualCritic`, one score for an image with its mask, as its critic.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +27,7 @@ from vonmodel.networks.blocks import (
     UpBlock,
     append_code,
     image_levels,
+    twice_as_large,
 )
 
 
@@ -128,6 +129,16 @@ class ResidualCritic(nn.Module):
 
 
 STYLE_SIZE = 64
+# Channels of `projection.geometry_maps`, and the first of the position's.
+GEOMETRY_CHANNELS, X = 8, 5
+# The texture field: size and channels of the map of surroundings, width of its layers.
+CONTEXT_SIZE, CONTEXT_CHANNELS, FIELD_WIDTH = 32, 32, 64
+# Number of colours in a palette, and factor of the regions' log odds: with 1 their edges stay soft.
+REGIONS, SHARPNESS = 8, 3.0
+# Octaves of sines of the position. With five, and without a palette, all textures were plaid.
+OCTAVES = 2
+# Width of the hidden layer between an image's palette and its code.
+MIXED = 64
 # Slope for colours beyond [-1, 1] in training: 0 would leave a saturated painter without gradient, 1 would let it
 # diverge.
 OUTSIDE_SLOPE = 0.1
@@ -195,25 +206,139 @@ class GeometryPainter(nn.Module):
         return inside + OUTSIDE_SLOPE * (colours - inside) if self.training else inside
 
 
+class TextureField(nn.Module):
+    """Colours the points of a surface: (silhouette, depth, normal, position; z_texture) -> x_2D.
+
+    A texture field (Oechsle et al. 2019): the colour of a point is a function of where it lies in the object and of
+    the texture code. It is the colour of the point's region, from a palette that the code determines, plus a detail,
+    times a shade that the code does not change. Regions such as seat and frame are soft and learned without labels
+    from the point and from features of its surroundings. Only those come from convolutions, always at
+    `CONTEXT_SIZE`, so patterns do not follow the pixels and a larger image is sharper.
+
+    Args:
+        image_size: pixels on a side of the images in training; one of `blocks.IMAGE_SIZES`.
+        code_size: numbers in a texture code.
+        base_channels: channels of the surroundings' network at half of its size, four times as many in the middle.
+        classes: number of classes; 0 for a network without class embedding.
+        class_size: length of the embedding of a class.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        code_size: int = 8,
+        base_channels: int = 24,
+        *,
+        classes: int = 0,
+        class_size: int = 0,
+    ) -> None:
+        super().__init__()
+        image_levels(image_size)
+        self.image_size, self.code_size, self.base_channels = image_size, code_size, base_channels
+        self.embedding = ClassEmbedding(classes, code_size, class_size) if classes else None
+        code_size += class_size if classes else 0
+        self.style = nn.Sequential(
+            nn.Linear(code_size, STYLE_SIZE), nn.LeakyReLU(LEAK), nn.Linear(STYLE_SIZE, STYLE_SIZE)
+        )
+        self.context = UNet(GEOMETRY_CHANNELS, CONTEXT_CHANNELS, min(CONTEXT_SIZE, image_size), base_channels)
+        known = GEOMETRY_CHANNELS + CONTEXT_CHANNELS
+        widths = [known + 6 * OCTAVES, FIELD_WIDTH, FIELD_WIDTH, FIELD_WIDTH]
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.modulations = nn.ModuleList(nn.Linear(STYLE_SIZE, 2 * width) for width in widths[1:])
+        self.detail = nn.Linear(FIELD_WIDTH, 3)
+        self.regions = _hidden_layer(known, FIELD_WIDTH, REGIONS)
+        self.palette = nn.Linear(STYLE_SIZE, 3 * REGIONS)
+        self.shade = _hidden_layer(known, FIELD_WIDTH // 2, 1)
+
+    def forward(
+        self, geometry: Float[Tensor, "m g r r"], texture_code: Float[Tensor, "n k"]
+    ) -> Float[Tensor, "n 3 r r"]:
+        """Colours a batch of surfaces, of any size that is a multiple of the surroundings'.
+
+        Args:
+            geometry: maps in [-1, 1], see `projection.geometry_maps`: one for each code, or a single one for all.
+            texture_code: standard normal codes, with class weights for several classes.
+
+        Returns:
+            Colours in [-1, 1], white outside the object. In training they may leave the range slightly.
+        """
+        texture_code = texture_code if self.embedding is None else self.embedding(texture_code)
+        style = functional.leaky_relu(self.style(texture_code), LEAK)
+        maps = torch.cat([geometry, self._surroundings(geometry)], dim=1).flatten(2).transpose(1, 2)
+        chosen = _object_pixels(geometry[:, 0])
+        points = maps.gather(1, chosen.expand(-1, -1, maps.shape[2]))
+        colours = self._colours(points, style)
+        inside = colours.clamp(-1.0, 1.0)
+        colours = inside + OUTSIDE_SLOPE * (colours - inside) if self.training else inside
+        white = colours.new_ones(len(style), maps.shape[1], 3)
+        image = white.scatter(1, chosen.expand(len(style), -1, 3), colours)
+        image = image.transpose(1, 2).reshape(-1, 3, *geometry.shape[2:])
+        return torch.where(geometry[:, :1] > -1.0, image, 1.0)
+
+    def _surroundings(self, geometry: Float[Tensor, "m g r r"]) -> Float[Tensor, "m c r r"]:
+        """Features of each pixel's surroundings, computed at `CONTEXT_SIZE`."""
+        features: Tensor = self.context(functional.avg_pool2d(geometry, geometry.shape[-1] // self.context_size))
+        while features.shape[-1] < geometry.shape[-1]:
+            features = twice_as_large(features)
+        return features
+
+    @property
+    def context_size(self) -> int:
+        """Pixels on a side of the map that features of the surroundings are computed at."""
+        return min(CONTEXT_SIZE, self.image_size)
+
+    def _colours(self, points: Float[Tensor, "m p c"], style: Float[Tensor, "n s"]) -> Float[Tensor, "n p 3"]:
+        """The colours of points with their features, unbounded."""
+        palette = self.palette(style).reshape(len(style), REGIONS, 3)
+        plain = torch.softmax(SHARPNESS * self.regions(points), dim=-1) @ palette
+        angles = [torch.pi * 2.0**octave * points[..., X : X + 3] for octave in range(OCTAVES)]
+        waves = [wave(angle) for angle in angles for wave in (torch.sin, torch.cos)]
+        features = torch.cat([points, *waves], dim=-1)
+        for layer, modulation in zip(self.layers, self.modulations, strict=True):
+            scale, offset = modulation(style).unsqueeze(1).chunk(2, dim=-1)
+            features = functional.leaky_relu(layer(features) * (1.0 + scale) + offset, LEAK)
+        colours: Tensor = (plain + self.detail(features) + 1.0) * (1.0 + self.shade(points)) - 1.0
+        return colours
+
+
+def _hidden_layer(before: int, hidden: int, after: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(before, hidden), nn.LeakyReLU(LEAK), nn.Linear(hidden, after))
+
+
+def _object_pixels(silhouette: Float[Tensor, "n r r"]) -> Int[Tensor, "n p 1"]:
+    """Indices of the pixels that the object covers; in images with fewer than p of them, others follow."""
+    covered = silhouette.flatten(1) > -1.0  # at least in part
+    most = max(1, int(covered.sum(dim=1).max()))
+    return covered.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most, None]
+
+
 class CodeRegressor(nn.Module):
     """Predicts the texture code of an image, in place of `TextureEncoder`.
 
     It is trained to predict the code that an image was painted with, under a normal distribution of variance one
-    around its output: the log variance is 0, unless `spread` has it learned from photos.
+    around its output: the log variance is 0, unless `spread` has it learned from photos. With `regions` it also sees
+    the mean colours of that many soft regions of the image, which it learns to find: a palette, as in `TextureField`
 
     Args:
         image_size: pixels on a side; one of `blocks.IMAGE_SIZES`.
         code_size: numbers in a texture code.
         base_channels: channels at half the size; four times as many in the end.
         spread: learn the variance of each element as well.
+        regions: number of regions; 0 for none.
     """
 
-    def __init__(self, image_size: int, code_size: int = 8, base_channels: int = 24, *, spread: bool = False) -> None:
+    def __init__(
+        self, image_size: int, code_size: int = 8, base_channels: int = 24, *, spread: bool = False, regions: int = 0
+    ) -> None:
         super().__init__()
         self.image_size, self.code_size, self.base_channels = image_size, code_size, base_channels
         self.body = Pyramid(3, image_size, base_channels)
-        self.mean = nn.Linear(self.body.out_channels, code_size)
-        self.log_variance = nn.Linear(self.body.out_channels, code_size) if spread else None
+        wide = self.body.out_channels + 3 * regions
+        self.regions = UNet(3, regions, min(CONTEXT_SIZE, image_size), base_channels // 2) if regions else None
+        self.mixed = nn.Sequential(nn.Linear(wide, MIXED), nn.LeakyReLU(LEAK)) if regions else None
+        wide += MIXED if regions else 0
+        self.mean = nn.Linear(wide, code_size)
+        self.log_variance = nn.Linear(wide, code_size) if spread else None
 
     def forward(self, image: Float[Tensor, "n 3 r r"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
         """Encodes a batch of images, colours in [-1, 1] on white.
@@ -222,6 +347,12 @@ class CodeRegressor(nn.Module):
             Mean and log variance of each element of the code.
         """
         features = self.body(image).mean(dim=(2, 3))
+        if self.regions is not None and self.mixed is not None:
+            small = functional.avg_pool2d(image, image.shape[-1] // min(CONTEXT_SIZE, self.image_size))
+            shares = torch.softmax(self.regions(small).flatten(2), dim=-1)
+            palette = shares @ small.flatten(2).transpose(1, 2)
+            features = torch.cat([features, palette.flatten(1)], dim=1)
+            features = torch.cat([features, self.mixed(features)], dim=1)
         mean: Tensor = self.mean(features)
         return mean, torch.zeros_like(mean) if self.log_variance is None else self.log_variance(features)
 

@@ -117,7 +117,9 @@ def _fitted(other: VonModel, model: VonModel) -> dict[str, Tensor]:
         if isinstance(network, Pyramid | UNet):
             theirs = {key: weights.pop(key) for key in list(weights) if key.startswith(f"{name}.")}
             bare = {key.removeprefix(f"{name}."): value for key, value in theirs.items()}
-            weights |= {f"{name}.{key}": value for key, value in grown(bare, network).items()}
+            # Networks of a fixed size, inside of others, do not grow.
+            fitting = bare if bare.keys() == network.state_dict().keys() else grown(bare, network)
+            weights |= {f"{name}.{key}": value for key, value in fitting.items()}
     return weights
 
 

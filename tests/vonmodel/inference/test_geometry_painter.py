@@ -19,11 +19,11 @@ from vonmodel.reports.video import FilmSettings
 from vonmodel.run_folder import RunFolder
 
 
-@pytest.fixture
-def painted(tmp_path, tiny_config, tiny_data):
+@pytest.fixture(params=["geometry", "field"])
+def painted(request, tmp_path, tiny_config, tiny_data):
     """A session with untrained weights: occupancies, two rays a pixel, framed as photos, seen from afar."""
     changes = {
-        "painter": "geometry",
+        "painter": request.param,
         "critics": "residual",
         "rays_per_pixel": 2,
         "exact_framing": True,

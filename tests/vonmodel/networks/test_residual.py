@@ -7,23 +7,25 @@ import torch
 from torch import Tensor, nn
 
 from vonmodel.model import initialise_kaiming
-from vonmodel.networks import CodeRegressor, DepthUNet, GeometryPainter, ResidualCritic
+from vonmodel.networks import CodeRegressor, DepthUNet, GeometryPainter, ResidualCritic, TextureField
 from vonmodel.networks.blocks import PlainResidual, UnsupportedSizeError, level_widths, twice_as_large
 
 Build = Callable[[int], nn.Module]
 BUILD: dict[str, Build] = {
     "painter": lambda size: GeometryPainter(size, 3, 4),
+    "field": lambda size: TextureField(size, 3, 4),
     "critic": lambda size: ResidualCritic(4, size, 4),
     "code": lambda size: CodeRegressor(size, 3, 4),
+    "palette": lambda size: CodeRegressor(size, 3, 4, regions=5),
     "depth": lambda size: DepthUNet(size, 4),
 }
 
 
 def inputs_of(name: str, size: int, count: int = 2) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(1)
-    channels = {"painter": 8, "critic": 4}.get(name, 3)
+    channels = {"painter": 8, "field": 8, "critic": 4}.get(name, 3)
     image = torch.randn(count, channels, size, size, generator=generator)
-    return (image, torch.randn(count, 3, generator=generator)) if name == "painter" else (image,)
+    return (image, torch.randn(count, 3, generator=generator)) if name in ("painter", "field") else (image,)
 
 
 def first_output(network: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -39,15 +41,18 @@ def name(request: pytest.FixtureRequest) -> str:
 def built(name: str, size: int = 32) -> nn.Module:
     network = BUILD[name](size)
     initialise_kaiming(network, torch.Generator().manual_seed(0))
+    if isinstance(network, TextureField):  # its detail begins at zero
+        nn.init.normal_(network.detail.weight, std=0.1, generator=torch.Generator().manual_seed(2))
     return network
 
 
 @pytest.mark.parametrize("size", [32, 64, 128, 256])
 def test_outputs_have_the_size_of_the_image(name: str, size: int) -> None:
-    with torch.device("meta"):
-        output = first_output(BUILD[name](size), tuple(each.to("meta") for each in inputs_of(name, size)))
-    expected = {"painter": (2, 3, size, size), "critic": (2,), "code": (2, 3), "depth": (2, 1, size, size)}
-    assert tuple(output.shape) == expected[name]
+    device = torch.device("cpu" if name == "field" else "meta")  # it counts the object's pixels
+    with device:
+        output = first_output(BUILD[name](size), tuple(each.to(device) for each in inputs_of(name, size)))
+    expected = {"critic": (2,), "code": (2, 3), "palette": (2, 3), "depth": (2, 1, size, size)}
+    assert tuple(output.shape) == expected.get(name, (2, 3, size, size))
 
 
 def test_maps_read_off_an_image_are_ones_that_a_painter_sees() -> None:

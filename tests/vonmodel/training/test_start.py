@@ -164,10 +164,11 @@ def test_a_critic_grows_to_twice_the_pixels() -> None:
     torch.testing.assert_close(result, functional.leaky_relu(small.last(features), LEAK))
 
 
+@pytest.mark.parametrize("painter", ["geometry", "field"])
 def test_a_run_starts_from_one_on_images_of_half_the_size(
-    tmp_path: Path, tiny_data: Path, config: TrainConfig
+    tmp_path: Path, tiny_data: Path, config: TrainConfig, painter: str
 ) -> None:
-    model = {"painter": "geometry", "critics": "residual", "representation": "signed", "texture_base_channels": 2}
+    model = {"painter": painter, "critics": "residual", "representation": "signed", "texture_base_channels": 2}
     texture = {"objective": "relativistic"}
     small, large = (
         update(config, {"model": {**model, "image_size": size}, "texture": texture}, "test") for size in (64, 128)

@@ -189,7 +189,7 @@ def test_there_is_one_critic_of_images_with_masks(
     assert moved == {"texture_generator", "sketch_encoder", "texture_encoder", "image_critic"}
 
 
-@pytest.mark.parametrize("painter", ["published", "geometry"])
+@pytest.mark.parametrize("painter", ["published", "geometry", "field"])
 @pytest.mark.parametrize("critics", ["patch", "residual"])
 def test_every_painter_takes_every_critic(
     config: TrainConfig, make_stage: MakeStage, make_step: MakeStage, painter: str, critics: str
@@ -236,7 +236,7 @@ def test_texture_terms_reach_the_shapes_in_the_joint_stage(
     assert any(gradient.abs().max() > 0 for gradient in gradients)
 
 
-@pytest.mark.parametrize(("field", "value"), [("painter", "geometry"), ("critics", "residual")])
+@pytest.mark.parametrize(("field", "value"), [("painter", "geometry"), ("painter", "field"), ("critics", "residual")])
 def test_objectives_of_other_networks_are_refused(
     tiny_config: TrainConfig, make_stage: MakeStage, field: str, value: str
 ) -> None:
