@@ -114,6 +114,9 @@ PRESETS: Mapping[PresetName, TrainConfig] = {
             shape_base_channels=12,
             finer_grid=64,
             texture_base_channels=24,
+            # After 420 steps with the texture field and the image cycle every chair was orange and blue.
+            painter="geometry",
+            surface_encoder=False,
         ),
         data=MODERN.data,
         shape=replace(
@@ -134,17 +137,20 @@ PRESETS: Mapping[PresetName, TrainConfig] = {
             decaying=140,
             unit="steps",
             learning_rate=8e-4,
-            r1=4.0,
-            r2=4.0,
+            generated_share=0.3,
             slope_every=3,
-            average_half_life=2_000.0,
+            # The image cycle needs more steps than these; the cycle of the code makes colours depend on it instead.
+            texture_cycle=1.5,
+            average_half_life=3_000.0,
         ),
         joint=replace(
             MODERN.joint,
             steady=15,
             decaying=15,
             unit="steps",
-            average_half_life=2_000.0,
+            learning_rate=1e-4,
+            shape_learning_rate=1e-5,
+            average_half_life=3_000.0,
         ),
     ),
 }
