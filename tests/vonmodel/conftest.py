@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vonmodel.inference.sampling import SamplingOptions
 from vonmodel.inference.session import ModelSession, open_model
 
 
@@ -23,6 +24,6 @@ def boxes(codes):
 
 @pytest.fixture
 def session(tiny_run, tiny_data):
-    session = ModelSession(open_model(tiny_run, data=tiny_data))
+    session = ModelSession(open_model(tiny_run, data=tiny_data, sampling=SamplingOptions(truncation=1.0)))
     session.source.model.generate_shapes = boxes
     return session

@@ -399,10 +399,10 @@ def _object_of_crop(rgb: Bytes, mask: Bools, scale: float, segmenter: Segmenter 
             scale,
             segmenter,
         )
-    except Rejected:
-        if is_rectangle:
+    except Rejected as error:
+        if is_rectangle and error.reason != "mask_empty":
             raise
-        return None
+        return None  # an object of one colour may itself be a rectangle
 
 
 def _half_transparent(rgb: Bytes, alpha: Bytes) -> tuple[Bools, Bools]:

@@ -76,7 +76,7 @@ def test_max_images_limits_both_sides(tiny_run, tiny_data, samples, maximum, exp
 def test_missing_weights_are_found_before_any_work(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(weights.VARIABLE, raising=False)
-    with pytest.raises(WeightsError, match="a fixed random network"):
+    with pytest.raises(WeightsError, match="compare models by a random network"):
         score(RunFolder(tiny_run), tmp_path / "nowhere", settings(features="inception"))
     assert not (tiny_run / "metrics.jsonl").exists()
 
