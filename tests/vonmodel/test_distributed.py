@@ -179,8 +179,8 @@ def test_two_processes_are_as_one() -> None:
         for rank in range(2)
     ]
     try:
-        told = [process.communicate(timeout=TIMEOUT_S)[1] for process in processes]
+        errors = [process.communicate(timeout=TIMEOUT_S)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], told
+    assert [process.returncode for process in processes] == [0, 0], errors

@@ -56,8 +56,8 @@ class GltfData:
         version = str(self.tree["asset"]["version"])
         if not version.startswith("2."):
             raise MeshFileError(f"glTF version {version[:20]}; only version 2 is supported")
-        if "minVersion" in self.tree["asset"] and (least := str(self.tree["asset"]["minVersion"])) != "2.0":
-            raise Rejected("format_unknown", f"the asset needs a reader of glTF {least[:20]}; this one reads 2.0")
+        if "minVersion" in self.tree["asset"] and (needed := str(self.tree["asset"]["minVersion"])) != "2.0":
+            raise Rejected("format_unknown", f"the asset needs a reader of glTF {needed[:20]}; this one reads 2.0")
         self._entries: dict[str, list[Json]] = {}
         self._buffers: dict[int, bytes] = {}
         self._views: dict[int, memoryview] = {}

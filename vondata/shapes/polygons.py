@@ -239,8 +239,8 @@ def _is_ear(flat: Floats, links: Integers, grid: Grid, a: int, b: int, c: int) -
 
 @kernel
 def _extent(flat: Floats, a: int, b: int, c: int, low: float, high: float) -> tuple[float, float]:
-    """The least and greatest first coordinate of a triangle between two values of the second."""
-    least, greatest = np.inf, -np.inf
+    """The lowest and highest first coordinate of a triangle between two values of the second."""
+    lowest, highest = np.inf, -np.inf
     for i, k in ((a, b), (b, c), (c, a)):
         under, over = (i, k) if flat[i, 1] <= flat[k, 1] else (k, i)
         x, y, u, v = flat[under, 0], flat[under, 1], flat[over, 0], flat[over, 1]
@@ -251,8 +251,8 @@ def _extent(flat: Floats, a: int, b: int, c: int, low: float, high: float) -> tu
             x if y >= low else x + (low - y) * slope,
             u if v <= high else x + (high - y) * slope,
         ):
-            least, greatest = min(least, end), max(greatest, end)
-    return least, greatest
+            lowest, highest = min(lowest, end), max(highest, end)
+    return lowest, highest
 
 
 @kernel

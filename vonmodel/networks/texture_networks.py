@@ -174,9 +174,7 @@ class GeometryPainter(nn.Module):
         self.image_size, self.code_size, self.base_channels = image_size, code_size, base_channels
         self.embedding = ClassEmbedding(classes, code_size, class_size) if classes else None
         code_size += class_size if classes else 0
-        self.style = nn.Sequential(
-            nn.Linear(code_size, STYLE_SIZE), nn.LeakyReLU(LEAK), nn.Linear(STYLE_SIZE, STYLE_SIZE)
-        )
+        self.style = _hidden_layer(code_size, STYLE_SIZE, STYLE_SIZE)
         self.body = UNet(
             geometry_channels + code_size,
             3,
@@ -237,9 +235,7 @@ class TextureField(nn.Module):
         self.image_size, self.code_size, self.base_channels = image_size, code_size, base_channels
         self.embedding = ClassEmbedding(classes, code_size, class_size) if classes else None
         code_size += class_size if classes else 0
-        self.style = nn.Sequential(
-            nn.Linear(code_size, STYLE_SIZE), nn.LeakyReLU(LEAK), nn.Linear(STYLE_SIZE, STYLE_SIZE)
-        )
+        self.style = _hidden_layer(code_size, STYLE_SIZE, STYLE_SIZE)
         self.context = UNet(GEOMETRY_CHANNELS, CONTEXT_CHANNELS, min(CONTEXT_SIZE, image_size), base_channels)
         known = GEOMETRY_CHANNELS + CONTEXT_CHANNELS
         widths = [known + 6 * OCTAVES, FIELD_WIDTH, FIELD_WIDTH, FIELD_WIDTH]
